@@ -125,6 +125,7 @@
      [SECTION] graph/update: Graph: an update of the weights
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
      [SECTION] graph/surgery: Graph: replacing and removing nodes
+     [SECTION] graph/adapters: LoRA
      [SECTION] graph/building: Graph: building by kind
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -141,6 +142,7 @@
      [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
      [SECTION] networks/recognition: The table of networks, and recognition
      [SECTION] networks/configs: Folders as Hugging Face writes them
+     [SECTION] networks/adapter_files: Adapters as PEFT writes them
      [SECTION] data/feature_files: Files of cached rows
      [SECTION] data/resize: Resizing
      [SECTION] data/preprocessing: From a picture to the network's input
@@ -725,6 +727,20 @@ typedef struct ft_language_model_to_classifier_options {
                                tokeniser of the model), each starting as the mean of the
                                embedding's rows. Default: such words stay unknown */
 } ft_language_model_to_classifier_options;
+
+/* The factor on an adapter's result. */
+typedef enum ft_lora_scaling {
+    FT_LORA_AUTO,           /* FT_LORA_PLAIN below rank 32, FT_LORA_STABLE from there on */
+    FT_LORA_PLAIN,          /* alpha / rank: Hu et al. 2021 */
+    FT_LORA_STABLE          /* alpha / sqrt(rank): Kalajdzievski 2023, PEFT's use_rslora */
+} ft_lora_scaling;
+
+typedef struct ft_lora_options {
+    int rank;               /* default 8 */
+    float alpha;            /* default 16 */
+    float dropout;          /* of the adapter's input, in training; default 0 */
+    ft_lora_scaling scaling;
+} ft_lora_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {
@@ -1525,6 +1541,24 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 /* Makes a node the output, as for features, and removes what came after it, the loss, and the class
    names. */
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
+/* Adds LoRA adapters (Hu et al. 2021) beside the layers whose names match: linear layers, and
+   convolutions without groups; NULL: all of them but the head. A layer that has one keeps it. Then
+   freezes all but the adapters and the head; ft_freeze and ft_unfreeze can change that. The new
+   parameters are "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank], as
+   PEFT calls them. Returns the number of layers, 0 with an error: FT_INVALID if none matches. */
+FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
+/* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
+   adapters: the network is as fast as before. Returns how many there were. */
+FINETUNE_API int ft_merge(ft_model *m);
+/* Writes the adapters, and what else is trained, into an existing folder as PEFT does:
+   adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside the
+   task model that the network was loaded from. FT_INVALID without adapters. */
+FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
+/* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
+   the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
+   field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
+   tensors without a place in the network are FT_MISMATCH, and nothing is changed then. */
+FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
 /* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
@@ -24849,6 +24883,250 @@ ft_status ft_cut(ft_model *m, ft_node output)
 }
 
 /* =============================================================================================
+   [SECTION] graph/adapters: LoRA
+   Beside a frozen linear layer or convolution W go two small trained ones (Hu et al. 2021):
+       y = W x + b + s B (A drop(x)),   A [rank, in],  B [out, rank] or, in a convolution, A with
+   W's kernel and B of 1 x 1. A starts as a new layer does and B as zeros, so that at first nothing
+   changes. s is alpha / rank, or alpha / sqrt(rank), with which large ranks learn too
+   (Kalajdzievski 2023). The layer "n" gets the nodes "n.lora_dropout", "n.lora_A", "n.lora_scale",
+   which applies s to the few numbers between A and B, "n.lora_B", and the sum "n.lora", which is
+   read instead of "n". The names of the parameters are PEFT's. W has no gradient, so none is ever
+   formed.
+   ============================================================================================= */
+static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight";
+
+/* s for a rank. */
+static float ft__lora_scale(const ft_lora_options *o, int rank)
+{
+    double alpha = o->alpha > 0 ? (double)o->alpha : 16;
+    bool stable = o->scaling == FT_LORA_STABLE || (o->scaling == FT_LORA_AUTO && rank >= 32);
+    return (float)(alpha / (stable ? sqrt((double)rank) : (double)rank));
+}
+
+static int ft__lora_rank(const ft_lora_options *o) { return o->rank > 0 ? o->rank : 8; }
+
+static ft_node ft__find_part(const ft_model *m, const char *layer, const char *part)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%s.%s", layer, part);
+    return ft__find_node(m, name);
+}
+
+/* Whether a layer can have LoRA: a linear layer, or a convolution without groups. */
+static bool ft__can_adapt(const ft__node *node)
+{
+    return node->op == FT__OP_linear
+        || (node->op == FT__OP_conv2d && node->options.conv2d.groups <= 1);
+}
+
+/* The layers that ft_lora adapts by default: all but the head, and but the parts of LoRA. */
+static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
+{
+    return ft__can_adapt(node) && node != ft__head(m)
+        && !ft__glob("*.lora_A,*.lora_B", node->name);
+}
+
+/* The weight of A or B, a parameter: A of `like`'s kind, B zeros. */
+static ft_node ft__lora_weight(ft_model *m, const char *layer, const char *part, int outputs,
+                               int inputs, const ft_shape *kernel, bool zeros)
+{
+    char name[512];
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    snprintf(name, sizeof name, "%s.%s.weight", layer, part);
+    p.size[0] = p.fan_out = outputs;
+    p.size[1] = p.fan_in = inputs;
+    if (kernel && kernel->rank == 4) {
+        p.size[2] = kernel->size[2];
+        p.size[3] = kernel->size[3];
+        p.fan_in *= kernel->size[2] * kernel->size[3];
+        p.fan_out *= kernel->size[2] * kernel->size[3];
+    }
+    p.initialiser = zeros ? FT_INIT_ZEROS : FT_INIT_KAIMING_UNIFORM;
+    return ft_parameter(m, name, p);
+}
+
+/* x -> B (s A drop(x)) */
+static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *base,
+                               const ft_lora_options *o, float scale)
+{
+    ft_conv2d_options conv = base->options.conv2d, pointwise;
+    ft_shape weight = m->nodes[base->inputs[1] - 1].shape;
+    ft_linear_options linear;
+    ft_dropout_options dropout;
+    ft_unary_options affine;
+    bool is_conv = base->op == FT__OP_conv2d;
+    int rank = ft__lora_rank(o), outputs = weight.size[0];
+    char name[4][512];
+    ft_node x, a, b;
+    memset(&pointwise, 0, sizeof pointwise);
+    memset(&linear, 0, sizeof linear);
+    memset(&dropout, 0, sizeof dropout);
+    memset(&affine, 0, sizeof affine);
+    x.id = base->inputs[0];
+    snprintf(name[0], sizeof name[0], "%s.lora_dropout", layer);
+    snprintf(name[1], sizeof name[1], "%s.lora_A", layer);
+    snprintf(name[2], sizeof name[2], "%s.lora_scale", layer);
+    snprintf(name[3], sizeof name[3], "%s.lora_B", layer);
+    dropout.probability = o->dropout;
+    affine.scale = scale;
+    conv.no_bias = pointwise.no_bias = linear.no_bias = true;
+    conv.kernel[0] = weight.rank == 4 ? weight.size[2] : 0;
+    conv.kernel[1] = weight.rank == 4 ? weight.size[3] : 0;
+    pointwise.kernel[0] = pointwise.kernel[1] = 1;
+    a = ft__lora_weight(m, layer, "lora_A", rank, weight.size[1], &weight, false);
+    if (o->dropout > 0) x = ft_dropout(m, name[0], x, dropout);
+    conv.weight = linear.weight = a;
+    x = is_conv ? ft_conv2d(m, name[1], x, rank, conv) : ft_linear(m, name[1], x, rank, linear);
+    x = ft_unary(m, "affine", name[2], x, affine);
+    weight.size[2] = weight.size[3] = 1;
+    b = ft__lora_weight(m, layer, "lora_B", outputs, rank, &weight, true);
+    pointwise.weight = linear.weight = b;
+    return is_conv ? ft_conv2d(m, name[3], x, outputs, pointwise)
+                   : ft_linear(m, name[3], x, outputs, linear);
+}
+
+/* Adds LoRA beside one layer. */
+static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float scale)
+{
+    ft__context *c = &m->context;
+    ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
+    char name[512];
+    ft_node layer, sum;
+    if (strlen(base.name) > 400)
+        return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
+    layer.id = id;
+    snprintf(name, sizeof name, "%s.lora", base.name);
+    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o, scale));
+    return ft_replace(m, layer, sum);
+}
+
+static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
+{
+    if (o->rank < 0 || !ft__not_negative(o->alpha) || !(o->dropout >= 0 && o->dropout < 1)
+        || (unsigned)o->scaling > FT_LORA_STABLE)
+        return ft__fail(&m->context, FT_INVALID, "ft_lora: rank %d, alpha %g, dropout %g, scaling"
+                        " %d: rank and alpha must not be negative, dropout from 0 to below 1,"
+                        " scaling FT_LORA_AUTO to FT_LORA_STABLE", o->rank, (double)o->alpha,
+                        (double)o->dropout, (int)o->scaling);
+    return ft__refuse_any_shared(m, "ft_lora");
+}
+
+/* Freezes all but the adapters and the head. */
+static void ft__freeze_to_adapters(ft_model *m)
+{
+    ft__node *head = ft__head(m);
+    int i;
+    ft__set_frozen(m, "*", true);
+    ft__set_frozen(m, ft__lora_parameters, false);
+    ft__set_frozen(m, "*.lora_dropout", false);
+    for (i = 1; head && i < head->input_count; ++i)
+        if (!ft__find_part(m, head->name, "lora_A.weight").id)
+            m->nodes[head->inputs[i] - 1].frozen = false;
+}
+
+static bool ft__has_adapters(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_any(&m->nodes[i]) && ft__is_parameter(&m->nodes[i])
+            && ft__glob(ft__lora_parameters, m->nodes[i].name)) return true;
+    return false;
+}
+
+int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
+{
+    char *architecture;
+    int i, count = 0, nodes;
+    if (!ft__usable(m) || ft__lora_check(m, &options) != FT_OK) return 0;
+    nodes = m->node_count;
+    architecture = ft__copy_text(&m->context, m->architecture);
+    for (i = 0; ft__ok(&m->context) && i < nodes; ++i) {
+        const ft__node *node = &m->nodes[i];
+        bool named = glob && ft__is_any(node) && ft__glob(glob, node->name);
+        if (glob ? !named || !ft__can_adapt(node) : !ft__adapts_by_default(m, node)) continue;
+        if (ft__find_part(m, node->name, "lora_A.weight").id) continue;
+        if (ft__adapt(m, i + 1, &options, ft__lora_scale(&options, ft__lora_rank(&options)))
+            == FT_OK) count += 1;
+    }
+    if (ft__ok(&m->context) && count == 0)
+        ft__fail(&m->context, FT_INVALID, "ft_lora: no linear layer or convolution without groups"
+                 " and without an adapter %s%s", glob ? "matches " : "is there", glob ? glob : "");
+    if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
+    if (architecture) ft__set_architecture(m, architecture); /* an adapter is no other network */
+    ft__release(&m->context, architecture);
+    return ft__ok(&m->context) ? count : 0;
+}
+
+/* ---- Merging ---- */
+
+/* W += s B A, each sum in double, rounded once. */
+static void ft__merge_product(ft__node *weight, const ft__node *a, const ft__node *b, double scale)
+{
+    size_t rank = (size_t)a->shape.size[0], outputs = (size_t)b->shape.size[0], i, j, r;
+    size_t inputs = ft__shape_count(&a->shape) / rank;
+    for (i = 0; i < outputs; ++i)
+        for (j = 0; j < inputs; ++j) {
+            double sum = 0;
+            for (r = 0; r < rank; ++r)
+                sum += (double)b->value[i * rank + r] * (double)a->value[r * inputs + j];
+            sum = (double)weight->value[i * inputs + j] + scale * sum;
+            weight->value[i * inputs + j] = (float)sum;
+        }
+}
+
+/* Merges the adapter whose sum is this node. */
+static ft_status ft__merge_one(ft_model *m, int id)
+{
+    ft_node sum, base, a, b, scale;
+    const char *layer;
+    ft__node *weight;
+    base.id = m->nodes[id - 1].inputs[0];
+    sum.id = id;
+    layer = m->nodes[base.id - 1].name;
+    a = ft__find_part(m, layer, "lora_A.weight");
+    b = ft__find_part(m, layer, "lora_B.weight");
+    scale = ft__find_part(m, layer, "lora_scale");
+    weight = &m->nodes[m->nodes[base.id - 1].inputs[1] - 1];
+    if (ft__refuse_shared(m, weight, "ft_merge") != FT_OK
+        || ft__own_float32(m, weight, true) != FT_OK
+        || ft__own_float32(m, &m->nodes[a.id - 1], true) != FT_OK
+        || ft__own_float32(m, &m->nodes[b.id - 1], true) != FT_OK) return m->context.status;
+    ft__merge_product(weight, &m->nodes[a.id - 1], &m->nodes[b.id - 1],
+                      (double)m->nodes[scale.id - 1].options.unary.scale);
+    return ft_replace(m, sum, base);
+}
+
+/* Is it the sum of a layer and its adapter? */
+static bool ft__is_adapted(const ft_model *m, const ft__node *node)
+{
+    const ft__node *base;
+    char name[512];
+    if (!ft__is_any(node) || node->op != FT__OP_add) return false;
+    base = &m->nodes[node->inputs[0] - 1];
+    snprintf(name, sizeof name, "%s.lora", base->name);
+    return !strcmp(name, node->name) && base->input_count > 1
+        && ft__find_part(m, base->name, "lora_A.weight").id
+        && ft__find_part(m, base->name, "lora_B.weight").id
+        && ft__find_part(m, base->name, "lora_scale").id;
+}
+
+int ft_merge(ft_model *m)
+{
+    char *architecture;
+    int i, count = 0;
+    if (!ft__usable(m) || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
+    architecture = ft__copy_text(&m->context, m->architecture);
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
+        if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
+    m->weights_version += 1;
+    if (architecture) ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return ft__ok(&m->context) ? count : 0;
+}
+
+/* =============================================================================================
    [SECTION] graph/building: Graph: building by kind
    ============================================================================================= */
 const char *ft_activation_kind(int index)
@@ -31052,6 +31330,423 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     (void)m;
     (void)folder;
 #endif
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] networks/adapter_files: Adapters as PEFT writes them
+   A folder has adapter_config.json and adapter_model.safetensors, whose names are those of the
+   layers in Hugging Face's task model after "base_model.model.": "...query.lora_A.weight". Tensors
+   of other names are layers that were trained whole (modules_to_save), such as the head.
+   ============================================================================================= */
+#ifndef FINETUNE_NO_TRANSFORMERS
+static const char ft__peft_prefix[] = "base_model.model.";
+
+/* The prefix that the names of this network's encoder have in a task model: "bert."; "" if the
+   network is none of these. */
+static const char *ft__family_prefix(const ft_model *m)
+{
+    int k;
+    for (k = 0; k < FT__ENCODERS; ++k)
+        if (!strcmp(m->architecture, ft__encoders[k].network)) return ft__encoders[k].prefix;
+    return "";
+}
+
+/* Is it the name of a part of the encoder, and not of the head behind it? */
+static bool ft__in_encoder(const char *name)
+{
+    return ft__glob("embeddings.*,encoder.*,transformer.*,pooler.*", name);
+}
+
+/* PEFT's name for a layer or a parameter of the network. */
+static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
+{
+    snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
+}
+
+/* ---- Writing ---- */
+typedef struct ft__adapter_list {
+    ft_model *m;
+    ft__write_tensor *tensors;
+    char (*names)[640];
+    int count;
+    ft__text targets, saved, ranks, alphas; /* of the config: items of lists and objects */
+    int rank;               /* of the first layer; others with another are in `ranks` */
+    double alpha;
+    float dropout;
+} ft__adapter_list;
+
+static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
+{
+    ft__write_tensor *t = &list->tensors[list->count];
+    char name[560];
+    ft__peft_name(list->m, node->name, name, sizeof name);
+    snprintf(list->names[list->count], sizeof list->names[0], "%s%s", ft__peft_prefix, name);
+    t->name = list->names[list->count++];
+    t->type = FT_F32;
+    t->shape = node->shape;
+    t->data = ft__stored_of(node);
+}
+
+static void ft__adapter_item(ft__text *text, const char *name)
+{
+    if (text->count) ft__text_add(text, ", ");
+    ft__json_add_text(text, name);
+}
+
+/* Adds a layer that has an adapter. */
+static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
+{
+    ft_model *m = list->m;
+    ft_node a = ft__find_part(m, layer->name, "lora_A.weight");
+    ft_node b = ft__find_part(m, layer->name, "lora_B.weight");
+    ft_node s = ft__find_part(m, layer->name, "lora_scale");
+    ft_node d = ft__find_part(m, layer->name, "lora_dropout");
+    int rank = m->nodes[a.id - 1].shape.size[0];
+    double alpha = (double)m->nodes[s.id - 1].options.unary.scale * rank;
+    char name[560];
+    ft__peft_name(m, layer->name, name, sizeof name);
+    ft__adapter_item(&list->targets, name);
+    if (!list->rank) {
+        list->rank = rank;
+        list->alpha = alpha;
+    }
+    if (d.id) list->dropout = m->nodes[d.id - 1].options.dropout.probability;
+    if (rank != list->rank) {
+        ft__adapter_item(&list->ranks, name);
+        ft__text_add(&list->ranks, ": %d", rank);
+    }
+    if (fabs(alpha - list->alpha) > 1e-6 * alpha) {
+        ft__adapter_item(&list->alphas, name);
+        ft__text_add(&list->alphas, ": ");
+        ft__json_add_float(&list->alphas, (float)alpha);
+    }
+    ft__adapter_tensor(list, &m->nodes[a.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[b.id - 1]);
+}
+
+/* Adds the layers that are trained whole: their modules, and all their parameters and buffers. */
+static void ft__adapter_whole(ft__adapter_list *list)
+{
+    ft_model *m = list->m;
+    char module[560], last[560] = "";
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        const char *dot = ft__is_any(node) ? strrchr(node->name, '.') : NULL;
+        if (!dot || !ft__is_weight(node) || ft__is_constant(node) || ft__node_is_frozen(m, node)
+            || ft__glob(ft__lora_parameters, node->name)) continue;
+        ft__peft_name(m, node->name, module, sizeof module);
+        *strrchr(module, '.') = 0;
+        if (strcmp(module, last) != 0) ft__adapter_item(&list->saved, module);
+        snprintf(last, sizeof last, "%s", module);
+        ft__adapter_tensor(list, node);
+    }
+}
+
+static char *ft__adapter_config(ft__adapter_list *list)
+{
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = &list->m->context;
+    ft__text_add(&text, "{\n \"peft_type\": \"LORA\",\n \"task_type\": null,\n \"r\": %d,\n"
+                 " \"lora_alpha\": ", list->rank);
+    ft__json_add_float(&text, (float)list->alpha);
+    ft__text_add(&text, ",\n \"lora_dropout\": ");
+    ft__json_add_float(&text, list->dropout);
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": false,\n \"bias\": \"none\",\n"
+                 " \"fan_in_fan_out\": false,\n \"inference_mode\": true,\n"
+                 " \"base_model_name_or_path\": null,\n \"target_modules\": [");
+    ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
+    ft__text_add(&text, "],\n \"modules_to_save\": ");
+    if (list->saved.count == 0) ft__text_add(&text, "null");
+    else {
+        ft__text_add(&text, "[");
+        ft__text_add_bytes(&text, list->saved.letters, list->saved.count);
+        ft__text_add(&text, "]");
+    }
+    ft__text_add(&text, ",\n \"rank_pattern\": {");
+    if (list->ranks.count)
+        ft__text_add_bytes(&text, list->ranks.letters, list->ranks.count);
+    ft__text_add(&text, "},\n \"alpha_pattern\": {");
+    if (list->alphas.count)
+        ft__text_add_bytes(&text, list->alphas.letters, list->alphas.count);
+    ft__text_add(&text, "}\n}\n");
+    if (ft__ok(&list->m->context)) return text.letters;
+    ft__release(&list->m->context, text.letters);
+    return NULL;
+}
+
+/* Writes a text as a file, whole or not at all. */
+static void ft__write_text(ft__context *c, const char *path, const char *text)
+{
+    ft__saving file;
+    bool written = ft__saving_begin(&file, c, path) && ft__saving_write(&file, text, strlen(text));
+    if (!ft__saving_end(&file, written) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why ? file.why : "cannot be written");
+    ft__saving_free(&file);
+}
+
+static void ft__adapter_write(ft__adapter_list *list, const char *folder)
+{
+    ft__context *c = &list->m->context;
+    char *config = ft__adapter_config(list);
+    char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
+    if (path) ft__safetensors_write(c, path, list->tensors, list->count, NULL, 0);
+    ft__release(c, path);
+    path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
+    if (path) ft__write_text(c, path, config);
+    ft__release(c, path);
+    ft__release(c, config);
+}
+
+ft_status ft_save_adapter(ft_model *m, const char *folder)
+{
+    ft__adapter_list list;
+    ft__context *c;
+    int i;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (!ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
+    memset(&list, 0, sizeof list);
+    list.m = m;
+    list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
+    list.tensors = (ft__write_tensor *)ft__allocate(c, (size_t)m->node_count + 1,
+                                                    sizeof *list.tensors);
+    list.names = (char (*)[640])ft__allocate(c, (size_t)m->node_count + 1, sizeof *list.names);
+    ft__host_takes_weights(c, false);
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+        if (ft__is_adapted(m, &m->nodes[i]))
+            ft__adapter_layer(&list, &m->nodes[m->nodes[i].inputs[0] - 1]);
+    if (ft__ok(c) && list.count == 0)
+        ft__fail(c, FT_INVALID, "%s: the model has no adapters: ft_lora adds them", folder);
+    if (ft__ok(c)) ft__adapter_whole(&list);
+    if (ft__ok(c)) ft__adapter_write(&list, folder);
+    ft__release(c, list.alphas.letters);
+    ft__release(c, list.ranks.letters);
+    ft__release(c, list.saved.letters);
+    ft__release(c, list.targets.letters);
+    ft__release(c, list.names);
+    ft__release(c, list.tensors);
+    return c->status;
+}
+
+/* ---- Reading ---- */
+typedef struct ft__adapter_reader {
+    ft_model *m;
+    const char *folder;
+    ft__json *config;
+    ft_file *file;
+} ft__adapter_reader;
+
+/* Refuses what changes the result and is not implemented, by name. */
+static ft_status ft__adapter_check(const ft__adapter_reader *r)
+{
+    static const char *const absent[] = {
+        "use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "target_parameters",
+        "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
+    static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
+    const ft__json *j = r->config;
+    const char *type = ft__json_string(j, ft__json_member(j, 0, "peft_type"));
+    const char *bias = ft__json_string(j, ft__json_member(j, 0, "bias"));
+    const char *init = ft__json_string(j, ft__json_member(j, 0, "init_lora_weights"));
+    ft__context *c = &r->m->context;
+    size_t i;
+    if (!type || strcmp(type, "LORA") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: peft_type is %s; only LORA is"
+                        " supported", r->folder, type ? type : "missing");
+    if (bias && strcmp(bias, "none") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; only none is"
+                        " supported", r->folder, bias);
+    for (i = 0; init && i < 2 && strcmp(init, inits[i]) != 0; ++i) {}
+    if (init && i == 2)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: init_lora_weights is %s, which"
+                        " changes the weights of the base: convert the adapter to plain LoRA",
+                        r->folder, init);
+    for (i = 0; i < sizeof absent / sizeof absent[0]; ++i) {
+        int value = ft__json_member(j, 0, absent[i]);
+        if (value >= 0 && !ft__json_at(j, value, 'f') && !ft__json_at(j, value, '0'))
+            return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: %s is not supported",
+                            r->folder, absent[i]);
+    }
+    return c->status;
+}
+
+/* The node that a name in a PEFT file means: itself, or without the family's prefix; 0: none. */
+static int ft__adapter_node(const ft_model *m, const char *name)
+{
+    const char *family = ft__family_prefix(m);
+    size_t length = strlen(family);
+    int id = ft__find_node(m, name).id;
+    if (!id && length && !strncmp(name, family, length)) id = ft__find_node(m, name + length).id;
+    return id;
+}
+
+/* The number for a module in rank_pattern or alpha_pattern, whose keys are ends of names; else the
+   general one. */
+static double ft__adapter_number(const ft__adapter_reader *r, const char *general,
+                                 const char *pattern, const char *module, double otherwise)
+{
+    const ft__json *j = r->config;
+    int list = ft__json_member(j, 0, pattern), i;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    double number = otherwise;
+    ft__json_double(j, ft__json_member(j, 0, general), &number);
+    for (i = list + 1; all && i < all->next; i = j->values[i].next) {
+        const char *key = j->values[i].key;
+        if (strpbrk(key, "*+?()[]{}|^$\\")) {
+            ft__fail(&r->m->context, FT_UNSUPPORTED, "%s/adapter_config.json: %s: \"%s\" is a"
+                     " regular expression; only names are supported", r->folder, pattern, key);
+            return otherwise;
+        }
+        if (!strcmp(module, key) || ft__before_end(module, key))
+            if (ft__json_double(j, i, &number)) break;
+    }
+    return number;
+}
+
+/* Adds the adapter of one tensor lora_A, if the network has none there yet. */
+static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tensor)
+{
+    ft_model *m = r->m;
+    int id = ft__adapter_node(m, module), rank = r->file->tensors[tensor].shape.size[0];
+    double alpha = ft__adapter_number(r, "lora_alpha", "alpha_pattern", module, 8);
+    double dropout = ft__adapter_number(r, "lora_dropout", "", module, 0);
+    bool stable = ft__json_true(r->config, ft__json_member(r->config, 0, "use_rslora"));
+    ft_lora_options o;
+    if (!id || !ft__ok(&m->context) || !ft__can_adapt(&m->nodes[id - 1])
+        || ft__find_part(m, m->nodes[id - 1].name, "lora_A.weight").id) return;
+    memset(&o, 0, sizeof o);
+    o.rank = rank;
+    o.alpha = (float)alpha;
+    o.dropout = (float)dropout;
+    o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
+    if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
+        ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
+                 r->folder, module, rank, alpha, dropout);
+    else ft__adapt(m, id, &o, ft__lora_scale(&o, rank));
+}
+
+/* Whether a tensor has a place in the network: in an adapter that is there or can be added, or as a
+   weight. */
+static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
+{
+    static const char *const parts[] = {".lora_A.weight", ".lora_B.weight"};
+    char module[640];
+    int i, id = ft__adapter_node(r->m, name);
+    if (id) return ft__is_weight(&r->m->nodes[id - 1]);
+    for (i = 0; i < 2; ++i) {
+        if (!ft__ends_with(name, parts[i]) || strlen(name) >= sizeof module) continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(parts[i])), name);
+        id = ft__adapter_node(r->m, module);
+        return id && ft__can_adapt(&r->m->nodes[id - 1]);
+    }
+    return false;
+}
+
+/* Reads one tensor into the network; a head of other classes takes their number. */
+static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name)
+{
+    ft_model *m = r->m;
+    const ft_tensor_info *t = &r->file->tensors[tensor];
+    int id = ft__adapter_node(m, name);
+    ft__node *node = id ? &m->nodes[id - 1] : NULL, *head = ft__head(m);
+    char has[80], wants[80];
+    if (node && head && head->input_count > 1 && head->inputs[1] == id && t->shape.rank == 2
+        && t->shape.size[0] != node->shape.size[0] && t->shape.size[0] > 0)
+        ft__replace_head(m, t->shape.size[0]);
+    if (!ft__ok(&m->context)) return;
+    if (!node || !ft__same_sizes(&t->shape, &node->shape))
+        ft__fail(&m->context, FT_MISMATCH, "%s: %s is %s, but %s in the network", r->folder, name,
+                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&node->shape, wants)
+                                                      : "without an adapter");
+    else ft__load_value(m, r->file, tensor, node, false);
+}
+
+/* The name of a tensor in the task model. */
+static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
+{
+    const char *name = r->file->tensors[tensor].name;
+    size_t skip = strlen(ft__peft_prefix);
+    return strncmp(name, ft__peft_prefix, skip) ? name : name + skip;
+}
+
+/* Adds all adapters, then reads all tensors, once each is known to have a place. */
+static ft_status ft__adapter_apply(ft__adapter_reader *r)
+{
+    static const char part[] = ".lora_A.weight";
+    ft__context *c = &r->m->context;
+    ft__list unknown;
+    char module[640];
+    int i;
+    memset(&unknown, 0, sizeof unknown);
+    for (i = 0; i < r->file->count; ++i)
+        if (!ft__adapter_fits(r, ft__adapter_name(r, i)))
+            ft__list_add(&unknown, ft__adapter_name(r, i), "");
+    if (unknown.count || r->file->count == 0)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the adapter have no place in the"
+                        " network: %s%s", r->folder, unknown.count, unknown.text,
+                        unknown.count > 8 ? ", ..." : "");
+    for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
+        const char *name = ft__adapter_name(r, i);
+        if (!ft__ends_with(name, part)) continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(part)), name);
+        ft__adapter_add(r, module, i);
+    }
+    for (i = 0; ft__ok(c) && i < r->file->count; ++i)
+        ft__adapter_read(r, i, ft__adapter_name(r, i));
+    if (!ft__ok(c)) return c->status;
+    ft__freeze_to_adapters(r->m);
+    for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
+        r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
+    return c->status;
+}
+
+ft_status ft_load_adapter(ft_model *m, const char *folder)
+{
+    static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin", NULL};
+    ft__adapter_reader r;
+    ft_weights_options none;
+    ft__context *c;
+    char *path, *architecture;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (!ft__given(c, folder, "ft_load_adapter: the folder")
+        || ft__refuse_any_shared(m, "ft_load_adapter") != FT_OK) return c->status;
+    memset(&r, 0, sizeof r);
+    memset(&none, 0, sizeof none);
+    r.m = m;
+    r.folder = folder;
+    r.config = ft__folder_json(c, folder, "adapter_config.json");
+    path = r.config ? ft__first_in_folder(c, folder, names) : NULL;
+    if (!path)
+        ft__fail(c, FT_IO, "%s: expected a folder with adapter_config.json and"
+                 " adapter_model.safetensors", folder);
+    if (ft__ok(c) && ft__adapter_check(&r) == FT_OK) r.file = ft_file_open(m, path, none);
+    architecture = ft__copy_text(c, m->architecture);
+    ft__host_takes_weights(c, true);
+    if (ft__ok(c)) ft__adapter_apply(&r);
+    if (architecture) ft__set_architecture(m, architecture);
+    m->weights_version += 1;
+    ft__release(c, architecture);
+    ft_file_close(r.file);
+    ft__release(c, path);
+    ft__json_free(c, r.config);
+    return c->status;
+}
+#else
+ft_status ft_save_adapter(ft_model *m, const char *folder)
+{
+    (void)folder;
+    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_save_adapter: not supported by"
+                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
+}
+
+ft_status ft_load_adapter(ft_model *m, const char *folder)
+{
+    (void)folder;
+    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_load_adapter: not supported by"
+                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
 }
 #endif
 
@@ -38750,7 +39445,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
-    if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
+    else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else {
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
@@ -38771,9 +39467,11 @@ static void ft__recipe_choose(ft__recipe *r)
                  r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
-             r->deeper ? "all layers" : "head only", r->keeps_head ? "the model's own" : "a new",
+             !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
+             r->keeps_head ? "the model's own" : "a new",
              100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
-             r->deeper ? ", so the layers below are trained too" : "");
+             !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
+             : ", so the layers below are trained too");
 }
 
 /* If options.freeze is given, there is nothing to choose. */
@@ -38817,7 +39515,7 @@ static void ft__recipe_stages(ft__recipe *r)
         ft__keep_head(r, tried || !ft__ok(&r->m->context));
         if (!tried) return;
         ft__log(&r->m->context, "%s", r->result.choice);
-    } else r->deeper = strncmp(r->result.choice, "all", 3) == 0;
+    } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
     ft__cache_release(&r->m->context, &r->features);
     if (r->deeper) ft__recipe_stage(r, FT__ALL);
@@ -38908,6 +39606,7 @@ static bool ft__is_recurrent(const ft_model *m)
 static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
+    bool adapters = ft__has_adapters(m);
     int samples = ft_data_count(r->data), i;
     ft_fit_options o = ft__text_options(r, true, false);
     for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
@@ -38915,15 +39614,17 @@ static void ft__recipe_transformer(ft__recipe *r)
             && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
-    if (r->o.learning_rate == 0) o.optimizer.learning_rate = 5e-5f;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 1e-3f : 5e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
     if (r->o.freeze) {
         ft__recipe_frozen(r, o);
         return;
     }
-    ft__set_frozen(m, "*", false);
-    snprintf(r->result.choice, sizeof r->result.choice, "all layers at once, with a small learning"
-             " rate that rises, then falls to 0");
+    if (adapters) ft__freeze_to_adapters(m);
+    else ft__set_frozen(m, "*", false);
+    if (adapters) ft__store_frozen(m, r->o.frozen_type);
+    snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises, then"
+             " falls to 0", adapters ? "the adapters and the head" : "all layers at once");
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
 }
 

@@ -84,9 +84,10 @@ static int convert(const options *o)
     if (o->type && !strcmp(o->type, "f16")) save.type = FT_F16;
     else if (o->type && !strcmp(o->type, "bf16")) save.type = FT_BF16;
     else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type must be f32, f16 or bf16", "");
-    if (!can_write(o->out, o->model)) return FAILED;
+    if (!can_write(o->out, o->model) || !can_write_adapter(o)) return FAILED;
     if (!(m = open_model(o))) return FAILED;
     if (o->labels && !name_classes(m, o)) return failed(m);
+    if (o->save_adapter) ft_save_adapter(m, o->save_adapter);
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
     if (o->json) {

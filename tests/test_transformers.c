@@ -1,5 +1,6 @@
 /* test_transformers.c - BERT, RoBERTa and DistilBERT from Hugging Face's folders give its logits and
-   its ten steps (goldens made by tests/golden/make_transformers.py), a real network the vectors of
+   its ten steps (goldens made by tests/golden/make_transformers.py), so do PEFT's adapters, both ways;
+   a real network gives the vectors of
    its authors, and a text the same bits alone and beside longer ones; damaged folders are refused. */
 #include "finetune.h"
 #include "check.h"
@@ -110,6 +111,182 @@ static void test_golden(ft_file *expected, const char *network)
     ft_destroy(again);
     ft_destroy(m);
     remove(path);
+}
+
+/* ---- Adapters ---- */
+
+static void logits_of(ft_model *m, ft_file *expected, const char *network, float *to)
+{
+    feed(m, expected, network, false);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), to, SAMPLES * CLASSES);
+}
+
+/* PEFT's adapter: its logits and ten steps; then written, read beside a new base, and merged. */
+static void test_adapter(ft_file *expected, const char *name, const char *base)
+{
+    ft_model *m = load(base, (ft_load_options){0}), *again;
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], trained[SAMPLES * CLASSES];
+    char path[300];
+    int step, nodes = ft_node_count(m), i, frozen = 0;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ft_load_adapter(m, path);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    CHECK(!strcmp(ft_architecture(m), base), "%s: architecture %s", name, ft_architecture(m));
+    logits_of(m, expected, name, got);
+    read_expected(expected, name, "logits", want, sizeof want);
+    compare(name, got, want, SAMPLES * CLASSES, 1e-4);
+    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
+    read_expected(expected, name, "losses", losses, sizeof losses);
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        feed(m, expected, name, true);
+        loss = ft_forward(m, true);
+        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PEFT %g", name,
+              step, (double)loss, (double)losses[step]);
+        ft_backward(m);
+        ft_update(m, 1e-3f);
+    }
+    logits_of(m, expected, name, trained);
+    read_expected(expected, name, "after", want, sizeof want);
+    compare(name, trained, want, SAMPLES * CLASSES, 1e-3);
+    mkdir("build/adapter", 0777);
+    ft_save_adapter(m, "build/adapter");
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    again = load(base, (ft_load_options){0});
+    ft_load_adapter(again, "build/adapter");
+    logits_of(again, expected, name, got);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, trained, sizeof got) == 0, "%s, written and read: %s", name,
+          ft_error_text(again));
+    for (i = 1; i <= ft_node_count(again); ++i) {
+        ft_node node = {i};
+        bool same = ft_node_frozen(again, node) == ft_node_frozen(m, ft_find(m, ft_node_name(again, node)));
+        if (is_parameter(again, node)) CHECK(same, "%s: frozen?", ft_node_name(again, node));
+        frozen += is_parameter(again, node) && ft_node_frozen(again, node);
+    }
+    CHECK(frozen > 20, "%d are frozen", frozen);
+    CHECK(ft_merge(again) > 0, "%s", ft_error_text(again));
+    logits_of(again, expected, name, got);
+    compare("merged", got, trained, SAMPLES * CLASSES, 1e-5);
+    CHECK(!ft_find(again, "bert.encoder.layer.0.attention.self.query.lora").id
+          && !ft_find(again, "roberta.encoder.layer.0.attention.self.query.lora_A.weight").id, "is left");
+    CHECK(ft_merge(again) == 0 && ft_error(again) == FT_OK, "there is nothing to merge");
+    ft_save(again, "build/adapter/merged.safetensors", (ft_save_options){0});
+    CHECK(ft_error(again) == FT_OK && ft_node_count(again) >= nodes, "%s", ft_error_text(again));
+    ft_destroy(again);
+    again = ft_create((ft_desc){0});
+    ft_load(again, "build/adapter/merged.safetensors", (ft_load_options){0});
+    logits_of(again, expected, name, trained);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, trained, sizeof got) == 0, "%s", ft_error_text(again));
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
+/* A new adapter changes nothing at first, and only it and the head are trained. */
+static void test_new_adapter(ft_file *expected)
+{
+    ft_model *m = load("bert", (ft_load_options){0});
+    float before[SAMPLES * CLASSES], after[SAMPLES * CLASSES], weight[16 * 16], later[16 * 16], a[4 * 16];
+    static const char layer[] = "bert.encoder.layer.1.attention.self.key";
+    char name[200];
+    ft_digest digest;
+    int step;
+    logits_of(m, expected, "bert", before);
+    CHECK(ft_lora(m, "*query,*key,*value", (ft_lora_options){.rank = 4, .dropout = 0.5f}) == 6, "%s",
+          ft_error_text(m));
+    CHECK(ft_lora(m, NULL, (ft_lora_options){.rank = 2}) == 7, "three others in each layer, and the pooler: %s",
+          ft_error_text(m));
+    logits_of(m, expected, "bert", after);
+    CHECK(memcmp(before, after, sizeof after) == 0, "a new adapter changes the result");
+    snprintf(name, sizeof name, "%s.weight", layer);
+    ft_get(m, ft_find(m, name), weight, 256);
+    digest = ft_frozen_digest(m);
+    for (step = 0; step < 3; ++step) {
+        feed(m, expected, "bert", true);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 1e-2f);
+    }
+    CHECK(ft_get_gradient(m, ft_find(m, name), later, 256) == FT_INVALID, "the base has a gradient");
+    ft_clear_error(m);
+    ft_get(m, ft_find(m, name), later, 256);
+    CHECK(memcmp(weight, later, sizeof later) == 0 && ft_frozen_digest(m).frozen == digest.frozen, "it moved");
+    CHECK(ft_get(m, ft_find(m, "bert.encoder.layer.1.attention.self.key.lora_B.weight"), a, 64) == FT_OK
+          && a[5] != 0, "B is not trained");
+    logits_of(m, expected, "bert", after);
+    CHECK(ft_error(m) == FT_OK && memcmp(before, after, sizeof after) != 0, "%s", ft_error_text(m));
+    CHECK(ft_lora(m, NULL, (ft_lora_options){0}) == 0 && ft_error(m) == FT_INVALID, "each has one");
+    ft_destroy(m);
+}
+
+/* Beside a convolution: y + s B (A x), merged into one weight. */
+static void test_convolution(void)
+{
+    ft_model *m = ft_create((ft_desc){0});
+    float x[2 * 3 * 7 * 7], before[2 * 5 * 4 * 4], after[2 * 5 * 4 * 4], b[5 * 2];
+    size_t i;
+    ft_node y = ft_conv2d(m, "conv", ft_input(m, "x", (ft_input_options){.size = {3, 7, 7}}), 5,
+                          (ft_conv2d_options){.kernel = {3}, .stride = {2}, .padding = {1}});
+    for (i = 0; i < sizeof x / sizeof *x; ++i) x[i] = (float)(i * 7 % 11) / 11 - 0.4f;
+    for (i = 0; i < 10; ++i) b[i] = 0.3f - (float)i / 9;
+    ft_set_output(m, y);
+    CHECK(ft_lora(m, "conv", (ft_lora_options){.rank = 2, .alpha = 3}) == 1, "%s", ft_error_text(m));
+    ft_run(m, x, 2, before, sizeof before / sizeof *before);
+    ft_set(m, ft_find(m, "conv.lora_B.weight"), b, 10);
+    ft_run(m, x, 2, after, sizeof after / sizeof *after);
+    CHECK(ft_error(m) == FT_OK && memcmp(before, after, sizeof after) != 0, "%s", ft_error_text(m));
+    CHECK(ft_merge(m) == 1, "%s", ft_error_text(m));
+    ft_run(m, x, 2, before, sizeof before / sizeof *before);
+    CHECK(ft_node_count(m) > 0 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare("a convolution, merged", before, after, sizeof after / sizeof *after, 1e-5);
+    ft_destroy(m);
+}
+
+static void write_file(const char *path, const char *text);
+
+static void test_adapter_refused(void)
+{
+    static const struct { const char *config, *error; } rows[] = {
+        {"{}", "peft_type is missing; only LORA is supported"},
+        {"{\"peft_type\": \"LOHA\"}", "peft_type is LOHA"},
+        {"{\"peft_type\": \"LORA\", \"use_dora\": true}", "use_dora is not supported"},
+        {"{\"peft_type\": \"LORA\", \"bias\": \"all\"}", "bias is all"},
+        {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa\"}", "init_lora_weights is pissa"},
+        {"{\"peft_type\": \"LORA\", \"alpha_pattern\": {\".*query\": 3}}", "is a regular expression"},
+        {"{\"peft_type\": \"LORA\", \"lora_alpha\": -1}", "lora_alpha -1"},
+        {"{\"peft_type\": \"LORA\"", "adapter/adapter_config.json"}};
+    size_t i;
+    ft_model *m = load("distilbert", (ft_load_options){0});
+    char path[300];
+    int nodes = ft_node_count(m);
+    snprintf(path, sizeof path, "%s/lora", folder);
+    ft_load_adapter(m, path);
+    CHECK(ft_error(m) == FT_MISMATCH && strstr(ft_error_text(m), "16 tensors of the adapter have no place"),
+          "%s", ft_error_text(m));
+    CHECK(ft_node_count(m) == nodes, "something was added");
+    ft_clear_error(m);
+    ft_load_adapter(m, "build");
+    CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "adapter_config.json"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_save_adapter(m, "build");
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no adapters"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_lora(m, "tokens", (ft_lora_options){0}) == 0 && ft_error(m) == FT_INVALID, "no layer");
+    ft_clear_error(m);
+    CHECK(ft_lora(m, NULL, (ft_lora_options){.dropout = 1}) == 0 && strstr(ft_error_text(m), "dropout 1"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+    mkdir("build/adapter", 0777);
+    snprintf(path, sizeof path, "cp %s/lora/adapter_model.safetensors build/adapter", folder);
+    CHECK(system(path) == 0, "cp");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        m = load("bert", (ft_load_options){0});
+        write_file("build/adapter/adapter_config.json", rows[i].config);
+        ft_load_adapter(m, "build/adapter");
+        CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), rows[i].error), "%s: %s", rows[i].config,
+              ft_error_text(m));
+        ft_destroy(m);
+    }
 }
 
 /* Without a head: it is new, what its pretraining used is left out, and both are said. */
@@ -411,6 +588,11 @@ int main(void)
     ft_file *expected = open_golden(m, "transformers/expected");
     size_t i;
     for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) test_golden(expected, networks[i]);
+    test_adapter(expected, "lora", "bert");
+    test_adapter(expected, "rslora", "roberta");
+    test_new_adapter(expected);
+    test_convolution();
+    test_adapter_refused();
     test_bare(expected);
     test_alone(expected);
     test_class_names();

@@ -71,11 +71,25 @@ static ft_model *open_model(const options *o)
     load.weights.allow_unexpected = o->allow_unexpected;
     load.weights.keep_types = load.weights.map = keeps_types(o);
     ft_load(m, o->model, load);
+    if (o->adapter) ft_load_adapter(m, o->adapter);
+    if (o->merge && !ft_error(m) && ft_merge(m) == 0 && !ft_error(m))
+        fprintf(stderr, "--merge: there are no adapters\n");
     if (frozen_type(o) != FT_F32 && frozen_type(o) != FT_OTHER && strcmp(o->verb, "train") != 0) {
         ft_freeze(m, "*");
         ft_set_type(m, "*", frozen_type(o));
     }
     return m;
+}
+
+/* Makes the folder of --save-adapter, if it is not there; prints why not. */
+static bool can_write_adapter(const options *o)
+{
+    struct stat found;
+    if (!o->save_adapter) return true;
+    if (mkdir(o->save_adapter, 0777) == 0
+        || (stat(o->save_adapter, &found) == 0 && S_ISDIR(found.st_mode))) return true;
+    complain("--save-adapter %s: the folder cannot be made", o->save_adapter);
+    return false;
 }
 
 /* Checked before hours of work: can the result be written there? Prints why not. `model`: the file

@@ -5,14 +5,15 @@ typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict;
     const char *type, *dtype, *cache, *opencl_library, *precision;
+    const char *adapter, *save_adapter, *lora_layers;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
-    int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length;
-    double learning_rate, temperature, top_p;
+    int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora;
+    double learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
-    bool json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
+    bool merge, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
     unsigned long long given; /* a bit for each row of option_rows */
@@ -30,7 +31,8 @@ static const char usage_text[] =
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
     "  finetune devices [--check]        list the values of --device\n"
     "\n"
-    "WEIGHTS: .safetensors, or PyTorch's .pt or .pth. FOLDER: one folder of pictures per class.\n"
+    "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa or\n"
+    "DistilBERT. FOLDER: one folder of pictures per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .txt for a language model.\n"
     "\n"
@@ -38,6 +40,10 @@ static const char usage_text[] =
     "         --batch-size N      --lr X\n"
     "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
+    "         --lora RANK         train small adapters beside frozen layers, and the head\n"
+    "         --lora-layers GLOB  which (default: all linear layers and convolutions but the head)\n"
+    "         --lora-alpha X --lora-dropout X   (16, 0)\n"
+    "         --save-adapter FOLDER   also write the adapters there as PEFT does (convert too)\n"
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
     "         --flip              also mirror pictures   --no-shift   do not shift pictures\n"
@@ -64,6 +70,8 @@ static const char usage_text[] =
     "devices: --check             compare and time every operator on each device (or on --device)\n"
     "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
     "                             lists (id, tab, names); convert and train save them in their file\n"
+    "adapters: --adapter FOLDER   load PEFT's adapters beside --model   --merge   (convert) add them\n"
+    "                             to the weights\n"
     "all:     --arch NAME         the network, if the names of the weights do not show it\n"
     "         --rename A=B,...    replace A by B at the start of the weights' names\n"
     "         --state-dict KEY    which weights of a checkpoint to load, such as model_ema\n"
@@ -88,13 +96,13 @@ static int usage(const char *problem, const char *what)
    model is open. */
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
-    PICTURES = 256, TEXTS = 512, LABELLED = 1024, STREAMS = 2048, TABLE = 4096, NEW_WORDS = 8192,
-    NO_CLASSES = 16384
+    LORA = 256, PICTURES = 512, TEXTS = 1024, LABELLED = 2048, STREAMS = 4096, TABLE = 8192,
+    NEW_WORDS = 16384, NO_CLASSES = 32768
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
     "eval, or train with --val", "random text, without --greedy", "output without --json",
-    "--device and the verb devices", "the other verbs, and for devices with --check",
+    "--device and the verb devices", "the other verbs, and for devices with --check", "--lora",
     "pictures", "text", "labelled data; for a language model use --streams",
     "a language model", "a table (.tsv, .csv, .jsonl)",
     "a vocabulary made from these texts, but there is one already",
@@ -123,6 +131,13 @@ static const option_row option_rows[] = {
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
+    {"--lora", 'n', AT(lora), "t", MODEL},
+    {"--lora-layers", 's', AT(lora_layers), "t", LORA},
+    {"--lora-alpha", 'f', AT(lora_alpha), "t", LORA},
+    {"--lora-dropout", 'f', AT(lora_dropout), "t", LORA},
+    {"--save-adapter", 's', AT(save_adapter), "tc", MODEL},
+    {"--adapter", 's', AT(adapter), "tepic", MODEL},
+    {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
     {"--flip", 'b', AT(flip), "t", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
@@ -289,6 +304,7 @@ static bool options_fit(const options *o)
     if (!o->json) facts |= LINES;
     if (o->device || lists) facts |= DEVICE;
     if (o->check || !lists) facts |= CHECKED;
+    if (o->lora) facts |= LORA;
     for (r = 0; r < OPTION_ROWS; ++r) {
         if (!(o->given >> r & 1) || !option_rows[r].verbs
             || strchr(option_rows[r].verbs, o->verb[0])) continue;

@@ -20,6 +20,16 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     return f;
 }
 
+static ft_lora_options lora_options(const options *o)
+{
+    ft_lora_options lora;
+    memset(&lora, 0, sizeof lora);
+    lora.rank = o->lora;
+    lora.alpha = (float)o->lora_alpha;
+    lora.dropout = (float)o->lora_dropout;
+    return lora;
+}
+
 /* The results on a set that was not trained on: figures and, for texts, the worst mistakes. */
 typedef struct scored {
     ft_evaluation result;
@@ -132,7 +142,8 @@ static int train(const options *o)
     progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
-        || (o->val && !same_folders(o->data, o->val, is_text(o->val)))) return FAILED;
+        || (o->val && !same_folders(o->data, o->val, is_text(o->val)))
+        || !can_write_adapter(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
@@ -148,6 +159,7 @@ static int train(const options *o)
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return unsuited(m);
     }
+    if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
@@ -157,6 +169,7 @@ static int train(const options *o)
         ft_destroy(m);
         return FAILED;
     }
+    if (o->save_adapter) ft_save_adapter(m, o->save_adapter);
     if (ft_save(m, o->out, save) == FT_OK) {
         remove(checkpoint);
         if (o->val && !val) val = open_folder(m, o, o->val, true);

@@ -391,6 +391,24 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 /* Makes a node the output, as for features, and removes what came after it, the loss, and the class
    names. */
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
+/* Adds LoRA adapters (Hu et al. 2021) beside the layers whose names match: linear layers, and
+   convolutions without groups; NULL: all of them but the head. A layer that has one keeps it. Then
+   freezes all but the adapters and the head; ft_freeze and ft_unfreeze can change that. The new
+   parameters are "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank], as
+   PEFT calls them. Returns the number of layers, 0 with an error: FT_INVALID if none matches. */
+FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
+/* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
+   adapters: the network is as fast as before. Returns how many there were. */
+FINETUNE_API int ft_merge(ft_model *m);
+/* Writes the adapters, and what else is trained, into an existing folder as PEFT does:
+   adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside the
+   task model that the network was loaded from. FT_INVALID without adapters. */
+FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
+/* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
+   the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
+   field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
+   tensors without a place in the network are FT_MISMATCH, and nothing is changed then. */
+FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
 /* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);

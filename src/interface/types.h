@@ -394,6 +394,20 @@ typedef struct ft_language_model_to_classifier_options {
                                embedding's rows. Default: such words stay unknown */
 } ft_language_model_to_classifier_options;
 
+/* The factor on an adapter's result. */
+typedef enum ft_lora_scaling {
+    FT_LORA_AUTO,           /* FT_LORA_PLAIN below rank 32, FT_LORA_STABLE from there on */
+    FT_LORA_PLAIN,          /* alpha / rank: Hu et al. 2021 */
+    FT_LORA_STABLE          /* alpha / sqrt(rank): Kalajdzievski 2023, PEFT's use_rslora */
+} ft_lora_scaling;
+
+typedef struct ft_lora_options {
+    int rank;               /* default 8 */
+    float alpha;            /* default 16 */
+    float dropout;          /* of the adapter's input, in training; default 0 */
+    ft_lora_scaling scaling;
+} ft_lora_options;
+
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {
     int width, height, channels; /* of the network's input */

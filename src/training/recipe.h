@@ -9,6 +9,7 @@
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "graph/adapters.h"
 #include "data/sources.h"
 #include "data/image_samples.h"
 #include "training/prefix_cache.h"
@@ -140,7 +141,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
-    if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
+    else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else {
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
@@ -161,9 +163,11 @@ static void ft__recipe_choose(ft__recipe *r)
                  r->keeps_head ? "the" : "a new");
     else snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
-             r->deeper ? "all layers" : "head only", r->keeps_head ? "the model's own" : "a new",
+             !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
+             r->keeps_head ? "the model's own" : "a new",
              100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
-             r->deeper ? ", so the layers below are trained too" : "");
+             !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
+             : ", so the layers below are trained too");
 }
 
 /* If options.freeze is given, there is nothing to choose. */
@@ -207,7 +211,7 @@ static void ft__recipe_stages(ft__recipe *r)
         ft__keep_head(r, tried || !ft__ok(&r->m->context));
         if (!tried) return;
         ft__log(&r->m->context, "%s", r->result.choice);
-    } else r->deeper = strncmp(r->result.choice, "all", 3) == 0;
+    } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
     ft__cache_release(&r->m->context, &r->features);
     if (r->deeper) ft__recipe_stage(r, FT__ALL);

@@ -8,6 +8,7 @@
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
+#include "graph/adapters.h"
 #include "text/without_text.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -99,6 +100,7 @@ static bool ft__is_recurrent(const ft_model *m)
 static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
+    bool adapters = ft__has_adapters(m);
     int samples = ft_data_count(r->data), i;
     ft_fit_options o = ft__text_options(r, true, false);
     for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
@@ -106,15 +108,17 @@ static void ft__recipe_transformer(ft__recipe *r)
             && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
-    if (r->o.learning_rate == 0) o.optimizer.learning_rate = 5e-5f;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 1e-3f : 5e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
     if (r->o.freeze) {
         ft__recipe_frozen(r, o);
         return;
     }
-    ft__set_frozen(m, "*", false);
-    snprintf(r->result.choice, sizeof r->result.choice, "all layers at once, with a small learning"
-             " rate that rises, then falls to 0");
+    if (adapters) ft__freeze_to_adapters(m);
+    else ft__set_frozen(m, "*", false);
+    if (adapters) ft__store_frozen(m, r->o.frozen_type);
+    snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises, then"
+             " falls to 0", adapters ? "the adapters and the head" : "all layers at once");
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
 }
 

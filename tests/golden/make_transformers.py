@@ -8,11 +8,13 @@ transformers/expected.safetensors
                         AdamW (rate 1e-3, weight decay 0.01, no dropout) on `labels`, and NAME/after,
                         the logits then. Names that end in _bare have no head: NAME/hidden, the last
                         hidden states of the real steps (the others are zeros), and NAME/mean.
+transformers/ADAPTER/   adapters by PEFT, with ADAPTER/logits, losses and after as above
 """
 import json
 import os
 import shutil
 
+import peft
 import torch
 import transformers as hf
 from safetensors.torch import save_file
@@ -35,6 +37,54 @@ NETWORKS = {
     "distilbert": hf.DistilBertForSequenceClassification(hf.DistilBertConfig(
         **DISTIL, activation="relu", num_labels=3)),
 }
+
+
+ADAPTERS = {  # of which network, and how
+    "lora": ("bert", dict(r=3, lora_alpha=6, target_modules=["query", "value", "output.dense"],
+                          modules_to_save=["classifier"])),
+    "rslora": ("roberta", dict(r=4, lora_alpha=3, use_rslora=True, target_modules="all-linear",
+                               task_type="SEQ_CLS", rank_pattern={"layer.1.attention.self.key": 2},
+                               alpha_pattern={"self.query": 5})),
+}
+
+
+def train(tensors, name, model, padded, mask, labels):
+    """Ten steps of AdamW; adds NAME/losses and NAME/after."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
+    losses = []
+    for _ in range(10):
+        loss = model(padded, mask, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/after"] = model(padded, mask).logits.detach()
+
+
+def adapters(tensors, mask, labels, generator):
+    for name, (base, config) in ADAPTERS.items():
+        model = type(NETWORKS[base]).from_pretrained(f"{HERE}/{base}")
+        model = peft.get_peft_model(model, peft.LoraConfig(**config))
+        padded = tensors[f"{base}/ids"].long()
+        with torch.no_grad():
+            for key, p in model.named_parameters():
+                if p.requires_grad:  # B too, which PEFT leaves at zeros
+                    p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+        model.eval()
+        model.save_pretrained(f"{HERE}/{name}")
+        os.remove(f"{HERE}/{name}/README.md")
+        path = f"{HERE}/{name}/adapter_config.json"
+        config = json.load(open(path))
+        config["base_model_name_or_path"] = base
+        config.pop("peft_version", None)
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()  # a set, whose order changes from run to run
+        json.dump(config, open(path, "w"), indent=1, sort_keys=True)
+        tensors[f"{name}/ids"] = padded.int()
+        tensors[f"{name}/logits"] = model(padded, mask).logits.detach()
+        train(tensors, name, model, padded, mask, labels)
 
 
 def main():
@@ -61,16 +111,8 @@ def main():
             tensors[f"{name}/mean"] = hidden.sum(1) / lengths[:, None]
             continue
         tensors[f"{name}/logits"] = model(padded, mask).logits.detach()
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
-        losses = []
-        for _ in range(10):
-            loss = model(padded, mask, labels=labels).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        tensors[f"{name}/losses"] = torch.tensor(losses)
-        tensors[f"{name}/after"] = model(padded, mask).logits.detach()
+        train(tensors, name, model, padded, mask, labels)
+    adapters(tensors, mask, labels, generator)
     for name in NETWORKS:  # what every reader ignores, and would change with the library's version
         path = f"{HERE}/{name}/config.json"
         config = json.load(open(path))

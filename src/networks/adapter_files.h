@@ -1,0 +1,437 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/saving.h"
+#include "basics/json.h"
+#include "basics/folders.h"
+#include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "nodes/sharing.h"
+#include "nodes/storage.h"
+#include "operators/table.h"
+#include "devices/device.h"
+#include "graph/plan.h"
+#include "graph/adapters.h"
+#include "formats/safetensors.h"
+#include "formats/tensor_files.h"
+#include "formats/weights.h"
+#include "networks/encoders.h"
+#include "networks/configs.h"
+
+/* =============================================================================================
+   [SECTION] networks/adapter_files: Adapters as PEFT writes them
+   A folder has adapter_config.json and adapter_model.safetensors, whose names are those of the
+   layers in Hugging Face's task model after "base_model.model.": "...query.lora_A.weight". Tensors
+   of other names are layers that were trained whole (modules_to_save), such as the head.
+   ============================================================================================= */
+#ifndef FINETUNE_NO_TRANSFORMERS
+static const char ft__peft_prefix[] = "base_model.model.";
+
+/* The prefix that the names of this network's encoder have in a task model: "bert."; "" if the
+   network is none of these. */
+static const char *ft__family_prefix(const ft_model *m)
+{
+    int k;
+    for (k = 0; k < FT__ENCODERS; ++k)
+        if (!strcmp(m->architecture, ft__encoders[k].network)) return ft__encoders[k].prefix;
+    return "";
+}
+
+/* Is it the name of a part of the encoder, and not of the head behind it? */
+static bool ft__in_encoder(const char *name)
+{
+    return ft__glob("embeddings.*,encoder.*,transformer.*,pooler.*", name);
+}
+
+/* PEFT's name for a layer or a parameter of the network. */
+static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
+{
+    snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
+}
+
+/* ---- Writing ---- */
+typedef struct ft__adapter_list {
+    ft_model *m;
+    ft__write_tensor *tensors;
+    char (*names)[640];
+    int count;
+    ft__text targets, saved, ranks, alphas; /* of the config: items of lists and objects */
+    int rank;               /* of the first layer; others with another are in `ranks` */
+    double alpha;
+    float dropout;
+} ft__adapter_list;
+
+static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
+{
+    ft__write_tensor *t = &list->tensors[list->count];
+    char name[560];
+    ft__peft_name(list->m, node->name, name, sizeof name);
+    snprintf(list->names[list->count], sizeof list->names[0], "%s%s", ft__peft_prefix, name);
+    t->name = list->names[list->count++];
+    t->type = FT_F32;
+    t->shape = node->shape;
+    t->data = ft__stored_of(node);
+}
+
+static void ft__adapter_item(ft__text *text, const char *name)
+{
+    if (text->count) ft__text_add(text, ", ");
+    ft__json_add_text(text, name);
+}
+
+/* Adds a layer that has an adapter. */
+static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
+{
+    ft_model *m = list->m;
+    ft_node a = ft__find_part(m, layer->name, "lora_A.weight");
+    ft_node b = ft__find_part(m, layer->name, "lora_B.weight");
+    ft_node s = ft__find_part(m, layer->name, "lora_scale");
+    ft_node d = ft__find_part(m, layer->name, "lora_dropout");
+    int rank = m->nodes[a.id - 1].shape.size[0];
+    double alpha = (double)m->nodes[s.id - 1].options.unary.scale * rank;
+    char name[560];
+    ft__peft_name(m, layer->name, name, sizeof name);
+    ft__adapter_item(&list->targets, name);
+    if (!list->rank) {
+        list->rank = rank;
+        list->alpha = alpha;
+    }
+    if (d.id) list->dropout = m->nodes[d.id - 1].options.dropout.probability;
+    if (rank != list->rank) {
+        ft__adapter_item(&list->ranks, name);
+        ft__text_add(&list->ranks, ": %d", rank);
+    }
+    if (fabs(alpha - list->alpha) > 1e-6 * alpha) {
+        ft__adapter_item(&list->alphas, name);
+        ft__text_add(&list->alphas, ": ");
+        ft__json_add_float(&list->alphas, (float)alpha);
+    }
+    ft__adapter_tensor(list, &m->nodes[a.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[b.id - 1]);
+}
+
+/* Adds the layers that are trained whole: their modules, and all their parameters and buffers. */
+static void ft__adapter_whole(ft__adapter_list *list)
+{
+    ft_model *m = list->m;
+    char module[560], last[560] = "";
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        const char *dot = ft__is_any(node) ? strrchr(node->name, '.') : NULL;
+        if (!dot || !ft__is_weight(node) || ft__is_constant(node) || ft__node_is_frozen(m, node)
+            || ft__glob(ft__lora_parameters, node->name)) continue;
+        ft__peft_name(m, node->name, module, sizeof module);
+        *strrchr(module, '.') = 0;
+        if (strcmp(module, last) != 0) ft__adapter_item(&list->saved, module);
+        snprintf(last, sizeof last, "%s", module);
+        ft__adapter_tensor(list, node);
+    }
+}
+
+static char *ft__adapter_config(ft__adapter_list *list)
+{
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = &list->m->context;
+    ft__text_add(&text, "{\n \"peft_type\": \"LORA\",\n \"task_type\": null,\n \"r\": %d,\n"
+                 " \"lora_alpha\": ", list->rank);
+    ft__json_add_float(&text, (float)list->alpha);
+    ft__text_add(&text, ",\n \"lora_dropout\": ");
+    ft__json_add_float(&text, list->dropout);
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": false,\n \"bias\": \"none\",\n"
+                 " \"fan_in_fan_out\": false,\n \"inference_mode\": true,\n"
+                 " \"base_model_name_or_path\": null,\n \"target_modules\": [");
+    ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
+    ft__text_add(&text, "],\n \"modules_to_save\": ");
+    if (list->saved.count == 0) ft__text_add(&text, "null");
+    else {
+        ft__text_add(&text, "[");
+        ft__text_add_bytes(&text, list->saved.letters, list->saved.count);
+        ft__text_add(&text, "]");
+    }
+    ft__text_add(&text, ",\n \"rank_pattern\": {");
+    if (list->ranks.count)
+        ft__text_add_bytes(&text, list->ranks.letters, list->ranks.count);
+    ft__text_add(&text, "},\n \"alpha_pattern\": {");
+    if (list->alphas.count)
+        ft__text_add_bytes(&text, list->alphas.letters, list->alphas.count);
+    ft__text_add(&text, "}\n}\n");
+    if (ft__ok(&list->m->context)) return text.letters;
+    ft__release(&list->m->context, text.letters);
+    return NULL;
+}
+
+/* Writes a text as a file, whole or not at all. */
+static void ft__write_text(ft__context *c, const char *path, const char *text)
+{
+    ft__saving file;
+    bool written = ft__saving_begin(&file, c, path) && ft__saving_write(&file, text, strlen(text));
+    if (!ft__saving_end(&file, written) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why ? file.why : "cannot be written");
+    ft__saving_free(&file);
+}
+
+static void ft__adapter_write(ft__adapter_list *list, const char *folder)
+{
+    ft__context *c = &list->m->context;
+    char *config = ft__adapter_config(list);
+    char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
+    if (path) ft__safetensors_write(c, path, list->tensors, list->count, NULL, 0);
+    ft__release(c, path);
+    path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
+    if (path) ft__write_text(c, path, config);
+    ft__release(c, path);
+    ft__release(c, config);
+}
+
+ft_status ft_save_adapter(ft_model *m, const char *folder)
+{
+    ft__adapter_list list;
+    ft__context *c;
+    int i;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (!ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
+    memset(&list, 0, sizeof list);
+    list.m = m;
+    list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
+    list.tensors = (ft__write_tensor *)ft__allocate(c, (size_t)m->node_count + 1,
+                                                    sizeof *list.tensors);
+    list.names = (char (*)[640])ft__allocate(c, (size_t)m->node_count + 1, sizeof *list.names);
+    ft__host_takes_weights(c, false);
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i)
+        if (ft__is_adapted(m, &m->nodes[i]))
+            ft__adapter_layer(&list, &m->nodes[m->nodes[i].inputs[0] - 1]);
+    if (ft__ok(c) && list.count == 0)
+        ft__fail(c, FT_INVALID, "%s: the model has no adapters: ft_lora adds them", folder);
+    if (ft__ok(c)) ft__adapter_whole(&list);
+    if (ft__ok(c)) ft__adapter_write(&list, folder);
+    ft__release(c, list.alphas.letters);
+    ft__release(c, list.ranks.letters);
+    ft__release(c, list.saved.letters);
+    ft__release(c, list.targets.letters);
+    ft__release(c, list.names);
+    ft__release(c, list.tensors);
+    return c->status;
+}
+
+/* ---- Reading ---- */
+typedef struct ft__adapter_reader {
+    ft_model *m;
+    const char *folder;
+    ft__json *config;
+    ft_file *file;
+} ft__adapter_reader;
+
+/* Refuses what changes the result and is not implemented, by name. */
+static ft_status ft__adapter_check(const ft__adapter_reader *r)
+{
+    static const char *const absent[] = {
+        "use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "target_parameters",
+        "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
+    static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
+    const ft__json *j = r->config;
+    const char *type = ft__json_string(j, ft__json_member(j, 0, "peft_type"));
+    const char *bias = ft__json_string(j, ft__json_member(j, 0, "bias"));
+    const char *init = ft__json_string(j, ft__json_member(j, 0, "init_lora_weights"));
+    ft__context *c = &r->m->context;
+    size_t i;
+    if (!type || strcmp(type, "LORA") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: peft_type is %s; only LORA is"
+                        " supported", r->folder, type ? type : "missing");
+    if (bias && strcmp(bias, "none") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; only none is"
+                        " supported", r->folder, bias);
+    for (i = 0; init && i < 2 && strcmp(init, inits[i]) != 0; ++i) {}
+    if (init && i == 2)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: init_lora_weights is %s, which"
+                        " changes the weights of the base: convert the adapter to plain LoRA",
+                        r->folder, init);
+    for (i = 0; i < sizeof absent / sizeof absent[0]; ++i) {
+        int value = ft__json_member(j, 0, absent[i]);
+        if (value >= 0 && !ft__json_at(j, value, 'f') && !ft__json_at(j, value, '0'))
+            return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: %s is not supported",
+                            r->folder, absent[i]);
+    }
+    return c->status;
+}
+
+/* The node that a name in a PEFT file means: itself, or without the family's prefix; 0: none. */
+static int ft__adapter_node(const ft_model *m, const char *name)
+{
+    const char *family = ft__family_prefix(m);
+    size_t length = strlen(family);
+    int id = ft__find_node(m, name).id;
+    if (!id && length && !strncmp(name, family, length)) id = ft__find_node(m, name + length).id;
+    return id;
+}
+
+/* The number for a module in rank_pattern or alpha_pattern, whose keys are ends of names; else the
+   general one. */
+static double ft__adapter_number(const ft__adapter_reader *r, const char *general,
+                                 const char *pattern, const char *module, double otherwise)
+{
+    const ft__json *j = r->config;
+    int list = ft__json_member(j, 0, pattern), i;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    double number = otherwise;
+    ft__json_double(j, ft__json_member(j, 0, general), &number);
+    for (i = list + 1; all && i < all->next; i = j->values[i].next) {
+        const char *key = j->values[i].key;
+        if (strpbrk(key, "*+?()[]{}|^$\\")) {
+            ft__fail(&r->m->context, FT_UNSUPPORTED, "%s/adapter_config.json: %s: \"%s\" is a"
+                     " regular expression; only names are supported", r->folder, pattern, key);
+            return otherwise;
+        }
+        if (!strcmp(module, key) || ft__before_end(module, key))
+            if (ft__json_double(j, i, &number)) break;
+    }
+    return number;
+}
+
+/* Adds the adapter of one tensor lora_A, if the network has none there yet. */
+static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tensor)
+{
+    ft_model *m = r->m;
+    int id = ft__adapter_node(m, module), rank = r->file->tensors[tensor].shape.size[0];
+    double alpha = ft__adapter_number(r, "lora_alpha", "alpha_pattern", module, 8);
+    double dropout = ft__adapter_number(r, "lora_dropout", "", module, 0);
+    bool stable = ft__json_true(r->config, ft__json_member(r->config, 0, "use_rslora"));
+    ft_lora_options o;
+    if (!id || !ft__ok(&m->context) || !ft__can_adapt(&m->nodes[id - 1])
+        || ft__find_part(m, m->nodes[id - 1].name, "lora_A.weight").id) return;
+    memset(&o, 0, sizeof o);
+    o.rank = rank;
+    o.alpha = (float)alpha;
+    o.dropout = (float)dropout;
+    o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
+    if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
+        ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
+                 r->folder, module, rank, alpha, dropout);
+    else ft__adapt(m, id, &o, ft__lora_scale(&o, rank));
+}
+
+/* Whether a tensor has a place in the network: in an adapter that is there or can be added, or as a
+   weight. */
+static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
+{
+    static const char *const parts[] = {".lora_A.weight", ".lora_B.weight"};
+    char module[640];
+    int i, id = ft__adapter_node(r->m, name);
+    if (id) return ft__is_weight(&r->m->nodes[id - 1]);
+    for (i = 0; i < 2; ++i) {
+        if (!ft__ends_with(name, parts[i]) || strlen(name) >= sizeof module) continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(parts[i])), name);
+        id = ft__adapter_node(r->m, module);
+        return id && ft__can_adapt(&r->m->nodes[id - 1]);
+    }
+    return false;
+}
+
+/* Reads one tensor into the network; a head of other classes takes their number. */
+static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name)
+{
+    ft_model *m = r->m;
+    const ft_tensor_info *t = &r->file->tensors[tensor];
+    int id = ft__adapter_node(m, name);
+    ft__node *node = id ? &m->nodes[id - 1] : NULL, *head = ft__head(m);
+    char has[80], wants[80];
+    if (node && head && head->input_count > 1 && head->inputs[1] == id && t->shape.rank == 2
+        && t->shape.size[0] != node->shape.size[0] && t->shape.size[0] > 0)
+        ft__replace_head(m, t->shape.size[0]);
+    if (!ft__ok(&m->context)) return;
+    if (!node || !ft__same_sizes(&t->shape, &node->shape))
+        ft__fail(&m->context, FT_MISMATCH, "%s: %s is %s, but %s in the network", r->folder, name,
+                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&node->shape, wants)
+                                                      : "without an adapter");
+    else ft__load_value(m, r->file, tensor, node, false);
+}
+
+/* The name of a tensor in the task model. */
+static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
+{
+    const char *name = r->file->tensors[tensor].name;
+    size_t skip = strlen(ft__peft_prefix);
+    return strncmp(name, ft__peft_prefix, skip) ? name : name + skip;
+}
+
+/* Adds all adapters, then reads all tensors, once each is known to have a place. */
+static ft_status ft__adapter_apply(ft__adapter_reader *r)
+{
+    static const char part[] = ".lora_A.weight";
+    ft__context *c = &r->m->context;
+    ft__list unknown;
+    char module[640];
+    int i;
+    memset(&unknown, 0, sizeof unknown);
+    for (i = 0; i < r->file->count; ++i)
+        if (!ft__adapter_fits(r, ft__adapter_name(r, i)))
+            ft__list_add(&unknown, ft__adapter_name(r, i), "");
+    if (unknown.count || r->file->count == 0)
+        return ft__fail(c, FT_MISMATCH, "%s: %d tensors of the adapter have no place in the"
+                        " network: %s%s", r->folder, unknown.count, unknown.text,
+                        unknown.count > 8 ? ", ..." : "");
+    for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
+        const char *name = ft__adapter_name(r, i);
+        if (!ft__ends_with(name, part)) continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(part)), name);
+        ft__adapter_add(r, module, i);
+    }
+    for (i = 0; ft__ok(c) && i < r->file->count; ++i)
+        ft__adapter_read(r, i, ft__adapter_name(r, i));
+    if (!ft__ok(c)) return c->status;
+    ft__freeze_to_adapters(r->m);
+    for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
+        r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
+    return c->status;
+}
+
+ft_status ft_load_adapter(ft_model *m, const char *folder)
+{
+    static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin", NULL};
+    ft__adapter_reader r;
+    ft_weights_options none;
+    ft__context *c;
+    char *path, *architecture;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (!ft__given(c, folder, "ft_load_adapter: the folder")
+        || ft__refuse_any_shared(m, "ft_load_adapter") != FT_OK) return c->status;
+    memset(&r, 0, sizeof r);
+    memset(&none, 0, sizeof none);
+    r.m = m;
+    r.folder = folder;
+    r.config = ft__folder_json(c, folder, "adapter_config.json");
+    path = r.config ? ft__first_in_folder(c, folder, names) : NULL;
+    if (!path)
+        ft__fail(c, FT_IO, "%s: expected a folder with adapter_config.json and"
+                 " adapter_model.safetensors", folder);
+    if (ft__ok(c) && ft__adapter_check(&r) == FT_OK) r.file = ft_file_open(m, path, none);
+    architecture = ft__copy_text(c, m->architecture);
+    ft__host_takes_weights(c, true);
+    if (ft__ok(c)) ft__adapter_apply(&r);
+    if (architecture) ft__set_architecture(m, architecture);
+    m->weights_version += 1;
+    ft__release(c, architecture);
+    ft_file_close(r.file);
+    ft__release(c, path);
+    ft__json_free(c, r.config);
+    return c->status;
+}
+#else
+ft_status ft_save_adapter(ft_model *m, const char *folder)
+{
+    (void)folder;
+    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_save_adapter: not supported by"
+                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
+}
+
+ft_status ft_load_adapter(ft_model *m, const char *folder)
+{
+    (void)folder;
+    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_load_adapter: not supported by"
+                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
+}
+#endif
