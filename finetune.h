@@ -24835,7 +24835,8 @@ static ft_status ft__rewire(ft_model *m, ft__rewiring *r, int from, int to)
     return m->context.status;
 }
 
-ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
+/* As ft_replace, but the network keeps the name of its architecture. */
+static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
 {
     const ft__extent two = {2, 2};
     ft__rewiring r;
@@ -24859,10 +24860,15 @@ ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
         memset(r.kept, 0, (size_t)m->node_count);
         ft__mark_needed(m, old.id, 1, r.kept);
         ft__remove_marked(m, r.kept);
-        ft__set_architecture(m, "");
     }
     ft__rewiring_free(&m->context, &r);
     return m->context.status;
+}
+
+ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
+{
+    if (ft__replace(m, old, replacement) != FT_OK) return ft__status_of(m);
+    return ft__set_architecture(m, "");
 }
 
 ft_status ft_cut(ft_model *m, ft_node output)
@@ -24998,7 +25004,7 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float 
     layer.id = id;
     snprintf(name, sizeof name, "%s.lora", base.name);
     sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o, scale));
-    return ft_replace(m, layer, sum);
+    return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
 static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
@@ -25036,11 +25042,9 @@ static bool ft__has_adapters(const ft_model *m)
 
 int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 {
-    char *architecture;
     int i, count = 0, nodes;
     if (!ft__usable(m) || ft__lora_check(m, &options) != FT_OK) return 0;
     nodes = m->node_count;
-    architecture = ft__copy_text(&m->context, m->architecture);
     for (i = 0; ft__ok(&m->context) && i < nodes; ++i) {
         const ft__node *node = &m->nodes[i];
         bool named = glob && ft__is_any(node) && ft__glob(glob, node->name);
@@ -25053,8 +25057,6 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
         ft__fail(&m->context, FT_INVALID, "ft_lora: no linear layer or convolution without groups"
                  " and without an adapter %s%s", glob ? "matches " : "is there", glob ? glob : "");
     if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
-    if (architecture) ft__set_architecture(m, architecture); /* an adapter is no other network */
-    ft__release(&m->context, architecture);
     return ft__ok(&m->context) ? count : 0;
 }
 
@@ -25094,7 +25096,7 @@ static ft_status ft__merge_one(ft_model *m, int id)
         || ft__own_float32(m, &m->nodes[b.id - 1], true) != FT_OK) return m->context.status;
     ft__merge_product(weight, &m->nodes[a.id - 1], &m->nodes[b.id - 1],
                       (double)m->nodes[scale.id - 1].options.unary.scale);
-    return ft_replace(m, sum, base);
+    return ft__replace(m, sum, base);
 }
 
 /* Is it the sum of a layer and its adapter? */
@@ -25113,16 +25115,12 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 
 int ft_merge(ft_model *m)
 {
-    char *architecture;
     int i, count = 0;
     if (!ft__usable(m) || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
-    architecture = ft__copy_text(&m->context, m->architecture);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
         if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
     m->weights_version += 1;
-    if (architecture) ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
     return ft__ok(&m->context) ? count : 0;
 }
 
@@ -31364,6 +31362,39 @@ static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t 
     snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
 }
 
+/* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
+static const char ft__classes_key[] = "finetune.classes";
+
+/* NULL: there are none, or an error. Released by the caller. */
+static char *ft__classes_text(const ft_model *m)
+{
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = (ft__context *)(uintptr_t)&m->context;
+    for (i = 0; i < m->class_count; ++i) {
+        ft__text_add(&text, "%s", i ? "," : "[");
+        ft__json_add_text(&text, m->class_names[i]);
+    }
+    if (m->class_count) ft__text_add(&text, "]");
+    return text.letters;
+}
+
+static void ft__read_classes_text(ft_model *m, const char *text)
+{
+    ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
+    int count = json ? ft__json_count(json, 0) : 0, i;
+    const char **names;
+    if (json && ft__json_at(json, 0, 'a') && count == ft_class_count(m)) {
+        names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
+        for (i = 0; names && i < count; ++i)
+            names[i] = ft__json_string(json, ft__json_element(json, 0, i));
+        if (names) ft_set_class_names(m, count, names);
+        ft__release(&m->context, (void *)(uintptr_t)names);
+    }
+    ft__json_free(&m->context, json);
+}
+
 /* ---- Writing ---- */
 typedef struct ft__adapter_list {
     ft_model *m;
@@ -31490,9 +31521,13 @@ static void ft__write_text(ft__context *c, const char *path, const char *text)
 static void ft__adapter_write(ft__adapter_list *list, const char *folder)
 {
     ft__context *c = &list->m->context;
-    char *config = ft__adapter_config(list);
+    const char *pair[2];
+    char *config = ft__adapter_config(list), *classes;
     char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
-    if (path) ft__safetensors_write(c, path, list->tensors, list->count, NULL, 0);
+    pair[0] = ft__classes_key;
+    pair[1] = classes = ft__classes_text(list->m);
+    if (path) ft__safetensors_write(c, path, list->tensors, list->count, pair, classes ? 1 : 0);
+    ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
     if (path) ft__write_text(c, path, config);
@@ -31695,6 +31730,7 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));
+    ft__read_classes_text(r->m, ft_file_metadata(r->file, ft__classes_key));
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
@@ -31708,7 +31744,7 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     ft__adapter_reader r;
     ft_weights_options none;
     ft__context *c;
-    char *path, *architecture;
+    char *path;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, folder, "ft_load_adapter: the folder")
@@ -31723,12 +31759,9 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
         ft__fail(c, FT_IO, "%s: expected a folder with adapter_config.json and"
                  " adapter_model.safetensors", folder);
     if (ft__ok(c) && ft__adapter_check(&r) == FT_OK) r.file = ft_file_open(m, path, none);
-    architecture = ft__copy_text(c, m->architecture);
     ft__host_takes_weights(c, true);
     if (ft__ok(c)) ft__adapter_apply(&r);
-    if (architecture) ft__set_architecture(m, architecture);
     m->weights_version += 1;
-    ft__release(c, architecture);
     ft_file_close(r.file);
     ft__release(c, path);
     ft__json_free(c, r.config);

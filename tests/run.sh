@@ -71,10 +71,12 @@ most_skips() {
     flag() { grep -qw "$1" /proc/cpuinfo; }
     torch() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import torch, torchvision, safetensors'; }
     tokenizers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import tokenizers'; }
+    peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
     without 1 torch
     without 1 tokenizers
+    without 1 peft                      # test_peft
     without 1 intel                     # test_intel
     without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
     without 1 comma                     # test_elementary

@@ -67,6 +67,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_layer_norm_options layer_norm_options;
         ft_rms_norm_options rms_norm_options;
         ft_positions_options positions_options;
+        ft_lora_options lora_options;
         ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
         ft_pad_options pad_options;
@@ -189,6 +190,10 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_want_gradient(m, x));
     TRY(ft_forget(m, x));
     TRY(ft_plan(m, 1, false));
+    TRY(ft_lora(m, NULL, o.lora_options));
+    TRY(ft_merge(m));
+    TRY(ft_save_adapter(m, NULL));
+    TRY(ft_load_adapter(m, NULL));
     TRY(ft_freeze(m, NULL));
     TRY(ft_unfreeze(m, NULL));
     TRY(ft_frozen_digest(m));

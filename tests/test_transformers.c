@@ -129,6 +129,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], trained[SAMPLES * CLASSES];
     char path[300];
     int step, nodes = ft_node_count(m), i, frozen = 0;
+    FILE *file;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     ft_load_adapter(m, path);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
@@ -150,11 +151,16 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     logits_of(m, expected, name, trained);
     read_expected(expected, name, "after", want, sizeof want);
     compare(name, trained, want, SAMPLES * CLASSES, 1e-3);
-    mkdir("build/adapter", 0777);
-    ft_save_adapter(m, "build/adapter");
+    snprintf(path, sizeof path, "build/adapter_%s", name);
+    mkdir(path, 0777);
+    ft_save_adapter(m, path);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    snprintf(path, sizeof path, "build/adapter_%s/logits.f32", name); /* for test_peft.sh */
+    file = fopen(path, "wb");
+    CHECK(file && fwrite(trained, sizeof trained, 1, file) == 1 && fclose(file) == 0, "%s", path);
+    snprintf(path, sizeof path, "build/adapter_%s", name);
     again = load(base, (ft_load_options){0});
-    ft_load_adapter(again, "build/adapter");
+    ft_load_adapter(again, path);
     logits_of(again, expected, name, got);
     CHECK(ft_error(again) == FT_OK && memcmp(got, trained, sizeof got) == 0, "%s, written and read: %s", name,
           ft_error_text(again));
@@ -171,12 +177,42 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     CHECK(!ft_find(again, "bert.encoder.layer.0.attention.self.query.lora").id
           && !ft_find(again, "roberta.encoder.layer.0.attention.self.query.lora_A.weight").id, "is left");
     CHECK(ft_merge(again) == 0 && ft_error(again) == FT_OK, "there is nothing to merge");
-    ft_save(again, "build/adapter/merged.safetensors", (ft_save_options){0});
+    ft_save(again, "build/merged.safetensors", (ft_save_options){0});
     CHECK(ft_error(again) == FT_OK && ft_node_count(again) >= nodes, "%s", ft_error_text(again));
     ft_destroy(again);
     again = ft_create((ft_desc){0});
-    ft_load(again, "build/adapter/merged.safetensors", (ft_load_options){0});
+    ft_load(again, "build/merged.safetensors", (ft_load_options){0});
     logits_of(again, expected, name, trained);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, trained, sizeof got) == 0, "%s", ft_error_text(again));
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
+/* The task model's names have "bert." before them, those of a bare encoder have not: its adapters are
+   written as the task model has them, and read again. */
+static void test_bare_adapter(ft_file *expected)
+{
+    ft_model *m = load("bert_bare", (ft_load_options){.network = {.classes = CLASSES}});
+    ft_model *again = load("bert_bare", (ft_load_options){0});
+    ft_file *file;
+    float b[16 * 8], trained[SAMPLES * CLASSES], got[SAMPLES * CLASSES];
+    static const char *const classes[] = {"a", "\"b\"", "c"};
+    int i;
+    for (i = 0; i < 128; ++i) b[i] = (float)(i % 7) - 3;
+    CHECK(ft_lora(m, "*query", (ft_lora_options){0}) == 2, "%s", ft_error_text(m));
+    ft_set(m, ft_find(m, "encoder.layer.0.attention.self.query.lora_B.weight"), b, 128);
+    ft_set_class_names(m, CLASSES, classes);
+    mkdir("build/adapter", 0777);
+    ft_save_adapter(m, "build/adapter");
+    file = ft_file_open(m, "build/adapter/adapter_model.safetensors", (ft_weights_options){0});
+    CHECK(ft_file_find(file, "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight") >= 0
+          && ft_file_find(file, "base_model.model.classifier.weight") >= 0 && ft_file_count(file) == 6,
+          "%d tensors: %s", ft_file_count(file), ft_error_text(m));
+    ft_file_close(file);
+    logits_of(m, expected, "bert_bare", trained);
+    ft_load_adapter(again, "build/adapter"); /* its head has 3 classes, that of the new one 2 */
+    CHECK(ft_class_name(again, 1) && !strcmp(ft_class_name(again, 1), "\"b\""), "class names");
+    logits_of(again, expected, "bert_bare", got);
     CHECK(ft_error(again) == FT_OK && memcmp(got, trained, sizeof got) == 0, "%s", ft_error_text(again));
     ft_destroy(again);
     ft_destroy(m);
@@ -590,6 +626,7 @@ int main(void)
     for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) test_golden(expected, networks[i]);
     test_adapter(expected, "lora", "bert");
     test_adapter(expected, "rslora", "roberta");
+    test_bare_adapter(expected);
     test_new_adapter(expected);
     test_convolution();
     test_adapter_refused();

@@ -63,7 +63,8 @@ static const char usage_text[] =
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
     "         --words --min-count N    use a vocabulary of words in a new language model\n"
-    "         --hidden N --layers N --one-direction   settings of a new network\n"
+    "         --hidden N --layers N --one-direction   settings of a new network\n";
+static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "predict: --top N             classes to print (3)\n"
     "info:    --times             milliseconds of each operator in a training step of one batch\n"

@@ -134,7 +134,7 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float 
     layer.id = id;
     snprintf(name, sizeof name, "%s.lora", base.name);
     sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o, scale));
-    return ft_replace(m, layer, sum);
+    return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
 static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
@@ -172,11 +172,9 @@ static bool ft__has_adapters(const ft_model *m)
 
 int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 {
-    char *architecture;
     int i, count = 0, nodes;
     if (!ft__usable(m) || ft__lora_check(m, &options) != FT_OK) return 0;
     nodes = m->node_count;
-    architecture = ft__copy_text(&m->context, m->architecture);
     for (i = 0; ft__ok(&m->context) && i < nodes; ++i) {
         const ft__node *node = &m->nodes[i];
         bool named = glob && ft__is_any(node) && ft__glob(glob, node->name);
@@ -189,8 +187,6 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
         ft__fail(&m->context, FT_INVALID, "ft_lora: no linear layer or convolution without groups"
                  " and without an adapter %s%s", glob ? "matches " : "is there", glob ? glob : "");
     if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
-    if (architecture) ft__set_architecture(m, architecture); /* an adapter is no other network */
-    ft__release(&m->context, architecture);
     return ft__ok(&m->context) ? count : 0;
 }
 
@@ -230,7 +226,7 @@ static ft_status ft__merge_one(ft_model *m, int id)
         || ft__own_float32(m, &m->nodes[b.id - 1], true) != FT_OK) return m->context.status;
     ft__merge_product(weight, &m->nodes[a.id - 1], &m->nodes[b.id - 1],
                       (double)m->nodes[scale.id - 1].options.unary.scale);
-    return ft_replace(m, sum, base);
+    return ft__replace(m, sum, base);
 }
 
 /* Is it the sum of a layer and its adapter? */
@@ -249,15 +245,11 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 
 int ft_merge(ft_model *m)
 {
-    char *architecture;
     int i, count = 0;
     if (!ft__usable(m) || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
-    architecture = ft__copy_text(&m->context, m->architecture);
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
         if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
     m->weights_version += 1;
-    if (architecture) ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
     return ft__ok(&m->context) ? count : 0;
 }

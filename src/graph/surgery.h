@@ -125,7 +125,8 @@ static ft_status ft__rewire(ft_model *m, ft__rewiring *r, int from, int to)
     return m->context.status;
 }
 
-ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
+/* As ft_replace, but the network keeps the name of its architecture. */
+static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
 {
     const ft__extent two = {2, 2};
     ft__rewiring r;
@@ -149,10 +150,15 @@ ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
         memset(r.kept, 0, (size_t)m->node_count);
         ft__mark_needed(m, old.id, 1, r.kept);
         ft__remove_marked(m, r.kept);
-        ft__set_architecture(m, "");
     }
     ft__rewiring_free(&m->context, &r);
     return m->context.status;
+}
+
+ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
+{
+    if (ft__replace(m, old, replacement) != FT_OK) return ft__status_of(m);
+    return ft__set_architecture(m, "");
 }
 
 ft_status ft_cut(ft_model *m, ft_node output)

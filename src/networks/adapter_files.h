@@ -12,6 +12,7 @@
 #include "operators/table.h"
 #include "devices/device.h"
 #include "graph/plan.h"
+#include "graph/settings.h"
 #include "graph/adapters.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"
@@ -48,6 +49,39 @@ static bool ft__in_encoder(const char *name)
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
 {
     snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
+}
+
+/* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
+static const char ft__classes_key[] = "finetune.classes";
+
+/* NULL: there are none, or an error. Released by the caller. */
+static char *ft__classes_text(const ft_model *m)
+{
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = (ft__context *)(uintptr_t)&m->context;
+    for (i = 0; i < m->class_count; ++i) {
+        ft__text_add(&text, "%s", i ? "," : "[");
+        ft__json_add_text(&text, m->class_names[i]);
+    }
+    if (m->class_count) ft__text_add(&text, "]");
+    return text.letters;
+}
+
+static void ft__read_classes_text(ft_model *m, const char *text)
+{
+    ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
+    int count = json ? ft__json_count(json, 0) : 0, i;
+    const char **names;
+    if (json && ft__json_at(json, 0, 'a') && count == ft_class_count(m)) {
+        names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
+        for (i = 0; names && i < count; ++i)
+            names[i] = ft__json_string(json, ft__json_element(json, 0, i));
+        if (names) ft_set_class_names(m, count, names);
+        ft__release(&m->context, (void *)(uintptr_t)names);
+    }
+    ft__json_free(&m->context, json);
 }
 
 /* ---- Writing ---- */
@@ -176,9 +210,13 @@ static void ft__write_text(ft__context *c, const char *path, const char *text)
 static void ft__adapter_write(ft__adapter_list *list, const char *folder)
 {
     ft__context *c = &list->m->context;
-    char *config = ft__adapter_config(list);
+    const char *pair[2];
+    char *config = ft__adapter_config(list), *classes;
     char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
-    if (path) ft__safetensors_write(c, path, list->tensors, list->count, NULL, 0);
+    pair[0] = ft__classes_key;
+    pair[1] = classes = ft__classes_text(list->m);
+    if (path) ft__safetensors_write(c, path, list->tensors, list->count, pair, classes ? 1 : 0);
+    ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
     if (path) ft__write_text(c, path, config);
@@ -381,6 +419,7 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));
+    ft__read_classes_text(r->m, ft_file_metadata(r->file, ft__classes_key));
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
@@ -394,7 +433,7 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     ft__adapter_reader r;
     ft_weights_options none;
     ft__context *c;
-    char *path, *architecture;
+    char *path;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, folder, "ft_load_adapter: the folder")
@@ -409,12 +448,9 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
         ft__fail(c, FT_IO, "%s: expected a folder with adapter_config.json and"
                  " adapter_model.safetensors", folder);
     if (ft__ok(c) && ft__adapter_check(&r) == FT_OK) r.file = ft_file_open(m, path, none);
-    architecture = ft__copy_text(c, m->architecture);
     ft__host_takes_weights(c, true);
     if (ft__ok(c)) ft__adapter_apply(&r);
-    if (architecture) ft__set_architecture(m, architecture);
     m->weights_version += 1;
-    ft__release(c, architecture);
     ft_file_close(r.file);
     ft__release(c, path);
     ft__json_free(c, r.config);

@@ -1,0 +1,41 @@
+"""Loads each adapter of build/adapter_NAME beside its base by PEFT, and compares the logits with those
+that finetune.h gave; nothing may be missing or left over. Run by tests/test_peft.sh."""
+import sys
+import warnings
+
+import numpy as np
+import peft
+import torch
+import transformers as hf
+from safetensors.torch import load_file
+
+BASE = "tests/golden/transformers"
+passed = failed = 0
+
+
+def check(right, text):
+    global passed, failed
+    passed, failed = passed + bool(right), failed + (not right)
+    if not right:
+        print("FAILED", text)
+
+
+expected = load_file(f"{BASE}/expected.safetensors")
+lengths = expected["lengths"].long()
+mask = (torch.arange(9) < lengths[:, None]).long()
+for name, base in (("lora", "bert"), ("rslora", "roberta")):
+    folder = f"build/adapter_{name}"
+    model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/{base}")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = peft.PeftModel.from_pretrained(model, folder).eval()
+    check(not [w for w in said if "missing" in str(w.message).lower()], f"{name}: {[str(w.message) for w in said]}")
+    tensors = load_file(f"{folder}/adapter_model.safetensors")
+    ours = peft.get_peft_model_state_dict(model)
+    check(sorted(tensors) == sorted(ours), f"{name}: names {sorted(set(tensors) ^ set(ours))}")
+    with torch.no_grad():
+        got = model(expected[f"{name}/ids"].long(), mask).logits.numpy()
+    want = np.fromfile(f"{folder}/logits.f32", np.float32).reshape(got.shape)
+    check(np.abs(got - want).max() <= 1e-4 * np.abs(want).max(), f"{name}: {got} instead of {want}")
+print(f"test_peft: {passed} passed, {failed} failed, 0 skipped")
+sys.exit(failed > 0)
