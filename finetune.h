@@ -22157,6 +22157,8 @@ typedef struct ft__step {   /* one call of an operator */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
     bool for_output;        /* needed for the model's output (else only for the loss) */
+    bool once;              /* its value follows from weights alone: it stays, ... */
+    uint64_t made_for;      /* ... from this version of them, plus 1; 0: it is still to be made */
 } ft__step;
 
 /* A block of memory and the moments, first to last, at which it is in use; see ft__place. */
@@ -22620,6 +22622,39 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     }
 }
 
+/* Whether a value stays until weights are loaded or set: it follows from constants and weights
+   alone, in training from frozen ones. What is not trained is in evaluation form, so nothing is
+   random. What the user's own operators give may change. */
+static bool ft__is_fixed(const ft_model *m, const ft__plan *plan, const ft__step *step,
+                         const char *fixed)
+{
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    const ft__node *norm = step->norm ? &m->nodes[step->norm - 1] : NULL;
+    const ft_shape *shape = &ft__node_of(m, plan, step->output)->shape;
+    int i;
+    for (i = 0; i < node->input_count; ++i)
+        if (!fixed[ft__input_of(m, plan, step, i) - 1]) return false;
+    for (i = 1; norm && i < norm->input_count; ++i)
+        if (!fixed[norm->inputs[i] - 1]) return false;
+    for (i = 0; i < shape->rank; ++i)
+        if (shape->size[i] < 0) return false;
+    return !step->trained && node->input_count > 0 && !ft__is(node, FT__CALLBACKS);
+}
+
+static void ft__mark_once(ft_model *m, ft__plan *plan)
+{
+    char *fixed = (char *)ft__allocate(&m->context, (size_t)ft__value_count(m, plan), 1);
+    int i;
+    for (i = 0; fixed && i < m->node_count; ++i)
+        fixed[i] = ft__is_weight(&m->nodes[i]) && (!plan->training || m->nodes[i].frozen);
+    for (i = 0; fixed && i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        step->once = ft__is_fixed(m, plan, step, fixed);
+        fixed[step->output - 1] = step->once;
+    }
+    ft__release(&m->context, fixed);
+}
+
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
@@ -22652,6 +22687,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
         ft__add_steps(m, plan, needed, sole, done, true);
+        ft__mark_once(m, plan);
     }
     ft__release(c, sole);
     ft__release(c, done);
@@ -22939,7 +22975,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     const ft__step *maker = &plan->steps[made_by];
     int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
-    if (ft__stays(m, id)) return INT_MAX;
+    if (maker->once || ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = ft__node_of_step(m, plan, step);
@@ -23031,7 +23067,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
                                                      : &plan->values[step->output - 1]);
         if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
         widened = ft__max_size(widened, ft__widened_bytes(m, plan, step));
-        count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
+        count = ft__add_block(blocks, count, bytes, step->once ? 0 : i,
+                              ft__last_use(m, plan, i, false), value);
         if (step->again)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
                                   ft__last_use(m, plan, i, true),
@@ -23432,16 +23469,31 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     return found >= 0;
 }
 
+/* Computes all values in each run; false: it was so. */
+static bool ft__plan_drop_once(ft__plan *plan)
+{
+    bool any = false;
+    int i;
+    for (i = 0; i < plan->step_count; ++i) {
+        any = any || plan->steps[i].once;
+        plan->steps[i].once = false;
+    }
+    return any;
+}
+
 /* Places the plan in what the budget leaves. If that is too little, these are given up, in this
-   order: the plan for the other purpose, which is made again when it is needed; values that are
-   kept for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+   order: values that are computed once for all runs; the plan for the other purpose, which is made
+   again when it is needed; values that are kept for backward; weights that are prepared once for
+   all runs. Returns the number of blocks. */
 static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     const ft__plan *other = m->plans[!plan->training];
     bool spare = other && other != m->in_use;
     int count;
     plan->room = ft__plan_room(m, plan);
-    count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
+    count = ft__plan_fit(m, plan, blocks, plan->room, false);
+    if (plan->memory_bytes > plan->room && (ft__plan_drop_once(plan) || !spare))
+        count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
     if (spare && plan->memory_bytes > plan->room) {
         plan->gives_up = true;
         plan->room = ft__plan_room(m, plan);
@@ -23743,6 +23795,12 @@ static void ft__catch_up_before(ft_model *m, bool in_steps)
     }
 }
 
+/* The version + 1 of the weights from which values are computed once. */
+static uint64_t ft__weights_of_once(const ft_model *m, const ft__plan *plan)
+{
+    return (m->weights_version << 32) + (plan->training ? 0 : m->trained_version & 0xffffffff) + 1;
+}
+
 /* Runs steps [from, to) forward on `batch` samples: without the loss if there are no labels, and in
    evaluation form if a plan for training is used to measure. */
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
@@ -23761,6 +23819,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         ft__call call;
         double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
+        if (step->once && step->made_for == ft__weights_of_once(m, plan)) continue;
         if (step->again) ft__use_values(plan, step, 0);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
@@ -23771,6 +23830,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
+        step->made_for = ft__ok(&m->context) ? ft__weights_of_once(m, plan) : 0;
         m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
     }
 }

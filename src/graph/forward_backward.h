@@ -142,6 +142,12 @@ static void ft__catch_up_before(ft_model *m, bool in_steps)
     }
 }
 
+/* The version + 1 of the weights from which values are computed once. */
+static uint64_t ft__weights_of_once(const ft_model *m, const ft__plan *plan)
+{
+    return (m->weights_version << 32) + (plan->training ? 0 : m->trained_version & 0xffffffff) + 1;
+}
+
 /* Runs steps [from, to) forward on `batch` samples: without the loss if there are no labels, and in
    evaluation form if a plan for training is used to measure. */
 static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int batch, int how)
@@ -160,6 +166,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
         ft__call call;
         double start;
         if ((how & FT__ONLY_OUTPUT) && !step->for_output) continue;
+        if (step->once && step->made_for == ft__weights_of_once(m, plan)) continue;
         if (step->again) ft__use_values(plan, step, 0);
         call = ft__make_call(m, plan, step, ft__extent_of(m, batch), false);
         if (how & FT__EVALUATING) call.training = false;
@@ -170,6 +177,7 @@ static void ft__run_forward(ft_model *m, ft__plan *plan, int from, int to, int b
             ft__catch_up(&m->context, &m->nodes[m->nodes[step->id - 1].inputs[1] - 1],
                          ft__integers(&call.input[0]), ft__count(&call.input[0]));
         ft__run_operator(&call, false);
+        step->made_for = ft__ok(&m->context) ? ft__weights_of_once(m, plan) : 0;
         m->nodes[step->id - 1].time.forward += ft__clock(&m->context) - start;
     }
 }

@@ -112,7 +112,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
     const ft__step *maker = &plan->steps[made_by];
     int id = maker->output, last = second ? maker->moment_again : made_by, from, end;
     bool backward = second || !maker->again;
-    if (ft__stays(m, id)) return INT_MAX;
+    if (maker->once || ft__stays(m, id)) return INT_MAX;
     for (end = ft__readers_of(plan, id, &from); from < end; ++from) {
         const ft__step *step = &plan->steps[plan->readers[from]];
         const ft__node *reader = ft__node_of_step(m, plan, step);
@@ -204,7 +204,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
                                                      : &plan->values[step->output - 1]);
         if (costs.workspace > plan->workspace_bytes) plan->workspace_bytes = costs.workspace;
         widened = ft__max_size(widened, ft__widened_bytes(m, plan, step));
-        count = ft__add_block(blocks, count, bytes, i, ft__last_use(m, plan, i, false), value);
+        count = ft__add_block(blocks, count, bytes, step->once ? 0 : i,
+                              ft__last_use(m, plan, i, false), value);
         if (step->again)
             count = ft__add_block(blocks, count, bytes, step->moment_again,
                                   ft__last_use(m, plan, i, true),
@@ -605,16 +606,31 @@ static bool ft__plan_drop_weights(ft_model *m, ft__plan *plan)
     return found >= 0;
 }
 
+/* Computes all values in each run; false: it was so. */
+static bool ft__plan_drop_once(ft__plan *plan)
+{
+    bool any = false;
+    int i;
+    for (i = 0; i < plan->step_count; ++i) {
+        any = any || plan->steps[i].once;
+        plan->steps[i].once = false;
+    }
+    return any;
+}
+
 /* Places the plan in what the budget leaves. If that is too little, these are given up, in this
-   order: the plan for the other purpose, which is made again when it is needed; values that are
-   kept for backward; weights that are prepared once for all runs. Returns the number of blocks. */
+   order: values that are computed once for all runs; the plan for the other purpose, which is made
+   again when it is needed; values that are kept for backward; weights that are prepared once for
+   all runs. Returns the number of blocks. */
 static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
 {
     const ft__plan *other = m->plans[!plan->training];
     bool spare = other && other != m->in_use;
     int count;
     plan->room = ft__plan_room(m, plan);
-    count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
+    count = ft__plan_fit(m, plan, blocks, plan->room, false);
+    if (plan->memory_bytes > plan->room && (ft__plan_drop_once(plan) || !spare))
+        count = ft__plan_fit(m, plan, blocks, plan->room, !spare);
     if (spare && plan->memory_bytes > plan->room) {
         plan->gives_up = true;
         plan->room = ft__plan_room(m, plan);

@@ -52,6 +52,8 @@ typedef struct ft__step {   /* one call of an operator */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
     bool for_output;        /* needed for the model's output (else only for the loss) */
+    bool once;              /* its value follows from weights alone: it stays, ... */
+    uint64_t made_for;      /* ... from this version of them, plus 1; 0: it is still to be made */
 } ft__step;
 
 /* A block of memory and the moments, first to last, at which it is in use; see ft__place. */
@@ -515,6 +517,39 @@ static void ft__add_steps(const ft_model *m, ft__plan *plan, const char *needed,
     }
 }
 
+/* Whether a value stays until weights are loaded or set: it follows from constants and weights
+   alone, in training from frozen ones. What is not trained is in evaluation form, so nothing is
+   random. What the user's own operators give may change. */
+static bool ft__is_fixed(const ft_model *m, const ft__plan *plan, const ft__step *step,
+                         const char *fixed)
+{
+    const ft__node *node = ft__node_of_step(m, plan, step);
+    const ft__node *norm = step->norm ? &m->nodes[step->norm - 1] : NULL;
+    const ft_shape *shape = &ft__node_of(m, plan, step->output)->shape;
+    int i;
+    for (i = 0; i < node->input_count; ++i)
+        if (!fixed[ft__input_of(m, plan, step, i) - 1]) return false;
+    for (i = 1; norm && i < norm->input_count; ++i)
+        if (!fixed[norm->inputs[i] - 1]) return false;
+    for (i = 0; i < shape->rank; ++i)
+        if (shape->size[i] < 0) return false;
+    return !step->trained && node->input_count > 0 && !ft__is(node, FT__CALLBACKS);
+}
+
+static void ft__mark_once(ft_model *m, ft__plan *plan)
+{
+    char *fixed = (char *)ft__allocate(&m->context, (size_t)ft__value_count(m, plan), 1);
+    int i;
+    for (i = 0; fixed && i < m->node_count; ++i)
+        fixed[i] = ft__is_weight(&m->nodes[i]) && (!plan->training || m->nodes[i].frozen);
+    for (i = 0; fixed && i < plan->step_count; ++i) {
+        ft__step *step = &plan->steps[i];
+        step->once = ft__is_fixed(m, plan, step, fixed);
+        fixed[step->output - 1] = step->once;
+    }
+    ft__release(&m->context, fixed);
+}
+
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
@@ -547,6 +582,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
         ft__add_steps(m, plan, needed, sole, done, true);
+        ft__mark_once(m, plan);
     }
     ft__release(c, sole);
     ft__release(c, done);
