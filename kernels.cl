@@ -12,6 +12,7 @@
 #ifndef FINETUNE_CL
 #define FINETUNE_CL(name, ...) __VA_ARGS__
 #define FINETUNE_LINE
+#define FINETUNE_PASTE(a, b) a##b /* the library defines it in the text that it makes of this */
 #ifndef WIDEST /* type of a few sums; the library sets double if the device has it */
 #define WIDEST float
 #endif
@@ -39,9 +40,9 @@
     X(silu, x * sigmoid(x), silu_slope(x))                                                        \
     X(mish, x * tanh(softplus(x)),                                                                \
       tanh(softplus(x)) + x * (1.0f - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))
-#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,
-#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;
-#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;
+#define ACTIVATION_NUMBER(name, value, slope) FINETUNE_PASTE(ACTIVATION_, name),
+#define ACTIVATION_VALUE(name, value, slope) case FINETUNE_PASTE(ACTIVATION_, name): return value;
+#define ACTIVATION_SLOPE(name, value, slope) case FINETUNE_PASTE(ACTIVATION_, name): return slope;
 
 FINETUNE_LINE FINETUNE_CL(activations,
 enum { FINETUNE_ACTIVATIONS(ACTIVATION_NUMBER) NO_ACTIVATION = -1 };
@@ -1872,10 +1873,10 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
     X(less_equal, a <= b ? 1.0f : 0.0f, 0.0f, 0.0f)                                               \
     X(greater, a > b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                   \
     X(greater_equal, a >= b ? 1.0f : 0.0f, 0.0f, 0.0f)
-#define PAIR_NUMBER(name, value, da, db) PAIR_##name,
-#define PAIR_VALUE(name, value, da, db) case PAIR_##name: return value;
-#define PAIR_LEFT(name, value, da, db) case PAIR_##name: return da;
-#define PAIR_RIGHT(name, value, da, db) case PAIR_##name: return db;
+#define PAIR_NUMBER(name, value, da, db) FINETUNE_PASTE(PAIR_, name),
+#define PAIR_VALUE(name, value, da, db) case FINETUNE_PASTE(PAIR_, name): return value;
+#define PAIR_LEFT(name, value, da, db) case FINETUNE_PASTE(PAIR_, name): return da;
+#define PAIR_RIGHT(name, value, da, db) case FINETUNE_PASTE(PAIR_, name): return db;
 
 FINETUNE_LINE FINETUNE_CL(pair,
 enum { FINETUNE_PAIRS(PAIR_NUMBER) PAIR_COUNT };
@@ -1994,9 +1995,9 @@ __kernel void where_backward(__global const float *c, __global const float *dy,
     X(clamp, x < p ? p : x > q ? q : x, x > p && x < q ? 1.0f : 0.0f)                             \
     X(affine, p * x + q, p)                                                                       \
     X(detach, x, 0.0f)
-#define UNARY_NUMBER(name, value, slope) UNARY_##name,
-#define UNARY_VALUE(name, value, slope) case UNARY_##name: return value;
-#define UNARY_SLOPE(name, value, slope) case UNARY_##name: return slope;
+#define UNARY_NUMBER(name, value, slope) FINETUNE_PASTE(UNARY_, name),
+#define UNARY_VALUE(name, value, slope) case FINETUNE_PASTE(UNARY_, name): return value;
+#define UNARY_SLOPE(name, value, slope) case FINETUNE_PASTE(UNARY_, name): return slope;
 
 FINETUNE_LINE FINETUNE_CL(unary,
 enum { FINETUNE_UNARIES(UNARY_NUMBER) UNARY_COUNT };

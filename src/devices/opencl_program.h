@@ -33,22 +33,26 @@ static const ft__kernel_text ft__kernel_texts[] = {
 #undef FINETUNE_LINE
 };
 
-/* The macros that the chunks use. */
+/* The macros that the chunks use: the lists, and what kernels.cl makes of a list's lines. */
 #define FT__MACRO_TEXT(name, ...) " X(" #name ", " #__VA_ARGS__ ")"
+#define FT__EXPANDED_TEXT(...) #__VA_ARGS__
+#define FT__EXPANDED(...) FT__EXPANDED_TEXT(__VA_ARGS__)
+#define FT__MACRO(name, ...) "#define " #name #__VA_ARGS__ " " FT__EXPANDED(name __VA_ARGS__) "\n"
 static const char ft__kernel_macros[] =
+    "#define FINETUNE_PASTE(a, b) a##b\n"
     "#define FINETUNE_ACTIVATIONS(X)" FINETUNE_ACTIVATIONS(FT__MACRO_TEXT) "\n"
-    "#define ACTIVATION_NUMBER(name, value, slope) ACTIVATION_##name,\n"
-    "#define ACTIVATION_VALUE(name, value, slope) case ACTIVATION_##name: return value;\n"
-    "#define ACTIVATION_SLOPE(name, value, slope) case ACTIVATION_##name: return slope;\n"
+    FT__MACRO(ACTIVATION_NUMBER, (name, value, slope))
+    FT__MACRO(ACTIVATION_VALUE, (name, value, slope))
+    FT__MACRO(ACTIVATION_SLOPE, (name, value, slope))
     "#define FINETUNE_PAIRS(X)" FINETUNE_PAIRS(FT__MACRO_TEXT) "\n"
-    "#define PAIR_NUMBER(name, value, da, db) PAIR_##name,\n"
-    "#define PAIR_VALUE(name, value, da, db) case PAIR_##name: return value;\n"
-    "#define PAIR_LEFT(name, value, da, db) case PAIR_##name: return da;\n"
-    "#define PAIR_RIGHT(name, value, da, db) case PAIR_##name: return db;\n"
+    FT__MACRO(PAIR_NUMBER, (name, value, da, db))
+    FT__MACRO(PAIR_VALUE, (name, value, da, db))
+    FT__MACRO(PAIR_LEFT, (name, value, da, db))
+    FT__MACRO(PAIR_RIGHT, (name, value, da, db))
     "#define FINETUNE_UNARIES(X)" FINETUNE_UNARIES(FT__MACRO_TEXT) "\n"
-    "#define UNARY_NUMBER(name, value, slope) UNARY_##name,\n"
-    "#define UNARY_VALUE(name, value, slope) case UNARY_##name: return value;\n"
-    "#define UNARY_SLOPE(name, value, slope) case UNARY_##name: return slope;\n";
+    FT__MACRO(UNARY_NUMBER, (name, value, slope))
+    FT__MACRO(UNARY_VALUE, (name, value, slope))
+    FT__MACRO(UNARY_SLOPE, (name, value, slope));
 
 /* Only devices with tensor cores can compile these. */
 static bool ft__needs_tensor_cores(int chunk)
