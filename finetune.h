@@ -52,6 +52,7 @@
      [SECTION] kernels/softmax: Softmax of a line
      [SECTION] kernels/attention: Attention: one row of scores
      [SECTION] kernels/row_norm: Normalisation of a row
+     [SECTION] kernels/rotary: Angles and rotations
      [SECTION] kernels/batch_norm: Batch norm: passes over rows
      [SECTION] kernels/pooling: Maximum of a window
      [SECTION] kernels/recurrent: Recurrent cells
@@ -91,7 +92,7 @@
      [SECTION] operators/matmul: matmul
      [SECTION] operators/losses: Losses
      [SECTION] operators/embedding: Embedding
-     [SECTION] operators/positions: Learned positions
+     [SECTION] operators/positions: Positions of steps
      [SECTION] operators/step_pool: Pooling over steps
      [SECTION] operators/attention: Attention
      [SECTION] operators/recurrent: Recurrent layers
@@ -573,6 +574,33 @@ typedef struct ft_attention_options {
     bool all_queries;       /* lengths are of k and v only: all steps of q are real */
 } ft_attention_options;
 
+typedef enum ft_rotary_scaling { /* rope_type of Hugging Face's networks */
+    FT_ROTARY_DEFAULT, FT_ROTARY_LINEAR, FT_ROTARY_LLAMA3
+} ft_rotary_scaling;
+
+typedef struct ft_rotary_options {
+    int heads;              /* must divide the last size of x; default 1 */
+    int dimensions;         /* numbers of each head that turn, the first ones; default: all */
+    bool interleaved;       /* a pair is numbers 2 i and 2 i + 1; default: number i of both halves,
+                               as in GPT-NeoX and Llama */
+    float base;             /* theta; default 10000 */
+    ft_rotary_scaling scaling;  /* LINEAR: frequencies divided by factor; LLAMA3: those of waves
+                               longer than original_length / low_frequency_factor, no others than
+                               original_length / high_frequency_factor, and between in part */
+    float factor;           /* required with a scaling */
+    float low_frequency_factor, high_frequency_factor; /* LLAMA3: default 1, 4 */
+    int original_length;    /* LLAMA3: default 8192 steps */
+    ft_node positions;      /* I32 [N, L]; default 0, 1, 2, ... */
+} ft_rotary_options;
+
+typedef struct ft_add_positions_options {
+    int first;              /* of step 0; default 0 */
+    bool sinusoidal;        /* "<name>.weight" is a constant: sines and cosines (Vaswani et al.
+                               2017); default: a parameter drawn from N(0, 1), as in ft_embedding */
+    ft_node weight;         /* [positions, features]; default: made here */
+    ft_node positions;      /* I32 [N, L]; default first, first + 1, ... */
+} ft_add_positions_options;
+
 typedef struct ft_pool2d_options {
     int kernel[2];          /* required */
     int stride[2];          /* default: the kernel */
@@ -642,11 +670,6 @@ typedef struct ft_embedding_options {
     bool padded;
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
-
-typedef struct ft_positions_options {
-    int first;              /* the position of step 0; default 0 (RoBERTa's is 2) */
-    ft_node weight;         /* use this node [positions, features] instead of making one */
-} ft_positions_options;
 
 typedef enum ft_step_pooling {
     FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,
@@ -1375,14 +1398,18 @@ FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node
    key, gives zeros. The scores are never kept: memory is linear in T and S. */
 FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                                   ft_attention_options options);
+/* Rotary positions (Su et al. 2021) for attention's q and k: x [N, L, heads * D] -> the same shape.
+   In each head pair i of `dimensions` numbers turns by position * base^(-2 i / dimensions). */
+FINETUNE_API ft_node ft_rotary(ft_model *m, const char *name, ft_node x,
+                               ft_rotary_options options);
+/* x [N, L, features] -> x plus, at each step, its position's row of "<name>.weight" [positions,
+   features]. L may be FT_LENGTH. A position that is not in [0, positions) gives NaN. */
+FINETUNE_API ft_node ft_add_positions(ft_model *m, const char *name, ft_node x, int positions,
+                                      ft_add_positions_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
                                   int features, ft_embedding_options options);
-/* x [N, L, features] -> the same shape: adds "<name>.weight"[first + t] to step t; the weight is
-   [count, features], initially drawn from N(0, 1). FT_SHAPE for a run of more steps than it has. */
-FINETUNE_API ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
-                                  ft_positions_options options);
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
    reverse side by side. Parameters are PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
    f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., drawn from
@@ -6986,6 +7013,84 @@ FT__LEVELS(ft__norm_row_back,
 #endif
 
 /* =============================================================================================
+   [SECTION] kernels/rotary: Angles and rotations
+   In double, by series: they are rounded to float once, and bits do not depend on the system's
+   libm.
+   ============================================================================================= */
+/* log(x) for x > 0: x = 2^e m, m in [1, 2), log(m) = 2 atanh((m - 1) / (m + 1)). */
+static double ft__log_double(double x)
+{
+    int e, k;
+    double s = frexp(x, &e), z, sum = 0;
+    s = (s - 0.70710678118654752) / (s + 0.70710678118654752); /* m = 2^(1/2) x / 2^e */
+    z = s * s;
+    for (k = 41; k > 0; k -= 2) sum = sum * z + 1.0 / k;
+    return (e - 0.5) * 0.69314718055994531 + 2 * s * sum;
+}
+
+/* e^x for |x| < 700: x = n log(2) + r, and Taylor's series of e^r. */
+static double ft__exp_double(double x)
+{
+    double sum = 0;
+    int n = (int)(x * 1.4426950408889634 + (x < 0 ? -0.5 : 0.5)), k;
+    x -= n * 0.69314718055994531;
+    for (k = 20; k > 0; --k) sum = (sum + 1) * x / k;
+    return ldexp(sum + 1, n);
+}
+
+/* The cosine and sine of x, |x| < 6e6: x less quarter turns, then Taylor's series. */
+static void ft__turn(double x, float *cosine, float *sine)
+{
+    double n = floor(x * 0.63661977236758134 + 0.5), z, c = 0, s = 0;
+    int k, quarter = (int)((long long)n & 3);
+    x = (x - n * 1.5707963267341256) - n * 6.0771005065061922e-11; /* pi / 2 in two parts */
+    z = -x * x;
+    for (k = 18; k > 0; k -= 2) c = (c + 1) * z / (k * (k - 1));
+    for (k = 19; k > 1; k -= 2) s = (s + 1) * z / (k * (k - 1));
+    c += 1;
+    s = s * x + x;
+    *cosine = (float)(quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s);
+    *sine = (float)(quarter == 0 ? s : quarter == 1 ? c : quarter == 2 ? -s : -c);
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
+/* Turns `count` pairs of numbers by angles, or back: (a cos - b sin, b cos + a sin). A pair's b is
+   `apart` after its a, and the next pair `step` after this one. y may be x. */
+FT__INLINE void ft__rotate_pairs(const float *x, float *y, const float *cosine, const float *sine,
+                                 size_t count, size_t apart, size_t step, float sign, bool add)
+{
+    size_t i;
+    FT__INDEPENDENT for (i = 0; i < count; ++i) {
+        float a = x[i * step], b = x[i * step + apart], s = sign * sine[i];
+        float c = a * cosine[i] - b * s, d = b * cosine[i] + a * s;
+        y[i * step] = add ? y[i * step] + c : c;
+        y[i * step + apart] = add ? y[i * step + apart] + d : d;
+    }
+}
+
+FT__INLINE void ft__rotate_body(const float *x, float *y, const float *angles, size_t count,
+                                bool interleaved, bool back, bool add)
+{
+    float sign = back ? -1.0f : 1.0f;
+    if (interleaved) ft__rotate_pairs(x, y, angles, angles + count, count, 1, 2, sign, add);
+    else if (add) ft__rotate_pairs(x, y, angles, angles + count, count, count, 1, sign, true);
+    else ft__rotate_pairs(x, y, angles, angles + count, count, count, 1, sign, false);
+}
+
+FT__LEVELS(ft__rotate,
+           (const float *x, float *y, const float *angles, size_t count, bool interleaved,
+            bool back, bool add),
+           ft__rotate_body(x, y, angles, count, interleaved, back, add))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* =============================================================================================
    [SECTION] kernels/batch_norm: Batch norm: passes over rows
    Statistics of blocks of rows, the normalised rows, and their gradients; see operators/batch_norm.
    ============================================================================================= */
@@ -7502,6 +7607,8 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__permute_options permute;
     ft_matmul_options matmul;
     ft_attention_options attention;
+    ft_rotary_options rotary;
+    ft_add_positions_options add_positions;
     ft_layer_norm_options layer_norm;
     ft_rms_norm_options rms_norm;
     ft_group_norm_options group_norm;
@@ -7510,7 +7617,6 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_reduce_options reduce;
     ft__callbacks custom;
     ft_embedding_options embedding;
-    ft_positions_options positions;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;
@@ -8074,11 +8180,12 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
     X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
     X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
-    X(dropout) X(embedding) X(positions) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)      \
+    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(custom)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
+    X(add_positions) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -15083,106 +15190,392 @@ ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int 
 }
 
 /* =============================================================================================
-   [SECTION] operators/positions: Learned positions
-   x [N, L, C], weight [P, C]: y[n, t] = x[n, t] + weight[first + t], for any length L that has
-   first + L <= P (Vaswani et al. 2017, "learned positional embeddings"; Devlin et al. 2018).
-       dx = dy,  dweight[first + t] = sum over n of dy[n, t]
+   [SECTION] operators/positions: Positions of steps
    ============================================================================================= */
-static const ft__field ft__positions_fields[] = {
-    FT__INT(ft_positions_options, first), FT__NOT_KEPT(ft_positions_options, weight)
+static const ft__field ft__rotary_fields[] = {
+    FT__INT(ft_rotary_options, heads), FT__INT(ft_rotary_options, dimensions),
+    FT__BOOL(ft_rotary_options, interleaved), FT__FLOAT(ft_rotary_options, base),
+    FT__INT(ft_rotary_options, scaling), FT__FLOAT(ft_rotary_options, factor),
+    FT__FLOAT(ft_rotary_options, low_frequency_factor),
+    FT__FLOAT(ft_rotary_options, high_frequency_factor),
+    FT__INT(ft_rotary_options, original_length), FT__NOT_KEPT(ft_rotary_options, positions)
     FT__NO_MORE_FIELDS};
+static const ft__field ft__add_positions_fields[] = {
+    FT__INT(ft_add_positions_options, first), FT__NOT_KEPT(ft_add_positions_options, sinusoidal)
+    FT__NOT_KEPT(ft_add_positions_options, weight)
+    FT__NOT_KEPT(ft_add_positions_options, positions) FT__NO_MORE_FIELDS};
 
-static ft_status ft__positions_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
-                                     int input_count, ft_shape *output)
+/* Fails unless x is [N, L, ...] and the positions, input number i if it is there, I32 [N, L]. */
+static ft_status ft__positions_fit(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                   int input_count, int i)
+{
+    const ft_shape *x = &input[0].shape, *p = &input[i].shape;
+    char text[80];
+    if (x->rank != 3 || x->size[2] < 1)
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, D] with a fixed D, not %s",
+                        node->name, ft__shape_text(x, text));
+    if (input_count > i && (input[i].type != FT_I32 || p->rank != 2 || p->size[0] != x->size[0]
+                            || p->size[1] != x->size[1]))
+        return ft__fail(c, FT_SHAPE, "%s: positions must be I32 [N, L], not %s", node->name,
+                        ft__shape_text(p, text));
+    return ft__want_numbers(c, node, input, i);
+}
+
+/* ---- rotary: x [N, L, heads D], positions [N, L] (0, 1, 2, ... if absent) -> the same shape: in
+   each head pair i of `dimensions` numbers turns by position * base^(-2 i / dimensions) (Su et al.
+   2021). A pair is number i of both halves, as in GPT-NeoX and Llama, or 2 i and 2 i + 1. dx is dy
+   turned back. Kept from forward: cosines and sines of each step ---- */
+
+static int ft__rotary_heads(const ft_rotary_options *o) { return o->heads ? o->heads : 1; }
+
+static ft_status ft__rotary_scaling_fits(ft__context *c, const ft__node *node)
+{
+    const ft_rotary_options *o = &node->options.rotary;
+    bool llama3 = o->scaling == FT_ROTARY_LLAMA3, scaled = o->scaling != FT_ROTARY_DEFAULT;
+    bool unused = o->low_frequency_factor != 0 || o->high_frequency_factor != 0
+        || o->original_length != 0;
+    if ((unsigned)o->scaling > FT_ROTARY_LLAMA3)
+        return ft__fail(c, FT_INVALID, "%s: scaling %d: it must be FT_ROTARY_DEFAULT,"
+                        " FT_ROTARY_LINEAR or FT_ROTARY_LLAMA3", node->name, (int)o->scaling);
+    if (!ft__not_negative(o->base) || (o->base > 0 && o->base <= 1))
+        return ft__fail(c, FT_INVALID, "%s: base is %g; it must be above 1, or 0 for the default",
+                        node->name, (double)o->base);
+    if (scaled ? !(o->factor > 0 && o->factor <= FLT_MAX) : o->factor != 0)
+        return ft__fail(c, FT_INVALID, "%s: factor is %g; it must be %s", node->name,
+                        (double)o->factor, scaled ? "above 0" : "0 without a scaling");
+    if (!llama3 && unused)
+        return ft__fail(c, FT_INVALID, "%s: low_frequency_factor, high_frequency_factor and"
+                        " original_length are of FT_ROTARY_LLAMA3 only", node->name);
+    if (!ft__not_negative(o->low_frequency_factor) || !ft__not_negative(o->high_frequency_factor)
+        || o->original_length < 0
+        || (llama3 && (o->low_frequency_factor > 0 ? o->low_frequency_factor : 1)
+            >= (o->high_frequency_factor > 0 ? o->high_frequency_factor : 4)))
+        return ft__fail(c, FT_INVALID, "%s: low_frequency_factor %g, high_frequency_factor %g,"
+                        " original_length %d: none may be negative, and the first must be below"
+                        " the second", node->name, (double)o->low_frequency_factor,
+                        (double)o->high_frequency_factor, o->original_length);
+    return c->status;
+}
+
+static ft_status ft__rotary_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    const ft_rotary_options *o = &node->options.rotary;
+    int heads = ft__rotary_heads(o), last;
+    *output = input[0].shape;
+    if (ft__positions_fit(c, node, input, input_count, 1) != FT_OK) return c->status;
+    last = input[0].shape.size[2];
+    if (heads < 0 || last % heads != 0)
+        return ft__fail(c, FT_SHAPE, "%s: heads is %d; it must be above 0 and divide %d, the last"
+                        " size of its input", node->name, o->heads, last);
+    if (o->dimensions < 0 || o->dimensions % 2 != 0 || o->dimensions > last / heads
+        || (o->dimensions == 0 && last / heads % 2 != 0))
+        return ft__fail(c, FT_SHAPE, "%s: dimensions is %d of %d in a head; it must be even, and at"
+                        " most that", node->name, o->dimensions, last / heads);
+    return ft__rotary_scaling_fits(c, node);
+}
+
+typedef struct ft__rotary {
+    const ft__call *call;
+    size_t steps, heads, width, pairs;  /* steps of all samples; numbers of a head; pairs turned */
+    size_t angles;          /* steps in the table: of all samples if positions are given, else L */
+    size_t part;            /* steps per index of the parallel loop */
+    bool back;
+} ft__rotary;
+
+static ft__rotary ft__rotary_of(const ft__call *call)
+{
+    const ft_rotary_options *o = &call->node->options.rotary;
+    const int *x = call->input[0].shape.size;
+    ft__rotary r;
+    r.call = call;
+    r.steps = (size_t)x[0] * (size_t)x[1];
+    r.heads = (size_t)ft__rotary_heads(o);
+    r.width = (size_t)x[2] / r.heads;
+    r.pairs = (o->dimensions ? (size_t)o->dimensions : r.width) / 2;
+    r.angles = call->input_count > 1 ? r.steps : (size_t)x[1];
+    r.part = FT__CHUNK / (size_t)x[2] + 1;
+    r.back = false;
+    return r;
+}
+
+static void ft__rotary_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__rotary r = ft__rotary_of(call);
+    costs->saved = 2 * r.pairs * r.angles * sizeof(float);
+}
+
+/* Llama 3.1's: long waves are stretched by `factor`, short ones are not, and those between in part;
+   a wave is short or long compared with the length that the network was first trained on. */
+static double ft__llama3_frequency(const ft_rotary_options *o, double frequency)
+{
+    double low = o->low_frequency_factor > 0 ? (double)o->low_frequency_factor : 1;
+    double high = o->high_frequency_factor > 0 ? (double)o->high_frequency_factor : 4;
+    double waves = (o->original_length ? o->original_length : 8192) * frequency
+        * 0.15915494309189534; /* 1 / 2 pi: so many fit into the length */
+    double share = (waves - low) / (high - low);
+    share = share < 0 ? 0 : share > 1 ? 1 : share;
+    return (1 - share) * frequency / (double)o->factor + share * frequency;
+}
+
+/* Of pair i, in radians a step, as float: so PyTorch's networks have it. */
+static float ft__rotary_frequency(const ft_rotary_options *o, size_t i, size_t pairs)
+{
+    double base = o->base > 0 ? (double)o->base : 10000;
+    double frequency = ft__exp_double(-(double)i / (double)pairs * ft__log_double(base));
+    if (o->scaling == FT_ROTARY_LINEAR) frequency /= (double)o->factor;
+    if (o->scaling == FT_ROTARY_LLAMA3) frequency = ft__llama3_frequency(o, frequency);
+    return (float)frequency;
+}
+
+static void ft__rotary_angles(void *context, int index)
+{
+    const ft__rotary *r = (const ft__rotary *)context;
+    const ft__call *call = r->call;
+    const ft_rotary_options *o = &call->node->options.rotary;
+    size_t pair = (size_t)index, i;
+    float frequency = ft__rotary_frequency(o, pair, r->pairs);
+    for (i = 0; i < r->angles; ++i) {
+        float *to = (float *)call->saved + 2 * r->pairs * i + pair;
+        float place = call->input_count > 1 ? (float)ft__integers(&call->input[1])[i] : (float)i;
+        ft__turn((double)(place * frequency), to, to + r->pairs);
+    }
+}
+
+/* Each step's cosines, then its sines. */
+static void ft__rotary_table(const ft__call *call)
+{
+    ft__rotary r = ft__rotary_of(call);
+    ft__parallel(call->context, (int)r.pairs, ft__rotary_angles, &r);
+}
+
+/* Some steps: x to y, or dy to dx. */
+static void ft__rotary_steps(void *context, int index)
+{
+    const ft__rotary *r = (const ft__rotary *)context;
+    const ft__call *call = r->call;
+    bool add = r->back && !call->input[0].fresh;
+    const float *from = r->back ? call->output.gradient : call->input[0].value;
+    float *to = r->back ? call->input[0].gradient : call->output.value;
+    size_t step = (size_t)index * r->part, end = step + r->part, h, i;
+    for (; step < end && step < r->steps; ++step) {
+        const float *angles = (const float *)call->saved + 2 * r->pairs * (step % r->angles);
+        for (h = 0; h < r->heads; ++h) {
+            size_t at = (step * r->heads + h) * r->width;
+            ft__rotate[call->context->simd](from + at, to + at, angles, r->pairs,
+                                            call->node->options.rotary.interleaved, r->back, add);
+            for (i = at + 2 * r->pairs; i < at + r->width; ++i)
+                to[i] = add ? to[i] + from[i] : from[i];
+        }
+    }
+}
+
+static void ft__rotary_run(const ft__call *call, bool back)
+{
+    ft__rotary r = ft__rotary_of(call);
+    r.back = back;
+    ft__parallel(call->context, (int)((r.steps + r.part - 1) / r.part), ft__rotary_steps, &r);
+}
+
+static void ft__rotary_forward(const ft__call *call)
+{
+    ft__rotary_table(call);
+    ft__rotary_run(call, false);
+}
+
+static void ft__rotary_backward(const ft__call *call)
+{
+    if (call->input[0].gradient) ft__rotary_run(call, true);
+}
+
+static const ft__row ft__row_rotary = {
+    FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE, ft__rotary_shape, ft__rotary_forward,
+    ft__rotary_backward, ft__rotary_costs, ft__rotary_fields, NULL};
+
+ft_node ft_rotary(ft_model *m, const char *name, ft_node x, ft_rotary_options options)
+{
+    ft_node inputs[2], none = {0};
+    int count = options.positions.id ? 2 : 1;
+    inputs[0] = x;
+    inputs[1] = options.positions;
+    options.positions = none; /* it is an input now */
+    return ft__add_node(m, &ft__row_rotary, name, inputs, count, &options, sizeof options);
+}
+
+/* ---- add_positions: x [N, L, D], weight [P, D], positions [N, L] (else first, first + 1, ...)
+   -> x + weight[position]. A position that is not in [0, P) gives NaN, which the loss shows.
+   dweight[position] += dy, dx = dy ---- */
+
+static ft_status ft__add_positions_shape(ft__context *c, const ft__node *node,
+                                         const ft__tensor *input, int input_count,
+                                         ft_shape *output)
 {
     const ft_shape *x = &input[0].shape, *w = &input[1].shape;
-    int first = node->options.positions.first;
+    int first = node->options.add_positions.first;
     char text[80], other[80];
     *output = *x;
-    if (x->rank != 3 || w->rank != 2 || w->size[1] != x->size[2])
-        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, C] and a weight [P, C], not %s"
+    if (ft__positions_fit(c, node, input, input_count, 2) != FT_OK) return c->status;
+    if (w->rank != 2 || w->size[1] != x->size[2])
+        return ft__fail(c, FT_SHAPE, "%s: expected an input [N, L, D] and a weight [P, D], not %s"
                         " and %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
-    if (first < 0 || first >= w->size[0] || x->size[1] > w->size[0] - first)
-        return ft__fail(c, FT_SHAPE, "%s: first is %d, and x %s: there are only %d positions",
-                        node->name, first, ft__shape_text(x, text), w->size[0]);
-    return ft__want_numbers(c, node, input, input_count);
+    if (first < 0 || first >= w->size[0] || (input_count > 2 && first != 0)
+        || (input_count == 2 && x->size[1] > 0 && x->size[1] > w->size[0] - first))
+        return ft__fail(c, FT_SHAPE, "%s: %s and a first position of %d: positions must be at least"
+                        " 0 and below %d%s", node->name, ft__shape_text(x, text), first, w->size[0],
+                        input_count > 2 ? ", and with given ones first must be 0" : "");
+    return c->status;
 }
 
 /* Costs nothing, but knows the length of the run. */
-static void ft__positions_costs(const ft__call *call, ft__costs *costs)
+static void ft__add_positions_costs(const ft__call *call, ft__costs *costs)
 {
-    int most = call->input[1].shape.size[0] - call->node->options.positions.first;
+    int most = call->input[1].shape.size[0] - call->node->options.add_positions.first;
     (void)costs;
-    if (call->input[0].shape.size[1] > most)
+    if (call->input_count == 2 && call->input[0].shape.size[1] > most)
         ft__fail(call->context, FT_SHAPE, "%s: a sequence of %d steps, but there are only %d"
                  " positions: ft_set_max_length sets how many tokens of a text are kept",
                  call->node->name, call->input[0].shape.size[1], most);
 }
 
-static void ft__positions_sample(void *context, int sample)
+/* The row of the weight for a step, numbered through all samples; the number of rows if there is
+   none. */
+static size_t ft__position_of(const ft__call *call, size_t step)
 {
-    const ft__call *call = (const ft__call *)context;
-    size_t steps = (size_t)call->input[0].shape.size[1];
-    size_t each = (size_t)call->input[0].shape.size[2];
-    size_t first = (size_t)call->node->options.positions.first, i;
-    const float *x = call->input[0].value + (size_t)sample * steps * each;
-    const float *weight = call->input[1].value + first * each;
-    float *y = call->output.value + (size_t)sample * steps * each;
-    for (i = 0; i < steps * each; ++i) y[i] = x[i] + weight[i];
+    size_t rows = (size_t)call->input[1].shape.size[0];
+    size_t length = (size_t)call->input[0].shape.size[1];
+    int32_t given;
+    if (call->input_count < 3) {
+        step = step % length + (size_t)call->node->options.add_positions.first;
+        return step < rows ? step : rows;
+    }
+    given = ft__integers(&call->input[2])[step];
+    return given >= 0 && (size_t)given < rows ? (size_t)given : rows;
 }
 
-static void ft__positions_forward(const ft__call *call)
-{
-    ft__parallel(call->context, call->input[0].shape.size[0], ft__positions_sample,
-                 (void *)(uintptr_t)call);
-}
+static size_t ft__steps_at_once(size_t width) { return FT__CHUNK / width + 1; }
 
-/* One step of all samples: their sum always has the same order. */
-static void ft__positions_back_step(void *context, int step)
+static void ft__add_positions_steps(void *context, int index)
 {
     const ft__call *call = (const ft__call *)context;
-    size_t count = (size_t)call->input[0].shape.size[0];
-    size_t steps = (size_t)call->input[0].shape.size[1];
-    size_t each = (size_t)call->input[0].shape.size[2], n, j;
-    size_t row = (size_t)call->node->options.positions.first + (size_t)step;
-    for (n = 0; n < count; ++n) {
-        const float *dy = call->output.gradient + (n * steps + (size_t)step) * each;
-        float *dx = call->input[0].gradient, *dw = call->input[1].gradient;
-        if (dx) dx += (n * steps + (size_t)step) * each;
-        if (dw) dw += row * each;
-        for (j = 0; dx && j < each; ++j) dx[j] = (call->input[0].fresh ? 0 : dx[j]) + dy[j];
-        for (j = 0; dw && j < each; ++j) dw[j] += dy[j];
+    size_t width = (size_t)call->input[0].shape.size[2], i;
+    size_t rows = (size_t)call->input[1].shape.size[0];
+    size_t steps = ft__count(&call->input[0]) / width, some = ft__steps_at_once(width);
+    size_t step = (size_t)index * some, end = step + some < steps ? step + some : steps;
+    for (; step < end; ++step) {
+        size_t row = ft__position_of(call, step);
+        const float *x = call->input[0].value + step * width;
+        const float *weight = call->input[1].value + (row < rows ? row : 0) * width;
+        float *y = call->output.value + step * width;
+        FT__INDEPENDENT for (i = 0; i < width; ++i) y[i] = x[i] + weight[i];
+        for (i = 0; row == rows && i < width; ++i) y[i] = ft__from_bits(0x7fc00000u);
     }
 }
 
-static void ft__positions_backward(const ft__call *call)
+static void ft__add_positions_forward(const ft__call *call)
 {
-    ft__parallel(call->context, call->input[0].shape.size[1], ft__positions_back_step,
+    size_t width = (size_t)call->input[0].shape.size[2], some = ft__steps_at_once(width);
+    size_t steps = ft__count(&call->input[0]) / width;
+    ft__parallel(call->context, (int)((steps + some - 1) / some), ft__add_positions_steps,
                  (void *)(uintptr_t)call);
 }
 
-static const ft__row ft__row_positions = {
-    FT__NAMED(positions), 2, 2, FT__WRITES | FT__WEIGHTS,
-    ft__positions_shape, ft__positions_forward, ft__positions_backward, ft__positions_costs,
-    ft__positions_fields, NULL};
-
-ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
-                     ft_positions_options options)
+/* Columns [16 index, 16 index + 16) of dweight: each number has one thread, and steps in order. */
+static void ft__add_positions_columns(void *context, int index)
 {
-    ft_node inputs[2], none = {0};
+    const ft__call *call = (const ft__call *)context;
+    size_t width = (size_t)call->input[0].shape.size[2];
+    size_t steps = ft__count(&call->input[0]) / width;
+    size_t rows = (size_t)call->input[1].shape.size[0], first = (size_t)index * 16, step, i;
+    size_t some = width - first < 16 ? width - first : 16;
+    for (step = 0; step < steps; ++step) {
+        size_t row = ft__position_of(call, step);
+        const float *dy = call->output.gradient + step * width + first;
+        float *to = call->input[1].gradient + row * width + first;
+        for (i = 0; row < rows && i < some; ++i) to[i] += dy[i];
+    }
+}
+
+static void ft__pass_gradient_chunk(void *context, int index)
+{
+    const ft__call *call = (const ft__call *)context;
+    const ft__tensor *x = &call->input[0];
+    size_t i = (size_t)index * FT__CHUNK, end = i + FT__CHUNK, count = ft__count(x);
+    if (end > count) end = count;
+    for (; i < end; ++i)
+        x->gradient[i] = (x->fresh ? 0 : x->gradient[i]) + call->output.gradient[i];
+}
+
+static void ft__add_positions_backward(const ft__call *call)
+{
+    const ft__tensor *weight = &call->input[1];
+    size_t width = (size_t)call->input[0].shape.size[2];
+    if (weight->gradient)
+        ft__parallel(call->context, (int)((width + 15) / 16), ft__add_positions_columns,
+                     (void *)(uintptr_t)call);
+    if (call->input[0].gradient && call->input[0].gradient != call->output.gradient)
+        ft__parallel(call->context, ft__chunks(ft__count(&call->input[0])),
+                     ft__pass_gradient_chunk, (void *)(uintptr_t)call);
+}
+
+static const ft__row ft__row_add_positions = {
+    FT__NAMED(add_positions), 2, 3, FT__WRITES | FT__IN_PLACE | FT__WEIGHTS,
+    ft__add_positions_shape, ft__add_positions_forward, ft__add_positions_backward,
+    ft__add_positions_costs,
+    ft__add_positions_fields, NULL};
+
+/* Number i of position p is the sine of p * 10000^(-i / features), of the next one the cosine. */
+static ft_node ft__sinusoidal_positions(ft_model *m, const char *name, int positions, int features)
+{
+    ft__context *c = &m->context;
+    size_t wide = (size_t)features, count = (size_t)positions * wide, i;
+    int size[2];
+    char text[512];
+    ft_node node = {0};
+    float *values = (float *)ft__allocate(c, count, sizeof *values), other;
+    if (!values) return node;
+    for (i = 0; i < count; i += 2) {
+        double share = (double)(i % wide) / (double)wide;
+        double angle = (double)(i / wide) * ft__exp_double(-share * ft__log_double(10000));
+        ft__turn(angle, i % wide + 1 < wide ? &values[i + 1] : &other, &values[i]);
+        if (i % wide + 1 == wide) i -= 1; /* an odd number of features */
+    }
+    size[0] = positions;
+    size[1] = features;
+    snprintf(text, sizeof text, "%s.weight", name);
+    node = ft_constant(m, text, 2, size, values);
+    ft__release(c, values);
+    return node;
+}
+
+ft_node ft_add_positions(ft_model *m, const char *name, ft_node x, int positions,
+                         ft_add_positions_options options)
+{
+    ft_node inputs[3], none = {0};
     ft_parameter_options p;
+    int count = options.positions.id ? 3 : 2, features;
     memset(&p, 0, sizeof p);
     if (!ft__usable(m)) return none;
-    if (count < 1) ft__fail(&m->context, FT_INVALID, "%s: %d positions: at least 1 is expected",
-                            name, count);
-    p.size[0] = count;
-    p.size[1] = ft__size_of(m, name, x, 2);
+    features = ft__size_of(m, name, x, -1);
+    if (ft__ok(&m->context) && positions < 1)
+        ft__fail(&m->context, FT_INVALID, "%s: %d positions: there must be at least 1", name,
+                 positions);
+    if (ft__ok(&m->context) && (!name || !*name))
+        ft__fail(&m->context, FT_INVALID, "a layer with parameters needs a name");
+    if (ft__ok(&m->context) && options.weight.id && options.sinusoidal)
+        ft__fail(&m->context, FT_INVALID, "%s: weight and sinusoidal: only one can be given", name);
+    if (!ft__usable(m)) return none;
+    p.size[0] = positions;
+    p.size[1] = features;
     p.initialiser = FT_INIT_KAIMING_NORMAL;
-    p.fan_out = 2; /* N(0, 1), as PyTorch's embedding */
+    p.fan_out = 2; /* N(0, 2 / 2) */
     inputs[0] = x;
-    inputs[1] = options.weight.id ? options.weight : ft__layer_parameter(m, name, "weight", p);
-    options.weight = none; /* it is an input now */
-    return ft__add_node(m, &ft__row_positions, name, inputs, 2, &options, sizeof options);
+    inputs[1] = options.weight.id ? options.weight
+        : options.sinusoidal ? ft__sinusoidal_positions(m, name, positions, features)
+                             : ft__layer_parameter(m, name, "weight", p);
+    inputs[2] = options.positions;
+    options.weight = options.positions = none; /* they are inputs now */
+    options.sinusoidal = false;
+    return ft__add_node(m, &ft__row_add_positions, name, inputs, count, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -20734,7 +21127,7 @@ static bool ft__linear_fits(const ft__call *call, int form)
 
 FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 
-/* ---- embedding, positions, step_pool ---- */
+/* ---- embedding, step_pool ---- */
 
 static void ft__cl_embedding_forward(const ft__call *call)
 {
@@ -20768,34 +21161,6 @@ static void ft__cl_embedding_backward(const ft__call *call)
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
 FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
-
-static size_t ft__positions_first(const ft__call *call)
-{
-    return (size_t)call->node->options.positions.first * (size_t)call->input[1].shape.size[1];
-}
-
-static void ft__cl_positions_forward(const ft__call *call)
-{
-    size_t count = ft__count(&call->output);
-    ft__run_kernel(call->context, "positions_forward", count, "vvynnn", &call->input[0],
-                   &call->input[1], &call->output, count, ft__positions_first(call),
-                   count / (size_t)call->output.shape.size[0]);
-}
-
-static void ft__cl_positions_backward(const ft__call *call)
-{
-    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
-    size_t count = ft__count(x), samples = (size_t)x->shape.size[0];
-    if (x->gradient)
-        ft__run_kernel(call->context, "positions_input", count, "dgni", &call->output, x, count,
-                       x->fresh);
-    if (weight->gradient)
-        ft__run_kernel(call->context, "positions_weight", count / samples, "dAnnn", &call->output,
-                       weight->gradient, ft__count(weight), count / samples,
-                       ft__positions_first(call), samples);
-}
-
-FT__DEVICE_ROW(positions, positions)
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
@@ -20899,6 +21264,77 @@ static void ft__cl_attention_backward(const ft__call *call)
 }
 
 FT__DEVICE_ROW(attention, attention)
+
+static void ft__cl_rotary_run(const ft__call *call, const float *from, float *to, bool back,
+                              bool add)
+{
+    ft__rotary r = ft__rotary_of(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "rotary", count, "RmnRnnnnifi", from, count, to, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE, count, call->saved,
+                   2 * r.pairs * r.angles, r.angles, r.pairs, r.heads * r.width, r.width,
+                   call->node->options.rotary.interleaved, back ? -1.0 : 1.0, add);
+}
+
+/* The host makes the table, so that its angles are the same. */
+static void ft__cl_rotary_forward(const ft__call *call)
+{
+    ft__context *c = call->context;
+    if (call->input_count > 1)
+        ft__to_host(c, call->input[1].value, ft__count(&call->input[1]) * sizeof(float));
+    if (!ft__ok(c)) return;
+    ft__rotary_table(call);
+    ft__host_wrote(c, call->saved);
+    ft__cl_rotary_run(call, call->input[0].value, call->output.value, false, false);
+}
+
+static void ft__cl_rotary_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__cl_rotary_run(call, call->output.gradient, call->input[0].gradient, true,
+                          !call->input[0].fresh);
+}
+
+FT__DEVICE_ROW(rotary, rotary)
+
+static const float *ft__given_positions(const ft__call *call)
+{
+    return call->input_count > 2 ? call->input[2].value : NULL;
+}
+
+static void ft__cl_add_positions_forward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
+    size_t count = ft__count(x), width = (size_t)x->shape.size[2];
+    ft__run_kernel(call->context, "add_positions", count, "vvRynnnnii", x, weight,
+                   ft__given_positions(call), count / width, &call->output, count, width,
+                   (size_t)x->shape.size[1], (size_t)weight->shape.size[0],
+                   call->node->options.add_positions.first, call->input_count > 2);
+}
+
+static void ft__cl_add_positions_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
+    size_t count = ft__count(x), width = (size_t)x->shape.size[2];
+    float *dweight = ft__started(call, 1);
+    ft__grid grid;
+    int d;
+    if (dweight)
+        ft__run_kernel(call->context, "add_positions_weight", ft__count(weight), "dRAnnnnii",
+                       &call->output, ft__given_positions(call), count / width, dweight,
+                       ft__count(weight), ft__count(weight), width, (size_t)x->shape.size[1],
+                       count / width, call->node->options.add_positions.first,
+                       call->input_count > 2);
+    if (!x->gradient || x->gradient == call->output.gradient) return;
+    for (d = 0; d < 6; ++d) grid.size[d] = grid.step[d] = 1;
+    grid.size[5] = (cl_int)count;
+    ft__cl_permute(call->context, &grid, call->output.gradient, x->gradient, count, false,
+                   !x->fresh);
+}
+
+static int ft__positions_below(const ft__call *call) { return call->input[1].shape.size[0]; }
+
+FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -30908,14 +31344,14 @@ static ft_node ft__encoder_type(ft__encoder_builder *e, ft_node x)
 static ft_node ft__encoder_embeddings(ft__encoder_builder *e)
 {
     ft_embedding_options words;
-    ft_positions_options positions;
+    ft_add_positions_options positions;
     ft_node x = ft__tokens_input(e->m, "tokens", true);
     memset(&words, 0, sizeof words);
     memset(&positions, 0, sizeof positions);
     positions.first = e->names->first;
     x = ft_embedding(e->m, ft__encoder_name(e, 0, "embeddings.word_embeddings"), x, e->o->words,
                      e->o->hidden, words);
-    x = ft_positions(e->m, ft__encoder_name(e, 0, "embeddings.position_embeddings"), x,
+    x = ft_add_positions(e->m, ft__encoder_name(e, 0, "embeddings.position_embeddings"), x,
                      e->o->positions, positions);
     if (e->o->token_types > 0) x = ft__encoder_type(e, x);
     x = ft__encoder_norm(e, "embeddings.LayerNorm", x);

@@ -2599,6 +2599,56 @@ void attention_keys(__global const float *q, __global const float *k, __global c
 }
 )
 
+/* rotary, as in operators/positions. angles: each step's cosines, then its sines, of `pairs` pairs, for
+   `steps` steps. The rest of a head is copied. sign: 1, or -1 to turn back. */
+FINETUNE_LINE FINETUNE_CL(rotary,
+__kernel void rotary(__global const float *from, __global float *to, int count,
+                     __global const float *angles, int steps, int pairs, int row, int width,
+                     int interleaved, float sign, int add)
+{
+    int i = get_global_id(0), at = i % width, pair = interleaved ? at / 2 : at;
+    int j = interleaved ? i + 1 : i + pairs;
+    if (i >= count) return;
+    if (at >= 2 * pairs) to[i] = add ? to[i] + from[i] : from[i];
+    else if (interleaved ? at % 2 == 0 : at < pairs) { /* both numbers of a pair: to may be from */
+        __global const float *turn = angles + i / row % steps * 2 * pairs + pair;
+        float a = from[i], b = from[j], s = sign * turn[pairs];
+        to[i] = (add ? to[i] : 0.0f) + a * turn[0] - b * s;
+        to[j] = (add ? to[j] : 0.0f) + b * turn[0] + a * s;
+    }
+}
+)
+
+/* add_positions: y = x + weight[position], where the position is that given, or first + step */
+FINETUNE_LINE FINETUNE_CL(add_positions,
+__kernel void add_positions(__global const float *x, __global const float *weight,
+                            __global const int *positions, __global float *y, int count, int width,
+                            int length, int rows, int first, int given)
+{
+    int i = get_global_id(0), step, row;
+    if (i >= count) return;
+    step = i / width;
+    row = given ? positions[step] : step % length + first;
+    y[i] = row < 0 || row >= rows ? NAN : x[i] + weight[row * width + i % width];
+}
+
+/* dweight += the rows of dy at its position, in order */
+__kernel void add_positions_weight(__global const float *dy, __global const int *positions,
+                                   __global float *dweight, int count, int width, int length,
+                                   int steps, int first, int given)
+{
+    int i = get_global_id(0), row = i / width, step = row - first;
+    float sum = 0.0f;
+    if (i >= count) return;
+    if (given)
+        for (step = 0; step < steps; ++step)
+            sum += positions[step] == row ? dy[step * width + i % width] : 0.0f;
+    else if (step >= 0 && step < length)
+        for (; step < steps; step += length) sum += dy[step * width + i % width];
+    dweight[i] += sum;
+}
+)
+
 /* pad and slice: number (i0, i1, ...) of the smaller tensor is at start + i * step of the larger */
 FINETUNE_LINE FINETUNE_CL(embed,
 typedef struct embedding { int small[6], large[6], start[6], step[6]; } embedding;
@@ -2688,30 +2738,6 @@ __kernel void embedding_backward(__global const int *ids, __global const word_li
 )
 
 /* x [N, steps, features] -> [N, features]: `where` keeps the step of the maximum */
-FINETUNE_LINE FINETUNE_CL(positions,
-/* x [samples, each], weight: its part that is added to each sample, as in operators/positions */
-__kernel void positions_forward(__global const float *x, __global const float *weight,
-                                __global float *y, int count, int first, int each)
-{
-    int i = get_global_id(0);
-    if (i < count) y[i] = x[i] + weight[first + i % each];
-}
-
-__kernel void positions_input(__global const float *dy, __global float *dx, int count, int fresh)
-{
-    int i = get_global_id(0);
-    if (i < count) dx[i] = fresh ? dy[i] : dx[i] + dy[i];
-}
-
-__kernel void positions_weight(__global const float *dy, __global float *dw, int each, int first,
-                               int samples)
-{
-    int i = get_global_id(0), n;
-    if (i >= each) return;
-    for (n = 0; n < samples; ++n) dw[first + i] += dy[n * each + i];
-}
-)
-
 FINETUNE_LINE FINETUNE_CL(step_pool,
 enum { POOL_LAST, POOL_MEAN, POOL_MAX, POOL_FIRST = 4 };
 

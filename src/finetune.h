@@ -82,6 +82,7 @@ extern "C" {
 #include "kernels/softmax.h"
 #include "kernels/attention.h"
 #include "kernels/row_norm.h"
+#include "kernels/rotary.h"
 #include "kernels/batch_norm.h"
 #include "kernels/pooling.h"
 #include "kernels/recurrent.h"

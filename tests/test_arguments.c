@@ -66,7 +66,6 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_batch_norm_options batch_norm_options;
         ft_layer_norm_options layer_norm_options;
         ft_rms_norm_options rms_norm_options;
-        ft_positions_options positions_options;
         ft_lora_options lora_options;
         ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
@@ -74,6 +73,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_slice_options slice_options;
         ft_matmul_options matmul_options;
         ft_attention_options attention_options;
+        ft_rotary_options rotary_options;
+        ft_add_positions_options add_positions_options;
         ft_unary_options unary_options;
         ft_reduce_options reduce_options;
         ft_custom_options custom_options;
@@ -128,7 +129,6 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_batch_norm(m, NULL, x, o.batch_norm_options));
     TRY(ft_layer_norm(m, NULL, x, o.layer_norm_options));
     TRY(ft_rms_norm(m, NULL, x, o.rms_norm_options));
-    TRY(ft_positions(m, NULL, x, 4, o.positions_options));
     TRY(ft_group_norm(m, NULL, x, o.group_norm_options));
     TRY(ft_max_pool2d(m, NULL, x, o.pool2d_options));
     TRY(ft_avg_pool2d(m, NULL, x, o.pool2d_options));
@@ -145,6 +145,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_gather(m, NULL, x, x, 1));
     TRY(ft_matmul(m, NULL, x, x, o.matmul_options));
     TRY(ft_attention(m, NULL, x, x, x, o.attention_options));
+    TRY(ft_rotary(m, NULL, x, o.rotary_options));
+    TRY(ft_add_positions(m, NULL, x, 1, o.add_positions_options));
     TRY(ft_constant(m, NULL, 1, NULL, NULL));
     TRY(ft_binary(m, NULL, NULL, x, x));
     TRY(ft_unary(m, NULL, NULL, x, o.unary_options));
@@ -489,6 +491,7 @@ static void test_layer_options(void)
         ft_activation_options activation;
         ft_recurrent_options recurrent;
         ft_attention_options attention;
+        ft_rotary_options rotary;
         ft_network_options network_options;
         ft_loss_options loss;
         ft_preprocessing p;
@@ -502,6 +505,7 @@ static void test_layer_options(void)
         memset(&activation, 0, sizeof activation);
         memset(&recurrent, 0, sizeof recurrent);
         memset(&attention, 0, sizeof attention);
+        memset(&rotary, 0, sizeof rotary);
         memset(&network_options, 0, sizeof network_options);
         memset(&loss, 0, sizeof loss);
         memset(&p, 0, sizeof p);
@@ -542,6 +546,14 @@ static void test_layer_options(void)
         attention.scale = bad[i];
         ft_attention(m, "attention", steps, steps, steps, attention);
         refused(m, "scale");
+        rotary.base = bad[i];
+        ft_rotary(m, "rotary", steps, rotary);
+        refused(m, "base");
+        rotary.base = 0;
+        rotary.scaling = FT_ROTARY_LINEAR;
+        rotary.factor = bad[i];
+        ft_rotary(m, "rotary", steps, rotary);
+        refused(m, "factor");
         recurrent.weight_drop = bad[i];
         ft_gru(m, i == 0 ? "gru0" : i == 1 ? "gru1" : "gru2", steps, 2, recurrent);
         refused(m, "probability");

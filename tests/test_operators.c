@@ -279,6 +279,52 @@ static void oracle_attention(const problem *p, double *y)
     free(e);
 }
 
+static double rotary_frequency(const ft_rotary_options *o, double share)
+{
+    double f = pow(o->base > 0 ? (double)o->base : 1e4, -share), factor = (double)o->factor;
+    double low = or_default((int)o->low_frequency_factor, 1), smooth;
+    double high = or_default((int)o->high_frequency_factor, 4);
+    double length = or_default(o->original_length, 8192), wave = 6.283185307179586 / f;
+    if (o->scaling == FT_ROTARY_LINEAR) return f / factor;
+    if (o->scaling != FT_ROTARY_LLAMA3 || wave < length / high) return f;
+    if (wave > length / low) return f / factor;
+    smooth = (length / wave - low) / (high - low);
+    return (1 - smooth) * f / factor + smooth * f;
+}
+
+static void oracle_rotary(const problem *p, double *y)
+{
+    const ft_rotary_options *o = &p->options.rotary;
+    const int *x = p->shape[0].size;
+    int heads = or_default(o->heads, 1), width = x[2] / heads, n, t, h, i;
+    int pairs = or_default(o->dimensions, width) / 2;
+    memcpy(y, p->x[0], count_of(&p->out) * sizeof *y);
+    for (n = 0; n < x[0]; ++n)
+        for (t = 0; t < x[1]; ++t)
+            for (h = 0; h < heads; ++h)
+                for (i = 0; i < pairs; ++i) {
+                    int place = p->inputs > 1 ? (int)p->x[1][n * x[1] + t] : t;
+                    /* the frequency, and its product with the position, are float32 in PyTorch */
+                    float f = (float)rotary_frequency(o, (double)i / pairs) * (float)place;
+                    int at = ((n * x[1] + t) * heads + h) * width;
+                    int a = at + (o->interleaved ? 2 * i : i), b = o->interleaved ? a + 1 : a + pairs;
+                    y[a] = p->x[0][a] * cos((double)f) - p->x[0][b] * sin((double)f);
+                    y[b] = p->x[0][b] * cos((double)f) + p->x[0][a] * sin((double)f);
+                }
+}
+
+static void oracle_add_positions(const problem *p, double *y)
+{
+    const int *x = p->shape[0].size;
+    int n, t, i;
+    for (n = 0; n < x[0]; ++n)
+        for (t = 0; t < x[1]; ++t)
+            for (i = 0; i < x[2]; ++i, ++y) {
+                int place = p->inputs > 2 ? (int)p->x[2][n * x[1] + t] : t + p->options.add_positions.first;
+                *y = p->x[0][(n * x[1] + t) * x[2] + i] + p->x[1][place * x[2] + i];
+            }
+}
+
 static void oracle_linear(const problem *p, double *y)
 {
     int rank = p->shape[0].rank, in = p->shape[1].size[1], out = p->shape[1].size[0], i, j;
@@ -569,16 +615,6 @@ static void oracle_embedding(const problem *p, double *y)
     for (i = 0; i < count; ++i)
         for (j = 0; j < each; ++j)
             *y++ = p->x[0][i] < 0 ? 0 : p->x[1][(size_t)p->x[0][i] * each + j];
-}
-
-static void oracle_positions(const problem *p, double *y)
-{
-    int n, t, j, steps = p->shape[0].size[1], c = p->shape[0].size[2];
-    for (n = 0; n < p->shape[0].size[0]; ++n)
-        for (t = 0; t < steps; ++t)
-            for (j = 0; j < c; ++j)
-                *y++ = p->x[0][(n * steps + t) * c + j]
-                    + p->x[1][(p->options.positions.first + t) * c + j];
 }
 
 static void oracle_step_pool(const problem *p, double *y)
@@ -957,6 +993,8 @@ static double integer_at(const problem *p, size_t k, size_t count)
     size_t classes = (size_t)p->shape[0].size[p->shape[0].rank - 1];
     if (!strcmp(p->op, "embedding"))
         return k % 5 == 4 ? -1 : (double)(k * 7 % (size_t)p->shape[1].size[0]);
+    if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
+    if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
     if (strcmp(p->op, "cross_entropy") != 0)
         return (double)((k * 5 + 3) % (size_t)(p->shape[0].size[1] + 1));
@@ -1359,6 +1397,40 @@ static void attention_case(int n, int t, int s, int heads, int some, int d, int 
     add_case(p, "attention", oracle_attention);
 }
 
+static void rotary_case(ft_shape x, bool positions, ft_rotary_options o)
+{
+    problem p = with(positions ? 2 : 1, x, shape2(positions ? x.size[0] : 0, x.size[1]), shape1(0));
+    p.integer = positions ? 2 : 0;
+    p.options.rotary = o;
+    add_case(p, "rotary", oracle_rotary);
+}
+
+static void position_cases(void)
+{
+    static const int sizes[] = {1, 3, 17, 64};
+    problem p;
+    int i;
+    for (i = 0; i < 4; ++i) {
+        ft_rotary_options o = {.heads = 2, .interleaved = i & 1};
+        rotary_case(shape3(2, sizes[i], 4 * sizes[3 - i]), i > 1, o);
+        o.dimensions = 6;
+        o.base = 5e5f;
+        o.scaling = i & 2 ? FT_ROTARY_LINEAR : FT_ROTARY_LLAMA3;
+        o.factor = 8;
+        if (i < 2) o.original_length = 100 + i;
+        if (i == 1) o.low_frequency_factor = 2;
+        if (i == 1) o.high_frequency_factor = 5;
+        rotary_case(shape3(3, sizes[i], 22), i & 2, o);
+        p = with(2 + i % 2, shape3(3, sizes[i], sizes[3 - i]), shape2(70, sizes[3 - i]),
+                 shape2(3, sizes[i]));
+        p.integer = i % 2 ? 3 : 0;
+        p.options.add_positions.first = i == 2 ? 5 : 0;
+        add_case(p, "add_positions", oracle_add_positions);
+    }
+    rotary_case(shape3(1, 300, 10), false, (ft_rotary_options){.dimensions = 8});
+    rotary_case(shape3(2, 300, 64), false, (ft_rotary_options){0});
+}
+
 static void attention_cases(void)
 {
     static const int sizes[] = {1, 3, 17, 64};
@@ -1660,10 +1732,6 @@ static void recurrent_cases(void)
     p = with(2, shape2(3, 90), shape2(13, 2), shape1(0)); /* more places than are summed at once */
     p.integer = 1;
     add_case(p, "embedding", oracle_embedding);
-    add_case(with(2, shape3(5, 6, 7), shape2(6, 7), shape1(0)), "positions", oracle_positions);
-    p = with(2, shape3(17, 3, 64), shape2(9, 64), shape1(0));
-    p.options.positions.first = 2;
-    add_case(p, "positions", oracle_positions);
     for (i = 0; i < 10; ++i) {
         static const ft_step_pooling kinds[] = {FT_POOL_MEAN, FT_POOL_MAX, FT_POOL_LAST, FT_POOL_LAST,
                                                 FT_POOL_FIRST};
@@ -1702,6 +1770,7 @@ static void run_cases(void)
     layer_cases();
     sequence_cases();
     attention_cases();
+    position_cases();
     pool_cases();
     elementwise_cases();
     shape_cases();
@@ -1767,6 +1836,25 @@ static void test_errors(void)
     expect_shape_error("group_norm", 1, shape2(2, 3), shape1(0), none, "32 groups");
     expect_shape_error("group_norm", 3, shape2(2, 64), shape1(3), none, "[3]");
     expect_shape_error("matmul", 2, shape3(2, 3, 4), shape3(2, 3, 4), none, "[2, 3, 4]");
+    o = none;
+    o.rotary.heads = 2;
+    expect_shape_error("rotary", 1, shape3(2, 3, 5), shape1(0), o, "heads");
+    expect_shape_error("rotary", 1, shape3(2, 3, 6), shape1(0), o, "dimensions");
+    expect_shape_error("rotary", 1, shape2(2, 6), shape1(0), o, "[2, 6]");
+    expect_shape_error("rotary", 2, shape3(2, 3, 8), shape2(2, 3), o, "I32");
+    o.rotary.factor = 2;
+    expect_shape_error("rotary", 1, shape3(2, 3, 8), shape1(0), o, "without a scaling");
+    o.rotary.scaling = FT_ROTARY_LINEAR;
+    o.rotary.original_length = 5;
+    expect_shape_error("rotary", 1, shape3(2, 3, 8), shape1(0), o, "FT_ROTARY_LLAMA3 only");
+    o.rotary.scaling = FT_ROTARY_LLAMA3;
+    o.rotary.low_frequency_factor = 4;
+    expect_shape_error("rotary", 1, shape3(2, 3, 8), shape1(0), o, "below");
+    o = none;
+    expect_shape_error("add_positions", 2, shape3(2, 3, 5), shape2(2, 5), o, "below 2");
+    expect_shape_error("add_positions", 2, shape3(2, 3, 5), shape2(4, 6), o, "[4, 6]");
+    o.add_positions.first = 2;
+    expect_shape_error("add_positions", 2, shape3(2, 3, 5), shape2(4, 5), o, "below 4");
     o = none;
     o.attention.heads = 2;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 2), o, "[N, S, 2 D]");

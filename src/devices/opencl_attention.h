@@ -1,9 +1,15 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/context.h"
 #include "nodes/nodes.h"
+#include "operators/positions.h"
 #include "operators/attention.h"
+#include "devices/device.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
+#include "devices/opencl_operators.h"
+#include "devices/opencl_shapes.h"
+#include "devices/opencl_sequences.h"
 
 /* =============================================================================================
    [SECTION] devices/opencl_attention: OpenCL: attention
@@ -76,4 +82,75 @@ static void ft__cl_attention_backward(const ft__call *call)
 }
 
 FT__DEVICE_ROW(attention, attention)
+
+static void ft__cl_rotary_run(const ft__call *call, const float *from, float *to, bool back,
+                              bool add)
+{
+    ft__rotary r = ft__rotary_of(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "rotary", count, "RmnRnnnnifi", from, count, to, count,
+                   add ? FT__READ | FT__WRITE : FT__WRITE, count, call->saved,
+                   2 * r.pairs * r.angles, r.angles, r.pairs, r.heads * r.width, r.width,
+                   call->node->options.rotary.interleaved, back ? -1.0 : 1.0, add);
+}
+
+/* The host makes the table, so that its angles are the same. */
+static void ft__cl_rotary_forward(const ft__call *call)
+{
+    ft__context *c = call->context;
+    if (call->input_count > 1)
+        ft__to_host(c, call->input[1].value, ft__count(&call->input[1]) * sizeof(float));
+    if (!ft__ok(c)) return;
+    ft__rotary_table(call);
+    ft__host_wrote(c, call->saved);
+    ft__cl_rotary_run(call, call->input[0].value, call->output.value, false, false);
+}
+
+static void ft__cl_rotary_backward(const ft__call *call)
+{
+    if (call->input[0].gradient)
+        ft__cl_rotary_run(call, call->output.gradient, call->input[0].gradient, true,
+                          !call->input[0].fresh);
+}
+
+FT__DEVICE_ROW(rotary, rotary)
+
+static const float *ft__given_positions(const ft__call *call)
+{
+    return call->input_count > 2 ? call->input[2].value : NULL;
+}
+
+static void ft__cl_add_positions_forward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
+    size_t count = ft__count(x), width = (size_t)x->shape.size[2];
+    ft__run_kernel(call->context, "add_positions", count, "vvRynnnnii", x, weight,
+                   ft__given_positions(call), count / width, &call->output, count, width,
+                   (size_t)x->shape.size[1], (size_t)weight->shape.size[0],
+                   call->node->options.add_positions.first, call->input_count > 2);
+}
+
+static void ft__cl_add_positions_backward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
+    size_t count = ft__count(x), width = (size_t)x->shape.size[2];
+    float *dweight = ft__started(call, 1);
+    ft__grid grid;
+    int d;
+    if (dweight)
+        ft__run_kernel(call->context, "add_positions_weight", ft__count(weight), "dRAnnnnii",
+                       &call->output, ft__given_positions(call), count / width, dweight,
+                       ft__count(weight), ft__count(weight), width, (size_t)x->shape.size[1],
+                       count / width, call->node->options.add_positions.first,
+                       call->input_count > 2);
+    if (!x->gradient || x->gradient == call->output.gradient) return;
+    for (d = 0; d < 6; ++d) grid.size[d] = grid.step[d] = 1;
+    grid.size[5] = (cl_int)count;
+    ft__cl_permute(call->context, &grid, call->output.gradient, x->gradient, count, false,
+                   !x->fresh);
+}
+
+static int ft__positions_below(const ft__call *call) { return call->input[1].shape.size[0]; }
+
+FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below)
 #endif /* FINETUNE_OPENCL */

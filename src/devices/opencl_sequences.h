@@ -449,7 +449,7 @@ static bool ft__linear_fits(const ft__call *call, int form)
 
 FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
 
-/* ---- embedding, positions, step_pool ---- */
+/* ---- embedding, step_pool ---- */
 
 static void ft__cl_embedding_forward(const ft__call *call)
 {
@@ -483,34 +483,6 @@ static void ft__cl_embedding_backward(const ft__call *call)
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
 FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
-
-static size_t ft__positions_first(const ft__call *call)
-{
-    return (size_t)call->node->options.positions.first * (size_t)call->input[1].shape.size[1];
-}
-
-static void ft__cl_positions_forward(const ft__call *call)
-{
-    size_t count = ft__count(&call->output);
-    ft__run_kernel(call->context, "positions_forward", count, "vvynnn", &call->input[0],
-                   &call->input[1], &call->output, count, ft__positions_first(call),
-                   count / (size_t)call->output.shape.size[0]);
-}
-
-static void ft__cl_positions_backward(const ft__call *call)
-{
-    const ft__tensor *x = &call->input[0], *weight = &call->input[1];
-    size_t count = ft__count(x), samples = (size_t)x->shape.size[0];
-    if (x->gradient)
-        ft__run_kernel(call->context, "positions_input", count, "dgni", &call->output, x, count,
-                       x->fresh);
-    if (weight->gradient)
-        ft__run_kernel(call->context, "positions_weight", count / samples, "dAnnn", &call->output,
-                       weight->gradient, ft__count(weight), count / samples,
-                       ft__positions_first(call), samples);
-}
-
-FT__DEVICE_ROW(positions, positions)
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;

@@ -225,14 +225,18 @@ FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node
    key, gives zeros. The scores are never kept: memory is linear in T and S. */
 FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                                   ft_attention_options options);
+/* Rotary positions (Su et al. 2021) for attention's q and k: x [N, L, heads * D] -> the same shape.
+   In each head pair i of `dimensions` numbers turns by position * base^(-2 i / dimensions). */
+FINETUNE_API ft_node ft_rotary(ft_model *m, const char *name, ft_node x,
+                               ft_rotary_options options);
+/* x [N, L, features] -> x plus, at each step, its position's row of "<name>.weight" [positions,
+   features]. L may be FT_LENGTH. A position that is not in [0, positions) gives NaN. */
+FINETUNE_API ft_node ft_add_positions(ft_model *m, const char *name, ft_node x, int positions,
+                                      ft_add_positions_options options);
 /* ids I32 [N] or [N, L] -> [N, features] or [N, L, features]: rows of "<name>.weight" [words,
    features], initially drawn from N(0, 1) as in PyTorch. An id of -1 gives zeros. */
 FINETUNE_API ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words,
                                   int features, ft_embedding_options options);
-/* x [N, L, features] -> the same shape: adds "<name>.weight"[first + t] to step t; the weight is
-   [count, features], initially drawn from N(0, 1). FT_SHAPE for a run of more steps than it has. */
-FINETUNE_API ft_node ft_positions(ft_model *m, const char *name, ft_node x, int count,
-                                  ft_positions_options options);
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
    reverse side by side. Parameters are PyTorch's: "<name>.weight_ih_l0" [4 * hidden, in] (gates i,
    f, g, o), "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0_reverse" ..., drawn from

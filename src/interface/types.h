@@ -239,6 +239,33 @@ typedef struct ft_attention_options {
     bool all_queries;       /* lengths are of k and v only: all steps of q are real */
 } ft_attention_options;
 
+typedef enum ft_rotary_scaling { /* rope_type of Hugging Face's networks */
+    FT_ROTARY_DEFAULT, FT_ROTARY_LINEAR, FT_ROTARY_LLAMA3
+} ft_rotary_scaling;
+
+typedef struct ft_rotary_options {
+    int heads;              /* must divide the last size of x; default 1 */
+    int dimensions;         /* numbers of each head that turn, the first ones; default: all */
+    bool interleaved;       /* a pair is numbers 2 i and 2 i + 1; default: number i of both halves,
+                               as in GPT-NeoX and Llama */
+    float base;             /* theta; default 10000 */
+    ft_rotary_scaling scaling;  /* LINEAR: frequencies divided by factor; LLAMA3: those of waves
+                               longer than original_length / low_frequency_factor, no others than
+                               original_length / high_frequency_factor, and between in part */
+    float factor;           /* required with a scaling */
+    float low_frequency_factor, high_frequency_factor; /* LLAMA3: default 1, 4 */
+    int original_length;    /* LLAMA3: default 8192 steps */
+    ft_node positions;      /* I32 [N, L]; default 0, 1, 2, ... */
+} ft_rotary_options;
+
+typedef struct ft_add_positions_options {
+    int first;              /* of step 0; default 0 */
+    bool sinusoidal;        /* "<name>.weight" is a constant: sines and cosines (Vaswani et al.
+                               2017); default: a parameter drawn from N(0, 1), as in ft_embedding */
+    ft_node weight;         /* [positions, features]; default: made here */
+    ft_node positions;      /* I32 [N, L]; default first, first + 1, ... */
+} ft_add_positions_options;
+
 typedef struct ft_pool2d_options {
     int kernel[2];          /* required */
     int stride[2];          /* default: the kernel */
@@ -308,11 +335,6 @@ typedef struct ft_embedding_options {
     bool padded;
     ft_node weight;         /* use this node [words, features] instead of making one */
 } ft_embedding_options;
-
-typedef struct ft_positions_options {
-    int first;              /* the position of step 0; default 0 (RoBERTa's is 2) */
-    ft_node weight;         /* use this node [positions, features] instead of making one */
-} ft_positions_options;
 
 typedef enum ft_step_pooling {
     FT_POOL_LAST, FT_POOL_MEAN, FT_POOL_MAX,

@@ -169,14 +169,14 @@ static ft_node ft__encoder_type(ft__encoder_builder *e, ft_node x)
 static ft_node ft__encoder_embeddings(ft__encoder_builder *e)
 {
     ft_embedding_options words;
-    ft_positions_options positions;
+    ft_add_positions_options positions;
     ft_node x = ft__tokens_input(e->m, "tokens", true);
     memset(&words, 0, sizeof words);
     memset(&positions, 0, sizeof positions);
     positions.first = e->names->first;
     x = ft_embedding(e->m, ft__encoder_name(e, 0, "embeddings.word_embeddings"), x, e->o->words,
                      e->o->hidden, words);
-    x = ft_positions(e->m, ft__encoder_name(e, 0, "embeddings.position_embeddings"), x,
+    x = ft_add_positions(e->m, ft__encoder_name(e, 0, "embeddings.position_embeddings"), x,
                      e->o->positions, positions);
     if (e->o->token_types > 0) x = ft__encoder_type(e, x);
     x = ft__encoder_norm(e, "embeddings.LayerNorm", x);

@@ -58,6 +58,8 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft__permute_options permute;
     ft_matmul_options matmul;
     ft_attention_options attention;
+    ft_rotary_options rotary;
+    ft_add_positions_options add_positions;
     ft_layer_norm_options layer_norm;
     ft_rms_norm_options rms_norm;
     ft_group_norm_options group_norm;
@@ -66,7 +68,6 @@ typedef union ft__options { /* by operator; its row lists the fields that a file
     ft_reduce_options reduce;
     ft__callbacks custom;
     ft_embedding_options embedding;
-    ft_positions_options positions;
     ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;

@@ -31,11 +31,12 @@
     X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
     X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
     X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
-    X(dropout) X(embedding) X(positions) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)      \
+    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
     X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(custom)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
+    X(add_positions) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };

@@ -391,6 +391,38 @@ def attend(q, k, v, lengths=None, heads=1, some=0, causal=False, scale=None):
     return y if real is None else y * real[:, :, None]
 
 
+def frequencies(dims, base, scaling, factor, low, high, length):
+    """As transformers' modeling_rope_utils computes inv_freq."""
+    f = 1.0 / base ** (torch.arange(0, dims, 2, dtype=torch.int64).float() / dims)
+    if scaling == 1:
+        f = f / factor
+    if scaling == 2:
+        wave = 2 * math.pi / f
+        stretched = torch.where(wave > length / low, f / factor, f)
+        smooth = (length / wave - low) / (high - low)
+        between = (1 - smooth) * stretched / factor + smooth * stretched
+        f = torch.where(~(wave < length / high) & ~(wave > length / low), between, stretched)
+    return f
+
+
+def rotary(x, heads, dims, interleaved, positions=None, base=1e4, scaling=0, factor=1.0,
+           low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=8192):
+    """Llama's apply_rotary_pos_emb, or GPT-J's for interleaved pairs."""
+    f = frequencies(dims, base, scaling, factor, low_frequency_factor, high_frequency_factor,
+                    original_length)
+    t = (torch.arange(x.shape[1])[None] if positions is None else positions).float()
+    angles = (t[:, :, None] * f)[:, :, None]
+    x = x.unflatten(2, (heads, -1))
+    turned, rest = x[..., :dims], x[..., dims:]
+    if interleaved:
+        cos, sin = angles.cos().repeat_interleave(2, -1), angles.sin().repeat_interleave(2, -1)
+        other = torch.stack((-turned[..., 1::2], turned[..., ::2]), -1).flatten(-2)
+    else:
+        cos, sin = torch.cat([angles.cos()] * 2, -1), torch.cat([angles.sin()] * 2, -1)
+        other = torch.cat((-turned[..., dims // 2:], turned[..., :dims // 2]), -1)
+    return torch.cat((turned * cos + other * sin, rest), -1).flatten(2)
+
+
 def transformers(c):
     c.generator = torch.Generator().manual_seed(17)  # the cases before keep their numbers
     lengths = torch.tensor([5, 1, 9], dtype=torch.int32)
@@ -413,11 +445,29 @@ def transformers(c):
             x.unflatten(-1, (-1, size)), (size,), w, eps).flatten(-2),
               [c.random(*shape) * 2 + 1, c.random(size)], **({"eps": [eps]} if eps else {}))
 
+    for name, shape, heads, dims, interleaved, extra in (
+            ("rotary", (2, 9, 16), 2, 8, False, {}),
+            ("rotary_interleaved", (2, 9, 16), 2, 8, True, {}),
+            ("rotary_partial", (1, 50, 20), 2, 6, False, {"base": 5e5}),
+            ("rotary_linear", (1, 40, 8), 1, 8, False, {"scaling": 1, "factor": 4.0}),
+            ("rotary_llama3", (1, 40, 32), 1, 32, False, {
+                "scaling": 2, "factor": 8.0, "low_frequency_factor": 1.0,
+                "high_frequency_factor": 4.0, "original_length": 64})):
+        c.add(name, "rotary", lambda x: rotary(x, heads, dims, interleaved, **extra),
+              [c.random(*shape)], heads=[heads], dimensions=[dims], interleaved=[int(interleaved)],
+              **{k: [v] for k, v in extra.items()})
+    places = torch.tensor([[3, 0, 700], [4, 4, 1]], dtype=torch.int32)
+    c.add("rotary_positions", "rotary", lambda x, p: rotary(x, 2, 8, False, positions=p),
+          [c.random(2, 3, 16), places], heads=[2])
+    c.add("add_positions", "add_positions", lambda x, w: x + F.embedding(torch.arange(2, 7), w),
+          [c.random(3, 5, 4), c.random(8, 4)], first=[2])
+    c.add("add_positions_given", "add_positions",
+          lambda x, w, p: x + F.embedding(p.long(), w),
+          [c.random(2, 3, 4), c.random(8, 4), places % 8])
 
-def positions(c):
+
+def first_step(c):
     c.generator = torch.Generator().manual_seed(19)  # the cases before keep their numbers
-    c.add("positions", "positions", lambda x, w: x + F.embedding(torch.arange(x.shape[1]) + 2, w),
-          [c.random(3, 5, 4), c.random(9, 4)], first=[2])
     lengths = torch.tensor([4, 1, 6], dtype=torch.int32)
     c.add("pool_first", "step_pool", lambda x, n: x[:, 0], [c.random(3, 6, 4), lengths], kind=[4])
 
@@ -425,7 +475,7 @@ def positions(c):
 def operators():
     c = Cases()
     for family in (convolutions, layers, pooling, shapes, activations, losses, sequences,
-                   recurrent_layers, arithmetic, transformers, positions):
+                   recurrent_layers, arithmetic, transformers, first_step):
         family(c)
     save(c.tensors, "operators", c.cases)
 
