@@ -91,6 +91,7 @@
      [SECTION] operators/gather: gather
      [SECTION] operators/matmul: matmul
      [SECTION] operators/losses: Losses
+     [SECTION] operators/linear_cross_entropy: Cross-entropy of a linear layer
      [SECTION] operators/embedding: Embedding
      [SECTION] operators/positions: Positions of steps
      [SECTION] operators/step_pool: Pooling over steps
@@ -1467,7 +1468,14 @@ FINETUNE_API const char *ft_activation_kind(int index);
    mean. Any other label that is not a class makes the loss NaN, and the run FT_NOT_FINITE. */
 FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                       ft_node labels /* I32 */, ft_loss_options options);
-/* The same with probabilities as targets, -sum(target * log(softmax(logits))): the mean over N. */
+/* The same of the linear layer x weight^T + bias, x [N, D] or [N, L, D], weight [classes, D], bias
+   [classes] or {0}: a language model's last layer. The logits are made for some labels at a time,
+   for those that count only, and never kept; backward makes them again. */
+FINETUNE_API ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x,
+                                             ft_node weight, ft_node bias,
+                                             ft_node labels /* I32 */, ft_loss_options options);
+/* ft_cross_entropy with probabilities as targets, -sum(target * log(softmax(logits))): the mean
+   over N. */
 FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                            ft_node targets /* F32 [N, classes] */);
 /* -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))), t in [0, 1]: the mean over all elements. */
@@ -8185,7 +8193,7 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
-    X(add_positions) X(custom)
+    X(add_positions) X(linear_cross_entropy) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -14781,12 +14789,11 @@ static float ft__class_weight(const ft__call *call, int label, size_t classes)
 
 /* The number of labels that count, or their weights' sum; a label that is no class makes the loss
    NaN, which ft_forward reports. */
-static float ft__counted_labels(const ft__call *call)
+static float ft__counted_labels(const ft__call *call, size_t classes)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t count = ft__count(&call->input[1]), n, counted = 0;
     size_t steps = count / (size_t)call->input[1].shape.size[0];
-    size_t classes = ft__count(&call->input[0]) / count;
     double sum = 0;
     for (n = 0; n < count; ++n) {
         if (ft__is_ignored(labels[n])) continue;
@@ -14833,26 +14840,31 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
    q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
    term, as in PyTorch. */
+static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+{
+    const ft__call *call = job->call;
+    double smoothing = (double)call->node->options.loss.label_smoothing, all = 0;
+    int label = ft__integers(&call->input[1])[n];
+    size_t i;
+    for (i = 0; smoothing > 0 && i < job->classes; ++i)
+        all -= (double)ft__class_weight(call, (int)i, job->classes) * (double)logarithms[i];
+    if (!ft__is_class(label, job->classes))
+        return ft__is_ignored(label) ? 0 : (double)ft__from_bits(0x7fc00000u);
+    return (double)ft__sample_weight(call, n / job->steps)
+        * ((1 - smoothing) * (double)ft__class_weight(call, label, job->classes)
+           * -(double)logarithms[label] + smoothing * all / (double)job->classes);
+}
+
 static void ft__cross_entropy_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
     const ft__call *call = job->call;
-    double smoothing = (double)call->node->options.loss.label_smoothing;
-    const int32_t *labels = ft__integers(&call->input[1]);
-    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index), i;
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
     double *loss = (double *)(void *)call->workspace;
     for (; n < end; ++n) {
         float *p = (float *)call->saved + n * classes;
-        double all = 0;
         ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
-        for (i = 0; smoothing > 0 && i < classes; ++i)
-            all -= (double)ft__class_weight(call, (int)i, classes) * (double)p[i];
-        loss[n] = 0;
-        if (ft__is_class(labels[n], classes))
-            loss[n] = (double)ft__sample_weight(call, n / job->steps)
-                * ((1 - smoothing) * (double)ft__class_weight(call, labels[n], classes)
-                   * -(double)p[labels[n]] + smoothing * all / (double)classes);
-        else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
+        loss[n] = ft__row_loss(job, p, n);
         ft__exp_line[call->context->simd](p, classes);
     }
 }
@@ -14865,7 +14877,7 @@ static void ft__cross_entropy_forward(const ft__call *call)
     size_t n;
     ft__run_loss_rows(&job, ft__cross_entropy_rows);
     for (n = 0; n < job.rows; ++n) sum += loss[n];
-    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call, job.classes));
 }
 
 /* dx of one row with a smoothed label and weights of classes: its loss's gradient is
@@ -14883,33 +14895,37 @@ static void ft__smoothed_back(const ft__call *call, const float *p, int label, s
     dx[label] -= scale * of_label;
 }
 
+/* Adds row n's gradient by the logits: p is their softmax. */
+static void ft__row_slopes(const ft__loss_job *job, const float *p, size_t n, float *dx)
+{
+    const ft__call *call = job->call;
+    float smoothing = call->node->options.loss.label_smoothing, scale;
+    int label = ft__integers(&call->input[1])[n];
+    size_t classes = job->classes;
+    if (!ft__is_class(label, classes)) return;
+    scale = job->scale * ft__sample_weight(call, n / job->steps);
+    if (call->class_weights && smoothing > 0) {
+        ft__smoothed_back(call, p, label, classes, scale, dx);
+        return;
+    }
+    scale *= ft__class_weight(call, label, classes);
+    ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes, dx);
+    dx[label] -= scale * (1 - smoothing);
+}
+
 static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
-    const ft__call *call = job->call;
-    float smoothing = call->node->options.loss.label_smoothing;
-    const int32_t *labels = ft__integers(&call->input[1]);
-    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
-    for (; n < end; ++n) {
-        const float *p = (const float *)call->saved + n * classes;
-        float *dx = call->input[0].gradient + n * classes, scale;
-        if (!ft__is_class(labels[n], classes)) continue;
-        scale = job->scale * ft__sample_weight(call, n / job->steps);
-        if (call->class_weights && smoothing > 0) {
-            ft__smoothed_back(call, p, labels[n], classes, scale, dx);
-            continue;
-        }
-        scale *= ft__class_weight(call, labels[n], classes);
-        ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes,
-                                                   dx);
-        dx[labels[n]] -= scale * (1 - smoothing);
-    }
+    size_t n = (size_t)index * job->part, end = ft__last_row(job, index);
+    for (; n < end; ++n)
+        ft__row_slopes(job, (const float *)job->call->saved + n * job->classes, n,
+                       job->call->input[0].gradient + n * job->classes);
 }
 
 static void ft__cross_entropy_backward(const ft__call *call)
 {
     ft__loss_job job = ft__loss_rows(call);
-    job.scale = call->output.gradient[0] / ft__counted_labels(call);
+    job.scale = call->output.gradient[0] / ft__counted_labels(call, job.classes);
     if (call->input[0].gradient) ft__run_loss_rows(&job, ft__cross_entropy_back_rows);
 }
 
@@ -15091,6 +15107,178 @@ ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_node logits, f
 ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target)
 {
     return ft__add_pair(m, &ft__row_mse, name, x, target, NULL, 0);
+}
+
+/* =============================================================================================
+   [SECTION] operators/linear_cross_entropy: Cross-entropy of a linear layer
+   x [N, D] or [N, L, D], labels [N] or [N, L], weight [V, D], bias [V] or none: ft_cross_entropy of
+   x weight^T + bias, whose rows are made for some labels at a time and never kept: for those labels
+   only that count. Backward makes them again.
+       dx = S weight,  dweight = S^T x,  dbias = sum of S's rows, S: the gradient by the logits
+   ============================================================================================= */
+static ft_status ft__linear_cross_entropy_shape(ft__context *c, const ft__node *node,
+                                                const ft__tensor *input, int input_count,
+                                                ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[2].shape;
+    char text[80], other[80];
+    if (ft__cross_entropy_shape(c, node, input, input_count, output) != FT_OK) return c->status;
+    if (w->rank != 2 || w->size[1] != x->size[x->rank - 1])
+        return ft__fail(c, FT_SHAPE, "%s: expected x [.., D] and a weight [classes, D], not %s and"
+                        " %s", node->name, ft__shape_text(x, text), ft__shape_text(w, other));
+    if (input_count > 3 && (input[3].shape.rank != 1 || input[3].shape.size[0] != w->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: expected a bias [%d], not %s", node->name, w->size[0],
+                        ft__shape_text(&input[3].shape, text));
+    return ft__want_numbers(c, node, input + 2, input_count - 2);
+}
+
+#define FT__LOGITS ((size_t)1 << 20) /* made at a time, and as many of their gradients */
+
+typedef struct ft__class_rows {
+    ft__loss_job job;       /* first, for ft__row_loss; classes: V */
+    size_t width, most;     /* D; rows that are made at a time */
+    float *x, *logits, *slopes, *dx, *scratch;
+    double *loss;           /* of each label */
+    size_t *row;            /* the labels of these rows */
+    size_t count, part;     /* rows now; rows per index of the parallel loop */
+} ft__class_rows;
+
+static ft__class_rows ft__class_rows_of(const ft__call *call)
+{
+    ft__class_rows r;
+    size_t rows = ft__count(&call->input[1]);
+    memset(&r, 0, sizeof r);
+    r.job = ft__loss_rows(call);
+    r.job.classes = (size_t)call->input[2].shape.size[0];
+    r.width = (size_t)call->input[2].shape.size[1];
+    r.most = FT__LOGITS / r.job.classes < 64 ? 64 : FT__LOGITS / r.job.classes;
+    if (r.most > rows) r.most = rows;
+    r.part = r.job.classes < FT__CHUNK ? FT__CHUNK / r.job.classes : 1;
+    r.loss = (double *)(void *)call->workspace;
+    r.row = (size_t *)(void *)(r.loss + rows);
+    r.x = (float *)(void *)(r.row + r.most);
+    r.logits = r.x + r.most * r.width;
+    r.slopes = r.logits + r.most * r.job.classes;
+    r.dx = r.slopes + r.most * r.job.classes;
+    r.scratch = r.dx + r.most * r.width;
+    return r;
+}
+
+static void ft__linear_cross_entropy_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__class_rows r = ft__class_rows_of(call);
+    size_t rows = ft__count(&call->input[1]);
+    size_t numbers = 2 * r.most * (r.width + r.job.classes);
+    size_t k = ft__max_size(r.width, ft__max_size(r.job.classes, r.most));
+    costs->workspace = rows * sizeof(double) + r.most * sizeof(size_t)
+        + (numbers + ft__gemm_workspace(call->context, call->training ? k : r.width))
+        * sizeof(float);
+    costs->multiply_adds = (uint64_t)rows * r.width * r.job.classes;
+}
+
+/* Takes the next labels from *next on that count, and makes their rows of logits. */
+static bool ft__make_logits(ft__class_rows *r, size_t *next)
+{
+    const ft__call *call = r->job.call;
+    const int32_t *labels = ft__integers(&call->input[1]);
+    const ft__tensor *bias = call->input_count > 3 ? &call->input[3] : NULL;
+    size_t i;
+    for (r->count = 0; *next < r->job.rows && r->count < r->most; ++*next) {
+        if (ft__is_ignored(labels[*next])) continue;
+        memcpy(r->x + r->count * r->width, call->input[0].value + *next * r->width,
+               r->width * sizeof(float));
+        r->row[r->count++] = *next;
+    }
+    for (i = 0; bias && i < r->count; ++i)
+        memcpy(r->logits + i * r->job.classes, bias->value, r->job.classes * sizeof(float));
+    ft__gemm_parallel(call->context, r->count, r->job.classes, r->width,
+                      ft__rows_of(r->x, r->width),
+                      ft__transposed(ft__rows_of(call->input[2].value, r->width)), r->logits,
+                      r->job.classes, bias != NULL, r->scratch);
+    return r->count > 0;
+}
+
+static void ft__class_rows_run(ft__class_rows *r, ft__body body)
+{
+    ft__parallel(r->job.call->context, (int)((r->count + r->part - 1) / r->part), body, r);
+}
+
+static void ft__class_rows_losses(void *context, int index)
+{
+    const ft__class_rows *r = (const ft__class_rows *)context;
+    size_t i = (size_t)index * r->part, end = i + r->part;
+    for (; i < end && i < r->count; ++i) {
+        float *logarithms = r->slopes + i * r->job.classes;
+        ft__softmax[r->job.call->context->simd](r->logits + i * r->job.classes, logarithms,
+                                                r->job.classes, true);
+        r->loss[r->row[i]] = ft__row_loss(&r->job, logarithms, r->row[i]);
+    }
+}
+
+static void ft__linear_cross_entropy_forward(const ft__call *call)
+{
+    ft__class_rows r = ft__class_rows_of(call);
+    size_t next = 0, n;
+    double sum = 0;
+    for (n = 0; n < r.job.rows; ++n) r.loss[n] = 0;
+    while (ft__make_logits(&r, &next)) ft__class_rows_run(&r, ft__class_rows_losses);
+    for (n = 0; n < r.job.rows; ++n) sum += r.loss[n];
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call, r.job.classes));
+}
+
+static void ft__class_rows_slopes(void *context, int index)
+{
+    const ft__class_rows *r = (const ft__class_rows *)context;
+    size_t i = (size_t)index * r->part, end = i + r->part;
+    for (; i < end && i < r->count; ++i) {
+        float *line = r->logits + i * r->job.classes, *slopes = r->slopes + i * r->job.classes;
+        ft__softmax[r->job.call->context->simd](line, line, r->job.classes, false);
+        memset(slopes, 0, r->job.classes * sizeof *slopes);
+        ft__row_slopes(&r->job, line, r->row[i], slopes);
+    }
+}
+
+static void ft__linear_cross_entropy_backward(const ft__call *call)
+{
+    ft__class_rows r = ft__class_rows_of(call);
+    float *dx = call->input[0].gradient, *dweight = call->input[2].gradient;
+    float *dbias = call->input_count > 3 ? call->input[3].gradient : NULL;
+    ft__matrix slopes = ft__rows_of(r.slopes, r.job.classes);
+    size_t next = 0, i, j;
+    if (!dx && !dweight && !dbias) return;
+    r.job.scale = call->output.gradient[0] / ft__counted_labels(call, r.job.classes);
+    while (ft__make_logits(&r, &next)) {
+        ft__class_rows_run(&r, ft__class_rows_slopes);
+        if (dweight)
+            ft__gemm_parallel(call->context, r.job.classes, r.width, r.count,
+                              ft__transposed(slopes), ft__rows_of(r.x, r.width), dweight, r.width,
+                              true, r.scratch);
+        if (dbias)
+            ft__add_column_sums(call->context, r.slopes, r.count, r.job.classes, dbias);
+        if (!dx) continue;
+        ft__gemm_parallel(call->context, r.count, r.width, r.job.classes, slopes,
+                          ft__rows_of(call->input[2].value, r.width), r.dx, r.width, false,
+                          r.scratch);
+        for (i = 0; i < r.count; ++i)
+            for (j = 0; j < r.width; ++j) dx[r.row[i] * r.width + j] += r.dx[i * r.width + j];
+    }
+}
+
+static const ft__row ft__row_linear_cross_entropy = {
+    FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES,
+    ft__linear_cross_entropy_shape, ft__linear_cross_entropy_forward,
+    ft__linear_cross_entropy_backward, ft__linear_cross_entropy_costs, ft__loss_fields, NULL};
+
+ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x, ft_node weight,
+                                ft_node bias, ft_node labels, ft_loss_options options)
+{
+    ft_node inputs[4];
+    inputs[0] = x;
+    inputs[1] = labels;
+    inputs[2] = weight;
+    inputs[3] = bias;
+    return ft__add_node(m, &ft__row_linear_cross_entropy, name, inputs, bias.id ? 4 : 3, &options,
+                        sizeof options);
 }
 
 /* =============================================================================================
@@ -20693,6 +20881,7 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 {
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
+static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -24577,6 +24766,14 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
+/* The number of classes of a loss: of its weight's rows, or else of its logits. */
+static int ft__classes_of(const ft_model *m, const ft__node *loss)
+{
+    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
+    return loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
+                                 : logits->size[logits->rank - 1];
+}
+
 /* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
    label that is no class of the loss that reads it, or an id that is no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
@@ -24586,7 +24783,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
     bool is_label = loss && ft__is(loss, FT__CLASSES)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
-    const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
+    int classes = is_label ? ft__classes_of(m, loss) : 0;
     int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;
     if (!input->value || (input->type != FT_F32 && !is_label && !words)) return false;
     for (i = 0; i < count; ++i) {
@@ -24594,7 +24791,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
         if (words && (labels[i] < -1 || labels[i] >= words)) return true;
         if (words) continue;
         if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
-                                       : labels[i] >= logits->size[logits->rank - 1])) return true;
+                                       : labels[i] >= classes)) return true;
         if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
     }
     return false;
@@ -38996,8 +39193,7 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 static int ft__loss_classes(const ft_model *m)
 {
     const ft__node *loss = &m->nodes[m->loss.id - 1];
-    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
-    return ft__scored_rows(m, 1) ? logits->size[logits->rank - 1] : 0;
+    return ft__scored_rows(m, 1) ? ft__classes_of(m, loss) : 0;
 }
 
 /* Fills class weights that give each class of the training samples the same share. */

@@ -121,6 +121,7 @@ extern "C" {
 #include "operators/gather.h"
 #include "operators/matmul.h"
 #include "operators/losses.h"
+#include "operators/linear_cross_entropy.h"
 #include "operators/embedding.h"
 #include "operators/positions.h"
 #include "operators/step_pool.h"

@@ -163,6 +163,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_dropout(m, NULL, x, o.dropout_options));
     TRY(ft_activation(m, NULL, NULL, x, o.activation_options));
     TRY(ft_cross_entropy(m, NULL, x, x, o.loss_options));
+    TRY(ft_linear_cross_entropy(m, NULL, x, x, x, x, o.loss_options));
     TRY(ft_soft_cross_entropy(m, NULL, x, x));
     TRY(ft_binary_cross_entropy(m, NULL, x, x));
     TRY(ft_mse(m, NULL, x, x));

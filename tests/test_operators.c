@@ -609,6 +609,26 @@ static void oracle_loss(const problem *p, double *y)
     y[0] = sum / (entropy ? (double)counted : (double)count);
 }
 
+/* The logits of a linear layer, then the loss. */
+static void oracle_linear_cross_entropy(const problem *p, double *y)
+{
+    int rank = p->shape[0].rank, d = p->shape[2].size[1], v = p->shape[2].size[0], c, i;
+    size_t rows = count_of(&p->shape[1]), r;
+    problem of_logits = *p;
+    double *logits = (double *)malloc(rows * (size_t)v * sizeof *logits);
+    for (r = 0; r < rows; ++r)
+        for (c = 0; c < v; ++c) {
+            double sum = p->inputs > 3 ? p->x[3][c] : 0;
+            for (i = 0; i < d; ++i) sum += p->x[0][r * (size_t)d + (size_t)i] * p->x[2][c * d + i];
+            logits[r * (size_t)v + (size_t)c] = sum;
+        }
+    of_logits.op = "cross_entropy";
+    of_logits.shape[0].size[rank - 1] = v;
+    of_logits.x[0] = logits;
+    oracle_loss(&of_logits, y);
+    free(logits);
+}
+
 static void oracle_embedding(const problem *p, double *y)
 {
     size_t i, count = count_of(&p->shape[0]), each = (size_t)p->shape[1].size[1], j;
@@ -993,10 +1013,11 @@ static double integer_at(const problem *p, size_t k, size_t count)
     size_t classes = (size_t)p->shape[0].size[p->shape[0].rank - 1];
     if (!strcmp(p->op, "embedding"))
         return k % 5 == 4 ? -1 : (double)(k * 7 % (size_t)p->shape[1].size[0]);
+    if (!strcmp(p->op, "linear_cross_entropy")) classes = (size_t)p->shape[2].size[0];
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
-    if (strcmp(p->op, "cross_entropy") != 0)
+    if (!strstr(p->op, "cross_entropy"))
         return (double)((k * 5 + 3) % (size_t)(p->shape[0].size[1] + 1));
     return k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1 : (double)(k * 7 % classes);
 }
@@ -1690,6 +1711,14 @@ static void loss_cases(void)
         add_case(p, "binary_cross_entropy", oracle_loss);
         add_case(p, "mse", oracle_loss);
     }
+    for (i = 0; i < 4; ++i) {
+        p = with(3 + i % 2, i < 2 ? shape2(6, classes[i]) : shape3(3, 5, classes[i]),
+                 i < 2 ? shape1(6) : shape2(3, 5), shape2(classes[3 - i] + 1, classes[i]));
+        p.shape[3] = shape1(classes[3 - i] + 1);
+        p.integer = 2;
+        p.options.loss.label_smoothing = i == 2 ? 0.1f : 0;
+        add_case(p, "linear_cross_entropy", oracle_linear_cross_entropy);
+    }
     p = with(2, shape2(150, 3), shape1(150), shape1(0)); /* more rows than a device's work-group */
     p.integer = p.inputs;
     add_case(p, "cross_entropy", oracle_loss);
@@ -1868,6 +1897,7 @@ static void test_errors(void)
     expect_shape_error("gather", 2, shape3(2, 3, 4), shape2(2, 3), none, "I32");
     expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");
     expect_shape_error("cross_entropy", 2, shape2(2, 3), shape1(2), none, "I32");
+    expect_shape_error("linear_cross_entropy", 3, shape2(2, 3), shape1(2), none, "I32");
 }
 
 /* A label that is no class: NaN, and nothing is read outside (see the sanitizers). */

@@ -484,6 +484,14 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
+/* The number of classes of a loss: of its weight's rows, or else of its logits. */
+static int ft__classes_of(const ft_model *m, const ft__node *loss)
+{
+    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
+    return loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
+                                 : logits->size[logits->rank - 1];
+}
+
 /* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
    label that is no class of the loss that reads it, or an id that is no word. */
 static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
@@ -493,7 +501,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
     bool is_label = loss && ft__is(loss, FT__CLASSES)
         && &m->nodes[loss->inputs[1] - 1] == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
-    const ft_shape *logits = is_label ? &m->nodes[loss->inputs[0] - 1].shape : NULL;
+    int classes = is_label ? ft__classes_of(m, loss) : 0;
     int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;
     if (!input->value || (input->type != FT_F32 && !is_label && !words)) return false;
     for (i = 0; i < count; ++i) {
@@ -501,7 +509,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
         if (words && (labels[i] < -1 || labels[i] >= words)) return true;
         if (words) continue;
         if (is_label && (labels[i] < 0 ? !ft__is_ignored(labels[i])
-                                       : labels[i] >= logits->size[logits->rank - 1])) return true;
+                                       : labels[i] >= classes)) return true;
         if (!is_label && !(fabs((double)input->value[i]) <= (double)FLT_MAX)) return true;
     }
     return false;

@@ -294,7 +294,14 @@ FINETUNE_API const char *ft_activation_kind(int index);
    mean. Any other label that is not a class makes the loss NaN, and the run FT_NOT_FINITE. */
 FINETUNE_API ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                       ft_node labels /* I32 */, ft_loss_options options);
-/* The same with probabilities as targets, -sum(target * log(softmax(logits))): the mean over N. */
+/* The same of the linear layer x weight^T + bias, x [N, D] or [N, L, D], weight [classes, D], bias
+   [classes] or {0}: a language model's last layer. The logits are made for some labels at a time,
+   for those that count only, and never kept; backward makes them again. */
+FINETUNE_API ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x,
+                                             ft_node weight, ft_node bias,
+                                             ft_node labels /* I32 */, ft_loss_options options);
+/* ft_cross_entropy with probabilities as targets, -sum(target * log(softmax(logits))): the mean
+   over N. */
 FINETUNE_API ft_node ft_soft_cross_entropy(ft_model *m, const char *name, ft_node logits,
                                            ft_node targets /* F32 [N, classes] */);
 /* -(t log(sigmoid(x)) + (1 - t) log(1 - sigmoid(x))), t in [0, 1]: the mean over all elements. */

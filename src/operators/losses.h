@@ -90,12 +90,11 @@ static float ft__class_weight(const ft__call *call, int label, size_t classes)
 
 /* The number of labels that count, or their weights' sum; a label that is no class makes the loss
    NaN, which ft_forward reports. */
-static float ft__counted_labels(const ft__call *call)
+static float ft__counted_labels(const ft__call *call, size_t classes)
 {
     const int32_t *labels = ft__integers(&call->input[1]);
     size_t count = ft__count(&call->input[1]), n, counted = 0;
     size_t steps = count / (size_t)call->input[1].shape.size[0];
-    size_t classes = ft__count(&call->input[0]) / count;
     double sum = 0;
     for (n = 0; n < count; ++n) {
         if (ft__is_ignored(labels[n])) continue;
@@ -142,26 +141,31 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
    q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
    term, as in PyTorch. */
+static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+{
+    const ft__call *call = job->call;
+    double smoothing = (double)call->node->options.loss.label_smoothing, all = 0;
+    int label = ft__integers(&call->input[1])[n];
+    size_t i;
+    for (i = 0; smoothing > 0 && i < job->classes; ++i)
+        all -= (double)ft__class_weight(call, (int)i, job->classes) * (double)logarithms[i];
+    if (!ft__is_class(label, job->classes))
+        return ft__is_ignored(label) ? 0 : (double)ft__from_bits(0x7fc00000u);
+    return (double)ft__sample_weight(call, n / job->steps)
+        * ((1 - smoothing) * (double)ft__class_weight(call, label, job->classes)
+           * -(double)logarithms[label] + smoothing * all / (double)job->classes);
+}
+
 static void ft__cross_entropy_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
     const ft__call *call = job->call;
-    double smoothing = (double)call->node->options.loss.label_smoothing;
-    const int32_t *labels = ft__integers(&call->input[1]);
-    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index), i;
+    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
     double *loss = (double *)(void *)call->workspace;
     for (; n < end; ++n) {
         float *p = (float *)call->saved + n * classes;
-        double all = 0;
         ft__softmax[call->context->simd](call->input[0].value + n * classes, p, classes, true);
-        for (i = 0; smoothing > 0 && i < classes; ++i)
-            all -= (double)ft__class_weight(call, (int)i, classes) * (double)p[i];
-        loss[n] = 0;
-        if (ft__is_class(labels[n], classes))
-            loss[n] = (double)ft__sample_weight(call, n / job->steps)
-                * ((1 - smoothing) * (double)ft__class_weight(call, labels[n], classes)
-                   * -(double)p[labels[n]] + smoothing * all / (double)classes);
-        else if (!ft__is_ignored(labels[n])) loss[n] = (double)ft__from_bits(0x7fc00000u);
+        loss[n] = ft__row_loss(job, p, n);
         ft__exp_line[call->context->simd](p, classes);
     }
 }
@@ -174,7 +178,7 @@ static void ft__cross_entropy_forward(const ft__call *call)
     size_t n;
     ft__run_loss_rows(&job, ft__cross_entropy_rows);
     for (n = 0; n < job.rows; ++n) sum += loss[n];
-    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call));
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call, job.classes));
 }
 
 /* dx of one row with a smoothed label and weights of classes: its loss's gradient is
@@ -192,33 +196,37 @@ static void ft__smoothed_back(const ft__call *call, const float *p, int label, s
     dx[label] -= scale * of_label;
 }
 
+/* Adds row n's gradient by the logits: p is their softmax. */
+static void ft__row_slopes(const ft__loss_job *job, const float *p, size_t n, float *dx)
+{
+    const ft__call *call = job->call;
+    float smoothing = call->node->options.loss.label_smoothing, scale;
+    int label = ft__integers(&call->input[1])[n];
+    size_t classes = job->classes;
+    if (!ft__is_class(label, classes)) return;
+    scale = job->scale * ft__sample_weight(call, n / job->steps);
+    if (call->class_weights && smoothing > 0) {
+        ft__smoothed_back(call, p, label, classes, scale, dx);
+        return;
+    }
+    scale *= ft__class_weight(call, label, classes);
+    ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes, dx);
+    dx[label] -= scale * (1 - smoothing);
+}
+
 static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
-    const ft__call *call = job->call;
-    float smoothing = call->node->options.loss.label_smoothing;
-    const int32_t *labels = ft__integers(&call->input[1]);
-    size_t classes = job->classes, n = (size_t)index * job->part, end = ft__last_row(job, index);
-    for (; n < end; ++n) {
-        const float *p = (const float *)call->saved + n * classes;
-        float *dx = call->input[0].gradient + n * classes, scale;
-        if (!ft__is_class(labels[n], classes)) continue;
-        scale = job->scale * ft__sample_weight(call, n / job->steps);
-        if (call->class_weights && smoothing > 0) {
-            ft__smoothed_back(call, p, labels[n], classes, scale, dx);
-            continue;
-        }
-        scale *= ft__class_weight(call, labels[n], classes);
-        ft__add_probabilities[call->context->simd](p, scale, smoothing / (float)classes, classes,
-                                                   dx);
-        dx[labels[n]] -= scale * (1 - smoothing);
-    }
+    size_t n = (size_t)index * job->part, end = ft__last_row(job, index);
+    for (; n < end; ++n)
+        ft__row_slopes(job, (const float *)job->call->saved + n * job->classes, n,
+                       job->call->input[0].gradient + n * job->classes);
 }
 
 static void ft__cross_entropy_backward(const ft__call *call)
 {
     ft__loss_job job = ft__loss_rows(call);
-    job.scale = call->output.gradient[0] / ft__counted_labels(call);
+    job.scale = call->output.gradient[0] / ft__counted_labels(call, job.classes);
     if (call->input[0].gradient) ft__run_loss_rows(&job, ft__cross_entropy_back_rows);
 }
 

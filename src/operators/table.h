@@ -36,7 +36,7 @@
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
-    X(add_positions) X(custom)
+    X(add_positions) X(linear_cross_entropy) X(custom)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };

@@ -465,6 +465,14 @@ def transformers(c):
           lambda x, w, p: x + F.embedding(p.long(), w),
           [c.random(2, 3, 4), c.random(8, 4), places % 8])
 
+    some = torch.tensor([[2, -100, 4], [1, -1, 0]], dtype=torch.int32)
+    for smoothing, bias in ((0.0, []), (0.1, [c.random(5)])):
+        c.add(f"linear_cross_entropy{'_smooth' * (smoothing > 0)}", "linear_cross_entropy",
+              lambda x, t, w, *b: F.cross_entropy(
+                  F.linear(x, w, *b).flatten(0, 1), t.long().where(t >= 0, -100).flatten(),
+                  label_smoothing=smoothing),
+              [c.random(2, 3, 4), some, c.random(5, 4)] + bias, label_smoothing=[smoothing])
+
 
 def first_step(c):
     c.generator = torch.Generator().manual_seed(19)  # the cases before keep their numbers
