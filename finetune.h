@@ -33083,6 +33083,11 @@ static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, u
     if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
 }
 
+static bool ft__augments(const ft_augmentation *a)
+{
+    return a->shift > 0 || a->scale > 0 || a->flip;
+}
+
 /* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__augmentation_fault(const ft_augmentation *a)
 {
@@ -34769,14 +34774,32 @@ static bool ft__encoded_to_input(ft__context *c, const ft_preprocessing *p, cons
    An ft_data is a source of samples that a model owns. This part has arrays in the caller's memory,
    and the split into training and held-back samples.
    ============================================================================================= */
-typedef struct ft__folder ft__folder;
-typedef struct ft__texts ft__texts;
+/* What a source can do besides the callbacks of ft_source. Each is optional: a source without the
+   callback lacks the feature. Other parts ask for a feature, never which kind of source it is.
+   `user` is ft_source.user. */
+typedef struct ft__features {
+    const char *samples;    /* what messages call several of them; NULL: "samples" */
+    /* Errors if the inputs that get() shall fill, or the network, do not suit the source; `call` is
+       the public function that was called. */
+    void (*check_slots)(ft__context *c, void *user, const ft_slot *slots, int slot_count);
+    void (*check_network)(ft_model *m, void *user, const char *call);
+    bool (*has_views)(void *user);  /* do views other than 0 differ? NULL: they may */
+    ft_augmentation *(*augmentation)(void *user);   /* of those views: may be changed */
+    /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
+       ft_source.digest. */
+    uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
+    const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
+    int (*skipped)(void *user);     /* samples that were left out when the source was made */
+    void (*prepare)(void *user);    /* called before samples are read */
+    size_t (*kept)(void *user);     /* bytes that the source keeps and could release */
+    void (*release_kept)(void *user);   /* releases them; no loader may be running */
+} ft__features;
 
 struct ft_data {
     ft_model *model;
     ft_data *next;          /* in the model's list */
     ft_source source;
-    ft__folder *folder;     /* NULL: not an image folder */
+    ft__features features;
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
@@ -34830,6 +34853,61 @@ static bool ft__takes_batch_size(const ft_data *data, int batch_size)
 {
     return data->source.streams == 0 || data->source.streams == batch_size;
 }
+
+/* ---- Features that a source may have ---- */
+
+static ft_status ft__data_check_network(ft_model *m, const ft_data *data, const char *call)
+{
+    if (data->features.check_network) data->features.check_network(m, data->source.user, call);
+    return m->context.status;
+}
+
+static const char *ft__data_samples(const ft_data *data)
+{
+    return data->features.samples ? data->features.samples : "samples";
+}
+
+/* NULL: its views are not augmented. */
+static ft_augmentation *ft__data_augmentation(const ft_data *data)
+{
+    return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
+}
+
+/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
+   with them. */
+static bool ft__has_views(const ft_data *data)
+{
+    if (data->source.streams > 0) return false;
+    return !data->features.has_views || data->features.has_views(data->source.user);
+}
+
+static int ft__data_skipped(const ft_data *data)
+{
+    return data->features.skipped ? data->features.skipped(data->source.user) : 0;
+}
+
+int ft_data_skipped(const ft_data *data)
+{
+    return data ? data->left_out_count + ft__data_skipped(data) : 0;
+}
+
+/* "": it has none. */
+static const char *ft__data_origin(const ft_data *data)
+{
+    return data->features.origin ? data->features.origin(data->source.user) : "";
+}
+
+static void ft__data_prepare(const ft_data *data)
+{
+    if (data->features.prepare) data->features.prepare(data->source.user);
+}
+
+static size_t ft__data_kept(const ft_data *data)
+{
+    return data->features.kept ? data->features.kept(data->source.user) : 0;
+}
+
+/* ---- Facts ---- */
 
 int ft_data_count(const ft_data *data) { return data ? data->source.count : 0; }
 int ft_data_classes(const ft_data *data) { return data ? data->source.classes : 0; }
@@ -34951,12 +35029,11 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
 }
 
 /* Wrong node names are an error before get() is called, which would leave those inputs empty. */
-static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
-                             int slot_count)
+static void ft__arrays_check_slots(ft__context *c, void *user, const ft_slot *slots,
+                                   int slot_count)
 {
-    const ft__arrays *arrays = (const ft__arrays *)source->user;
+    const ft__arrays *arrays = (const ft__arrays *)user;
     int s;
-    if (source->get != ft__arrays_get) return;
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
         const ft_array *array = ft__array_of(arrays, slots[s].name);
@@ -34974,15 +35051,32 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
 }
 
 /* An error if the network reads labels and the arrays have none. */
-static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
+static void ft__arrays_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__arrays *arrays = (const ft__arrays *)data->source.user;
-    if (data->source.get == ft__arrays_get && !arrays->labels
-        && !ft__array_of(arrays, arrays->labels_name)
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    if (!arrays->labels && !ft__array_of(arrays, arrays->labels_name)
         && ft__find_node(m, arrays->labels_name).id)
-        return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
-                        " no labels", call, arrays->labels_name);
-    return m->context.status;
+        ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have no"
+                 " labels", call, arrays->labels_name);
+}
+
+static uint64_t ft__arrays_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    int i;
+    for (i = 0; i < arrays->count; ++i) {
+        const ft__node *input = ft__get_node(m, ft__find_node(m, arrays->list[i].name));
+        size_t bytes = input ? ft__node_count_at(input, ft__extent_of(m, 1)) * sizeof(float) : 0;
+        hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values + (size_t)index * bytes,
+                              bytes);
+    }
+    return hash;
+}
+
+static bool ft__arrays_has_views(void *user)
+{
+    (void)user;
+    return false;
 }
 
 static int ft__arrays_label(void *user, int index)
@@ -35085,7 +35179,14 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     source.weight = options.weights ? ft__arrays_weight : NULL;
     source.release = ft__arrays_release;
     data = ft_data_source(m, source);
-    if (!data) ft__arrays_release(arrays);
+    if (!data) {
+        ft__arrays_release(arrays);
+        return NULL;
+    }
+    data->features.check_slots = ft__arrays_check_slots;
+    data->features.check_network = ft__arrays_check_network;
+    data->features.content = ft__arrays_content;
+    data->features.has_views = ft__arrays_has_views;
     return data;
 }
 
@@ -35395,7 +35496,8 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
                  (int)FT__MOST_SLOTS);
         return NULL;
     }
-    ft__arrays_check(c, &data->source, slots, slot_count);
+    if (data->features.check_slots)
+        data->features.check_slots(c, data->source.user, slots, slot_count);
     for (s = 0; data->fills && s < slot_count; ++s)
         if (!ft__glob(data->fills, slots[s].name))
             ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", but this data fills only"
@@ -35721,7 +35823,7 @@ typedef struct ft__scratch {
     bool taken;
 } ft__scratch;
 
-struct ft__folder {
+typedef struct ft__folder {
     ft__context *context;
     ft_preprocessing preprocessing;
     ft_augmentation augmentation;
@@ -35740,21 +35842,7 @@ struct ft__folder {
     pthread_mutex_t mutex;  /* protects `taken` */
     pthread_cond_t given_back;
 #endif
-};
-
-int ft_data_skipped(const ft_data *data)
-{
-    if (!data) return 0;
-    return data->left_out_count + (data->folder ? data->folder->skipped : 0);
-}
-
-/* For the default recipe, if the folder's options set no augmentation. */
-static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
-{
-    const char *fault = ft__augmentation_fault(&augmentation);
-    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
-    else if (data->folder) data->folder->augmentation = augmentation;
-}
+} ft__folder;
 
 /* -- Scratch: allocated on the model's thread; any thread borrows and returns it -- */
 
@@ -36299,11 +36387,11 @@ static void ft__folder_remember(ft__folder *folder)
 }
 
 /* Decodes the pictures that were only recognised so far, just before they are used. */
-static void ft__data_decode(ft_data *data)
+static void ft__folder_prepare(void *user)
 {
-    ft__folder *folder = data->folder;
+    ft__folder *folder = (ft__folder *)user;
     int *wanted, i, count = 0;
-    if (!folder || !ft__ok(folder->context)) return;
+    if (!ft__ok(folder->context)) return;
     wanted = (int *)ft__allocate(folder->context, (size_t)folder->count + 1, sizeof *wanted);
     for (i = 0; wanted && i < folder->count; ++i) {
         ft__sample *s = &folder->samples[i];
@@ -36317,24 +36405,24 @@ static void ft__data_decode(ft_data *data)
     ft__release(folder->context, wanted);
 }
 
-/* Bytes of the pictures that an image folder keeps and could release. (An arena would not gain
-   them: it releases only its latest block.) */
-static size_t ft__data_kept(const ft_data *data)
+/* Bytes of the pictures that are kept. (An arena would not gain them: it releases only its latest
+   block.) */
+static size_t ft__folder_kept(void *user)
 {
-    const ft__folder *folder = data->folder;
+    const ft__folder *folder = (const ft__folder *)user;
     size_t bytes = 0;
     int i;
-    if (!folder || folder->context->desc.arena) return 0;
+    if (folder->context->desc.arena) return 0;
     for (i = 0; i < folder->count; ++i)
         if (folder->samples[i].picture)
             bytes += ft__sample_picture_bytes(folder, &folder->samples[i]) + FT__ALIGNMENT;
     return bytes;
 }
 
-/* Releases them; from now on every picture is decoded at each use. No loader may be running. */
-static void ft__data_drop_pictures(ft_data *data)
+/* From now on every picture is decoded at each use. */
+static void ft__folder_release_kept(void *user)
 {
-    ft__folder *folder = data->folder;
+    ft__folder *folder = (ft__folder *)user;
     int i;
     for (i = 0; i < folder->count; ++i) {
         ft__release(folder->context, folder->samples[i].picture);
@@ -36342,6 +36430,40 @@ static void ft__data_drop_pictures(ft_data *data)
     }
     folder->cache_left = 0;
     ft__folder_fit_scratch(folder, false);
+}
+
+static ft_augmentation *ft__folder_augmentation(void *user)
+{
+    return &((ft__folder *)user)->augmentation;
+}
+
+static bool ft__folder_has_views(void *user)
+{
+    return ft__augments(ft__folder_augmentation(user));
+}
+
+static int ft__folder_skipped(void *user) { return ((const ft__folder *)user)->skipped; }
+
+static uint64_t ft__folder_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    (void)m;
+    return ft__key(hash, ((const ft__folder *)user)->samples[index].digest, 0, 0);
+}
+
+static const char *ft__folder_origin(void *user) { return ((const ft__folder *)user)->path; }
+
+/* Of pictures in memory too. */
+static void ft__folder_features(ft__features *features)
+{
+    features->samples = "images";
+    features->content = ft__folder_content;
+    features->origin = ft__folder_origin;
+    features->has_views = ft__folder_has_views;
+    features->augmentation = ft__folder_augmentation;
+    features->skipped = ft__folder_skipped;
+    features->prepare = ft__folder_prepare;
+    features->kept = ft__folder_kept;
+    features->release_kept = ft__folder_release_kept;
 }
 
 static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
@@ -36632,7 +36754,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = "input,labels";
-    if (data) data->folder = folder;
+    if (data) ft__folder_features(&data->features);
     else ft__folder_release(folder);
     return data;
 }
@@ -36761,7 +36883,7 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
     source.digest = ft__folder_digest;
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = labels ? "input,labels" : "input";
-    if (data) data->folder = folder;
+    if (data) ft__folder_features(&data->features);
     else ft__folder_release(folder);
     return data;
 }
@@ -37536,7 +37658,7 @@ static void ft__table_close(ft__table *t)
    zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
-struct ft__texts {
+typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
@@ -37552,7 +37674,7 @@ struct ft__texts {
     uint64_t seed;
     ft__text note;          /* of a table: the columns that were chosen */
     int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
-};
+} ft__texts;
 
 static const char *ft__one_text(const ft__texts *t, int index)
 {
@@ -37850,6 +37972,12 @@ static const char *ft__texts_class_name(void *user, int c)
     return ft__piece_text(&((const ft__texts *)user)->classes, c);
 }
 
+static bool ft__texts_has_views(void *user)
+{
+    const ft__texts *t = (const ft__texts *)user;
+    return t->shuffle || t->keep;
+}
+
 static void ft__texts_release(void *user)
 {
     ft__texts *t = (ft__texts *)user;
@@ -38000,22 +38128,14 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->features.has_views = ft__texts_has_views;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;
 }
 
-/* Is the data texts that have other views? */
-static bool ft__text_has_views(const ft_data *data)
-{
-    const ft__texts *t = (const ft__texts *)data->source.user;
-    return data->source.get != ft__texts_get || t->shuffle || t->keep;
-}
-
 #else
-static bool ft__text_has_views(const ft_data *data) { return data != NULL; }
-
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     (void)path;
@@ -38067,6 +38187,16 @@ static bool ft__streams_get(void *user, int index, int view, ft_slot *slots, int
         slots[i].length = length;
     }
     return true;
+}
+
+/* An error if the network classifies whole texts: it cannot use a label for each token. */
+static void ft__streams_check_network(ft_model *m, void *user, const char *call)
+{
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    (void)user;
+    if (labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: ft_text_streams is for language models: this network"
+                 " has one label per text, not per token", call);
 }
 
 static const char *ft__streams_name(void *user, int index)
@@ -38192,29 +38322,14 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         source.release = ft__streams_release;
         data = ft_data_source(m, source);
     }
+    if (data) data->features.check_network = ft__streams_check_network;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else if (s) ft__streams_release(s);
     return data;
 }
 
-/* An error if the network classifies whole texts: it cannot use a label for each token. */
-static ft_status ft__streams_check(ft_model *m, const ft_data *data)
-{
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
-    if (data->source.get == ft__streams_get && labels && !ft__has_length(labels))
-        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: this"
-                        " network has one label per text, not per token");
-    return m->context.status;
-}
-
 #else
-static ft_status ft__streams_check(ft_model *m, const ft_data *data)
-{
-    (void)data;
-    return m->context.status;
-}
-
 ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
 {
     (void)path;
@@ -38402,8 +38517,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__check_words(m, data) != FT_OK || ft__streams_check(m, data) != FT_OK || !output
-        || output->shape.rank != 2 || has == 0)
+    if (ft__check_words(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
@@ -38479,15 +38593,6 @@ typedef struct ft__fit {
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
 } ft__fit;
-
-/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
-   with them. */
-static bool ft__has_views(const ft_data *data)
-{
-    const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
-    if (data->source.get == ft__arrays_get || data->source.streams > 0) return false;
-    return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
-}
 
 /* Gives the model the names of the data's classes. */
 static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
@@ -38594,7 +38699,7 @@ static void ft__cache_make_room(ft__fit *f, size_t bytes)
     if (bytes > (left - left / 8) / 2) return;
     ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
             " outputs of the frozen layers", kept >> 10);
-    ft__data_drop_pictures(f->data);
+    f->data->features.release_kept(f->data->source.user);
 }
 
 /* Whether a sample's rows of the frozen prefix depend on that sample alone: of values with a row
@@ -38973,7 +39078,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
 /* Makes the loader; needed only if some samples must go through the frozen prefix. */
 static ft_status ft__fit_loader(ft__fit *f)
 {
-    ft__data_decode(f->data);
+    ft__data_prepare(f->data);
     f->loader = ft__loader_create(f->m, f->data, f->o.batch_size, NULL);
     return f->m->context.status;
 }
@@ -38983,10 +39088,10 @@ static int ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
-    const ft__folder *folder = f->data->folder;
+    const char *origin = ft__data_origin(f->data);
     uint64_t id = ft__key(cache->row, (uint64_t)cache->views, f->o.augment ? 1 : 0, 0);
     int view, taken = 0;
-    if (folder) id = ft__hash_bytes(id, folder->path, strlen(folder->path));
+    id = ft__hash_bytes(id, origin, strlen(origin));
     cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
     if (!ft__ok(c)) return 0;
     ft__cache_keys(f, f->held, f->held_count, 0);
@@ -39056,28 +39161,15 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
 }
 
 /* ---- The data ---- */
-/* Hashes what a sample is made from: a file's name and bytes, a text, an array's numbers; for other
-   sources the result of digest(), or else of name(). */
+/* Hashes what a sample is made from: its name (of texts, the text) and its content, or else what
+   digest() returns of view 0. */
 static uint64_t ft__sample_state(const ft__fit *f, int index)
 {
     const ft_source *source = &f->data->source;
     const char *name = ft_data_name(f->data, index);
     uint64_t hash = ft__hash_bytes(1, name, strlen(name));
-    if (f->data->folder)
-        return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
-    if (source->get == ft__arrays_get) {
-        const ft__arrays *arrays = (const ft__arrays *)source->user;
-        int i;
-        for (i = 0; i < arrays->count; ++i) {
-            ft_node named = ft__find_node(f->m, arrays->list[i].name);
-            const ft__node *input = ft__get_node(f->m, named);
-            size_t bytes = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) * sizeof(float)
-                                 : 0;
-            hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values
-                                            + (size_t)index * bytes, bytes);
-        }
-        return hash;
-    }
+    if (f->data->features.content)
+        return f->data->features.content(f->m, source->user, index, hash);
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }
 
@@ -39951,7 +40043,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
         {"warmup_epochs", (double)o->warmup_epochs}};
     size_t i;
-    if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
+    if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
                         " FT_LINEAR", (int)o->schedule);
@@ -40131,11 +40223,14 @@ static void ft__keep_head(ft__recipe *r, bool back)
    (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
-    const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
-    if (!has || has->shift > 0 || has->scale > 0 || has->flip) return;
+    ft_augmentation *to = ft__data_augmentation(data);
+    const char *fault;
+    if (!to || ft__augments(to)) return;
     if (wanted.shift == 0) wanted.shift = 0.1f;
     if (wanted.shift < 0) wanted.shift = 0;
-    ft__data_augment(data, wanted);
+    fault = ft__augmentation_fault(&wanted);
+    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
+    else *to = wanted;
 }
 
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
@@ -40198,7 +40293,7 @@ static void ft__recipe_choose(ft__recipe *r)
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
              !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
              r->keeps_head ? "the model's own" : "a new",
-             100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
+             100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
              : ", so the layers below are trained too");
 }
@@ -40437,11 +40532,10 @@ static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
 
 static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
 {
-    const ft_augmentation *a = &o->augmentation, *own = data->folder ? &data->folder->augmentation
-                                                                     : NULL;
+    const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
-         own && !(own->shift > 0 || own->scale > 0 || own->flip),
+         own && !ft__augments(own),
          "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
     return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
@@ -40546,7 +40640,7 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
-        || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
+        || ft__data_check_network(m, data, "ft_evaluate") != FT_OK) return c->status;
     if (o->batch_size < 0)
         return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size is %d; it must not be negative",
                         o->batch_size);
@@ -40581,7 +40675,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
-    ft__data_decode(data);
+    ft__data_prepare(data);
     p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
     p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
                                  : NULL;
@@ -40624,7 +40718,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
-    e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
+    e.skipped = ft__data_skipped(data) + count - read;
     e.accuracy = e.low = e.high = ft__accuracy(m, &score);
     e.loss = score.total ? score.loss / (double)score.total : 0;
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);

@@ -872,7 +872,7 @@ static void test_little_memory(void)
         data = ft_image_folder(m, ROOT "/tracks", folder_options());
         CHECK(ft_data_count(data) == 74, "%d: %s", round, ft_error_text(m));
         for (i = 0, cached = 0; i < ft_data_count(data); ++i) {
-            cached += data->folder->samples[i].picture != NULL;
+            cached += ((ft__folder *)data->source.user)->samples[i].picture != NULL;
             CHECK(get_sample(data, &p, i, 0, values, &label), "sample %d", i);
             if (round == 0) memcpy(first + i * 192, values, sizeof values);
             CHECK(!memcmp(first + i * 192, values, sizeof values), "sample %d", i);

@@ -73,6 +73,11 @@ static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, u
     if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
 }
 
+static bool ft__augments(const ft_augmentation *a)
+{
+    return a->shift > 0 || a->scale > 0 || a->flip;
+}
+
 /* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__augmentation_fault(const ft_augmentation *a)
 {

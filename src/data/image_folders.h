@@ -392,11 +392,11 @@ static void ft__folder_remember(ft__folder *folder)
 }
 
 /* Decodes the pictures that were only recognised so far, just before they are used. */
-static void ft__data_decode(ft_data *data)
+static void ft__folder_prepare(void *user)
 {
-    ft__folder *folder = data->folder;
+    ft__folder *folder = (ft__folder *)user;
     int *wanted, i, count = 0;
-    if (!folder || !ft__ok(folder->context)) return;
+    if (!ft__ok(folder->context)) return;
     wanted = (int *)ft__allocate(folder->context, (size_t)folder->count + 1, sizeof *wanted);
     for (i = 0; wanted && i < folder->count; ++i) {
         ft__sample *s = &folder->samples[i];
@@ -410,24 +410,24 @@ static void ft__data_decode(ft_data *data)
     ft__release(folder->context, wanted);
 }
 
-/* Bytes of the pictures that an image folder keeps and could release. (An arena would not gain
-   them: it releases only its latest block.) */
-static size_t ft__data_kept(const ft_data *data)
+/* Bytes of the pictures that are kept. (An arena would not gain them: it releases only its latest
+   block.) */
+static size_t ft__folder_kept(void *user)
 {
-    const ft__folder *folder = data->folder;
+    const ft__folder *folder = (const ft__folder *)user;
     size_t bytes = 0;
     int i;
-    if (!folder || folder->context->desc.arena) return 0;
+    if (folder->context->desc.arena) return 0;
     for (i = 0; i < folder->count; ++i)
         if (folder->samples[i].picture)
             bytes += ft__sample_picture_bytes(folder, &folder->samples[i]) + FT__ALIGNMENT;
     return bytes;
 }
 
-/* Releases them; from now on every picture is decoded at each use. No loader may be running. */
-static void ft__data_drop_pictures(ft_data *data)
+/* From now on every picture is decoded at each use. */
+static void ft__folder_release_kept(void *user)
 {
-    ft__folder *folder = data->folder;
+    ft__folder *folder = (ft__folder *)user;
     int i;
     for (i = 0; i < folder->count; ++i) {
         ft__release(folder->context, folder->samples[i].picture);
@@ -435,6 +435,40 @@ static void ft__data_drop_pictures(ft_data *data)
     }
     folder->cache_left = 0;
     ft__folder_fit_scratch(folder, false);
+}
+
+static ft_augmentation *ft__folder_augmentation(void *user)
+{
+    return &((ft__folder *)user)->augmentation;
+}
+
+static bool ft__folder_has_views(void *user)
+{
+    return ft__augments(ft__folder_augmentation(user));
+}
+
+static int ft__folder_skipped(void *user) { return ((const ft__folder *)user)->skipped; }
+
+static uint64_t ft__folder_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    (void)m;
+    return ft__key(hash, ((const ft__folder *)user)->samples[index].digest, 0, 0);
+}
+
+static const char *ft__folder_origin(void *user) { return ((const ft__folder *)user)->path; }
+
+/* Of pictures in memory too. */
+static void ft__folder_features(ft__features *features)
+{
+    features->samples = "images";
+    features->content = ft__folder_content;
+    features->origin = ft__folder_origin;
+    features->has_views = ft__folder_has_views;
+    features->augmentation = ft__folder_augmentation;
+    features->skipped = ft__folder_skipped;
+    features->prepare = ft__folder_prepare;
+    features->kept = ft__folder_kept;
+    features->release_kept = ft__folder_release_kept;
 }
 
 static void ft__folder_examine(ft__folder *folder, const int *wanted, int count)
@@ -725,7 +759,7 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     if (ft__ok(c)) ft__folder_fill(folder, m, &options, &source);
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = "input,labels";
-    if (data) data->folder = folder;
+    if (data) ft__folder_features(&data->features);
     else ft__folder_release(folder);
     return data;
 }

@@ -7,7 +7,6 @@
 #include "data/preprocessing.h"
 #include "data/augmentation.h"
 #include "data/image_files.h"
-#include "data/sources.h"
 
 /* =============================================================================================
    [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
@@ -40,7 +39,7 @@ typedef struct ft__scratch {
     bool taken;
 } ft__scratch;
 
-struct ft__folder {
+typedef struct ft__folder {
     ft__context *context;
     ft_preprocessing preprocessing;
     ft_augmentation augmentation;
@@ -59,21 +58,7 @@ struct ft__folder {
     pthread_mutex_t mutex;  /* protects `taken` */
     pthread_cond_t given_back;
 #endif
-};
-
-int ft_data_skipped(const ft_data *data)
-{
-    if (!data) return 0;
-    return data->left_out_count + (data->folder ? data->folder->skipped : 0);
-}
-
-/* For the default recipe, if the folder's options set no augmentation. */
-static void ft__data_augment(ft_data *data, ft_augmentation augmentation)
-{
-    const char *fault = ft__augmentation_fault(&augmentation);
-    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
-    else if (data->folder) data->folder->augmentation = augmentation;
-}
+} ft__folder;
 
 /* -- Scratch: allocated on the model's thread; any thread borrows and returns it -- */
 

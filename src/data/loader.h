@@ -196,7 +196,8 @@ static ft__loader *ft__loader_make(ft__context *c, ft_data *data, const ft_slot 
                  (int)FT__MOST_SLOTS);
         return NULL;
     }
-    ft__arrays_check(c, &data->source, slots, slot_count);
+    if (data->features.check_slots)
+        data->features.check_slots(c, data->source.user, slots, slot_count);
     for (s = 0; data->fills && s < slot_count; ++s)
         if (!ft__glob(data->fills, slots[s].name))
             ft__fail(c, FT_INVALID, "the network has an input \"%.100s\", but this data fills only"

@@ -135,7 +135,7 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
     source.digest = ft__folder_digest;
     if (ft__ok(c)) data = ft_data_source(m, source);
     if (data) data->fills = labels ? "input,labels" : "input";
-    if (data) data->folder = folder;
+    if (data) ft__folder_features(&data->features);
     else ft__folder_release(folder);
     return data;
 }

@@ -6,6 +6,7 @@
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "graph/plan.h"
 #include "data/feature_files.h"
 
 /* =============================================================================================
@@ -13,14 +14,32 @@
    An ft_data is a source of samples that a model owns. This part has arrays in the caller's memory,
    and the split into training and held-back samples.
    ============================================================================================= */
-typedef struct ft__folder ft__folder;
-typedef struct ft__texts ft__texts;
+/* What a source can do besides the callbacks of ft_source. Each is optional: a source without the
+   callback lacks the feature. Other parts ask for a feature, never which kind of source it is.
+   `user` is ft_source.user. */
+typedef struct ft__features {
+    const char *samples;    /* what messages call several of them; NULL: "samples" */
+    /* Errors if the inputs that get() shall fill, or the network, do not suit the source; `call` is
+       the public function that was called. */
+    void (*check_slots)(ft__context *c, void *user, const ft_slot *slots, int slot_count);
+    void (*check_network)(ft_model *m, void *user, const char *call);
+    bool (*has_views)(void *user);  /* do views other than 0 differ? NULL: they may */
+    ft_augmentation *(*augmentation)(void *user);   /* of those views: may be changed */
+    /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
+       ft_source.digest. */
+    uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
+    const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
+    int (*skipped)(void *user);     /* samples that were left out when the source was made */
+    void (*prepare)(void *user);    /* called before samples are read */
+    size_t (*kept)(void *user);     /* bytes that the source keeps and could release */
+    void (*release_kept)(void *user);   /* releases them; no loader may be running */
+} ft__features;
 
 struct ft_data {
     ft_model *model;
     ft_data *next;          /* in the model's list */
     ft_source source;
-    ft__folder *folder;     /* NULL: not an image folder */
+    ft__features features;
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
@@ -74,6 +93,61 @@ static bool ft__takes_batch_size(const ft_data *data, int batch_size)
 {
     return data->source.streams == 0 || data->source.streams == batch_size;
 }
+
+/* ---- Features that a source may have ---- */
+
+static ft_status ft__data_check_network(ft_model *m, const ft_data *data, const char *call)
+{
+    if (data->features.check_network) data->features.check_network(m, data->source.user, call);
+    return m->context.status;
+}
+
+static const char *ft__data_samples(const ft_data *data)
+{
+    return data->features.samples ? data->features.samples : "samples";
+}
+
+/* NULL: its views are not augmented. */
+static ft_augmentation *ft__data_augmentation(const ft_data *data)
+{
+    return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
+}
+
+/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
+   with them. */
+static bool ft__has_views(const ft_data *data)
+{
+    if (data->source.streams > 0) return false;
+    return !data->features.has_views || data->features.has_views(data->source.user);
+}
+
+static int ft__data_skipped(const ft_data *data)
+{
+    return data->features.skipped ? data->features.skipped(data->source.user) : 0;
+}
+
+int ft_data_skipped(const ft_data *data)
+{
+    return data ? data->left_out_count + ft__data_skipped(data) : 0;
+}
+
+/* "": it has none. */
+static const char *ft__data_origin(const ft_data *data)
+{
+    return data->features.origin ? data->features.origin(data->source.user) : "";
+}
+
+static void ft__data_prepare(const ft_data *data)
+{
+    if (data->features.prepare) data->features.prepare(data->source.user);
+}
+
+static size_t ft__data_kept(const ft_data *data)
+{
+    return data->features.kept ? data->features.kept(data->source.user) : 0;
+}
+
+/* ---- Facts ---- */
 
 int ft_data_count(const ft_data *data) { return data ? data->source.count : 0; }
 int ft_data_classes(const ft_data *data) { return data ? data->source.classes : 0; }
@@ -195,12 +269,11 @@ static bool ft__arrays_get(void *user, int index, int view, ft_slot *slots, int 
 }
 
 /* Wrong node names are an error before get() is called, which would leave those inputs empty. */
-static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_slot *slots,
-                             int slot_count)
+static void ft__arrays_check_slots(ft__context *c, void *user, const ft_slot *slots,
+                                   int slot_count)
 {
-    const ft__arrays *arrays = (const ft__arrays *)source->user;
+    const ft__arrays *arrays = (const ft__arrays *)user;
     int s;
-    if (source->get != ft__arrays_get) return;
     for (s = 0; s < slot_count; ++s) {
         bool values = slots[s].type == FT_F32;
         const ft_array *array = ft__array_of(arrays, slots[s].name);
@@ -218,15 +291,32 @@ static void ft__arrays_check(ft__context *c, const ft_source *source, const ft_s
 }
 
 /* An error if the network reads labels and the arrays have none. */
-static ft_status ft__arrays_check_labels(ft_model *m, const ft_data *data, const char *call)
+static void ft__arrays_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__arrays *arrays = (const ft__arrays *)data->source.user;
-    if (data->source.get == ft__arrays_get && !arrays->labels
-        && !ft__array_of(arrays, arrays->labels_name)
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    if (!arrays->labels && !ft__array_of(arrays, arrays->labels_name)
         && ft__find_node(m, arrays->labels_name).id)
-        return ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have"
-                        " no labels", call, arrays->labels_name);
-    return m->context.status;
+        ft__fail(&m->context, FT_INVALID, "%s: the network reads \"%s\", but the arrays have no"
+                 " labels", call, arrays->labels_name);
+}
+
+static uint64_t ft__arrays_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    const ft__arrays *arrays = (const ft__arrays *)user;
+    int i;
+    for (i = 0; i < arrays->count; ++i) {
+        const ft__node *input = ft__get_node(m, ft__find_node(m, arrays->list[i].name));
+        size_t bytes = input ? ft__node_count_at(input, ft__extent_of(m, 1)) * sizeof(float) : 0;
+        hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values + (size_t)index * bytes,
+                              bytes);
+    }
+    return hash;
+}
+
+static bool ft__arrays_has_views(void *user)
+{
+    (void)user;
+    return false;
 }
 
 static int ft__arrays_label(void *user, int index)
@@ -329,7 +419,14 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     source.weight = options.weights ? ft__arrays_weight : NULL;
     source.release = ft__arrays_release;
     data = ft_data_source(m, source);
-    if (!data) ft__arrays_release(arrays);
+    if (!data) {
+        ft__arrays_release(arrays);
+        return NULL;
+    }
+    data->features.check_slots = ft__arrays_check_slots;
+    data->features.check_network = ft__arrays_check_network;
+    data->features.content = ft__arrays_content;
+    data->features.has_views = ft__arrays_has_views;
     return data;
 }
 

@@ -58,6 +58,16 @@ static bool ft__streams_get(void *user, int index, int view, ft_slot *slots, int
     return true;
 }
 
+/* An error if the network classifies whole texts: it cannot use a label for each token. */
+static void ft__streams_check_network(ft_model *m, void *user, const char *call)
+{
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    (void)user;
+    if (labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: ft_text_streams is for language models: this network"
+                 " has one label per text, not per token", call);
+}
+
 static const char *ft__streams_name(void *user, int index)
 {
     (void)index;
@@ -181,29 +191,14 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
         source.release = ft__streams_release;
         data = ft_data_source(m, source);
     }
+    if (data) data->features.check_network = ft__streams_check_network;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else if (s) ft__streams_release(s);
     return data;
 }
 
-/* An error if the network classifies whole texts: it cannot use a label for each token. */
-static ft_status ft__streams_check(ft_model *m, const ft_data *data)
-{
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
-    if (data->source.get == ft__streams_get && labels && !ft__has_length(labels))
-        return ft__fail(&m->context, FT_SHAPE, "ft_text_streams is for language models: this"
-                        " network has one label per text, not per token");
-    return m->context.status;
-}
-
 #else
-static ft_status ft__streams_check(ft_model *m, const ft_data *data)
-{
-    (void)data;
-    return m->context.status;
-}
-
 ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
 {
     (void)path;

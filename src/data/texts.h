@@ -22,7 +22,7 @@
    zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
 #ifndef FINETUNE_NO_TEXT
-struct ft__texts {
+typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
@@ -38,7 +38,7 @@ struct ft__texts {
     uint64_t seed;
     ft__text note;          /* of a table: the columns that were chosen */
     int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
-};
+} ft__texts;
 
 static const char *ft__one_text(const ft__texts *t, int index)
 {
@@ -336,6 +336,12 @@ static const char *ft__texts_class_name(void *user, int c)
     return ft__piece_text(&((const ft__texts *)user)->classes, c);
 }
 
+static bool ft__texts_has_views(void *user)
+{
+    const ft__texts *t = (const ft__texts *)user;
+    return t->shuffle || t->keep;
+}
+
 static void ft__texts_release(void *user)
 {
     ft__texts *t = (ft__texts *)user;
@@ -486,22 +492,14 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data) data->features.has_views = ft__texts_has_views;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;
 }
 
-/* Is the data texts that have other views? */
-static bool ft__text_has_views(const ft_data *data)
-{
-    const ft__texts *t = (const ft__texts *)data->source.user;
-    return data->source.get != ft__texts_get || t->shuffle || t->keep;
-}
-
 #else
-static bool ft__text_has_views(const ft_data *data) { return data != NULL; }
-
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     (void)path;

@@ -10,7 +10,6 @@
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "data/loader.h"
-#include "data/image_folders.h"
 #include "training/metrics.h"
 
 /* =============================================================================================
@@ -74,7 +73,7 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
-        || ft__arrays_check_labels(m, data, "ft_evaluate") != FT_OK) return c->status;
+        || ft__data_check_network(m, data, "ft_evaluate") != FT_OK) return c->status;
     if (o->batch_size < 0)
         return ft__fail(c, FT_INVALID, "ft_evaluate: batch_size is %d; it must not be negative",
                         o->batch_size);
@@ -109,7 +108,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
-    ft__data_decode(data);
+    ft__data_prepare(data);
     p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
     p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
                                  : NULL;
@@ -152,7 +151,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
-    e.skipped = (data->folder ? data->folder->skipped : 0) + count - read;
+    e.skipped = ft__data_skipped(data) + count - read;
     e.accuracy = e.low = e.high = ft__accuracy(m, &score);
     e.loss = score.total ? score.loss / (double)score.total : 0;
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);

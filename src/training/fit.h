@@ -717,7 +717,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
         {"warmup_epochs", (double)o->warmup_epochs}};
     size_t i;
-    if (ft__arrays_check_labels(f->m, f->data, "ft_fit") != FT_OK) return c->status;
+    if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
                         " FT_LINEAR", (int)o->schedule);

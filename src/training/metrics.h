@@ -12,7 +12,6 @@
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "data/sources.h"
-#include "data/text_streams.h"
 
 /* =============================================================================================
    [SECTION] training/metrics: Metrics
@@ -192,8 +191,7 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__check_words(m, data) != FT_OK || ft__streams_check(m, data) != FT_OK || !output
-        || output->shape.rank != 2 || has == 0)
+    if (ft__check_words(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
         return m->context.status;
     if (has > output->shape.size[1])
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"

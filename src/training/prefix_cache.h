@@ -19,8 +19,6 @@
 #include "data/feature_files.h"
 #include "data/sources.h"
 #include "data/loader.h"
-#include "data/image_folders.h"
-#include "data/texts.h"
 #include "training/metrics.h"
 
 /* =============================================================================================
@@ -91,15 +89,6 @@ typedef struct ft__fit {
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
 } ft__fit;
-
-/* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
-   with them. */
-static bool ft__has_views(const ft_data *data)
-{
-    const ft_augmentation *a = data->folder ? &data->folder->augmentation : NULL;
-    if (data->source.get == ft__arrays_get || data->source.streams > 0) return false;
-    return ft__text_has_views(data) && (!a || a->shift > 0 || a->scale > 0 || a->flip);
-}
 
 /* Gives the model the names of the data's classes. */
 static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
@@ -206,7 +195,7 @@ static void ft__cache_make_room(ft__fit *f, size_t bytes)
     if (bytes > (left - left / 8) / 2) return;
     ft__log(&f->m->context, "decoded pictures of %zu KB are released: their memory is used for the"
             " outputs of the frozen layers", kept >> 10);
-    ft__data_drop_pictures(f->data);
+    f->data->features.release_kept(f->data->source.user);
 }
 
 /* Whether a sample's rows of the frozen prefix depend on that sample alone: of values with a row
@@ -585,7 +574,7 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
 /* Makes the loader; needed only if some samples must go through the frozen prefix. */
 static ft_status ft__fit_loader(ft__fit *f)
 {
-    ft__data_decode(f->data);
+    ft__data_prepare(f->data);
     f->loader = ft__loader_create(f->m, f->data, f->o.batch_size, NULL);
     return f->m->context.status;
 }
@@ -595,10 +584,10 @@ static int ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
-    const ft__folder *folder = f->data->folder;
+    const char *origin = ft__data_origin(f->data);
     uint64_t id = ft__key(cache->row, (uint64_t)cache->views, f->o.augment ? 1 : 0, 0);
     int view, taken = 0;
-    if (folder) id = ft__hash_bytes(id, folder->path, strlen(folder->path));
+    id = ft__hash_bytes(id, origin, strlen(origin));
     cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
     if (!ft__ok(c)) return 0;
     ft__cache_keys(f, f->held, f->held_count, 0);

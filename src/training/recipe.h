@@ -10,8 +10,8 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
+#include "data/augmentation.h"
 #include "data/sources.h"
-#include "data/image_samples.h"
 #include "training/prefix_cache.h"
 #include "training/fit.h"
 
@@ -98,11 +98,14 @@ static void ft__keep_head(ft__recipe *r, bool back)
    (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
-    const ft_augmentation *has = data->folder ? &data->folder->augmentation : NULL;
-    if (!has || has->shift > 0 || has->scale > 0 || has->flip) return;
+    ft_augmentation *to = ft__data_augmentation(data);
+    const char *fault;
+    if (!to || ft__augments(to)) return;
     if (wanted.shift == 0) wanted.shift = 0.1f;
     if (wanted.shift < 0) wanted.shift = 0;
-    ft__data_augment(data, wanted);
+    fault = ft__augmentation_fault(&wanted);
+    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
+    else *to = wanted;
 }
 
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
@@ -165,7 +168,7 @@ static void ft__recipe_choose(ft__recipe *r)
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
              !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
              r->keeps_head ? "the model's own" : "a new",
-             100 * right, trial->held_back_total, r->data->folder ? "images" : "samples",
+             100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
              : ", so the layers below are trained too");
 }

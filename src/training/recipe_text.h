@@ -10,6 +10,7 @@
 #include "graph/settings.h"
 #include "graph/adapters.h"
 #include "text/without_text.h"
+#include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
 #include "training/fit.h"
@@ -202,11 +203,10 @@ static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
 
 static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
 {
-    const ft_augmentation *a = &o->augmentation, *own = data->folder ? &data->folder->augmentation
-                                                                     : NULL;
+    const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
-         own && !(own->shift > 0 || own->scale > 0 || own->flip),
+         own && !ft__augments(own),
          "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
     return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);

@@ -5,9 +5,6 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "basics/json.h"
-#include "nodes/nodes.h"
-#include "nodes/names.h"
-#include "graph/plan.h"
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -43,28 +40,15 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
 }
 
 /* ---- The data ---- */
-/* Hashes what a sample is made from: a file's name and bytes, a text, an array's numbers; for other
-   sources the result of digest(), or else of name(). */
+/* Hashes what a sample is made from: its name (of texts, the text) and its content, or else what
+   digest() returns of view 0. */
 static uint64_t ft__sample_state(const ft__fit *f, int index)
 {
     const ft_source *source = &f->data->source;
     const char *name = ft_data_name(f->data, index);
     uint64_t hash = ft__hash_bytes(1, name, strlen(name));
-    if (f->data->folder)
-        return ft__key(hash, f->data->folder->samples[index].digest, 0, 0);
-    if (source->get == ft__arrays_get) {
-        const ft__arrays *arrays = (const ft__arrays *)source->user;
-        int i;
-        for (i = 0; i < arrays->count; ++i) {
-            ft_node named = ft__find_node(f->m, arrays->list[i].name);
-            const ft__node *input = ft__get_node(f->m, named);
-            size_t bytes = input ? ft__node_count_at(input, ft__extent_of(f->m, 1)) * sizeof(float)
-                                 : 0;
-            hash = ft__hash_bytes(hash, (const char *)arrays->list[i].values
-                                            + (size_t)index * bytes, bytes);
-        }
-        return hash;
-    }
+    if (f->data->features.content)
+        return f->data->features.content(f->m, source->user, index, hash);
     return source->digest ? ft__key(hash, source->digest(source->user, index, 0), 0, 0) : hash;
 }
 
