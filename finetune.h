@@ -129,9 +129,11 @@
      [SECTION] graph/surgery: Graph: replacing and removing nodes
      [SECTION] graph/adapters: LoRA
      [SECTION] graph/building: Graph: building by kind
+     [SECTION] formats/readers: The table of file readers
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
      [SECTION] formats/checkpoints: PyTorch's checkpoints
+     [SECTION] formats/descriptions: Networks described in JSON
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/weights: Loading weights by name
      [SECTION] formats/model_files: Model files and checkpoints
@@ -25860,12 +25862,32 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
 }
 
 /* =============================================================================================
-   [SECTION] formats/safetensors: safetensors
-   Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
-   __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
-   files become the same ft_file: their reader fills in the same list of tensors.
+   [SECTION] formats/readers: The table of file readers
+   What a reader makes of a file, an ft_file with a list of tensors, and what its row says of it.
+   Everything else about files asks the row, never the format.
    ============================================================================================= */
-static const char ft__scale_suffix[] = "_scale"; /* of an int8 weight's scales */
+/* The list of readers, in the order in which they are asked. X(NAME) means that there is
+   ft__reader_NAME, at the end of the part of that format.
+
+   To add one: its name here, and a part in formats/ whose functions list the file's tensors and
+   metadata in the ft_file, read a tensor's elements, and return the network's description, in the
+   words of formats/model_files, if the format holds one. */
+#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(description)
+
+typedef struct ft__note { const char *key, *text; } ft__note;
+
+typedef struct ft__reader {
+    const char *name;
+    bool chooses;           /* ft_weights_options.state_dict says which weights are listed */
+    bool (*recognises)(const ft_file *file);    /* by its first bytes */
+    /* Lists the tensors, sorted by ft__file_index, and the metadata; fails if a byte is wrong. */
+    void (*open)(ft_file *file);
+    /* Copies elements [first, first + count) of a tensor, row by row, in the type and byte order of
+       the file. */
+    void (*read)(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
+                 unsigned char *to);
+    const char *(*graph)(ft_file *file);    /* NULL, or returning NULL: the file describes none */
+} ft__reader;
 
 struct ft_file {
     ft__context *context;
@@ -25874,7 +25896,10 @@ struct ft_file {
     uint64_t size;
     unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
     ft__mapping *mapping;       /* of a mapped file, or of the caller's memory; else NULL */
+    const ft__reader *reader;
     ft__json *json;             /* safetensors: owns the names and metadata */
+    ft__note *metadata;         /* [metadata_count] */
+    int metadata_count;
     ft_tensor_info *tensors;
     int count, capacity;
     int *by_name;               /* [count]: their order by name */
@@ -25968,6 +25993,77 @@ static int ft__type_named(const char *name)
         if (strcmp(name, ft__type_names[t]) == 0) return t;
     return FT_OTHER;
 }
+
+const char *ft_file_metadata(const ft_file *file, const char *key)
+{
+    int i;
+    for (i = 0; file && key && i < file->metadata_count; ++i)
+        if (strcmp(file->metadata[i].key, key) == 0) return file->metadata[i].text;
+    return NULL;
+}
+
+/* Are the elements contiguous? Only in PyTorch's views they are not. */
+static bool ft__is_row_major(const ft_tensor_info *t)
+{
+    ft_tensor_info plain = *t;
+    int d;
+    ft__row_major(&plain);
+    for (d = 0; d < t->shape.rank; ++d)
+        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
+    return true;
+}
+
+/* Where tensors lie row by row. */
+static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size_t first,
+                              size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type];
+    if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
+}
+
+/* ---- Numbers of other types ---- */
+
+/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
+   and its subnormals are multiples of 2^-9. */
+static float ft__e4m3_to_float(uint32_t bits)
+{
+    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
+    float subnormal = (float)fraction * (1.0f / 512.0f);
+    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
+    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    return sign ? -subnormal : subnormal;
+}
+
+static float ft__read_element(const unsigned char *at, ft_type type)
+{
+    uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
+    int64_t whole = (int64_t)bits;
+    double number;
+    switch (type) {
+    case FT_F32: return ft__from_bits((uint32_t)bits);
+    case FT_F16: return ft__half_to_float((uint32_t)bits);
+    case FT_BF16: return ft__from_bits((uint32_t)bits << 16);
+    case FT_F64:
+        memcpy(&number, &bits, sizeof number);
+        return (float)number;
+    case FT_I64: return (float)whole;
+    case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
+    case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
+    case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
+    case FT_U64: return (float)bits;
+    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
+    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
+    default: return (float)whole;
+    }
+}
+
+/* =============================================================================================
+   [SECTION] formats/safetensors: safetensors
+   Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
+   __metadata__: {key: text}}, then the data. Every number is checked before it is used.
+   ============================================================================================= */
+static const char ft__scale_suffix[] = "_scale"; /* of an int8 weight's scales */
+static const char ft__graph_key[] = "finetune";  /* of __metadata__: the network's description */
 
 /* Reads one entry of the header; the data begins at offset `data` of the file. */
 static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
@@ -26074,72 +26170,67 @@ static ft_status ft__safetensors_shared(ft_file *file)
 
 enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the reference reader */
 
-static ft_status ft__safetensors_read(ft_file *file)
+/* No header has 2^56 bytes: its eighth byte is 0, as no byte of a text is. */
+static bool ft__safetensors_recognises(const ft_file *file)
+{
+    return file->size > 8 && file->bytes[7] == 0 && file->bytes[8] == '{';
+}
+
+/* Lists the entries of __metadata__. */
+static void ft__safetensors_metadata(ft_file *file)
+{
+    const ft__json *j = file->json;
+    int list = ft__json_member(j, 0, "__metadata__"), entry;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    if (!all) return;
+    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
+                                              sizeof *file->metadata);
+    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
+        const char *text = ft__json_string(j, entry);
+        if (!text) continue;
+        file->metadata[file->metadata_count].key = j->values[entry].key;
+        file->metadata[file->metadata_count].text = text;
+        file->metadata_count += 1;
+    }
+}
+
+static void ft__safetensors_open(ft_file *file)
 {
     ft__context *c = file->context;
-    uint64_t header;
+    uint64_t header = ft__little_endian(file->bytes, 8);
     size_t fault;
     int entry;
-    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: has only %llu bytes: neither safetensors"
-                                        " nor PyTorch", file->path, (unsigned long long)file->size);
-    header = ft__little_endian(file->bytes, 8);
-    if (header > file->size - 8 || file->size < 10 || file->bytes[8] != '{')
-        return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
-                        " in its %llu bytes) nor a PyTorch zip file", file->path,
-                        (unsigned long long)header, (unsigned long long)file->size);
-    if (header > FT__MOST_HEADER)
-        return ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
-                        file->path, (unsigned long long)header, FT__MOST_HEADER);
+    if (header > file->size - 8)
+        ft__fail(c, FT_FORMAT, "%s: a safetensors header of %llu bytes does not fit in its %llu"
+                 " bytes", file->path, (unsigned long long)header, (unsigned long long)file->size);
+    else if (header > FT__MOST_HEADER)
+        ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
+                 file->path, (unsigned long long)header, FT__MOST_HEADER);
+    if (!ft__ok(c)) return;
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
-        return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
-                        fault + 8);
-    if (!ft__json_at(file->json, 0, 'o'))
-        return ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
-    if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
+        ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path, fault + 8);
+    else if (!ft__json_at(file->json, 0, 'o'))
+        ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
+    if (!ft__ok(c) || !ft__file_reserve(file, ft__json_count(file->json, 0))) return;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0
             && ft__safetensors_entry(file, entry, header + 8) != FT_OK) break;
     if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
-        || ft__file_index(file) != FT_OK) return c->status;
-    return ft__safetensors_shared(file);
+        || ft__file_index(file) != FT_OK) return;
+    ft__safetensors_shared(file);
+    ft__safetensors_metadata(file);
 }
 
-/* ---- Numbers of other types ---- */
-
-/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
-   and its subnormals are multiples of 2^-9. */
-static float ft__e4m3_to_float(uint32_t bits)
+/* In model files: see formats/model_files. */
+static const char *ft__safetensors_graph(ft_file *file)
 {
-    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
-    float subnormal = (float)fraction * (1.0f / 512.0f);
-    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
-    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
-    return sign ? -subnormal : subnormal;
+    return ft_file_metadata(file, ft__graph_key);
 }
 
-static float ft__read_element(const unsigned char *at, ft_type type)
-{
-    uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
-    int64_t whole = (int64_t)bits;
-    double number;
-    switch (type) {
-    case FT_F32: return ft__from_bits((uint32_t)bits);
-    case FT_F16: return ft__half_to_float((uint32_t)bits);
-    case FT_BF16: return ft__from_bits((uint32_t)bits << 16);
-    case FT_F64:
-        memcpy(&number, &bits, sizeof number);
-        return (float)number;
-    case FT_I64: return (float)whole;
-    case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
-    case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
-    case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
-    case FT_U64: return (float)bits;
-    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
-    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
-    default: return (float)whole;
-    }
-}
+static const ft__reader ft__reader_safetensors = {
+    "safetensors", false, ft__safetensors_recognises,
+    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph};
 
 /* ---- Writing ---- */
 
@@ -27371,7 +27462,7 @@ static ft_status ft__zip_check(const ft__zip *zip)
     return c->status;
 }
 
-static ft_status ft__pytorch_read(ft_file *file)
+static void ft__pytorch_open(ft_file *file)
 {
     ft__context *c = file->context;
     uint64_t at = 0, count = 0, i;
@@ -27379,8 +27470,10 @@ static ft_status ft__pytorch_read(ft_file *file)
     ft__zip zip;
     memset(&zip, 0, sizeof zip);
     zip.file = file;
-    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46)
-        return ft__zip_fault(file, "no zip directory", file->size);
+    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46) {
+        ft__zip_fault(file, "no zip directory", file->size);
+        return;
+    }
     zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
     for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
     if (ft__zip_sort(&zip) && ft__zip_check(&zip) == FT_OK) {
@@ -27396,7 +27489,6 @@ static ft_status ft__pytorch_read(ft_file *file)
     }
     ft__release(c, zip.order);
     ft__release(c, zip.entries);
-    return c->status;
 }
 
 /* ---- Files from before 1.6 ---- */
@@ -27485,7 +27577,7 @@ static bool ft__legacy_is_little(const ft__pickle *p, int about)
     return true;
 }
 
-static ft_status ft__pytorch_read_legacy(ft_file *file)
+static void ft__pytorch_legacy_open(ft_file *file)
 {
     ft__context *c = file->context;
     ft__pickle p;
@@ -27506,17 +27598,78 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
     ft__legacy_storages(&p, keys);
     ft__pickle_finish(&p, root);
     ft__pickle_end(&p);
-    return c->status;
 }
 #else
-static ft_status ft__pytorch_read(ft_file *file)
+static void ft__pytorch_open(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-                    " build (FINETUNE_NO_PYTORCH)", file->path);
+    ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
+             " build (FINETUNE_NO_PYTORCH)", file->path);
 }
 
-static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }
+static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }
 #endif
+
+/* ---- The rows ---- */
+static bool ft__pytorch_recognises(const ft_file *file)
+{
+    return file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0;
+}
+
+/* The pickle of its magic number. */
+static bool ft__pytorch_legacy_recognises(const ft_file *file)
+{
+    return file->size > 15
+        && memcmp(file->bytes, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.", 15) == 0;
+}
+
+/* PyTorch stores views: tensors whose elements lie at any strides. */
+static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
+    else for (i = 0; i < count; ++i) {
+        int64_t at = 0;
+        int d;
+        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
+            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
+            left /= (size_t)t->shape.size[d];
+        }
+        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
+    }
+}
+
+static const ft__reader ft__reader_pytorch = {
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL};
+
+static const ft__reader ft__reader_pytorch_legacy = {
+    "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
+    ft__pytorch_legacy_open, ft__pytorch_read, NULL};
+/* =============================================================================================
+   [SECTION] formats/descriptions: Networks described in JSON
+   A file that is a network's description and nothing else: no tensors. What may stand in it:
+   docs/networks.md; its reader: formats/model_files.
+   ============================================================================================= */
+
+/* An object, after white space. */
+static bool ft__description_recognises(const ft_file *file)
+{
+    uint64_t i = 0;
+    while (i < file->size && file->bytes[i] && strchr(" \t\r\n", file->bytes[i])) ++i;
+    return i < file->size && file->bytes[i] == '{';
+}
+
+static void ft__description_open(ft_file *file)
+{
+    file->letters = (char *)ft__allocate(file->context, (size_t)file->size + 1, 1);
+    if (file->letters) memcpy(file->letters, file->bytes, (size_t)file->size);
+}
+
+static const char *ft__description_graph(ft_file *file) { return file->letters; }
+
+static const ft__reader ft__reader_description = {
+    "a network's description in JSON", false, ft__description_recognises,
+    ft__description_open, ft__read_in_order, ft__description_graph};
 
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
@@ -27559,6 +27712,24 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
     return c->status;
 }
 
+#define FT__READER_AT(name) &ft__reader_##name,
+static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL};
+
+/* The first reader that recognises the file; NULL with an error. */
+static const ft__reader *ft__reader_of(const ft_file *file)
+{
+    char names[160];
+    int i, at = 0;
+    for (i = 0; ft__readers[i]; ++i)
+        if (ft__readers[i]->recognises(file)) return ft__readers[i];
+    for (i = 0; ft__readers[i] && at < (int)sizeof names; ++i)
+        at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "",
+                       ft__readers[i]->name);
+    ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
+             (unsigned long long)file->size, names);
+    return NULL;
+}
+
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
     ft__context *c;
@@ -27570,18 +27741,13 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     if (!file) return NULL;
     file->context = c;
     file->path = ft__copy_text(c, path ? path : "(memory)");
+    file->state_dict = options.state_dict;
     if (file->path) ft__file_bytes(file, options);
-    if (ft__ok(c)) {
-        static const char magic[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";
-        file->state_dict = options.state_dict;
-        if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
-        else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
-            ft__pytorch_read_legacy(file);
-        else if (options.state_dict)
-            ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
-                     " written by torch.save", file->path);
-        else ft__safetensors_read(file);
-    }
+    if (ft__ok(c)) file->reader = ft__reader_of(file);
+    if (file->reader && options.state_dict && !file->reader->chooses)
+        ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
+                 " written by torch.save", file->path);
+    if (ft__ok(c)) file->reader->open(file);
     if (ft__ok(c)) return file;
     ft_file_close(file);
     return NULL;
@@ -27592,6 +27758,7 @@ void ft_file_close(ft_file *file)
     ft__context *c;
     if (!file) return;
     c = file->context;
+    ft__release(c, file->metadata);
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
     ft__release(c, file->tensors);
@@ -27616,14 +27783,6 @@ int ft_file_find(const ft_file *file, const char *name)
     return file && name ? ft__find_tensor(file, name) : -1;
 }
 
-const char *ft_file_metadata(const ft_file *file, const char *key)
-{
-    if (!file || !file->json || !key) return NULL;
-    return ft__json_string(file->json, ft__json_member(file->json,
-                                                       ft__json_member(file->json, 0,
-                                                                       "__metadata__"), key));
-}
-
 static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t want,
                                 size_t given, const char *unit)
 {
@@ -27640,29 +27799,6 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     return FT_OK;
 }
 
-/* The offset in the file of element `i`, counted row by row. */
-static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
-{
-    int64_t at = 0;
-    int d;
-    for (d = t->shape.rank - 1; d >= 0; --d) {
-        at += (int64_t)(i % (size_t)t->shape.size[d]) * t->stride[d];
-        i /= (size_t)t->shape.size[d];
-    }
-    return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
-}
-
-/* Are the elements contiguous? Only in PyTorch's views they are not. */
-static bool ft__is_row_major(const ft_tensor_info *t)
-{
-    ft_tensor_info plain = *t;
-    int d;
-    ft__row_major(&plain);
-    for (d = 0; d < t->shape.rank; ++d)
-        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
-    return true;
-}
-
 static bool ft__host_is_little_endian(void)
 {
     const uint16_t one = 1;
@@ -27671,45 +27807,51 @@ static bool ft__host_is_little_endian(void)
     return first == 1;
 }
 
+/* Elements [first, first + count), converted in pieces. */
+static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, float *to)
+{
+    unsigned char piece[4096];
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
+        file->reader->read(file, t, first + i, some, piece);
+        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
+    }
+}
+
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
-    bool plain = ft__is_row_major(&t);
-    const unsigned char *from;
-    size_t i, bytes = (size_t)ft__type_bytes[t.type];
     ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
                                       "numbers");
     if (status != FT_OK) return status;
     if (t.type == FT_OTHER)
         return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s has the type %.60s, which"
                         " cannot be read as numbers", file->path, t.name, t.type_name);
-    from = file->bytes + t.offset;
-    if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
-        memcpy(to, from, count * sizeof *to);
-        return FT_OK;
-    }
-    for (i = 0; plain && i < count; ++i) to[i] = ft__read_element(from + i * bytes, t.type);
-    for (i = 0; !plain && i < count; ++i)
-        to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
+    if (t.type == FT_F32 && ft__host_is_little_endian())
+        file->reader->read(file, &t, 0, count, (unsigned char *)to);
+    else ft__read_numbers(file, &t, 0, count, to);
     return FT_OK;
 }
 
 ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
-    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    ft_status status;
-    if (t.type == FT_OTHER) count = (size_t)t.bytes;
-    status = ft__file_check(file, index, to, t.type == FT_OTHER ? count : count * size, bytes,
-                            "bytes");
+    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape);
+    ft_status status = ft__file_check(file, index, to, t.type == FT_OTHER ? (size_t)t.bytes
+                                                                         : count * size,
+                                      bytes, "bytes");
     if (status != FT_OK) return status;
-    if (t.type == FT_OTHER) {
-        if (count > 0) memcpy(to, file->bytes + t.offset, count);
-        return FT_OK;
-    }
-    for (i = 0; i < count; ++i)
-        memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
+    if (t.type != FT_OTHER) file->reader->read(file, &t, 0, count, (unsigned char *)to);
+    else if (bytes > 0) memcpy(to, file->bytes + t.offset, bytes);
     return FT_OK;
+}
+
+/* The description of the network that the file holds; NULL: it holds none. */
+static const char *ft__file_graph(ft_file *file)
+{
+    return file->reader->graph ? file->reader->graph(file) : NULL;
 }
 
 /* =============================================================================================
@@ -27933,8 +28075,7 @@ static ft_status ft__read_weight(ft_file *file, int index, float *to, size_t cou
     rows = (size_t)file->tensors[index].shape.size[0];
     for (r = 0; r < rows; ++r) {
         const ft_tensor_info *t = &file->tensors[scales];
-        uint64_t at = t->offset + (uint64_t)r * (uint64_t)t->stride[0] * sizeof scale;
-        scale = ft__read_element(file->bytes + at, FT_F32);
+        ft__read_numbers(file, t, r, 1, &scale);
         for (i = 0; i < count / rows; ++i) to[r * (count / rows) + i] *= scale;
     }
     return file->context->status;
@@ -28151,7 +28292,6 @@ static ft_status ft__load_weights(ft_model *m, ft_file *file, const char *path,
    Nodes are written and numbered in the order of execution, so that a file's bytes depend on the
    network, not on the order in which it was built.
    ============================================================================================= */
-static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
 static const char ft__training_key[] = "training";
 static const char ft__tokenizer_key[] = "tokenizer";
@@ -28363,18 +28503,15 @@ static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
                                       ft__checkpoint_key, ft__checksum_key};
-    const ft__json *j = file->json;
-    int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
-    const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
-    int entry;
+    int i;
     m->notes.context = &m->context;
-    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
-        const char *key = j->values[entry].key, *text = ft__json_string(j, entry);
+    for (i = 0; i < file->metadata_count; ++i) {
+        const ft__note *pair = &file->metadata[i];
         size_t k;
-        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], key) != 0; ++k) {}
-        if (!text || k < sizeof own / sizeof own[0]) continue;
-        ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
-        ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], pair->key) != 0; ++k) {}
+        if (k < sizeof own / sizeof own[0]) continue;
+        ft__text_add_bytes(&m->notes, pair->key, strlen(pair->key) + 1);
+        ft__text_add_bytes(&m->notes, pair->text, strlen(pair->text) + 1);
         if (ft__ok(&m->context)) m->note_count += 1;
     }
 }
@@ -28771,10 +28908,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
 }
 
 /* Rebuilds the network that a model file describes; its weights are loaded afterwards. */
-static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
+static ft_status ft__load_graph(ft_model *m, const char *text, ft_file *file, const char *path)
 {
     ft__context *c = &m->context;
-    const char *text = ft_file_metadata(file, ft__graph_key);
     ft__graph_reader r;
     memset(&r, 0, sizeof r);
     r.m = m;
@@ -41330,13 +41466,14 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__context *c = &m->context;
     ft_network_options network = options.network;
     const char *name = options.architecture;
+    const char *graph = ft__file_graph(file);
     int classes = options.network.classes, i;
     if (ft_file_metadata(file, ft__checkpoint_key))
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
                         " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
     m->memory_follows = options.weights.keep_types && !c->device;
-    if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
+    if (!name && graph) ft__load_graph(m, graph, file, path);
     else {
         ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);

@@ -4,7 +4,7 @@
 #   that it uses, no conditional or pragma crosses a part, and the parts of a folder stand together;
 # - finetune.h is what src/ gives, its INDEX and its banners agree;
 # - no line is wider than 100 columns, no function longer than 60 lines, no part longer than 900;
-# - training and the public functions know no kind of data source;
+# - training and the public functions know no kind of data source, and only formats/ knows formats;
 # - no comment or message names a section by number.
 # INCLUDES=write makes each part include just what it uses, instead of saying where it does not.
 out=build/parts
@@ -92,6 +92,8 @@ printf '%s\n' "$listed" >$out/listed.txt
 check "fields of options are listed once" "$(printf '%s\n' "$fields" | diff - $out/listed.txt)"
 # Training and the public functions ask sources for features, never for their kind.
 check "sources are told apart by callbacks" "$(grep -nE '"data/(image_folders|image_samples|pixels|tables|texts|text_streams)\.h"' src/training/*.h src/public/*.h)"
+# Files are opened by the table of readers, which only formats/ knows.
+check "formats are told apart by their readers" "$(grep -nE '"formats/(safetensors|pytorch|checkpoints|descriptions)\.h"' $(ls src/*/*.h | grep -v ^src/formats/))"
 check "comments name parts, not numbers" "$(grep -nE '[Ss]ections? [0-9]' src/finetune.h $parts kernels.cl)"
 echo "$size"
 echo "check_header: $passed passed, $failed failed, 0 skipped"

@@ -2,7 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/sorting.h"
-#include "formats/safetensors.h"
+#include "formats/readers.h"
 #include "formats/pytorch.h"
 
 /* =============================================================================================
@@ -338,7 +338,7 @@ static ft_status ft__zip_check(const ft__zip *zip)
     return c->status;
 }
 
-static ft_status ft__pytorch_read(ft_file *file)
+static void ft__pytorch_open(ft_file *file)
 {
     ft__context *c = file->context;
     uint64_t at = 0, count = 0, i;
@@ -346,8 +346,10 @@ static ft_status ft__pytorch_read(ft_file *file)
     ft__zip zip;
     memset(&zip, 0, sizeof zip);
     zip.file = file;
-    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46)
-        return ft__zip_fault(file, "no zip directory", file->size);
+    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46) {
+        ft__zip_fault(file, "no zip directory", file->size);
+        return;
+    }
     zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
     for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
     if (ft__zip_sort(&zip) && ft__zip_check(&zip) == FT_OK) {
@@ -363,7 +365,6 @@ static ft_status ft__pytorch_read(ft_file *file)
     }
     ft__release(c, zip.order);
     ft__release(c, zip.entries);
-    return c->status;
 }
 
 /* ---- Files from before 1.6 ---- */
@@ -452,7 +453,7 @@ static bool ft__legacy_is_little(const ft__pickle *p, int about)
     return true;
 }
 
-static ft_status ft__pytorch_read_legacy(ft_file *file)
+static void ft__pytorch_legacy_open(ft_file *file)
 {
     ft__context *c = file->context;
     ft__pickle p;
@@ -473,14 +474,50 @@ static ft_status ft__pytorch_read_legacy(ft_file *file)
     ft__legacy_storages(&p, keys);
     ft__pickle_finish(&p, root);
     ft__pickle_end(&p);
-    return c->status;
 }
 #else
-static ft_status ft__pytorch_read(ft_file *file)
+static void ft__pytorch_open(ft_file *file)
 {
-    return ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-                    " build (FINETUNE_NO_PYTORCH)", file->path);
+    ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
+             " build (FINETUNE_NO_PYTORCH)", file->path);
 }
 
-static ft_status ft__pytorch_read_legacy(ft_file *file) { return ft__pytorch_read(file); }
+static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }
 #endif
+
+/* ---- The rows ---- */
+static bool ft__pytorch_recognises(const ft_file *file)
+{
+    return file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0;
+}
+
+/* The pickle of its magic number. */
+static bool ft__pytorch_legacy_recognises(const ft_file *file)
+{
+    return file->size > 15
+        && memcmp(file->bytes, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.", 15) == 0;
+}
+
+/* PyTorch stores views: tensors whose elements lie at any strides. */
+static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
+    else for (i = 0; i < count; ++i) {
+        int64_t at = 0;
+        int d;
+        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
+            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
+            left /= (size_t)t->shape.size[d];
+        }
+        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
+    }
+}
+
+static const ft__reader ft__reader_pytorch = {
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL};
+
+static const ft__reader ft__reader_pytorch_legacy = {
+    "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
+    ft__pytorch_legacy_open, ft__pytorch_read, NULL};

@@ -15,6 +15,7 @@
 #include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "formats/readers.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
@@ -28,7 +29,6 @@
    Nodes are written and numbered in the order of execution, so that a file's bytes depend on the
    network, not on the order in which it was built.
    ============================================================================================= */
-static const char ft__graph_key[] = "finetune";
 static const char ft__checkpoint_key[] = "checkpoint";
 static const char ft__training_key[] = "training";
 static const char ft__tokenizer_key[] = "tokenizer";
@@ -240,18 +240,15 @@ static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
                                       ft__checkpoint_key, ft__checksum_key};
-    const ft__json *j = file->json;
-    int list = j ? ft__json_member(j, 0, "__metadata__") : -1;
-    const ft__json_value *all = j ? ft__json_at(j, list, 'o') : NULL;
-    int entry;
+    int i;
     m->notes.context = &m->context;
-    for (entry = list + 1; all && entry < all->next; entry = j->values[entry].next) {
-        const char *key = j->values[entry].key, *text = ft__json_string(j, entry);
+    for (i = 0; i < file->metadata_count; ++i) {
+        const ft__note *pair = &file->metadata[i];
         size_t k;
-        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], key) != 0; ++k) {}
-        if (!text || k < sizeof own / sizeof own[0]) continue;
-        ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
-        ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+        for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], pair->key) != 0; ++k) {}
+        if (k < sizeof own / sizeof own[0]) continue;
+        ft__text_add_bytes(&m->notes, pair->key, strlen(pair->key) + 1);
+        ft__text_add_bytes(&m->notes, pair->text, strlen(pair->text) + 1);
         if (ft__ok(&m->context)) m->note_count += 1;
     }
 }
@@ -648,10 +645,9 @@ static ft_status ft__read_graph(ft__graph_reader *r)
 }
 
 /* Rebuilds the network that a model file describes; its weights are loaded afterwards. */
-static ft_status ft__load_graph(ft_model *m, ft_file *file, const char *path)
+static ft_status ft__load_graph(ft_model *m, const char *text, ft_file *file, const char *path)
 {
     ft__context *c = &m->context;
-    const char *text = ft_file_metadata(file, ft__graph_key);
     ft__graph_reader r;
     memset(&r, 0, sizeof r);
     r.m = m;

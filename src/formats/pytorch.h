@@ -4,7 +4,7 @@
 #include "platform/context.h"
 #include "basics/arrays.h"
 #include "basics/sorting.h"
-#include "formats/safetensors.h"
+#include "formats/readers.h"
 
 /* =============================================================================================
    [SECTION] formats/pytorch: PyTorch's zip files and pickles

@@ -8,117 +8,15 @@
 #include "basics/sorting.h"
 #include "kernels/elementary.h"
 #include "kernels/stored.h"
-#include "nodes/nodes.h"
+#include "formats/readers.h"
 
 /* =============================================================================================
    [SECTION] formats/safetensors: safetensors
    Eight bytes of header length (little-endian), a JSON header {name: {dtype, shape, data_offsets},
-   __metadata__: {key: text}}, then the data. Every number is checked before it is used. PyTorch's
-   files become the same ft_file: their reader fills in the same list of tensors.
+   __metadata__: {key: text}}, then the data. Every number is checked before it is used.
    ============================================================================================= */
 static const char ft__scale_suffix[] = "_scale"; /* of an int8 weight's scales */
-
-struct ft_file {
-    ft__context *context;
-    char *path;                 /* for messages */
-    const unsigned char *bytes; /* the whole file */
-    uint64_t size;
-    unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
-    ft__mapping *mapping;       /* of a mapped file, or of the caller's memory; else NULL */
-    ft__json *json;             /* safetensors: owns the names and metadata */
-    ft_tensor_info *tensors;
-    int count, capacity;
-    int *by_name;               /* [count]: their order by name */
-    char *letters;              /* PyTorch: the names, owned */
-    const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
-    char prefix[128];           /* that all names share, and ... */
-    size_t skip;                /* ... how much of it is skipped: see formats/weights */
-    const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
-                                   weights that it need not have, and other tensors */
-};
-
-static bool ft__file_reserve(ft_file *file, int capacity)
-{
-    ft_tensor_info *grown;
-    if (capacity <= file->capacity) return true;
-    grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
-                                       (size_t)capacity, sizeof *grown);
-    if (!grown) return false;
-    file->tensors = grown;
-    file->capacity = capacity;
-    return true;
-}
-
-static ft_tensor_info *ft__file_add(ft_file *file)
-{
-    if (file->count == file->capacity
-        && !ft__file_reserve(file, file->capacity ? 2 * file->capacity : 64)) return NULL;
-    return &file->tensors[file->count++];
-}
-
-static bool ft__name_less(const void *context, int a, int b)
-{
-    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
-    int order = strcmp(tensors[a].name, tensors[b].name);
-    return order < 0 || (order == 0 && a < b);
-}
-
-/* Sorts the tensors by name; two with the same name are an error. */
-static ft_status ft__file_index(ft_file *file)
-{
-    ft__context *c = file->context;
-    int i;
-    if (!ft__ok(c)) return c->status;
-    ft__release(c, file->by_name);
-    file->by_name = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *file->by_name);
-    if (!file->by_name) return c->status;
-    ft__sort_order(file->by_name, file->count, ft__name_less, file->tensors);
-    for (i = 1; i < file->count; ++i)
-        if (strcmp(file->tensors[file->by_name[i - 1]].name,
-                   file->tensors[file->by_name[i]].name) == 0)
-            return ft__fail(c, FT_FORMAT, "%s: two tensors are named %.200s", file->path,
-                            file->tensors[file->by_name[i]].name);
-    return c->status;
-}
-
-static int ft__find_tensor(const ft_file *file, const char *name)
-{
-    int low = 0, high = file->by_name ? file->count : 0;
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        int order = strcmp(file->tensors[file->by_name[middle]].name, name);
-        if (order == 0) return file->by_name[middle];
-        if (order < 0) low = middle + 1;
-        else high = middle;
-    }
-    return -1;
-}
-
-static uint64_t ft__little_endian(const unsigned char *bytes, int count)
-{
-    uint64_t value = 0;
-    int i;
-    for (i = count - 1; i >= 0; --i) value = value << 8 | bytes[i];
-    return value;
-}
-
-static void ft__row_major(ft_tensor_info *info)
-{
-    int64_t stride = 1;
-    int d;
-    for (d = info->shape.rank - 1; d >= 0; --d) {
-        info->stride[d] = stride;
-        stride *= info->shape.size[d];
-    }
-}
-
-static int ft__type_named(const char *name)
-{
-    int t;
-    for (t = 0; name && t < FT_OTHER; ++t)
-        if (strcmp(name, ft__type_names[t]) == 0) return t;
-    return FT_OTHER;
-}
+static const char ft__graph_key[] = "finetune";  /* of __metadata__: the network's description */
 
 /* Reads one entry of the header; the data begins at offset `data` of the file. */
 static ft_status ft__safetensors_entry(ft_file *file, int entry, uint64_t data)
@@ -225,72 +123,67 @@ static ft_status ft__safetensors_shared(ft_file *file)
 
 enum { FT__MOST_HEADER = 100000000 }; /* bytes, as in the reference reader */
 
-static ft_status ft__safetensors_read(ft_file *file)
+/* No header has 2^56 bytes: its eighth byte is 0, as no byte of a text is. */
+static bool ft__safetensors_recognises(const ft_file *file)
+{
+    return file->size > 8 && file->bytes[7] == 0 && file->bytes[8] == '{';
+}
+
+/* Lists the entries of __metadata__. */
+static void ft__safetensors_metadata(ft_file *file)
+{
+    const ft__json *j = file->json;
+    int list = ft__json_member(j, 0, "__metadata__"), entry;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    if (!all) return;
+    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
+                                              sizeof *file->metadata);
+    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
+        const char *text = ft__json_string(j, entry);
+        if (!text) continue;
+        file->metadata[file->metadata_count].key = j->values[entry].key;
+        file->metadata[file->metadata_count].text = text;
+        file->metadata_count += 1;
+    }
+}
+
+static void ft__safetensors_open(ft_file *file)
 {
     ft__context *c = file->context;
-    uint64_t header;
+    uint64_t header = ft__little_endian(file->bytes, 8);
     size_t fault;
     int entry;
-    if (file->size < 8) return ft__fail(c, FT_FORMAT, "%s: has only %llu bytes: neither safetensors"
-                                        " nor PyTorch", file->path, (unsigned long long)file->size);
-    header = ft__little_endian(file->bytes, 8);
-    if (header > file->size - 8 || file->size < 10 || file->bytes[8] != '{')
-        return ft__fail(c, FT_FORMAT, "%s: neither safetensors (a header of %llu bytes does not fit"
-                        " in its %llu bytes) nor a PyTorch zip file", file->path,
-                        (unsigned long long)header, (unsigned long long)file->size);
-    if (header > FT__MOST_HEADER)
-        return ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
-                        file->path, (unsigned long long)header, FT__MOST_HEADER);
+    if (header > file->size - 8)
+        ft__fail(c, FT_FORMAT, "%s: a safetensors header of %llu bytes does not fit in its %llu"
+                 " bytes", file->path, (unsigned long long)header, (unsigned long long)file->size);
+    else if (header > FT__MOST_HEADER)
+        ft__fail(c, FT_FORMAT, "%s: the header has %llu bytes; at most %d are supported",
+                 file->path, (unsigned long long)header, FT__MOST_HEADER);
+    if (!ft__ok(c)) return;
     file->json = ft__json_parse_at(c, (const char *)file->bytes + 8, (size_t)header, &fault);
     if (!file->json)
-        return ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path,
-                        fault + 8);
-    if (!ft__json_at(file->json, 0, 'o'))
-        return ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
-    if (!ft__file_reserve(file, ft__json_count(file->json, 0))) return c->status;
+        ft__fail(c, FT_FORMAT, "%s: the header is not JSON at offset %zu", file->path, fault + 8);
+    else if (!ft__json_at(file->json, 0, 'o'))
+        ft__fail(c, FT_FORMAT, "%s: the header is not a JSON object", file->path);
+    if (!ft__ok(c) || !ft__file_reserve(file, ft__json_count(file->json, 0))) return;
     for (entry = 1; entry < file->json->count; entry = file->json->values[entry].next)
         if (strcmp(file->json->values[entry].key, "__metadata__") != 0
             && ft__safetensors_entry(file, entry, header + 8) != FT_OK) break;
     if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
-        || ft__file_index(file) != FT_OK) return c->status;
-    return ft__safetensors_shared(file);
+        || ft__file_index(file) != FT_OK) return;
+    ft__safetensors_shared(file);
+    ft__safetensors_metadata(file);
 }
 
-/* ---- Numbers of other types ---- */
-
-/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
-   and its subnormals are multiples of 2^-9. */
-static float ft__e4m3_to_float(uint32_t bits)
+/* In model files: see formats/model_files. */
+static const char *ft__safetensors_graph(ft_file *file)
 {
-    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
-    float subnormal = (float)fraction * (1.0f / 512.0f);
-    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
-    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
-    return sign ? -subnormal : subnormal;
+    return ft_file_metadata(file, ft__graph_key);
 }
 
-static float ft__read_element(const unsigned char *at, ft_type type)
-{
-    uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
-    int64_t whole = (int64_t)bits;
-    double number;
-    switch (type) {
-    case FT_F32: return ft__from_bits((uint32_t)bits);
-    case FT_F16: return ft__half_to_float((uint32_t)bits);
-    case FT_BF16: return ft__from_bits((uint32_t)bits << 16);
-    case FT_F64:
-        memcpy(&number, &bits, sizeof number);
-        return (float)number;
-    case FT_I64: return (float)whole;
-    case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
-    case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
-    case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
-    case FT_U64: return (float)bits;
-    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
-    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
-    default: return (float)whole;
-    }
-}
+static const ft__reader ft__reader_safetensors = {
+    "safetensors", false, ft__safetensors_recognises,
+    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph};
 
 /* ---- Writing ---- */
 

@@ -6,8 +6,7 @@
 #include "basics/json.h"
 #include "nodes/nodes.h"
 #include "nodes/storage.h"
-#include "formats/safetensors.h"
-#include "formats/checkpoints.h"
+#include "formats/readers.h"
 
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
@@ -50,6 +49,24 @@ static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
     return c->status;
 }
 
+#define FT__READER_AT(name) &ft__reader_##name,
+static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL};
+
+/* The first reader that recognises the file; NULL with an error. */
+static const ft__reader *ft__reader_of(const ft_file *file)
+{
+    char names[160];
+    int i, at = 0;
+    for (i = 0; ft__readers[i]; ++i)
+        if (ft__readers[i]->recognises(file)) return ft__readers[i];
+    for (i = 0; ft__readers[i] && at < (int)sizeof names; ++i)
+        at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "",
+                       ft__readers[i]->name);
+    ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
+             (unsigned long long)file->size, names);
+    return NULL;
+}
+
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
     ft__context *c;
@@ -61,18 +78,13 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     if (!file) return NULL;
     file->context = c;
     file->path = ft__copy_text(c, path ? path : "(memory)");
+    file->state_dict = options.state_dict;
     if (file->path) ft__file_bytes(file, options);
-    if (ft__ok(c)) {
-        static const char magic[] = "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";
-        file->state_dict = options.state_dict;
-        if (file->size > 4 && memcmp(file->bytes, "PK\3\4", 4) == 0) ft__pytorch_read(file);
-        else if (file->size > 15 && memcmp(file->bytes, magic, 15) == 0)
-            ft__pytorch_read_legacy(file);
-        else if (options.state_dict)
-            ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
-                     " written by torch.save", file->path);
-        else ft__safetensors_read(file);
-    }
+    if (ft__ok(c)) file->reader = ft__reader_of(file);
+    if (file->reader && options.state_dict && !file->reader->chooses)
+        ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
+                 " written by torch.save", file->path);
+    if (ft__ok(c)) file->reader->open(file);
     if (ft__ok(c)) return file;
     ft_file_close(file);
     return NULL;
@@ -83,6 +95,7 @@ void ft_file_close(ft_file *file)
     ft__context *c;
     if (!file) return;
     c = file->context;
+    ft__release(c, file->metadata);
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
     ft__release(c, file->tensors);
@@ -107,14 +120,6 @@ int ft_file_find(const ft_file *file, const char *name)
     return file && name ? ft__find_tensor(file, name) : -1;
 }
 
-const char *ft_file_metadata(const ft_file *file, const char *key)
-{
-    if (!file || !file->json || !key) return NULL;
-    return ft__json_string(file->json, ft__json_member(file->json,
-                                                       ft__json_member(file->json, 0,
-                                                                       "__metadata__"), key));
-}
-
 static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t want,
                                 size_t given, const char *unit)
 {
@@ -131,29 +136,6 @@ static ft_status ft__file_check(ft_file *file, int index, const void *to, size_t
     return FT_OK;
 }
 
-/* The offset in the file of element `i`, counted row by row. */
-static uint64_t ft__element_offset(const ft_tensor_info *t, size_t i)
-{
-    int64_t at = 0;
-    int d;
-    for (d = t->shape.rank - 1; d >= 0; --d) {
-        at += (int64_t)(i % (size_t)t->shape.size[d]) * t->stride[d];
-        i /= (size_t)t->shape.size[d];
-    }
-    return t->offset + (uint64_t)at * (uint64_t)ft__type_bytes[t->type];
-}
-
-/* Are the elements contiguous? Only in PyTorch's views they are not. */
-static bool ft__is_row_major(const ft_tensor_info *t)
-{
-    ft_tensor_info plain = *t;
-    int d;
-    ft__row_major(&plain);
-    for (d = 0; d < t->shape.rank; ++d)
-        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
-    return true;
-}
-
 static bool ft__host_is_little_endian(void)
 {
     const uint16_t one = 1;
@@ -162,43 +144,49 @@ static bool ft__host_is_little_endian(void)
     return first == 1;
 }
 
+/* Elements [first, first + count), converted in pieces. */
+static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, float *to)
+{
+    unsigned char piece[4096];
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
+        file->reader->read(file, t, first + i, some, piece);
+        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
+    }
+}
+
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
-    bool plain = ft__is_row_major(&t);
-    const unsigned char *from;
-    size_t i, bytes = (size_t)ft__type_bytes[t.type];
     ft_status status = ft__file_check(file, index, to, ft__shape_count(&t.shape), count,
                                       "numbers");
     if (status != FT_OK) return status;
     if (t.type == FT_OTHER)
         return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s has the type %.60s, which"
                         " cannot be read as numbers", file->path, t.name, t.type_name);
-    from = file->bytes + t.offset;
-    if (plain && t.type == FT_F32 && ft__host_is_little_endian()) {
-        memcpy(to, from, count * sizeof *to);
-        return FT_OK;
-    }
-    for (i = 0; plain && i < count; ++i) to[i] = ft__read_element(from + i * bytes, t.type);
-    for (i = 0; !plain && i < count; ++i)
-        to[i] = ft__read_element(file->bytes + ft__element_offset(&t, i), t.type);
+    if (t.type == FT_F32 && ft__host_is_little_endian())
+        file->reader->read(file, &t, 0, count, (unsigned char *)to);
+    else ft__read_numbers(file, &t, 0, count, to);
     return FT_OK;
 }
 
 ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
-    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape), i;
-    ft_status status;
-    if (t.type == FT_OTHER) count = (size_t)t.bytes;
-    status = ft__file_check(file, index, to, t.type == FT_OTHER ? count : count * size, bytes,
-                            "bytes");
+    size_t size = (size_t)ft__type_bytes[t.type], count = ft__shape_count(&t.shape);
+    ft_status status = ft__file_check(file, index, to, t.type == FT_OTHER ? (size_t)t.bytes
+                                                                         : count * size,
+                                      bytes, "bytes");
     if (status != FT_OK) return status;
-    if (t.type == FT_OTHER) {
-        if (count > 0) memcpy(to, file->bytes + t.offset, count);
-        return FT_OK;
-    }
-    for (i = 0; i < count; ++i)
-        memcpy((unsigned char *)to + i * size, file->bytes + ft__element_offset(&t, i), size);
+    if (t.type != FT_OTHER) file->reader->read(file, &t, 0, count, (unsigned char *)to);
+    else if (bytes > 0) memcpy(to, file->bytes + t.offset, bytes);
     return FT_OK;
+}
+
+/* The description of the network that the file holds; NULL: it holds none. */
+static const char *ft__file_graph(ft_file *file)
+{
+    return file->reader->graph ? file->reader->graph(file) : NULL;
 }

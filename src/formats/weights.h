@@ -10,6 +10,7 @@
 #include "operators/table.h"
 #include "devices/device.h"
 #include "graph/plan.h"
+#include "formats/readers.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"
 
@@ -234,8 +235,7 @@ static ft_status ft__read_weight(ft_file *file, int index, float *to, size_t cou
     rows = (size_t)file->tensors[index].shape.size[0];
     for (r = 0; r < rows; ++r) {
         const ft_tensor_info *t = &file->tensors[scales];
-        uint64_t at = t->offset + (uint64_t)r * (uint64_t)t->stride[0] * sizeof scale;
-        scale = ft__read_element(file->bytes + at, FT_F32);
+        ft__read_numbers(file, t, r, 1, &scale);
         for (i = 0; i < count / rows; ++i) to[r * (count / rows) + i] *= scale;
     }
     return file->context->status;

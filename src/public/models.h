@@ -16,6 +16,7 @@
 #include "devices/opening.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/model_files.h"
@@ -238,13 +239,14 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     ft__context *c = &m->context;
     ft_network_options network = options.network;
     const char *name = options.architecture;
+    const char *graph = ft__file_graph(file);
     int classes = options.network.classes, i;
     if (ft_file_metadata(file, ft__checkpoint_key))
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
                         " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
     m->memory_follows = options.weights.keep_types && !c->device;
-    if (!name && ft_file_metadata(file, ft__graph_key)) ft__load_graph(m, file, path);
+    if (!name && graph) ft__load_graph(m, graph, file, path);
     else {
         ft__recognise(m, file, options.weights.rename, &name, &network);
         if (ft__ok(c)) ft_network(m, name, network);

@@ -19,6 +19,7 @@
 #include "graph/forward_backward.h"
 #include "graph/update.h"
 #include "graph/settings.h"
+#include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/model_files.h"

@@ -1,0 +1,204 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/json.h"
+#include "basics/sorting.h"
+#include "kernels/elementary.h"
+#include "kernels/stored.h"
+#include "nodes/nodes.h"
+
+/* =============================================================================================
+   [SECTION] formats/readers: The table of file readers
+   What a reader makes of a file, an ft_file with a list of tensors, and what its row says of it.
+   Everything else about files asks the row, never the format.
+   ============================================================================================= */
+/* The list of readers, in the order in which they are asked. X(NAME) means that there is
+   ft__reader_NAME, at the end of the part of that format.
+
+   To add one: its name here, and a part in formats/ whose functions list the file's tensors and
+   metadata in the ft_file, read a tensor's elements, and return the network's description, in the
+   words of formats/model_files, if the format holds one. */
+#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(description)
+
+typedef struct ft__note { const char *key, *text; } ft__note;
+
+typedef struct ft__reader {
+    const char *name;
+    bool chooses;           /* ft_weights_options.state_dict says which weights are listed */
+    bool (*recognises)(const ft_file *file);    /* by its first bytes */
+    /* Lists the tensors, sorted by ft__file_index, and the metadata; fails if a byte is wrong. */
+    void (*open)(ft_file *file);
+    /* Copies elements [first, first + count) of a tensor, row by row, in the type and byte order of
+       the file. */
+    void (*read)(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
+                 unsigned char *to);
+    const char *(*graph)(ft_file *file);    /* NULL, or returning NULL: the file describes none */
+} ft__reader;
+
+struct ft_file {
+    ft__context *context;
+    char *path;                 /* for messages */
+    const unsigned char *bytes; /* the whole file */
+    uint64_t size;
+    unsigned char *owned;       /* `bytes` if read into memory; NULL if mapped or the caller's */
+    ft__mapping *mapping;       /* of a mapped file, or of the caller's memory; else NULL */
+    const ft__reader *reader;
+    ft__json *json;             /* safetensors: owns the names and metadata */
+    ft__note *metadata;         /* [metadata_count] */
+    int metadata_count;
+    ft_tensor_info *tensors;
+    int count, capacity;
+    int *by_name;               /* [count]: their order by name */
+    char *letters;              /* PyTorch: the names, owned */
+    const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
+    char prefix[128];           /* that all names share, and ... */
+    size_t skip;                /* ... how much of it is skipped: see formats/weights */
+    const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
+                                   weights that it need not have, and other tensors */
+};
+
+static bool ft__file_reserve(ft_file *file, int capacity)
+{
+    ft_tensor_info *grown;
+    if (capacity <= file->capacity) return true;
+    grown = (ft_tensor_info *)ft__grow(file->context, file->tensors, (size_t)file->count,
+                                       (size_t)capacity, sizeof *grown);
+    if (!grown) return false;
+    file->tensors = grown;
+    file->capacity = capacity;
+    return true;
+}
+
+static ft_tensor_info *ft__file_add(ft_file *file)
+{
+    if (file->count == file->capacity
+        && !ft__file_reserve(file, file->capacity ? 2 * file->capacity : 64)) return NULL;
+    return &file->tensors[file->count++];
+}
+
+static bool ft__name_less(const void *context, int a, int b)
+{
+    const ft_tensor_info *tensors = (const ft_tensor_info *)context;
+    int order = strcmp(tensors[a].name, tensors[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+/* Sorts the tensors by name; two with the same name are an error. */
+static ft_status ft__file_index(ft_file *file)
+{
+    ft__context *c = file->context;
+    int i;
+    if (!ft__ok(c)) return c->status;
+    ft__release(c, file->by_name);
+    file->by_name = (int *)ft__allocate(c, (size_t)file->count + 1, sizeof *file->by_name);
+    if (!file->by_name) return c->status;
+    ft__sort_order(file->by_name, file->count, ft__name_less, file->tensors);
+    for (i = 1; i < file->count; ++i)
+        if (strcmp(file->tensors[file->by_name[i - 1]].name,
+                   file->tensors[file->by_name[i]].name) == 0)
+            return ft__fail(c, FT_FORMAT, "%s: two tensors are named %.200s", file->path,
+                            file->tensors[file->by_name[i]].name);
+    return c->status;
+}
+
+static int ft__find_tensor(const ft_file *file, const char *name)
+{
+    int low = 0, high = file->by_name ? file->count : 0;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(file->tensors[file->by_name[middle]].name, name);
+        if (order == 0) return file->by_name[middle];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
+}
+
+static uint64_t ft__little_endian(const unsigned char *bytes, int count)
+{
+    uint64_t value = 0;
+    int i;
+    for (i = count - 1; i >= 0; --i) value = value << 8 | bytes[i];
+    return value;
+}
+
+static void ft__row_major(ft_tensor_info *info)
+{
+    int64_t stride = 1;
+    int d;
+    for (d = info->shape.rank - 1; d >= 0; --d) {
+        info->stride[d] = stride;
+        stride *= info->shape.size[d];
+    }
+}
+
+static int ft__type_named(const char *name)
+{
+    int t;
+    for (t = 0; name && t < FT_OTHER; ++t)
+        if (strcmp(name, ft__type_names[t]) == 0) return t;
+    return FT_OTHER;
+}
+
+const char *ft_file_metadata(const ft_file *file, const char *key)
+{
+    int i;
+    for (i = 0; file && key && i < file->metadata_count; ++i)
+        if (strcmp(file->metadata[i].key, key) == 0) return file->metadata[i].text;
+    return NULL;
+}
+
+/* Are the elements contiguous? Only in PyTorch's views they are not. */
+static bool ft__is_row_major(const ft_tensor_info *t)
+{
+    ft_tensor_info plain = *t;
+    int d;
+    ft__row_major(&plain);
+    for (d = 0; d < t->shape.rank; ++d)
+        if (t->shape.size[d] > 1 && t->stride[d] != plain.stride[d]) return false;
+    return true;
+}
+
+/* Where tensors lie row by row. */
+static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size_t first,
+                              size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type];
+    if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
+}
+
+/* ---- Numbers of other types ---- */
+
+/* Eight bits (Micikevicius et al. 2022): E5M2 is the upper half of a half; E4M3 has no infinity,
+   and its subnormals are multiples of 2^-9. */
+static float ft__e4m3_to_float(uint32_t bits)
+{
+    uint32_t sign = (bits & 0x80u) << 24, exponent = bits >> 3 & 15u, fraction = bits & 7u;
+    float subnormal = (float)fraction * (1.0f / 512.0f);
+    if (exponent == 15 && fraction == 7) return ft__from_bits(sign | 0x7fc00000u);
+    if (exponent) return ft__from_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    return sign ? -subnormal : subnormal;
+}
+
+static float ft__read_element(const unsigned char *at, ft_type type)
+{
+    uint64_t bits = ft__little_endian(at, ft__type_bytes[type]);
+    int64_t whole = (int64_t)bits;
+    double number;
+    switch (type) {
+    case FT_F32: return ft__from_bits((uint32_t)bits);
+    case FT_F16: return ft__half_to_float((uint32_t)bits);
+    case FT_BF16: return ft__from_bits((uint32_t)bits << 16);
+    case FT_F64:
+        memcpy(&number, &bits, sizeof number);
+        return (float)number;
+    case FT_I64: return (float)whole;
+    case FT_I32: return (float)(bits < 0x80000000u ? whole : whole - 0x100000000);
+    case FT_I16: return (float)(bits < 0x8000u ? whole : whole - 0x10000);
+    case FT_I8: return (float)(bits < 0x80u ? whole : whole - 0x100);
+    case FT_U64: return (float)bits;
+    case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
+    case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
+    default: return (float)whole;
+    }
+}
