@@ -208,6 +208,14 @@ static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node
         list->tensors[list->count - 1].shape.size[d] = 1;
 }
 
+static ft_status ft__tensor_list_write(ft__context *c, const char *path,
+                                       const ft__tensor_list *list, const char *const *pairs,
+                                       int pair_count)
+{
+    if (!ft__ok(c)) return c->status;
+    return ft__safetensors_write(c, path, list->tensors, list->count, pairs, pair_count);
+}
+
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
 
 static float **ft__state_of(ft__node *node, int which)
@@ -339,7 +347,7 @@ static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
     for (at = 0; ft__ok(c) && at < m->node_count; ++at)
         if (ft__is_weight(&m->nodes[m->order[at] - 1]))
             ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], type);
-    if (ft__ok(c)) ft__safetensors_write(c, path, list.tensors, list.count, NULL, 0);
+    ft__tensor_list_write(c, path, &list, NULL, 0);
     ft__tensor_list_free(c, &list);
     return c->status;
 }
@@ -386,7 +394,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
-    if (ft__ok(c)) ft__safetensors_write(c, path, list.tensors, list.count, metadata, pairs);
+    ft__tensor_list_write(c, path, &list, metadata, pairs);
     ft__release(c, (void *)(uintptr_t)metadata);
     ft__release(c, graph);
     ft__tensor_list_free(c, &list);

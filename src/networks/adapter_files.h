@@ -14,9 +14,10 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
-#include "formats/safetensors.h"
+#include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
+#include "formats/model_files.h"
 #include "networks/encoders.h"
 #include "networks/configs.h"
 
@@ -87,9 +88,7 @@ static void ft__read_classes_text(ft_model *m, const char *text)
 /* ---- Writing ---- */
 typedef struct ft__adapter_list {
     ft_model *m;
-    ft__write_tensor *tensors;
-    char (*names)[640];
-    int count;
+    ft__tensor_list tensors;
     ft__text targets, saved, ranks, alphas; /* of the config: items of lists and objects */
     int rank;               /* of the first layer; others with another are in `ranks` */
     double alpha;
@@ -98,14 +97,11 @@ typedef struct ft__adapter_list {
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
-    ft__write_tensor *t = &list->tensors[list->count];
-    char name[560];
-    ft__peft_name(list->m, node->name, name, sizeof name);
-    snprintf(list->names[list->count], sizeof list->names[0], "%s%s", ft__peft_prefix, name);
-    t->name = list->names[list->count++];
-    t->type = FT_F32;
-    t->shape = node->shape;
-    t->data = ft__stored_of(node);
+    char before[64];
+    snprintf(before, sizeof before, "%s%s", ft__peft_prefix,
+             ft__in_encoder(node->name) ? ft__family_prefix(list->m) : "");
+    ft__add_tensor(&list->m->context, &list->tensors, node, before, "", ft__stored_of(node),
+                   FT_F32);
 }
 
 static void ft__adapter_item(ft__text *text, const char *name)
@@ -215,7 +211,7 @@ static void ft__adapter_write(ft__adapter_list *list, const char *folder)
     char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
     pair[0] = ft__classes_key;
     pair[1] = classes = ft__classes_text(list->m);
-    if (path) ft__safetensors_write(c, path, list->tensors, list->count, pair, classes ? 1 : 0);
+    if (path) ft__tensor_list_write(c, path, &list->tensors, pair, classes ? 1 : 0);
     ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
@@ -235,14 +231,12 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     memset(&list, 0, sizeof list);
     list.m = m;
     list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
-    list.tensors = (ft__write_tensor *)ft__allocate(c, (size_t)m->node_count + 1,
-                                                    sizeof *list.tensors);
-    list.names = (char (*)[640])ft__allocate(c, (size_t)m->node_count + 1, sizeof *list.names);
+    list.tensors = ft__tensor_list_make(c, (size_t)m->node_count + 1);
     ft__host_takes_weights(c, false);
     for (i = 0; ft__ok(c) && i < m->node_count; ++i)
         if (ft__is_adapted(m, &m->nodes[i]))
             ft__adapter_layer(&list, &m->nodes[m->nodes[i].inputs[0] - 1]);
-    if (ft__ok(c) && list.count == 0)
+    if (ft__ok(c) && list.tensors.count == 0)
         ft__fail(c, FT_INVALID, "%s: the model has no adapters: ft_lora adds them", folder);
     if (ft__ok(c)) ft__adapter_whole(&list);
     if (ft__ok(c)) ft__adapter_write(&list, folder);
@@ -250,8 +244,7 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     ft__release(c, list.ranks.letters);
     ft__release(c, list.saved.letters);
     ft__release(c, list.targets.letters);
-    ft__release(c, list.names);
-    ft__release(c, list.tensors);
+    ft__tensor_list_free(c, &list.tensors);
     return c->status;
 }
 
