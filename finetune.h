@@ -24,6 +24,7 @@
      [SECTION] interface/requirements: What the compiler must offer
      [SECTION] interface/types: Types and options
      [SECTION] interface/functions: Functions
+     [SECTION] platform/families: What is compiled
      [SECTION] platform/system: The system's headers
      [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
      [SECTION] platform/utf8: UTF-8
@@ -140,7 +141,6 @@
      [SECTION] text/unicode: Unicode
      [SECTION] text/tokenizers: Tokenisers
      [SECTION] text/tokenizer_files: Tokeniser files
-     [SECTION] text/without_text: Without text
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
      [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
@@ -1819,6 +1819,134 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 #define FINETUNE__IMPLEMENTED
 
 /* =============================================================================================
+   [SECTION] platform/families: What is compiled
+   FINETUNE_NO_X leaves the family X out. FINETUNE_ONLY leaves out all but those of FINETUNE_USE_X.
+   FT__HAS_X is 1 or 0. It stands in plain conditions, not in #if, where it can: all code is checked
+   in every build, and the compiler drops what no public function reaches. So a family is left out
+   where it is entered: by its public functions (FT__HAS), by the rows of its operators
+   (operators/rows) and of its networks.
+   ============================================================================================= */
+#if defined(FINETUNE_NO_TRAINING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TRAINING))
+#define FT__HAS_TRAINING 0
+#else
+#define FT__HAS_TRAINING 1
+#endif
+#if defined(FINETUNE_NO_DATA) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_DATA))
+#define FT__HAS_DATA 0
+#else
+#define FT__HAS_DATA 1
+#endif
+#if defined(FINETUNE_NO_IMAGES) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_IMAGES))
+#define FT__HAS_IMAGES 0
+#else
+#define FT__HAS_IMAGES 1
+#endif
+#if defined(FINETUNE_NO_TEXT) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TEXT))
+#define FT__HAS_TEXT 0
+#else
+#define FT__HAS_TEXT 1
+#endif
+#if defined(FINETUNE_NO_CONVOLUTION) \
+    || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_CONVOLUTION))
+#define FT__HAS_CONVOLUTION 0
+#else
+#define FT__HAS_CONVOLUTION 1
+#endif
+#if defined(FINETUNE_NO_RECURRENT) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_RECURRENT))
+#define FT__HAS_RECURRENT 0
+#else
+#define FT__HAS_RECURRENT 1
+#endif
+#if defined(FINETUNE_NO_ATTENTION) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_ATTENTION))
+#define FT__HAS_ATTENTION 0
+#else
+#define FT__HAS_ATTENTION 1
+#endif
+#if defined(FINETUNE_NO_ARITHMETIC) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_ARITHMETIC))
+#define FT__HAS_ARITHMETIC 0
+#else
+#define FT__HAS_ARITHMETIC 1
+#endif
+#if defined(FINETUNE_NO_RESNET) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_RESNET))
+#define FT__HAS_RESNET 0
+#else
+#define FT__HAS_RESNET 1
+#endif
+#if defined(FINETUNE_NO_MOBILENET) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_MOBILENET))
+#define FT__HAS_MOBILENET 0
+#else
+#define FT__HAS_MOBILENET 1
+#endif
+#if defined(FINETUNE_NO_KERAS_CNN) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_KERAS_CNN))
+#define FT__HAS_KERAS_CNN 0
+#else
+#define FT__HAS_KERAS_CNN 1
+#endif
+#if defined(FINETUNE_NO_TRANSFORMERS) \
+    || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TRANSFORMERS))
+#define FT__HAS_TRANSFORMERS 0
+#else
+#define FT__HAS_TRANSFORMERS 1
+#endif
+#if defined(FINETUNE_NO_PYTORCH) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_PYTORCH))
+#define FT__HAS_PYTORCH 0
+#else
+#define FT__HAS_PYTORCH 1
+#endif
+#if defined(FINETUNE_NO_BF16) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_BF16))
+#define FT__HAS_BF16 0
+#else
+#define FT__HAS_BF16 1
+#endif
+#if defined(FINETUNE_NO_WINOGRAD) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_WINOGRAD))
+#define FT__HAS_WINOGRAD 0
+#else
+#define FT__HAS_WINOGRAD 1
+#endif
+#if defined(FINETUNE_NO_AVX512) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_AVX512))
+#define FT__HAS_AVX512 0
+#else
+#define FT__HAS_AVX512 1
+#endif
+
+#ifdef FINETUNE_ONLY
+#define FT__WITHOUT(family) "FINETUNE_ONLY without FINETUNE_USE_" #family
+#else
+#define FT__WITHOUT(family) "FINETUNE_NO_" #family
+#endif
+
+/* Functions in tables that only training, or only AVX-512, uses. */
+#define FT__BACKWARD(function) (FT__HAS_TRAINING ? function : NULL)
+#define FT__IF_AVX512(function) (FT__HAS_AVX512 ? function : NULL)
+
+#if !defined(FINETUNE_ONLY) && (defined(FINETUNE_USE_TRAINING) || defined(FINETUNE_USE_DATA) || \
+    defined(FINETUNE_USE_IMAGES) || defined(FINETUNE_USE_TEXT) || \
+    defined(FINETUNE_USE_CONVOLUTION) || defined(FINETUNE_USE_RECURRENT) || \
+    defined(FINETUNE_USE_ATTENTION) || defined(FINETUNE_USE_ARITHMETIC) || \
+    defined(FINETUNE_USE_RESNET) || defined(FINETUNE_USE_MOBILENET) || \
+    defined(FINETUNE_USE_KERAS_CNN) || defined(FINETUNE_USE_TRANSFORMERS) || \
+    defined(FINETUNE_USE_PYTORCH) || \
+    defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_WINOGRAD) || defined(FINETUNE_USE_AVX512))
+#error "FINETUNE_USE_... has no effect without FINETUNE_ONLY"
+#endif
+#if FT__HAS_RESNET && !FT__HAS_CONVOLUTION
+#error "ResNets need CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_RESNET"
+#endif
+#if FT__HAS_MOBILENET && !FT__HAS_CONVOLUTION
+#error "MobileNet needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_MOBILENET"
+#endif
+#if FT__HAS_KERAS_CNN && !FT__HAS_CONVOLUTION
+#error "Keras's CNN needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_KERAS_CNN"
+#endif
+#if FT__HAS_TRANSFORMERS && !(FT__HAS_ATTENTION && FT__HAS_ARITHMETIC)
+#error "transformers need ATTENTION and ARITHMETIC: also FINETUNE_USE_ATTENTION and \
+FINETUNE_USE_ARITHMETIC, or FINETUNE_NO_TRANSFORMERS"
+#endif
+#if FT__HAS_WINOGRAD && !FT__HAS_CONVOLUTION
+#error "Winograd's form needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_WINOGRAD"
+#endif
+
+/* =============================================================================================
    [SECTION] platform/system: The system's headers
    ============================================================================================= */
 #include <float.h>
@@ -1862,7 +1990,7 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 #define FT__ARM 1
 #endif
 #endif
-#if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) \
+#if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) && FT__HAS_AVX512 && FT__HAS_BF16 \
     && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
 #define FT__BF16_INSTRUCTION 1
 #endif
@@ -4244,6 +4372,10 @@ typedef struct ft__tile_row {
 #define FT__ROWS_6(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, NULL, NULL}
 #define FT__ROWS_8(name)                                                                          \
     {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
+#define FT__ROWS_512(name)                                                                        \
+    {FT__IF_AVX512(name##_1), FT__IF_AVX512(name##_2), FT__IF_AVX512(name##_3),                   \
+     FT__IF_AVX512(name##_4), FT__IF_AVX512(name##_5), FT__IF_AVX512(name##_6),                   \
+     FT__IF_AVX512(name##_7), FT__IF_AVX512(name##_8)}
 
 /* Slowest first. The values are the same in every build, since files store them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
@@ -4256,8 +4388,8 @@ static const ft__tile_row ft__tiles[] = {
      FT__ROWS_4(ft__tile_sse2_packing)},
     {"avx2", 6, 16, FT__ROWS_6(ft__tile_avx2), FT__ROWS_6(ft__tile_avx2_narrow),
      FT__ROWS_6(ft__tile_avx2_packing)},
-    {"avx512", 8, 32, FT__ROWS_8(ft__tile_avx512), FT__ROWS_8(ft__tile_avx512_narrow),
-     FT__ROWS_8(ft__tile_avx512_packing)},
+    {"avx512", FT__HAS_AVX512 ? 8 : 0, 32, FT__ROWS_512(ft__tile_avx512),
+     FT__ROWS_512(ft__tile_avx512_narrow), FT__ROWS_512(ft__tile_avx512_packing)},
 #else
     {"sse2", 0, 0, {NULL}, {NULL}, {NULL}}, {"avx2", 0, 0, {NULL}, {NULL}, {NULL}},
     {"avx512", 0, 0, {NULL}, {NULL}, {NULL}},
@@ -4927,6 +5059,9 @@ static ft_status ft__precision_choose(ft__context *c)
     const char *name = c->desc.precision;
     c->precision = FT__FLOAT32;
     if (!name || strcmp(name, "float32") == 0 || strcmp(name, "tf32") == 0) return c->status;
+    if (!FT__HAS_BF16 && strncmp(name, "bf16", 4) == 0 && !c->desc.device)
+        return ft__fail(c, FT_UNSUPPORTED, "precision %s: not supported by this build (%s)", name,
+                        FT__WITHOUT(BF16));
     if (strcmp(name, "bf16_emulated") == 0) c->precision = FT__BF16_EMULATED;
     else if (strcmp(name, "bf16") != 0)
         return ft__fail(c, FT_INVALID, "precision %s: it must be float32, tf32, bf16 or"
@@ -4950,7 +5085,7 @@ static ft_status ft__precision_choose(ft__context *c)
     __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { body; }              \
     __attribute__((target("avx512f"))) static void name##_avx512 parameters { body; }             \
     static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
-        name##_plain, name##_plain, name##_avx2, name##_avx512, name##_plain};
+        name##_plain, name##_plain, name##_avx2, FT__IF_AVX512(name##_avx512), name##_plain};
 #else
 #define FT__LEVELS(name, parameters, body)                                                        \
     static void name##_plain parameters { body; }                                                 \
@@ -5535,7 +5670,7 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
 {
     size_t at = 0;
 #ifdef FT__X86
-    if (context->simd == FT__SIMD_AVX512) at = ft__finish_avx512(f, at);
+    if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) at = ft__finish_avx512(f, at);
     if (context->simd >= FT__SIMD_AVX2) at = ft__finish_avx2(f, at);
     if (context->simd == FT__SIMD_SSE2) at = ft__finish_sse2(f, at);
 #elif defined(FT__ARM)
@@ -5613,8 +5748,8 @@ static const struct ft__finished_row { ft__finished_tile whole, narrow, half, ro
 #ifdef FT__X86
         {ft__finished_sse2, ft__finished_sse2_narrow, NULL, ft__finished_sse2_row},
         {ft__finished_avx2, ft__finished_avx2_narrow, NULL, ft__finished_avx2_row},
-        {ft__finished_avx512, ft__finished_avx512_narrow, ft__finished_avx512_half,
-         ft__finished_avx512_row},
+        {FT__IF_AVX512(ft__finished_avx512), FT__IF_AVX512(ft__finished_avx512_narrow),
+         FT__IF_AVX512(ft__finished_avx512_half), FT__IF_AVX512(ft__finished_avx512_row)},
 #else
         {NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL},
 #endif
@@ -5704,7 +5839,7 @@ static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
 #ifdef FT__X86
         {4, 8, {ft__outer_avx2_narrow, ft__outer_avx2}},
-        {8, 16, {ft__outer_avx512_narrow, ft__outer_avx512}},
+        {8, 16, {FT__IF_AVX512(ft__outer_avx512_narrow), FT__IF_AVX512(ft__outer_avx512)}},
 #else
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
 #endif
@@ -6207,7 +6342,7 @@ static void ft__window_sum_run(const ft__context *context, const ft__window_sum 
     size_t c = 0;
     if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
 #ifdef FT__X86
-        if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512(s, c);
+        if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) c = ft__window_avx512(s, c);
         if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2(s, c);
         if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2(s, c);
 #elif defined(FT__ARM)
@@ -6223,7 +6358,7 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
 {
     size_t c = 0;
 #ifdef FT__X86
-    if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512_nine_sums(s, c);
+    if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) c = ft__window_avx512_nine_sums(s, c);
     if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2_nine_sums(s, c);
     if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2_nine_sums(s, c);
 #elif defined(FT__ARM)
@@ -6380,8 +6515,10 @@ FT__WINOGRAD(ft__winograd_sse2, __attribute__((target("sse2"))), ft__tile_sse2_v
              ft__tile_sse2_loose, 4)
 FT__WINOGRAD(ft__winograd_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2_vector,
              ft__tile_avx2_loose, 8)
+#if FT__HAS_AVX512
 FT__WINOGRAD(ft__winograd_avx512, __attribute__((target("avx512f"))), ft__tile_avx512_vector,
              ft__tile_avx512_loose, 16)
+#endif
 #elif defined(FT__ARM)
 FT__WINOGRAD(ft__winograd_neon, , ft__tile_neon_vector, ft__tile_neon_loose, 4)
 #endif
@@ -6398,13 +6535,19 @@ typedef struct ft__winograd_row {
 } ft__winograd_row;
 
 #define FT__WINOGRAD_ROW(name)                                                                    \
-    {name##_input, name##_gradient, name##_weight, name##_output, name##_kernel}
+    {name##_input, FT__BACKWARD(name##_gradient), name##_weight, name##_output,                   \
+     FT__BACKWARD(name##_kernel)}
 
 static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
     FT__WINOGRAD_ROW(ft__winograd_plain),
 #ifdef FT__X86
     FT__WINOGRAD_ROW(ft__winograd_sse2), FT__WINOGRAD_ROW(ft__winograd_avx2),
-    FT__WINOGRAD_ROW(ft__winograd_avx512), FT__WINOGRAD_ROW(ft__winograd_plain)
+#if FT__HAS_AVX512
+    FT__WINOGRAD_ROW(ft__winograd_avx512),
+#else
+    {NULL, NULL, NULL, NULL, NULL},
+#endif
+    FT__WINOGRAD_ROW(ft__winograd_plain)
 #elif defined(FT__ARM)
     FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_plain),
     FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_neon)
@@ -6591,7 +6734,7 @@ static const ft__winograd_row ft__winograds_bf16[] = {
 static ft__winograd_kind ft__winograd_kind_of(const ft__context *c)
 {
     ft__winograd_kind kind;
-    bool whole = c->precision == FT__FLOAT32;
+    bool whole = !FT__HAS_BF16 || c->precision == FT__FLOAT32;
     kind.tile = whole ? &ft__tiles[c->simd] : &ft__bf16_rows[c->precision].tile;
     kind.row = whole ? &ft__winograds[c->simd] : &ft__winograds_bf16[c->precision];
     kind.numbers = whole ? 1 : 2;
@@ -6618,8 +6761,8 @@ static size_t ft__winograd_all(size_t numbers)
 static bool ft__winograd_fits(const ft__conv *g)
 {
     size_t tiles = (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
-    return g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 && g->stride[1] == 1
-        && g->dilation[0] == 1 && g->dilation[1] == 1 && g->groups == 1
+    return FT__HAS_WINOGRAD && g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1
+        && g->stride[1] == 1 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->groups == 1
         && g->channels % 16 == 0 && g->outputs % 16 == 0 && g->p >= 8 * tiles;
 }
 
@@ -7315,7 +7458,7 @@ FT__NORM(ft__norm_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
 FT__NORM(ft__norm_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
 FT__NORM(ft__norm_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
 #define FT__NORM_VECTORS(pass)                                                                    \
-    if (simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);                              \
+    if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);            \
     if (simd >= FT__SIMD_AVX2) at = ft__norm_avx2_##pass(p, at);                                  \
     if (simd == FT__SIMD_SSE2) at = ft__norm_sse2_##pass(p, at);
 #elif defined(FT__ARM)
@@ -7801,6 +7944,16 @@ struct ft_model {
 static bool ft__usable(const ft_model *m) { return m && ft__ok(&m->context); }
 static ft_status ft__status_of(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
 
+/* Whether a family of functions is compiled (platform/families); else an error of the model. Its
+   value is a constant, so that the compiler drops what follows. */
+#define FT__HAS(m, family) \
+    (FT__HAS_##family || (ft__not_built(m, __func__, FT__WITHOUT(family)), false))
+static void ft__not_built(ft_model *m, const char *call, const char *macro)
+{
+    if (ft__usable(m))
+        ft__fail(&m->context, FT_UNSUPPORTED, "%s: not supported by this build (%s)", call, macro);
+}
+
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
     return m && node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
@@ -8186,16 +8339,24 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
    5. Its options (in ft__options too) and its declaration in interface/.
    6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
 #define FT__OPERATORS(X)                                                                          \
+    FT__BASIC_OPERATORS(X) FT__CONVOLUTION_OPERATORS(X) FT__RECURRENT_OPERATORS(X)                \
+    FT__ATTENTION_OPERATORS(X) FT__ARITHMETIC_OPERATORS(X)
+/* By the families that a build may leave out (platform/families). */
+#define FT__BASIC_OPERATORS(X)                                                                    \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
-    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
-    X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
-    X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
-    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
+    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(flatten) X(reshape) X(add) X(mul)       \
+    X(concat) X(pad) X(slice) X(dropout) X(embedding) X(step_pool) X(cross_entropy)              \
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse) X(custom)
+#define FT__CONVOLUTION_OPERATORS(X)                                                              \
+    X(conv2d) X(conv1d) X(batch_norm) X(group_norm) X(max_pool2d) X(avg_pool2d)                   \
+    X(global_avg_pool) X(global_max_pool)
+#define FT__RECURRENT_OPERATORS(X) X(lstm) X(gru) X(rnn)
+#define FT__ATTENTION_OPERATORS(X)                                                                \
+    X(attention) X(layer_norm) X(rms_norm) X(rotary) X(add_positions) X(linear_cross_entropy)
+#define FT__ARITHMETIC_OPERATORS(X)                                                               \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
-    X(add_positions) X(linear_cross_entropy) X(custom)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) X(matmul)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
@@ -8915,12 +9076,13 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, flags,                                                             \
-        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields, activation};
+        ft__same_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL, fields,  \
+        activation};
 
 /* The same for one that layers can apply, with NAME_option. */
 #define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
-                                                           ft__##name##_slopes,                   \
+                                                           FT__BACKWARD(ft__##name##_slopes),     \
                                                            ft__##name##_option, high};            \
     FT__ELEMENTWISE_ROW(name, flags, fields, &ft__##name##_activation)
 
@@ -9152,12 +9314,12 @@ static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(cal
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
-    NULL};
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
+    ft__activation_fields, NULL};
 
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
+    ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
     ft__activation_fields, NULL};
 
 /* =============================================================================================
@@ -9228,7 +9390,8 @@ static void ft__dropout_backward(const ft__call *call)
 
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
-    ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
+    ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
+    ft__dropout_fields, NULL};
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
 {
@@ -11331,7 +11494,7 @@ static void ft__winograd_weight_gradient(const ft__call *call, const ft__conv *g
 
 static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
 {
-    return c->precision != FT__FLOAT32 && g->groups == 1
+    return FT__HAS_BF16 && c->precision != FT__FLOAT32 && g->groups == 1
         && (size_t)g->kernel[0] * (size_t)g->kernel[1] <= FT__BF16_PLACES;
 }
 
@@ -11809,8 +11972,8 @@ static void ft__conv2d_backward(const ft__call *call)
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
         | FT__CHANNELS_LAST | FT__READS_TYPES,
-    ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
-    NULL};
+    ft__conv2d_shape, ft__conv2d_forward, FT__BACKWARD(ft__conv2d_backward), ft__conv2d_costs,
+    ft__conv2d_fields, NULL};
 
 ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
                   ft_conv2d_options options)
@@ -11818,7 +11981,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     int count, groups = options.groups ? options.groups : 1, channels;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     if (groups < 1 || channels % groups != 0)
@@ -11950,8 +12113,8 @@ static void ft__conv1d_backward(const ft__call *call)
 
 static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
-    ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
-    NULL};
+    ft__conv1d_shape, ft__conv1d_forward, FT__BACKWARD(ft__conv1d_backward), ft__conv1d_costs,
+    ft__conv2d_fields, NULL};
 
 ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
                   ft_conv1d_options options)
@@ -11960,7 +12123,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft_conv2d_options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);
@@ -12193,8 +12356,8 @@ static void ft__linear_backward(const ft__call *call)
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
         | FT__READS_TYPES,
-    ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
-    NULL};
+    ft__linear_shape, ft__linear_forward, FT__BACKWARD(ft__linear_backward), ft__linear_costs,
+    ft__no_fields, NULL};
 
 ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                   ft_linear_options options)
@@ -12436,7 +12599,8 @@ static void ft__batch_norm_forward(const ft__call *call)
     float eps = ft__eps_of(call->node->options.batch_norm.eps), *saved = (float *)call->saved;
     size_t channels = run.s.channels, c;
     ft__norm_totals totals;
-    if (call->training && !call->restore)
+    bool training = FT__HAS_TRAINING && call->training;
+    if (training && !call->restore)
         ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
     for (c = 0; c < channels && call->restore; ++c) {
         run.pass[c] = saved[c];
@@ -12446,7 +12610,7 @@ static void ft__batch_norm_forward(const ft__call *call)
     for (c = 0; c < channels && !call->restore; ++c) {
         double mean = (double)call->input[3].value[c], variance = (double)call->input[4].value[c];
         float inverse;
-        if (call->training) {
+        if (training) {
             if (c % FT__NORM_AT_ONCE == 0)
                 ft__norm_statistics[call->context->simd](&run, c, &totals);
             mean = totals.first[c % FT__NORM_AT_ONCE];
@@ -12517,8 +12681,8 @@ static void ft__batch_norm_backward(const ft__call *call)
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
         | FT__STATISTICS | FT__CHANNELS_LAST,
-    ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
-    ft__batch_norm_fields, NULL};
+    ft__batch_norm_shape, ft__batch_norm_forward, FT__BACKWARD(ft__batch_norm_backward),
+    ft__batch_norm_costs, ft__batch_norm_fields, NULL};
 
 ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
 {
@@ -12526,7 +12690,7 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     ft_node inputs[5], none = {0};
     ft_parameter_options p;
     int i;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     memset(&p, 0, sizeof p);
     p.size[0] = ft__size_of(m, name, x, 1);
     inputs[0] = x;
@@ -12685,8 +12849,8 @@ static void ft__layer_norm_backward(const ft__call *call)
 
 static const ft__row ft__row_layer_norm = {
     FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
-    ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
-    ft__layer_norm_fields, NULL};
+    ft__layer_norm_shape, ft__layer_norm_forward, FT__BACKWARD(ft__layer_norm_backward),
+    ft__layer_norm_costs, ft__layer_norm_fields, NULL};
 
 static const ft__row ft__row_rms_norm = {
     FT__NAMED(rms_norm), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
@@ -12696,7 +12860,7 @@ static const ft__row ft__row_rms_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
     return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &options, sizeof options);
@@ -12895,13 +13059,13 @@ static void ft__group_norm_backward(const ft__call *call)
 static const ft__row ft__row_group_norm = {
     FT__NAMED(group_norm), 1, 3,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__ANY_LAYOUT,
-    ft__group_norm_shape, ft__group_norm_forward, ft__group_norm_backward, ft__group_norm_costs,
-    ft__group_norm_fields, NULL};
+    ft__group_norm_shape, ft__group_norm_forward, FT__BACKWARD(ft__group_norm_backward),
+    ft__group_norm_costs, ft__group_norm_fields, NULL};
 
 ft_node ft_group_norm(ft_model *m, const char *name, ft_node x, ft_group_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     inputs[0] = x;
     if (!options.no_affine && !ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, 1)))
         return none;
@@ -13240,41 +13404,49 @@ static void ft__global_max_pool_backward(const ft__call *call)
 
 static const ft__row ft__row_max_pool2d = {
     FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward, ft__max_pool2d_costs,
-    ft__pool2d_fields, NULL};
+    ft__pool2d_shape, ft__max_pool2d_forward, FT__BACKWARD(ft__max_pool2d_backward),
+    ft__max_pool2d_costs, ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_avg_pool2d = {
     FT__NAMED(avg_pool2d), 1, 1, FT__CHANNELS_LAST,
-    ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward, NULL, ft__pool2d_fields,
-    NULL};
+    ft__pool2d_shape, ft__avg_pool2d_forward, FT__BACKWARD(ft__avg_pool2d_backward), NULL,
+    ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_global_avg_pool = {
     FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__global_pool_shape, ft__global_avg_pool_forward, ft__global_avg_pool_backward, NULL,
-    ft__no_fields, NULL};
+    ft__global_pool_shape, ft__global_avg_pool_forward, FT__BACKWARD(ft__global_avg_pool_backward),
+    NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_global_max_pool = {
     FT__NAMED(global_max_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
+    ft__global_pool_shape, ft__global_max_pool_forward, FT__BACKWARD(ft__global_max_pool_backward),
     ft__global_max_pool_costs, ft__no_fields, NULL};
 
 ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_simple(m, &ft__row_global_avg_pool, name, x);
 }
 
 ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_simple(m, &ft__row_global_max_pool, name, x);
 }
 
@@ -13373,11 +13545,13 @@ static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); 
 
 static const ft__row ft__row_flatten = {
     FT__NAMED(flatten), 1, 1, FT__REORDERS,
-    ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL, ft__no_fields, NULL};
+    ft__flatten_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__no_fields,
+    NULL};
 
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, FT__REORDERS,
-    ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
+    ft__reshape_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__reshape_fields,
+    NULL};
 
 ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
 {
@@ -13673,8 +13847,8 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, (flags) | FT__FUSES | FT__WRITES | FT__WRITES_ALL | FT__BROADCASTS \
             | FT__MIXES | FT__ANY_LAYOUT,                                                         \
-        ft__broadcast_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__no_fields,    \
-        NULL};
+        ft__broadcast_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
+        ft__no_fields, NULL};
 
 #define FT__PAIR(name, F, DA, DB)                                                                 \
     FT__PAIR_VALUES(name, F)                                                                      \
@@ -13737,7 +13911,8 @@ static void ft__where_backward(const ft__call *call)
 static const ft__row ft__row_where = {
     FT__NAMED(where), 3, 3,
     FT__READS_X | FT__WRITES_ALL | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,
-    ft__broadcast_shape, ft__where_forward, ft__where_backward, NULL, ft__no_fields, NULL};
+    ft__broadcast_shape, ft__where_forward, FT__BACKWARD(ft__where_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 {
@@ -13749,19 +13924,24 @@ ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
     return ft__add_pair(m, &ft__row_mul, name, a, b, NULL, 0);
 }
 
+static const ft__row *const ft__binaries[] = {
+    &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
+    &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
+    &ft__row_greater_equal, NULL};
+
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
 {
-    static const ft__row *const rows[] = {
-        &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
-        &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
-        &ft__row_greater_equal, NULL};
-    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b,
-                        NULL, 0);
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_pair(m, ft__row_of_kind(m, kind, ft__binaries, "function of two nodes"), name,
+                        a, b, NULL, 0);
 }
 
 ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft_node b)
 {
+    ft_node none = {0};
     ft_node inputs[3];
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     inputs[0] = condition;
     inputs[1] = a;
     inputs[2] = b;
@@ -13868,14 +14048,18 @@ static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
                  (double)o->max);
 }
 
+static const ft__row *const ft__unaries[] = {
+    &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
+    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+
 ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
                  ft_unary_options options)
 {
-    static const ft__row *const rows[] = {
-        &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
-        &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
-    const ft__row *row = ft__row_of_kind(m, kind, rows, "function of a node");
+    const ft__row *row;
     ft__options o;
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    row = ft__row_of_kind(m, kind, ft__unaries, "function of a node");
     memset(&o, 0, sizeof o);
     o.unary = options;
     ft__check_unary(m, row, name, &o);
@@ -14070,18 +14254,22 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
-        ft__reduce_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__reduce_fields,   \
-        NULL};
+        ft__reduce_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,        \
+        ft__reduce_fields, NULL};
 
 FT__REDUCE(mean, sum, true, 0)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 
+static const ft__row *const ft__reductions[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
+
 ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
                   ft_reduce_options options)
 {
-    static const ft__row *const rows[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
-    const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
+    ft_node none = {0};
+    const ft__row *row;
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    row = ft__row_of_kind(m, kind, ft__reductions, "reduction");
     return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }
 
@@ -14147,7 +14335,8 @@ static void ft__custom_backward(const ft__call *call) { ft__custom_run(call, tru
 
 static const ft__row ft__row_custom = {
     FT__NAMED(custom), 1, FT__CUSTOM_INPUTS, FT__READS_X | FT__READS_Y | FT__CALLBACKS,
-    ft__custom_shape, ft__custom_forward, ft__custom_backward, NULL, ft__no_fields, NULL};
+    ft__custom_shape, ft__custom_forward, FT__BACKWARD(ft__custom_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
                   ft_custom_options options)
@@ -14216,7 +14405,8 @@ static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, tru
 
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
-    ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
+    ft__concat_shape, ft__concat_forward, FT__BACKWARD(ft__concat_backward), NULL,
+    ft__concat_fields, NULL};
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
 {
@@ -14374,11 +14564,12 @@ static void ft__slice_backward(const ft__call *call)
 
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
-    ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
+    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
-    ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
+    ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,
+    NULL};
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {
@@ -14455,14 +14646,15 @@ static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(cal
 
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
-    ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
+    ft__permute_shape, ft__permute_forward, FT__BACKWARD(ft__permute_backward), NULL,
+    ft__permute_fields, NULL};
 
 ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
 {
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
     ft__permute_options o;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ARITHMETIC)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
         ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,
@@ -14547,12 +14739,14 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
-    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
-    NULL};
+    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,
+    ft__concat_fields, NULL};
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {
+    ft_node none = {0};
     ft__concat_options options;
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     options.axis = axis;
     return ft__add_pair(m, &ft__row_gather, name, x, index, &options, sizeof options);
 }
@@ -14702,11 +14896,13 @@ static void ft__matmul_backward(const ft__call *call)
 
 static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
-    ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
-    NULL};
+    ft__matmul_shape, ft__matmul_forward, FT__BACKWARD(ft__matmul_backward), ft__matmul_costs,
+    ft__matmul_fields, NULL};
 
 ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     return ft__add_pair(m, &ft__row_matmul, name, a, b, &options, sizeof options);
 }
 
@@ -15073,22 +15269,24 @@ static void ft__mse_backward(const ft__call *call)
 
 static const ft__row ft__row_cross_entropy = {
     FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
-    ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
+    ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
 static const ft__row ft__row_soft_cross_entropy = {
     FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
-    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
-    ft__soft_cross_entropy_costs, ft__no_fields, NULL};
+    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward,
+    FT__BACKWARD(ft__soft_cross_entropy_backward), ft__soft_cross_entropy_costs, ft__no_fields,
+    NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
     FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
-    ft__no_fields, NULL};
+    ft__pair_loss_shape, ft__binary_cross_entropy_forward,
+    FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
+    ft__pair_loss_shape, ft__mse_forward, FT__BACKWARD(ft__mse_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
                          ft_loss_options options)
@@ -15350,8 +15548,8 @@ static void ft__embedding_backward(const ft__call *call)
 
 static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
-    ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
-    NULL};
+    ft__embedding_shape, ft__embedding_forward, FT__BACKWARD(ft__embedding_backward), NULL,
+    ft__embedding_fields, NULL};
 
 ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
                      ft_embedding_options options)
@@ -15883,8 +16081,8 @@ static void ft__step_pool_backward(const ft__call *call)
 
 static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
-    ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
-    ft__step_pool_fields, NULL};
+    ft__step_pool_shape, ft__step_pool_forward, FT__BACKWARD(ft__step_pool_backward),
+    ft__step_pool_costs, ft__step_pool_fields, NULL};
 
 /* The last, the maximum and the mean, each as a separate node. */
 static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
@@ -15906,7 +16104,9 @@ static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_no
 ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
+    ft_node none = {0};
     ft_node inputs[2];
+    if (!FT__HAS(m, RECURRENT)) return none;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
     inputs[0] = x;
     inputs[1] = lengths;
@@ -16345,14 +16545,15 @@ static void ft__attention_backward(const ft__call *call)
 
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 3, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
-    ft__attention_shape, ft__attention_forward, ft__attention_backward, ft__attention_costs,
-    ft__attention_fields, NULL};
+    ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
+    ft__attention_costs, ft__attention_fields, NULL};
 
 ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                      ft_attention_options options)
 {
     ft_node inputs[4], none = {0};
     int count = options.lengths.id ? 4 : 3;
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = q;
     inputs[1] = k;
     inputs[2] = v;
@@ -17069,18 +17270,18 @@ static void ft__recurrent_backward(const ft__call *call)
 
 static const ft__row ft__row_lstm = {
     FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
     FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
     FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};
 
 /* =============================================================================================
    [SECTION] operators/recurrent_layers: Stacks of recurrent layers
@@ -17260,16 +17461,22 @@ static ft_node ft__recurrent_stack(ft_model *m, const ft__row *row, const char *
 
 ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_lstm, name, x, hidden, options);
 }
 
 ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_gru, name, x, hidden, options);
 }
 
 ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_rnn, name, x, hidden, options);
 }
 
@@ -17277,7 +17484,47 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
    [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
 #define FT__ROW_AT(name) &ft__row_##name,
-static const ft__row *const ft__rows[] = {FT__LEAVES(FT__ROW_AT) FT__OPERATORS(FT__ROW_AT)};
+
+/* Operators of a family that this build leaves out have rows without functions: files that have
+   them are refused by the shape rule. */
+static ft_status ft__left_out_shape(ft__context *c, const ft__node *node, const char *macro)
+{
+    return ft__fail(c, FT_UNSUPPORTED, "%s: the operator is not supported by this build (%s)",
+                    node->name, macro);
+}
+#define FT__LEFT_OUT(family)                                                                      \
+    static ft_status ft__no_##family(ft__context *c, const ft__node *node, const ft__tensor *x,   \
+                                     int count, ft_shape *y)                                      \
+    {                                                                                             \
+        (void)x;                                                                                  \
+        (void)count;                                                                              \
+        (void)y;                                                                                  \
+        return ft__left_out_shape(c, node, FT__WITHOUT(family));                                  \
+    }
+FT__LEFT_OUT(CONVOLUTION)
+FT__LEFT_OUT(RECURRENT)
+FT__LEFT_OUT(ATTENTION)
+FT__LEFT_OUT(ARITHMETIC)
+#define FT__LEFT_OUT_ROW(name, family)                                                            \
+    static const ft__row ft__no_row_##name = {FT__NAMED(name), 0, INT_MAX, 0, ft__no_##family,    \
+                                              NULL, NULL, NULL, ft__no_fields, NULL};
+#define FT__CONVOLUTION_ROW(name) FT__LEFT_OUT_ROW(name, CONVOLUTION)
+#define FT__RECURRENT_ROW(name) FT__LEFT_OUT_ROW(name, RECURRENT)
+#define FT__ATTENTION_ROW(name) FT__LEFT_OUT_ROW(name, ATTENTION)
+#define FT__ARITHMETIC_ROW(name) FT__LEFT_OUT_ROW(name, ARITHMETIC)
+FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_ROW)
+FT__RECURRENT_OPERATORS(FT__RECURRENT_ROW)
+FT__ATTENTION_OPERATORS(FT__ATTENTION_ROW)
+FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_ROW)
+
+#define FT__CONVOLUTION_AT(name) FT__HAS_CONVOLUTION ? &ft__row_##name : &ft__no_row_##name,
+#define FT__RECURRENT_AT(name) FT__HAS_RECURRENT ? &ft__row_##name : &ft__no_row_##name,
+#define FT__ATTENTION_AT(name) FT__HAS_ATTENTION ? &ft__row_##name : &ft__no_row_##name,
+#define FT__ARITHMETIC_AT(name) FT__HAS_ARITHMETIC ? &ft__row_##name : &ft__no_row_##name,
+static const ft__row *const ft__rows[] = {
+    FT__LEAVES(FT__ROW_AT) FT__BASIC_OPERATORS(FT__ROW_AT)
+    FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_AT) FT__RECURRENT_OPERATORS(FT__RECURRENT_AT)
+    FT__ATTENTION_OPERATORS(FT__ATTENTION_AT) FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_AT)};
 
 /* Whether the row of a node's operator has one of these flags. */
 static bool ft__is(const ft__node *node, uint64_t flags)
@@ -17628,7 +17875,7 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
     ft__resting *r = node->resting;
     ft__catch_up_job job;
     size_t i;
-    if (!r || !r->moves) return;
+    if (!FT__HAS_TRAINING || !r || !r->moves) return;
     if (!ids) count = (size_t)r->words;
     job.c = c;
     job.node = node;
@@ -23828,10 +24075,11 @@ static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t r
         plan->steps[i].again = false;
         plan->steps[i].alone = plan->steps[i].part = 0;
     }
-    if (plan->training && !m->context.device) ft__plan_alone(m, plan);
+    if (FT__HAS_TRAINING && plan->training && !m->context.device) ft__plan_alone(m, plan);
     count = ft__list_blocks(m, plan, blocks);
     plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
-    if (!cut || !plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    if (!FT__HAS_TRAINING || !cut || !plan->training || m->context.device
+        || plan->memory_bytes <= room) return count;
     least = plan->memory_bytes;
     crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
     if (crossing) ft__count_crossing(plan, crossing);
@@ -25081,7 +25329,7 @@ static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t fr
         return;
     }
 #ifdef FT__X86
-    if (simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
+    if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
     if (simd >= FT__SIMD_AVX2) from = ft__adam_avx2(u, from, to);
     if (simd == FT__SIMD_SSE2) from = ft__adam_sse2(u, from, to);
 #endif
@@ -26350,7 +26598,7 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
    tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
    executed. The memory for its values is limited by the file's size.
    ============================================================================================= */
-#ifndef FINETUNE_NO_PYTORCH
+#if FT__HAS_PYTORCH
 typedef struct ft__zip_entry {
     const char *name;       /* after the archive's own folder */
     size_t length;
@@ -27136,7 +27384,7 @@ static void ft__pickle_end(ft__pickle *p)
    not a zip file but five pickles (a magic number, a version, the machine, the object, the keys of
    its storages), then each storage: its number of elements, and the elements.
    ============================================================================================= */
-#ifndef FINETUNE_NO_PYTORCH
+#if FT__HAS_PYTORCH
 enum { FT__MOST_CANDIDATES = 32 };
 
 /* A dictionary that holds tensors. */
@@ -27603,7 +27851,7 @@ static void ft__pytorch_legacy_open(ft_file *file)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-             " build (FINETUNE_NO_PYTORCH)", file->path);
+             " build (" FT__WITHOUT(PYTORCH) ")", file->path);
 }
 
 static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }
@@ -28941,7 +29189,6 @@ static ft_status ft__load_graph(ft_model *m, const char *text, ft_file *file, co
    lower case. tests/golden/make_unicode.py prints them, from Unicode 14; code points that it does
    not assign have the values of their neighbours.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { /* classes, by Unicode's general category */
     FT__OTHER = 0, FT__LETTER /* L */, FT__NUMBER /* N */, FT__PUNCTUATION /* P */,
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
@@ -29315,8 +29562,6 @@ static bool ft__unicode_ideograph(uint32_t code)
         || (code >= 0x2f800 && code <= 0x2fa1f);
 }
 
-#endif
-
 /* =============================================================================================
    [SECTION] text/tokenizers: Tokenisers
    A tokeniser converts a text to the ids of its pieces, and back. Five kinds:
@@ -29331,7 +29576,6 @@ static bool ft__unicode_ideograph(uint32_t code)
    All take time in proportion to n log n for any text. A text is only text: "[SEP]" in it is five
    characters, never the piece that ends a sentence.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
 typedef struct ft__vocabulary {
@@ -29897,14 +30141,11 @@ static void ft__tokenizer_release(ft_tokenizer *t)
     ft__release(c, t);
 }
 
-#endif
-
 /* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
    Reads the vocabularies of other tools, builds one from texts, and keeps a model's own in its
    file. The content of a file tells its kind.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
                                                   "scored_bpe"};
 enum { FT__TOKENIZER_KINDS = 5 };
@@ -30546,7 +30787,7 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     unsigned char *content;
     ft_tokenizer *t;
     size_t bytes;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_tokenizer_load: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -30622,7 +30863,7 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
 {
     ft_tokenizer *t;
     int i;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: the kind must be FT_CHARACTERS or"
                  " FT_WORDS, and at least 1 text is needed");
@@ -30660,7 +30901,7 @@ ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokeni
 {
     ft_tokens tokens = {NULL, 0};
     int i;
-    if (!t || !ft__ok(t->ids.context)) return tokens;
+    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return tokens;
     t->ids.count = 0;
     for (i = 0; options.special && i < t->before_count; ++i) ft__ids_add(&t->ids, t->before[i]);
     if (text) ft__encode(t, text, bytes);
@@ -30678,7 +30919,7 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     bool first = true;
     int i;
     if (bytes) *bytes = 0;
-    if (!t || !ft__ok(t->ids.context)) return "";
+    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return "";
     if (count > 0 && !ft__given(t->ids.context, ids, "ft_detokenize: ids")) return "";
     t->text.count = 0;
     ft__text_add_bytes(&t->text, "", 0);
@@ -30716,7 +30957,7 @@ int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
 ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     char *text;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return ft__status_of(m);
     if (t && t->model != m)
         return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: the tokeniser belongs to"
                         " another model");
@@ -30730,101 +30971,6 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
 
-#endif
-
-/* =============================================================================================
-   [SECTION] text/without_text: Without text
-   With FINETUNE_NO_TEXT the functions on tokenisers only report that they are left out.
-   ============================================================================================= */
-#ifdef FINETUNE_NO_TEXT
-static void ft__no_text(ft_model *m)
-{
-    if (ft__usable(m))
-        ft__fail(&m->context, FT_UNSUPPORTED,
-                 "text is not supported by this build (FINETUNE_NO_TEXT)");
-}
-
-ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_options options)
-{
-    (void)path;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-
-ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char *const *texts,
-                                 int count, ft_vocabulary_options options)
-{
-    (void)kind;
-    (void)texts;
-    (void)count;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-
-/* There is no tokeniser to call these with. */
-void ft_tokenizer_free(ft_tokenizer *t) { (void)t; }
-
-ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokenize_options options)
-{
-    ft_tokens none = {NULL, 0};
-    (void)t;
-    (void)text;
-    (void)bytes;
-    (void)options;
-    return none;
-}
-
-const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t *bytes)
-{
-    (void)t;
-    (void)ids;
-    (void)count;
-    if (bytes) *bytes = 0;
-    return "";
-}
-
-ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t)
-{
-    (void)t;
-    return FT_CHARACTERS;
-}
-
-int ft_tokenizer_count(const ft_tokenizer *t)
-{
-    (void)t;
-    return 0;
-}
-
-const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
-{
-    (void)t;
-    (void)id;
-    return NULL;
-}
-
-int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
-{
-    (void)t;
-    (void)piece;
-    return -1;
-}
-
-ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
-{
-    (void)t;
-    ft__no_text(m);
-    return m ? m->context.status : FT_MEMORY;
-}
-
-ft_tokenizer *ft_get_tokenizer(const ft_model *m)
-{
-    (void)m;
-    return NULL;
-}
-#endif
-
 /* =============================================================================================
    [SECTION] networks/images: Ready-made networks for pictures
    Each uses the names of its published weights. They are built with the public functions, so this
@@ -30837,8 +30983,7 @@ typedef struct ft__builder {
     bool bottleneck;
 } ft__builder;
 
-/* A row of the table of networks. Functions that several families share are FT__UNUSED: a build may
-   leave out all families that use them. */
+/* A row of the table of networks. */
 typedef struct ft__network ft__network;
 struct ft__network {
     const char *name;
@@ -30878,7 +31023,7 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
 }
 
 /* Sets classes and channels from the shapes of the last and first layer; false without them. */
-static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rename,
+static bool ft__size_classifier(const ft_file *file, const char *rename,
                                            const char *first, const char *last,
                                            ft_network_options *o)
 {
@@ -30888,13 +31033,13 @@ static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rena
 }
 
 /* "prefix.part", written to the caller's buffer. */
-static FT__UNUSED const char *ft__part(char *buffer, const char *prefix, const char *part)
+static const char *ft__part(char *buffer, const char *prefix, const char *part)
 {
     snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
     return buffer;
 }
 
-static FT__UNUSED ft_node ft__picture_input(ft__builder *b)
+static ft_node ft__picture_input(ft__builder *b)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -30904,7 +31049,7 @@ static FT__UNUSED ft_node ft__picture_input(ft__builder *b)
 }
 
 /* Output, labels, loss and preprocessing: what every classifier ends with. */
-static FT__UNUSED ft_node ft__classifier(ft__builder *b, ft_node logits, int resize,
+static ft_node ft__classifier(ft__builder *b, ft_node logits, int resize,
                                          const float *mean, const float *std)
 {
     ft_input_options labels;
@@ -30934,9 +31079,9 @@ static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
 
 /* The picture's shorter side before the centre crop: 256 for 224, and in that proportion. */
-static FT__UNUSED int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
+static int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
 
-static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
+static ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 {
     ft_activation_options none;
     memset(&none, 0, sizeof none);
@@ -30944,7 +31089,6 @@ static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 }
 
 /* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
-#ifndef FINETUNE_NO_RESNET
 /* Convolution without bias, then batch norm. */
 static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
                              int channels, int kernel, int stride)
@@ -31091,10 +31235,8 @@ static bool ft__matches_cifar_resnet(const ft__network *network, const ft_file *
     return ft__size_classifier(file, rename, "conv1.weight", "linear.weight", o)
         && ft__has_blocks(file, rename, network);
 }
-#endif
 
 /* ---- MobileNet v1: Howard et al. 2017; TensorFlow's SAME padding, ReLU6, eps 1e-3 ---- */
-#ifndef FINETUNE_NO_MOBILENET
 
 static ft_node ft__mobile_layer(ft__builder *b, const char *conv, const char *norm,
                                 const char *activation, ft_node x, int channels, int kernel,
@@ -31151,11 +31293,9 @@ static bool ft__matches_mobilenet(const ft__network *network, const ft_file *fil
     return o->width > 0 && ft__size_classifier(file, rename, "features.0.conv.weight",
                                                "classifier.weight", o);
 }
-#endif
 
 /* ---- The small CNN of Keras' tutorials, Keras' initialisers; pixels from -1 to 1, as for
    MobileNet ---- */
-#ifndef FINETUNE_NO_KERAS_CNN
 static ft_node ft__build_keras_cnn(ft__builder *b)
 {
     ft_conv2d_options conv;
@@ -31196,7 +31336,6 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
     return ft__size_classifier(file, rename, "conv1.weight", "fc2.weight", o)
         && ft__find_renamed(file, rename, "conv5.weight") >= 0;
 }
-#endif
 
 /* =============================================================================================
    [SECTION] networks/text: Networks over text
@@ -31204,7 +31343,7 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
-static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
+static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -31213,7 +31352,7 @@ static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool s
     return ft_input(m, name, o);
 }
 
-static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
+static ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
 {
     ft_loss_options loss;
     memset(&loss, 0, sizeof loss);
@@ -31223,7 +31362,6 @@ static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
     return logits;
 }
 
-#ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float probability,
                                 bool locked)
 {
@@ -31374,7 +31512,6 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
         if (ft__is_state(&m->nodes[states[i] - 1])) ft__remove_unread(m, states[i]);
 }
 
-#ifndef FINETUNE_NO_TEXT
 /* The embedding's weight, [words, features], maybe behind a dropout of words; or NULL. */
 static ft__node *ft__word_weight(ft_model *m)
 {
@@ -31418,6 +31555,7 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
 {
     const ft__node *weight = ft__word_weight(m);
     int words = m->tokenizer ? m->tokenizer->pieces.count : 0;
+    if (!FT__HAS(m, TEXT)) return m->context.status;
     if (from->model == m && from->kind == FT_WORDS && m->tokenizer
         && m->tokenizer->kind == FT_WORDS && weight && weight->shape.size[0] == words) return FT_OK;
     return ft__fail(&m->context, FT_INVALID, "new words: both vocabularies must be FT_WORDS and"
@@ -31450,25 +31588,11 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
 /* Adds the words of another vocabulary: the model's tokeniser and its embedding grow. */
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 {
-    ft_tokenizer *grown = ft__tokenizer_with(m->tokenizer, from);
     int before = m->tokenizer->pieces.count;
+    ft_tokenizer *grown = FT__HAS_TEXT ? ft__tokenizer_with(m->tokenizer, from) : NULL;
     if (grown && ft_set_tokenizer(m, grown) == FT_OK)
         ft__add_mean_rows(m, ft__word_weight(m), grown->pieces.count - before);
 }
-#else
-static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
-{
-    (void)from;
-    return ft__fail(&m->context, FT_UNSUPPORTED,
-                    "new words are not supported by this build (FINETUNE_NO_TEXT)");
-}
-
-static void ft__add_words(ft_model *m, const ft_tokenizer *from)
-{
-    (void)m;
-    (void)from;
-}
-#endif
 
 /* Moves lengths to the front: an encoder's layers can only read what comes before them. */
 static void ft__move_first(ft_model *m, int id)
@@ -31478,25 +31602,17 @@ static void ft__move_first(ft_model *m, int id)
     memmove(m->order + 1, m->order, (size_t)at * sizeof *m->order);
     m->order[0] = id;
 }
-#endif
 
 ft_status ft_language_model_to_classifier(ft_model *m, int classes,
                                           ft_language_model_to_classifier_options options)
 {
-#ifdef FINETUNE_NO_RECURRENT
-    (void)classes;
-    (void)options;
-    if (!ft__usable(m)) return ft__status_of(m);
-    return ft__fail(&m->context, FT_UNSUPPORTED,
-                    "recurrent layers are not supported by this build (FINETUNE_NO_RECURRENT)");
-#else
     ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
     int i, layers = 0;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
     for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
@@ -31529,7 +31645,6 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     }
     ft__text_end(m, ft_linear(m, "fc", x, classes, linear), false);
     return ft__set_architecture(m, "");
-#endif
 }
 
 /* =============================================================================================
@@ -31539,7 +31654,6 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
    Liu et al. 2019). Parameters have the names of Hugging Face's files. Inputs: "tokens" I32 [N, L],
    "lengths" I32 [N]: how many of them are real, and "labels" I32 [N].
    ============================================================================================= */
-#ifndef FINETUNE_NO_TRANSFORMERS
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
     const char *network, *prefix, *layers;
@@ -31822,58 +31936,59 @@ static bool ft__matches_encoder(const ft__network *network, const ft_file *file,
     o->prefix = "";
     return ft__size_transformer(n, file, rename, o->prefix, o);
 }
-#endif
 
 /* =============================================================================================
    [SECTION] networks/recognition: The table of networks, and recognition
    ============================================================================================= */
 
+/* Those of a family that is left out have no functions. */
+#define FT__NETWORK(family, name, build, matches)                                                 \
+    name, FT__HAS_##family ? build : NULL, FT__HAS_##family ? matches : NULL
 static const ft__network ft__networks[] = {
-#ifndef FINETUNE_NO_RESNET
-    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
-    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
-    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
-    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0},
-     NULL, NULL},
-    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0},
-     NULL, NULL},
-    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0},
-     NULL, NULL},
-    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0},
-     NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_MOBILENET
-    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}, NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_KERAS_CNN
-    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}, NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_RECURRENT
-    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}, NULL, NULL},
-    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}, NULL, NULL},
-    {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
-     {0}, NULL, NULL},
-    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0},
-     NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_TRANSFORMERS
-    {"bert", ft__build_bert, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-    {"roberta", ft__build_roberta, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-    {"distilbert", ft__build_distilbert, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-#endif
-    {NULL, NULL, NULL, 0, 0, false, {0}, NULL, NULL}}; /* so that it is never empty */
+    {FT__NETWORK(RESNET, "resnet18", ft__build_resnet, ft__matches_resnet),
+     1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet34", ft__build_resnet, ft__matches_resnet),
+     1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet50", ft__build_resnet, ft__matches_resnet),
+     1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {3, 3, 3, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {5, 5, 5, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {7, 7, 7, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {9, 9, 9, 0}, NULL, NULL},
+    {FT__NETWORK(MOBILENET, "mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet),
+     1000, 224, false, {0}, NULL, NULL},
+    {FT__NETWORK(KERAS_CNN, "keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn),
+     10, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "char_rnn", ft__build_char_rnn, ft__matches_char_rnn),
+     2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm),
+     2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "lstm_classifier", ft__build_lstm_classifier,
+                 ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "gru_classifier", ft__build_gru_classifier,
+                 ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(TRANSFORMERS, "bert", ft__build_bert, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "roberta", ft__build_roberta, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "distilbert", ft__build_distilbert, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS}};
 
-enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
+enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 
 static const char *ft__network_names(char *text, size_t size)
 {
     size_t at = 0;
     int i;
+    text[0] = 0;
     for (i = 0; i < FT__NETWORKS && at < size; ++i)
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", ft__networks[i].name);
+        if (ft__networks[i].build)
+            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "",
+                                   ft__networks[i].name);
     return text;
 }
 
@@ -31882,7 +31997,8 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     char names[256];
     int i;
     for (i = 0; i < FT__NETWORKS; ++i)
-        if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
+        if (name && ft__networks[i].build && strcmp(ft__networks[i].name, name) == 0)
+            return &ft__networks[i];
     ft__fail(&m->context, FT_INVALID, "%s: unknown network; it must be one of %s",
              name ? name : "(none)", ft__network_names(names, sizeof names));
     return NULL;
@@ -31952,7 +32068,8 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
         for (i = 0; i < FT__NETWORKS; ++i) {
             ft_network_options o = *options;
             if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
-            if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
+            if (!ft__networks[i].build
+                || !ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
             *name = ft__networks[i].name;
             *options = o;
             file->may_lack = ft__networks[i].may_lack;
@@ -32007,7 +32124,6 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
     return json;
 }
 
-#ifndef FINETUNE_NO_TRANSFORMERS
 /* A field of config.json: which option it sets, or the only value that is implemented. */
 typedef struct ft__config_field {
     const char *name;       /* bert's, roberta's ... */
@@ -32149,7 +32265,6 @@ static void ft__read_labels(ft_model *m, const ft__json *json)
 /* Gives the model the tokeniser of the folder, if it has one. */
 static void ft__folder_tokenizer(ft_model *m, const char *folder)
 {
-#ifndef FINETUNE_NO_TEXT
     static const char *const names[] = {"tokenizer.json", "vocab.txt", "vocab.json", NULL};
     ft__context *c = &m->context;
     ft_tokenizer_options options;
@@ -32159,18 +32274,14 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     int64_t longest = 0;
     memset(&options, 0, sizeof options);
     options.cased = lower >= 0 && ft__json_at(json, lower, 'f');
-    if (path && ft__ok(c)) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+    if (FT__HAS_TEXT && path && ft__ok(c))
+        ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
     ft__release(c, path);
     ft__json_free(c, json);
-#else
-    (void)m;
-    (void)folder;
-#endif
 }
-#endif
 
 /* =============================================================================================
    [SECTION] networks/adapter_files: Adapters as PEFT writes them
@@ -32178,7 +32289,6 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
    layers in Hugging Face's task model after "base_model.model.": "...query.lora_A.weight". Tensors
    of other names are layers that were trained whole (modules_to_save), such as the head.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TRANSFORMERS
 static const char ft__peft_prefix[] = "base_model.model.";
 
 /* The prefix that the names of this network's encoder have in a task model: "bert."; "" if the
@@ -32378,7 +32488,8 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     int i;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
+    if (!FT__HAS(m, TRANSFORMERS)
+        || !ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
     memset(&list, 0, sizeof list);
     list.m = m;
     list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
@@ -32580,7 +32691,7 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     char *path;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, folder, "ft_load_adapter: the folder")
+    if (!FT__HAS(m, TRANSFORMERS) || !ft__given(c, folder, "ft_load_adapter: the folder")
         || ft__refuse_any_shared(m, "ft_load_adapter") != FT_OK) return c->status;
     memset(&r, 0, sizeof r);
     memset(&none, 0, sizeof none);
@@ -32600,21 +32711,6 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     ft__json_free(c, r.config);
     return c->status;
 }
-#else
-ft_status ft_save_adapter(ft_model *m, const char *folder)
-{
-    (void)folder;
-    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_save_adapter: not supported by"
-                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
-}
-
-ft_status ft_load_adapter(ft_model *m, const char *folder)
-{
-    (void)folder;
-    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_load_adapter: not supported by"
-                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
-}
-#endif
 
 /* =============================================================================================
    [SECTION] data/feature_files: Files of cached rows
@@ -34947,7 +35043,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 {
     ft_data *data;
     unsigned char *left_out;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     if (!source.get)
         ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
     if (source.count < 1 || source.classes < 0 || source.streams < 0)
@@ -34971,7 +35067,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 void ft_data_free(ft_data *data)
 {
     ft_data **link;
-    if (!data) return;
+    if (!FT__HAS_DATA || !data) return;
     for (link = &data->model->data; *link; link = &(*link)->next)
         if (*link == data) {
             *link = data->next;
@@ -35283,7 +35379,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     ft_source source;
     ft_data *data;
     int i, more = options.more ? options.more_count : 0;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0 || options.more_count < 0
@@ -35438,7 +35534,7 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
 {
     int *part, held = 0, i;
-    if (!data || !ft__usable(data->model) || data->source.streams > 0) return 0;
+    if (!FT__HAS_DATA || !data || !ft__usable(data->model) || data->source.streams > 0) return 0;
     part = (int *)ft__allocate(&data->model->context, (size_t)data->source.count + 1, sizeof *part);
     if (part && ft__split(data, hold_back, data->model->context.desc.seed, part))
         for (i = 0; i < data->source.count; ++i) {
@@ -36871,7 +36967,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     ft_source source;
     ft_data *data = NULL;
     size_t length;
-    if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
+    if (!ft__usable(m) || !FT__HAS(m, IMAGES) || !FT__HAS(m, DATA)
+        || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
     folder = ft__folder_make(m, options.augmentation, options.cache_bytes);
@@ -36998,7 +37095,7 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
     ft__folder *folder;
     ft_data *data = NULL;
     ft_source source;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     ft__pixels_check(m, count, pixels, sizes, labels, &options);
@@ -37031,7 +37128,6 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
    the first line is a header. If that is uncertain, it is an error that says which option to set.
    In TSV a quote is an ordinary letter; in CSV a field that begins with one ends with one.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_COLUMNS = 1024, FT__MOST_TEXT_COLUMNS = 16 };
 
 typedef struct ft__table {
@@ -37785,7 +37881,6 @@ static void ft__table_close(ft__table *t)
     ft__release(t->context, t->letters.letters);
     ft__release(t->context, t->owned);
 }
-#endif
 
 /* =============================================================================================
    [SECTION] data/texts: Texts
@@ -37793,7 +37888,6 @@ static void ft__table_close(ft__table *t)
    converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
    zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
@@ -38238,7 +38332,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -38271,15 +38365,6 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
-#else
-ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
-{
-    (void)path;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-#endif
 
 /* =============================================================================================
    [SECTION] data/text_streams: Streams of text
@@ -38288,7 +38373,6 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
    to batch (Zaremba et al. 2014; truncated back-propagation, Williams and Peng 1990). The label of
    a step is the next token.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 typedef struct ft__streams {
     ft__context *context;
     ft__ids ids;
@@ -38419,7 +38503,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     ft_tokenizer *tokenizer = NULL;
     ft_source source;
     ft_data *data = NULL;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
     if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
@@ -38465,15 +38549,6 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
-#else
-ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
-{
-    (void)path;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-#endif
 
 /* =============================================================================================
    [SECTION] training/metrics: Metrics
@@ -40491,7 +40566,6 @@ static void ft__recipe_stages(ft__recipe *r)
    A transformer is trained whole, as BERT's authors do: AdamW, a rate that rises over the first
    tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al. 2018).
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
 static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
                                                             "top 5", "top 6", "top 7", "all"};
@@ -40644,7 +40718,9 @@ static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
     bool stream = r->data->source.streams > 0;
-    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
+    int *layer, layers;
+    if (!FT__HAS(m, TEXT)) return;
+    layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
     if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
@@ -40662,9 +40738,6 @@ static void ft__recipe_text(ft__recipe *r)
     }
     ft__release(&m->context, layer);
 }
-#else
-static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
-#endif
 
 static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
 {
@@ -41010,7 +41083,6 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
 /* =============================================================================================
    [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 
 /* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
 static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
@@ -41232,26 +41304,6 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     return ft__ok(c) ? count : 0;
 }
 
-#else
-static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
-                            int count)
-{
-    (void)text;
-    (void)bytes;
-    (void)best;
-    (void)count;
-    ft__no_text(m);
-    return 0;
-}
-
-static int ft__generate(ft_model *m, ft_generate_options options)
-{
-    (void)options;
-    ft__no_text(m);
-    return 0;
-}
-#endif
-
 /* =============================================================================================
    [SECTION] public/models: Public functions: models and files
    ============================================================================================= */
@@ -41446,17 +41498,16 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 /* Gives the model the tokeniser of a model file's text; NULL: none. */
 static void ft__take_tokenizer(ft_model *m, const char *text, const char *path)
 {
-#ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
-    (void)path;
-    ft__release(&m->context, m->tokenizer_text);
-    m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
-#else
     ft_tokenizer_options options;
+    if (!FT__HAS_TEXT) { /* keep its text, so that ft_save writes it again */
+        ft__release(&m->context, m->tokenizer_text);
+        m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
+        return;
+    }
     memset(&options, 0, sizeof options);
     options.memory = text;
     options.bytes = text ? strlen(text) : 0;
     if (text) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
-#endif
 }
 
 /* Builds the network that the file describes, or that its weights are recognised as; loads them. */
@@ -41508,10 +41559,12 @@ static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options op
 static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
 {
     ft__context *c = &m->context;
-#ifndef FINETUNE_NO_TRANSFORMERS
     static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
-    ft__json *json = ft__folder_json(c, folder, "config.json");
-    char *path = json ? ft__first_in_folder(c, folder, weights) : NULL;
+    ft__json *json;
+    char *path;
+    if (!FT__HAS(m, TRANSFORMERS)) return c->status;
+    json = ft__folder_json(c, folder, "config.json");
+    path = json ? ft__first_in_folder(c, folder, weights) : NULL;
     if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
                         " file is expected", folder);
     else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
@@ -41524,11 +41577,6 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     ft__release(c, path);
     ft__json_free(c, json);
     return c->status;
-#else
-    (void)options;
-    return ft__fail(c, FT_UNSUPPORTED, "%s: a folder of Hugging Face's is not supported by this"
-                    " build (FINETUNE_NO_TRANSFORMERS)", folder);
-#endif
 }
 
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
@@ -41781,7 +41829,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     const ft__node *found;
     const float *gradient;
     ft__extent size = ft__one;
-    if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
+    if (!FT__HAS(m, TRAINING) || !ft__check_node(m, node, "ft_get_gradient"))
+        return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     gradient = found->gradient;
     if (found->want_gradient) {
@@ -41818,7 +41867,8 @@ ft_status ft_keep(ft_model *m, ft_node node)
 ft_status ft_want_gradient(ft_model *m, ft_node node)
 {
     const ft__node *found;
-    if (!ft__check_node(m, node, "ft_want_gradient")) return ft__status_of(m);
+    if (!FT__HAS(m, TRAINING) || !ft__check_node(m, node, "ft_want_gradient"))
+        return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (ft__is_weight(found) || found->type != FT_F32)
         return ft__fail(&m->context, FT_INVALID, "ft_want_gradient: %s has %s", found->name,
@@ -41845,6 +41895,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     ft__plan *plan;
     int i;
     memset(&bytes, 0, sizeof bytes);
+    if (training && !FT__HAS(m, TRAINING)) return bytes;
     if (ft__ready(m, training) != FT_OK) return bytes;
     if (batch_size < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_plan: a batch of %d samples: at least 1 is expected",
@@ -42007,7 +42058,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 
 ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
     if (options.learning_rate > 0)
         ft__log(&m->context, "ft_set_optimizer: learning_rate %g has no effect: ft_update is given"
@@ -42057,7 +42108,7 @@ float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
     bool with_loss;
-    if (!ft__usable(m)) return 0;
+    if (!ft__usable(m) || (training && !FT__HAS(m, TRAINING))) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
@@ -42080,7 +42131,7 @@ float ft_forward(ft_model *m, bool training)
 ft_status ft_backward(ft_model *m)
 {
     ft__plan *plan;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
@@ -42097,6 +42148,7 @@ ft_status ft_update(ft_model *m, float learning_rate)
 {
     ft_optimizer_options defaults;
     memset(&defaults, 0, sizeof defaults);
+    if (!FT__HAS(m, TRAINING)) return ft__status_of(m);
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
     if (!ft__not_negative(learning_rate))
@@ -42118,6 +42170,9 @@ float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_siz
 
 ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 {
+    ft_fit_result none;
+    memset(&none, 0, sizeof none);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     return ft__fit_run(m, data, options, "", true, NULL);
 }
 
@@ -42125,6 +42180,7 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 {
     ft_finetune_result none;
     memset(&none, 0, sizeof none);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
     return ft__finetune(m, data, options);
 }
@@ -42133,16 +42189,19 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
-    return ft__predict_text(m, text, bytes, best, count);
+    return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
 }
 
 int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                     ft_predict_options options)
 {
-    return ft__predict_data(m, data, best, count, options);
+    return FT__HAS(m, DATA) ? ft__predict_data(m, data, best, count, options) : 0;
 }
 
-int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
+int ft_generate(ft_model *m, ft_generate_options options)
+{
+    return FT__HAS(m, TEXT) ? ft__generate(m, options) : 0;
+}
 
 /* Checks the arguments of ft_run and ft_run_lengths; returns NULL with an error. */
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
@@ -42203,7 +42262,9 @@ int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_
                       int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
+    ft__plan *plan;
+    if (!FT__HAS(m, IMAGES)) return 0;
+    plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
     if (!plan) return 0;
     ft__given(&m->context, bytes, "ft_predict_memory: bytes");
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
@@ -42214,9 +42275,11 @@ int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_
 int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
+    ft__plan *plan;
     unsigned char *bytes;
     size_t size = 0;
+    if (!FT__HAS(m, IMAGES)) return 0;
+    plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
     if (!plan) return 0;
     bytes = ft__given(&m->context, path, "ft_predict_file: the path")
         ? ft__read_file(&m->context, path, &size) : NULL;
@@ -42238,7 +42301,9 @@ int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
-    return ft__evaluate(m, data, options);
+    ft_evaluation none;
+    memset(&none, 0, sizeof none);
+    return FT__HAS(m, DATA) ? ft__evaluate(m, data, options) : none;
 }
 
 /* =============================================================================================

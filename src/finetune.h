@@ -43,6 +43,7 @@ extern "C" {
    --------------------------------------------------------------------------------------------- */
 #if defined(FINETUNE_IMPLEMENTATION) && !defined(FINETUNE__IMPLEMENTED)
 #define FINETUNE__IMPLEMENTED
+#include "platform/families.h"
 #include "platform/system.h"
 
 /* clang -m32 by itself computes in the processor's old registers of 80 bits, and does not round to
@@ -170,7 +171,6 @@ extern "C" {
 #include "text/unicode.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
-#include "text/without_text.h"
 #include "networks/images.h"
 #include "networks/text.h"
 #include "networks/encoders.h"

@@ -740,7 +740,8 @@ ft_data *ft_image_folder(ft_model *m, const char *path, ft_image_folder_options 
     ft_source source;
     ft_data *data = NULL;
     size_t length;
-    if (!ft__usable(m) || !ft__given(&m->context, path, "ft_image_folder: the path")
+    if (!ft__usable(m) || !FT__HAS(m, IMAGES) || !FT__HAS(m, DATA)
+        || !ft__given(&m->context, path, "ft_image_folder: the path")
         || !ft__folder_check(m, path, &options)) return NULL;
     c = &m->context;
     folder = ft__folder_make(m, options.augmentation, options.cache_bytes);

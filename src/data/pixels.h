@@ -114,7 +114,7 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
     ft__folder *folder;
     ft_data *data = NULL;
     ft_source source;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     ft__pixels_check(m, count, pixels, sizes, labels, &options);

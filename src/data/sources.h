@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -51,7 +52,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 {
     ft_data *data;
     unsigned char *left_out;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     if (!source.get)
         ft__fail(&m->context, FT_INVALID, "ft_data_source: get is NULL");
     if (source.count < 1 || source.classes < 0 || source.streams < 0)
@@ -75,7 +76,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 void ft_data_free(ft_data *data)
 {
     ft_data **link;
-    if (!data) return;
+    if (!FT__HAS_DATA || !data) return;
     for (link = &data->model->data; *link; link = &(*link)->next)
         if (*link == data) {
             *link = data->next;
@@ -387,7 +388,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     ft_source source;
     ft_data *data;
     int i, more = options.more ? options.more_count : 0;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     memset(&source, 0, sizeof source);
     if (!values || count < 1 || options.classes < 0 || options.more_count < 0
@@ -542,7 +543,7 @@ static bool ft__split(ft_data *data, float hold_back, uint64_t seed, int *part)
 int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
 {
     int *part, held = 0, i;
-    if (!data || !ft__usable(data->model) || data->source.streams > 0) return 0;
+    if (!FT__HAS_DATA || !data || !ft__usable(data->model) || data->source.streams > 0) return 0;
     part = (int *)ft__allocate(&data->model->context, (size_t)data->source.count + 1, sizeof *part);
     if (part && ft__split(data, hold_back, data->model->context.desc.seed, part))
         for (i = 0; i < data->source.count; ++i) {

@@ -15,7 +15,6 @@
    the first line is a header. If that is uncertain, it is an error that says which option to set.
    In TSV a quote is an ordinary letter; in CSV a field that begins with one ends with one.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_COLUMNS = 1024, FT__MOST_TEXT_COLUMNS = 16 };
 
 typedef struct ft__table {
@@ -769,4 +768,3 @@ static void ft__table_close(ft__table *t)
     ft__release(t->context, t->letters.letters);
     ft__release(t->context, t->owned);
 }
-#endif

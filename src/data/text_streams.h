@@ -10,7 +10,6 @@
 #include "graph/plan.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
-#include "text/without_text.h"
 #include "data/sources.h"
 #include "data/texts.h"
 
@@ -21,7 +20,6 @@
    to batch (Zaremba et al. 2014; truncated back-propagation, Williams and Peng 1990). The label of
    a step is the next token.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 typedef struct ft__streams {
     ft__context *context;
     ft__ids ids;
@@ -152,7 +150,7 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     ft_tokenizer *tokenizer = NULL;
     ft_source source;
     ft_data *data = NULL;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_text_streams: the path")) return NULL;
     if (options.streams < 0 || options.steps < 0 || options.vocabulary.minimum_count < 0
@@ -198,12 +196,3 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
-#else
-ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options options)
-{
-    (void)path;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-#endif

@@ -11,7 +11,7 @@
 #include "nodes/nodes.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
-#include "text/without_text.h"
+#include "text/tokenizer_files.h"
 #include "data/sources.h"
 #include "data/tables.h"
 
@@ -21,7 +21,6 @@
    converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
    zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
@@ -466,7 +465,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -499,12 +498,3 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     return data;
 }
 
-#else
-ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
-{
-    (void)path;
-    (void)options;
-    ft__no_text(m);
-    return NULL;
-}
-#endif

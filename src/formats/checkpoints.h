@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/sorting.h"
 #include "formats/readers.h"
@@ -12,7 +13,7 @@
    not a zip file but five pickles (a magic number, a version, the machine, the object, the keys of
    its storages), then each storage: its number of elements, and the elements.
    ============================================================================================= */
-#ifndef FINETUNE_NO_PYTORCH
+#if FT__HAS_PYTORCH
 enum { FT__MOST_CANDIDATES = 32 };
 
 /* A dictionary that holds tensors. */
@@ -479,7 +480,7 @@ static void ft__pytorch_legacy_open(ft_file *file)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-             " build (FINETUNE_NO_PYTORCH)", file->path);
+             " build (" FT__WITHOUT(PYTORCH) ")", file->path);
 }
 
 static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }

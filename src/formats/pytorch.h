@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/arrays.h"
 #include "basics/sorting.h"
@@ -14,7 +15,7 @@
    tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
    executed. The memory for its values is limited by the file's size.
    ============================================================================================= */
-#ifndef FINETUNE_NO_PYTORCH
+#if FT__HAS_PYTORCH
 typedef struct ft__zip_entry {
     const char *name;       /* after the archive's own folder */
     size_t length;

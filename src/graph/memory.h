@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "nodes/nodes.h"
@@ -334,10 +335,11 @@ static int ft__plan_fit(ft_model *m, ft__plan *plan, ft__block *blocks, size_t r
         plan->steps[i].again = false;
         plan->steps[i].alone = plan->steps[i].part = 0;
     }
-    if (plan->training && !m->context.device) ft__plan_alone(m, plan);
+    if (FT__HAS_TRAINING && plan->training && !m->context.device) ft__plan_alone(m, plan);
     count = ft__list_blocks(m, plan, blocks);
     plan->memory_bytes = plan->memory_whole = ft__place(blocks, count);
-    if (!cut || !plan->training || m->context.device || plan->memory_bytes <= room) return count;
+    if (!FT__HAS_TRAINING || !cut || !plan->training || m->context.device
+        || plan->memory_bytes <= room) return count;
     least = plan->memory_bytes;
     crossing = (int *)ft__allocate(&m->context, (size_t)plan->step_count + 1, sizeof *crossing);
     if (crossing) ft__count_crossing(plan, crossing);

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
@@ -226,7 +227,7 @@ static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t fr
         return;
     }
 #ifdef FT__X86
-    if (simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
+    if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
     if (simd >= FT__SIMD_AVX2) from = ft__adam_avx2(u, from, to);
     if (simd == FT__SIMD_SSE2) from = ft__adam_sse2(u, from, to);
 #endif

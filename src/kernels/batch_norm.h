@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/system.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
@@ -219,7 +220,7 @@ FT__NORM(ft__norm_sse2, __attribute__((target("sse2"))), ft__tile_sse2, 4)
 FT__NORM(ft__norm_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2, 8)
 FT__NORM(ft__norm_avx512, __attribute__((target("avx512f"))), ft__tile_avx512, 16)
 #define FT__NORM_VECTORS(pass)                                                                    \
-    if (simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);                              \
+    if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) at = ft__norm_avx512_##pass(p, at);            \
     if (simd >= FT__SIMD_AVX2) at = ft__norm_avx2_##pass(p, at);                                  \
     if (simd == FT__SIMD_SSE2) at = ft__norm_sse2_##pass(p, at);
 #elif defined(FT__ARM)

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
@@ -277,6 +278,9 @@ static ft_status ft__precision_choose(ft__context *c)
     const char *name = c->desc.precision;
     c->precision = FT__FLOAT32;
     if (!name || strcmp(name, "float32") == 0 || strcmp(name, "tf32") == 0) return c->status;
+    if (!FT__HAS_BF16 && strncmp(name, "bf16", 4) == 0 && !c->desc.device)
+        return ft__fail(c, FT_UNSUPPORTED, "precision %s: not supported by this build (%s)", name,
+                        FT__WITHOUT(BF16));
     if (strcmp(name, "bf16_emulated") == 0) c->precision = FT__BF16_EMULATED;
     else if (strcmp(name, "bf16") != 0)
         return ft__fail(c, FT_INVALID, "precision %s: it must be float32, tf32, bf16 or"

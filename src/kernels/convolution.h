@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
@@ -251,7 +252,7 @@ static void ft__finish_run(const ft__context *context, const ft__finish *f)
 {
     size_t at = 0;
 #ifdef FT__X86
-    if (context->simd == FT__SIMD_AVX512) at = ft__finish_avx512(f, at);
+    if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) at = ft__finish_avx512(f, at);
     if (context->simd >= FT__SIMD_AVX2) at = ft__finish_avx2(f, at);
     if (context->simd == FT__SIMD_SSE2) at = ft__finish_sse2(f, at);
 #elif defined(FT__ARM)
@@ -329,8 +330,8 @@ static const struct ft__finished_row { ft__finished_tile whole, narrow, half, ro
 #ifdef FT__X86
         {ft__finished_sse2, ft__finished_sse2_narrow, NULL, ft__finished_sse2_row},
         {ft__finished_avx2, ft__finished_avx2_narrow, NULL, ft__finished_avx2_row},
-        {ft__finished_avx512, ft__finished_avx512_narrow, ft__finished_avx512_half,
-         ft__finished_avx512_row},
+        {FT__IF_AVX512(ft__finished_avx512), FT__IF_AVX512(ft__finished_avx512_narrow),
+         FT__IF_AVX512(ft__finished_avx512_half), FT__IF_AVX512(ft__finished_avx512_row)},
 #else
         {NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL},
 #endif
@@ -420,7 +421,7 @@ static const struct ft__outer_row { size_t rows, narrow; ft__outer_function run[
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
 #ifdef FT__X86
         {4, 8, {ft__outer_avx2_narrow, ft__outer_avx2}},
-        {8, 16, {ft__outer_avx512_narrow, ft__outer_avx512}},
+        {8, 16, {FT__IF_AVX512(ft__outer_avx512_narrow), FT__IF_AVX512(ft__outer_avx512)}},
 #else
         {0, 0, {NULL, NULL}}, {0, 0, {NULL, NULL}},
 #endif

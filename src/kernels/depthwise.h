@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
@@ -194,7 +195,7 @@ static void ft__window_sum_run(const ft__context *context, const ft__window_sum 
     size_t c = 0;
     if (s->x_step == 1 && s->w_step == 1 && s->y_step == 1) {
 #ifdef FT__X86
-        if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512(s, c);
+        if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) c = ft__window_avx512(s, c);
         if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2(s, c);
         if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2(s, c);
 #elif defined(FT__ARM)
@@ -210,7 +211,7 @@ static void ft__nine_sums_run(const ft__context *context, const ft__window_sum *
 {
     size_t c = 0;
 #ifdef FT__X86
-    if (context->simd == FT__SIMD_AVX512) c = ft__window_avx512_nine_sums(s, c);
+    if (FT__HAS_AVX512 && context->simd == FT__SIMD_AVX512) c = ft__window_avx512_nine_sums(s, c);
     if (context->simd >= FT__SIMD_AVX2) c = ft__window_avx2_nine_sums(s, c);
     if (context->simd == FT__SIMD_SSE2) c = ft__window_sse2_nine_sums(s, c);
 #elif defined(FT__ARM)

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
@@ -220,6 +221,10 @@ typedef struct ft__tile_row {
 #define FT__ROWS_6(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, NULL, NULL}
 #define FT__ROWS_8(name)                                                                          \
     {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
+#define FT__ROWS_512(name)                                                                        \
+    {FT__IF_AVX512(name##_1), FT__IF_AVX512(name##_2), FT__IF_AVX512(name##_3),                   \
+     FT__IF_AVX512(name##_4), FT__IF_AVX512(name##_5), FT__IF_AVX512(name##_6),                   \
+     FT__IF_AVX512(name##_7), FT__IF_AVX512(name##_8)}
 
 /* Slowest first. The values are the same in every build, since files store them. */
 enum { FT__SIMD_NONE, FT__SIMD_SSE2, FT__SIMD_AVX2, FT__SIMD_AVX512, FT__SIMD_NEON,
@@ -232,8 +237,8 @@ static const ft__tile_row ft__tiles[] = {
      FT__ROWS_4(ft__tile_sse2_packing)},
     {"avx2", 6, 16, FT__ROWS_6(ft__tile_avx2), FT__ROWS_6(ft__tile_avx2_narrow),
      FT__ROWS_6(ft__tile_avx2_packing)},
-    {"avx512", 8, 32, FT__ROWS_8(ft__tile_avx512), FT__ROWS_8(ft__tile_avx512_narrow),
-     FT__ROWS_8(ft__tile_avx512_packing)},
+    {"avx512", FT__HAS_AVX512 ? 8 : 0, 32, FT__ROWS_512(ft__tile_avx512),
+     FT__ROWS_512(ft__tile_avx512_narrow), FT__ROWS_512(ft__tile_avx512_packing)},
 #else
     {"sse2", 0, 0, {NULL}, {NULL}, {NULL}}, {"avx2", 0, 0, {NULL}, {NULL}, {NULL}},
     {"avx512", 0, 0, {NULL}, {NULL}, {NULL}},

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/system.h"
 #include "kernels/gemm.h"
 
@@ -13,7 +14,7 @@
     __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { body; }              \
     __attribute__((target("avx512f"))) static void name##_avx512 parameters { body; }             \
     static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
-        name##_plain, name##_plain, name##_avx2, name##_avx512, name##_plain};
+        name##_plain, name##_plain, name##_avx2, FT__IF_AVX512(name##_avx512), name##_plain};
 #else
 #define FT__LEVELS(name, parameters, body)                                                        \
     static void name##_plain parameters { body; }                                                 \

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
@@ -150,8 +151,10 @@ FT__WINOGRAD(ft__winograd_sse2, __attribute__((target("sse2"))), ft__tile_sse2_v
              ft__tile_sse2_loose, 4)
 FT__WINOGRAD(ft__winograd_avx2, __attribute__((target("avx2,fma"))), ft__tile_avx2_vector,
              ft__tile_avx2_loose, 8)
+#if FT__HAS_AVX512
 FT__WINOGRAD(ft__winograd_avx512, __attribute__((target("avx512f"))), ft__tile_avx512_vector,
              ft__tile_avx512_loose, 16)
+#endif
 #elif defined(FT__ARM)
 FT__WINOGRAD(ft__winograd_neon, , ft__tile_neon_vector, ft__tile_neon_loose, 4)
 #endif
@@ -168,13 +171,19 @@ typedef struct ft__winograd_row {
 } ft__winograd_row;
 
 #define FT__WINOGRAD_ROW(name)                                                                    \
-    {name##_input, name##_gradient, name##_weight, name##_output, name##_kernel}
+    {name##_input, FT__BACKWARD(name##_gradient), name##_weight, name##_output,                   \
+     FT__BACKWARD(name##_kernel)}
 
 static const ft__winograd_row ft__winograds[FT__SIMD_COUNT] = {
     FT__WINOGRAD_ROW(ft__winograd_plain),
 #ifdef FT__X86
     FT__WINOGRAD_ROW(ft__winograd_sse2), FT__WINOGRAD_ROW(ft__winograd_avx2),
-    FT__WINOGRAD_ROW(ft__winograd_avx512), FT__WINOGRAD_ROW(ft__winograd_plain)
+#if FT__HAS_AVX512
+    FT__WINOGRAD_ROW(ft__winograd_avx512),
+#else
+    {NULL, NULL, NULL, NULL, NULL},
+#endif
+    FT__WINOGRAD_ROW(ft__winograd_plain)
 #elif defined(FT__ARM)
     FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_plain),
     FT__WINOGRAD_ROW(ft__winograd_plain), FT__WINOGRAD_ROW(ft__winograd_neon)
@@ -361,7 +370,7 @@ static const ft__winograd_row ft__winograds_bf16[] = {
 static ft__winograd_kind ft__winograd_kind_of(const ft__context *c)
 {
     ft__winograd_kind kind;
-    bool whole = c->precision == FT__FLOAT32;
+    bool whole = !FT__HAS_BF16 || c->precision == FT__FLOAT32;
     kind.tile = whole ? &ft__tiles[c->simd] : &ft__bf16_rows[c->precision].tile;
     kind.row = whole ? &ft__winograds[c->simd] : &ft__winograds_bf16[c->precision];
     kind.numbers = whole ? 1 : 2;
@@ -388,8 +397,8 @@ static size_t ft__winograd_all(size_t numbers)
 static bool ft__winograd_fits(const ft__conv *g)
 {
     size_t tiles = (size_t)((g->out_height + 3) / 4) * (size_t)((g->out_width + 3) / 4);
-    return g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1 && g->stride[1] == 1
-        && g->dilation[0] == 1 && g->dilation[1] == 1 && g->groups == 1
+    return FT__HAS_WINOGRAD && g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] == 1
+        && g->stride[1] == 1 && g->dilation[0] == 1 && g->dilation[1] == 1 && g->groups == 1
         && g->channels % 16 == 0 && g->outputs % 16 == 0 && g->p >= 8 * tiles;
 }
 

@@ -27,7 +27,6 @@
    layers in Hugging Face's task model after "base_model.model.": "...query.lora_A.weight". Tensors
    of other names are layers that were trained whole (modules_to_save), such as the head.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TRANSFORMERS
 static const char ft__peft_prefix[] = "base_model.model.";
 
 /* The prefix that the names of this network's encoder have in a task model: "bert."; "" if the
@@ -227,7 +226,8 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     int i;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
+    if (!FT__HAS(m, TRANSFORMERS)
+        || !ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
     memset(&list, 0, sizeof list);
     list.m = m;
     list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
@@ -429,7 +429,7 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     char *path;
     if (!ft__usable(m)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, folder, "ft_load_adapter: the folder")
+    if (!FT__HAS(m, TRANSFORMERS) || !ft__given(c, folder, "ft_load_adapter: the folder")
         || ft__refuse_any_shared(m, "ft_load_adapter") != FT_OK) return c->status;
     memset(&r, 0, sizeof r);
     memset(&none, 0, sizeof none);
@@ -449,18 +449,3 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
     ft__json_free(c, r.config);
     return c->status;
 }
-#else
-ft_status ft_save_adapter(ft_model *m, const char *folder)
-{
-    (void)folder;
-    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_save_adapter: not supported by"
-                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
-}
-
-ft_status ft_load_adapter(ft_model *m, const char *folder)
-{
-    (void)folder;
-    return ft__usable(m) ? ft__fail(&m->context, FT_UNSUPPORTED, "ft_load_adapter: not supported by"
-                                    " this build (FINETUNE_NO_TRANSFORMERS)") : ft__status_of(m);
-}
-#endif

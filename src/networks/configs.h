@@ -1,11 +1,12 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/files.h"
 #include "basics/json.h"
 #include "basics/folders.h"
 #include "graph/settings.h"
-#include "text/without_text.h"
+#include "text/tokenizer_files.h"
 #include "networks/encoders.h"
 
 /* =============================================================================================
@@ -44,7 +45,6 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
     return json;
 }
 
-#ifndef FINETUNE_NO_TRANSFORMERS
 /* A field of config.json: which option it sets, or the only value that is implemented. */
 typedef struct ft__config_field {
     const char *name;       /* bert's, roberta's ... */
@@ -186,7 +186,6 @@ static void ft__read_labels(ft_model *m, const ft__json *json)
 /* Gives the model the tokeniser of the folder, if it has one. */
 static void ft__folder_tokenizer(ft_model *m, const char *folder)
 {
-#ifndef FINETUNE_NO_TEXT
     static const char *const names[] = {"tokenizer.json", "vocab.txt", "vocab.json", NULL};
     ft__context *c = &m->context;
     ft_tokenizer_options options;
@@ -196,15 +195,11 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     int64_t longest = 0;
     memset(&options, 0, sizeof options);
     options.cased = lower >= 0 && ft__json_at(json, lower, 'f');
-    if (path && ft__ok(c)) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+    if (FT__HAS_TEXT && path && ft__ok(c))
+        ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
     ft__release(c, path);
     ft__json_free(c, json);
-#else
-    (void)m;
-    (void)folder;
-#endif
 }
-#endif

@@ -23,7 +23,6 @@
    Liu et al. 2019). Parameters have the names of Hugging Face's files. Inputs: "tokens" I32 [N, L],
    "lengths" I32 [N]: how many of them are real, and "labels" I32 [N].
    ============================================================================================= */
-#ifndef FINETUNE_NO_TRANSFORMERS
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
     const char *network, *prefix, *layers;
@@ -306,4 +305,3 @@ static bool ft__matches_encoder(const ft__network *network, const ft_file *file,
     o->prefix = "";
     return ft__size_transformer(n, file, rename, o->prefix, o);
 }
-#endif

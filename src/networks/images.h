@@ -1,6 +1,5 @@
 #pragma once
 #include "interface/types.h"
-#include "platform/context.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/conv2d.h"
@@ -28,8 +27,7 @@ typedef struct ft__builder {
     bool bottleneck;
 } ft__builder;
 
-/* A row of the table of networks. Functions that several families share are FT__UNUSED: a build may
-   leave out all families that use them. */
+/* A row of the table of networks. */
 typedef struct ft__network ft__network;
 struct ft__network {
     const char *name;
@@ -69,7 +67,7 @@ static int ft__size_in_file(const ft_file *file, const char *rename, const char 
 }
 
 /* Sets classes and channels from the shapes of the last and first layer; false without them. */
-static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rename,
+static bool ft__size_classifier(const ft_file *file, const char *rename,
                                            const char *first, const char *last,
                                            ft_network_options *o)
 {
@@ -79,13 +77,13 @@ static FT__UNUSED bool ft__size_classifier(const ft_file *file, const char *rena
 }
 
 /* "prefix.part", written to the caller's buffer. */
-static FT__UNUSED const char *ft__part(char *buffer, const char *prefix, const char *part)
+static const char *ft__part(char *buffer, const char *prefix, const char *part)
 {
     snprintf(buffer, 128, "%s%s%s", prefix, *prefix ? "." : "", part);
     return buffer;
 }
 
-static FT__UNUSED ft_node ft__picture_input(ft__builder *b)
+static ft_node ft__picture_input(ft__builder *b)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -95,7 +93,7 @@ static FT__UNUSED ft_node ft__picture_input(ft__builder *b)
 }
 
 /* Output, labels, loss and preprocessing: what every classifier ends with. */
-static FT__UNUSED ft_node ft__classifier(ft__builder *b, ft_node logits, int resize,
+static ft_node ft__classifier(ft__builder *b, ft_node logits, int resize,
                                          const float *mean, const float *std)
 {
     ft_input_options labels;
@@ -125,9 +123,9 @@ static const float ft__imagenet_std[] = {0.229f, 0.224f, 0.225f};
 static const float ft__halves[] = {0.5f, 0.5f, 0.5f};
 
 /* The picture's shorter side before the centre crop: 256 for 224, and in that proportion. */
-static FT__UNUSED int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
+static int ft__resize_for(int image_size) { return (image_size * 256 + 112) / 224; }
 
-static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
+static ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 {
     ft_activation_options none;
     memset(&none, 0, sizeof none);
@@ -135,7 +133,6 @@ static FT__UNUSED ft_node ft__relu(ft__builder *b, const char *name, ft_node x)
 }
 
 /* ---- ResNets: He et al. 2015, with torchvision's names (stride in the 3x3 convolution) ---- */
-#ifndef FINETUNE_NO_RESNET
 /* Convolution without bias, then batch norm. */
 static ft_node ft__conv_norm(ft__builder *b, const char *conv, const char *norm, ft_node x,
                              int channels, int kernel, int stride)
@@ -282,10 +279,8 @@ static bool ft__matches_cifar_resnet(const ft__network *network, const ft_file *
     return ft__size_classifier(file, rename, "conv1.weight", "linear.weight", o)
         && ft__has_blocks(file, rename, network);
 }
-#endif
 
 /* ---- MobileNet v1: Howard et al. 2017; TensorFlow's SAME padding, ReLU6, eps 1e-3 ---- */
-#ifndef FINETUNE_NO_MOBILENET
 
 static ft_node ft__mobile_layer(ft__builder *b, const char *conv, const char *norm,
                                 const char *activation, ft_node x, int channels, int kernel,
@@ -342,11 +337,9 @@ static bool ft__matches_mobilenet(const ft__network *network, const ft_file *fil
     return o->width > 0 && ft__size_classifier(file, rename, "features.0.conv.weight",
                                                "classifier.weight", o);
 }
-#endif
 
 /* ---- The small CNN of Keras' tutorials, Keras' initialisers; pixels from -1 to 1, as for
    MobileNet ---- */
-#ifndef FINETUNE_NO_KERAS_CNN
 static ft_node ft__build_keras_cnn(ft__builder *b)
 {
     ft_conv2d_options conv;
@@ -387,4 +380,3 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
     return ft__size_classifier(file, rename, "conv1.weight", "fc2.weight", o)
         && ft__find_renamed(file, rename, "conv5.weight") >= 0;
 }
-#endif

@@ -6,7 +6,7 @@
 #include "graph/plan.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
-#include "text/without_text.h"
+#include "text/tokenizer_files.h"
 #include "networks/images.h"
 #include "networks/text.h"
 #include "networks/encoders.h"
@@ -15,52 +15,54 @@
    [SECTION] networks/recognition: The table of networks, and recognition
    ============================================================================================= */
 
+/* Those of a family that is left out have no functions. */
+#define FT__NETWORK(family, name, build, matches)                                                 \
+    name, FT__HAS_##family ? build : NULL, FT__HAS_##family ? matches : NULL
 static const ft__network ft__networks[] = {
-#ifndef FINETUNE_NO_RESNET
-    {"resnet18", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
-    {"resnet34", ft__build_resnet, ft__matches_resnet, 1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
-    {"resnet50", ft__build_resnet, ft__matches_resnet, 1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
-    {"resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {3, 3, 3, 0},
-     NULL, NULL},
-    {"resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {5, 5, 5, 0},
-     NULL, NULL},
-    {"resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {7, 7, 7, 0},
-     NULL, NULL},
-    {"resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet, 10, 32, false, {9, 9, 9, 0},
-     NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_MOBILENET
-    {"mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet, 1000, 224, false, {0}, NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_KERAS_CNN
-    {"keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn, 10, 32, false, {0}, NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_RECURRENT
-    {"char_rnn", ft__build_char_rnn, ft__matches_char_rnn, 2, 32, false, {0}, NULL, NULL},
-    {"lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm, 2, 32, false, {0}, NULL, NULL},
-    {"lstm_classifier", ft__build_lstm_classifier, ft__matches_text_classifier, 2, 32, false,
-     {0}, NULL, NULL},
-    {"gru_classifier", ft__build_gru_classifier, ft__matches_text_classifier, 2, 32, false, {0},
-     NULL, NULL},
-#endif
-#ifndef FINETUNE_NO_TRANSFORMERS
-    {"bert", ft__build_bert, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-    {"roberta", ft__build_roberta, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-    {"distilbert", ft__build_distilbert, ft__matches_encoder, 2, 32, false, {0},
-     FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
-#endif
-    {NULL, NULL, NULL, 0, 0, false, {0}, NULL, NULL}}; /* so that it is never empty */
+    {FT__NETWORK(RESNET, "resnet18", ft__build_resnet, ft__matches_resnet),
+     1000, 224, false, {2, 2, 2, 2}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet34", ft__build_resnet, ft__matches_resnet),
+     1000, 224, false, {3, 4, 6, 3}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet50", ft__build_resnet, ft__matches_resnet),
+     1000, 224, true, {3, 4, 6, 3}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet20", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {3, 3, 3, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet32", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {5, 5, 5, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet44", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {7, 7, 7, 0}, NULL, NULL},
+    {FT__NETWORK(RESNET, "resnet56", ft__build_cifar_resnet, ft__matches_cifar_resnet),
+     10, 32, false, {9, 9, 9, 0}, NULL, NULL},
+    {FT__NETWORK(MOBILENET, "mobilenet_v1", ft__build_mobilenet, ft__matches_mobilenet),
+     1000, 224, false, {0}, NULL, NULL},
+    {FT__NETWORK(KERAS_CNN, "keras_cnn", ft__build_keras_cnn, ft__matches_keras_cnn),
+     10, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "char_rnn", ft__build_char_rnn, ft__matches_char_rnn),
+     2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "lstm_lm", ft__build_lstm_lm, ft__matches_lstm_lm),
+     2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "lstm_classifier", ft__build_lstm_classifier,
+                 ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(RECURRENT, "gru_classifier", ft__build_gru_classifier,
+                 ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(TRANSFORMERS, "bert", ft__build_bert, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "roberta", ft__build_roberta, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "distilbert", ft__build_distilbert, ft__matches_encoder),
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS}};
 
-enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] - 1 };
+enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 
 static const char *ft__network_names(char *text, size_t size)
 {
     size_t at = 0;
     int i;
+    text[0] = 0;
     for (i = 0; i < FT__NETWORKS && at < size; ++i)
-        at += (size_t)snprintf(text + at, size - at, "%s%s", i ? ", " : "", ft__networks[i].name);
+        if (ft__networks[i].build)
+            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "",
+                                   ft__networks[i].name);
     return text;
 }
 
@@ -69,7 +71,8 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     char names[256];
     int i;
     for (i = 0; i < FT__NETWORKS; ++i)
-        if (name && strcmp(ft__networks[i].name, name) == 0) return &ft__networks[i];
+        if (name && ft__networks[i].build && strcmp(ft__networks[i].name, name) == 0)
+            return &ft__networks[i];
     ft__fail(&m->context, FT_INVALID, "%s: unknown network; it must be one of %s",
              name ? name : "(none)", ft__network_names(names, sizeof names));
     return NULL;
@@ -139,7 +142,8 @@ static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, c
         for (i = 0; i < FT__NETWORKS; ++i) {
             ft_network_options o = *options;
             if (*name && strcmp(*name, ft__networks[i].name) != 0) continue;
-            if (!ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
+            if (!ft__networks[i].build
+                || !ft__networks[i].matches(&ft__networks[i], file, rename, &o)) continue;
             *name = ft__networks[i].name;
             *options = o;
             file->may_lack = ft__networks[i].may_lack;

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "kernels/stored.h"
 #include "nodes/nodes.h"
@@ -22,7 +23,6 @@
 #include "formats/weights.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
-#include "text/without_text.h"
 #include "networks/images.h"
 
 /* =============================================================================================
@@ -31,7 +31,7 @@
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
-static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
+static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
     memset(&o, 0, sizeof o);
@@ -40,7 +40,7 @@ static FT__UNUSED ft_node ft__tokens_input(ft_model *m, const char *name, bool s
     return ft_input(m, name, o);
 }
 
-static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
+static ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
 {
     ft_loss_options loss;
     memset(&loss, 0, sizeof loss);
@@ -50,7 +50,6 @@ static FT__UNUSED ft_node ft__text_end(ft_model *m, ft_node logits, bool steps)
     return logits;
 }
 
-#ifndef FINETUNE_NO_RECURRENT
 static ft_node ft__text_dropout(ft_model *m, const char *name, ft_node x, float probability,
                                 bool locked)
 {
@@ -201,7 +200,6 @@ static void ft__uncarry(ft_model *m, ft__node *node, int lengths)
         if (ft__is_state(&m->nodes[states[i] - 1])) ft__remove_unread(m, states[i]);
 }
 
-#ifndef FINETUNE_NO_TEXT
 /* The embedding's weight, [words, features], maybe behind a dropout of words; or NULL. */
 static ft__node *ft__word_weight(ft_model *m)
 {
@@ -245,6 +243,7 @@ static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
 {
     const ft__node *weight = ft__word_weight(m);
     int words = m->tokenizer ? m->tokenizer->pieces.count : 0;
+    if (!FT__HAS(m, TEXT)) return m->context.status;
     if (from->model == m && from->kind == FT_WORDS && m->tokenizer
         && m->tokenizer->kind == FT_WORDS && weight && weight->shape.size[0] == words) return FT_OK;
     return ft__fail(&m->context, FT_INVALID, "new words: both vocabularies must be FT_WORDS and"
@@ -277,25 +276,11 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
 /* Adds the words of another vocabulary: the model's tokeniser and its embedding grow. */
 static void ft__add_words(ft_model *m, const ft_tokenizer *from)
 {
-    ft_tokenizer *grown = ft__tokenizer_with(m->tokenizer, from);
     int before = m->tokenizer->pieces.count;
+    ft_tokenizer *grown = FT__HAS_TEXT ? ft__tokenizer_with(m->tokenizer, from) : NULL;
     if (grown && ft_set_tokenizer(m, grown) == FT_OK)
         ft__add_mean_rows(m, ft__word_weight(m), grown->pieces.count - before);
 }
-#else
-static ft_status ft__check_new_words(ft_model *m, const ft_tokenizer *from)
-{
-    (void)from;
-    return ft__fail(&m->context, FT_UNSUPPORTED,
-                    "new words are not supported by this build (FINETUNE_NO_TEXT)");
-}
-
-static void ft__add_words(ft_model *m, const ft_tokenizer *from)
-{
-    (void)m;
-    (void)from;
-}
-#endif
 
 /* Moves lengths to the front: an encoder's layers can only read what comes before them. */
 static void ft__move_first(ft_model *m, int id)
@@ -305,25 +290,17 @@ static void ft__move_first(ft_model *m, int id)
     memmove(m->order + 1, m->order, (size_t)at * sizeof *m->order);
     m->order[0] = id;
 }
-#endif
 
 ft_status ft_language_model_to_classifier(ft_model *m, int classes,
                                           ft_language_model_to_classifier_options options)
 {
-#ifdef FINETUNE_NO_RECURRENT
-    (void)classes;
-    (void)options;
-    if (!ft__usable(m)) return ft__status_of(m);
-    return ft__fail(&m->context, FT_UNSUPPORTED,
-                    "recurrent layers are not supported by this build (FINETUNE_NO_RECURRENT)");
-#else
     ft__node *head = ft__usable(m) ? ft__head(m) : NULL;
     ft_linear_options linear;
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
     int i, layers = 0;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
     for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
@@ -356,5 +333,4 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     }
     ft__text_end(m, ft_linear(m, "fc", x, classes, linear), false);
     return ft__set_architecture(m, "");
-#endif
 }

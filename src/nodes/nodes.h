@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "kernels/stored.h"
@@ -241,6 +242,16 @@ struct ft_model {
    there was no memory for. */
 static bool ft__usable(const ft_model *m) { return m && ft__ok(&m->context); }
 static ft_status ft__status_of(const ft_model *m) { return m ? m->context.status : FT_MEMORY; }
+
+/* Whether a family of functions is compiled (platform/families); else an error of the model. Its
+   value is a constant, so that the compiler drops what follows. */
+#define FT__HAS(m, family) \
+    (FT__HAS_##family || (ft__not_built(m, __func__, FT__WITHOUT(family)), false))
+static void ft__not_built(ft_model *m, const char *call, const char *macro)
+{
+    if (ft__usable(m))
+        ft__fail(&m->context, FT_UNSUPPORTED, "%s: not supported by this build (%s)", call, macro);
+}
 
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/lanes.h"
@@ -118,12 +119,13 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, flags,                                                             \
-        ft__same_shape, ft__##name##_forward, ft__##name##_backward, NULL, fields, activation};
+        ft__same_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL, fields,  \
+        activation};
 
 /* The same for one that layers can apply, with NAME_option. */
 #define FT__ACTIVATION_ROW(name, flags, fields, high)                                             \
     static const ft__activation ft__##name##_activation = {ft__##name##_values,                   \
-                                                           ft__##name##_slopes,                   \
+                                                           FT__BACKWARD(ft__##name##_slopes),     \
                                                            ft__##name##_option, high};            \
     FT__ELEMENTWISE_ROW(name, flags, fields, &ft__##name##_activation)
 

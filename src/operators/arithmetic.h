@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
@@ -280,8 +281,8 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, (flags) | FT__FUSES | FT__WRITES | FT__WRITES_ALL | FT__BROADCASTS \
             | FT__MIXES | FT__ANY_LAYOUT,                                                         \
-        ft__broadcast_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__no_fields,    \
-        NULL};
+        ft__broadcast_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
+        ft__no_fields, NULL};
 
 #define FT__PAIR(name, F, DA, DB)                                                                 \
     FT__PAIR_VALUES(name, F)                                                                      \
@@ -344,7 +345,8 @@ static void ft__where_backward(const ft__call *call)
 static const ft__row ft__row_where = {
     FT__NAMED(where), 3, 3,
     FT__READS_X | FT__WRITES_ALL | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,
-    ft__broadcast_shape, ft__where_forward, ft__where_backward, NULL, ft__no_fields, NULL};
+    ft__broadcast_shape, ft__where_forward, FT__BACKWARD(ft__where_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_add(ft_model *m, const char *name, ft_node a, ft_node b)
 {
@@ -356,19 +358,24 @@ ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
     return ft__add_pair(m, &ft__row_mul, name, a, b, NULL, 0);
 }
 
+static const ft__row *const ft__binaries[] = {
+    &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
+    &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
+    &ft__row_greater_equal, NULL};
+
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
 {
-    static const ft__row *const rows[] = {
-        &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
-        &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
-        &ft__row_greater_equal, NULL};
-    return ft__add_pair(m, ft__row_of_kind(m, kind, rows, "function of two nodes"), name, a, b,
-                        NULL, 0);
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_pair(m, ft__row_of_kind(m, kind, ft__binaries, "function of two nodes"), name,
+                        a, b, NULL, 0);
 }
 
 ft_node ft_where(ft_model *m, const char *name, ft_node condition, ft_node a, ft_node b)
 {
+    ft_node none = {0};
     ft_node inputs[3];
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     inputs[0] = condition;
     inputs[1] = a;
     inputs[2] = b;

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -443,14 +444,15 @@ static void ft__attention_backward(const ft__call *call)
 
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 3, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
-    ft__attention_shape, ft__attention_forward, ft__attention_backward, ft__attention_costs,
-    ft__attention_fields, NULL};
+    ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
+    ft__attention_costs, ft__attention_fields, NULL};
 
 ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                      ft_attention_options options)
 {
     ft_node inputs[4], none = {0};
     int count = options.lengths.id ? 4 : 3;
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = q;
     inputs[1] = k;
     inputs[2] = v;

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -227,7 +228,8 @@ static void ft__batch_norm_forward(const ft__call *call)
     float eps = ft__eps_of(call->node->options.batch_norm.eps), *saved = (float *)call->saved;
     size_t channels = run.s.channels, c;
     ft__norm_totals totals;
-    if (call->training && !call->restore)
+    bool training = FT__HAS_TRAINING && call->training;
+    if (training && !call->restore)
         ft__parallel(call->context, (int)run.s.blocks, ft__norm_statistics_block, &run);
     for (c = 0; c < channels && call->restore; ++c) {
         run.pass[c] = saved[c];
@@ -237,7 +239,7 @@ static void ft__batch_norm_forward(const ft__call *call)
     for (c = 0; c < channels && !call->restore; ++c) {
         double mean = (double)call->input[3].value[c], variance = (double)call->input[4].value[c];
         float inverse;
-        if (call->training) {
+        if (training) {
             if (c % FT__NORM_AT_ONCE == 0)
                 ft__norm_statistics[call->context->simd](&run, c, &totals);
             mean = totals.first[c % FT__NORM_AT_ONCE];
@@ -308,8 +310,8 @@ static void ft__batch_norm_backward(const ft__call *call)
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
         | FT__STATISTICS | FT__CHANNELS_LAST,
-    ft__batch_norm_shape, ft__batch_norm_forward, ft__batch_norm_backward, ft__batch_norm_costs,
-    ft__batch_norm_fields, NULL};
+    ft__batch_norm_shape, ft__batch_norm_forward, FT__BACKWARD(ft__batch_norm_backward),
+    ft__batch_norm_costs, ft__batch_norm_fields, NULL};
 
 ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_options options)
 {
@@ -317,7 +319,7 @@ ft_node ft_batch_norm(ft_model *m, const char *name, ft_node x, ft_batch_norm_op
     ft_node inputs[5], none = {0};
     ft_parameter_options p;
     int i;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     memset(&p, 0, sizeof p);
     p.size[0] = ft__size_of(m, name, x, 1);
     inputs[0] = x;

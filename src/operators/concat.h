@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -61,7 +62,8 @@ static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, tru
 
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
-    ft__concat_shape, ft__concat_forward, ft__concat_backward, NULL, ft__concat_fields, NULL};
+    ft__concat_shape, ft__concat_forward, FT__BACKWARD(ft__concat_backward), NULL,
+    ft__concat_fields, NULL};
 
 ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, int axis)
 {

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
@@ -116,8 +117,8 @@ static void ft__conv1d_backward(const ft__call *call)
 
 static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
-    ft__conv1d_shape, ft__conv1d_forward, ft__conv1d_backward, ft__conv1d_costs, ft__conv2d_fields,
-    NULL};
+    ft__conv1d_shape, ft__conv1d_forward, FT__BACKWARD(ft__conv1d_backward), ft__conv1d_costs,
+    ft__conv2d_fields, NULL};
 
 ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
                   ft_conv1d_options options)
@@ -126,7 +127,7 @@ ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_parameter_options p;
     ft_conv2d_options o;
     int count, groups = options.groups ? options.groups : 1, channels, i;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     memset(&o, 0, sizeof o);

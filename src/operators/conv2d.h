@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "kernels/column_sums.h"
@@ -78,8 +79,8 @@ static void ft__conv2d_backward(const ft__call *call)
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
         | FT__CHANNELS_LAST | FT__READS_TYPES,
-    ft__conv2d_shape, ft__conv2d_forward, ft__conv2d_backward, ft__conv2d_costs, ft__conv2d_fields,
-    NULL};
+    ft__conv2d_shape, ft__conv2d_forward, FT__BACKWARD(ft__conv2d_backward), ft__conv2d_costs,
+    ft__conv2d_fields, NULL};
 
 ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
                   ft_conv2d_options options)
@@ -87,7 +88,7 @@ ft_node ft_conv2d(ft_model *m, const char *name, ft_node x, int out_channels,
     ft_node inputs[3], none = {0};
     ft_parameter_options p;
     int count, groups = options.groups ? options.groups : 1, channels;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     channels = ft__size_of(m, name, x, 1);
     memset(&p, 0, sizeof p);
     if (groups < 1 || channels % groups != 0)

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -31,7 +32,7 @@
 
 static bool ft__bf16_fits(const ft__context *c, const ft__conv *g)
 {
-    return c->precision != FT__FLOAT32 && g->groups == 1
+    return FT__HAS_BF16 && c->precision != FT__FLOAT32 && g->groups == 1
         && (size_t)g->kernel[0] * (size_t)g->kernel[1] <= FT__BF16_PLACES;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -68,7 +69,8 @@ static void ft__custom_backward(const ft__call *call) { ft__custom_run(call, tru
 
 static const ft__row ft__row_custom = {
     FT__NAMED(custom), 1, FT__CUSTOM_INPUTS, FT__READS_X | FT__READS_Y | FT__CALLBACKS,
-    ft__custom_shape, ft__custom_forward, ft__custom_backward, NULL, ft__no_fields, NULL};
+    ft__custom_shape, ft__custom_forward, FT__BACKWARD(ft__custom_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_custom(ft_model *m, const char *name, const ft_node *inputs, int count,
                   ft_custom_options options)

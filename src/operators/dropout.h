@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/threads.h"
@@ -77,7 +78,8 @@ static void ft__dropout_backward(const ft__call *call)
 
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
-    ft__dropout_shape, ft__dropout_forward, ft__dropout_backward, NULL, ft__dropout_fields, NULL};
+    ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
+    ft__dropout_fields, NULL};
 
 ft_node ft_dropout(ft_model *m, const char *name, ft_node x, ft_dropout_options options)
 {

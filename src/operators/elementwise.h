@@ -110,14 +110,18 @@ static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
                  (double)o->max);
 }
 
+static const ft__row *const ft__unaries[] = {
+    &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
+    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+
 ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
                  ft_unary_options options)
 {
-    static const ft__row *const rows[] = {
-        &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
-        &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
-    const ft__row *row = ft__row_of_kind(m, kind, rows, "function of a node");
+    const ft__row *row;
     ft__options o;
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    row = ft__row_of_kind(m, kind, ft__unaries, "function of a node");
     memset(&o, 0, sizeof o);
     o.unary = options;
     ft__check_unary(m, row, name, &o);

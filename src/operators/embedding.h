@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
 #include "kernels/stored.h"
@@ -75,8 +76,8 @@ static void ft__embedding_backward(const ft__call *call)
 
 static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
-    ft__embedding_shape, ft__embedding_forward, ft__embedding_backward, NULL, ft__embedding_fields,
-    NULL};
+    ft__embedding_shape, ft__embedding_forward, FT__BACKWARD(ft__embedding_backward), NULL,
+    ft__embedding_fields, NULL};
 
 ft_node ft_embedding(ft_model *m, const char *name, ft_node ids, int words, int features,
                      ft_embedding_options options)

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
@@ -83,12 +84,14 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
-    ft__gather_shape, ft__gather_along_forward, ft__gather_along_backward, NULL, ft__concat_fields,
-    NULL};
+    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,
+    ft__concat_fields, NULL};
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {
+    ft_node none = {0};
     ft__concat_options options;
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     options.axis = axis;
     return ft__add_pair(m, &ft__row_gather, name, x, index, &options, sizeof options);
 }

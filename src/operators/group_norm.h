@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -182,13 +183,13 @@ static void ft__group_norm_backward(const ft__call *call)
 static const ft__row ft__row_group_norm = {
     FT__NAMED(group_norm), 1, 3,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__ANY_LAYOUT,
-    ft__group_norm_shape, ft__group_norm_forward, ft__group_norm_backward, ft__group_norm_costs,
-    ft__group_norm_fields, NULL};
+    ft__group_norm_shape, ft__group_norm_forward, FT__BACKWARD(ft__group_norm_backward),
+    ft__group_norm_costs, ft__group_norm_fields, NULL};
 
 ft_node ft_group_norm(ft_model *m, const char *name, ft_node x, ft_group_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, CONVOLUTION)) return none;
     inputs[0] = x;
     if (!options.no_affine && !ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, 1)))
         return none;

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -157,8 +158,8 @@ static void ft__layer_norm_backward(const ft__call *call)
 
 static const ft__row ft__row_layer_norm = {
     FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
-    ft__layer_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
-    ft__layer_norm_fields, NULL};
+    ft__layer_norm_shape, ft__layer_norm_forward, FT__BACKWARD(ft__layer_norm_backward),
+    ft__layer_norm_costs, ft__layer_norm_fields, NULL};
 
 static const ft__row ft__row_rms_norm = {
     FT__NAMED(rms_norm), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
@@ -168,7 +169,7 @@ static const ft__row ft__row_rms_norm = {
 ft_node ft_layer_norm(ft_model *m, const char *name, ft_node x, ft_layer_norm_options options)
 {
     ft_node inputs[3], none = {0};
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     if (!ft__affine_inputs(m, name, inputs, ft__size_of(m, name, x, -1))) return none;
     return ft__add_node(m, &ft__row_layer_norm, name, inputs, 3, &options, sizeof options);

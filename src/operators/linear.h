@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -218,8 +219,8 @@ static void ft__linear_backward(const ft__call *call)
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
         | FT__READS_TYPES,
-    ft__linear_shape, ft__linear_forward, ft__linear_backward, ft__linear_costs, ft__no_fields,
-    NULL};
+    ft__linear_shape, ft__linear_forward, FT__BACKWARD(ft__linear_backward), ft__linear_costs,
+    ft__no_fields, NULL};
 
 ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
                   ft_linear_options options)

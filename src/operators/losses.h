@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
@@ -372,22 +373,24 @@ static void ft__mse_backward(const ft__call *call)
 
 static const ft__row ft__row_cross_entropy = {
     FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
-    ft__cross_entropy_shape, ft__cross_entropy_forward, ft__cross_entropy_backward,
+    ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
 static const ft__row ft__row_soft_cross_entropy = {
     FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
-    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward, ft__soft_cross_entropy_backward,
-    ft__soft_cross_entropy_costs, ft__no_fields, NULL};
+    ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward,
+    FT__BACKWARD(ft__soft_cross_entropy_backward), ft__soft_cross_entropy_costs, ft__no_fields,
+    NULL};
 
 static const ft__row ft__row_binary_cross_entropy = {
     FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__binary_cross_entropy_forward, ft__binary_cross_entropy_backward, NULL,
-    ft__no_fields, NULL};
+    ft__pair_loss_shape, ft__binary_cross_entropy_forward,
+    FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__mse_forward, ft__mse_backward, NULL, ft__no_fields, NULL};
+    ft__pair_loss_shape, ft__mse_forward, FT__BACKWARD(ft__mse_backward), NULL, ft__no_fields,
+    NULL};
 
 ft_node ft_cross_entropy(ft_model *m, const char *name, ft_node logits, ft_node labels,
                          ft_loss_options options)

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -155,10 +156,12 @@ static void ft__matmul_backward(const ft__call *call)
 
 static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
-    ft__matmul_shape, ft__matmul_forward, ft__matmul_backward, ft__matmul_costs, ft__matmul_fields,
-    NULL};
+    ft__matmul_shape, ft__matmul_forward, FT__BACKWARD(ft__matmul_backward), ft__matmul_costs,
+    ft__matmul_fields, NULL};
 
 ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
     return ft__add_pair(m, &ft__row_matmul, name, a, b, &options, sizeof options);
 }

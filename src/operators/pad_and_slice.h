@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -156,11 +157,12 @@ static void ft__slice_backward(const ft__call *call)
 
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
-    ft__pad_shape, ft__pad_forward, ft__pad_backward, NULL, ft__pad_fields, NULL};
+    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
-    ft__slice_shape, ft__slice_forward, ft__slice_backward, NULL, ft__slice_fields, NULL};
+    ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,
+    NULL};
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {

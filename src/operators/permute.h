@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
@@ -73,14 +74,15 @@ static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(cal
 
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
-    ft__permute_shape, ft__permute_forward, ft__permute_backward, NULL, ft__permute_fields, NULL};
+    ft__permute_shape, ft__permute_forward, FT__BACKWARD(ft__permute_backward), NULL,
+    ft__permute_fields, NULL};
 
 ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int *axes)
 {
     const ft__node *from = ft__get_node(m, x);
     ft_node none = {0};
     ft__permute_options o;
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ARITHMETIC)) return none;
     memset(&o, 0, sizeof o);
     if (!axes || !from || rank != from->shape.rank) {
         ft__fail(&m->context, FT_INVALID, "%s: %d axes for a node of %d dimensions", name, rank,

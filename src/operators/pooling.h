@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/pooling.h"
@@ -339,40 +340,48 @@ static void ft__global_max_pool_backward(const ft__call *call)
 
 static const ft__row ft__row_max_pool2d = {
     FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__pool2d_shape, ft__max_pool2d_forward, ft__max_pool2d_backward, ft__max_pool2d_costs,
-    ft__pool2d_fields, NULL};
+    ft__pool2d_shape, ft__max_pool2d_forward, FT__BACKWARD(ft__max_pool2d_backward),
+    ft__max_pool2d_costs, ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_avg_pool2d = {
     FT__NAMED(avg_pool2d), 1, 1, FT__CHANNELS_LAST,
-    ft__pool2d_shape, ft__avg_pool2d_forward, ft__avg_pool2d_backward, NULL, ft__pool2d_fields,
-    NULL};
+    ft__pool2d_shape, ft__avg_pool2d_forward, FT__BACKWARD(ft__avg_pool2d_backward), NULL,
+    ft__pool2d_fields, NULL};
 
 static const ft__row ft__row_global_avg_pool = {
     FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__global_pool_shape, ft__global_avg_pool_forward, ft__global_avg_pool_backward, NULL,
-    ft__no_fields, NULL};
+    ft__global_pool_shape, ft__global_avg_pool_forward, FT__BACKWARD(ft__global_avg_pool_backward),
+    NULL, ft__no_fields, NULL};
 
 static const ft__row ft__row_global_max_pool = {
     FT__NAMED(global_max_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
-    ft__global_pool_shape, ft__global_max_pool_forward, ft__global_max_pool_backward,
+    ft__global_pool_shape, ft__global_max_pool_forward, FT__BACKWARD(ft__global_max_pool_backward),
     ft__global_max_pool_costs, ft__no_fields, NULL};
 
 ft_node ft_max_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_node(m, &ft__row_max_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_avg_pool2d(ft_model *m, const char *name, ft_node x, ft_pool2d_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_node(m, &ft__row_avg_pool2d, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_global_avg_pool(ft_model *m, const char *name, ft_node x)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_simple(m, &ft__row_global_avg_pool, name, x);
 }
 
 ft_node ft_global_max_pool(ft_model *m, const char *name, ft_node x)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, CONVOLUTION)) return none;
     return ft__add_simple(m, &ft__row_global_max_pool, name, x);
 }

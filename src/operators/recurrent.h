@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -719,15 +720,15 @@ static void ft__recurrent_backward(const ft__call *call)
 
 static const ft__row ft__row_lstm = {
     FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_gru = {
     FT__NAMED(gru), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};
 
 static const ft__row ft__row_rnn = {
     FT__NAMED(rnn), 3, 11, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
-    ft__recurrent_shape, ft__recurrent_forward, ft__recurrent_backward, ft__recurrent_costs,
-    ft__recurrent_fields, NULL};
+    ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
+    ft__recurrent_costs, ft__recurrent_fields, NULL};

@@ -189,15 +189,21 @@ static ft_node ft__recurrent_stack(ft_model *m, const ft__row *row, const char *
 
 ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_lstm, name, x, hidden, options);
 }
 
 ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_gru, name, x, hidden, options);
 }
 
 ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurrent_options options)
 {
+    ft_node none = {0};
+    if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_rnn, name, x, hidden, options);
 }

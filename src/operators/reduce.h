@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
@@ -196,17 +197,21 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
-        ft__reduce_shape, ft__##name##_forward, ft__##name##_backward, NULL, ft__reduce_fields,   \
-        NULL};
+        ft__reduce_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,        \
+        ft__reduce_fields, NULL};
 
 FT__REDUCE(mean, sum, true, 0)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 
+static const ft__row *const ft__reductions[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
+
 ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
                   ft_reduce_options options)
 {
-    static const ft__row *const rows[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
-    const ft__row *row = ft__row_of_kind(m, kind, rows, "reduction");
+    ft_node none = {0};
+    const ft__row *row;
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    row = ft__row_of_kind(m, kind, ft__reductions, "reduction");
     return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }

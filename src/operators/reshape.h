@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "kernels/transpose.h"
 #include "nodes/nodes.h"
@@ -103,11 +104,13 @@ static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); 
 
 static const ft__row ft__row_flatten = {
     FT__NAMED(flatten), 1, 1, FT__REORDERS,
-    ft__flatten_shape, ft__copy_forward, ft__copy_backward, NULL, ft__no_fields, NULL};
+    ft__flatten_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__no_fields,
+    NULL};
 
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, FT__REORDERS,
-    ft__reshape_shape, ft__copy_forward, ft__copy_backward, NULL, ft__reshape_fields, NULL};
+    ft__reshape_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__reshape_fields,
+    NULL};
 
 ft_node ft_flatten(ft_model *m, const char *name, ft_node x)
 {

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
@@ -107,10 +108,10 @@ static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(cal
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__softmax_forward, ft__softmax_backward, NULL, ft__activation_fields,
-    NULL};
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
+    ft__activation_fields, NULL};
 
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__log_softmax_forward, ft__log_softmax_backward, NULL,
+    ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
     ft__activation_fields, NULL};

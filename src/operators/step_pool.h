@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "nodes/nodes.h"
@@ -123,8 +124,8 @@ static void ft__step_pool_backward(const ft__call *call)
 
 static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
-    ft__step_pool_shape, ft__step_pool_forward, ft__step_pool_backward, ft__step_pool_costs,
-    ft__step_pool_fields, NULL};
+    ft__step_pool_shape, ft__step_pool_forward, FT__BACKWARD(ft__step_pool_backward),
+    ft__step_pool_costs, ft__step_pool_fields, NULL};
 
 /* The last, the maximum and the mean, each as a separate node. */
 static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_node lengths,
@@ -146,7 +147,9 @@ static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_no
 ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
+    ft_node none = {0};
     ft_node inputs[2];
+    if (!FT__HAS(m, RECURRENT)) return none;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
     inputs[0] = x;
     inputs[1] = lengths;

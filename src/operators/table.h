@@ -27,16 +27,24 @@
    5. Its options (in ft__options too) and its declaration in interface/.
    6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
 #define FT__OPERATORS(X)                                                                          \
+    FT__BASIC_OPERATORS(X) FT__CONVOLUTION_OPERATORS(X) FT__RECURRENT_OPERATORS(X)                \
+    FT__ATTENTION_OPERATORS(X) FT__ARITHMETIC_OPERATORS(X)
+/* By the families that a build may leave out (platform/families). */
+#define FT__BASIC_OPERATORS(X)                                                                    \
     X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
-    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(conv2d) X(conv1d) X(batch_norm)         \
-    X(layer_norm) X(group_norm) X(max_pool2d) X(avg_pool2d) X(global_avg_pool) X(global_max_pool) \
-    X(flatten) X(reshape) X(add) X(mul) X(concat) X(pad) X(slice) X(permute) X(gather) X(matmul)  \
-    X(dropout) X(embedding) X(step_pool) X(lstm) X(gru) X(rnn) X(cross_entropy)                   \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse)                                          \
+    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(flatten) X(reshape) X(add) X(mul)       \
+    X(concat) X(pad) X(slice) X(dropout) X(embedding) X(step_pool) X(cross_entropy)              \
+    X(soft_cross_entropy) X(binary_cross_entropy) X(mse) X(custom)
+#define FT__CONVOLUTION_OPERATORS(X)                                                              \
+    X(conv2d) X(conv1d) X(batch_norm) X(group_norm) X(max_pool2d) X(avg_pool2d)                   \
+    X(global_avg_pool) X(global_max_pool)
+#define FT__RECURRENT_OPERATORS(X) X(lstm) X(gru) X(rnn)
+#define FT__ATTENTION_OPERATORS(X)                                                                \
+    X(attention) X(layer_norm) X(rms_norm) X(rotary) X(add_positions) X(linear_cross_entropy)
+#define FT__ARITHMETIC_OPERATORS(X)                                                               \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(rms_norm) X(attention) X(rotary) \
-    X(add_positions) X(linear_cross_entropy) X(custom)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) X(matmul)
 
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
@@ -103,7 +104,7 @@ static void ft__catch_up(ft__context *c, ft__node *node, const int32_t *ids, siz
     ft__resting *r = node->resting;
     ft__catch_up_job job;
     size_t i;
-    if (!r || !r->moves) return;
+    if (!FT__HAS_TRAINING || !r || !r->moves) return;
     if (!ids) count = (size_t)r->words;
     job.c = c;
     job.node = node;

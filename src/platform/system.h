@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 
 /* =============================================================================================
    [SECTION] platform/system: The system's headers
@@ -44,7 +45,7 @@
 #define FT__ARM 1
 #endif
 #endif
-#if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) \
+#if defined(__x86_64__) && !defined(FINETUNE_NO_SIMD) && FT__HAS_AVX512 && FT__HAS_BF16 \
     && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
 #define FT__BF16_INSTRUCTION 1
 #endif

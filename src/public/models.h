@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/files.h"
@@ -20,7 +21,7 @@
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/model_files.h"
-#include "text/without_text.h"
+#include "text/tokenizer_files.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
 #include "data/sources.h"
@@ -219,17 +220,16 @@ int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 /* Gives the model the tokeniser of a model file's text; NULL: none. */
 static void ft__take_tokenizer(ft_model *m, const char *text, const char *path)
 {
-#ifdef FINETUNE_NO_TEXT /* keep its text, so that ft_save writes it again */
-    (void)path;
-    ft__release(&m->context, m->tokenizer_text);
-    m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
-#else
     ft_tokenizer_options options;
+    if (!FT__HAS_TEXT) { /* keep its text, so that ft_save writes it again */
+        ft__release(&m->context, m->tokenizer_text);
+        m->tokenizer_text = text ? ft__copy_text(&m->context, text) : NULL;
+        return;
+    }
     memset(&options, 0, sizeof options);
     options.memory = text;
     options.bytes = text ? strlen(text) : 0;
     if (text) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
-#endif
 }
 
 /* Builds the network that the file describes, or that its weights are recognised as; loads them. */
@@ -281,10 +281,12 @@ static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options op
 static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
 {
     ft__context *c = &m->context;
-#ifndef FINETUNE_NO_TRANSFORMERS
     static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
-    ft__json *json = ft__folder_json(c, folder, "config.json");
-    char *path = json ? ft__first_in_folder(c, folder, weights) : NULL;
+    ft__json *json;
+    char *path;
+    if (!FT__HAS(m, TRANSFORMERS)) return c->status;
+    json = ft__folder_json(c, folder, "config.json");
+    path = json ? ft__first_in_folder(c, folder, weights) : NULL;
     if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
                         " file is expected", folder);
     else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
@@ -297,11 +299,6 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     ft__release(c, path);
     ft__json_free(c, json);
     return c->status;
-#else
-    (void)options;
-    return ft__fail(c, FT_UNSUPPORTED, "%s: a folder of Hugging Face's is not supported by this"
-                    " build (FINETUNE_NO_TRANSFORMERS)", folder);
-#endif
 }
 
 ft_status ft_load(ft_model *m, const char *path, ft_load_options options)

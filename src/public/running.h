@@ -211,7 +211,8 @@ ft_status ft_get_gradient(ft_model *m, ft_node node, float *to, size_t count)
     const ft__node *found;
     const float *gradient;
     ft__extent size = ft__one;
-    if (!ft__check_node(m, node, "ft_get_gradient")) return ft__status_of(m);
+    if (!FT__HAS(m, TRAINING) || !ft__check_node(m, node, "ft_get_gradient"))
+        return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     gradient = found->gradient;
     if (found->want_gradient) {
@@ -248,7 +249,8 @@ ft_status ft_keep(ft_model *m, ft_node node)
 ft_status ft_want_gradient(ft_model *m, ft_node node)
 {
     const ft__node *found;
-    if (!ft__check_node(m, node, "ft_want_gradient")) return ft__status_of(m);
+    if (!FT__HAS(m, TRAINING) || !ft__check_node(m, node, "ft_want_gradient"))
+        return ft__status_of(m);
     found = &m->nodes[node.id - 1];
     if (ft__is_weight(found) || found->type != FT_F32)
         return ft__fail(&m->context, FT_INVALID, "ft_want_gradient: %s has %s", found->name,
@@ -275,6 +277,7 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
     ft__plan *plan;
     int i;
     memset(&bytes, 0, sizeof bytes);
+    if (training && !FT__HAS(m, TRAINING)) return bytes;
     if (ft__ready(m, training) != FT_OK) return bytes;
     if (batch_size < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_plan: a batch of %d samples: at least 1 is expected",
@@ -437,7 +440,7 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 
 ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options options)
 {
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     ft__optimizer_check(&m->context, "ft_set_optimizer", &options);
     if (options.learning_rate > 0)
         ft__log(&m->context, "ft_set_optimizer: learning_rate %g has no effect: ft_update is given"
@@ -487,7 +490,7 @@ float ft_forward(ft_model *m, bool training)
 {
     ft__plan *plan;
     bool with_loss;
-    if (!ft__usable(m)) return 0;
+    if (!ft__usable(m) || (training && !FT__HAS(m, TRAINING))) return 0;
     if (ft__ready(m, training) == FT_OK && m->batch < 1)
         ft__fail(&m->context, FT_INVALID, "no input was fed: call ft_feed");
     plan = ft__begin(m, m->batch, training);
@@ -510,7 +513,7 @@ float ft_forward(ft_model *m, bool training)
 ft_status ft_backward(ft_model *m)
 {
     ft__plan *plan;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     plan = m->last_run;
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
@@ -527,6 +530,7 @@ ft_status ft_update(ft_model *m, float learning_rate)
 {
     ft_optimizer_options defaults;
     memset(&defaults, 0, sizeof defaults);
+    if (!FT__HAS(m, TRAINING)) return ft__status_of(m);
     if (ft__usable(m) && !m->optimizer) ft__set_optimizer(m, defaults);
     if (!ft__usable(m)) return ft__status_of(m);
     if (!ft__not_negative(learning_rate))
@@ -548,6 +552,9 @@ float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_siz
 
 ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
 {
+    ft_fit_result none;
+    memset(&none, 0, sizeof none);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     return ft__fit_run(m, data, options, "", true, NULL);
 }
 
@@ -555,6 +562,7 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 {
     ft_finetune_result none;
     memset(&none, 0, sizeof none);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
     return ft__finetune(m, data, options);
 }
@@ -563,16 +571,19 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
-    return ft__predict_text(m, text, bytes, best, count);
+    return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
 }
 
 int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                     ft_predict_options options)
 {
-    return ft__predict_data(m, data, best, count, options);
+    return FT__HAS(m, DATA) ? ft__predict_data(m, data, best, count, options) : 0;
 }
 
-int ft_generate(ft_model *m, ft_generate_options options) { return ft__generate(m, options); }
+int ft_generate(ft_model *m, ft_generate_options options)
+{
+    return FT__HAS(m, TEXT) ? ft__generate(m, options) : 0;
+}
 
 /* Checks the arguments of ft_run and ft_run_lengths; returns NULL with an error. */
 static ft__plan *ft__begin_run(ft_model *m, const void *values, const int *lengths, int batch,
@@ -633,7 +644,9 @@ int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_
                       int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
+    ft__plan *plan;
+    if (!FT__HAS(m, IMAGES)) return 0;
+    plan = ft__begin_picture(m, &picture, best, count, "ft_predict_memory");
     if (!plan) return 0;
     ft__given(&m->context, bytes, "ft_predict_memory: bytes");
     ft__encoded_to_input(&m->context, &m->preprocessing, bytes, count_of_bytes, "the picture",
@@ -644,9 +657,11 @@ int ft_predict_memory(ft_model *m, const void *bytes, size_t count_of_bytes, ft_
 int ft_predict_file(ft_model *m, const char *path, ft_prediction *best, int count)
 {
     float *picture;
-    ft__plan *plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
+    ft__plan *plan;
     unsigned char *bytes;
     size_t size = 0;
+    if (!FT__HAS(m, IMAGES)) return 0;
+    plan = ft__begin_picture(m, &picture, best, count, "ft_predict_file");
     if (!plan) return 0;
     bytes = ft__given(&m->context, path, "ft_predict_file: the path")
         ? ft__read_file(&m->context, path, &size) : NULL;
@@ -668,5 +683,7 @@ int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
-    return ft__evaluate(m, data, options);
+    ft_evaluation none;
+    memset(&none, 0, sizeof none);
+    return FT__HAS(m, DATA) ? ft__evaluate(m, data, options) : none;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/strings.h"
@@ -15,7 +16,6 @@
    Reads the vocabularies of other tools, builds one from texts, and keeps a model's own in its
    file. The content of a file tells its kind.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
                                                   "scored_bpe"};
 enum { FT__TOKENIZER_KINDS = 5 };
@@ -657,7 +657,7 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     unsigned char *content;
     ft_tokenizer *t;
     size_t bytes;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_tokenizer_load: the path")) return NULL;
     if (!path) path = "(memory)";
@@ -733,7 +733,7 @@ ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char
 {
     ft_tokenizer *t;
     int i;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return NULL;
     if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
         ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: the kind must be FT_CHARACTERS or"
                  " FT_WORDS, and at least 1 text is needed");
@@ -771,7 +771,7 @@ ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokeni
 {
     ft_tokens tokens = {NULL, 0};
     int i;
-    if (!t || !ft__ok(t->ids.context)) return tokens;
+    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return tokens;
     t->ids.count = 0;
     for (i = 0; options.special && i < t->before_count; ++i) ft__ids_add(&t->ids, t->before[i]);
     if (text) ft__encode(t, text, bytes);
@@ -789,7 +789,7 @@ const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t
     bool first = true;
     int i;
     if (bytes) *bytes = 0;
-    if (!t || !ft__ok(t->ids.context)) return "";
+    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return "";
     if (count > 0 && !ft__given(t->ids.context, ids, "ft_detokenize: ids")) return "";
     t->text.count = 0;
     ft__text_add_bytes(&t->text, "", 0);
@@ -827,7 +827,7 @@ int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
 ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 {
     char *text;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return ft__status_of(m);
     if (t && t->model != m)
         return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: the tokeniser belongs to"
                         " another model");
@@ -840,5 +840,3 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 }
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
-
-#endif

@@ -20,7 +20,6 @@
    All take time in proportion to n log n for any text. A text is only text: "[SEP]" in it is five
    characters, never the piece that ends a sentence.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
 typedef struct ft__vocabulary {
@@ -585,5 +584,3 @@ static void ft__tokenizer_release(ft_tokenizer *t)
     ft__vocabulary_release(&t->pieces);
     ft__release(c, t);
 }
-
-#endif

@@ -7,7 +7,6 @@
    lower case. tests/golden/make_unicode.py prints them, from Unicode 14; code points that it does
    not assign have the values of their neighbours.
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { /* classes, by Unicode's general category */
     FT__OTHER = 0, FT__LETTER /* L */, FT__NUMBER /* N */, FT__PUNCTUATION /* P */,
     FT__MARK /* Mn: an accent that stands over or under the letter before it */,
@@ -380,5 +379,3 @@ static bool ft__unicode_ideograph(uint32_t code)
         || (code >= 0x2a700 && code <= 0x2b81f) || (code >= 0x2b920 && code <= 0x2ceaf)
         || (code >= 0x2f800 && code <= 0x2fa1f);
 }
-
-#endif

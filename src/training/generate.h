@@ -13,14 +13,12 @@
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
-#include "text/without_text.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
 
 /* =============================================================================================
    [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 
 /* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
 static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
@@ -241,23 +239,3 @@ static int ft__generate(ft_model *m, ft_generate_options options)
     ft__release(c, g.order);
     return ft__ok(c) ? count : 0;
 }
-
-#else
-static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
-                            int count)
-{
-    (void)text;
-    (void)bytes;
-    (void)best;
-    (void)count;
-    ft__no_text(m);
-    return 0;
-}
-
-static int ft__generate(ft_model *m, ft_generate_options options)
-{
-    (void)options;
-    ft__no_text(m);
-    return 0;
-}
-#endif

@@ -9,7 +9,6 @@
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
-#include "text/without_text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -26,7 +25,6 @@
    A transformer is trained whole, as BERT's authors do: AdamW, a rate that rises over the first
    tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al. 2018).
    ============================================================================================= */
-#ifndef FINETUNE_NO_TEXT
 enum { FT__MOST_LAYERS = 8 };
 static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
                                                             "top 5", "top 6", "top 7", "all"};
@@ -179,7 +177,9 @@ static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
     bool stream = r->data->source.streams > 0;
-    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer), layers;
+    int *layer, layers;
+    if (!FT__HAS(m, TEXT)) return;
+    layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
     if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
@@ -197,9 +197,6 @@ static void ft__recipe_text(ft__recipe *r)
     }
     ft__release(&m->context, layer);
 }
-#else
-static void ft__recipe_text(ft__recipe *r) { ft__no_text(r->m); }
-#endif
 
 static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
 {
