@@ -288,18 +288,48 @@
      FINETUNE_NO_THREADS       everything runs on the calling thread
      FINETUNE_NO_SIMD          plain C only
      FINETUNE_NO_POSIX         files through stdio; folders cannot be listed; no threads
-     FINETUNE_NO_PYTORCH       leaves out the reader of PyTorch's files
-     FINETUNE_NO_RESNET        leaves out the ResNets by name
-     FINETUNE_NO_MOBILENET     leaves out MobileNet
-     FINETUNE_NO_KERAS_CNN     leaves out the small CNN of Keras
-     FINETUNE_NO_RECURRENT     leaves out the recurrent networks for text
-     FINETUNE_NO_TRANSFORMERS  leaves out BERT, RoBERTa and DistilBERT, and Hugging Face's folders
-     FINETUNE_NO_TEXT          leaves out tokenisers, texts as data, their recipe and generation.
-                               Their functions still exist and fail with FT_UNSUPPORTED
+     FINETUNE_NO_...           leaves out one of the families below
+     FINETUNE_ONLY             leaves out all families but those of FINETUNE_USE_...: to load a
+                               ResNet and predict, FINETUNE_USE_CONVOLUTION, _RESNET and _STDIO
+                               (tests/programs/smallest.c). ft_linear,
+                               activations, losses, ft_add, ft_reshape and the like are always there
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must
                                be beside the header and CL/cl.h installed. There is nothing to link
                                (-ldl before glibc 2.34). The program starts where there is no OpenCL
      FINETUNE_API              put before each public function; default: extern
+
+   FAMILIES: all functions exist in every build; those of a family that was left out fail with
+   FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro
+     FINETUNE_NO_TRAINING      (or FINETUNE_USE_TRAINING, and so on) gradients, optimisers, and
+                               ft_fit and ft_finetune (need DATA)
+     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
+     FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
+                               (needs DATA)
+     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts and
+                               ft_text_streams (need DATA)
+     FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
+     FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
+                               CONVOLUTION)
+     FINETUNE_NO_RECURRENT     ft_lstm, ft_gru, ft_rnn, and the networks made of them
+     FINETUNE_NO_ATTENTION     ft_attention, ft_layer_norm, ft_rms_norm, ft_rotary,
+                               ft_add_positions, ft_linear_cross_entropy
+     FINETUNE_NO_ARITHMETIC    ft_unary, ft_binary, ft_where, ft_reduce, ft_permute, ft_gather,
+                               ft_matmul
+     FINETUNE_NO_RESNET        the ResNets by name (need CONVOLUTION)
+     FINETUNE_NO_MOBILENET     MobileNet by name (needs DEPTHWISE)
+     FINETUNE_NO_KERAS_CNN     the small CNN of Keras by name (needs CONVOLUTION)
+     FINETUNE_NO_TRANSFORMERS  BERT, RoBERTa and DistilBERT by name, Hugging Face's folders, and
+                               ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
+     FINETUNE_NO_PYTORCH       reading PyTorch's files
+     FINETUNE_NO_SAVING        ft_save
+     FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
+                               ft_merge
+     FINETUNE_NO_SHARING       ft_share
+     FINETUNE_NO_STDIO         opening files: they come from memory, or by ft_desc.files
+     FINETUNE_NO_WINOGRAD      the fast form of 3x3 convolutions (needs CONVOLUTION). Without it
+                               they are slower, and their last bits differ
+     FINETUNE_NO_BF16          ft_desc.precision "bf16" and "bf16_emulated" on the CPU
+     FINETUNE_NO_AVX512        the kernels for AVX-512: AVX2's run instead
 
    PRECISION
      Values are float32, and by default so are the factors of matrix products. ft_desc.precision
@@ -1821,10 +1851,10 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 /* =============================================================================================
    [SECTION] platform/families: What is compiled
    FINETUNE_NO_X leaves the family X out. FINETUNE_ONLY leaves out all but those of FINETUNE_USE_X.
-   FT__HAS_X is 1 or 0. It stands in plain conditions, not in #if, where it can: all code is checked
-   in every build, and the compiler drops what no public function reaches. So a family is left out
-   where it is entered: by its public functions (FT__HAS), by the rows of its operators
-   (operators/rows) and of its networks.
+   The manual lists them. FT__HAS_X is 1 or 0, and stands in plain conditions, not in #if, wherever
+   it can: so all code is checked in every build, and the compiler drops what nothing reaches. A
+   family is left out where it is entered: in its public functions (FT__HAS in nodes/nodes), in the
+   rows of its operators (operators/rows) and of its networks (networks/recognition).
    ============================================================================================= */
 #if defined(FINETUNE_NO_TRAINING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TRAINING))
 #define FT__HAS_TRAINING 0
@@ -1851,6 +1881,11 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 #define FT__HAS_CONVOLUTION 0
 #else
 #define FT__HAS_CONVOLUTION 1
+#endif
+#if defined(FINETUNE_NO_DEPTHWISE) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_DEPTHWISE))
+#define FT__HAS_DEPTHWISE 0
+#else
+#define FT__HAS_DEPTHWISE 1
 #endif
 #if defined(FINETUNE_NO_RECURRENT) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_RECURRENT))
 #define FT__HAS_RECURRENT 0
@@ -1893,15 +1928,35 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 #else
 #define FT__HAS_PYTORCH 1
 #endif
-#if defined(FINETUNE_NO_BF16) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_BF16))
-#define FT__HAS_BF16 0
+#if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
+#define FT__HAS_SAVING 0
 #else
-#define FT__HAS_BF16 1
+#define FT__HAS_SAVING 1
+#endif
+#if defined(FINETUNE_NO_SURGERY) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SURGERY))
+#define FT__HAS_SURGERY 0
+#else
+#define FT__HAS_SURGERY 1
+#endif
+#if defined(FINETUNE_NO_SHARING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SHARING))
+#define FT__HAS_SHARING 0
+#else
+#define FT__HAS_SHARING 1
+#endif
+#if defined(FINETUNE_NO_STDIO) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_STDIO))
+#define FT__HAS_STDIO 0
+#else
+#define FT__HAS_STDIO 1
 #endif
 #if defined(FINETUNE_NO_WINOGRAD) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_WINOGRAD))
 #define FT__HAS_WINOGRAD 0
 #else
 #define FT__HAS_WINOGRAD 1
+#endif
+#if defined(FINETUNE_NO_BF16) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_BF16))
+#define FT__HAS_BF16 0
+#else
+#define FT__HAS_BF16 1
 #endif
 #if defined(FINETUNE_NO_AVX512) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_AVX512))
 #define FT__HAS_AVX512 0
@@ -1919,31 +1974,39 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
 #define FT__BACKWARD(function) (FT__HAS_TRAINING ? function : NULL)
 #define FT__IF_AVX512(function) (FT__HAS_AVX512 ? function : NULL)
 
-#if !defined(FINETUNE_ONLY) && (defined(FINETUNE_USE_TRAINING) || defined(FINETUNE_USE_DATA) || \
-    defined(FINETUNE_USE_IMAGES) || defined(FINETUNE_USE_TEXT) || \
-    defined(FINETUNE_USE_CONVOLUTION) || defined(FINETUNE_USE_RECURRENT) || \
-    defined(FINETUNE_USE_ATTENTION) || defined(FINETUNE_USE_ARITHMETIC) || \
-    defined(FINETUNE_USE_RESNET) || defined(FINETUNE_USE_MOBILENET) || \
-    defined(FINETUNE_USE_KERAS_CNN) || defined(FINETUNE_USE_TRANSFORMERS) || \
-    defined(FINETUNE_USE_PYTORCH) || \
-    defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_WINOGRAD) || defined(FINETUNE_USE_AVX512))
+#if !defined(FINETUNE_ONLY) && (defined(FINETUNE_USE_TRAINING) || defined(FINETUNE_USE_DATA) \
+    || defined(FINETUNE_USE_IMAGES) || defined(FINETUNE_USE_TEXT) \
+    || defined(FINETUNE_USE_CONVOLUTION) || defined(FINETUNE_USE_DEPTHWISE) \
+    || defined(FINETUNE_USE_RECURRENT) || defined(FINETUNE_USE_ATTENTION) \
+    || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
+    || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
+    || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
+    || defined(FINETUNE_USE_SAVING) \
+    || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
+    || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \
+    || defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_AVX512))
 #error "FINETUNE_USE_... has no effect without FINETUNE_ONLY"
 #endif
+#if FT__HAS_DEPTHWISE && !FT__HAS_CONVOLUTION
+#error "Depthwise convolutions need FINETUNE_USE_CONVOLUTION; or else FINETUNE_NO_DEPTHWISE"
+#endif
 #if FT__HAS_RESNET && !FT__HAS_CONVOLUTION
-#error "ResNets need CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_RESNET"
+#error "ResNets need FINETUNE_USE_CONVOLUTION; or else FINETUNE_NO_RESNET"
 #endif
 #if FT__HAS_MOBILENET && !FT__HAS_CONVOLUTION
-#error "MobileNet needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_MOBILENET"
+#error "MobileNet needs FINETUNE_USE_CONVOLUTION; or else FINETUNE_NO_MOBILENET"
 #endif
 #if FT__HAS_KERAS_CNN && !FT__HAS_CONVOLUTION
-#error "Keras's CNN needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_KERAS_CNN"
+#error "Keras's CNN needs FINETUNE_USE_CONVOLUTION; or else FINETUNE_NO_KERAS_CNN"
 #endif
 #if FT__HAS_TRANSFORMERS && !(FT__HAS_ATTENTION && FT__HAS_ARITHMETIC)
-#error "transformers need ATTENTION and ARITHMETIC: also FINETUNE_USE_ATTENTION and \
-FINETUNE_USE_ARITHMETIC, or FINETUNE_NO_TRANSFORMERS"
+#error "Transformers need FINETUNE_USE_ATTENTION, _ARITHMETIC; or else FINETUNE_NO_TRANSFORMERS"
 #endif
 #if FT__HAS_WINOGRAD && !FT__HAS_CONVOLUTION
-#error "Winograd's form needs CONVOLUTION: also FINETUNE_USE_CONVOLUTION, or FINETUNE_NO_WINOGRAD"
+#error "Winograd's form needs FINETUNE_USE_CONVOLUTION; or else FINETUNE_NO_WINOGRAD"
+#endif
+#if FT__HAS_MOBILENET && !FT__HAS_DEPTHWISE
+#error "MobileNet needs FINETUNE_USE_DEPTHWISE; or else FINETUNE_NO_MOBILENET"
 #endif
 
 /* =============================================================================================
@@ -3034,10 +3097,22 @@ static bool ft__default_remove(void *user, const char *path)
     return remove(path) == 0;
 }
 
+static void *ft__no_open(void *user, const char *path, bool write)
+{
+    (void)user;
+    (void)path;
+    (void)write;
+    return NULL;
+}
+
 static ft_files ft__default_files(void)
 {
     ft_files files;
     memset(&files, 0, sizeof files);
+    if (!FT__HAS_STDIO) { /* nothing is ever open, so that no other operation is called */
+        files.open = ft__no_open;
+        return files;
+    }
 #if FINETUNE__POSIX
     files.open = ft__posix_open;
     files.size = ft__posix_size;
@@ -3069,14 +3144,16 @@ static ft_files ft__default_files(void)
 static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
 {
 #if FINETUNE__POSIX
-    if (files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
+    if (FT__HAS_STDIO && files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
 #else
     (void)files, (void)path, (void)fresh;
 #endif
 }
 
-static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"
-                                     " file)";
+static const char *const ft__not_opened = FT__HAS_STDIO
+    ? "cannot be opened (not found, no permission, or not a regular file)"
+    : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
+      FT__WITHOUT(STDIO) ")";
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
@@ -9500,6 +9577,9 @@ static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft
         return ft__fail(c, FT_SHAPE, "%s: kernel %dx%d, dilated by %d and %d, does not fit the"
                         " padded input %s", node->name, g.kernel[0], g.kernel[1], g.dilation[0],
                         g.dilation[1], ft__shape_text(x, text));
+    if (!FT__HAS_DEPTHWISE && g.channels == 1 && g.groups > 1)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: depthwise convolutions are not supported by this"
+                        " build (%s)", node->name, FT__WITHOUT(DEPTHWISE));
     output->size[1] = w->size[0];
     output->size[2] = g.out_height;
     output->size[3] = g.out_width;
@@ -9876,7 +9956,7 @@ static void ft__depthwise_backward(const ft__call *call, const ft__conv *g)
 
 static bool ft__conv_is_depthwise(const ft__conv *g)
 {
-    return g->channels == 1 && g->groups > 1;
+    return FT__HAS_DEPTHWISE && g->channels == 1 && g->groups > 1;
 }
 
 /* The number of pairs, in one direction, of an output position and a tap inside the input. */
@@ -12872,7 +12952,7 @@ ft_node ft_rms_norm(ft_model *m, const char *name, ft_node x, ft_rms_norm_option
     ft_parameter_options p;
     int last;
     memset(&p, 0, sizeof p);
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     last = ft__size_of(m, name, x, -1);
     if (ft__ok(&m->context) && (options.size < 0 || (options.size && last % options.size != 0)))
         ft__fail(&m->context, FT_INVALID, "%s: size is %d; it must divide %d, the last size of its"
@@ -15472,7 +15552,8 @@ static const ft__row ft__row_linear_cross_entropy = {
 ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x, ft_node weight,
                                 ft_node bias, ft_node labels, ft_loss_options options)
 {
-    ft_node inputs[4];
+    ft_node inputs[4], none = {0};
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     inputs[1] = labels;
     inputs[2] = weight;
@@ -15784,6 +15865,7 @@ ft_node ft_rotary(ft_model *m, const char *name, ft_node x, ft_rotary_options op
 {
     ft_node inputs[2], none = {0};
     int count = options.positions.id ? 2 : 1;
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     inputs[1] = options.positions;
     options.positions = none; /* it is an input now */
@@ -15942,7 +16024,7 @@ ft_node ft_add_positions(ft_model *m, const char *name, ft_node x, int positions
     ft_parameter_options p;
     int count = options.positions.id ? 3 : 2, features;
     memset(&p, 0, sizeof p);
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     features = ft__size_of(m, name, x, -1);
     if (ft__ok(&m->context) && positions < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d positions: there must be at least 1", name,
@@ -16104,9 +16186,7 @@ static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_no
 ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
-    ft_node none = {0};
     ft_node inputs[2];
-    if (!FT__HAS(m, RECURRENT)) return none;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
     inputs[0] = x;
     inputs[1] = lengths;
@@ -25788,7 +25868,8 @@ static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
     const ft__extent two = {2, 2};
     ft__rewiring r;
     int classes;
-    if (!ft__check_node(m, old, "ft_replace") || !ft__check_node(m, replacement, "ft_replace")
+    if (!FT__HAS(m, SURGERY) || !ft__check_node(m, old, "ft_replace")
+        || !ft__check_node(m, replacement, "ft_replace")
         || ft__refuse_any_shared(m, "ft_replace") != FT_OK) return ft__status_of(m);
     if (old.id == replacement.id)
         return ft__fail(&m->context, FT_INVALID, "ft_replace: %s cannot replace itself",
@@ -25821,7 +25902,7 @@ ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 ft_status ft_cut(ft_model *m, ft_node output)
 {
     char *marked;
-    if (!ft__check_computed(m, output, "ft_cut")
+    if (!FT__HAS(m, SURGERY) || !ft__check_computed(m, output, "ft_cut")
         || ft__refuse_any_shared(m, "ft_cut") != FT_OK) return ft__status_of(m);
     marked = (char *)ft__allocate(&m->context, (size_t)m->node_count, 1);
     if (!marked) return m->context.status;
@@ -25990,7 +26071,7 @@ static bool ft__has_adapters(const ft_model *m)
 int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 {
     int i, count = 0, nodes;
-    if (!ft__usable(m) || ft__lora_check(m, &options) != FT_OK) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY) || ft__lora_check(m, &options) != FT_OK) return 0;
     nodes = m->node_count;
     for (i = 0; ft__ok(&m->context) && i < nodes; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -26063,7 +26144,8 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 int ft_merge(ft_model *m)
 {
     int i, count = 0;
-    if (!ft__usable(m) || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY)
+        || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
         if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
@@ -41626,7 +41708,7 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
     ft_type type;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))
@@ -41970,7 +42052,11 @@ ft_type ft_node_type(const ft_model *m, ft_node node)
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
-ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
+
+ft_status ft_replace_head(ft_model *m, int classes)
+{
+    return FT__HAS(m, SURGERY) ? ft__replace_head(m, classes) : ft__status_of(m);
+}
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
@@ -41978,7 +42064,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
     int op, i, count = 0;
-    if (!ft__usable(m)) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
     ft__check_activation(m, kind, &options);
@@ -42011,6 +42097,7 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
+    if (!FT__HAS(m, TRAINING)) return 0;
     if (ft__usable(m) && !ft__not_negative(factor))
         ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor is %g; it must be finite"
                  " and not negative", (double)factor);
@@ -42020,6 +42107,7 @@ int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
+    if (!FT__HAS(m, TRAINING)) return 0;
     if (ft__usable(m) && !ft__is_finite(weight_decay))
         ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: it must be finite",
                  (double)weight_decay);
@@ -42476,7 +42564,7 @@ ft_model *ft_share(ft_model *m, ft_desc desc)
 {
     ft__context *c;
     ft_model *s;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, SHARING)) return NULL;
     c = &m->context;
     if (m->owner)
         ft__fail(c, FT_INVALID, "ft_share: this model is a share itself: call it for the model that"

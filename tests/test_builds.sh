@@ -273,6 +273,343 @@ left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "unknown network"
 left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "unknown network"
 left_out FINETUNE_NO_TEXT examples/text/reviews.tsv 8 FINETUNE_NO_TEXT
 
+# Each switch alone, read and warned of; what needs another one goes with it.
+families="TRAINING DATA IMAGES TEXT CONVOLUTION DEPTHWISE RECURRENT ATTENTION ARITHMETIC RESNET MOBILENET KERAS_CNN
+    TRANSFORMERS PYTORCH SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
+with_all=
+for family in $families; do
+    with_all="$with_all -DFINETUNE_USE_$family"
+    grep -q "^ *FINETUNE_NO_$family " finetune.h && passed=$((passed + 1)) ||
+        { failed=$((failed + 1)); echo "FAILED: the manual does not list FINETUNE_NO_$family"; }
+    case $family in
+    CONVOLUTION) more="-DFINETUNE_NO_DEPTHWISE -DFINETUNE_NO_RESNET -DFINETUNE_NO_MOBILENET -DFINETUNE_NO_KERAS_CNN -DFINETUNE_NO_WINOGRAD" ;;
+    DEPTHWISE) more=-DFINETUNE_NO_MOBILENET ;;
+    ATTENTION | ARITHMETIC) more=-DFINETUNE_NO_TRANSFORMERS ;;
+    *) more= ;;
+    esac
+    case $family in TRAINING | WINOGRAD | BF16 | AVX512) ;; *) more="$more -DFINETUNE_NO_SIMD" ;; esac
+    try "FINETUNE_NO_$family alone" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_$family $more -I. -fsyntax-only $out/without.c
+done
+listed=$(sed -n 's/^#define FT__HAS_\([A-Z0-9_]*\) 1$/\1/p' finetune.h | sort | tr '\n' ' ')
+[ "$listed" = "$(printf '%s\n' $families | sort | tr '\n' ' ')" ] && passed=$((passed + 1)) ||
+    { failed=$((failed + 1)); echo "FAILED: the families are $listed"; }
+refused() { # FLAGS: this half of a choice does not compile
+    if ${CC:-cc} -std=c99 "$@" -DFINETUNE_NO_SIMD -I. -fsyntax-only $out/without.c >/dev/null 2>&1; then
+        failed=$((failed + 1)); echo "FAILED: $* was accepted"
+    else passed=$((passed + 1)); fi
+}
+refused -DFINETUNE_USE_TEXT
+refused -DFINETUNE_NO_CONVOLUTION
+refused -DFINETUNE_NO_DEPTHWISE
+refused -DFINETUNE_ONLY -DFINETUNE_USE_RESNET
+refused -DFINETUNE_ONLY -DFINETUNE_USE_WINOGRAD
+refused -DFINETUNE_ONLY -DFINETUNE_USE_DEPTHWISE
+try "FINETUNE_ONLY with all" ${CC:-cc} -std=c99 $warnings -DFINETUNE_ONLY $with_all -I. -fsyntax-only $out/without.c
+for compiler in "gcc -std=c99" "clang -std=c99" "g++ -std=c++11" "clang++ -std=c++11"; do
+    have ${compiler%% *} || continue
+    case $compiler in *++*) source=without.cpp ;; *) source=without.c ;; esac
+    try "$compiler, FINETUNE_ONLY" $compiler $warnings -DFINETUNE_ONLY -I. -fsyntax-only $out/$source
+    try "$compiler, for training" $compiler $warnings -DFINETUNE_ONLY -DFINETUNE_USE_CONVOLUTION -DFINETUNE_USE_TRAINING \
+        -DFINETUNE_USE_DATA -DFINETUNE_USE_IMAGES -DFINETUNE_USE_STDIO -I. -fsyntax-only $out/$source
+done
+
+# With nothing chosen each function says what it wants; and so does each operator in a model file, of
+# the networks that the whole library writes here.
+cat >$out/one.c <<'END'
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+END
+full=build/finetune.o
+[ -f $full ] || { full=$out/full.o; try "the whole library" ${CC:-cc} -std=c99 -O2 -I. -c $out/one.c -o $full; }
+cat >$out/networks.c <<'END'
+#include "finetune.h"
+#include <stdio.h>
+#include <string.h>
+/* Writes the networks "narrow" (none of whose layers uses Winograd's form), "lstm", "mobile",
+   "attention" and "exp". */
+static ft_model *m;
+static int failed;
+static void save(const char *path)
+{
+    ft_save_options none;
+    memset(&none, 0, sizeof none);
+    ft_save(m, path, none);
+    if (ft_error(m)) printf("%s\n", ft_error_text(m));
+    failed += ft_error(m) != FT_OK;
+    ft_destroy(m);
+}
+static void start(void)
+{
+    ft_desc desc;
+    memset(&desc, 0, sizeof desc);
+    m = ft_create(desc);
+}
+static void narrow(void)
+{
+    ft_input_options in;
+    ft_conv2d_options conv;
+    ft_batch_norm_options norm;
+    ft_activation_options relu;
+    ft_pool2d_options pool;
+    ft_linear_options linear;
+    ft_preprocessing p;
+    ft_node x;
+    memset(&in, 0, sizeof in);
+    memset(&conv, 0, sizeof conv);
+    memset(&norm, 0, sizeof norm);
+    memset(&relu, 0, sizeof relu);
+    memset(&pool, 0, sizeof pool);
+    memset(&linear, 0, sizeof linear);
+    memset(&p, 0, sizeof p);
+    in.size[0] = p.channels = 3;
+    in.size[1] = in.size[2] = p.width = p.height = 32;
+    conv.kernel[0] = 3;
+    conv.padding[0] = 1;
+    pool.kernel[0] = 2;
+    p.std[0] = p.std[1] = p.std[2] = 0.25f;
+    x = ft_conv2d(m, "conv1", ft_input(m, "input", in), 8, conv);
+    x = ft_activation(m, "relu", "relu1", ft_batch_norm(m, "bn1", x, norm), relu);
+    x = ft_conv2d(m, "conv2", ft_max_pool2d(m, "pool", x, pool), 12, conv);
+    x = ft_flatten(m, "flat", ft_global_avg_pool(m, "mean", ft_activation(m, "gelu", "g", x, relu)));
+    ft_set_output(m, ft_linear(m, "fc", x, 10, linear));
+    ft_set_preprocessing(m, p);
+}
+int main(void)
+{
+    ft_network_options n;
+    ft_input_options in;
+    ft_attention_options attention;
+    ft_unary_options unary;
+    ft_node x;
+    memset(&n, 0, sizeof n);
+    memset(&in, 0, sizeof in);
+    memset(&attention, 0, sizeof attention);
+    memset(&unary, 0, sizeof unary);
+    start();
+    narrow();
+    save("build/builds/narrow.safetensors");
+    start();
+    n.words = 5;
+    ft_network(m, "lstm_classifier", n);
+    save("build/builds/lstm.safetensors");
+    start();
+    n.words = 0;
+    n.width = 0.25f;
+    n.image_size = 32;
+    ft_network(m, "mobilenet_v1", n);
+    save("build/builds/mobile.safetensors");
+    start();
+    in.size[0] = 4;
+    in.size[1] = 8;
+    x = ft_input(m, "x", in);
+    ft_set_output(m, ft_attention(m, "attention", x, x, x, attention));
+    save("build/builds/attention.safetensors");
+    start();
+    x = ft_input(m, "x", in);
+    ft_set_output(m, ft_unary(m, "exp", "exp", x, unary));
+    save("build/builds/exp.safetensors");
+    return failed;
+}
+END
+cat >$out/nothing.c <<'END'
+#define FINETUNE_ONLY
+#define FINETUNE_IMPLEMENTATION
+#include "finetune.h"
+static int failed;
+static ft_model *m;
+static void want(const char *what, const char *family)
+{
+    char macro[64];
+    snprintf(macro, sizeof macro, "FINETUNE_ONLY without FINETUNE_USE_%s)", family);
+    if (!strstr(ft_error_text(m), macro)
+        || ft_error(m) != (strcmp(family, "STDIO") ? FT_UNSUPPORTED : FT_IO)) {
+        failed += 1;
+        printf("%s: %s\n", what, ft_error(m) ? ft_error_text(m) : "works");
+    }
+    ft_clear_error(m);
+}
+#define CALL(family, call) ((void)(call), want(#call, #family))
+static unsigned char bytes[1 << 22];
+static void file(const char *path, const char *family)
+{
+    FILE *from = fopen(path, "rb");
+    ft_load_options load;
+    memset(&load, 0, sizeof load);
+    load.weights.memory = bytes;
+    load.weights.bytes = from ? fread(bytes, 1, sizeof bytes, from) : 0;
+    if (from) fclose(from);
+    ft_load(m, path, load);
+    want(path, family);
+}
+#define ZERO(type, name) type name; memset(&name, 0, sizeof name)
+int main(void)
+{
+    static float numbers[16];
+    static const uint8_t *pixels[1];
+    ft_prediction best[1];
+    ft_node x;
+    int axes[4] = {0, 2, 1, 3};
+    const char *text = "a";
+    ZERO(ft_desc, desc);
+    ZERO(ft_input_options, in);
+    ZERO(ft_conv2d_options, conv2d);
+    ZERO(ft_conv1d_options, conv1d);
+    ZERO(ft_batch_norm_options, batch_norm);
+    ZERO(ft_group_norm_options, group_norm);
+    ZERO(ft_layer_norm_options, layer_norm);
+    ZERO(ft_pool2d_options, pool);
+    ZERO(ft_recurrent_options, recurrent);
+    ZERO(ft_rms_norm_options, rms_norm);
+    ZERO(ft_rotary_options, rotary);
+    ZERO(ft_add_positions_options, positions);
+    ZERO(ft_lora_options, lora);
+    ZERO(ft_loss_options, loss);
+    ZERO(ft_attention_options, attention);
+    ZERO(ft_unary_options, unary);
+    ZERO(ft_reduce_options, reduce);
+    ZERO(ft_matmul_options, matmul);
+    ZERO(ft_fit_options, fit);
+    ZERO(ft_finetune_options, finetune);
+    ZERO(ft_optimizer_options, optimizer);
+    ZERO(ft_evaluate_options, evaluate);
+    ZERO(ft_predict_options, predict);
+    ZERO(ft_array_options, arrays);
+    ZERO(ft_pixels_options, of_pixels);
+    ZERO(ft_source, source);
+    ZERO(ft_image_folder_options, folder);
+    ZERO(ft_text_options, texts);
+    ZERO(ft_stream_options, streams);
+    ZERO(ft_tokenizer_options, tokenizer);
+    ZERO(ft_vocabulary_options, vocabulary);
+    ZERO(ft_generate_options, generate);
+    ZERO(ft_language_model_to_classifier_options, classifier);
+    ZERO(ft_save_options, saving);
+    ZERO(ft_load_options, load);
+    ZERO(ft_activation_options, activation);
+    m = ft_create(desc);
+    in.size[0] = in.size[1] = in.size[2] = 4;
+    x = ft_input(m, "x", in);
+    CALL(CONVOLUTION, ft_conv2d(m, "c", x, 4, conv2d));
+    CALL(CONVOLUTION, ft_conv1d(m, "c", x, 4, conv1d));
+    CALL(CONVOLUTION, ft_batch_norm(m, "c", x, batch_norm));
+    CALL(CONVOLUTION, ft_group_norm(m, "c", x, group_norm));
+    CALL(CONVOLUTION, ft_max_pool2d(m, "c", x, pool));
+    CALL(CONVOLUTION, ft_avg_pool2d(m, "c", x, pool));
+    CALL(CONVOLUTION, ft_global_avg_pool(m, "c", x));
+    CALL(CONVOLUTION, ft_global_max_pool(m, "c", x));
+    CALL(RECURRENT, ft_lstm(m, "r", x, 4, recurrent));
+    CALL(RECURRENT, ft_gru(m, "r", x, 4, recurrent));
+    CALL(RECURRENT, ft_rnn(m, "r", x, 4, recurrent));
+    CALL(RECURRENT, ft_language_model_to_classifier(m, 2, classifier));
+    CALL(ATTENTION, ft_attention(m, "a", x, x, x, attention));
+    CALL(ATTENTION, ft_layer_norm(m, "a", x, layer_norm));
+    CALL(ATTENTION, ft_rms_norm(m, "a", x, rms_norm));
+    CALL(ATTENTION, ft_rotary(m, "a", x, rotary));
+    CALL(ATTENTION, ft_add_positions(m, "a", x, 4, positions));
+    CALL(ATTENTION, ft_linear_cross_entropy(m, "a", x, x, x, x, loss));
+    CALL(ARITHMETIC, ft_unary(m, "exp", "e", x, unary));
+    CALL(ARITHMETIC, ft_binary(m, "sub", "e", x, x));
+    CALL(ARITHMETIC, ft_where(m, "e", x, x, x));
+    CALL(ARITHMETIC, ft_reduce(m, "sum", "e", x, reduce));
+    CALL(ARITHMETIC, ft_permute(m, "e", x, 4, axes));
+    CALL(ARITHMETIC, ft_gather(m, "e", x, x, 1));
+    CALL(ARITHMETIC, ft_matmul(m, "e", x, x, matmul));
+    ft_set_output(m, ft_add(m, "sum", x, x)); /* these need nothing */
+    if (ft_error(m)) printf("%s\n", ft_error_text(m)), failed += 1;
+    CALL(TRAINING, ft_forward(m, true));
+    CALL(TRAINING, ft_backward(m));
+    CALL(TRAINING, ft_update(m, 1));
+    CALL(TRAINING, ft_set_optimizer(m, optimizer));
+    CALL(TRAINING, ft_plan(m, 1, true));
+    CALL(TRAINING, ft_want_gradient(m, x));
+    CALL(TRAINING, ft_get_gradient(m, x, numbers, 16));
+    CALL(TRAINING, ft_scale_learning_rate(m, "*", 1));
+    CALL(TRAINING, ft_set_weight_decay(m, "*", 1));
+    CALL(TRAINING, ft_fit(m, NULL, fit));
+    CALL(TRAINING, ft_finetune(m, NULL, finetune));
+    CALL(DATA, ft_evaluate(m, NULL, evaluate));
+    CALL(DATA, ft_predict_data(m, NULL, best, 1, predict));
+    CALL(DATA, ft_arrays(m, 1, numbers, NULL, arrays));
+    CALL(DATA, ft_pixels(m, 1, pixels, NULL, NULL, of_pixels));
+    CALL(DATA, ft_data_source(m, source));
+    CALL(IMAGES, ft_image_folder(m, "examples", folder));
+    CALL(IMAGES, ft_predict_file(m, "x.png", best, 1));
+    CALL(IMAGES, ft_predict_memory(m, "x", 1, best, 1));
+    CALL(TEXT, ft_texts(m, "x", texts));
+    CALL(TEXT, ft_text_streams(m, "x", streams));
+    CALL(TEXT, ft_tokenizer_load(m, "x", tokenizer));
+    CALL(TEXT, ft_tokenizer_build(m, FT_WORDS, &text, 1, vocabulary));
+    CALL(TEXT, ft_set_tokenizer(m, NULL));
+    CALL(TEXT, ft_predict_text(m, "x", 1, best, 1));
+    CALL(TEXT, ft_generate(m, generate));
+    CALL(SAVING, ft_save(m, "x", saving));
+    CALL(SURGERY, ft_replace(m, x, x));
+    CALL(SURGERY, ft_cut(m, x));
+    CALL(SURGERY, ft_replace_head(m, 2));
+    CALL(SURGERY, ft_swap_activations(m, "*", "relu", activation));
+    CALL(SURGERY, ft_lora(m, "*", lora));
+    CALL(SURGERY, ft_merge(m));
+    CALL(TRANSFORMERS, ft_load_adapter(m, "examples"));
+    CALL(TRANSFORMERS, ft_save_adapter(m, "examples"));
+    CALL(SHARING, ft_share(m, desc));
+    ft_destroy(m);
+    m = ft_create(desc);
+    CALL(STDIO, ft_load(m, "build/builds/narrow.safetensors", load));
+    file("build/builds/narrow.safetensors", "CONVOLUTION");
+    file("build/builds/lstm.safetensors", "RECURRENT");
+    file("build/builds/attention.safetensors", "ATTENTION");
+    file("build/builds/exp.safetensors", "ARITHMETIC");
+    file("tests/golden/formats/plain.pt", "PYTORCH");
+    ft_destroy(m);
+    desc.precision = "bf16_emulated";
+    m = ft_create(desc);
+    want("bf16_emulated", "BF16");
+    ft_destroy(m);
+    return failed;
+}
+END
+cp $out/nothing.c $out/nothing.cpp
+try "networks to load" ${CC:-cc} -std=c99 $warnings -I. $out/networks.c $full -o $out/networks -lm -pthread
+try "networks are written" $out/networks
+try "FINETUNE_ONLY" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -O0 -I. $out/nothing.c -o $out/nothing -lm -pthread
+try "FINETUNE_ONLY says what is left out" $out/nothing
+if have g++; then try "FINETUNE_ONLY in C++" g++ -std=c++11 $warnings -DFINETUNE_NO_SIMD -I. -fsyntax-only $out/nothing.cpp; fi
+
+# The smallest program predicts the bits of the whole library, at the best level that both have.
+simd=none
+case $(uname -m) in x86_64) ! grep -q avx2 /proc/cpuinfo || simd=avx2 ;; esac
+cc_small="${CC:-cc} -std=c99 $warnings -Wno-missing-field-initializers"
+try "the smallest program" $cc_small -O2 -I. tests/programs/smallest.c -o $out/smallest -lm -pthread
+try "the same, whole" $cc_small -O2 -DFULL -I. tests/programs/smallest.c $full -o $out/whole -lm -pthread
+same() { # PROGRAM MODEL: it and the whole library print the same
+    $out/whole $2 $simd >$out/whole.txt 2>&1 && $out/$1 $2 $simd >$out/small.txt 2>&1 &&
+        [ -s $out/small.txt ] && cmp -s $out/whole.txt $out/small.txt && passed=$((passed + 1)) ||
+        { failed=$((failed + 1)); echo "FAILED: $1 $2 $simd:"; cat $out/whole.txt $out/small.txt; }
+}
+same smallest $out/narrow.safetensors
+says() { # TEXT COMMAND...: it fails, and says so
+    text=$1; shift
+    if "$@" >$out/log.txt 2>&1 || ! grep -q "$text" $out/log.txt; then
+        failed=$((failed + 1)); echo "FAILED: $*: not \"$text\", but"; cat $out/log.txt
+    else passed=$((passed + 1)); fi
+}
+says FINETUNE_USE_DEPTHWISE $out/smallest $out/mobile.safetensors none
+says FINETUNE_USE_RECURRENT $out/smallest $out/lstm.safetensors none
+says "simd avx512: not supported by this CPU or build" $out/smallest $out/narrow.safetensors avx512
+case $(uname -m)$(${CC:-cc} --version | head -1) in
+x86_64*clang*) ;;
+x86_64*) # what it costs: bench/RESULTS.md
+    try "the smallest program's object" $cc_small -O2 -I. -c tests/programs/smallest.c -o $out/smallest.o
+    bytes=$(size $out/smallest.o | awk 'NR == 2 { print $1 }')
+    [ "${bytes:-999999}" -le 300000 ] && passed=$((passed + 1)) ||
+        { failed=$((failed + 1)); echo "FAILED: the smallest program has $bytes bytes of code and constants"; } ;;
+esac
+if [ -n "$LONG" ]; then
+    try "the smallest program with more" $cc_small -O2 -DFINETUNE_USE_WINOGRAD -DFINETUNE_USE_DEPTHWISE -I. tests/programs/smallest.c -o $out/more -lm -pthread
+    same more examples/demo/base.safetensors
+    same more $out/mobile.safetensors
+fi
+
 # Half a configuration must be refused, not compiled.
 if ${CC:-cc} -std=c99 -ffast-math -I. -fsyntax-only $out/use.c >/dev/null 2>&1; then
     failed=$((failed + 1)); echo "FAILED: -ffast-math was accepted"
@@ -280,10 +617,6 @@ else passed=$((passed + 1)); fi
 
 # Two units: one has the implementation, the other only uses it; and a second that has it too must
 # not be needed. The C unit and the C++ unit share one library.
-cat >$out/one.c <<'END'
-#define FINETUNE_IMPLEMENTATION
-#include "finetune.h"
-END
 cat >$out/two.cpp <<'END'
 #include "finetune.h"
 int main()

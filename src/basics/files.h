@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"
 
@@ -292,10 +293,22 @@ static bool ft__default_remove(void *user, const char *path)
     return remove(path) == 0;
 }
 
+static void *ft__no_open(void *user, const char *path, bool write)
+{
+    (void)user;
+    (void)path;
+    (void)write;
+    return NULL;
+}
+
 static ft_files ft__default_files(void)
 {
     ft_files files;
     memset(&files, 0, sizeof files);
+    if (!FT__HAS_STDIO) { /* nothing is ever open, so that no other operation is called */
+        files.open = ft__no_open;
+        return files;
+    }
 #if FINETUNE__POSIX
     files.open = ft__posix_open;
     files.size = ft__posix_size;
@@ -327,14 +340,16 @@ static ft_files ft__default_files(void)
 static void ft__remove_stale(const ft_files *files, const char *path, const char *fresh)
 {
 #if FINETUNE__POSIX
-    if (files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
+    if (FT__HAS_STDIO && files->open == ft__posix_open) ft__posix_remove_stale(path, fresh);
 #else
     (void)files, (void)path, (void)fresh;
 #endif
 }
 
-static const char ft__not_opened[] = "cannot be opened (not found, no permission, or not a regular"
-                                     " file)";
+static const char *const ft__not_opened = FT__HAS_STDIO
+    ? "cannot be opened (not found, no permission, or not a regular file)"
+    : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
+      FT__WITHOUT(STDIO) ")";
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)

@@ -173,7 +173,7 @@ static bool ft__has_adapters(const ft_model *m)
 int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 {
     int i, count = 0, nodes;
-    if (!ft__usable(m) || ft__lora_check(m, &options) != FT_OK) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY) || ft__lora_check(m, &options) != FT_OK) return 0;
     nodes = m->node_count;
     for (i = 0; ft__ok(&m->context) && i < nodes; ++i) {
         const ft__node *node = &m->nodes[i];
@@ -246,7 +246,8 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 int ft_merge(ft_model *m)
 {
     int i, count = 0;
-    if (!ft__usable(m) || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY)
+        || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
     ft__host_takes_weights(&m->context, true);
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
         if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;

@@ -131,7 +131,8 @@ static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
     const ft__extent two = {2, 2};
     ft__rewiring r;
     int classes;
-    if (!ft__check_node(m, old, "ft_replace") || !ft__check_node(m, replacement, "ft_replace")
+    if (!FT__HAS(m, SURGERY) || !ft__check_node(m, old, "ft_replace")
+        || !ft__check_node(m, replacement, "ft_replace")
         || ft__refuse_any_shared(m, "ft_replace") != FT_OK) return ft__status_of(m);
     if (old.id == replacement.id)
         return ft__fail(&m->context, FT_INVALID, "ft_replace: %s cannot replace itself",
@@ -164,7 +165,7 @@ ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 ft_status ft_cut(ft_model *m, ft_node output)
 {
     char *marked;
-    if (!ft__check_computed(m, output, "ft_cut")
+    if (!FT__HAS(m, SURGERY) || !ft__check_computed(m, output, "ft_cut")
         || ft__refuse_any_shared(m, "ft_cut") != FT_OK) return ft__status_of(m);
     marked = (char *)ft__allocate(&m->context, (size_t)m->node_count, 1);
     if (!marked) return m->context.status;

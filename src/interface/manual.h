@@ -109,18 +109,48 @@
      FINETUNE_NO_THREADS       everything runs on the calling thread
      FINETUNE_NO_SIMD          plain C only
      FINETUNE_NO_POSIX         files through stdio; folders cannot be listed; no threads
-     FINETUNE_NO_PYTORCH       leaves out the reader of PyTorch's files
-     FINETUNE_NO_RESNET        leaves out the ResNets by name
-     FINETUNE_NO_MOBILENET     leaves out MobileNet
-     FINETUNE_NO_KERAS_CNN     leaves out the small CNN of Keras
-     FINETUNE_NO_RECURRENT     leaves out the recurrent networks for text
-     FINETUNE_NO_TRANSFORMERS  leaves out BERT, RoBERTa and DistilBERT, and Hugging Face's folders
-     FINETUNE_NO_TEXT          leaves out tokenisers, texts as data, their recipe and generation.
-                               Their functions still exist and fail with FT_UNSUPPORTED
+     FINETUNE_NO_...           leaves out one of the families below
+     FINETUNE_ONLY             leaves out all families but those of FINETUNE_USE_...: to load a
+                               ResNet and predict, FINETUNE_USE_CONVOLUTION, _RESNET and _STDIO
+                               (tests/programs/smallest.c). ft_linear,
+                               activations, losses, ft_add, ft_reshape and the like are always there
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must
                                be beside the header and CL/cl.h installed. There is nothing to link
                                (-ldl before glibc 2.34). The program starts where there is no OpenCL
      FINETUNE_API              put before each public function; default: extern
+
+   FAMILIES: all functions exist in every build; those of a family that was left out fail with
+   FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro
+     FINETUNE_NO_TRAINING      (or FINETUNE_USE_TRAINING, and so on) gradients, optimisers, and
+                               ft_fit and ft_finetune (need DATA)
+     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
+     FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
+                               (needs DATA)
+     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts and
+                               ft_text_streams (need DATA)
+     FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
+     FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
+                               CONVOLUTION)
+     FINETUNE_NO_RECURRENT     ft_lstm, ft_gru, ft_rnn, and the networks made of them
+     FINETUNE_NO_ATTENTION     ft_attention, ft_layer_norm, ft_rms_norm, ft_rotary,
+                               ft_add_positions, ft_linear_cross_entropy
+     FINETUNE_NO_ARITHMETIC    ft_unary, ft_binary, ft_where, ft_reduce, ft_permute, ft_gather,
+                               ft_matmul
+     FINETUNE_NO_RESNET        the ResNets by name (need CONVOLUTION)
+     FINETUNE_NO_MOBILENET     MobileNet by name (needs DEPTHWISE)
+     FINETUNE_NO_KERAS_CNN     the small CNN of Keras by name (needs CONVOLUTION)
+     FINETUNE_NO_TRANSFORMERS  BERT, RoBERTa and DistilBERT by name, Hugging Face's folders, and
+                               ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
+     FINETUNE_NO_PYTORCH       reading PyTorch's files
+     FINETUNE_NO_SAVING        ft_save
+     FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
+                               ft_merge
+     FINETUNE_NO_SHARING       ft_share
+     FINETUNE_NO_STDIO         opening files: they come from memory, or by ft_desc.files
+     FINETUNE_NO_WINOGRAD      the fast form of 3x3 convolutions (needs CONVOLUTION). Without it
+                               they are slower, and their last bits differ
+     FINETUNE_NO_BF16          ft_desc.precision "bf16" and "bf16_emulated" on the CPU
+     FINETUNE_NO_AVX512        the kernels for AVX-512: AVX2's run instead
 
    PRECISION
      Values are float32, and by default so are the factors of matrix products. ft_desc.precision

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -23,7 +24,7 @@
 
 static bool ft__conv_is_depthwise(const ft__conv *g)
 {
-    return g->channels == 1 && g->groups > 1;
+    return FT__HAS_DEPTHWISE && g->channels == 1 && g->groups > 1;
 }
 
 /* The number of pairs, in one direction, of an output position and a tap inside the input. */

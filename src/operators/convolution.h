@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/threads.h"
@@ -113,6 +114,9 @@ static ft_status ft__conv2d_shape(ft__context *c, const ft__node *node, const ft
         return ft__fail(c, FT_SHAPE, "%s: kernel %dx%d, dilated by %d and %d, does not fit the"
                         " padded input %s", node->name, g.kernel[0], g.kernel[1], g.dilation[0],
                         g.dilation[1], ft__shape_text(x, text));
+    if (!FT__HAS_DEPTHWISE && g.channels == 1 && g.groups > 1)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: depthwise convolutions are not supported by this"
+                        " build (%s)", node->name, FT__WITHOUT(DEPTHWISE));
     output->size[1] = w->size[0];
     output->size[2] = g.out_height;
     output->size[3] = g.out_width;

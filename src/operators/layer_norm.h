@@ -181,7 +181,7 @@ ft_node ft_rms_norm(ft_model *m, const char *name, ft_node x, ft_rms_norm_option
     ft_parameter_options p;
     int last;
     memset(&p, 0, sizeof p);
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     last = ft__size_of(m, name, x, -1);
     if (ft__ok(&m->context) && (options.size < 0 || (options.size && last % options.size != 0)))
         ft__fail(&m->context, FT_INVALID, "%s: size is %d; it must divide %d, the last size of its"

@@ -175,7 +175,8 @@ static const ft__row ft__row_linear_cross_entropy = {
 ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x, ft_node weight,
                                 ft_node bias, ft_node labels, ft_loss_options options)
 {
-    ft_node inputs[4];
+    ft_node inputs[4], none = {0};
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     inputs[1] = labels;
     inputs[2] = weight;

@@ -218,6 +218,7 @@ ft_node ft_rotary(ft_model *m, const char *name, ft_node x, ft_rotary_options op
 {
     ft_node inputs[2], none = {0};
     int count = options.positions.id ? 2 : 1;
+    if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = x;
     inputs[1] = options.positions;
     options.positions = none; /* it is an input now */
@@ -376,7 +377,7 @@ ft_node ft_add_positions(ft_model *m, const char *name, ft_node x, int positions
     ft_parameter_options p;
     int count = options.positions.id ? 3 : 2, features;
     memset(&p, 0, sizeof p);
-    if (!ft__usable(m)) return none;
+    if (!ft__usable(m) || !FT__HAS(m, ATTENTION)) return none;
     features = ft__size_of(m, name, x, -1);
     if (ft__ok(&m->context) && positions < 1)
         ft__fail(&m->context, FT_INVALID, "%s: %d positions: there must be at least 1", name,

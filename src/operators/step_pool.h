@@ -147,9 +147,7 @@ static ft_node ft__step_pool_all(ft_model *m, const char *name, ft_node x, ft_no
 ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
                      ft_step_pool_options options)
 {
-    ft_node none = {0};
     ft_node inputs[2];
-    if (!FT__HAS(m, RECURRENT)) return none;
     if (options.kind == FT_POOL_ALL) return ft__step_pool_all(m, name, x, lengths, options);
     inputs[0] = x;
     inputs[1] = lengths;

@@ -348,7 +348,7 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
     ft_type type;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
     if (ft_other_format(path))

@@ -352,7 +352,11 @@ ft_type ft_node_type(const ft_model *m, ft_node node)
 }
 
 ft_digest ft_frozen_digest(ft_model *m) { return ft__digest(m); }
-ft_status ft_replace_head(ft_model *m, int classes) { return ft__replace_head(m, classes); }
+
+ft_status ft_replace_head(ft_model *m, int classes)
+{
+    return FT__HAS(m, SURGERY) ? ft__replace_head(m, classes) : ft__status_of(m);
+}
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
@@ -360,7 +364,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
     int op, i, count = 0;
-    if (!ft__usable(m)) return 0;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     op = ft__activation_named(m, kind);
     ft__check_activation(m, kind, &options);
@@ -393,6 +397,7 @@ static int ft__set_rule(ft_model *m, const char *glob, const float *factor, cons
 
 int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 {
+    if (!FT__HAS(m, TRAINING)) return 0;
     if (ft__usable(m) && !ft__not_negative(factor))
         ft__fail(&m->context, FT_INVALID, "ft_scale_learning_rate: factor is %g; it must be finite"
                  " and not negative", (double)factor);
@@ -402,6 +407,7 @@ int ft_scale_learning_rate(ft_model *m, const char *glob, float factor)
 
 int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay)
 {
+    if (!FT__HAS(m, TRAINING)) return 0;
     if (ft__usable(m) && !ft__is_finite(weight_decay))
         ft__fail(&m->context, FT_INVALID, "ft_set_weight_decay: %g: it must be finite",
                  (double)weight_decay);

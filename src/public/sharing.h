@@ -185,7 +185,7 @@ ft_model *ft_share(ft_model *m, ft_desc desc)
 {
     ft__context *c;
     ft_model *s;
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, SHARING)) return NULL;
     c = &m->context;
     if (m->owner)
         ft__fail(c, FT_INVALID, "ft_share: this model is a share itself: call it for the model that"
