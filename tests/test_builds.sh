@@ -158,13 +158,14 @@ try "ft__print prints what snprintf does" $out/print
 # LONG=1: the main programs in another way than make test has them.
 internals= # flags of the tests that include the implementation
 round() { # NAME COMPILER FLAGS...
-    name=$1; shift
-    try "$name: the library" "$@" -std=c99 -I. -c tests/fuzz/library.c -o $out/library.o
+    way=$1; shift
+    try "$way: the library" "$@" -std=c99 -I. -c tests/fuzz/library.c -o $out/library.o
     for test in attention cache data edges elementary fit formats gemm golden levels memory networks \
         operators prediction sequences text text_train tokenizers weights zip; do
-        grep -q 'internals.h\|FINETUNE_IMPLEMENTATION\|test_operators.c' tests/test_$test.c && own=$internals || own=$out/library.o
-        try "$name: test_$test builds" "$@" -std=c99 -I. tests/test_$test.c $own -o $out/round -lm -pthread
-        try "$name: test_$test" env FINETUNE_CACHE=none $out/round
+        grep -q '^.include "internals.h"\|^.define FINETUNE_IMPLEMENTATION' tests/test_$test.c && own=$internals ||
+            own=$out/library.o
+        try "$way: test_$test builds" "$@" -std=c99 -I. tests/test_$test.c $own -o $out/round -lm -pthread
+        try "$way: test_$test" env FINETUNE_CACHE=none $out/round
     done
 }
 if [ -n "$LONG" ]; then # as users compile it

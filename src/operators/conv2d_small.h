@@ -151,10 +151,13 @@ static void ft__small_input_gradient(const ft__call *call, const ft__conv *g)
    transposed into the weight's order while it is in the cache. */
 #define FT__SMALL_CHANNELS ((size_t)16)
 
+/* Numbers of FT__SMALL_CHANNELS rows in whole panels of 4, 6 or 8 rows: those of 6 take most. */
+static size_t ft__small_packed(size_t points) { return ft__pad_to(points * 18, 16); }
+
 static size_t ft__small_slot_room(const ft__conv *g)
 {
     size_t points = g->batch * g->p, area = (size_t)g->kernel[0] * (size_t)g->kernel[1];
-    return points * FT__SMALL_CHANNELS + ft__pad_to(points * sizeof(void *) / sizeof(float), 16)
+    return ft__small_packed(points) + ft__pad_to(points * sizeof(void *) / sizeof(float), 16)
         + ft__pad_to(area * FT__SMALL_CHANNELS * (size_t)g->outputs, 16);
 }
 
@@ -218,8 +221,8 @@ static void ft__small_weight_slot(void *context, int slot)
     size_t taps = (size_t)run->walk.taps, i, tap;
     float *packed = run->slots + ft__packed_right(run->call->context, outputs, points)
         + (size_t)slot * ft__small_slot_room(g);
-    const float **lines = (const float **)(void *)(packed + FT__SMALL_CHANNELS * points);
-    float *sum = packed + FT__SMALL_CHANNELS * points
+    const float **lines = (const float **)(void *)(packed + ft__small_packed(points));
+    float *sum = packed + ft__small_packed(points)
         + ft__pad_to(points * sizeof(void *) / sizeof(float), 16);
     int share;
     FT__PIECES(i, share, run->call->context, slot,
