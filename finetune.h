@@ -296,7 +296,9 @@
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must
                                be beside the header and CL/cl.h installed. There is nothing to link
                                (-ldl before glibc 2.34). The program starts where there is no OpenCL
-     FINETUNE_API              put before each public function; default: extern
+     FINETUNE_API              put before each public function; default: extern. In a program of one
+                               file "static __attribute__((unused))" (GCC, clang) also leaves out
+                               what it does not call
 
    FAMILIES: all functions exist in every build; those of a family that was left out fail with
    FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro

@@ -8,6 +8,9 @@
 #define FINETUNE_USE_RESNET
 #define FINETUNE_USE_STDIO
 #define FINETUNE_IMPLEMENTATION
+#ifdef __GNUC__ /* what main does not call is left out, too */
+#define FINETUNE_API static __attribute__((unused))
+#endif
 #endif
 #include "finetune.h"
 
