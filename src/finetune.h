@@ -167,6 +167,7 @@ extern "C" {
 #include "formats/descriptions.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
+#include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "text/unicode.h"
 #include "text/tokenizers.h"

@@ -57,6 +57,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_network_options network_options;
         ft_language_model_to_classifier_options language_model_to_classifier_options;
         ft_weights_options weights_options;
+        ft_graph_options graph_options;
         ft_save_options save_options;
         ft_input_options input_options;
         ft_parameter_options parameter_options;
@@ -111,6 +112,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_network(m, NULL, o.network_options));
     TRY(ft_language_model_to_classifier(m, 1, o.language_model_to_classifier_options));
     TRY(ft_load_weights(m, NULL, o.weights_options));
+    TRY(ft_load_graph(m, NULL, o.graph_options));
+    TRY(ft_graph_text(m));
     TRY(ft_save(m, NULL, o.save_options));
     TRY(ft_other_format(NULL));
     TRY(ft_file_open(m, NULL, o.weights_options));
@@ -322,7 +325,7 @@ static void test_null(void)
 {
     static const char *const kinds[] = {"without a model", "with an empty model", "with a network"};
     static const char *const errors[] = { /* a network must have an error then */
-        "ft_load", "ft_network", "ft_load_weights", "ft_save", "ft_file_open", "ft_reshape",
+        "ft_load", "ft_network", "ft_load_weights", "ft_load_graph", "ft_save", "ft_file_open", "ft_reshape",
         "ft_concat", "ft_permute", "ft_activation", "ft_constant", "ft_binary", "ft_unary",
         "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",

@@ -335,7 +335,7 @@ static void save_on(disk d, bool expected, const char *what)
     ft_desc desc = {.threads = 1, .files = {
         .user = &d, .open = disk_open, .size = disk_size, .read = disk_read, .write = little_room,
         .close = bad_close, .rename = bad_rename, .remove = disk_remove}};
-    ft_parameter_options p = {.size = {40, 10}};
+    ft_parameter_options p = {.size = {40, 12}};
     ft_save_options save = {.type = FT_F32};
     FILE *file = fopen(path, "wb");
     unsigned char *bytes;

@@ -248,6 +248,45 @@ static void test_many_nodes(void)
           (int)((clock() - start) / CLOCKS_PER_SEC));
 }
 
+/* Whether the line of docs/networks.md for `op`, which names it in its first cell, has `word`. */
+static bool documented(const char *text, const char *op, const char *word)
+{
+    char name[80], field[80];
+    const char *line, *end, *cell;
+    snprintf(name, sizeof name, "`%s`", op);
+    snprintf(field, sizeof field, "`%s`", word);
+    for (line = text; (line = strstr(line, "\n| `")) != NULL; line += 1) {
+        const char *at = strstr(line, name);
+        cell = strchr(line + 2, '|');
+        end = strchr(line + 1, '\n');
+        if (!cell || !end || !at || at > cell) continue;
+        at = strstr(line, field);
+        if (at && at < end) return true;
+    }
+    return false;
+}
+
+/* Every operator and every field that a description may have is in docs/networks.md. */
+static void test_documented(void)
+{
+    static char text[1 << 16];
+    FILE *file = fopen("docs/networks.md", "rb");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    int op;
+    if (file) fclose(file);
+    CHECK(size > 1000 && !documented(text, "conv2d", "axes"), "docs/networks.md cannot be read");
+    for (op = FT__OP_none + 1; op < FT__OP_COUNT; ++op) {
+        const ft__field *field = ft__rows[op]->fields;
+        if (ft__rows[op]->flags & FT__CALLBACKS) continue;
+        CHECK(documented(text, ft__rows[op]->name, ft__rows[op]->name), "%s is not in docs/networks.md",
+              ft__rows[op]->name);
+        for (; field->name; ++field)
+            if (ft__rows[op]->op != FT__OP_conv1d) /* "the same" as conv2d's */
+                CHECK(documented(text, ft__rows[op]->name, field->name), "%s of %s is not in docs/networks.md",
+                      field->name, ft__rows[op]->name);
+    }
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -269,5 +308,6 @@ int main(void)
     test_no_state();
     test_same_classes();
     test_many_nodes();
+    test_documented();
     return check_done("test_internals");
 }

@@ -57,6 +57,21 @@ for round in 1 2 3 4 5; do
 done
 [ -z "$(ls | grep partial)" ] && ok || bad "something is left: $(ls)"
 
+# ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----
+"$tool" info --model "$base" --graph >net.json 2>err.txt && grep -q '^{"op":"lstm","name":"' net.json && ok || bad "info --graph: $(cat err.txt)"
+"$tool" convert --model "$base" --out plain.safetensors --quiet || bad "convert"
+"$tool" convert --model "$base" --arch net.json --out described.safetensors --quiet 2>err.txt || bad "convert --arch: $(cat err.txt)"
+cmp -s plain.safetensors described.safetensors && ok || bad "--arch net.json gives another file"
+"$tool" info --model described.safetensors --graph | cmp -s - net.json && ok || bad "another description"
+fails "net.json: the weight .* is missing" "$tool" info --model net.json
+"$tool" info --model net.json --allow-missing >out.txt 2>err.txt && grep -q "^lstm_lm" out.txt && ok || bad "drawn weights: $(cat err.txt)"
+sed 's/"hidden"/"hiden"/' net.json >wrong.json
+fails 'wrong.json: the network.s description: .*: unknown field "hiden"; it must be one of' "$tool" info --model "$base" --arch wrong.json
+fails "absent.json" "$tool" info --model "$base" --arch absent.json
+fails "resnet19: unknown network" "$tool" info --model "$base" --arch resnet19
+"$tool" info --model "$base" --graph --times >out.txt 2>err.txt
+[ $? -eq 2 ] && grep -q "must not both be given" err.txt && ok || bad "--graph --times: $(cat err.txt)"
+
 # ---- --json: one object on standard output, of an error too ----
 is_error() { # WORD COMMAND...: fails, and prints nothing but {..."error": "...WORD..."}
     word=$1; shift

@@ -272,6 +272,15 @@ static void print_times(ft_model *m, int batch)
     free(classes);
 }
 
+static int print_graph(ft_model *m)
+{
+    const char *text = ft_graph_text(m);
+    if (!text) return report(m);
+    printf("%s\n", text);
+    ft_destroy(m);
+    return DONE;
+}
+
 static int info(const options *o)
 {
     int batch = o->batch_size > 0 ? o->batch_size : 32;
@@ -280,11 +289,13 @@ static int info(const options *o)
     facts f;
     if (!named.model && o->file_count > 0) named.model = o->files[0];
     if (!named.model) return usage("info needs --model", "");
+    if (o->graph && o->times) return usage("--graph and --times must not both be given", "");
     if (o->file_count > (o->model ? 0 : 1))
         return usage("info reads only one file; unexpected argument: ", o->files[o->file_count - 1]);
     if (!(m = open_model(&named))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
+    if (o->graph) return print_graph(m);
     f = facts_of(m, batch);
     if (ft_error(m)) return report(m);
     if (o->json) print_info_json(m, &f);

@@ -13,7 +13,7 @@ typedef struct options {
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
-    bool merge, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
+    bool merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
     unsigned long long given; /* a bit for each row of option_rows */
@@ -68,12 +68,14 @@ static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "predict: --top N             classes to print (3)\n"
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
+    "         --graph             print the network's description, which --arch reads\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
     "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
     "                             lists (id, tab, names); convert and train save them in their file\n"
     "adapters: --adapter FOLDER   load PEFT's adapters beside --model   --merge   (convert) add them\n"
     "                             to the weights\n"
-    "all:     --arch NAME         the network, if the names of the weights do not show it\n"
+    "all:     --arch NAME|FILE    the network, if the weights do not show it; FILE describes one\n"
+    "                             (docs/networks.md)\n"
     "         --rename A=B,...    replace A by B at the start of the weights' names\n"
     "         --state-dict KEY    which weights of a checkpoint to load, such as model_ema\n"
     "         --allow-missing --allow-unexpected   load what matches\n"
@@ -167,6 +169,7 @@ static const option_row option_rows[] = {
     {"--greedy", 'b', AT(greedy), "g", 0},
     {"--top", 'n', AT(top), "p", 0},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
+    {"--graph", 'b', AT(graph), "i", LINES},
     {"--type", 's', AT(type), "c", 0},
     {"--dtype", 's', AT(dtype), "tepgi", MODEL},
     {"--check", 'b', AT(check), "d", 0},

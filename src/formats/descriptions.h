@@ -3,9 +3,9 @@
 #include "platform/context.h"
 #include "formats/readers.h"
 /* =============================================================================================
-   [SECTION] formats/descriptions: Networks described in JSON
+   [SECTION] formats/descriptions: Descriptions alone
    A file that is a network's description and nothing else: no tensors. What may stand in it:
-   docs/networks.md; its reader: formats/model_files.
+   docs/networks.md; what reads it: formats/graphs.
    ============================================================================================= */
 
 /* An object, after white space. */

@@ -17,7 +17,7 @@
 
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
-   words of formats/model_files, if the format holds one. */
+   words of formats/graphs, if the format holds one. */
 #define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(description)
 
 typedef struct ft__note { const char *key, *text; } ft__note;

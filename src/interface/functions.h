@@ -59,6 +59,20 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
                             to run until ft_reset_state */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
 
+/* Builds the network that a file describes: JSON as in docs/networks.md, which may be written by
+   hand, or a model file of ft_save, of which only the network is used. The weights are drawn, as
+   ft_network does; ft_load_weights then loads them by name. To build and load in one step give the
+   description to ft_load, as ft_load_options.architecture. The model must be empty, and is empty
+   again after an error: FT_IO, or FT_FORMAT, FT_INVALID or FT_SHAPE, which name the node and what
+   is wrong with it. */
+FINETUNE_API ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options);
+
+/* Returns the description of the network, as ft_save writes it into the file, and the values of
+   constants: JSON that ft_load_graph reads, with one line for each node. It is valid until the next
+   call, and belongs to the model. NULL with an error: FT_INVALID if the model is empty,
+   FT_UNSUPPORTED if it has an operator of ft_custom. */
+FINETUNE_API const char *ft_graph_text(ft_model *m);
+
 /* Makes a text classifier of a language model (recurrent layers, and a linear layer over each
    step), as ULMFiT does (Howard and Ruder 2018). The layers stay, without carried states. The last,
    maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc".

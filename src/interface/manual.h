@@ -96,6 +96,8 @@
              as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
+             networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
+             ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,

@@ -464,9 +464,17 @@ typedef struct ft_weights_options {
 
 typedef struct ft_load_options {
     ft_weights_options weights;
-    const char *architecture;   /* default: recognised from the names and shapes in the file */
+    /* The network: a name as for ft_network, or the path of a file that describes it, as for
+       ft_load_graph (a "." or "/" tells it from a name). Default: the description in the file, or
+       recognised from the names and shapes in it. */
+    const char *architecture;
     ft_network_options network;
 } ft_load_options;
+
+typedef struct ft_graph_options {
+    const void *memory;     /* the description is here, not at a path ... */
+    size_t bytes;
+} ft_graph_options;
 
 typedef struct ft_save_options {
     ft_type type;           /* FT_F16 or FT_BF16: of all weights; FT_F32 (default): each weight in

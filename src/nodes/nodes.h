@@ -193,6 +193,7 @@ struct ft_model {
     char *cache;            /* ft_desc.cache */
     size_t reserve;         /* bytes that a run needs besides its plan */
     int moments;            /* values that the optimiser keeps per trained number */
+    char *graph_text;       /* what ft_graph_text returned last; NULL: nothing */
     char *training;         /* JSON: the settings of the last fit; NULL: none */
     ft__text notes;         /* the other __metadata__ of the loaded file: a key, its text, the next
                                key ..., each ending in a 0 */

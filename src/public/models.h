@@ -20,6 +20,7 @@
 #include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
+#include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "text/tokenizer_files.h"
 #include "networks/recognition.h"
@@ -103,6 +104,8 @@ static void ft__clear_graph(ft_model *m)
     if (m->optimizer) ft__release(c, m->optimizer->parts);
     ft__release(c, m->optimizer);
     m->optimizer = NULL;
+    ft__release(c, m->graph_text);
+    m->graph_text = NULL;
     ft__release(c, m->training);
     m->training = NULL;
     ft__release(c, m->fed_weights);
@@ -232,32 +235,70 @@ static void ft__take_tokenizer(ft_model *m, const char *text, const char *path)
     if (text) ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
 }
 
-/* Builds the network that the file describes, or that its weights are recognised as; loads them. */
+/* Opens a file that describes a network; NULL with an error. */
+static ft_file *ft__open_graph(ft_model *m, const char *path, ft_graph_options options)
+{
+    ft_weights_options as_weights;
+    ft_file *file;
+    memset(&as_weights, 0, sizeof as_weights);
+    as_weights.memory = options.memory;
+    as_weights.bytes = options.bytes;
+    file = ft_file_open(m, path, as_weights);
+    if (!file || ft__file_graph(file)) return file;
+    ft__fail(&m->context, FT_FORMAT, "%s: holds no description of a network (a model file of"
+             " ft_save, or JSON as in docs/networks.md, is expected)", file->path);
+    ft_file_close(file);
+    return NULL;
+}
+
+/* Builds the network that is named, or that the file itself describes, or that its weights are
+   recognised as. */
+static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options *options)
+{
+    const char *name = options->architecture, *graph = ft__file_graph(file);
+    ft_network_options network = options->network;
+    ft_graph_options none = {NULL, 0};
+    ft_file *described;
+    if (name && strpbrk(name, "./")) {
+        described = ft__open_graph(m, name, none);
+        if (described) ft__load_graph(m, ft__file_graph(described), NULL, name);
+        ft_file_close(described);
+    } else if (!name && graph) {
+        bool draws = ft_file_count(file) == 0 && options->weights.allow_missing;
+        ft__load_graph(m, graph, draws ? NULL : file, file->path);
+        if (ft__usable(m) && ft_file_metadata(file, ft__training_key))
+            m->training = ft__copy_text(&m->context, ft_file_metadata(file, ft__training_key));
+    } else {
+        ft__recognise(m, file, options->weights.rename, &name, &network);
+        if (ft__usable(m)) ft_network(m, name, network);
+    }
+    return m->context.status;
+}
+
+/* Builds the network of a file, and loads the weights. */
 static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
                                  ft_load_options options)
 {
     ft__context *c = &m->context;
-    ft_network_options network = options.network;
-    const char *name = options.architecture;
-    const char *graph = ft__file_graph(file);
     int classes = options.network.classes, i;
     if (ft_file_metadata(file, ft__checkpoint_key))
         return ft__fail(c, FT_FORMAT, "%s: a checkpoint of a run that has not ended, not a model:"
                         " continue the run with ft_fit_options.checkpoint, or --resume", path);
     m->values_follow = true;
     m->memory_follows = options.weights.keep_types && !c->device;
-    if (!name && graph) ft__load_graph(m, graph, file, path);
-    else {
-        ft__recognise(m, file, options.weights.rename, &name, &network);
-        if (ft__ok(c)) ft_network(m, name, network);
-    }
+    ft__build_for(m, file, &options);
     m->values_follow = m->memory_follows = false;
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
-    for (i = 0; i < m->node_count; ++i) /* weights that the file lacks, if that is allowed */
-        if (ft__is_weight(&m->nodes[i]) && !ft__is_constant(&m->nodes[i]) && !m->nodes[i].loaded)
-            ft__initialise_node(m, &m->nodes[i]);
+    for (i = 0; i < m->node_count; ++i) { /* weights that the file lacks, if that is allowed */
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_weight(node) || node->loaded) continue;
+        if (!ft__is_constant(node)) ft__initialise_node(m, node);
+        else if (!node->value)
+            ft__fail(c, FT_MISMATCH, "%s: has no values of the constant %.200s, nor has the"
+                     " network's description", path, node->name);
+    }
     if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
         ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
                 " ft_load_options.network", path, ft_class_count(m), classes);
@@ -314,6 +355,35 @@ ft_status ft_load(ft_model *m, const char *path, ft_load_options options)
     else ft__load_file(m, path, options);
     if (!ft__ok(c)) ft__clear_graph(m); /* leave no half-built network */
     return c->status;
+}
+
+ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options)
+{
+    ft__context *c;
+    ft_file *file;
+    if (!ft__usable(m)) return ft__status_of(m);
+    c = &m->context;
+    if (m->node_count > 0)
+        return ft__fail(c, FT_INVALID, "ft_load_graph: the model already has a network");
+    file = ft__open_graph(m, path, options);
+    if (!file) return c->status;
+    ft__load_graph(m, ft__file_graph(file), NULL, file->path);
+    ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), file->path);
+    ft_file_close(file);
+    if (!ft__ok(c)) ft__clear_graph(m);
+    return c->status;
+}
+
+const char *ft_graph_text(ft_model *m)
+{
+    if (!ft__usable(m)) return NULL;
+    ft__release(&m->context, m->graph_text);
+    m->graph_text = NULL;
+    if (m->node_count == 0)
+        ft__fail(&m->context, FT_INVALID, "ft_graph_text: the model is empty: load or build a"
+                 " network first");
+    if (ft__check_describable(m, "ft_graph_text") == FT_OK) m->graph_text = ft__graph_text(m, true);
+    return m->graph_text;
 }
 
 ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options options)

@@ -15,7 +15,7 @@
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
-#include "formats/model_files.h"
+#include "formats/graphs.h"
 #include "data/feature_files.h"
 #include "data/sources.h"
 #include "data/loader.h"

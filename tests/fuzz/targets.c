@@ -248,6 +248,17 @@ static const char *add_tensor(writer *w, const char *node, const char *end, size
     return node;
 }
 
+/* The description alone, as written by hand: its weights are drawn. */
+static void load_description(const uint8_t *data, size_t size)
+{
+    ft_model *m = new_model();
+    ft_graph_options options;
+    options.memory = data;
+    options.bytes = size;
+    if (ft_load_graph(m, "in.json", options) == FT_OK && ft_graph_text(m)) use_network(m, data, size);
+    ft_destroy(m);
+}
+
 static void run_graph(const uint8_t *data, size_t size)
 {
     static char header[1 << 20];
@@ -276,6 +287,7 @@ static void run_graph(const uint8_t *data, size_t size)
     }
     load(file, 8 + w.count + offset);
     free(file);
+    if (size > 0) load_description(data, size);
 }
 
 /* ---- Texts ---- */
