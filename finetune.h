@@ -22271,7 +22271,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     ft__context *c = call->context;
     int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
     const ft__row *row = ft__rows[call->node->op];
-    bool moves = (row->flags & FT__STATISTICS) != 0, recurs = (row->flags & FT__RECURRENT) != 0;
+    bool moves = ft__is(call->node, FT__STATISTICS), recurs = ft__is(call->node, FT__RECURRENT);
     ft__costs costs = {0, 0, 0, 0};
     bool carried;
     size_t count;
@@ -23911,8 +23911,8 @@ static size_t ft__place(ft__block *blocks, int count)
 /* Whether a step's backward needs its output: for the slope of its own or a fused activation. */
 static bool ft__keeps_output(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    uint64_t reads = ft__rows[ft__node_of_step(m, plan, step)->op]->flags;
-    return (reads & FT__READS_Y) || (step->activation && !ft__masks(m, step));
+    return ft__is(ft__node_of_step(m, plan, step), FT__READS_Y)
+        || (step->activation && !ft__masks(m, step));
 }
 
 static void ft__list_restored(ft__plan *plan)
@@ -23970,8 +23970,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && (ft__rows[reader->op]->flags & FT__READS_X)
-            && step->moment_back > last)
+        if (backward && step->trained && ft__is(reader, FT__READS_X) && step->moment_back > last)
             last = step->moment_back;
     }
     if (backward && maker->trained && ft__keeps_output(m, plan, maker)
@@ -23996,7 +23995,7 @@ static void ft__plan_shares(const ft_model *m, ft__plan *plan)
         const ft__step *step = &plan->steps[i];
         const ft__node *node = ft__node_of_step(m, plan, step);
         int id = node->input_count ? ft__input_of(m, plan, step, 0) : 0;
-        bool fits = id && (ft__rows[node->op]->flags & FT__IN_PLACE)
+        bool fits = id && ft__is(node, FT__IN_PLACE)
             && ft__has_gradient(m, plan, id) && ft__has_gradient(m, plan, step->output)
             && !(id <= plan->node_count && ft__is_leaf(&m->nodes[id - 1]))
             && plan->last_reader[id - 1] == i
@@ -24118,8 +24117,7 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if ((ft__rows[ft__node_of_step(m, plan, reader)->op]->flags & FT__READS_X)
-            || reader->again)
+        if (ft__is(ft__node_of_step(m, plan, reader), FT__READS_X) || reader->again)
             wanted = true;
     }
     step->again = wanted;
@@ -24137,12 +24135,12 @@ static void ft__plan_alone(ft_model *m, ft__plan *plan)
         bool same_part = true, multiplies = false;
         int last = 0;
         if (step->again || ft__stays(m, step->output)
-            || !(ft__rows[ft__node_of_step(m, plan, step)->op]->flags & FT__RESTORES)) continue;
+            || !ft__is(ft__node_of_step(m, plan, step), FT__RESTORES)) continue;
         for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
             const ft__step *read = &plan->steps[plan->readers[from]];
             const ft__node *reader = ft__node_of_step(m, plan, read);
             if (read->part != step->part) same_part = false;
-            if (!(ft__rows[reader->op]->flags & FT__READS_X)) continue;
+            if (!ft__is(reader, FT__READS_X)) continue;
             if (ft__costs_of(m, reader, plan->most, true).multiply_adds > 0) multiplies = true;
             last = plan->readers[from] + 1;
         }
@@ -24407,26 +24405,32 @@ static size_t ft__plan_replaces(const ft_model *m, const ft__plan *plan)
     return (old ? old->taken : 0) + (plan->gives_up ? other->taken : 0);
 }
 
+/* In how many places a plan's memory is: on a device it is there too. */
+static size_t ft__plan_places(const ft_model *m) { return m->context.device ? 2 : 1; }
+
+/* Bytes that a run adds to those of the plan's values. */
+static size_t ft__plan_others(const ft_model *m, const ft__plan *plan)
+{
+    return ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
+        + ft__plan_places(m) * plan->weight_bytes + 4 * FT__ALIGNMENT
+        + ft__device_besides(m, plan) + ft__trial_bytes(m, plan);
+}
+
 /* Bytes that the plan's values may take; SIZE_MAX: no limit. The plan that it replaces is released
-   by then. On a device all of the plan is there too. */
+   by then. */
 static size_t ft__plan_room(const ft_model *m, const ft__plan *plan)
 {
-    size_t left = ft__memory_left(&m->context), other, places = m->context.device ? 2 : 1;
+    size_t left = ft__memory_left(&m->context), other;
     if (left == SIZE_MAX) return left;
     left += ft__plan_replaces(m, plan);
-    other = ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
-        + places * plan->weight_bytes + 4 * FT__ALIGNMENT + ft__device_besides(m, plan)
-        + ft__trial_bytes(m, plan);
-    return left > other ? (left - other) / places : 0;
+    other = ft__plan_others(m, plan);
+    return left > other ? (left - other) / ft__plan_places(m) : 0;
 }
 
 /* The most bytes that the model holds when it runs the plan. */
 static size_t ft__plan_total(const ft_model *m, const ft__plan *plan)
 {
-    size_t places = m->context.device ? 2 : 1;
-    return plan->beside + ft__besides_plan(m, plan->most, plan->training) + plan->workspace_bytes
-        + places * (plan->memory_bytes + plan->weight_bytes) + 4 * FT__ALIGNMENT
-        + ft__device_besides(m, plan) + ft__trial_bytes(m, plan);
+    return plan->beside + ft__plan_others(m, plan) + ft__plan_places(m) * plan->memory_bytes;
 }
 
 static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
