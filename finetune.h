@@ -8531,11 +8531,11 @@ typedef void (*ft__operator)(const ft__call *call);
 typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
 
 /* to = f(from), and dx = or += dy f'(at), where `at` is x or y; from and to, dy and dx may be the
-   same. */
-typedef void (*ft__activation_values)(const ft__options *o, const float *from, float *to,
+   same. simd: the context's. */
+typedef void (*ft__activation_values)(int simd, const ft__options *o, const float *from, float *to,
                                       size_t count);
-typedef void (*ft__activation_slopes)(const ft__options *o, const float *at, const float *dy,
-                                      float *dx, size_t count, bool add);
+typedef void (*ft__activation_slopes)(int simd, const ft__options *o, const float *at,
+                                      const float *dy, float *dx, size_t count, bool add);
 
 typedef struct ft__activation { /* what a layer needs to apply it to its output */
     ft__activation_values values;
@@ -9094,12 +9094,13 @@ static void ft__activation_chunk(void *context, int index)
     const ft__call *call = run->call;
     const ft__options *o = &call->node->options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    int simd = call->context->simd;
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (!run->slopes)
-        run->values(o, call->input[0].value + at, call->output.value + at, count);
+        run->values(simd, o, call->input[0].value + at, call->output.value + at, count);
     else
-        run->slopes(o, run->at + at, call->output.gradient + at, call->input[0].gradient + at,
-                    count, !call->input[0].fresh);
+        run->slopes(simd, o, run->at + at, call->output.gradient + at,
+                    call->input[0].gradient + at, count, !call->input[0].fresh);
 }
 
 static void ft__activation_forward(const ft__call *call, ft__activation_values values)
@@ -9124,17 +9125,31 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
+#if defined(__clang__)
+#define FT__SEPARATE _Pragma("clang fp contract(off)")
+#else
+#define FT__SEPARATE
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
-   variable twice: the row says which one is kept). `a` is the option that some have. */
+   variable twice: the row says which one is kept). `a` is the option that some have. There is one
+   for each instruction set, with the same bits: nothing is fused. Of 2^20 numbers on one core of an
+   EPYC, for AVX-512 and without: gelu 1.3 and 4.2 ms, backward 1.9 and 29; silu 0.7 and 2.2, 0.9
+   and 13. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
     static float ft__##name##_option(const ft__options *o)                                        \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft__options *o, const float *from, float *to,           \
-                                    size_t count)                                                 \
+    FT__INLINE void ft__##name##_values_body(const ft__options *o, const float *from, float *to,  \
+                                             size_t count)                                        \
     {                                                                                             \
+        FT__SEPARATE                                                                              \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
         size_t at;                                                                                \
         int i;                                                                                    \
@@ -9148,25 +9163,43 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft__options *o, const float *kept,                      \
-                                    const float *dy, float *dx, size_t count, bool add)           \
+    FT__INLINE void ft__##name##_slopes_body(const ft__options *o, const float *kept,             \
+                                             const float *dy, float *dx, size_t count, bool add)  \
     {                                                                                             \
+        FT__SEPARATE                                                                              \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
-        float sum[FT__LANES] = {0};                                                               \
+        float sum[FT__LANES], before[FT__LANES] = {0};                                            \
         size_t at;                                                                                \
         int i;                                                                                    \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, kept + at, count - at);                                         \
             ft__load_lanes(slope, dy + at, count - at);                                           \
-            if (add) ft__load_lanes(sum, dx + at, count - at);                                    \
+            if (add) ft__load_lanes(before, dx + at, count - at);                                 \
             for (i = 0; i < FT__LANES; ++i) {                                                     \
                 float x = lanes[i], y = x;                                                        \
                 (void)y;                                                                          \
-                sum[i] = (add ? sum[i] : 0) + slope[i] * (D);                                     \
+                sum[i] = before[i] + slope[i] * (D);                                              \
             }                                                                                     \
             ft__store_lanes(dx + at, sum, count - at);                                            \
         }                                                                                         \
+    }                                                                                             \
+    FT__LEVELS(ft__##name##_values_of,                                                            \
+               (const ft__options *o, const float *from, float *to, size_t count),                \
+               ft__##name##_values_body(o, from, to, count))                                      \
+    FT__LEVELS(ft__##name##_slopes_of,                                                            \
+               (const ft__options *o, const float *kept, const float *dy, float *dx, size_t count,\
+                bool add),                                                                        \
+               ft__##name##_slopes_body(o, kept, dy, dx, count, add))                             \
+    static void ft__##name##_values(int simd, const ft__options *o, const float *from, float *to, \
+                                    size_t count)                                                 \
+    {                                                                                             \
+        ft__##name##_values_of[simd](o, from, to, count);                                         \
+    }                                                                                             \
+    static void ft__##name##_slopes(int simd, const ft__options *o, const float *kept,            \
+                                    const float *dy, float *dx, size_t count, bool add)           \
+    {                                                                                             \
+        ft__##name##_slopes_of[simd](o, kept, dy, dx, count, add);                                \
     }
 
 /* Makes the operator of NAME_values and NAME_slopes, and its row. */
@@ -9263,18 +9296,18 @@ FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
 
-static void ft__gelu_values(const ft__options *o, const float *from, float *to,
+static void ft__gelu_values(int simd, const ft__options *o, const float *from, float *to,
                             size_t count)
 {
-    if (o->activation.tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
-    else ft__gelu_erf_values(o, from, to, count);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_values(simd, o, from, to, count);
+    else ft__gelu_erf_values(simd, o, from, to, count);
 }
 
-static void ft__gelu_slopes(const ft__options *o, const float *kept, const float *dy,
+static void ft__gelu_slopes(int simd, const ft__options *o, const float *kept, const float *dy,
                             float *dx, size_t count, bool add)
 {
-    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
-    else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(simd, o, kept, dy, dx, count, add);
+    else ft__gelu_erf_slopes(simd, o, kept, dy, dx, count, add);
 }
 
 static float ft__gelu_option(const ft__options *o)
@@ -9284,11 +9317,15 @@ static float ft__gelu_option(const ft__options *o)
 
 FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
 
-/* Applies the activation of a row to values, in place. */
-static void ft__activate(const ft__row *row, const ft__options *options, float *values,
-                         size_t count)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* Applies the activation that a layer fuses to values, in place. */
+static void ft__activate(const ft__call *call, float *values, size_t count)
 {
-    row->activation->values(options, values, values, count);
+    call->fused->activation->values(call->context->simd, call->fused_options, values, values,
+                                    count);
 }
 
 /* Whether the activation, or NULL, only clamps. */
@@ -9312,7 +9349,7 @@ static void ft__activation_back_chunk(void *context, int index)
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (ft__is_clamp(call->fused, &low, &high))
         ft__clamp_back[call->context->simd](y, dy, count, high < FLT_MAX, high);
-    else call->fused->activation->slopes(o, y, dy, dy, count, false);
+    else call->fused->activation->slopes(call->context->simd, o, y, dy, dy, count, false);
 }
 
 static void ft__activation_back(const ft__call *call)
@@ -9722,7 +9759,7 @@ static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, i
         ft__depthwise_run(call, g, s, true, false);
     }
     if (call->fused && !s.clamp)
-        ft__activate(call->fused, call->fused_options, to, (size_t)g->out_width * channels);
+        ft__activate(call, to, (size_t)g->out_width * channels);
 }
 
 /* Rows of a result per index of a parallel loop: fewer are not worth the dispatch. */
@@ -10237,7 +10274,7 @@ static void ft__conv_forward_slot(void *context, int slot)
             if (f.bias || f.clamp) ft__finish_run(call->context, &f);
         } else ft__multiply_and_finish(call->context, table, taps, k, packed, &f);
         for (r = 0; call->fused && !f.clamp && r < piece.count; ++r)
-            ft__activate(call->fused, call->fused_options, f.y + r * stride, piece.columns);
+            ft__activate(call, f.y + r * stride, piece.columns);
     }
 }
 
@@ -10928,7 +10965,7 @@ static void ft__small_slot(void *context, int slot)
                             s->backward && !call->input[0].fresh);
         if (f.bias || f.clamp) ft__finish_run(call->context, &f);
         for (r = 0; !s->backward && call->fused && !f.clamp && r < f.count; ++r)
-            ft__activate(call->fused, call->fused_options, f.y + r * f.stride, f.columns);
+            ft__activate(call, f.y + r * f.stride, f.columns);
     }
 }
 
@@ -11192,7 +11229,7 @@ static void ft__winograd_activate(const ft__winograd_run *run, size_t first, siz
     for (i = 0; i < count && !run->backward && run->call->fused; ++i) {
         ft__winograd_place(w, first + i, &picture, &y, &x);
         for (line = (size_t)y; line < (size_t)y + 4 && line < (size_t)w->out_height; ++line)
-            ft__activate(run->call->fused, run->call->fused_options, w->to
+            ft__activate(run->call, w->to
                          + ((picture * (size_t)w->out_height + line) * (size_t)w->out_width
                             + (size_t)x) * w->outputs,
                          (size_t)(w->out_width - x < 4 ? w->out_width - x : 4) * w->outputs);
@@ -12701,7 +12738,7 @@ static void ft__batch_norm_apply_block(void *context, int index)
     if (!clamp) p.low = -p.high; /* infinity */
     ft__norm_apply(run->call->context->simd, &p);
     if (run->call->fused && !clamp)
-        ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
+        ft__activate(run->call, p.out, p.count * p.channels);
 }
 
 static void ft__batch_norm_forward(const ft__call *call)
@@ -13884,7 +13921,7 @@ static void ft__broadcast_chunk(void *context, int index)
         ft__broadcast_line(run, &l, at, place);
     }
     if (call->fused && run->input < 0)
-        ft__activate(call->fused, call->fused_options, call->output.value + start, end - start);
+        ft__activate(call, call->output.value + start, end - start);
 }
 
 /* Forward, or an input's gradient. If that input is repeated, one thread sums: several would add to
@@ -14089,6 +14126,10 @@ FT__INLINE float ft__pow(float x, float e)
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
     FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
 
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
 FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
 FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
 FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
@@ -14103,6 +14144,9 @@ FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, 
 FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
                 ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
 FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 /* detach: x itself, and no gradient passes. */
 static void ft__detach_chunk(void *context, int index)

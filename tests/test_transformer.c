@@ -267,6 +267,30 @@ static void test_long(bool causal)
     ft_destroy(m);
 }
 
+/* One node as queries, keys and values: its gradient has the same bits with any number of threads. */
+static void test_self(void)
+{
+    enum { WIDE = 8, LENGTH = 150 };
+    static float x[LENGTH * WIDE], gradient[2][WIDE * WIDE];
+    int way, i;
+    for (i = 0; i < LENGTH * WIDE; ++i) x[i] = (float)(i * 37 % 101) / 50 - 1;
+    for (way = 0; way < 2; ++way) {
+        ft_model *m = ft_create((ft_desc){.threads = way ? 3 : 1, .seed = 3});
+        ft_node in = ft_input(m, "input", (ft_input_options){.size = {LENGTH, WIDE}}), h;
+        h = linear(m, "hidden", in, WIDE);
+        h = ft_attention(m, "y", h, h, h, (ft_attention_options){.heads = 1});
+        ft_set_output(m, h);
+        ft_set_loss(m, ft_mse(m, "loss", h, in));
+        ft_feed(m, in, x, 1);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_get_gradient(m, ft_find(m, "hidden.weight"), gradient[way], WIDE * WIDE);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+    CHECK(memcmp(gradient[0], gradient[1], sizeof gradient[0]) == 0, "3 threads give other bits than 1");
+}
+
 /* More labels than are made at a time; some do not count. */
 static void test_loss_by_chunks(void)
 {
@@ -338,6 +362,7 @@ int main(void)
         test_long(i == 1);
     }
     test_bits();
+    test_self();
     test_loss_by_chunks();
     test_sinusoidal();
     return check_done("test_transformer");

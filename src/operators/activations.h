@@ -3,6 +3,7 @@
 #include "platform/families.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
+#include "kernels/levels.h"
 #include "kernels/lanes.h"
 #include "kernels/convolution.h"
 #include "nodes/nodes.h"
@@ -32,12 +33,13 @@ static void ft__activation_chunk(void *context, int index)
     const ft__call *call = run->call;
     const ft__options *o = &call->node->options;
     size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
+    int simd = call->context->simd;
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (!run->slopes)
-        run->values(o, call->input[0].value + at, call->output.value + at, count);
+        run->values(simd, o, call->input[0].value + at, call->output.value + at, count);
     else
-        run->slopes(o, run->at + at, call->output.gradient + at, call->input[0].gradient + at,
-                    count, !call->input[0].fresh);
+        run->slopes(simd, o, run->at + at, call->output.gradient + at,
+                    call->input[0].gradient + at, count, !call->input[0].fresh);
 }
 
 static void ft__activation_forward(const ft__call *call, ft__activation_values values)
@@ -62,17 +64,31 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
     ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__activation_chunk, &run);
 }
 
+#if defined(__clang__)
+#define FT__SEPARATE _Pragma("clang fp contract(off)")
+#else
+#define FT__SEPARATE
+#endif
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
 /* Makes NAME_values and NAME_slopes from two expressions: F in x, and D = dy/dx in x or y (the same
-   variable twice: the row says which one is kept). `a` is the option that some have. */
+   variable twice: the row says which one is kept). `a` is the option that some have. There is one
+   for each instruction set, with the same bits: nothing is fused. Of 2^20 numbers on one core of an
+   EPYC, for AVX-512 and without: gelu 1.3 and 4.2 ms, backward 1.9 and 29; silu 0.7 and 2.2, 0.9
+   and 13. */
 #define FT__ACTIVATION_LOOPS(name, option, F, D)                                                  \
     static float ft__##name##_option(const ft__options *o)                                        \
     {                                                                                             \
         (void)o;                                                                                  \
         return option;                                                                            \
     }                                                                                             \
-    static void ft__##name##_values(const ft__options *o, const float *from, float *to,           \
-                                    size_t count)                                                 \
+    FT__INLINE void ft__##name##_values_body(const ft__options *o, const float *from, float *to,  \
+                                             size_t count)                                        \
     {                                                                                             \
+        FT__SEPARATE                                                                              \
         float a = ft__##name##_option(o), lanes[FT__LANES], out[FT__LANES];                       \
         size_t at;                                                                                \
         int i;                                                                                    \
@@ -86,25 +102,43 @@ static void ft__activation_backward(const ft__call *call, ft__activation_slopes 
             ft__store_lanes(to + at, out, count - at);                                            \
         }                                                                                         \
     }                                                                                             \
-    static void ft__##name##_slopes(const ft__options *o, const float *kept,                      \
-                                    const float *dy, float *dx, size_t count, bool add)           \
+    FT__INLINE void ft__##name##_slopes_body(const ft__options *o, const float *kept,             \
+                                             const float *dy, float *dx, size_t count, bool add)  \
     {                                                                                             \
+        FT__SEPARATE                                                                              \
         float a = ft__##name##_option(o), lanes[FT__LANES], slope[FT__LANES];                     \
-        float sum[FT__LANES] = {0};                                                               \
+        float sum[FT__LANES], before[FT__LANES] = {0};                                            \
         size_t at;                                                                                \
         int i;                                                                                    \
         (void)a;                                                                                  \
         for (at = 0; at < count; at += FT__LANES) {                                               \
             ft__load_lanes(lanes, kept + at, count - at);                                         \
             ft__load_lanes(slope, dy + at, count - at);                                           \
-            if (add) ft__load_lanes(sum, dx + at, count - at);                                    \
+            if (add) ft__load_lanes(before, dx + at, count - at);                                 \
             for (i = 0; i < FT__LANES; ++i) {                                                     \
                 float x = lanes[i], y = x;                                                        \
                 (void)y;                                                                          \
-                sum[i] = (add ? sum[i] : 0) + slope[i] * (D);                                     \
+                sum[i] = before[i] + slope[i] * (D);                                              \
             }                                                                                     \
             ft__store_lanes(dx + at, sum, count - at);                                            \
         }                                                                                         \
+    }                                                                                             \
+    FT__LEVELS(ft__##name##_values_of,                                                            \
+               (const ft__options *o, const float *from, float *to, size_t count),                \
+               ft__##name##_values_body(o, from, to, count))                                      \
+    FT__LEVELS(ft__##name##_slopes_of,                                                            \
+               (const ft__options *o, const float *kept, const float *dy, float *dx, size_t count,\
+                bool add),                                                                        \
+               ft__##name##_slopes_body(o, kept, dy, dx, count, add))                             \
+    static void ft__##name##_values(int simd, const ft__options *o, const float *from, float *to, \
+                                    size_t count)                                                 \
+    {                                                                                             \
+        ft__##name##_values_of[simd](o, from, to, count);                                         \
+    }                                                                                             \
+    static void ft__##name##_slopes(int simd, const ft__options *o, const float *kept,            \
+                                    const float *dy, float *dx, size_t count, bool add)           \
+    {                                                                                             \
+        ft__##name##_slopes_of[simd](o, kept, dy, dx, count, add);                                \
     }
 
 /* Makes the operator of NAME_values and NAME_slopes, and its row. */
@@ -201,18 +235,18 @@ FT__ACTIVATION_LOOPS(gelu_erf, 0, 0.5f * x * (1.0f + ft__erf(0.707106781f * x)),
                      ft__gelu_erf_slope(x))
 FT__ACTIVATION_LOOPS(gelu_tanh, 0, 0.5f * x * (1.0f + ft__gelu_tanh(x)), ft__gelu_tanh_slope(x))
 
-static void ft__gelu_values(const ft__options *o, const float *from, float *to,
+static void ft__gelu_values(int simd, const ft__options *o, const float *from, float *to,
                             size_t count)
 {
-    if (o->activation.tanh_approximation) ft__gelu_tanh_values(o, from, to, count);
-    else ft__gelu_erf_values(o, from, to, count);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_values(simd, o, from, to, count);
+    else ft__gelu_erf_values(simd, o, from, to, count);
 }
 
-static void ft__gelu_slopes(const ft__options *o, const float *kept, const float *dy,
+static void ft__gelu_slopes(int simd, const ft__options *o, const float *kept, const float *dy,
                             float *dx, size_t count, bool add)
 {
-    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(o, kept, dy, dx, count, add);
-    else ft__gelu_erf_slopes(o, kept, dy, dx, count, add);
+    if (o->activation.tanh_approximation) ft__gelu_tanh_slopes(simd, o, kept, dy, dx, count, add);
+    else ft__gelu_erf_slopes(simd, o, kept, dy, dx, count, add);
 }
 
 static float ft__gelu_option(const ft__options *o)
@@ -222,11 +256,15 @@ static float ft__gelu_option(const ft__options *o)
 
 FT__ACTIVATION_ROW(gelu, FT__OF_X, ft__activation_fields, 0)
 
-/* Applies the activation of a row to values, in place. */
-static void ft__activate(const ft__row *row, const ft__options *options, float *values,
-                         size_t count)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* Applies the activation that a layer fuses to values, in place. */
+static void ft__activate(const ft__call *call, float *values, size_t count)
 {
-    row->activation->values(options, values, values, count);
+    call->fused->activation->values(call->context->simd, call->fused_options, values, values,
+                                    count);
 }
 
 /* Whether the activation, or NULL, only clamps. */
@@ -250,7 +288,7 @@ static void ft__activation_back_chunk(void *context, int index)
     if (count > FT__CHUNK) count = FT__CHUNK;
     if (ft__is_clamp(call->fused, &low, &high))
         ft__clamp_back[call->context->simd](y, dy, count, high < FLT_MAX, high);
-    else call->fused->activation->slopes(o, y, dy, dy, count, false);
+    else call->fused->activation->slopes(call->context->simd, o, y, dy, dy, count, false);
 }
 
 static void ft__activation_back(const ft__call *call)

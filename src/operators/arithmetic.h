@@ -207,7 +207,7 @@ static void ft__broadcast_chunk(void *context, int index)
         ft__broadcast_line(run, &l, at, place);
     }
     if (call->fused && run->input < 0)
-        ft__activate(call->fused, call->fused_options, call->output.value + start, end - start);
+        ft__activate(call, call->output.value + start, end - start);
 }
 
 /* Forward, or an input's gradient. If that input is repeated, one thread sums: several would add to

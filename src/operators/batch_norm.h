@@ -219,7 +219,7 @@ static void ft__batch_norm_apply_block(void *context, int index)
     if (!clamp) p.low = -p.high; /* infinity */
     ft__norm_apply(run->call->context->simd, &p);
     if (run->call->fused && !clamp)
-        ft__activate(run->call->fused, run->call->fused_options, p.out, p.count * p.channels);
+        ft__activate(run->call, p.out, p.count * p.channels);
 }
 
 static void ft__batch_norm_forward(const ft__call *call)

@@ -277,7 +277,7 @@ static void ft__conv_forward_slot(void *context, int slot)
             if (f.bias || f.clamp) ft__finish_run(call->context, &f);
         } else ft__multiply_and_finish(call->context, table, taps, k, packed, &f);
         for (r = 0; call->fused && !f.clamp && r < piece.count; ++r)
-            ft__activate(call->fused, call->fused_options, f.y + r * stride, piece.columns);
+            ft__activate(call, f.y + r * stride, piece.columns);
     }
 }
 

@@ -127,7 +127,7 @@ static void ft__small_slot(void *context, int slot)
                             s->backward && !call->input[0].fresh);
         if (f.bias || f.clamp) ft__finish_run(call->context, &f);
         for (r = 0; !s->backward && call->fused && !f.clamp && r < f.count; ++r)
-            ft__activate(call->fused, call->fused_options, f.y + r * f.stride, f.columns);
+            ft__activate(call, f.y + r * f.stride, f.columns);
     }
 }
 

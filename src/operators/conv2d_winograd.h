@@ -157,7 +157,7 @@ static void ft__winograd_activate(const ft__winograd_run *run, size_t first, siz
     for (i = 0; i < count && !run->backward && run->call->fused; ++i) {
         ft__winograd_place(w, first + i, &picture, &y, &x);
         for (line = (size_t)y; line < (size_t)y + 4 && line < (size_t)w->out_height; ++line)
-            ft__activate(run->call->fused, run->call->fused_options, w->to
+            ft__activate(run->call, w->to
                          + ((picture * (size_t)w->out_height + line) * (size_t)w->out_width
                             + (size_t)x) * w->outputs,
                          (size_t)(w->out_width - x < 4 ? w->out_width - x : 4) * w->outputs);

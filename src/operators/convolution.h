@@ -231,7 +231,7 @@ static void ft__depthwise_forward_row(const ft__call *call, const ft__conv *g, i
         ft__depthwise_run(call, g, s, true, false);
     }
     if (call->fused && !s.clamp)
-        ft__activate(call->fused, call->fused_options, to, (size_t)g->out_width * channels);
+        ft__activate(call, to, (size_t)g->out_width * channels);
 }
 
 /* Rows of a result per index of a parallel loop: fewer are not worth the dispatch. */

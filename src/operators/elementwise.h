@@ -40,6 +40,10 @@ FT__INLINE float ft__pow(float x, float e)
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
     FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
 
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
 FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
 FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
 FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
@@ -54,6 +58,9 @@ FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, 
 FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
                 ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
 FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 /* detach: x itself, and no gradient passes. */
 static void ft__detach_chunk(void *context, int index)

@@ -114,11 +114,11 @@ typedef void (*ft__operator)(const ft__call *call);
 typedef void (*ft__cost_rule)(const ft__call *call, ft__costs *costs);
 
 /* to = f(from), and dx = or += dy f'(at), where `at` is x or y; from and to, dy and dx may be the
-   same. */
-typedef void (*ft__activation_values)(const ft__options *o, const float *from, float *to,
+   same. simd: the context's. */
+typedef void (*ft__activation_values)(int simd, const ft__options *o, const float *from, float *to,
                                       size_t count);
-typedef void (*ft__activation_slopes)(const ft__options *o, const float *at, const float *dy,
-                                      float *dx, size_t count, bool add);
+typedef void (*ft__activation_slopes)(int simd, const ft__options *o, const float *at,
+                                      const float *dy, float *dx, size_t count, bool add);
 
 typedef struct ft__activation { /* what a layer needs to apply it to its output */
     ft__activation_values values;
