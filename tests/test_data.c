@@ -885,6 +885,165 @@ static void test_little_memory(void)
     }
 }
 
+/* ---- What PNG data inflates to, against an encoder by RFC 1951 written here ---- */
+
+typedef struct deflated { unsigned char bytes[1 << 16]; int bits; long total; } deflated;
+
+static void put_bits(deflated *d, unsigned value, int count)
+{
+    for (; count > 0; --count, value >>= 1, ++d->bits)
+        d->bytes[d->bits / 8] |= (unsigned char)((value & 1) << d->bits % 8);
+}
+
+/* A symbol by the codes that these lengths give (RFC 1951, 3.2.2), the top bit first. */
+static void put_symbol(deflated *d, const int *lengths, int count, int symbol)
+{
+    unsigned code = 0;
+    int length, i;
+    for (length = 1; length <= lengths[symbol]; ++length) {
+        for (i = 0; i < count; ++i)
+            if (lengths[i] == length && (length < lengths[symbol] || i < symbol)) code += 1;
+        if (length < lengths[symbol]) code <<= 1;
+    }
+    for (i = lengths[symbol] - 1; i >= 0; --i) put_bits(d, code >> i, 1);
+}
+
+/* 600 symbols and the end. Length symbols are followed by a distance, both with random extra bits. */
+static void put_symbols(deflated *d, const int *literals, int literal_count, const int *distances)
+{
+    static const int least[29] = {3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43,
+                                  51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+    static const int extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4,
+                                  4, 4, 5, 5, 5, 5, 0};
+    int i;
+    for (i = 0; i < 600; ++i) {
+        int symbol = (int)(noise() % 286), distance, more;
+        if (!literals[symbol] || symbol == 256) continue;
+        put_symbol(d, literals, literal_count, symbol);
+        if (symbol < 256) {
+            d->total += 1;
+            continue;
+        }
+        more = (int)(noise() & ((1u << extra[symbol - 257]) - 1));
+        put_bits(d, (unsigned)more, extra[symbol - 257]);
+        d->total += least[symbol - 257] + more;
+        do distance = (int)(noise() % 30); while (!distances[distance]);
+        put_symbol(d, distances, 30, distance);
+        put_bits(d, noise(), distance < 4 ? 0 : (distance - 2) / 2);
+    }
+    put_symbol(d, literals, literal_count, 256);
+}
+
+/* Code lengths, some as runs: of the lengths' own codes 0 to 15 have 5 bits, 16 has 2, 17 and 18
+   have 3. */
+static void put_lengths(deflated *d, const int *lengths, int count)
+{
+    static const int order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
+    int own[19], i, run;
+    for (i = 0; i < 19; ++i) own[i] = i < 16 ? 5 : i == 16 ? 2 : 3;
+    for (i = 0; i < 19; ++i) put_bits(d, (unsigned)own[order[i]], 3);
+    for (i = 0; i < count; i += run) {
+        for (run = 1; i + run < count && lengths[i + run] == lengths[i]; ++run) {}
+        if (lengths[i] == 0 && run >= 11) {
+            if (run > 138) run = 138;
+            put_symbol(d, own, 19, 18);
+            put_bits(d, (unsigned)run - 11, 7);
+        } else if (lengths[i] == 0 && run >= 3) {
+            put_symbol(d, own, 19, 17);
+            put_bits(d, (unsigned)run - 3, 3);
+        } else {
+            put_symbol(d, own, 19, lengths[i]);
+            if (run > 7) run = 7;
+            if (run < 4) run = 1;
+            else {
+                put_symbol(d, own, 19, 16);
+                put_bits(d, (unsigned)run - 4, 2);
+            }
+        }
+    }
+}
+
+/* Which symbols have codes changes with `turn`; their lengths are 1, 2, ..., 14, 15, 15. */
+static void put_dynamic(deflated *d, int turn)
+{
+    static const int used[16] = {256, 65, 257, 264, 265, 268, 273, 277, 281, 284, 285, 0, 255, 144,
+                                 99, 32};
+    int all[316], i;
+    memset(all, 0, sizeof all);
+    for (i = 0; i < 16; ++i) all[used[(i + turn) % 16]] = i < 14 ? i + 1 : 15;
+    for (i = 0; i < 16; ++i) all[286 + (i + 5 * turn) % 30] = i < 14 ? i + 1 : 15;
+    put_bits(d, 29, 5); /* 286 literals and lengths */
+    put_bits(d, 29, 5); /* 30 distances */
+    put_bits(d, 15, 4); /* 19 lengths of lengths */
+    put_lengths(d, all, 316);
+    put_symbols(d, all, 286, all + 286);
+}
+
+static void put_fixed(deflated *d)
+{
+    int literals[288], distances[30], i;
+    for (i = 0; i < 288; ++i) literals[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+    for (i = 0; i < 30; ++i) distances[i] = 5;
+    put_symbols(d, literals, 288, distances);
+}
+
+static void put_stored(deflated *d, int count)
+{
+    d->bits = (d->bits + 7) / 8 * 8;
+    put_bits(d, (unsigned)count, 16);
+    put_bits(d, ~(unsigned)count, 16);
+    d->bits += 8 * count;
+    d->total += count;
+}
+
+/* The same cut into chunks, with only so many of its bytes: is it at most `most`, and is it whole? */
+static bool inflates(const deflated *d, int bytes, int chunk, long most, ft__inflate *z)
+{
+    static unsigned char file[1 << 18];
+    size_t at = 0;
+    int i, some;
+    memset(z, 0, sizeof *z);
+    for (i = 0; i < bytes; i += some) {
+        some = bytes - i < chunk ? bytes - i : chunk;
+        memset(file + at, 0, 12);
+        file[at + 6] = (unsigned char)(some >> 8);
+        file[at + 7] = (unsigned char)some;
+        memcpy(file + at + 8, "IDAT", 4);
+        memcpy(file + at + 12, d->bytes + i, (size_t)some);
+        at += 12 + (size_t)some;
+    }
+    memset(file + at, 0, 16);
+    memcpy(file + at + 8, "IEND", 4);
+    z->bytes = file;
+    z->count = at + 16;
+    return ft__inflates_within(z, (uint64_t)most);
+}
+
+static void test_inflating(void)
+{
+    static deflated d;
+    int kind, turn, bytes, cut;
+    for (turn = 0; turn < 16; ++turn) {
+        ft__inflate z;
+        memset(&d, 0, sizeof d);
+        put_bits(&d, 0x0178, 16); /* zlib's header */
+        for (kind = 0; kind < 4; ++kind) {
+            put_bits(&d, kind == 3, 1);
+            put_bits(&d, (unsigned)(kind + turn) % 3, 2);
+            if ((kind + turn) % 3 == 0) put_stored(&d, turn * 9);
+            if ((kind + turn) % 3 == 1) put_fixed(&d);
+            if ((kind + turn) % 3 == 2) put_dynamic(&d, turn);
+        }
+        bytes = (d.bits + 7) / 8;
+        CHECK(inflates(&d, bytes, turn % 2 ? 7 : 1000, d.total, &z) && z.total == (uint64_t)d.total,
+              "turn %d: it inflates to %ld bytes, not %ld", turn, (long)z.total, d.total);
+        CHECK(!inflates(&d, bytes, 1000, d.total - 1, &z), "turn %d: one byte too many", turn);
+        for (cut = 1; cut < 20; ++cut)
+            CHECK(!inflates(&d, bytes - cut, 1000, d.total, &z), "turn %d: %d bytes are missing",
+                  turn, cut);
+    }
+}
+
 /* ---- Arrays and any source ---- */
 
 static void test_arrays(void)
@@ -1508,6 +1667,7 @@ int main(void)
         test_no_memory();
         test_little_memory();
     }
+    test_inflating();
     test_arrays();
     test_left_out();
     test_split();

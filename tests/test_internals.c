@@ -287,6 +287,55 @@ static void test_documented(void)
     }
 }
 
+/* An arena can be filled to its last byte, and a released last block is free again. */
+static void test_full_arena(void)
+{
+    static unsigned char arena[1 << 16];
+    size_t misaligned = (size_t)((uintptr_t)arena % FT__ALIGNMENT), offset, free_bytes;
+    for (offset = 0; offset < 3; ++offset) {
+        ft_desc desc = {.arena = arena + (FT__ALIGNMENT - misaligned) + offset,
+                        .arena_bytes = sizeof arena / 2 + offset};
+        ft_model *m = ft_create(desc);
+        ft__context *c = &m->context;
+        unsigned char *block;
+        ft__release(c, ft__allocate(c, 1, 1)); /* so that what follows is aligned */
+        free_bytes = c->desc.arena_bytes - c->arena_used;
+        CHECK(ft__memory_left(c) == free_bytes, "%zu bytes are left", free_bytes);
+        free_bytes -= (FT__ALIGNMENT - (uintptr_t)(arena + (FT__ALIGNMENT - misaligned) + offset
+                                                   + c->arena_used) % FT__ALIGNMENT) % FT__ALIGNMENT;
+        block = (unsigned char *)ft__allocate(c, free_bytes - FT__ALIGNMENT, 1);
+        CHECK(block && block + free_bytes - FT__ALIGNMENT
+              == (unsigned char *)c->desc.arena + c->desc.arena_bytes, "the arena is not full: %s",
+              ft_error_text(m));
+        CHECK(ft__memory_left(c) == 0, "%zu bytes are left", ft__memory_left(c));
+        if (block) block[free_bytes - FT__ALIGNMENT - 1] = 1;
+        ft__release(c, block);
+        CHECK(!ft__allocate(c, free_bytes - FT__ALIGNMENT + 1, 1) && ft_error(m) == FT_MEMORY,
+              "one byte more than the arena has");
+        ft_clear_error(m);
+        ft_destroy(m);
+    }
+}
+
+/* What a plan says it holds is what its release gives back. */
+static void test_plan_bytes(void)
+{
+    ft_model *m = small_model();
+    static float logits[SAMPLES * CLASSES];
+    int training;
+    ft_run(m, values, SAMPLES, logits, SAMPLES * CLASSES);
+    ft_fit(m, small_data(m), (ft_fit_options){.epochs = 1, .batch_size = 8});
+    for (training = 0; training < 2; ++training) {
+        ft__plan *plan = m->plans[training];
+        size_t before = m->context.bytes, said = plan ? plan->taken : 0;
+        CHECK(said > 0, "there is a plan, training %d: %s", training, ft_error_text(m));
+        ft__give_up_plan(m, training);
+        CHECK(before - m->context.bytes == said, "training %d: %zu bytes, not %zu", training,
+              before - m->context.bytes, said);
+    }
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -309,5 +358,7 @@ int main(void)
     test_same_classes();
     test_many_nodes();
     test_documented();
+    test_full_arena();
+    test_plan_bytes();
     return check_done("test_internals");
 }

@@ -838,8 +838,8 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     call.training = true; /* room for backward too */
     if (ft__rows[op]->costs) ft__rows[op]->costs(&call, &costs);
     call.training = p->training;
-    saved = new_buffer(costs.saved / 4 + 1);
-    scratch = new_buffer(costs.workspace / 4 + 1);
+    saved = new_buffer((costs.saved + 3) / 4); /* not one number more than is stated */
+    scratch = new_buffer((costs.workspace + 3) / 4);
     call.saved = saved.at;
     call.workspace = scratch.at;
     ft__run_operator(&call, false);
@@ -1378,6 +1378,13 @@ static void layer_cases(void)
         p.training = true;
         add_case(p, "batch_norm", oracle_batch_norm);
         p.training = false;
+        add_case(p, "batch_norm", oracle_batch_norm);
+    }
+    for (i = 0; i < 2; ++i) { /* three blocks of rows, whose statistics are combined */
+        int channels = i ? 600 : 3;
+        p = with(5, shape2(i ? 33 : 5500, channels), shape1(channels), shape1(channels));
+        p.shape[3] = p.shape[4] = shape1(channels);
+        p.training = true;
         add_case(p, "batch_norm", oracle_batch_norm);
     }
 }

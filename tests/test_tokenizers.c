@@ -393,6 +393,26 @@ static void test_memory(const char *name)
     CHECK(done, "%s: never enough memory", name);
 }
 
+/* A text that is no longer than one before it takes no memory. */
+static void test_no_allocation(const char *name)
+{
+    static const char text[] = "the boats, the letters";
+    ft_desc desc = {.threads = 1, .allocator = {NULL, failing_allocate, failing_release}};
+    ft_model *m;
+    ft_tokenizer *t;
+    size_t bytes;
+    long before;
+    left = 100000;
+    m = ft_create(desc);
+    t = load(m, name);
+    ft_tokenize(t, text, sizeof text - 1, (ft_tokenize_options){0});
+    before = left;
+    for (bytes = 0; bytes < sizeof text; ++bytes)
+        ft_tokenize(t, text, bytes, (ft_tokenize_options){0});
+    CHECK(left == before, "%s: %ld allocations for shorter texts", name, before - left);
+    ft_destroy(m);
+}
+
 /* ---- For test-long ---- */
 
 static int print_ids(const char *path)
@@ -433,5 +453,7 @@ int main(int count, char **words)
     damage("bpe-merges.txt", NULL);
     test_memory("vocab.txt");
     test_memory("bpe_space_first.json");
+    test_no_allocation("vocab.txt");
+    test_no_allocation("bpe-vocab.json");
     return check_done("test_tokenizers");
 }
