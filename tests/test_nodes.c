@@ -451,6 +451,73 @@ static void test_errors(void)
           && ft_forget(NULL, input) == FT_MEMORY, "a NULL model is accepted");
 }
 
+/* The largest of a parameter's numbers; *square: their mean square. */
+static double largest(ft_model *m, const char *name, double *square)
+{
+    ft_node node = ft_find(m, name);
+    size_t count = numbers_of(m, node), i;
+    float *of = weight_of(m, node);
+    double most = 0;
+    *square = 0;
+    for (i = 0; i < count; ++i) {
+        if (fabs((double)of[i]) > most) most = fabs((double)of[i]);
+        *square += (double)of[i] * (double)of[i] / (double)count;
+    }
+    free(of);
+    return most;
+}
+
+/* New layers begin as PyTorch's: uniform within 1 / sqrt(fan_in), or hidden for recurrent ones;
+   embeddings normal. Others by their definition: see types.h. */
+static void test_first_values(void)
+{
+    static const struct { const char *name; double fan_in; } uniform[] = {
+        {"fc.weight", 24}, {"fc.bias", 24}, {"conv.weight", 3 * 5 * 2}, {"conv.bias", 3 * 5 * 2},
+        {"line.weight", 4 * 7}, {"line.bias", 4 * 7}, {"lstm.weight_ih_l0", 50},
+        {"lstm.weight_hh_l0", 50}, {"lstm.bias_ih_l0", 50}, {"gru.weight_ih_l1_reverse", 40},
+        {"gru.bias_hh_l0", 40}, {"own", 3 * 20}};
+    static const struct { ft_initialiser how; double variance; } kinds[] = {
+        {FT_INIT_KAIMING_UNIFORM, 1. / 3 / (6 * 15)}, {FT_INIT_KAIMING_NORMAL, 2. / (40 * 15)},
+        {FT_INIT_XAVIER_UNIFORM, 6. / 3 / (6 * 15 + 40 * 15)}};
+    ft_model *m = ft_create((ft_desc){.seed = 5, .threads = 1});
+    ft_node vector = ft_input(m, "vector", (ft_input_options){.size = {24}});
+    ft_node picture = ft_input(m, "picture", (ft_input_options){.size = {6, 9, 9}});
+    ft_node steps = ft_input(m, "steps", (ft_input_options){.size = {8, 11}});
+    ft_node ids = ft_input(m, "ids", (ft_input_options){.size = {5}, .type = FT_I32});
+    double square, most;
+    size_t i;
+    ft_linear(m, "fc", vector, 400, (ft_linear_options){0});
+    ft_conv2d(m, "conv", picture, 400, (ft_conv2d_options){.kernel = {5, 2}, .groups = 2});
+    ft_conv1d(m, "line", steps, 400, (ft_conv1d_options){.kernel = 7, .groups = 2});
+    ft_lstm(m, "lstm", steps, 50, (ft_recurrent_options){0});
+    ft_gru(m, "gru", steps, 40, (ft_recurrent_options){.layers = 2, .bidirectional = true});
+    ft_embedding(m, "words", ids, 100, 30, (ft_embedding_options){0});
+    ft_parameter(m, "own", (ft_parameter_options){.size = {50, 3, 20}});
+    for (i = 0; i < sizeof uniform / sizeof uniform[0]; ++i) {
+        double bound = 1 / sqrt(uniform[i].fan_in);
+        most = largest(m, uniform[i].name, &square);
+        CHECK(most <= bound * 1.000001 && most > 0.95 * bound, "%s: %g of %g", uniform[i].name, most,
+              bound);
+        CHECK(fabs(square / (bound * bound / 3) - 1) < 0.3, "%s: mean square %g", uniform[i].name, square);
+    }
+    most = largest(m, "words.weight", &square);
+    CHECK(fabs(square - 1) < 0.1 && most > 3 && most < 6, "embedding: %g, largest %g", square, most);
+    for (i = 0; i < sizeof kinds / sizeof kinds[0]; ++i) {
+        char name[8];
+        snprintf(name, sizeof name, "p%d", (int)i);
+        ft_parameter(m, name, (ft_parameter_options){.size = {40, 6, 5, 3}, .initialiser = kinds[i].how});
+        most = largest(m, name, &square);
+        CHECK(fabs(square / kinds[i].variance - 1) < 0.1, "initialiser %d: mean square %g, not %g",
+              (int)kinds[i].how, square, kinds[i].variance);
+    }
+    ft_parameter(m, "ones", (ft_parameter_options){.size = {7}, .initialiser = FT_INIT_ONES});
+    CHECK(largest(m, "ones", &square) == 1 && CLOSE(square, 1, 1e-9), "ones");
+    ft_parameter(m, "zeros", (ft_parameter_options){.size = {7}, .initialiser = FT_INIT_ZEROS});
+    CHECK(largest(m, "zeros", &square) == 0, "zeros");
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     ft_model *reader = ft_create((ft_desc){.threads = 1});
@@ -462,6 +529,7 @@ int main(void)
     test_differences();
     test_adversarial();
     test_fit();
+    test_first_values();
     test_errors();
     ft_file_close(golden);
     ft_destroy(reader);
