@@ -316,6 +316,21 @@ static void test_many(void)
     CHECK(ft_load_weights(m, NULL, options.weights) == FT_FORMAT
           && strstr(ft_error_text(m), "fc.weight"), "%s", ft_error_text(m));
     free(file.at);
+    ft_clear_error(m);
+    /* Memory 1,000,000 of a file of some 300 bytes; number 64 may be. */
+    file = zip_file(pickle_of("\x80\x02}r\x40\x42\x0f\0.", 9, "", 0, 0, ""), 0);
+    options.weights.memory = file.at;
+    options.weights.bytes = file.count;
+    CHECK(ft_load_weights(m, NULL, options.weights) == FT_FORMAT
+          && strstr(ft_error_text(m), "remembers too much"), "%s", ft_error_text(m));
+    free(file.at);
+    ft_clear_error(m);
+    file = zip_file(pickle_of("\x80\x02}r\x40\0\0\0.", 9, "", 0, 0, ""), 0);
+    options.weights.memory = file.at;
+    options.weights.bytes = file.count;
+    CHECK(ft_load_weights(m, NULL, options.weights) != FT_OK
+          && !strstr(ft_error_text(m), "remembers"), "%s", ft_error_text(m));
+    free(file.at);
     ft_destroy(m);
 }
 
