@@ -326,7 +326,7 @@
      FINETUNE_NO_TRANSFORMERS  BERT, RoBERTa and DistilBERT by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
-     FINETUNE_NO_SAVING        ft_save
+     FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge
      FINETUNE_NO_SHARING       ft_share
@@ -42038,7 +42038,7 @@ ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options)
 
 const char *ft_graph_text(ft_model *m)
 {
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, SAVING)) return NULL;
     ft__release(&m->context, m->graph_text);
     m->graph_text = NULL;
     if (m->node_count == 0)

@@ -544,6 +544,7 @@ int main(void)
     CALL(TEXT, ft_predict_text(m, "x", 1, best, 1));
     CALL(TEXT, ft_generate(m, generate));
     CALL(SAVING, ft_save(m, "x", saving));
+    CALL(SAVING, ft_graph_text(m));
     CALL(SURGERY, ft_replace(m, x, x));
     CALL(SURGERY, ft_cut(m, x));
     CALL(SURGERY, ft_replace_head(m, 2));

@@ -146,7 +146,7 @@
      FINETUNE_NO_TRANSFORMERS  BERT, RoBERTa and DistilBERT by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
-     FINETUNE_NO_SAVING        ft_save
+     FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge
      FINETUNE_NO_SHARING       ft_share

@@ -376,7 +376,7 @@ ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options)
 
 const char *ft_graph_text(ft_model *m)
 {
-    if (!ft__usable(m)) return NULL;
+    if (!ft__usable(m) || !FT__HAS(m, SAVING)) return NULL;
     ft__release(&m->context, m->graph_text);
     m->graph_text = NULL;
     if (m->node_count == 0)
