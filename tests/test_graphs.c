@@ -464,6 +464,29 @@ static void test_files(void)
     free(text);
 }
 
+/* What a file is, its reader says: bytes of no format, JSON of something else, options of another. */
+static void test_readers(void)
+{
+    static const struct { const char *bytes, *state_dict, *says; } rows[] = {
+        {"neither this nor that", NULL, "of no known format (safetensors, PyTorch, "},
+        {"", NULL, "its 0 bytes are of no known format"},
+        {" \n{\"model_type\":\"bert\"}", NULL, "not a network's description, which has a list \"nodes\""},
+        {"{\"nodes\":[]", NULL, "is not JSON at offset"},
+        {"{\"nodes\":[]}", "ema", "state_dict has no effect here"}};
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_model *m = new_model(1);
+        ft_load_options load;
+        memset(&load, 0, sizeof load);
+        load.weights.memory = rows[i].bytes;
+        load.weights.bytes = strlen(rows[i].bytes);
+        load.weights.state_dict = rows[i].state_dict;
+        CHECK(ft_load(m, "x", load) != FT_OK && strstr(ft_error_text(m), rows[i].says), "%s: %s", rows[i].bytes,
+              ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
     test_by_hand();
@@ -471,5 +494,6 @@ int main(void)
     test_edited();
     test_faults();
     test_files();
+    test_readers();
     return check_done("test_graphs");
 }
