@@ -273,12 +273,15 @@
    FORMATS
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
-             as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
+             as torch.save writes them, holding a state_dict or a checkpoint that has one;
+             Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
+             file, tokenizer, sentence-transformers' pooling; PEFT's folders of LoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
-     write   safetensors: weights under their own names, the network's description in __metadata__
+     write   safetensors: weights under their own names, the network's description in __metadata__;
+             adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -1263,7 +1266,10 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    checkpoint that has one. A prefix that all names share ("module.") is skipped if the rest fits;
    the log says so. The model must be empty, and is empty again after an error: FT_IO, FT_FORMAT,
    FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
-   several names: choose with weights.state_dict. */
+   several names: choose with weights.state_dict. Or a folder of Hugging Face's, with a BERT,
+   RoBERTa or DistilBERT: its config.json says what the shapes of weights do not, and its tokeniser
+   becomes the model's. A head that the weights lack is new and must be trained; the log says so. A field of
+   config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds a network with random weights and its loss; returns the logits, or {0} with an error.

@@ -93,12 +93,15 @@
    FORMATS
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
-             as torch.save writes them since 1.6, holding a state_dict or a checkpoint that has one;
+             as torch.save writes them, holding a state_dict or a checkpoint that has one;
+             Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
+             file, tokenizer, sentence-transformers' pooling; PEFT's folders of LoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
-     write   safetensors: weights under their own names, the network's description in __metadata__
+     write   safetensors: weights under their own names, the network's description in __metadata__;
+             adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
