@@ -29123,7 +29123,8 @@ static ft_node ft__read_operator(ft__graph_reader *r, int node, int op, const ch
     ft__options options;
     char expected[80];
     memset(&options, 0, sizeof options);
-    ft__check_keys(r, node, name, known, field);
+    if (row->forward) /* else it is left out (operators/rows), which its shape rule says */
+        ft__check_keys(r, node, name, known, field);
     for (; field->name; ++field) ft__read_field(r, node, name, field, &options);
     if (!ft__json_at(r->json, list, 'a') || count < row->least_inputs || count > row->most_inputs) {
         if (row->most_inputs == INT_MAX) snprintf(expected, sizeof expected, "at least");
