@@ -1268,8 +1268,8 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
    several names: choose with weights.state_dict. Or a folder of Hugging Face's, with a BERT,
    RoBERTa or DistilBERT: its config.json says what the shapes of weights do not, and its tokeniser
-   becomes the model's. A head that the weights lack is new and must be trained; the log says so. A field of
-   config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
+   becomes the model's. A head that the weights lack is new and must be trained; the log says so.
+   A field of config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds a network with random weights and its loss; returns the logits, or {0} with an error.
