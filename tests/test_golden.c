@@ -114,9 +114,10 @@ static void read_options(operator_case *c, const ft__json *json, int options)
     ft__graph_reader reader;
     memset(&reader, 0, sizeof reader);
     reader.json = (ft__json *)(uintptr_t)json;
-    for (; field->name; ++field)
-        CHECK(ft__read_field(&reader, options, field, &c->node.options), "%s: %s", c->name,
-              field->name);
+    reader.m = c->m;
+    reader.path = c->name;
+    for (; field->name; ++field) ft__read_field(&reader, options, c->name, field, &c->node.options);
+    CHECK(ft_error(c->m) == FT_OK, "%s: %s", c->name, ft_error_text(c->m));
 }
 
 static void run_forward(operator_case *c)
