@@ -100,6 +100,10 @@ typedef struct ft__terms {  /* what an operator computes of a line */
     void (*slopes)(const ft__line *l, int input, float *slopes); /* dy/dx; NULL: 1 for all */
 } ft__terms;
 
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* vectors, with the same bits; -O2 makes none of loops of any length */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
 #define FT__SLOPES ((size_t)256) /* slopes that are computed at a time */
 
 /* The part [at, at + count) of a line. */
@@ -255,9 +259,17 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
 #define FT__PAIR_SLOPES(name, DA, DB)                                                             \
     static void ft__##name##_line_slopes(const ft__line *l, int input, float *slopes)             \
     {                                                                                             \
+        const float *x = l->x[0], *z = l->x[1];                                                   \
+        bool apart = l->step[0] && l->step[1];                                                    \
         size_t i;                                                                                 \
-        for (i = 0; i < l->count; ++i) {                                                          \
-            float a = l->x[0][i * l->step[0]], b = l->x[1][i * l->step[1]];                       \
+        for (i = 0; i < (apart ? l->count : 0); ++i) {                                            \
+            float a = x[i], b = z[i];                                                             \
+            (void)a;                                                                              \
+            (void)b;                                                                              \
+            slopes[i] = input ? (DB) : (DA);                                                      \
+        }                                                                                         \
+        for (; i < l->count; ++i) {                                                               \
+            float a = x[i * l->step[0]], b = z[i * l->step[1]];                                   \
             (void)a;                                                                              \
             (void)b;                                                                              \
             slopes[i] = input ? (DB) : (DA);                                                      \
@@ -300,6 +312,10 @@ FT__PAIR(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,
          b > a ? 1.0f : b < a ? 0.0f : 0.5f)
 FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
          b < a ? 1.0f : b > a ? 0.0f : 0.5f)
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
 
 /* Comparisons: 1 or 0, without a gradient. */
 #define FT__COMPARISON(name, F)                                                                   \
