@@ -264,11 +264,41 @@ static void test_tiny_budget(void)
     ft_destroy(m);
 }
 
+/* A chain needs room for two values at a time in inference, however long it is; in training each
+   layer's value is kept. */
+static void test_chain(void)
+{
+    enum { WIDTH = 1000, ROWS = 16, VALUE = WIDTH * ROWS * (int)sizeof(float) };
+    size_t inference = 0, training = 0;
+    int layers, i;
+    for (layers = 4; layers <= 16; layers += 12) {
+        ft_model *m = ft_create((ft_desc){.seed = 1, .threads = 1});
+        ft_node x = ft_input(m, "input", (ft_input_options){.size = {WIDTH}});
+        ft_node wanted = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+        char name[16];
+        for (i = 0; i < layers; ++i) {
+            snprintf(name, sizeof name, "fc%d", i);
+            x = ft_linear(m, name, x, WIDTH, (ft_linear_options){0});
+        }
+        ft_set_output(m, x);
+        ft_set_loss(m, ft_cross_entropy(m, "loss", x, wanted, (ft_loss_options){0}));
+        inference = ft_plan(m, ROWS, false).activations;
+        CHECK(inference >= VALUE && inference < 4 * VALUE, "%d layers: %zu bytes, a value has %d", layers,
+              inference, (int)VALUE);
+        training = ft_plan(m, ROWS, true).activations;
+        CHECK(training >= (size_t)layers * VALUE && training < ((size_t)layers + 5) * VALUE,
+              "%d layers: %zu bytes, a value has %d", layers, training, (int)VALUE);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
     unsigned state = 9;
     int i;
     test_tiny_budget();
+    test_chain();
     for (i = 0; i < BATCH * PIXELS; ++i) {
         state = state * 1664525u + 1013904223u;
         pictures[i] = (float)(state >> 8) / 8388608.0f - 1;

@@ -155,6 +155,41 @@ static void test_cut_scans(ft_file *file)
     free(jpeg);
 }
 
+/* Components that are named R, G and B, while JFIF's marker says that they are Y, Cb and Cr; of the
+   names only all three count. */
+static void test_named_colours(ft_file *file)
+{
+    static const char names[] = "RGB";
+    int wrong, i;
+    for (wrong = -1; wrong < 3; ++wrong) {
+        size_t bytes, at = 2;
+        unsigned char *jpeg = tensor(file, "file/progressive.jpg", &bytes, NULL);
+        ft_prediction best;
+        ft_model *m = mirror(11, 7, 0);
+        int frames = 0, scans = 0;
+        while (at + 4 < bytes && jpeg[at + 1] != 0xD9) {
+            size_t length = 2 + ((size_t)jpeg[at + 2] << 8 | jpeg[at + 3]);
+            bool scan = jpeg[at + 1] == 0xDA, frame = jpeg[at + 1] == 0xC2;
+            for (i = 0; frame && i < 3; ++i)
+                if (i != wrong) jpeg[at + 10 + 3 * (size_t)i] = (unsigned char)names[i];
+            for (i = 0; scan && i < jpeg[at + 4]; ++i) {
+                unsigned char *name = jpeg + at + 5 + 2 * i;
+                if (*name >= 1 && *name <= 3 && *name - 1 != wrong) *name = (unsigned char)names[*name - 1];
+            }
+            frames += frame;
+            scans += scan;
+            at += length;
+            if (scan) at = scan_end(jpeg, bytes, at);
+        }
+        CHECK(frames == 1 && scans > 1, "%d frames, %d scans", frames, scans);
+        i = ft_predict_memory(m, jpeg, bytes, &best, 1);
+        CHECK(wrong < 0 ? i == 0 && strstr(ft_error_text(m), "named R, G and B") : i == 1,
+              "name %d is another: %s", wrong, ft_error_text(m));
+        ft_destroy(m);
+        free(jpeg);
+    }
+}
+
 static void test_files(ft_file *file)
 {
     int t, pictures = 0, refused = 0;
@@ -481,6 +516,7 @@ int main(void)
     if (file) {
         test_files(file);
         test_cut_scans(file);
+        test_named_colours(file);
         ft_file_close(file);
     }
     ft_destroy(m);

@@ -190,29 +190,37 @@ static void put(unsigned char *file, size_t *at, float score, const char *piece)
 static void test_scored(void)
 {
     static unsigned char file[8192];
-    static const char *const pieces[] = {" ", "a", "b", "c", "ab", "bc", " a", "abc", "\xc3\xa9"};
-    static const float scores[] = {-90, -91, -92, -93, -5, -2, -7, -9, -94};
+    static const char *const pieces[] = {" ", "a", "b", "c", "ab", "bc", " a", "abc", "\xc3\xa9",
+                                         "abcabc"};
+    static const float scores[] = {-90, -91, -92, -93, -5, -2, -7, -9, -94, -11};
     ft_model *m = new_model();
     ft_tokenizer *t;
     char text[16];
     size_t at = 4, i;
     int32_t longest = 6;
     memcpy(file, &longest, 4);
-    put(file, &at, 0, "<unk>");
+    put(file, &at, -20, "ca"); /* "<unk>" in llama2.c's files; any piece may be a merge's result */
     put(file, &at, 0, "\n<s>\n");
     put(file, &at, 0, "\n</s>\n");
     for (i = 0; i < 256; ++i) {
         snprintf(text, sizeof text, "<0x%02X>", (unsigned)i);
         put(file, &at, 0, text);
     }
-    for (i = 0; i < 9; ++i) put(file, &at, scores[i], pieces[i]);
+    for (i = 0; i < 10; ++i) put(file, &at, scores[i], pieces[i]);
     t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = file, .bytes = at});
-    CHECK(t && ft_tokenizer_count(t) == 268, "%d pieces: %s", ft_tokenizer_count(t), ft_error_text(m));
+    CHECK(t && ft_tokenizer_count(t) == 269, "%d pieces: %s", ft_tokenizer_count(t), ft_error_text(m));
     /* " abc": b + c scores highest, then " " + a; neither " a" nor "bc" merges on. */
     same_ids(ft_tokenize(t, "abc\xc4\xa6\xc3\xa9", 7, (ft_tokenize_options){.special = true}),
              (const int[]){1, 265, 264, 199, 169, 267}, 6, "scored BPE");
     CHECK(!strcmp(ft_detokenize(t, (const int32_t[]){1, 265, 264, 199, 169, 267}, 6, NULL),
                   "abc\xc4\xa6\xc3\xa9"), "scored BPE decoded");
+    /* a + bc, of which the first is shorter, and twice that: as many bytes as the longest piece */
+    same_ids(ft_tokenize(t, "\xc4\xa6" "abc", 5, (ft_tokenize_options){0}),
+             (const int[]){259, 199, 169, 266}, 4, "a and bc");
+    same_ids(ft_tokenize(t, "\xc4\xa6" "abcabc", 8, (ft_tokenize_options){0}),
+             (const int[]){259, 199, 169, 268}, 4, "the longest piece");
+    same_ids(ft_tokenize(t, "\xc4\xa6" "ca", 4, (ft_tokenize_options){0}),
+             (const int[]){259, 199, 169, 0}, 4, "the first piece");
     for (i = 0; i < at; ++i) { /* cut anywhere */
         ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = file, .bytes = i});
         ft_clear_error(m);
