@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
-BASE = "tests/golden/transformers"
+BASE = "tests/golden/encoders"
 passed = failed = 0
 
 

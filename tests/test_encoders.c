@@ -1,5 +1,5 @@
-/* test_transformers.c - BERT, RoBERTa and DistilBERT from Hugging Face's folders give its logits and
-   its ten steps (goldens made by tests/golden/make_transformers.py), so do PEFT's adapters, both ways;
+/* test_encoders.c - BERT, RoBERTa and DistilBERT from Hugging Face's folders give its logits and
+   its ten steps (goldens made by tests/golden/make_encoders.py), so do PEFT's adapters, both ways;
    a real network gives the vectors of
    its authors, and a text the same bits alone and beside longer ones; damaged folders are refused. */
 #include "finetune.h"
@@ -10,7 +10,7 @@
 
 enum { SAMPLES = 3, STEPS = 9, CLASSES = 3 };
 
-static const char folder[] = "tests/golden/transformers";
+static const char folder[] = "tests/golden/encoders";
 static char noted[4096]; /* what the log said */
 
 static void note(void *user, const char *text)
@@ -418,7 +418,7 @@ static void test_refused(void)
     static const struct { const char *config, *error; } rows[] = {
         {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta or distilbert"},
         {"{\"num_attention_heads\": 4}", "model_type is missing"},
-        {"{\"model_type\": \"bert\"", "transformers/config.json: "},
+        {"{\"model_type\": \"bert\"", "encoders/config.json: "},
         {"{\"model_type\": \"bert\"}", "weights do not say how many heads"},
         {"{\"model_type\": \"bert\", \"num_attention_heads\": 5}", "16 features, 5 heads"},
         {"{\"model_type\": \"bert\", \"num_attention_heads\": \"four\"}",
@@ -433,32 +433,32 @@ static void test_refused(void)
         {"{\"model_type\": \"distilbert\", \"n_heads\": 4}", "have another shape than in the network"}};
     ft_model *m = ft_create((ft_desc){0});
     size_t i;
-    mkdir("build/transformers", 0777);
-    remove("build/transformers/config.json");
-    ft_load(m, "build/transformers", (ft_load_options){0});
+    mkdir("build/encoders", 0777);
+    remove("build/encoders/config.json");
+    ft_load(m, "build/encoders", (ft_load_options){0});
     CHECK(ft_error(m) == FT_FORMAT && strstr(ft_error_text(m), "a folder without a config.json"), "%s",
           ft_error_text(m));
     ft_clear_error(m);
-    write_file("build/transformers/config.json", rows[3].config);
-    remove("build/transformers/model.safetensors");
-    ft_load(m, "build/transformers", (ft_load_options){0});
+    write_file("build/encoders/config.json", rows[3].config);
+    remove("build/encoders/model.safetensors");
+    ft_load(m, "build/encoders", (ft_load_options){0});
     CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "neither model.safetensors nor"), "%s",
           ft_error_text(m));
-    copy_weights("build/transformers");
+    copy_weights("build/encoders");
     for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
         ft_clear_error(m);
-        write_file("build/transformers/config.json", rows[i].config);
-        ft_load(m, "build/transformers", (ft_load_options){0});
+        write_file("build/encoders/config.json", rows[i].config);
+        ft_load(m, "build/encoders", (ft_load_options){0});
         CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), rows[i].error), "%s: %s", rows[i].config,
               ft_error_text(m));
         CHECK(ft_node_count(m) == 0, "%s: half a network is left", rows[i].config);
     }
     ft_clear_error(m);
-    ft_load(m, "build/transformers/model.safetensors", (ft_load_options){0});
+    ft_load(m, "build/encoders/model.safetensors", (ft_load_options){0});
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "ft_network_options.heads"), "%s",
           ft_error_text(m));
     ft_clear_error(m);
-    ft_load(m, "build/transformers/model.safetensors", (ft_load_options){.network = {.heads = 4}});
+    ft_load(m, "build/encoders/model.safetensors", (ft_load_options){.network = {.heads = 4}});
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
 }
@@ -473,13 +473,13 @@ static void test_pooling(void)
         {"{\"pooling_mode\": \"lasttoken\"}", 0, "the pooling must be one of mean, max and cls"},
         {"{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true}", 0, "must be one of"}};
     size_t i;
-    mkdir("build/transformers", 0777);
-    mkdir("build/transformers/1_Pooling", 0777);
-    CHECK(system("cp tests/golden/transformers/bert_bare/* build/transformers") == 0, "cp");
+    mkdir("build/encoders", 0777);
+    mkdir("build/encoders/1_Pooling", 0777);
+    CHECK(system("cp tests/golden/encoders/bert_bare/* build/encoders") == 0, "cp");
     for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
         ft_model *m = ft_create((ft_desc){0});
-        write_file("build/transformers/1_Pooling/config.json", rows[i].pooling);
-        ft_load(m, "build/transformers", (ft_load_options){0});
+        write_file("build/encoders/1_Pooling/config.json", rows[i].pooling);
+        ft_load(m, "build/encoders", (ft_load_options){0});
         if (rows[i].error)
             CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), rows[i].error), "%s: %s",
                   rows[i].pooling, ft_error_text(m));
@@ -506,7 +506,7 @@ static void test_pooling(void)
         }
         ft_destroy(m);
     }
-    remove("build/transformers/1_Pooling/config.json");
+    remove("build/encoders/1_Pooling/config.json");
 }
 
 /* ---- A real one: MiniLM, of which sentence-transformers' authors gave the weights ---- */
@@ -621,7 +621,7 @@ int main(void)
 {
     static const char *const networks[] = {"bert", "roberta", "distilbert"};
     ft_model *m = ft_create((ft_desc){0});
-    ft_file *expected = open_golden(m, "transformers/expected");
+    ft_file *expected = open_golden(m, "encoders/expected");
     size_t i;
     for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) test_golden(expected, networks[i]);
     test_adapter(expected, "lora", "bert");
@@ -639,5 +639,5 @@ int main(void)
     test_minilm();
     ft_file_close(expected);
     ft_destroy(m);
-    return check_done("test_transformers");
+    return check_done("test_encoders");
 }

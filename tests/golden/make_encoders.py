@@ -1,14 +1,14 @@
-"""Makes the folders that tests/test_transformers.c loads, with Hugging Face's transformers.
+"""Makes the folders that tests/test_encoders.c loads, with Hugging Face's transformers.
 
-    python3 tests/golden/make_transformers.py   (needs torch, transformers and safetensors from PyPI)
+    python3 tests/golden/make_encoders.py   (needs torch, transformers and safetensors from PyPI)
 
-transformers/NAME/      config.json and model.safetensors as save_pretrained writes them
-transformers/expected.safetensors
+encoders/NAME/      config.json and model.safetensors as save_pretrained writes them
+encoders/expected.safetensors
                         per NAME: ids [3, 9] and lengths [3]; NAME/logits; NAME/losses of ten steps of
                         AdamW (rate 1e-3, weight decay 0.01, no dropout) on `labels`, and NAME/after,
                         the logits then. Names that end in _bare have no head: NAME/hidden, the last
                         hidden states of the real steps (the others are zeros), and NAME/mean.
-transformers/ADAPTER/   adapters by PEFT, with ADAPTER/logits, losses and after as above
+encoders/ADAPTER/   adapters by PEFT, with ADAPTER/logits, losses and after as above
 """
 import json
 import os
@@ -19,7 +19,7 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
-HERE = os.path.dirname(os.path.abspath(__file__)) + "/transformers"
+HERE = os.path.dirname(os.path.abspath(__file__)) + "/encoders"
 torch.set_num_threads(1)
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
          "intermediate_size": 24, "max_position_embeddings": 12, "hidden_dropout_prob": 0.0,
