@@ -585,14 +585,16 @@ static void test_minilm(void)
     ft_destroy(m);
 }
 
+/* A tokeniser of three words. */
+static const char words[] = "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\":"
+    " {\"[PAD]\": 0, \"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"a\": 4, \"b\": 5, \"c\": 6}},"
+    " \"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\":"
+    " \"BertPreTokenizer\"}, \"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3],"
+    " \"cls\": [\"[CLS]\", 2]}}";
+
 /* A text that is cut keeps the [SEP] at its end, as Hugging Face's tokenisers do. */
 static void test_cut(void)
 {
-    static const char words[] = "{\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\", \"vocab\":"
-        " {\"[PAD]\": 0, \"[UNK]\": 1, \"[CLS]\": 2, \"[SEP]\": 3, \"a\": 4, \"b\": 5, \"c\": 6}},"
-        " \"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\":"
-        " \"BertPreTokenizer\"}, \"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3],"
-        " \"cls\": [\"[CLS]\", 2]}}";
     static const char table[] = "text\tlabel\na b c\tx\na\ty\nc b a b\tx\n";
     static const char *const cut[] = {"a b", "a", "c b"}; /* what is left between [CLS] and [SEP] */
     ft_model *m = load("bert", (ft_load_options){0});
@@ -617,6 +619,55 @@ static void test_cut(void)
     ft_destroy(m);
 }
 
+static bool stop_later(void *user, const ft_progress *progress)
+{
+    int *left = (int *)user;
+    return progress->epoch_done || progress->preparing || (*left)-- > 1;
+}
+
+/* Trains adapters, with dropout, for three epochs; stops after some steps, of 9. */
+static void train_adapters(const char *checkpoint, int steps, const char *out)
+{
+    static const char table[] = "text\tlabel\na b c\tx\na\ty\nc b a b\tx\nb b\tz\nc\ty\na c\tz\nb c a\tx\nb\ty\n";
+    ft_model *m = load("bert", (ft_load_options){0});
+    ft_fit_options o = {.epochs = 3, .batch_size = 3, .checkpoint = checkpoint, .checkpoint_steps = 1,
+                        .progress = stop_later, .progress_user = &steps, .schedule = FT_LINEAR,
+                        .optimizer = {.learning_rate = 1e-2f}};
+    ft_data *data;
+    ft_fit_result r;
+    bool stops = steps < 9;
+    ft_set_tokenizer(m, ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = words,
+                                                                          .bytes = sizeof words - 1}));
+    ft_lora(m, NULL, (ft_lora_options){.rank = 3, .dropout = 0.3f});
+    data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
+    r = ft_fit(m, data, o);
+    CHECK(ft_error(m) == FT_OK && r.stopped == stops, "stopped %d: %s", r.stopped, ft_error_text(m));
+    CHECK(r.before.frozen == r.after.frozen && r.before.tensors > 30, "%d are frozen", r.before.tensors);
+    ft_save(m, out, (ft_save_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* A run of adapters that was stopped twice ends with the bytes of one that was not. */
+static void test_resumed_adapters(void)
+{
+    static const char checkpoint[] = "build/adapters.checkpoint";
+    size_t bytes[2] = {0, 0};
+    unsigned char *file[2];
+    remove(checkpoint);
+    train_adapters(checkpoint, 1000, "build/adapters_whole.safetensors");
+    remove(checkpoint);
+    train_adapters(checkpoint, 2, "build/adapters_parts.safetensors");
+    train_adapters(checkpoint, 4, "build/adapters_parts.safetensors");
+    train_adapters(checkpoint, 1000, "build/adapters_parts.safetensors");
+    file[0] = whole_file("build/adapters_whole.safetensors", &bytes[0]);
+    file[1] = whole_file("build/adapters_parts.safetensors", &bytes[1]);
+    CHECK(bytes[0] > 1000 && bytes[0] == bytes[1] && memcmp(file[0], file[1], bytes[0]) == 0,
+          "%zu and %zu bytes differ", bytes[0], bytes[1]);
+    free(file[0]);
+    free(file[1]);
+}
+
 int main(void)
 {
     static const char *const networks[] = {"bert", "roberta", "distilbert"};
@@ -636,6 +687,7 @@ int main(void)
     test_refused();
     test_pooling();
     test_cut();
+    test_resumed_adapters();
     test_minilm();
     ft_file_close(expected);
     ft_destroy(m);
