@@ -1643,9 +1643,10 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Adds LoRA adapters (Hu et al. 2021) beside the layers whose names match: linear layers, and
    convolutions without groups; NULL: all of them but the head. A layer that has one keeps it. Then
-   freezes all but the adapters and the head; ft_freeze and ft_unfreeze can change that. The new
-   parameters are "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank], as
-   PEFT calls them. Returns the number of layers, 0 with an error: FT_INVALID if none matches. */
+   freezes all but the adapters and the head, and dropout before the first adapter; ft_freeze and
+   ft_unfreeze can change that. The new parameters are "<layer>.lora_A.weight" [rank, in] and
+   "<layer>.lora_B.weight" [out, rank], as PEFT calls them. Returns the number of layers, 0 with an
+   error: FT_INVALID if none matches. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
    adapters: the network is as fast as before. Returns how many there were. */
@@ -26147,14 +26148,20 @@ static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
     return ft__refuse_any_shared(m, "ft_lora");
 }
 
-/* Freezes all but the adapters and the head. */
+/* Freezes all but the adapters and the head. Dropout stays from the first adapter on, as in PEFT;
+   before it nothing is trained, and the outputs are the same in each epoch. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
     ft__node *head = ft__head(m);
+    bool begun = false;
     int i;
     ft__set_frozen(m, "*", true);
     ft__set_frozen(m, ft__lora_parameters, false);
-    ft__set_frozen(m, "*.lora_dropout", false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[m->order[i] - 1];
+        begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
+        if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
+    }
     for (i = 1; head && i < head->input_count; ++i)
         if (!ft__find_part(m, head->name, "lora_A.weight").id)
             m->nodes[head->inputs[i] - 1].frozen = false;
@@ -32587,6 +32594,18 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
     }
 }
 
+/* Says what is not done in training and changes no prediction. */
+static void ft__config_say(ft__context *c, const ft__json *json, const char *folder)
+{
+    static const char *const names[] = {"attention_probs_dropout_prob", "attention_dropout"};
+    double share = 0;
+    int i;
+    for (i = 0; i < 2; ++i)
+        if (ft__json_double(json, ft__json_member(json, 0, names[i]), &share) && share > 0)
+            ft__log(c, "%s/config.json: %s (%g) is not applied: attention has no dropout yet",
+                    folder, names[i], share);
+}
+
 static const char *ft__config_activation(ft__context *c, const ft__json *json, const char *folder)
 {
     static const char *const known[] = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu",
@@ -32619,6 +32638,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     }
     if (!o->architecture) o->architecture = ft__encoders[k].network;
     ft__config_refuse(c, json, folder);
+    ft__config_say(c, json, folder);
     for (i = 0; i < sizeof ft__config_fields / sizeof ft__config_fields[0]; ++i)
         ft__config_number(c, json, folder, &ft__config_fields[i], &o->network);
     if (!o->network.activation) o->network.activation = ft__config_activation(c, json, folder);

@@ -569,9 +569,11 @@ static void test_minilm(void)
             lengths[n] += id != 0;
         }
     free(file);
-    m = ft_create((ft_desc){0});
+    m = ft_create((ft_desc){.log = note});
     snprintf(path, sizeof path, "%s/weights/minilm_l3", data);
+    noted[0] = 0;
     ft_load(m, path, (ft_load_options){0});
+    CHECK(strstr(noted, "attention_probs_dropout_prob (0.1) is not applied") != NULL, "%s", noted);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     CHECK(ft_get_tokenizer(m) && ft_tokenizer_count(ft_get_tokenizer(m)) == 30522, "its tokeniser");
     ft_keep(m, ft_find(m, "pooled"));
@@ -639,6 +641,7 @@ static void train_adapters(const char *checkpoint, int steps, const char *out)
     ft_set_tokenizer(m, ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = words,
                                                                           .bytes = sizeof words - 1}));
     ft_lora(m, NULL, (ft_lora_options){.rank = 3, .dropout = 0.3f});
+    CHECK(!ft_node_frozen(m, ft_find(m, "bert.encoder.layer.0.attention.self.query.lora_dropout")), "frozen");
     data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
     r = ft_fit(m, data, o);
     CHECK(ft_error(m) == FT_OK && r.stopped == stops, "stopped %d: %s", r.stopped, ft_error_text(m));

@@ -14,6 +14,7 @@
 #include "operators/linear.h"
 #include "operators/arithmetic.h"
 #include "operators/elementwise.h"
+#include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/surgery.h"
@@ -148,14 +149,20 @@ static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
     return ft__refuse_any_shared(m, "ft_lora");
 }
 
-/* Freezes all but the adapters and the head. */
+/* Freezes all but the adapters and the head. Dropout stays from the first adapter on, as in PEFT;
+   before it nothing is trained, and the outputs are the same in each epoch. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
     ft__node *head = ft__head(m);
+    bool begun = false;
     int i;
     ft__set_frozen(m, "*", true);
     ft__set_frozen(m, ft__lora_parameters, false);
-    ft__set_frozen(m, "*.lora_dropout", false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[m->order[i] - 1];
+        begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
+        if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
+    }
     for (i = 1; head && i < head->input_count; ++i)
         if (!ft__find_part(m, head->name, "lora_A.weight").id)
             m->nodes[head->inputs[i] - 1].frozen = false;

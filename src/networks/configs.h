@@ -100,6 +100,18 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
     }
 }
 
+/* Says what is not done in training and changes no prediction. */
+static void ft__config_say(ft__context *c, const ft__json *json, const char *folder)
+{
+    static const char *const names[] = {"attention_probs_dropout_prob", "attention_dropout"};
+    double share = 0;
+    int i;
+    for (i = 0; i < 2; ++i)
+        if (ft__json_double(json, ft__json_member(json, 0, names[i]), &share) && share > 0)
+            ft__log(c, "%s/config.json: %s (%g) is not applied: attention has no dropout yet",
+                    folder, names[i], share);
+}
+
 static const char *ft__config_activation(ft__context *c, const ft__json *json, const char *folder)
 {
     static const char *const known[] = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu",
@@ -132,6 +144,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     }
     if (!o->architecture) o->architecture = ft__encoders[k].network;
     ft__config_refuse(c, json, folder);
+    ft__config_say(c, json, folder);
     for (i = 0; i < sizeof ft__config_fields / sizeof ft__config_fields[0]; ++i)
         ft__config_number(c, json, folder, &ft__config_fields[i], &o->network);
     if (!o->network.activation) o->network.activation = ft__config_activation(c, json, folder);
