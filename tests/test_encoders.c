@@ -419,7 +419,7 @@ static void test_refused(void)
         {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta or distilbert"},
         {"{\"num_attention_heads\": 4}", "model_type is missing"},
         {"{\"model_type\": \"bert\"", "encoders/config.json: "},
-        {"{\"model_type\": \"bert\"}", "weights do not say how many heads"},
+        {"{\"model_type\": \"bert\"}", "the number of heads is needed"},
         {"{\"model_type\": \"bert\", \"num_attention_heads\": 5}", "16 features, 5 heads"},
         {"{\"model_type\": \"bert\", \"num_attention_heads\": \"four\"}",
          "num_attention_heads is not a number"},
