@@ -251,7 +251,8 @@
      for a shape, its kernels are compared with the CPU on a sample of two and, with ft_desc.clock,
      timed. An operator that gives wrong results, or is slower on the GPU, runs on the CPU, and the
      log says so. With a clock, several tile sizes of a GPU's matrix products are tried for about a
-     second. The choices are kept in the checkpoint. Every operator has kernels. If all of them pass
+     second. The choices are kept in the checkpoint. Every operator but ft_custom and
+     ft_linear_cross_entropy has kernels. If all of them pass
      on the device, only the batch and the loss are copied in a training step. The host needs as
      much memory as the device.
 
@@ -32254,8 +32255,8 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     const ft_network_options *o = e->o;
     ft__context *c = &e->m->context;
     if (o->heads < 1)
-        return ft__fail(c, FT_INVALID, "%s: the number of heads is needed, which no shape of weights"
-                        " shows: load the folder whose config.json says it, or set"
+        return ft__fail(c, FT_INVALID, "%s: the number of heads is needed, which no shape shows:"
+                        " load the folder whose config.json says it, or set"
                         " ft_network_options.heads", e->names->network);
     if (o->hidden < 1 || o->hidden % o->heads != 0 || o->layers < 1 || o->feed_forward < 1
         || o->positions <= e->names->first || o->token_types < 0 || o->token_types > 8)

@@ -1071,6 +1071,16 @@ static void check_running(const problem *p, int number, const outcome *out)
     }
 }
 
+/* Whether a device computes the operator: one without kernels runs on the processor. */
+static bool runs_there(int op)
+{
+#ifdef FINETUNE_OPENCL
+    return on_device && ft__device_rows[op]->forward;
+#else
+    return on_device && op < 0; /* never */
+#endif
+}
+
 /* Told that a gradient is fresh, backward writes what it would have added. On the processor only
    operators that say so are told, and parameters are always added to; on a device all are. */
 static void check_fresh(ft__context *c, const problem *p, int number, const double *r, int op,
@@ -1079,7 +1089,7 @@ static void check_fresh(ft__context *c, const problem *p, int number, const doub
     outcome other = run(c, p, r, op, FRESH);
     int i, values = ft__rows[op]->flags & FT__WRITES_ALL ? p->inputs : 1;
     size_t k;
-    for (i = 0; i < (on_device ? p->inputs : values); ++i)
+    for (i = 0; i < (runs_there(op) ? p->inputs : values); ++i)
         for (k = 0; has_gradient(p, i) && k < other.gradient[i].count; ++k) {
             double want = (double)first->gradient[i].at[k] - 0.125 * (double)(k % 7);
             if (CLOSE(other.gradient[i].at[k], want, 1e-5 * (1 + fabs(want)))) continue;
@@ -1156,7 +1166,7 @@ static void check_case(problem *p, oracle f, int op, int number)
     check_gradients(contexts[0], p, f, op, number, r, &first);
     if (!briefly) check_stored(p, f, op, number, r, y);
     if (is_norm(p)) check_running(p, number, &first);
-    if (((ft__rows[op]->flags & FT__WRITES) || on_device) && !briefly) {
+    if (((ft__rows[op]->flags & FT__WRITES) || runs_there(op)) && !briefly) {
         check_fresh(contexts[0], p, number, r, op, &first);
         if (ft__rows[op]->flags & FT__WRITES_ALL) check_fresh(contexts[2], p, number, r, op, &first);
     }

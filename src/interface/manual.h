@@ -71,7 +71,8 @@
      for a shape, its kernels are compared with the CPU on a sample of two and, with ft_desc.clock,
      timed. An operator that gives wrong results, or is slower on the GPU, runs on the CPU, and the
      log says so. With a clock, several tile sizes of a GPU's matrix products are tried for about a
-     second. The choices are kept in the checkpoint. Every operator has kernels. If all of them pass
+     second. The choices are kept in the checkpoint. Every operator but ft_custom and
+     ft_linear_cross_entropy has kernels. If all of them pass
      on the device, only the batch and the loss are copied in a training step. The host needs as
      much memory as the device.
 

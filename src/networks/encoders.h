@@ -208,8 +208,8 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     const ft_network_options *o = e->o;
     ft__context *c = &e->m->context;
     if (o->heads < 1)
-        return ft__fail(c, FT_INVALID, "%s: the number of heads is needed, which no shape of weights"
-                        " shows: load the folder whose config.json says it, or set"
+        return ft__fail(c, FT_INVALID, "%s: the number of heads is needed, which no shape shows:"
+                        " load the folder whose config.json says it, or set"
                         " ft_network_options.heads", e->names->network);
     if (o->hidden < 1 || o->hidden % o->heads != 0 || o->layers < 1 || o->feed_forward < 1
         || o->positions <= e->names->first || o->token_types < 0 || o->token_types > 8)
