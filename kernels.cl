@@ -2436,7 +2436,7 @@ head head_of(const attention *a, __global const int *lengths, int sample, int wh
 int keys_seen(const attention *a, const head *h, int query)
 {
     if (query >= h->queries) return 0;
-    return a->causal ? clamp(query + 1 + h->keys - h->queries, 0, h->keys) : h->keys;
+    return a->causal ? min(max(query + 1 + h->keys - h->queries, 0), h->keys) : h->keys;
 }
 
 /* This item's number of the tile a b^T: rows and columns of `width` numbers; those from a_rows and

@@ -47,6 +47,23 @@ static ft_node check_sequence(ft_model *m, ft_node x)
     return ft_linear(m, "rows_linear", ft_reshape(m, "rows_flat", x, 1, flat), 64, linear);
 }
 
+/* The operators of transformers: x [N, 12, 64] -> the same shape. */
+static ft_node check_attention(ft_model *m, ft_node x)
+{
+    ft_attention_options attention;
+    ft_rotary_options rotary;
+    ft_add_positions_options positions;
+    ft_rms_norm_options norm;
+    memset(&attention, 0, sizeof attention);
+    memset(&rotary, 0, sizeof rotary);
+    memset(&positions, 0, sizeof positions);
+    memset(&norm, 0, sizeof norm);
+    attention.heads = rotary.heads = 4;
+    attention.causal = true;
+    x = ft_rms_norm(m, "rms_norm", ft_add_positions(m, "add_positions", x, CHECK_WORDS, positions), norm);
+    return ft_attention(m, "attention", ft_rotary(m, "rotary", x, rotary), x, x, attention);
+}
+
 /* The operators of text: 12 words -> [N, 64]. */
 static ft_node check_text(ft_model *m)
 {
@@ -63,6 +80,7 @@ static ft_node check_text(ft_model *m)
     tokens.size[0] = CHECK_WORDS;
     pool.kind = FT_POOL_MEAN;
     x = ft_embedding(m, "embedding", ft_input(m, "tokens", tokens), 1000, 64, embedding);
+    x = check_attention(m, x);
     x = ft_gru(m, "gru", ft_lstm(m, "lstm", x, 64, recurrent), 64, recurrent);
     return ft_step_pool(m, "step_pool", ft_rnn(m, "rnn", x, 64, recurrent), all, pool);
 }
