@@ -177,6 +177,18 @@ static bool ft__has_adapters(const ft_model *m)
     return false;
 }
 
+/* No layer was adapted: names one that can be. */
+static void ft__lora_none(ft_model *m, const char *glob)
+{
+    int i = 0;
+    while (i < m->node_count && !ft__adapts_by_default(m, &m->nodes[i])) ++i;
+    if (!glob || i == m->node_count)
+        ft__fail(&m->context, FT_INVALID, "ft_lora: no layer is left that can have an adapter: a"
+                 " linear layer, not the head, or a convolution without groups");
+    else ft__fail(&m->context, FT_INVALID, "ft_lora: %s: no layer that can have an adapter has such"
+                  " a name; there is %s", glob, m->nodes[i].name);
+}
+
 int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 {
     int i, count = 0, nodes;
@@ -190,9 +202,7 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
         if (ft__adapt(m, i + 1, &options, ft__lora_scale(&options, ft__lora_rank(&options)))
             == FT_OK) count += 1;
     }
-    if (ft__ok(&m->context) && count == 0)
-        ft__fail(&m->context, FT_INVALID, "ft_lora: no linear layer or convolution without groups"
-                 " and without an adapter %s%s", glob ? "matches " : "is there", glob ? glob : "");
+    if (ft__ok(&m->context) && count == 0) ft__lora_none(m, glob);
     if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
     return ft__ok(&m->context) ? count : 0;
 }

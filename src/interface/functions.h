@@ -46,7 +46,8 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
    several names: choose with weights.state_dict. Or a folder of Hugging Face's, with a BERT,
    RoBERTa or DistilBERT: its config.json says what the shapes of weights do not, and its tokeniser
-   becomes the model's. A head that the weights lack is new and must be trained; the log says so.
+   becomes the model's. A head that the weights lack is new, of ft_load_options.network.classes or
+   2 classes, and must be trained; the log says so.
    A field of config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
@@ -58,6 +59,10 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
      "keras_cnn"
    Of text, with the input "tokens" [N, L]:
      "lstm_classifier", "gru_classifier"  with the input "lengths" [N]; logits [N, classes]
+     "bert", "roberta", "distilbert"  with the input "lengths" [N]; logits [N, classes]. Names are
+                            Hugging Face's: layers are "encoder.layer.0.attention.self.query" and so
+                            on, in distilbert "transformer.layer.0.attention.q_lin", after
+                            ft_network_options.prefix
      "char_rnn", "lstm_lm"  language models, logits [N, L, words]; their state is carried from run
                             to run until ft_reset_state */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
@@ -419,19 +424,24 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
 /* Makes a node the output, as for features, and removes what came after it, the loss, and the class
    names. */
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
-/* Adds LoRA adapters (Hu et al. 2021) beside the layers whose names match: linear layers, and
-   convolutions without groups; NULL: all of them but the head. A layer that has one keeps it. Then
+/* Adds LoRA adapters (Hu et al. 2021) beside the layers whose own names match, not those of their
+   weights ("*.query,*.value" in a BERT): linear layers, and convolutions without groups; NULL: all
+   of them but the head. A layer that has one keeps it. Then
    freezes all but the adapters and the head, and dropout before the first adapter; ft_freeze and
    ft_unfreeze can change that. The new parameters are "<layer>.lora_A.weight" [rank, in] and
    "<layer>.lora_B.weight" [out, rank], as PEFT calls them. Returns the number of layers, 0 with an
    error: FT_INVALID if none matches. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
-   adapters: the network is as fast as before. Returns how many there were. */
+   adapters: the network is as fast as before. What was frozen stays so. Returns how many there
+   were. */
 FINETUNE_API int ft_merge(ft_model *m);
 /* Writes the adapters, and what else is trained, into an existing folder as PEFT does:
-   adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside the
-   task model that the network was loaded from. FT_INVALID without adapters. */
+   adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside
+   Hugging Face's ...ForSequenceClassification, whose names it has; the head of a network that was
+   loaded without one stands on the mean of the tokens instead (ft_network_options.pooling), and
+   fits there in shape only. The tokeniser and its length are in neither file. FT_INVALID without
+   adapters. */
 FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
@@ -541,7 +551,9 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
    the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
    head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
-   choice, or options.freeze, replaces what ft_freeze did. */
+   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
+   trained deeper. BERT, RoBERTa and DistilBERT are trained whole at once, or their adapters and the
+   head, at a rate for each (ft_fit has one default for all networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

@@ -175,7 +175,8 @@
      of the largest value. Other devices compute in float32, and the log says so.
 
    LIMITS
-     Inputs: pictures, vectors, sequences. No Transformers by name, no ONNX. OpenCL was run on PoCL
-     and Oclgrind only. There is code for GPUs; it checks itself against the CPU at run time, and
-     has never been timed on one. Tensors have up to 6 dimensions of up to 2^31 - 1.
+     Inputs: pictures, vectors, sequences. Of transformers by name only BERT, RoBERTa and
+     DistilBERT; no ONNX. OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is
+     code for GPUs; it checks itself against the CPU at run time, and has never been timed on one.
+     Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */

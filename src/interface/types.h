@@ -639,8 +639,8 @@ typedef struct ft_text_options { /* for labelled texts */
     ft_tokenizer *tokenizer;/* default: the model's; if it has none, one is built from the words of
                                these texts and becomes the model's */
     ft_vocabulary_options vocabulary; /* for that one */
-    int longest;            /* keep this many tokens of a text, as ft_set_max_length does; default:
-                               ft_max_length(m) */
+    int longest;            /* keep this many tokens of a text, [CLS] and [SEP] among them, as
+                               ft_set_max_length does; default: ft_max_length(m) */
     int per_class;          /* use only this many per class, drawn by the seed; 0: all */
     bool match_classes;     /* the labels must be among the model's classes (for evaluation) */
     bool unlabelled;        /* there are no labels: all texts are of one class */
