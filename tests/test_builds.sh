@@ -63,8 +63,8 @@ for compiler in gcc clang g++ clang++; do
                 continue
             fi ;;
         esac
-        # g++ warns of more when it optimises, and users build with -O2.
-        case $compiler$LONG in g++ | *?1) level=-O2 ;; *) level=-O0 ;; esac
+        # LONG=1: as users build it; g++ warns of more when it optimises, and takes 30 seconds.
+        [ -n "$LONG" ] && level=-O2 || level=-O0
         try "$compiler $standard $with" $compiler -std=$standard $warnings $with $level -I. $out/$source -o $out/use -lm -pthread
         try "$compiler $standard $with runs" $out/use
     done
@@ -269,12 +269,14 @@ left_out() { # MACRO NAME STATUS TEXT: with the macro, loading or building NAME 
 }
 left_out FINETUNE_NO_PYTORCH tests/golden/formats/plain.pt 8 FINETUNE_NO_PYTORCH
 left_out FINETUNE_NO_RESNET resnet18 1 "it must be one of mobilenet_v1, keras_cnn"
-left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "unknown network"
-left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "unknown network"
-left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "unknown network"
+if [ -n "$LONG" ]; then
+    left_out FINETUNE_NO_MOBILENET mobilenet_v1 1 "unknown network"
+    left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "unknown network"
+    left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "unknown network"
+fi
 left_out FINETUNE_NO_TEXT examples/text/reviews.tsv 8 FINETUNE_NO_TEXT
 
-# Each switch alone, read and warned of; what needs another one goes with it.
+# Each switch alone, read and warned of, without LONG=1 some of them; what needs another one goes with it.
 families="TRAINING DATA IMAGES TEXT CONVOLUTION DEPTHWISE RECURRENT ATTENTION ARITHMETIC RESNET MOBILENET KERAS_CNN
     TRANSFORMERS PYTORCH SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
 with_all=
@@ -289,6 +291,7 @@ for family in $families; do
     *) more= ;;
     esac
     case $family in TRAINING | WINOGRAD | BF16 | AVX512) ;; *) more="$more -DFINETUNE_NO_SIMD" ;; esac
+    case $family in TRAINING | CONVOLUTION | TEXT | SURGERY) ;; *) [ -n "$LONG" ] || continue ;; esac
     try "FINETUNE_NO_$family alone" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_$family $more -I. -fsyntax-only $out/without.c
 done
 listed=$(sed -n 's/^#define FT__HAS_\([A-Z0-9_]*\) 1$/\1/p' finetune.h | sort | tr '\n' ' ')

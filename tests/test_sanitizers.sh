@@ -60,9 +60,10 @@ if [ -n "$LONG" ]; then
 fi
 if works ${CC:-cc} -fsanitize=thread; then
     printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n' >$out/library.c
-    try "test_fit under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. tests/test_fit.c $out/library.c -o $out/test_fit_threads -lm -pthread
+    try "the library under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. -c $out/library.c -o $out/threads.o
+    try "test_fit under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. tests/test_fit.c $out/threads.o -o $out/test_fit_threads -lm -pthread
     try "test_fit under TSan" $out/test_fit_threads threads
-    try "test_share under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. tests/test_share.c $out/library.c -o $out/test_share_threads -lm -pthread
+    try "test_share under TSan builds" ${CC:-cc} -std=c99 -O1 -g1 -DFINETUNE_NO_SIMD -fsanitize=thread -I. tests/test_share.c $out/threads.o -o $out/test_share_threads -lm -pthread
     try "test_share under TSan" $out/test_share_threads threads
 else skip "ThreadSanitizer's run-time library is not installed"; fi
 
