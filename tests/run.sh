@@ -90,7 +90,7 @@ most_skips() {
     without 1 ls /usr/lib/wine/wine64 /usr/bin/wine64
     without 1 ls /usr/include/freetype2/ft2build.h
     without 9 ls /usr/include/CL/cl.h   # test_builds, test_kernels, test_layout, test_opencl*, ...
-    without 7 device                    # test_layout, test_opencl*, test_tensor, test_tool, test_arguments
+    without 8 device                    # test_layout, test_once, test_opencl*, test_tensor, test_tool, test_arguments
     without 1 has script                # test_tool
     without 1 has oclgrind              # test_kernels
     without 2 links ${CC:-cc} -fsanitize=address,undefined
