@@ -777,8 +777,8 @@ typedef struct ft_network_options {
                                approximation by tanh; default "gelu" */
     bool dense_head;        /* the class token, then a linear layer and an activation before the
                                last linear layer, as Hugging Face's ...ForSequenceClassification.
-                               Default: `pooling`, whose default is the mean here (FT_POOL_LAST
-                               stands for it), then one linear layer */
+                               Default: `pooling`, where FT_POOL_LAST, its default, means
+                               FT_POOL_MEAN here, then one linear layer */
     const char *prefix;     /* of the encoder's names, such as "bert."; default "" */
 } ft_network_options;
 
@@ -26062,6 +26062,11 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
     return ft__find_node(m, name);
 }
 
+static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+{
+    return ft__find_part(m, layer->name, "lora_A.weight").id != 0;
+}
+
 /* Whether a layer can have LoRA: a linear layer, or a convolution without groups. */
 static bool ft__can_adapt(const ft__node *node)
 {
@@ -26076,68 +26081,57 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-/* The weight of A or B, a parameter: A of `like`'s kind, B zeros. */
-static ft_node ft__lora_weight(ft_model *m, const char *layer, const char *part, int outputs,
-                               int inputs, const ft_shape *kernel, bool zeros)
+/* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
+   place. */
+static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, ft_node x,
+                              int outputs, const ft_conv2d_options *conv, ft_initialiser how)
 {
+    ft_linear_options linear;
+    ft_conv2d_options o;
     char name[512];
-    ft_parameter_options p;
-    memset(&p, 0, sizeof p);
-    snprintf(name, sizeof name, "%s.%s.weight", layer, part);
-    p.size[0] = p.fan_out = outputs;
-    p.size[1] = p.fan_in = inputs;
-    if (kernel && kernel->rank == 4) {
-        p.size[2] = kernel->size[2];
-        p.size[3] = kernel->size[3];
-        p.fan_in *= kernel->size[2] * kernel->size[3];
-        p.fan_out *= kernel->size[2] * kernel->size[3];
-    }
-    p.initialiser = zeros ? FT_INIT_ZEROS : FT_INIT_KAIMING_UNIFORM;
-    return ft_parameter(m, name, p);
+    memset(&linear, 0, sizeof linear);
+    snprintf(name, sizeof name, "%s.%s", layer, part);
+    linear.no_bias = true;
+    linear.initialiser = how;
+    if (!conv) return ft_linear(m, name, x, outputs, linear);
+    o = *conv;
+    o.no_bias = true;
+    o.initialiser = how;
+    return ft_conv2d(m, name, x, outputs, o);
 }
 
 /* x -> B (s A drop(x)) */
 static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *base,
-                               const ft_lora_options *o, float scale)
+                               const ft_lora_options *o)
 {
-    ft_conv2d_options conv = base->options.conv2d, pointwise;
     ft_shape weight = m->nodes[base->inputs[1] - 1].shape;
-    ft_linear_options linear;
+    ft_conv2d_options conv = base->options.conv2d, pointwise;
+    bool is_conv = base->op == FT__OP_conv2d;
     ft_dropout_options dropout;
     ft_unary_options affine;
-    bool is_conv = base->op == FT__OP_conv2d;
-    int rank = ft__lora_rank(o), outputs = weight.size[0];
-    char name[4][512];
-    ft_node x, a, b;
+    int rank = ft__lora_rank(o);
+    char name[512];
+    ft_node x;
     memset(&pointwise, 0, sizeof pointwise);
-    memset(&linear, 0, sizeof linear);
     memset(&dropout, 0, sizeof dropout);
     memset(&affine, 0, sizeof affine);
-    x.id = base->inputs[0];
-    snprintf(name[0], sizeof name[0], "%s.lora_dropout", layer);
-    snprintf(name[1], sizeof name[1], "%s.lora_A", layer);
-    snprintf(name[2], sizeof name[2], "%s.lora_scale", layer);
-    snprintf(name[3], sizeof name[3], "%s.lora_B", layer);
+    pointwise.kernel[0] = 1;
+    if (is_conv) memcpy(conv.kernel, weight.size + 2, sizeof conv.kernel);
     dropout.probability = o->dropout;
-    affine.scale = scale;
-    conv.no_bias = pointwise.no_bias = linear.no_bias = true;
-    conv.kernel[0] = weight.rank == 4 ? weight.size[2] : 0;
-    conv.kernel[1] = weight.rank == 4 ? weight.size[3] : 0;
-    pointwise.kernel[0] = pointwise.kernel[1] = 1;
-    a = ft__lora_weight(m, layer, "lora_A", rank, weight.size[1], &weight, false);
-    if (o->dropout > 0) x = ft_dropout(m, name[0], x, dropout);
-    conv.weight = linear.weight = a;
-    x = is_conv ? ft_conv2d(m, name[1], x, rank, conv) : ft_linear(m, name[1], x, rank, linear);
-    x = ft_unary(m, "affine", name[2], x, affine);
-    weight.size[2] = weight.size[3] = 1;
-    b = ft__lora_weight(m, layer, "lora_B", outputs, rank, &weight, true);
-    pointwise.weight = linear.weight = b;
-    return is_conv ? ft_conv2d(m, name[3], x, outputs, pointwise)
-                   : ft_linear(m, name[3], x, outputs, linear);
+    affine.scale = ft__lora_scale(o, rank);
+    x.id = base->inputs[0];
+    snprintf(name, sizeof name, "%s.lora_dropout", layer);
+    if (o->dropout > 0) x = ft_dropout(m, name, x, dropout);
+    x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
+                       FT_INIT_KAIMING_UNIFORM);
+    snprintf(name, sizeof name, "%s.lora_scale", layer);
+    x = ft_unary(m, "affine", name, x, affine);
+    return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
+                          FT_INIT_ZEROS);
 }
 
 /* Adds LoRA beside one layer. */
-static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float scale)
+static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
     ft__context *c = &m->context;
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
@@ -26147,7 +26141,7 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float 
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
     layer.id = id;
     snprintf(name, sizeof name, "%s.lora", base.name);
-    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o, scale));
+    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o));
     return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
@@ -26176,9 +26170,8 @@ static void ft__freeze_to_adapters(ft_model *m)
         begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
         if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
     }
-    for (i = 1; head && i < head->input_count; ++i)
-        if (!ft__find_part(m, head->name, "lora_A.weight").id)
-            m->nodes[head->inputs[i] - 1].frozen = false;
+    for (i = 1; head && !ft__has_adapter(m, head) && i < head->input_count; ++i)
+        m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
 static bool ft__has_adapters(const ft_model *m)
@@ -26211,9 +26204,7 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
         const ft__node *node = &m->nodes[i];
         bool named = glob && ft__is_any(node) && ft__glob(glob, node->name);
         if (glob ? !named || !ft__can_adapt(node) : !ft__adapts_by_default(m, node)) continue;
-        if (ft__find_part(m, node->name, "lora_A.weight").id) continue;
-        if (ft__adapt(m, i + 1, &options, ft__lora_scale(&options, ft__lora_rank(&options)))
-            == FT_OK) count += 1;
+        if (!ft__has_adapter(m, node) && ft__adapt(m, i + 1, &options) == FT_OK) count += 1;
     }
     if (ft__ok(&m->context) && count == 0) ft__lora_none(m, glob);
     if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
@@ -26268,7 +26259,7 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
     base = &m->nodes[node->inputs[0] - 1];
     snprintf(name, sizeof name, "%s.lora", base->name);
     return !strcmp(name, node->name) && base->input_count > 1
-        && ft__find_part(m, base->name, "lora_A.weight").id
+        && ft__has_adapter(m, base)
         && ft__find_part(m, base->name, "lora_B.weight").id
         && ft__find_part(m, base->name, "lora_scale").id;
 }
@@ -28109,7 +28100,7 @@ static const ft__reader ft__reader_pytorch_legacy = {
     ft__pytorch_legacy_open, ft__pytorch_read, NULL};
 /* =============================================================================================
    [SECTION] formats/descriptions: Descriptions alone
-   A file that is a network's description and nothing else: no tensors. What may stand in it:
+   A file that is a network's description and nothing else: no tensors. What it may have:
    docs/networks.md; what reads it: formats/graphs.
    ============================================================================================= */
 
@@ -28649,8 +28640,8 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (ft__load_value(m, file, index, node, options.keep_types) == FT_OK) node->loaded = true;
 }
 
-/* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
-   */
+/* If `name` is the end of a longer name, after a dot, returns the length up to and with that dot;
+   else 0. */
 static size_t ft__before_end(const char *longer, const char *name)
 {
     size_t a = strlen(longer), b = strlen(name);
@@ -28839,6 +28830,34 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     ft__text_add(text, "}");
 }
 
+/* ---- The names of the classes: a list of texts ---- */
+
+static void ft__add_classes(const ft_model *m, ft__text *text)
+{
+    int i;
+    for (i = 0; i < m->class_count; ++i) {
+        ft__text_add(text, i ? "," : "[");
+        ft__json_add_text(text, m->class_names[i]);
+    }
+    ft__text_add(text, "]");
+}
+
+/* Names the classes after a list that is not empty; false: one of them is no text. */
+static bool ft__set_classes(ft_model *m, const ft__json *json, int list)
+{
+    int count = ft__json_count(json, list), i, k = 0;
+    const char **names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
+    bool texts = true;
+    for (i = list + 1; names && i < json->values[list].next; i = json->values[i].next) {
+        names[k] = ft__json_string(json, i);
+        texts = texts && names[k] != NULL;
+        k += 1;
+    }
+    if (names && texts) ft_set_class_names(m, count, names);
+    ft__release(&m->context, (void *)(uintptr_t)names);
+    return texts;
+}
+
 static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
 {
     int i;
@@ -28870,7 +28889,7 @@ static char *ft__graph_text(ft_model *m, bool values)
 {
     ft__context *c = &m->context;
     ft__text text;
-    int at, i;
+    int at;
     bool first = true;
     memset(&text, 0, sizeof text);
     text.context = c;
@@ -28890,11 +28909,8 @@ static char *ft__graph_text(ft_model *m, bool values)
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
-    for (i = 0; i < m->class_count; ++i) {
-        ft__text_add(&text, i ? "," : ",\n\"classes\":[");
-        ft__json_add_text(&text, m->class_names[i]);
-    }
-    if (i > 0) ft__text_add(&text, "]");
+    if (m->class_count) ft__text_add(&text, ",\n\"classes\":");
+    if (m->class_count) ft__add_classes(m, &text);
     if (m->preprocessing.width > 0) ft__write_preprocessing(&text, &m->preprocessing);
     ft__text_add(&text, "}");
     if (ft__ok(c)) return text.letters;
@@ -29272,20 +29288,11 @@ static ft_node ft__read_result(ft__graph_reader *r, const char *key)
 
 static void ft__read_classes(ft__graph_reader *r, int list)
 {
-    ft__context *c = &r->m->context;
-    int count = ft__json_count(r->json, list), i, k = 0;
-    const char **names;
     if (list >= 0 && !ft__json_at(r->json, list, 'a'))
         ft__field_fault(r, "the network", "classes", "a list of names");
-    if (count == 0 || !ft__ok(c)) return;
-    names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
-    for (i = list + 1; names && i < r->json->values[list].next; i = r->json->values[i].next) {
-        const char *name = ft__json_string(r->json, i);
-        if (!name) ft__field_fault(r, "the network", "classes", "a list of names");
-        names[k++] = name ? name : "";
-    }
-    if (names) ft_set_class_names(r->m, count, names);
-    ft__release(c, (void *)(uintptr_t)names);
+    if (ft__json_count(r->json, list) == 0 || !ft__ok(&r->m->context)) return;
+    if (!ft__set_classes(r->m, r->json, list))
+        ft__field_fault(r, "the network", "classes", "a list of names");
 }
 
 /* Another format than this version's, or no description at all. */
@@ -32042,6 +32049,15 @@ static void ft__move_first(ft_model *m, int id)
     m->order[0] = id;
 }
 
+/* Has the network layers that look back? */
+static bool ft__is_recurrent(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
+    return false;
+}
+
 ft_status ft_language_model_to_classifier(ft_model *m, int classes,
                                           ft_language_model_to_classifier_options options)
 {
@@ -32050,12 +32066,12 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
-    int i, layers = 0;
+    int i;
     if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
-    for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
-    if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
+    if (!head || !ft__is_recurrent(m) || head->shape.rank != 3 || classes < 1
+        || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
                         " \"lengths\", and classes above 0 (%d)", classes);
@@ -32563,7 +32579,7 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
     return json;
 }
 
-/* A field of config.json: which option it sets, or the only value that is implemented. */
+/* A field of config.json, and the option that it sets. */
 typedef struct ft__config_field {
     const char *name;       /* bert's, roberta's ... */
     const char *other;      /* ... and distilbert's, NULL: the same */
@@ -32602,13 +32618,13 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
     static const char *const only[][2] = {
         {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
         {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
-        {"sinusoidal_pos_embds", ""}, {"problem_type", "single_label_classification"}};
+        {"problem_type", "single_label_classification"}};
     size_t i;
     for (i = 0; i < sizeof only / sizeof only[0]; ++i) {
         int value = ft__json_member(json, 0, only[i][0]);
         const char *text = ft__json_string(json, value), *want = only[i][1];
         int64_t number = 1;
-        bool fits = value < 0 || !*want || ft__json_at(json, value, '0')
+        bool fits = value < 0 || ft__json_at(json, value, '0')
             || (text && !strcmp(text, want))
             || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
             || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);
@@ -32759,42 +32775,35 @@ static bool ft__in_encoder(const char *name)
     return ft__glob("embeddings.*,encoder.*,transformer.*,pooler.*", name);
 }
 
-/* PEFT's name for a layer or a parameter of the network. */
+/* What PEFT's name of a layer or a parameter has before the network's. */
+static const char *ft__peft_family(const ft_model *m, const char *name)
+{
+    return ft__in_encoder(name) ? ft__family_prefix(m) : "";
+}
+
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
 {
-    snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
+    snprintf(to, size, "%s%s", ft__peft_family(m, name), name);
 }
 
 /* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
 static const char ft__classes_key[] = "finetune.classes";
 
 /* NULL: there are none, or an error. Released by the caller. */
-static char *ft__classes_text(const ft_model *m)
+static char *ft__classes_text(ft_model *m)
 {
     ft__text text;
-    int i;
     memset(&text, 0, sizeof text);
-    text.context = (ft__context *)(uintptr_t)&m->context;
-    for (i = 0; i < m->class_count; ++i) {
-        ft__text_add(&text, "%s", i ? "," : "[");
-        ft__json_add_text(&text, m->class_names[i]);
-    }
-    if (m->class_count) ft__text_add(&text, "]");
+    text.context = &m->context;
+    if (m->class_count) ft__add_classes(m, &text);
     return text.letters;
 }
 
 static void ft__read_classes_text(ft_model *m, const char *text)
 {
     ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
-    int count = json ? ft__json_count(json, 0) : 0, i;
-    const char **names;
-    if (json && ft__json_at(json, 0, 'a') && count == ft_class_count(m)) {
-        names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
-        for (i = 0; names && i < count; ++i)
-            names[i] = ft__json_string(json, ft__json_element(json, 0, i));
-        if (names) ft_set_class_names(m, count, names);
-        ft__release(&m->context, (void *)(uintptr_t)names);
-    }
+    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft_class_count(m))
+        ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
 }
 
@@ -32811,8 +32820,7 @@ typedef struct ft__adapter_list {
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
     char before[64];
-    snprintf(before, sizeof before, "%s%s", ft__peft_prefix,
-             ft__in_encoder(node->name) ? ft__family_prefix(list->m) : "");
+    snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
     ft__add_tensor(&list->m->context, &list->tensors, node, before, "", ft__stored_of(node),
                    FT_F32);
 }
@@ -33046,7 +33054,7 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     bool stable = ft__json_true(r->config, ft__json_member(r->config, 0, "use_rslora"));
     ft_lora_options o;
     if (!id || !ft__ok(&m->context) || !ft__can_adapt(&m->nodes[id - 1])
-        || ft__find_part(m, m->nodes[id - 1].name, "lora_A.weight").id) return;
+        || ft__has_adapter(m, &m->nodes[id - 1])) return;
     memset(&o, 0, sizeof o);
     o.rank = rank;
     o.alpha = (float)alpha;
@@ -33055,24 +33063,30 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
-    else ft__adapt(m, id, &o, ft__lora_scale(&o, rank));
+    else ft__adapt(m, id, &o);
+}
+
+/* Writes the module whose part, such as "lora_A.weight", has this name; false: it is no such
+   part. */
+static bool ft__adapter_module(const char *name, const char *part, char *module, size_t size)
+{
+    size_t length = ft__before_end(name, part); /* with the dot */
+    if (length == 0 || length > size) return false;
+    snprintf(module, size, "%.*s", (int)length - 1, name);
+    return true;
 }
 
 /* Whether a tensor has a place in the network: in an adapter that is there or can be added, or as a
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {".lora_A.weight", ".lora_B.weight"};
     char module[640];
-    int i, id = ft__adapter_node(r->m, name);
+    int id = ft__adapter_node(r->m, name);
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    for (i = 0; i < 2; ++i) {
-        if (!ft__ends_with(name, parts[i]) || strlen(name) >= sizeof module) continue;
-        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(parts[i])), name);
-        id = ft__adapter_node(r->m, module);
-        return id && ft__can_adapt(&r->m->nodes[id - 1]);
-    }
-    return false;
+    if (!ft__adapter_module(name, "lora_A.weight", module, sizeof module)
+        && !ft__adapter_module(name, "lora_B.weight", module, sizeof module)) return false;
+    id = ft__adapter_node(r->m, module);
+    return id && ft__can_adapt(&r->m->nodes[id - 1]);
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
@@ -33105,7 +33119,6 @@ static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
 /* Adds all adapters, then reads all tensors, once each is known to have a place. */
 static ft_status ft__adapter_apply(ft__adapter_reader *r)
 {
-    static const char part[] = ".lora_A.weight";
     ft__context *c = &r->m->context;
     ft__list unknown;
     char module[640];
@@ -33120,9 +33133,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
                         unknown.count > 8 ? ", ..." : "");
     for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
         const char *name = ft__adapter_name(r, i);
-        if (!ft__ends_with(name, part)) continue;
-        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(part)), name);
-        ft__adapter_add(r, module, i);
+        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module))
+            ft__adapter_add(r, module, i);
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));
@@ -41080,15 +41092,6 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
-/* Has the network layers that look back, whose training the recipe above is for? */
-static bool ft__is_recurrent(const ft_model *m)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
-    return false;
-}
-
 static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
@@ -41106,9 +41109,10 @@ static void ft__recipe_transformer(ft__recipe *r)
         ft__recipe_frozen(r, o);
         return;
     }
-    if (adapters) ft__freeze_to_adapters(m);
-    else ft__set_frozen(m, "*", false);
-    if (adapters) ft__store_frozen(m, r->o.frozen_type);
+    if (adapters) {
+        ft__freeze_to_adapters(m);
+        ft__store_frozen(m, r->o.frozen_type);
+    } else ft__set_frozen(m, "*", false);
     snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises, then"
              " falls to 0", adapters ? "the adapters and the head" : "all layers at once");
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);

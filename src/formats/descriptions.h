@@ -4,7 +4,7 @@
 #include "formats/readers.h"
 /* =============================================================================================
    [SECTION] formats/descriptions: Descriptions alone
-   A file that is a network's description and nothing else: no tensors. What may stand in it:
+   A file that is a network's description and nothing else: no tensors. What it may have:
    docs/networks.md; what reads it: formats/graphs.
    ============================================================================================= */
 

@@ -110,6 +110,34 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     ft__text_add(text, "}");
 }
 
+/* ---- The names of the classes: a list of texts ---- */
+
+static void ft__add_classes(const ft_model *m, ft__text *text)
+{
+    int i;
+    for (i = 0; i < m->class_count; ++i) {
+        ft__text_add(text, i ? "," : "[");
+        ft__json_add_text(text, m->class_names[i]);
+    }
+    ft__text_add(text, "]");
+}
+
+/* Names the classes after a list that is not empty; false: one of them is no text. */
+static bool ft__set_classes(ft_model *m, const ft__json *json, int list)
+{
+    int count = ft__json_count(json, list), i, k = 0;
+    const char **names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
+    bool texts = true;
+    for (i = list + 1; names && i < json->values[list].next; i = json->values[i].next) {
+        names[k] = ft__json_string(json, i);
+        texts = texts && names[k] != NULL;
+        k += 1;
+    }
+    if (names && texts) ft_set_class_names(m, count, names);
+    ft__release(&m->context, (void *)(uintptr_t)names);
+    return texts;
+}
+
 static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
 {
     int i;
@@ -141,7 +169,7 @@ static char *ft__graph_text(ft_model *m, bool values)
 {
     ft__context *c = &m->context;
     ft__text text;
-    int at, i;
+    int at;
     bool first = true;
     memset(&text, 0, sizeof text);
     text.context = c;
@@ -161,11 +189,8 @@ static char *ft__graph_text(ft_model *m, bool values)
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
-    for (i = 0; i < m->class_count; ++i) {
-        ft__text_add(&text, i ? "," : ",\n\"classes\":[");
-        ft__json_add_text(&text, m->class_names[i]);
-    }
-    if (i > 0) ft__text_add(&text, "]");
+    if (m->class_count) ft__text_add(&text, ",\n\"classes\":");
+    if (m->class_count) ft__add_classes(m, &text);
     if (m->preprocessing.width > 0) ft__write_preprocessing(&text, &m->preprocessing);
     ft__text_add(&text, "}");
     if (ft__ok(c)) return text.letters;
@@ -543,20 +568,11 @@ static ft_node ft__read_result(ft__graph_reader *r, const char *key)
 
 static void ft__read_classes(ft__graph_reader *r, int list)
 {
-    ft__context *c = &r->m->context;
-    int count = ft__json_count(r->json, list), i, k = 0;
-    const char **names;
     if (list >= 0 && !ft__json_at(r->json, list, 'a'))
         ft__field_fault(r, "the network", "classes", "a list of names");
-    if (count == 0 || !ft__ok(c)) return;
-    names = (const char **)ft__allocate(c, (size_t)count, sizeof *names);
-    for (i = list + 1; names && i < r->json->values[list].next; i = r->json->values[i].next) {
-        const char *name = ft__json_string(r->json, i);
-        if (!name) ft__field_fault(r, "the network", "classes", "a list of names");
-        names[k++] = name ? name : "";
-    }
-    if (names) ft_set_class_names(r->m, count, names);
-    ft__release(c, (void *)(uintptr_t)names);
+    if (ft__json_count(r->json, list) == 0 || !ft__ok(&r->m->context)) return;
+    if (!ft__set_classes(r->m, r->json, list))
+        ft__field_fault(r, "the network", "classes", "a list of names");
 }
 
 /* Another format than this version's, or no description at all. */

@@ -347,8 +347,8 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     if (ft__load_value(m, file, index, node, options.keep_types) == FT_OK) node->loaded = true;
 }
 
-/* If `name` is the end of a longer name, after a dot, returns the length before that dot; else 0.
-   */
+/* If `name` is the end of a longer name, after a dot, returns the length up to and with that dot;
+   else 0. */
 static size_t ft__before_end(const char *longer, const char *name)
 {
     size_t a = strlen(longer), b = strlen(name);

@@ -8,7 +8,6 @@
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
-#include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/conv2d.h"
 #include "operators/linear.h"
@@ -49,6 +48,11 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
     return ft__find_node(m, name);
 }
 
+static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+{
+    return ft__find_part(m, layer->name, "lora_A.weight").id != 0;
+}
+
 /* Whether a layer can have LoRA: a linear layer, or a convolution without groups. */
 static bool ft__can_adapt(const ft__node *node)
 {
@@ -63,68 +67,57 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-/* The weight of A or B, a parameter: A of `like`'s kind, B zeros. */
-static ft_node ft__lora_weight(ft_model *m, const char *layer, const char *part, int outputs,
-                               int inputs, const ft_shape *kernel, bool zeros)
+/* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
+   place. */
+static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, ft_node x,
+                              int outputs, const ft_conv2d_options *conv, ft_initialiser how)
 {
+    ft_linear_options linear;
+    ft_conv2d_options o;
     char name[512];
-    ft_parameter_options p;
-    memset(&p, 0, sizeof p);
-    snprintf(name, sizeof name, "%s.%s.weight", layer, part);
-    p.size[0] = p.fan_out = outputs;
-    p.size[1] = p.fan_in = inputs;
-    if (kernel && kernel->rank == 4) {
-        p.size[2] = kernel->size[2];
-        p.size[3] = kernel->size[3];
-        p.fan_in *= kernel->size[2] * kernel->size[3];
-        p.fan_out *= kernel->size[2] * kernel->size[3];
-    }
-    p.initialiser = zeros ? FT_INIT_ZEROS : FT_INIT_KAIMING_UNIFORM;
-    return ft_parameter(m, name, p);
+    memset(&linear, 0, sizeof linear);
+    snprintf(name, sizeof name, "%s.%s", layer, part);
+    linear.no_bias = true;
+    linear.initialiser = how;
+    if (!conv) return ft_linear(m, name, x, outputs, linear);
+    o = *conv;
+    o.no_bias = true;
+    o.initialiser = how;
+    return ft_conv2d(m, name, x, outputs, o);
 }
 
 /* x -> B (s A drop(x)) */
 static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *base,
-                               const ft_lora_options *o, float scale)
+                               const ft_lora_options *o)
 {
-    ft_conv2d_options conv = base->options.conv2d, pointwise;
     ft_shape weight = m->nodes[base->inputs[1] - 1].shape;
-    ft_linear_options linear;
+    ft_conv2d_options conv = base->options.conv2d, pointwise;
+    bool is_conv = base->op == FT__OP_conv2d;
     ft_dropout_options dropout;
     ft_unary_options affine;
-    bool is_conv = base->op == FT__OP_conv2d;
-    int rank = ft__lora_rank(o), outputs = weight.size[0];
-    char name[4][512];
-    ft_node x, a, b;
+    int rank = ft__lora_rank(o);
+    char name[512];
+    ft_node x;
     memset(&pointwise, 0, sizeof pointwise);
-    memset(&linear, 0, sizeof linear);
     memset(&dropout, 0, sizeof dropout);
     memset(&affine, 0, sizeof affine);
-    x.id = base->inputs[0];
-    snprintf(name[0], sizeof name[0], "%s.lora_dropout", layer);
-    snprintf(name[1], sizeof name[1], "%s.lora_A", layer);
-    snprintf(name[2], sizeof name[2], "%s.lora_scale", layer);
-    snprintf(name[3], sizeof name[3], "%s.lora_B", layer);
+    pointwise.kernel[0] = 1;
+    if (is_conv) memcpy(conv.kernel, weight.size + 2, sizeof conv.kernel);
     dropout.probability = o->dropout;
-    affine.scale = scale;
-    conv.no_bias = pointwise.no_bias = linear.no_bias = true;
-    conv.kernel[0] = weight.rank == 4 ? weight.size[2] : 0;
-    conv.kernel[1] = weight.rank == 4 ? weight.size[3] : 0;
-    pointwise.kernel[0] = pointwise.kernel[1] = 1;
-    a = ft__lora_weight(m, layer, "lora_A", rank, weight.size[1], &weight, false);
-    if (o->dropout > 0) x = ft_dropout(m, name[0], x, dropout);
-    conv.weight = linear.weight = a;
-    x = is_conv ? ft_conv2d(m, name[1], x, rank, conv) : ft_linear(m, name[1], x, rank, linear);
-    x = ft_unary(m, "affine", name[2], x, affine);
-    weight.size[2] = weight.size[3] = 1;
-    b = ft__lora_weight(m, layer, "lora_B", outputs, rank, &weight, true);
-    pointwise.weight = linear.weight = b;
-    return is_conv ? ft_conv2d(m, name[3], x, outputs, pointwise)
-                   : ft_linear(m, name[3], x, outputs, linear);
+    affine.scale = ft__lora_scale(o, rank);
+    x.id = base->inputs[0];
+    snprintf(name, sizeof name, "%s.lora_dropout", layer);
+    if (o->dropout > 0) x = ft_dropout(m, name, x, dropout);
+    x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
+                       FT_INIT_KAIMING_UNIFORM);
+    snprintf(name, sizeof name, "%s.lora_scale", layer);
+    x = ft_unary(m, "affine", name, x, affine);
+    return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
+                          FT_INIT_ZEROS);
 }
 
 /* Adds LoRA beside one layer. */
-static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float scale)
+static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
     ft__context *c = &m->context;
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
@@ -134,7 +127,7 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o, float 
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
     layer.id = id;
     snprintf(name, sizeof name, "%s.lora", base.name);
-    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o, scale));
+    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o));
     return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
@@ -163,9 +156,8 @@ static void ft__freeze_to_adapters(ft_model *m)
         begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
         if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
     }
-    for (i = 1; head && i < head->input_count; ++i)
-        if (!ft__find_part(m, head->name, "lora_A.weight").id)
-            m->nodes[head->inputs[i] - 1].frozen = false;
+    for (i = 1; head && !ft__has_adapter(m, head) && i < head->input_count; ++i)
+        m->nodes[head->inputs[i] - 1].frozen = false;
 }
 
 static bool ft__has_adapters(const ft_model *m)
@@ -198,9 +190,7 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
         const ft__node *node = &m->nodes[i];
         bool named = glob && ft__is_any(node) && ft__glob(glob, node->name);
         if (glob ? !named || !ft__can_adapt(node) : !ft__adapts_by_default(m, node)) continue;
-        if (ft__find_part(m, node->name, "lora_A.weight").id) continue;
-        if (ft__adapt(m, i + 1, &options, ft__lora_scale(&options, ft__lora_rank(&options)))
-            == FT_OK) count += 1;
+        if (!ft__has_adapter(m, node) && ft__adapt(m, i + 1, &options) == FT_OK) count += 1;
     }
     if (ft__ok(&m->context) && count == 0) ft__lora_none(m, glob);
     if (ft__ok(&m->context)) ft__freeze_to_adapters(m);
@@ -255,7 +245,7 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
     base = &m->nodes[node->inputs[0] - 1];
     snprintf(name, sizeof name, "%s.lora", base->name);
     return !strcmp(name, node->name) && base->input_count > 1
-        && ft__find_part(m, base->name, "lora_A.weight").id
+        && ft__has_adapter(m, base)
         && ft__find_part(m, base->name, "lora_B.weight").id
         && ft__find_part(m, base->name, "lora_scale").id;
 }

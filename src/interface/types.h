@@ -399,8 +399,8 @@ typedef struct ft_network_options {
                                approximation by tanh; default "gelu" */
     bool dense_head;        /* the class token, then a linear layer and an activation before the
                                last linear layer, as Hugging Face's ...ForSequenceClassification.
-                               Default: `pooling`, whose default is the mean here (FT_POOL_LAST
-                               stands for it), then one linear layer */
+                               Default: `pooling`, where FT_POOL_LAST, its default, means
+                               FT_POOL_MEAN here, then one linear layer */
     const char *prefix;     /* of the encoder's names, such as "bert."; default "" */
 } ft_network_options;
 

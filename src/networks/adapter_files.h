@@ -17,6 +17,7 @@
 #include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
+#include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "networks/encoders.h"
 #include "networks/configs.h"
@@ -45,42 +46,35 @@ static bool ft__in_encoder(const char *name)
     return ft__glob("embeddings.*,encoder.*,transformer.*,pooler.*", name);
 }
 
-/* PEFT's name for a layer or a parameter of the network. */
+/* What PEFT's name of a layer or a parameter has before the network's. */
+static const char *ft__peft_family(const ft_model *m, const char *name)
+{
+    return ft__in_encoder(name) ? ft__family_prefix(m) : "";
+}
+
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
 {
-    snprintf(to, size, "%s%s", ft__in_encoder(name) ? ft__family_prefix(m) : "", name);
+    snprintf(to, size, "%s%s", ft__peft_family(m, name), name);
 }
 
 /* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
 static const char ft__classes_key[] = "finetune.classes";
 
 /* NULL: there are none, or an error. Released by the caller. */
-static char *ft__classes_text(const ft_model *m)
+static char *ft__classes_text(ft_model *m)
 {
     ft__text text;
-    int i;
     memset(&text, 0, sizeof text);
-    text.context = (ft__context *)(uintptr_t)&m->context;
-    for (i = 0; i < m->class_count; ++i) {
-        ft__text_add(&text, "%s", i ? "," : "[");
-        ft__json_add_text(&text, m->class_names[i]);
-    }
-    if (m->class_count) ft__text_add(&text, "]");
+    text.context = &m->context;
+    if (m->class_count) ft__add_classes(m, &text);
     return text.letters;
 }
 
 static void ft__read_classes_text(ft_model *m, const char *text)
 {
     ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
-    int count = json ? ft__json_count(json, 0) : 0, i;
-    const char **names;
-    if (json && ft__json_at(json, 0, 'a') && count == ft_class_count(m)) {
-        names = (const char **)ft__allocate(&m->context, (size_t)count + 1, sizeof *names);
-        for (i = 0; names && i < count; ++i)
-            names[i] = ft__json_string(json, ft__json_element(json, 0, i));
-        if (names) ft_set_class_names(m, count, names);
-        ft__release(&m->context, (void *)(uintptr_t)names);
-    }
+    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft_class_count(m))
+        ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
 }
 
@@ -97,8 +91,7 @@ typedef struct ft__adapter_list {
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
     char before[64];
-    snprintf(before, sizeof before, "%s%s", ft__peft_prefix,
-             ft__in_encoder(node->name) ? ft__family_prefix(list->m) : "");
+    snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
     ft__add_tensor(&list->m->context, &list->tensors, node, before, "", ft__stored_of(node),
                    FT_F32);
 }
@@ -332,7 +325,7 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     bool stable = ft__json_true(r->config, ft__json_member(r->config, 0, "use_rslora"));
     ft_lora_options o;
     if (!id || !ft__ok(&m->context) || !ft__can_adapt(&m->nodes[id - 1])
-        || ft__find_part(m, m->nodes[id - 1].name, "lora_A.weight").id) return;
+        || ft__has_adapter(m, &m->nodes[id - 1])) return;
     memset(&o, 0, sizeof o);
     o.rank = rank;
     o.alpha = (float)alpha;
@@ -341,24 +334,30 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
-    else ft__adapt(m, id, &o, ft__lora_scale(&o, rank));
+    else ft__adapt(m, id, &o);
+}
+
+/* Writes the module whose part, such as "lora_A.weight", has this name; false: it is no such
+   part. */
+static bool ft__adapter_module(const char *name, const char *part, char *module, size_t size)
+{
+    size_t length = ft__before_end(name, part); /* with the dot */
+    if (length == 0 || length > size) return false;
+    snprintf(module, size, "%.*s", (int)length - 1, name);
+    return true;
 }
 
 /* Whether a tensor has a place in the network: in an adapter that is there or can be added, or as a
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {".lora_A.weight", ".lora_B.weight"};
     char module[640];
-    int i, id = ft__adapter_node(r->m, name);
+    int id = ft__adapter_node(r->m, name);
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    for (i = 0; i < 2; ++i) {
-        if (!ft__ends_with(name, parts[i]) || strlen(name) >= sizeof module) continue;
-        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(parts[i])), name);
-        id = ft__adapter_node(r->m, module);
-        return id && ft__can_adapt(&r->m->nodes[id - 1]);
-    }
-    return false;
+    if (!ft__adapter_module(name, "lora_A.weight", module, sizeof module)
+        && !ft__adapter_module(name, "lora_B.weight", module, sizeof module)) return false;
+    id = ft__adapter_node(r->m, module);
+    return id && ft__can_adapt(&r->m->nodes[id - 1]);
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
@@ -391,7 +390,6 @@ static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
 /* Adds all adapters, then reads all tensors, once each is known to have a place. */
 static ft_status ft__adapter_apply(ft__adapter_reader *r)
 {
-    static const char part[] = ".lora_A.weight";
     ft__context *c = &r->m->context;
     ft__list unknown;
     char module[640];
@@ -406,9 +404,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
                         unknown.count > 8 ? ", ..." : "");
     for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
         const char *name = ft__adapter_name(r, i);
-        if (!ft__ends_with(name, part)) continue;
-        snprintf(module, sizeof module, "%.*s", (int)(strlen(name) - strlen(part)), name);
-        ft__adapter_add(r, module, i);
+        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module))
+            ft__adapter_add(r, module, i);
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));

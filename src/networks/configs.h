@@ -45,7 +45,7 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
     return json;
 }
 
-/* A field of config.json: which option it sets, or the only value that is implemented. */
+/* A field of config.json, and the option that it sets. */
 typedef struct ft__config_field {
     const char *name;       /* bert's, roberta's ... */
     const char *other;      /* ... and distilbert's, NULL: the same */
@@ -84,13 +84,13 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
     static const char *const only[][2] = {
         {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
         {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
-        {"sinusoidal_pos_embds", ""}, {"problem_type", "single_label_classification"}};
+        {"problem_type", "single_label_classification"}};
     size_t i;
     for (i = 0; i < sizeof only / sizeof only[0]; ++i) {
         int value = ft__json_member(json, 0, only[i][0]);
         const char *text = ft__json_string(json, value), *want = only[i][1];
         int64_t number = 1;
-        bool fits = value < 0 || !*want || ft__json_at(json, value, '0')
+        bool fits = value < 0 || ft__json_at(json, value, '0')
             || (text && !strcmp(text, want))
             || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
             || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);

@@ -291,6 +291,15 @@ static void ft__move_first(ft_model *m, int id)
     m->order[0] = id;
 }
 
+/* Has the network layers that look back? */
+static bool ft__is_recurrent(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
+    return false;
+}
+
 ft_status ft_language_model_to_classifier(ft_model *m, int classes,
                                           ft_language_model_to_classifier_options options)
 {
@@ -299,12 +308,12 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
-    int i, layers = 0;
+    int i;
     if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
-    for (i = 0; i < m->node_count; ++i) layers += ft__is(&m->nodes[i], FT__RECURRENT);
-    if (!head || !layers || head->shape.rank != 3 || classes < 1 || ft_find(m, "lengths").id)
+    if (!head || !ft__is_recurrent(m) || head->shape.rank != 3 || classes < 1
+        || ft_find(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
                         " of recurrent layers with a linear layer over each step, without"
                         " \"lengths\", and classes above 0 (%d)", classes);

@@ -9,6 +9,7 @@
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
+#include "networks/text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -87,15 +88,6 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
-/* Has the network layers that look back, whose training the recipe above is for? */
-static bool ft__is_recurrent(const ft_model *m)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is(&m->nodes[i], FT__RECURRENT)) return true;
-    return false;
-}
-
 static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
@@ -113,9 +105,10 @@ static void ft__recipe_transformer(ft__recipe *r)
         ft__recipe_frozen(r, o);
         return;
     }
-    if (adapters) ft__freeze_to_adapters(m);
-    else ft__set_frozen(m, "*", false);
-    if (adapters) ft__store_frozen(m, r->o.frozen_type);
+    if (adapters) {
+        ft__freeze_to_adapters(m);
+        ft__store_frozen(m, r->o.frozen_type);
+    } else ft__set_frozen(m, "*", false);
     snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises, then"
              " falls to 0", adapters ? "the adapters and the head" : "all layers at once");
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
