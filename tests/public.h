@@ -17,6 +17,18 @@ static inline size_t numbers_of(const ft_model *m, ft_node node)
     return count;
 }
 
+/* An input; sizes that are 0 are left out. */
+static inline ft_node add_input(ft_model *m, const char *name, ft_type type, int a, int b, int c)
+{
+    ft_input_options o;
+    memset(&o, 0, sizeof o);
+    o.type = type;
+    o.size[0] = a;
+    o.size[1] = b;
+    o.size[2] = c;
+    return ft_input(m, name, o);
+}
+
 static inline bool is_parameter(const ft_model *m, ft_node node)
 {
     return strcmp(ft_node_operator(m, node), "parameter") == 0;

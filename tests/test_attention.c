@@ -4,6 +4,7 @@
    are products of rank 4. */
 #include "check.h"
 #include "finetune.h"
+#include "public.h"
 
 enum { IN = 6, D = 8, HEADS = 2, EACH = D / HEADS, MOST = 16, BATCH = 3 };
 
@@ -143,15 +144,6 @@ static ft_model *heads_model(const char *simd, int length)
     return m;
 }
 
-static size_t count_of(const ft_model *m, ft_node node)
-{
-    ft_shape shape = ft_node_shape(m, node);
-    size_t count = 1;
-    int d;
-    for (d = 0; d < shape.rank; ++d) count *= (size_t)shape.size[d];
-    return count;
-}
-
 static void close_arrays(const char *what, const float *got, const double *want, size_t count,
                          double tolerance)
 {
@@ -172,7 +164,7 @@ static void draw(problem *p)
     size_t i;
     for (w = 0; w < p->count; ++w) {
         ft_node node = ft_find(p->m, p->names[w]);
-        size_t count = count_of(p->m, node);
+        size_t count = numbers_of(p->m, node);
         float *values = (float *)calloc(count, sizeof *values);
         p->weights[w] = (double *)calloc(count, sizeof **p->weights);
         if (!values || !p->weights[w]) exit(1);
@@ -205,7 +197,7 @@ static void check_problem(problem *p, const char *what)
     ft_backward(p->m);
     for (w = 0; w < p->count; ++w) {
         ft_node node = ft_find(p->m, p->names[w]);
-        size_t count = count_of(p->m, node);
+        size_t count = numbers_of(p->m, node);
         float *got = (float *)calloc(count, sizeof *got);
         double *want = (double *)calloc(count, sizeof *want);
         if (!got || !want) exit(1);

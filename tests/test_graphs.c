@@ -2,6 +2,7 @@
    the same network built by the functions of C, whose weights have the same names and so the same
    first values. */
 #include "finetune.h"
+#include "public.h"
 #include "check.h"
 #include <math.h>
 #include <stdio.h>
@@ -156,17 +157,6 @@ static void same_training(ft_model *a, ft_model *b, const char *what)
 
 /* ---- By hand ---- */
 
-static ft_node input(ft_model *m, const char *name, ft_type type, int a, int b, int c)
-{
-    ft_input_options o;
-    memset(&o, 0, sizeof o);
-    o.type = type;
-    o.size[0] = a;
-    o.size[1] = b;
-    o.size[2] = c;
-    return ft_input(m, name, o);
-}
-
 static void finish(ft_model *m, ft_node x, int classes)
 {
     ft_linear_options linear;
@@ -176,7 +166,7 @@ static void finish(ft_model *m, ft_node x, int classes)
     memset(&loss, 0, sizeof loss);
     output = ft_linear(m, "fc", x, classes, linear);
     ft_set_output(m, output);
-    ft_set_loss(m, ft_cross_entropy(m, "loss", output, input(m, "labels", FT_I32, 0, 0, 0), loss));
+    ft_set_loss(m, ft_cross_entropy(m, "loss", output, add_input(m, "labels", FT_I32, 0, 0, 0), loss));
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
 }
 
@@ -186,7 +176,7 @@ static ft_model *cnn_in_c(unsigned long long seed)
     ft_conv2d_options conv;
     ft_pool2d_options pool;
     ft_activation_options none;
-    ft_node x = input(m, "input", FT_F32, 3, 8, 8);
+    ft_node x = add_input(m, "input", FT_F32, 3, 8, 8);
     memset(&conv, 0, sizeof conv);
     memset(&pool, 0, sizeof pool);
     memset(&none, 0, sizeof none);
@@ -204,8 +194,8 @@ static ft_model *lstm_in_c(unsigned long long seed)
     ft_embedding_options embedding;
     ft_recurrent_options recurrent;
     ft_step_pool_options last;
-    ft_node tokens = input(m, "tokens", FT_I32, FT_LENGTH, 0, 0);
-    ft_node lengths = input(m, "lengths", FT_I32, 0, 0, 0), x;
+    ft_node tokens = add_input(m, "tokens", FT_I32, FT_LENGTH, 0, 0);
+    ft_node lengths = add_input(m, "lengths", FT_I32, 0, 0, 0), x;
     memset(&embedding, 0, sizeof embedding);
     memset(&recurrent, 0, sizeof recurrent);
     memset(&last, 0, sizeof last);

@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "finetune.h"
+#include "public.h"
 
 /* The error that is wanted, with these words in its text; the model is usable again afterwards. */
 static void expect(ft_model *m, ft_status want, const char *what, const char *words)
@@ -26,17 +27,6 @@ static ft_model *new_model(void)
     return ft_create(desc);
 }
 
-static ft_node input(ft_model *m, const char *name, ft_type type, int a, int b, int c)
-{
-    ft_input_options o;
-    memset(&o, 0, sizeof o);
-    o.type = type;
-    o.size[0] = a;
-    o.size[1] = b;
-    o.size[2] = c;
-    return ft_input(m, name, o);
-}
-
 static ft_node linear(ft_model *m, const char *name, ft_node x, int out)
 {
     ft_linear_options o;
@@ -49,7 +39,7 @@ static void cross_entropy(ft_model *m, ft_node x)
     ft_loss_options o;
     memset(&o, 0, sizeof o);
     ft_set_output(m, x);
-    ft_set_loss(m, ft_cross_entropy(m, "loss", x, input(m, "labels", FT_I32, 0, 0, 0), o));
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, add_input(m, "labels", FT_I32, 0, 0, 0), o));
 }
 
 /* ---- Batches of sequences ---- */
@@ -177,7 +167,7 @@ static void test_cut_batches(void)
             memset(&o, 0, sizeof o);
             memset(&fit, 0, sizeof fit);
             s.m = m;
-            s.in = input(m, "input", FT_F32, shapes[k][0], shapes[k][1], shapes[k][2]);
+            s.in = add_input(m, "input", FT_F32, shapes[k][0], shapes[k][1], shapes[k][2]);
             cross_entropy(m, over_steps(m, (int)k, s.in));
             source.user = &s;
             source.count = SAMPLES;
@@ -218,7 +208,7 @@ static void test_length_stays(void)
     memset(&fit, 0, sizeof fit);
     memset(&evaluate, 0, sizeof evaluate);
     s.m = m;
-    s.in = input(m, "input", FT_F32, FT_LENGTH, 2, 0);
+    s.in = add_input(m, "input", FT_F32, FT_LENGTH, 2, 0);
     cross_entropy(m, over_steps(m, 0, s.in));
     source.user = &s;
     source.count = SAMPLES - 1;
@@ -249,7 +239,7 @@ static void test_get_after_longer(void)
 {
     ft_model *m = new_model();
     float x[6] = {1, 2, 3, 4, 5, 6}, got[4096];
-    ft_node in = input(m, "input", FT_F32, FT_LENGTH, 2, 0);
+    ft_node in = add_input(m, "input", FT_F32, FT_LENGTH, 2, 0);
     ft_set_output(m, over_steps(m, 0, in));
     ft_set_length(m, 3);
     ft_feed(m, in, x, 1);
@@ -269,8 +259,8 @@ static void test_get_after_longer(void)
 static ft_model *two_inputs(ft_node *a, ft_node *b)
 {
     ft_model *m = new_model();
-    *a = input(m, "a", FT_F32, 2, 0, 0);
-    *b = input(m, "b", FT_F32, 2, 0, 0);
+    *a = add_input(m, "a", FT_F32, 2, 0, 0);
+    *b = add_input(m, "b", FT_F32, 2, 0, 0);
     cross_entropy(m, ft_add(m, "sum", *a, *b));
     return m;
 }
@@ -323,7 +313,7 @@ static void test_run_arguments(void)
     ft_model *m = new_model();
     float x[6] = {1, 2, 3, 4, 5, 6}, got[4];
     int lengths[2] = {1, 1};
-    cross_entropy(m, linear(m, "fc", input(m, "x", FT_F32, 3, 0, 0), 2));
+    cross_entropy(m, linear(m, "fc", add_input(m, "x", FT_F32, 3, 0, 0), 2));
     CHECK(ft_run(m, x, 2, got, 4) == FT_OK, "%s", ft_error_text(m));
     ft_run(m, x, 2, got, 2);
     expect(m, FT_SHAPE, "too little room", "4 numbers");
@@ -354,7 +344,7 @@ static void test_many_inputs(void)
     memset(&fit, 0, sizeof fit);
     for (i = 0; i < MANY; ++i) {
         snprintf(name, sizeof name, "x%d", i);
-        x[i] = input(m, name, FT_F32, 2, 0, 0);
+        x[i] = add_input(m, name, FT_F32, 2, 0, 0);
     }
     cross_entropy(m, linear(m, "fc", ft_concat(m, "all", MANY, x, 1), 2));
     ft_set_output(m, ft_find(m, "all"));
@@ -389,9 +379,9 @@ static void test_unfilled(void)
     memset(&text, 0, sizeof text);
     memset(&fit, 0, sizeof fit);
     memset(&pool, 0, sizeof pool);
-    x = ft_embedding(m, "words", input(m, "tokens", FT_I32, FT_LENGTH, 0, 0), 20, 2, o);
+    x = ft_embedding(m, "words", add_input(m, "tokens", FT_I32, FT_LENGTH, 0, 0), 20, 2, o);
     x = ft_add(m, "sum", ft_step_pool(m, "pool", x, lengths, pool),
-               input(m, "age", FT_F32, 2, 0, 0));
+               add_input(m, "age", FT_F32, 2, 0, 0));
     cross_entropy(m, x);
     text.memory = "text\tlabel\na b\tx\nc d\ty\n";
     text.bytes = strlen((const char *)text.memory);
@@ -416,7 +406,7 @@ static ft_model *pictures(void)
     p.channels = 1;
     p.std[0] = 1;
     ft_set_preprocessing(m, p);
-    x = ft_flatten(m, "flat", input(m, "input", FT_F32, 1, SIDE, SIDE));
+    x = ft_flatten(m, "flat", add_input(m, "input", FT_F32, 1, SIDE, SIDE));
     x = ft_activation(m, "relu", "relu", linear(m, "hidden", x, 5), plain);
     cross_entropy(m, linear(m, "fc", x, 3));
     return m;
@@ -535,7 +525,7 @@ static void test_unknown_ids(void)
     int ids[2] = {1, 9};
     float got[4];
     memset(&o, 0, sizeof o);
-    ft_set_output(m, ft_embedding(m, "words", input(m, "tokens", FT_I32, 0, 0, 0), 5, 2, o));
+    ft_set_output(m, ft_embedding(m, "words", add_input(m, "tokens", FT_I32, 0, 0, 0), 5, 2, o));
     ft_run(m, ids, 2, got, 4);
     expect(m, FT_NOT_FINITE, "id 9 of 5 words", "9, not a word");
     ids[1] = -1;
@@ -575,7 +565,7 @@ static void test_regression(void)
 {
     static const float weight[2] = {2.5f, -1}, bias[2] = {0, 10};
     ft_model *m = new_model();
-    ft_node x = linear(m, "fc", input(m, "input", FT_F32, 1, 0, 0), 2);
+    ft_node x = linear(m, "fc", add_input(m, "input", FT_F32, 1, 0, 0), 2);
     ft_source source;
     ft_evaluation e;
     ft_evaluate_options evaluate;
@@ -586,7 +576,7 @@ static void test_regression(void)
     memset(&evaluate, 0, sizeof evaluate);
     memset(&fit, 0, sizeof fit);
     ft_set_output(m, x);
-    ft_set_loss(m, ft_mse(m, "loss", x, input(m, "target", FT_F32, 2, 0, 0)));
+    ft_set_loss(m, ft_mse(m, "loss", x, add_input(m, "target", FT_F32, 2, 0, 0)));
     source.count = 10;
     source.get = line_get;
     data = ft_data_source(m, source);
@@ -828,7 +818,7 @@ static void test_large_batch(void)
         desc.threads = 1;
         desc.memory_budget = 4 << 20;
         m = ft_create(desc);
-        cross_entropy(m, linear(m, "fc", ft_flatten(m, "flat", input(m, "input", FT_F32, 1, SIDE,
+        cross_entropy(m, linear(m, "fc", ft_flatten(m, "flat", add_input(m, "input", FT_F32, 1, SIDE,
                                                                      SIDE)), 3));
         fit.epochs = 1;
         fit.batch_size = evaluate.batch_size = i ? INT_MAX : 100000;

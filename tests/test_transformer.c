@@ -4,6 +4,7 @@
    chunks of labels against whole logits; sinusoidal positions. */
 #include "check.h"
 #include "finetune.h"
+#include "public.h"
 #include "formula.h"
 #include "goldens.h"
 
@@ -73,15 +74,6 @@ static ft_model *llama(ft_desc desc)
     return m;
 }
 
-static size_t count_of(const ft_model *m, ft_node node)
-{
-    ft_shape shape = ft_node_shape(m, node);
-    size_t count = 1;
-    int d;
-    for (d = 0; d < shape.rank; ++d) count *= (size_t)shape.size[d];
-    return count;
-}
-
 /* Compares with a golden; numbers below 1e-3 count as rounding: the gradient of k.bias is zero. */
 static void compare(ft_file *file, const char *net, const char *key, const float *got, double tolerance)
 {
@@ -113,7 +105,7 @@ static void set_by_formula(ft_model *m, const char *net)
     for (i = 1; i <= ft_node_count(m); ++i) {
         ft_node node = {i};
         const char *name = ft_node_name(m, node);
-        size_t count = count_of(m, node);
+        size_t count = numbers_of(m, node);
         char text[128];
         float *values;
         bool norm = strstr(name, "norm") && strstr(name, "weight");
@@ -135,7 +127,7 @@ static void compare_gradients(ft_model *m, ft_file *file, const char *net)
         float values[24 * D];
         char key[128];
         if (strcmp(ft_node_operator(m, node), "parameter") != 0) continue;
-        ft_get_gradient(m, node, values, count_of(m, node));
+        ft_get_gradient(m, node, values, numbers_of(m, node));
         snprintf(key, sizeof key, "grad/%s", ft_node_name(m, node));
         compare(file, net, key, values, 1e-4);
     }
