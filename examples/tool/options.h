@@ -1,6 +1,7 @@
 /* options.h - the tool's command line.
    Part of examples/finetune.c. */
 
+enum { MOST_OPTIONS = 128 };
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict;
@@ -16,7 +17,7 @@ typedef struct options {
     bool merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
-    unsigned long long given; /* a bit for each row of option_rows */
+    bool given[MOST_OPTIONS]; /* for each row of option_rows */
 } options;
 
 static const char usage_text[] =
@@ -192,6 +193,7 @@ static const option_row option_rows[] = {
 #undef AT
 };
 enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
+typedef char option_rows_fit[(int)OPTION_ROWS <= (int)MOST_OPTIONS ? 1 : -1];
 
 /* The type that --dtype names; FT_OTHER if it names none. */
 static ft_type frozen_type(const options *o)
@@ -284,7 +286,7 @@ static bool all_have_effect(const options *o, int known, int are_true)
     for (r = 0; r < OPTION_ROWS; ++r) {
         const option_row *row = &option_rows[r];
         int missing = row->needs & known & ~are_true;
-        if (!(o->given >> r & 1) || !missing) continue;
+        if (!o->given[r] || !missing) continue;
         for (f = 0; !(missing >> f & 1); ++f) {}
         snprintf(text, sizeof text, "%s has no effect here: it is for %s", row->name, fact_texts[f]);
         usage(text, "");
@@ -310,7 +312,7 @@ static bool options_fit(const options *o)
     if (o->check || !lists) facts |= CHECKED;
     if (o->lora) facts |= LORA;
     for (r = 0; r < OPTION_ROWS; ++r) {
-        if (!(o->given >> r & 1) || !option_rows[r].verbs
+        if (!o->given[r] || !option_rows[r].verbs
             || strchr(option_rows[r].verbs, o->verb[0])) continue;
         snprintf(text, sizeof text, "%s has no effect in %.20s: it is for", option_rows[r].name, o->verb);
         for (v = 0; v < sizeof verbs / sizeof verbs[0]; ++v)
@@ -338,7 +340,7 @@ static int parse(int count, char **words, options *o)
         }
         for (r = 0; r < OPTION_ROWS && strcmp(option_rows[r].name, words[i]) != 0; ++r) {}
         if (r == OPTION_ROWS) return usage("unknown option: ", words[i]);
-        o->given |= 1ULL << r;
+        o->given[r] = true;
         if (option_rows[r].kind == 'b') {
             if (value) return usage("no value is expected after ", words[i]);
             *(bool *)((char *)o + option_rows[r].to) = true;

@@ -629,6 +629,16 @@ typedef enum ft_table_header {
     FT_HEADER_YES, FT_HEADER_NO
 } ft_table_header;
 
+/* What is learnt from texts. */
+typedef enum ft_task {
+    FT_TASK_AUTO,           /* what the data shows */
+    FT_TASK_CLASSIFICATION, /* a class of each text, or of each pair of texts */
+    FT_TASK_REGRESSION,     /* a number for each text or pair */
+    FT_TASK_TOKENS,         /* a class of each word, such as the kind of a name */
+    FT_TASK_EMBEDDINGS,     /* vectors that are near where texts mean the same */
+    FT_TASK_LANGUAGE_MODEL  /* the next token */
+} ft_task;
+
 typedef struct ft_text_options { /* for labelled texts */
     /* Names in the header (case is ignored) or numbers from 1. Several text columns, separated by
        commas ("title,body"), are joined by a space. Default: "text", "sentence", "review", ... and
