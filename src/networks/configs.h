@@ -7,7 +7,6 @@
 #include "basics/folders.h"
 #include "graph/settings.h"
 #include "text/tokenizer_files.h"
-#include "networks/encoders.h"
 
 /* =============================================================================================
    [SECTION] networks/configs: Folders as Hugging Face writes them
@@ -45,83 +44,56 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
     return json;
 }
 
-/* A field of config.json, and the option that it sets. */
+/* A field of config.json, and the option that it sets if the caller left it open. */
 typedef struct ft__config_field {
-    const char *name;       /* bert's, roberta's ... */
-    const char *other;      /* ... and distilbert's, NULL: the same */
+    const char *name;
     size_t offset;          /* in ft_network_options */
-    char kind;              /* 'i' int, 'f' float */
+    char kind;              /* 'i' int, 'f' float, 'a' activation (const char *) */
 } ft__config_field;
 
-#define FT__CONFIG(name, other, option, kind)                                                     \
-    {name, other, offsetof(ft_network_options, option), kind}
+/* A field that changes the result, with the one value of it that is implemented. Where the field is
+   absent or null it has that value. */
+typedef struct ft__config_only { const char *name, *value; } ft__config_only;
 
-static const ft__config_field ft__config_fields[] = {
-    FT__CONFIG("num_attention_heads", "n_heads", heads, 'i'),
-    FT__CONFIG("layer_norm_eps", NULL, norm_eps, 'f'),
-    FT__CONFIG("hidden_dropout_prob", "dropout", dropout, 'f')};
+/* How config.json is read whose model_type is `type`. Lists end with a row without a name. */
+typedef struct ft__config_family {
+    const char *type;
+    const char *network;    /* the network that it describes */
+    const ft__config_field *fields;
+    const ft__config_only *only;
+    const char *const *training_only;   /* shares that change no prediction, and are not applied */
+} ft__config_family;
 
-static void ft__config_number(ft__context *c, const ft__json *json, const char *folder,
-                              const ft__config_field *field, ft_network_options *o)
-{
-    int value = ft__json_member(json, 0, field->name);
-    double number = 0;
-    char *to = (char *)o + field->offset;
-    if (value < 0 && field->other) value = ft__json_member(json, 0, field->other);
-    if (value < 0 || ft__json_at(json, value, '0')) return;
-    if (!ft__json_double(json, value, &number) || !(number >= 0 && number < 1e6)) {
-        ft__fail(c, FT_FORMAT, "%s/config.json: %s is not a number from 0 to 10^6", folder,
-                 json->values[value].key);
-        return;
-    }
-    if (field->kind == 'f' && *(float *)(void *)to == 0) *(float *)(void *)to = (float)number;
-    if (field->kind == 'i' && *(int *)(void *)to == 0) *(int *)(void *)to = (int)number;
-}
+#define FT__CONFIG(name, option, kind) {name, offsetof(ft_network_options, option), kind}
 
-/* Refuses fields with another value than the implemented one; absent and null are that one. */
-static void ft__config_refuse(ft__context *c, const ft__json *json, const char *folder)
-{
-    static const char *const only[][2] = {
-        {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
-        {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
-        {"problem_type", "single_label_classification"}};
-    size_t i;
-    for (i = 0; i < sizeof only / sizeof only[0]; ++i) {
-        int value = ft__json_member(json, 0, only[i][0]);
-        const char *text = ft__json_string(json, value), *want = only[i][1];
-        int64_t number = 1;
-        bool fits = value < 0 || ft__json_at(json, value, '0')
-            || (text && !strcmp(text, want))
-            || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
-            || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);
-        if (!fits)
-            ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; only %s is supported", folder,
-                     only[i][0], text ? text : "another value", want);
-    }
-}
+static const ft__config_field ft__bert_fields[] = {
+    FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
+    FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
+    {NULL, 0, 0}};
+static const ft__config_field ft__distilbert_fields[] = {
+    FT__CONFIG("n_heads", heads, 'i'), FT__CONFIG("dropout", dropout, 'f'),
+    FT__CONFIG("activation", activation, 'a'), {NULL, 0, 0}};
+static const ft__config_only ft__encoder_only[] = {
+    {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
+    {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
+    {"problem_type", "single_label_classification"}, {NULL, NULL}};
+static const char *const ft__encoder_shares[] = {"attention_probs_dropout_prob",
+                                                 "attention_dropout", NULL};
 
-/* Says what is not done in training and changes no prediction. */
-static void ft__config_say(ft__context *c, const ft__json *json, const char *folder)
-{
-    static const char *const names[] = {"attention_probs_dropout_prob", "attention_dropout"};
-    double share = 0;
-    int i;
-    for (i = 0; i < 2; ++i)
-        if (ft__json_double(json, ft__json_member(json, 0, names[i]), &share) && share > 0)
-            ft__log(c, "%s/config.json: %s (%g) is not applied: attention has no dropout yet",
-                    folder, names[i], share);
-}
+static const ft__config_family ft__config_families[] = {
+    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
+    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__encoder_shares}};
+enum { FT__CONFIG_FAMILIES = sizeof ft__config_families / sizeof ft__config_families[0] };
 
-static const char *ft__config_activation(ft__context *c, const ft__json *json, const char *folder)
+/* The name of an activation of config.json, if it is known. */
+static const char *ft__config_activation(ft__context *c, const ft__json *json, int value,
+                                         const char *folder)
 {
     static const char *const known[] = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu",
                                         "tanh", "mish"};
-    int value = ft__json_member(json, 0, "hidden_act");
-    const char *kind;
+    const char *kind = ft__json_string(json, value);
     size_t i;
-    if (value < 0) value = ft__json_member(json, 0, "activation");
-    kind = ft__json_string(json, value);
-    if (value < 0) return NULL;
     for (i = 0; kind && i < sizeof known / sizeof known[0]; ++i)
         if (!strcmp(kind, known[i])) return known[i];
     ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; it must be gelu, gelu_new, relu, silu,"
@@ -129,25 +101,83 @@ static const char *ft__config_activation(ft__context *c, const ft__json *json, c
     return NULL;
 }
 
+static void ft__config_read_field(ft__context *c, const ft__json *json, const char *folder,
+                                  const ft__config_field *field, ft_network_options *o)
+{
+    int value = ft__json_member(json, 0, field->name);
+    double number = 0;
+    void *to = (char *)o + field->offset;
+    if (value < 0 || ft__json_at(json, value, '0')) return;
+    if (field->kind == 'a') {
+        const char **activation = (const char **)to;
+        if (!*activation) *activation = ft__config_activation(c, json, value, folder);
+        return;
+    }
+    if (!ft__json_double(json, value, &number) || !(number >= 0 && number < 1e6)) {
+        ft__fail(c, FT_FORMAT, "%s/config.json: %s is not a number from 0 to 10^6", folder,
+                 json->values[value].key);
+        return;
+    }
+    if (field->kind == 'f' && *(float *)to == 0) *(float *)to = (float)number;
+    if (field->kind == 'i' && *(int *)to == 0) *(int *)to = (int)number;
+}
+
+/* Refuses a field with another value than the implemented one. */
+static void ft__config_refuse(ft__context *c, const ft__json *json, const char *folder,
+                              const ft__config_only *only)
+{
+    int value = ft__json_member(json, 0, only->name);
+    const char *text = ft__json_string(json, value), *want = only->value;
+    int64_t number = 1;
+    bool fits = value < 0 || ft__json_at(json, value, '0')
+        || (text && !strcmp(text, want))
+        || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
+        || (!strcmp(want, "true") && ft__json_at(json, value, 't'))
+        || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);
+    if (!fits)
+        ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; only %s is supported", folder,
+                 only->name, text ? text : "another value", want);
+}
+
+/* Fails because the model_type is none of ours, with a list of them. */
+static void ft__config_unknown(ft__context *c, const char *folder, const char *type)
+{
+    char list[400];
+    size_t at = 0;
+    int i;
+    for (i = 0; i < FT__CONFIG_FAMILIES && at < sizeof list - 60; ++i)
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%.40s",
+                               i == 0 ? "" : i == FT__CONFIG_FAMILIES - 1 ? " or " : ", ",
+                               ft__config_families[i].type);
+    ft__fail(c, FT_UNSUPPORTED, "%s/config.json: model_type is %s; it must be %s", folder,
+             type ? type : "missing", list);
+}
+
 /* Sets what config.json says and the caller left open. */
 static void ft__read_config(ft__context *c, const char *folder, const ft__json *json,
                             ft_load_options *o)
 {
     const char *type = ft__json_string(json, ft__json_member(json, 0, "model_type"));
-    size_t i;
+    const ft__config_family *family = ft__config_families;
+    const ft__config_field *field;
+    const ft__config_only *only;
+    const char *const *share;
+    double value = 0;
     int k = 0;
-    while (k < FT__ENCODERS && (!type || strcmp(type, ft__encoders[k].network) != 0)) ++k;
-    if (k == FT__ENCODERS) {
-        ft__fail(c, FT_UNSUPPORTED, "%s/config.json: model_type is %s; it must be bert, roberta or"
-                 " distilbert", folder, type ? type : "missing");
+    while (k < FT__CONFIG_FAMILIES && (!type || strcmp(type, family[k].type) != 0)) ++k;
+    if (k == FT__CONFIG_FAMILIES) {
+        ft__config_unknown(c, folder, type);
         return;
     }
-    if (!o->architecture) o->architecture = ft__encoders[k].network;
-    ft__config_refuse(c, json, folder);
-    ft__config_say(c, json, folder);
-    for (i = 0; i < sizeof ft__config_fields / sizeof ft__config_fields[0]; ++i)
-        ft__config_number(c, json, folder, &ft__config_fields[i], &o->network);
-    if (!o->network.activation) o->network.activation = ft__config_activation(c, json, folder);
+    family += k;
+    if (!o->architecture) o->architecture = family->network;
+    for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
+    for (share = family->training_only; *share; ++share)
+        if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
+            ft__log(c, "%s/config.json: %s (%g) is not applied: attention has no dropout yet",
+                    folder, *share, value);
+    for (field = family->fields; field->name; ++field)
+        ft__config_read_field(c, json, folder, field, &o->network);
 }
 
 /* What sentence-transformers pools; both spellings of its versions. */
