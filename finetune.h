@@ -134,6 +134,7 @@
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
      [SECTION] formats/checkpoints: PyTorch's checkpoints
+     [SECTION] formats/shards: Weights in several files
      [SECTION] formats/descriptions: Descriptions alone
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/weights: Loading weights by name
@@ -276,7 +277,8 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
-             file, tokenizer, sentence-transformers' pooling; PEFT's folders of LoRA adapters;
+             file or in several with their index, tokenizer, sentence-transformers' pooling; PEFT's
+             folders of LoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
@@ -871,6 +873,7 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     uint64_t bytes;
     int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
     const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
+    int shard;              /* of weights in several files: which of them has it, from 0 */
 } ft_tensor_info;
 
 /* ---- Text ---- */
@@ -1274,15 +1277,16 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
 /* ---- A network from a file, or by name ---- */
 
 /* Loads a model file, or the weights of a published network, which it recognises by their names and
-   shapes and builds: .safetensors, or PyTorch's .pt/.pth of any version, holding a state_dict or a
-   checkpoint that has one. A prefix that all names share ("module.") is skipped if the rest fits;
-   the log says so. The model must be empty, and is empty again after an error: FT_IO, FT_FORMAT,
-   FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
-   several names: choose with weights.state_dict. Or a folder of Hugging Face's, with a BERT,
-   RoBERTa or DistilBERT: its config.json says what the shapes of weights do not, and its tokeniser
-   becomes the model's. A head that the weights lack is new, of ft_load_options.network.classes or
-   2 classes, and must be trained; the log says so.
-   A field of config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
+   shapes and builds: .safetensors, or PyTorch's .pt/.pth of any version, holding a state_dict or
+   a checkpoint that has one; or the .index.json of weights in several files. A prefix that all
+   names share ("module.") is skipped if the rest fits; the log says so. The model must be empty,
+   and is empty again after an error: FT_IO, FT_FORMAT, FT_MISMATCH, which lists what does not
+   fit, or FT_INVALID if a checkpoint holds weights under several names: choose with
+   weights.state_dict. Or a folder of Hugging Face's, with a BERT, RoBERTa or DistilBERT: its
+   config.json says what the shapes of weights do not, and its tokeniser becomes the model's. A
+   head that the weights lack is new, of ft_load_options.network.classes or 2 classes, and must
+   be trained; the log says so. A field of config.json that changes the result and is not
+   implemented is FT_UNSUPPORTED. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds a network with random weights and its loss; returns the logits, or {0} with an error.
@@ -1341,7 +1345,8 @@ FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of any file ----
    ft_file_open returns NULL with an error. ft_file_close frees the file and all pointers that its
-   functions returned. */
+   functions returned. The .index.json of weights in several files is opened with these, as one
+   file that has all their tensors; in memory it is FT_INVALID. */
 FINETUNE_API ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options);
 FINETUNE_API void ft_file_close(ft_file *file);
 FINETUNE_API int ft_file_count(const ft_file *file);
@@ -26335,7 +26340,8 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(description)
+#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(shards) \
+    X(description)
 
 typedef struct ft__note { const char *key, *text; } ft__note;
 
@@ -26365,6 +26371,9 @@ struct ft_file {
     int metadata_count;
     ft_tensor_info *tensors;
     int count, capacity;
+    const char **shard_names;   /* an index: the files that it names, ... */
+    ft_file **shards;           /* [shard_count]: ... opened; NULL: the file has the bytes itself */
+    int shard_count;
     int *by_name;               /* [count]: their order by name */
     char *letters;              /* PyTorch: the names, owned */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
@@ -26373,6 +26382,12 @@ struct ft_file {
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
 };
+
+/* The file that holds the bytes of this tensor. */
+static const ft_file *ft__file_with(const ft_file *file, const ft_tensor_info *t)
+{
+    return file->shards ? file->shards[t->shard] : file;
+}
 
 static bool ft__file_reserve(ft_file *file, int capacity)
 {
@@ -28108,6 +28123,84 @@ static const ft__reader ft__reader_pytorch = {
 static const ft__reader ft__reader_pytorch_legacy = {
     "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
     ft__pytorch_legacy_open, ft__pytorch_read, NULL};
+
+/* =============================================================================================
+   [SECTION] formats/shards: Weights in several files
+   A large model's weights lie in several files, shards, and an index names the file of each tensor:
+   {"metadata": ..., "weight_map": {"TENSOR": "model-00001-of-00002.safetensors", ...}}. The index
+   is opened like a single file that has all these tensors.
+   ============================================================================================= */
+
+/* A JSON object that has the word. Whether it is a member of the object, ft__shards_open sees. */
+static bool ft__shards_recognises(const ft_file *file)
+{
+    static const char word[] = "\"weight_map\"";
+    uint64_t i = 0, last = sizeof word - 1;
+    while (i < file->size && file->bytes[i] && strchr(" \t\r\n", file->bytes[i])) ++i;
+    if (i == file->size || file->bytes[i] != '{') return false;
+    for (; i + last <= file->size; ++i)
+        if (file->bytes[i] == '"' && memcmp(file->bytes + i, word, (size_t)last) == 0) return true;
+    return false;
+}
+
+enum { FT__MOST_SHARDS = 4096 };
+
+/* The number of the file with this name, which is new if it was not named before; -1: too many. */
+static int ft__shard_number(ft_file *file, const char *name)
+{
+    int i;
+    for (i = file->shard_count - 1; i >= 0; --i) /* the tensors of a file stand together */
+        if (!strcmp(file->shard_names[i], name)) return i;
+    if (file->shard_count == FT__MOST_SHARDS) return -1;
+    file->shard_names[file->shard_count] = name;
+    return file->shard_count++;
+}
+
+/* Lists the names of the tensors, and of the files; formats/tensor_files opens these. */
+static void ft__shards_open(ft_file *file)
+{
+    ft__context *c = file->context;
+    const ft__json *json;
+    int map, end, i;
+    json = file->json = ft__json_parse(c, (const char *)file->bytes, (size_t)file->size);
+    file->shard_names = (const char **)ft__allocate(c, FT__MOST_SHARDS, sizeof *file->shard_names);
+    if (!file->json || !file->shard_names) {
+        ft__fail(c, FT_FORMAT, "%s: not JSON", file->path);
+        return;
+    }
+    map = ft__json_member(json, 0, "weight_map");
+    if (ft__json_count(json, map) < 1 || !ft__json_at(json, map, 'o')) {
+        ft__fail(c, FT_FORMAT, "%s: weight_map must be an object with the file of each tensor",
+                 file->path);
+        return;
+    }
+    end = json->values[map].next;
+    for (i = map + 1; i < end && ft__ok(c); i = json->values[i].next) {
+        const char *name = ft__json_string(json, i);
+        ft_tensor_info *t = ft__file_add(file);
+        if (!t) return;
+        memset(t, 0, sizeof *t);
+        t->name = json->values[i].key;
+        if (!name || !*name || *name == '.' || strpbrk(name, "/\\:"))
+            ft__fail(c, FT_FORMAT, "%s: the file of tensor %.200s is \"%.200s\"; the name of a file"
+                     " in the same folder is expected", file->path, t->name, name ? name : "");
+        else t->shard = ft__shard_number(file, name);
+        if (t->shard < 0)
+            ft__fail(c, FT_FORMAT, "%s: more than %d files are named", file->path, FT__MOST_SHARDS);
+    }
+    ft__file_index(file);
+}
+
+static void ft__shards_read(const ft_file *file, const ft_tensor_info *t, size_t first,
+                            size_t count, unsigned char *to)
+{
+    const ft_file *shard = file->shards[t->shard];
+    shard->reader->read(shard, t, first, count, to);
+}
+
+static const ft__reader ft__reader_shards = {
+    "an index of weights in several files", false, ft__shards_recognises, ft__shards_open,
+    ft__shards_read, NULL};
 /* =============================================================================================
    [SECTION] formats/descriptions: Descriptions alone
    A file that is a network's description and nothing else: no tensors. What it may have:
@@ -28193,7 +28286,8 @@ static const ft__reader *ft__reader_of(const ft_file *file)
     return NULL;
 }
 
-ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+/* A file by itself: of an index, the files that it names are not opened. */
+static ft_file *ft__file_open_one(ft_model *m, const char *path, ft_weights_options options)
 {
     ft__context *c;
     ft_file *file;
@@ -28216,11 +28310,67 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     return NULL;
 }
 
+/* The path of a file beside the index. Released by the caller. */
+static char *ft__shard_path(ft__context *c, const char *index, const char *name)
+{
+    const char *end = strrchr(index, '/');
+    size_t folder = end ? (size_t)(end - index) + 1 : 0;
+    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
+    if (!path) return NULL;
+    memcpy(path, index, folder);
+    strcpy(path + folder, name);
+    return path;
+}
+
+/* Opens the files that an index names, and takes from them what its tensors are. */
+static void ft__open_shards(ft_model *m, ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    int i;
+    if (options.memory) {
+        ft__fail(c, FT_INVALID, "%s: an index of several files must be opened by its path, not from"
+                 " memory", file->path);
+        return;
+    }
+    file->shards = (ft_file **)ft__allocate(c, (size_t)file->shard_count, sizeof *file->shards);
+    for (i = 0; i < file->shard_count && ft__ok(c); ++i) {
+        char *path = ft__shard_path(c, file->path, file->shard_names[i]);
+        if (path) file->shards[i] = ft__file_open_one(m, path, options);
+        if (file->shards[i] && file->shards[i]->shard_count > 0)
+            ft__fail(c, FT_FORMAT, "%s: the file %.200s that it names is an index too", file->path,
+                     file->shard_names[i]);
+        ft__release(c, path);
+    }
+    for (i = 0; i < file->count && ft__ok(c); ++i) {
+        ft_tensor_info *t = &file->tensors[i];
+        const ft_file *shard = file->shards[t->shard];
+        int found = ft__find_tensor(shard, t->name), number = t->shard;
+        if (found < 0)
+            ft__fail(c, FT_FORMAT, "%s: tensor %.200s is not in %.200s", file->path, t->name,
+                     file->shard_names[number]);
+        else *t = shard->tensors[found];
+        t->shard = number;
+    }
+}
+
+ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft_file *file = ft__file_open_one(m, path, options);
+    if (file && file->shard_count > 0) ft__open_shards(m, file, options);
+    if (!file || ft__ok(file->context)) return file;
+    ft_file_close(file);
+    return NULL;
+}
+
 void ft_file_close(ft_file *file)
 {
     ft__context *c;
+    int i;
     if (!file) return;
     c = file->context;
+    for (i = 0; file->shards && i < file->shard_count; ++i) ft_file_close(file->shards[i]);
+    ft__release(c, file->shards);
+    ft__release(c, (void *)(uintptr_t)file->shard_names);
     ft__release(c, file->metadata);
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
@@ -28307,7 +28457,7 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
                                       bytes, "bytes");
     if (status != FT_OK) return status;
     if (t.type != FT_OTHER) file->reader->read(file, &t, 0, count, (unsigned char *)to);
-    else if (bytes > 0) memcpy(to, file->bytes + t.offset, bytes);
+    else if (bytes > 0) memcpy(to, ft__file_with(file, &t)->bytes + t.offset, bytes);
     return FT_OK;
 }
 
@@ -28551,7 +28701,7 @@ static bool ft__keeps_type(const ft_model *m, const ft_file *file, int index,
     const ft_tensor_info *t = &file->tensors[index];
     return ft__may_be_stored(node) && ft__stored_kind_of(t->type) && !m->context.device
         && (t->type != FT_I8 || ft__scale_of(file, index) >= 0)
-        && (t->type != FT_F32 || file->mapping);
+        && (t->type != FT_F32 || ft__file_with(file, t)->mapping);
 }
 
 /* Of numbers of two bytes. */
@@ -28571,10 +28721,11 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
 {
     ft__context *c = &m->context;
     const ft_tensor_info *t = &file->tensors[index];
-    const unsigned char *at = file->bytes + t->offset;
+    const ft_file *holder = ft__file_with(file, t);
+    const unsigned char *at = holder->bytes + t->offset;
     int scales = ft__scale_of(file, index);
     size_t rows = (size_t)t->shape.size[0];
-    bool in_place = file->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+    bool in_place = holder->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
         && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
     float *scale = NULL;
     unsigned char *copy = NULL;
@@ -28595,7 +28746,7 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     }
     ft__release_value(c, node);
     if (in_place) {
-        node->mapping = file->mapping;
+        node->mapping = holder->mapping;
         node->mapping->users += 1;
     }
     if (t->type == FT_F32) node->value = (float *)(void *)(uintptr_t)at;
@@ -42096,7 +42247,9 @@ static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options op
 static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
 {
     ft__context *c = &m->context;
-    static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
+    static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
+                                          "pytorch_model.bin", "pytorch_model.bin.index.json",
+                                          NULL};
     ft__json *json;
     char *path;
     if (!FT__HAS(m, TRANSFORMERS)) return c->status;
@@ -42104,8 +42257,8 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     path = json ? ft__first_in_folder(c, folder, weights) : NULL;
     if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
                         " file is expected", folder);
-    else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
-                             " there; weights in several files are not supported", folder);
+    else if (!path) ft__fail(c, FT_IO, "%s: none of model.safetensors, pytorch_model.bin and their"
+                             " .index.json is there", folder);
     if (ft__ok(c)) ft__read_config(c, folder, json, &options);
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
     if (ft__ok(c)) ft__load_file(m, path, options);

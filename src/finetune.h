@@ -164,6 +164,7 @@ extern "C" {
 #include "formats/safetensors.h"
 #include "formats/pytorch.h"
 #include "formats/checkpoints.h"
+#include "formats/shards.h"
 #include "formats/descriptions.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"

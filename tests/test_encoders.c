@@ -418,7 +418,7 @@ static void copy_weights(const char *to)
 static void test_refused(void)
 {
     static const struct { const char *config, *error; } rows[] = {
-        {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta or distilbert"},
+        {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, "},
         {"{\"num_attention_heads\": 4}", "model_type is missing"},
         {"{\"model_type\": \"bert\"", "encoders/config.json: "},
         {"{\"model_type\": \"bert\"}", "the number of heads is needed"},
@@ -444,7 +444,7 @@ static void test_refused(void)
     write_file("build/encoders/config.json", rows[3].config);
     remove("build/encoders/model.safetensors");
     ft_load(m, "build/encoders", (ft_load_options){0});
-    CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "neither model.safetensors nor"), "%s",
+    CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "none of model.safetensors, pytorch_model.bin"), "%s",
           ft_error_text(m));
     copy_weights("build/encoders");
     for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
@@ -462,6 +462,70 @@ static void test_refused(void)
     ft_clear_error(m);
     ft_load(m, "build/encoders/model.safetensors", (ft_load_options){.network = {.heads = 4}});
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Weights in two files, as save_pretrained writes them: the same tensors as in one. */
+static void test_shards(void)
+{
+    int mapped;
+    for (mapped = 0; mapped < 2; ++mapped) {
+        ft_model *m = load("bert_shards", (ft_load_options){.weights.map = mapped});
+        ft_file *one = ft_file_open(m, "tests/golden/encoders/bert/model.safetensors", (ft_weights_options){0});
+        ft_file *index = ft_file_open(m, "tests/golden/encoders/bert_shards/model.safetensors.index.json",
+                                      (ft_weights_options){.map = mapped});
+        int i;
+        CHECK(ft_error(m) == FT_OK && ft_file_count(index) == 41, "%d tensors: %s", ft_file_count(index),
+              ft_error_text(m));
+        for (i = 0; i < ft_file_count(one); ++i) {
+            ft_tensor_info t = ft_file_tensor(one, i);
+            size_t count = (size_t)(t.bytes / sizeof(float)), k;
+            float *want = calloc(count, sizeof *want), *got = calloc(count, sizeof *got);
+            float *loaded = calloc(count, sizeof *loaded);
+            ft_file_read_f32(one, i, want, count);
+            ft_file_read_f32(index, ft_file_find(index, t.name), got, count);
+            ft_get(m, ft_find(m, t.name), loaded, count);
+            for (k = 0; k < count && got[k] == want[k] && loaded[k] == want[k]; ++k) {}
+            CHECK(count > 0 && k == count, "%s: number %zu differs", t.name, k);
+            free(want);
+            free(got);
+            free(loaded);
+        }
+        CHECK(ft_file_count(one) == 41 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_file_close(index);
+        ft_file_close(one);
+        ft_destroy(m);
+    }
+}
+
+static void test_shards_refused(void)
+{
+    static const struct { const char *index, *error; } rows[] = {
+        {"{\"weight_map\": 3}", "weight_map must be an object with the file of each tensor"},
+        {"{\"weight_map\": {}}", "weight_map must be an object with the file of each tensor"},
+        {"{\"weight_map\": {\"a\": 1}}", "the file of tensor a is \"\""},
+        {"{\"weight_map\": {\"a\": \"../x\"}}", "the file of tensor a is \"../x\""},
+        {"{\"weight_map\": {\"a\": \"/etc/passwd\"}}", "the file of tensor a is \"/etc/passwd\""},
+        {"{\"weight_map\": {\"a\": \"none.safetensors\"}}", "none.safetensors"},
+        {"{\"weight_map\": {\"a\": \"index.json\"}}", "is an index too"},
+        {"{\"weight_map\": {\"a\": \"model.safetensors\"}}", "tensor a is not in model.safetensors"},
+        {"{\"weight_map\": {\"a\": \"model.safetensors\"", "index.json: "}};
+    ft_model *m = ft_create((ft_desc){0});
+    ft_file *file;
+    size_t i;
+    mkdir("build/shards", 0777);
+    copy_weights("build/shards");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_clear_error(m);
+        write_file("build/shards/index.json", rows[i].index);
+        file = ft_file_open(m, "build/shards/index.json", (ft_weights_options){0});
+        CHECK(!file && ft_error(m) != FT_OK && strstr(ft_error_text(m), rows[i].error), "%s: %s",
+              rows[i].index, ft_error_text(m));
+        ft_file_close(file);
+    }
+    ft_clear_error(m);
+    file = ft_file_open(m, NULL, (ft_weights_options){.memory = rows[7].index, .bytes = strlen(rows[7].index)});
+    CHECK(!file && strstr(ft_error_text(m), "must be opened by its path"), "%s", ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -690,6 +754,8 @@ int main(void)
     test_alone(expected);
     test_class_names();
     test_refused();
+    test_shards();
+    test_shards_refused();
     test_pooling();
     test_cut();
     test_resumed_adapters();

@@ -18,7 +18,8 @@
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(description)
+#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(shards) \
+    X(description)
 
 typedef struct ft__note { const char *key, *text; } ft__note;
 
@@ -48,6 +49,9 @@ struct ft_file {
     int metadata_count;
     ft_tensor_info *tensors;
     int count, capacity;
+    const char **shard_names;   /* an index: the files that it names, ... */
+    ft_file **shards;           /* [shard_count]: ... opened; NULL: the file has the bytes itself */
+    int shard_count;
     int *by_name;               /* [count]: their order by name */
     char *letters;              /* PyTorch: the names, owned */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
@@ -56,6 +60,12 @@ struct ft_file {
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
 };
+
+/* The file that holds the bytes of this tensor. */
+static const ft_file *ft__file_with(const ft_file *file, const ft_tensor_info *t)
+{
+    return file->shards ? file->shards[t->shard] : file;
+}
 
 static bool ft__file_reserve(ft_file *file, int capacity)
 {

@@ -67,7 +67,8 @@ static const ft__reader *ft__reader_of(const ft_file *file)
     return NULL;
 }
 
-ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+/* A file by itself: of an index, the files that it names are not opened. */
+static ft_file *ft__file_open_one(ft_model *m, const char *path, ft_weights_options options)
 {
     ft__context *c;
     ft_file *file;
@@ -90,11 +91,67 @@ ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
     return NULL;
 }
 
+/* The path of a file beside the index. Released by the caller. */
+static char *ft__shard_path(ft__context *c, const char *index, const char *name)
+{
+    const char *end = strrchr(index, '/');
+    size_t folder = end ? (size_t)(end - index) + 1 : 0;
+    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
+    if (!path) return NULL;
+    memcpy(path, index, folder);
+    strcpy(path + folder, name);
+    return path;
+}
+
+/* Opens the files that an index names, and takes from them what its tensors are. */
+static void ft__open_shards(ft_model *m, ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    int i;
+    if (options.memory) {
+        ft__fail(c, FT_INVALID, "%s: an index of several files must be opened by its path, not from"
+                 " memory", file->path);
+        return;
+    }
+    file->shards = (ft_file **)ft__allocate(c, (size_t)file->shard_count, sizeof *file->shards);
+    for (i = 0; i < file->shard_count && ft__ok(c); ++i) {
+        char *path = ft__shard_path(c, file->path, file->shard_names[i]);
+        if (path) file->shards[i] = ft__file_open_one(m, path, options);
+        if (file->shards[i] && file->shards[i]->shard_count > 0)
+            ft__fail(c, FT_FORMAT, "%s: the file %.200s that it names is an index too", file->path,
+                     file->shard_names[i]);
+        ft__release(c, path);
+    }
+    for (i = 0; i < file->count && ft__ok(c); ++i) {
+        ft_tensor_info *t = &file->tensors[i];
+        const ft_file *shard = file->shards[t->shard];
+        int found = ft__find_tensor(shard, t->name), number = t->shard;
+        if (found < 0)
+            ft__fail(c, FT_FORMAT, "%s: tensor %.200s is not in %.200s", file->path, t->name,
+                     file->shard_names[number]);
+        else *t = shard->tensors[found];
+        t->shard = number;
+    }
+}
+
+ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
+{
+    ft_file *file = ft__file_open_one(m, path, options);
+    if (file && file->shard_count > 0) ft__open_shards(m, file, options);
+    if (!file || ft__ok(file->context)) return file;
+    ft_file_close(file);
+    return NULL;
+}
+
 void ft_file_close(ft_file *file)
 {
     ft__context *c;
+    int i;
     if (!file) return;
     c = file->context;
+    for (i = 0; file->shards && i < file->shard_count; ++i) ft_file_close(file->shards[i]);
+    ft__release(c, file->shards);
+    ft__release(c, (void *)(uintptr_t)file->shard_names);
     ft__release(c, file->metadata);
     ft__release(c, file->letters);
     ft__release(c, file->by_name);
@@ -181,7 +238,7 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
                                       bytes, "bytes");
     if (status != FT_OK) return status;
     if (t.type != FT_OTHER) file->reader->read(file, &t, 0, count, (unsigned char *)to);
-    else if (bytes > 0) memcpy(to, file->bytes + t.offset, bytes);
+    else if (bytes > 0) memcpy(to, ft__file_with(file, &t)->bytes + t.offset, bytes);
     return FT_OK;
 }
 

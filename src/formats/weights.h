@@ -248,7 +248,7 @@ static bool ft__keeps_type(const ft_model *m, const ft_file *file, int index,
     const ft_tensor_info *t = &file->tensors[index];
     return ft__may_be_stored(node) && ft__stored_kind_of(t->type) && !m->context.device
         && (t->type != FT_I8 || ft__scale_of(file, index) >= 0)
-        && (t->type != FT_F32 || file->mapping);
+        && (t->type != FT_F32 || ft__file_with(file, t)->mapping);
 }
 
 /* Of numbers of two bytes. */
@@ -268,10 +268,11 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
 {
     ft__context *c = &m->context;
     const ft_tensor_info *t = &file->tensors[index];
-    const unsigned char *at = file->bytes + t->offset;
+    const ft_file *holder = ft__file_with(file, t);
+    const unsigned char *at = holder->bytes + t->offset;
     int scales = ft__scale_of(file, index);
     size_t rows = (size_t)t->shape.size[0];
-    bool in_place = file->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+    bool in_place = holder->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
         && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
     float *scale = NULL;
     unsigned char *copy = NULL;
@@ -292,7 +293,7 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     }
     ft__release_value(c, node);
     if (in_place) {
-        node->mapping = file->mapping;
+        node->mapping = holder->mapping;
         node->mapping->users += 1;
     }
     if (t->type == FT_F32) node->value = (float *)(void *)(uintptr_t)at;

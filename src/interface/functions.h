@@ -40,15 +40,16 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
 /* ---- A network from a file, or by name ---- */
 
 /* Loads a model file, or the weights of a published network, which it recognises by their names and
-   shapes and builds: .safetensors, or PyTorch's .pt/.pth of any version, holding a state_dict or a
-   checkpoint that has one. A prefix that all names share ("module.") is skipped if the rest fits;
-   the log says so. The model must be empty, and is empty again after an error: FT_IO, FT_FORMAT,
-   FT_MISMATCH, which lists what does not fit, or FT_INVALID if a checkpoint holds weights under
-   several names: choose with weights.state_dict. Or a folder of Hugging Face's, with a BERT,
-   RoBERTa or DistilBERT: its config.json says what the shapes of weights do not, and its tokeniser
-   becomes the model's. A head that the weights lack is new, of ft_load_options.network.classes or
-   2 classes, and must be trained; the log says so.
-   A field of config.json that changes the result and is not implemented is FT_UNSUPPORTED. */
+   shapes and builds: .safetensors, or PyTorch's .pt/.pth of any version, holding a state_dict or
+   a checkpoint that has one; or the .index.json of weights in several files. A prefix that all
+   names share ("module.") is skipped if the rest fits; the log says so. The model must be empty,
+   and is empty again after an error: FT_IO, FT_FORMAT, FT_MISMATCH, which lists what does not
+   fit, or FT_INVALID if a checkpoint holds weights under several names: choose with
+   weights.state_dict. Or a folder of Hugging Face's, with a BERT, RoBERTa or DistilBERT: its
+   config.json says what the shapes of weights do not, and its tokeniser becomes the model's. A
+   head that the weights lack is new, of ft_load_options.network.classes or 2 classes, and must
+   be trained; the log says so. A field of config.json that changes the result and is not
+   implemented is FT_UNSUPPORTED. */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds a network with random weights and its loss; returns the logits, or {0} with an error.
@@ -107,7 +108,8 @@ FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of any file ----
    ft_file_open returns NULL with an error. ft_file_close frees the file and all pointers that its
-   functions returned. */
+   functions returned. The .index.json of weights in several files is opened with these, as one
+   file that has all their tensors; in memory it is FT_INVALID. */
 FINETUNE_API ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options);
 FINETUNE_API void ft_file_close(ft_file *file);
 FINETUNE_API int ft_file_count(const ft_file *file);

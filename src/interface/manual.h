@@ -96,7 +96,8 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
-             file, tokenizer, sentence-transformers' pooling; PEFT's folders of LoRA adapters;
+             file or in several with their index, tokenizer, sentence-transformers' pooling; PEFT's
+             folders of LoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
              of byte-level BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):

@@ -493,6 +493,7 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     uint64_t bytes;
     int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
     const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
+    int shard;              /* of weights in several files: which of them has it, from 0 */
 } ft_tensor_info;
 
 /* ---- Text ---- */

@@ -322,7 +322,9 @@ static ft_status ft__load_file(ft_model *m, const char *path, ft_load_options op
 static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_options options)
 {
     ft__context *c = &m->context;
-    static const char *const weights[] = {"model.safetensors", "pytorch_model.bin", NULL};
+    static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
+                                          "pytorch_model.bin", "pytorch_model.bin.index.json",
+                                          NULL};
     ft__json *json;
     char *path;
     if (!FT__HAS(m, TRANSFORMERS)) return c->status;
@@ -330,8 +332,8 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     path = json ? ft__first_in_folder(c, folder, weights) : NULL;
     if (!json) ft__fail(c, FT_FORMAT, "%s: a folder without a config.json: the path of a weights"
                         " file is expected", folder);
-    else if (!path) ft__fail(c, FT_IO, "%s: neither model.safetensors nor pytorch_model.bin is"
-                             " there; weights in several files are not supported", folder);
+    else if (!path) ft__fail(c, FT_IO, "%s: none of model.safetensors, pytorch_model.bin and their"
+                             " .index.json is there", folder);
     if (ft__ok(c)) ft__read_config(c, folder, json, &options);
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
     if (ft__ok(c)) ft__load_file(m, path, options);

@@ -8,6 +8,7 @@ encoders/expected.safetensors
                         AdamW (rate 1e-3, weight decay 0.01, no dropout) on `labels`, and NAME/after,
                         the logits then. Names that end in _bare have no head: NAME/hidden, the last
                         hidden states of the real steps (the others are zeros), and NAME/mean.
+encoders/bert_shards/    bert, its weights in two files with an index
 encoders/ADAPTER/   adapters by PEFT, with ADAPTER/logits, losses and after as above
 """
 import json
@@ -105,6 +106,8 @@ def main():
                 p.copy_(1 + 0.2 * noise if norm else noise * (0.4 if p.dim() > 1 else 0.2))
         model.eval()
         model.save_pretrained(f"{HERE}/{name}")
+        if name == "bert":
+            model.save_pretrained(f"{HERE}/bert_shards", max_shard_size="12KB")
         if name.endswith("_bare"):
             hidden = model(padded, mask).last_hidden_state.detach() * mask[:, :, None]
             tensors[f"{name}/hidden"] = hidden
