@@ -35,7 +35,7 @@ awk -v seed="$seed" 'BEGIN { srand(seed) } { print rand() "\t" $0 }' $work/all.t
 echo "$mutants of $total possible changes, seed $seed"
 [ "$total" -gt 0 ] || { echo "mutate: nothing to change was found"; exit 1; }
 
-cp -r src tests examples kernels.cl $tree
+cp -r src tests examples docs kernels.cl README.md Makefile $tree
 cd $tree || exit 1
 work=..
 cc=${CC:-cc}

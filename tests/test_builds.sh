@@ -63,8 +63,11 @@ for compiler in gcc clang g++ clang++; do
                 continue
             fi ;;
         esac
-        # LONG=1: as users build it; g++ warns of more when it optimises, and takes 30 seconds.
-        [ -n "$LONG" ] && level=-O2 || level=-O0
+        # LONG=1: as users build it; g++ warns of more when it optimises, and takes 30 seconds. GCC
+        # without SIMD: 6 seconds instead of 17; with it make has built the library already.
+        level="-O0 -DFINETUNE_NO_SIMD"
+        case $compiler in clang*) level=-O0 ;; esac
+        [ -n "$LONG" ] && level=-O2
         try "$compiler $standard $with" $compiler -std=$standard $warnings $with $level -I. $out/$source -o $out/use -lm -pthread
         try "$compiler $standard $with runs" $out/use
     done
@@ -649,13 +652,14 @@ if [ -e /usr/include/freetype2/ft2build.h ]; then
             [ $first = freetype ] && printf '#define FINETUNE_IMPLEMENTATION\n#include "finetune.h"\n'
             printf 'int main(void) { return FT_OK; }\n'
         } >$out/freetype.c
-        try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -DFINETUNE_NO_SIMD -isystem /usr/include/freetype2 -I. $out/freetype.c -o $out/freetype -lm -pthread
+        try "$first first, beside the other" ${CC:-cc} -std=c99 -Wall -Werror -DFINETUNE_NO_SIMD -isystem /usr/include/freetype2 -I. -fsyntax-only $out/freetype.c
     done
 else skip "FreeType's headers are not installed"; fi
 
-# The examples that no other script runs (make test-long makes them all).
+# The examples that no other script builds (make test-long makes them all).
 for example in examples/*.c; do
-    try "$example" ${CC:-cc} -std=c99 $warnings -I. -fsyntax-only "$example"
+    case $example in */finetune.c | */text_classifier.c | */char_rnn.c) continue ;; esac
+    try "$example" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -I. -fsyntax-only "$example"
 done
 
 echo "test_builds: $passed passed, $failed failed, $skipped skipped"

@@ -94,7 +94,9 @@ fails 'cannot be opened' $tool eval --model $work/reviews.safetensors --data $wo
 for example in text_classifier char_rnn; do # -O1: half the time to compile of `make all`
     ${CC:-cc} -std=c99 -O1 -I. examples/$example.c -o $work/$example -lm -pthread || bad "$example.c"
 done
+${CC:-cc} -std=c99 -O0 -DFINETUNE_NO_SIMD -I. examples/lora.c -o $work/lora -lm -pthread || bad "lora.c"
 says 'after the language model, 24 labels' $work/text_classifier
+says 'merged: .*: the same bits' $work/lora
 says 'after the same number of steps' $work/char_rnn
 
 echo "test_tool_text: $passed passed, $failed failed, 0 skipped"
