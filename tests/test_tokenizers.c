@@ -228,10 +228,16 @@ static void test_scored(void)
     ft_destroy(m);
 }
 
-/* tok512.bin, as llama2.c reads it: the pieces of the sentence that its README shows. */
+/* tok512.bin, as llama2.c reads it: the ids that stories260K itself gives, one by one, for the text
+   that it begins with, and the text of those. */
 static void test_tok512(void)
 {
     const char *data = getenv("FINETUNE_DATA");
+    static const int story[] = {
+        1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317, 426, 338, 401, 396,
+        267, 337, 410, 408, 419, 292, 411, 322, 265, 282, 295, 433, 426};
+    const char told[] = "Once upon a time, there was a little girl named Lily. She loved to play"
+                        " outside in the park.";
     const char text[] = "Once upon a time, there was a little girl named Lily.\n\xe2\x82\xac";
     char path[512];
     ft_model *m = new_model();
@@ -255,6 +261,10 @@ static void test_tok512(void)
         memcpy(ids, tokens.ids, (size_t)tokens.count * sizeof *ids);
         CHECK(!strcmp(ft_detokenize(t, ids, tokens.count, NULL), text), "there and back");
     }
+    same_ids(ft_tokenize(t, told, sizeof told - 1, (ft_tokenize_options){.special = true}), story,
+             (int)(sizeof story / sizeof story[0]), "the story's ids");
+    CHECK(!strcmp(ft_detokenize(t, (const int32_t *)story, (int)(sizeof story / sizeof story[0]),
+                                NULL), told), "the story's text");
     ft_destroy(m);
 }
 
