@@ -104,6 +104,71 @@ static void test_goldens(const char *name)
     ft_destroy(m);
 }
 
+/* One text of pipelines.json: its ids as plain text, those with special pieces, and their text. */
+static void pipeline_case(ft_tokenizer *t, const char *name, const ft__json *json, int of, int at,
+                          const char *text)
+{
+    int plain = ft__json_element(json, ft__json_member(json, of, "plain"), at), want[1024], i;
+    int special = ft__json_element(json, ft__json_member(json, of, "special"), at), count;
+    const char *decoded = ft__json_string(json, ft__json_element(
+        json, ft__json_member(json, of, "decoded"), at)), *got;
+    char what[300];
+    int64_t id = -1;
+    int lists[2];
+    int32_t ids[1024];
+    lists[0] = plain;
+    lists[1] = special;
+    for (i = 0; i < 2; ++i) {
+        int k = lists[i] + 1;
+        for (count = 0; k < json->values[lists[i]].next && count < 1024; ++k, ++count) {
+            ft__json_int(json, k, &id);
+            want[count] = (int)id;
+            ids[count] = (int32_t)id;
+        }
+        snprintf(what, sizeof what, "%s: %s: %.200s", name, i ? "special" : "plain", text);
+        same_ids(ft_tokenize(t, text, strlen(text), (ft_tokenize_options){.special = i == 1,
+                             .parse_special = i == 1}), want, count, what);
+    }
+    got = ft_detokenize(t, ids, count, NULL);
+    CHECK(!decoded || !strcmp(got, decoded), "%s: decoded is '%s', wanted '%s'", name, got, decoded);
+}
+
+/* Tokenizers of other families: byte-level BPE with Llama 3's, Qwen's, SmolLM's and RoBERTa's
+   steps, BPE of characters with and without byte fallback, and the other steps. */
+static void test_pipelines(void)
+{
+    ft_model *m = new_model();
+    unsigned char *content;
+    size_t bytes;
+    char path[256];
+    ft__json *json;
+    int texts, families, family, round, at, text, seen = 0;
+    snprintf(path, sizeof path, "%spipelines.json", folder);
+    content = ft__read_file(&m->context, path, &bytes);
+    json = content ? ft__json_parse(&m->context, (const char *)content, bytes) : NULL;
+    CHECK(json != NULL, "pipelines.json is read: %s", ft_error_text(m));
+    if (!json) return;
+    texts = ft__json_member(json, 0, "texts");
+    families = ft__json_member(json, 0, "tokenizers");
+    for (family = families + 1; family < json->values[families].next;
+         family = json->values[family].next, ++seen) {
+        const char *name = json->values[family].key;
+        ft_tokenizer *t = load(m, name);
+        for (round = 0; t && round < 2; ++round) { /* then from what a model file would hold */
+            text = texts + 1;
+            for (at = 0; text < json->values[texts].next; ++at, text = json->values[text].next)
+                pipeline_case(t, name, json, family, at, ft__json_string(json, text));
+            if (round == 0) CHECK(ft_set_tokenizer(m, t) == FT_OK, "%s", ft_error_text(m));
+            if (round == 0) t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){
+                .memory = m->tokenizer_text, .bytes = strlen(m->tokenizer_text)});
+        }
+    }
+    CHECK(seen == 9, "%d tokenizers", seen);
+    ft__json_free(&m->context, json);
+    ft__release(&m->context, content);
+    ft_destroy(m);
+}
+
 static void test_letters(void)
 {
     ft_model *m = new_model();
@@ -124,6 +189,35 @@ static void test_letters(void)
             CHECK(base[k] == fact[3 + k], "letter under U+%04X: U+%04X", code, base[k]);
     }
     CHECK(seen > 500, "%d letters", seen);
+    ft__json_free(&m->context, json);
+    ft__release(&m->context, content);
+    ft_destroy(m);
+}
+
+/* NFD and NFC, as Python has them; a byte that is not UTF-8 stays. */
+static void test_forms(void)
+{
+    ft_model *m = new_model();
+    unsigned char *content;
+    ft__json *json = read_cases(m, &content);
+    int list = ft__json_member(json, 0, "forms"), i, form, seen = 0;
+    ft__codes codes = {&m->context, NULL, 0, 0};
+    ft__text text = {&m->context, NULL, 0, 0};
+    for (i = list + 1; i < json->values[list].next; i = json->values[i].next, ++seen)
+        for (form = 0; form < 2; ++form) {
+            const char *from = ft__json_string(json, ft__json_element(json, i, 0));
+            const char *want = ft__json_string(json, ft__json_element(json, i, 1 + form));
+            text.count = 0;
+            ft__normal_form(&codes, from, strlen(from), form == 1, &text);
+            CHECK(!strcmp(text.letters, want), "%s of %s: %s, wanted %s", form ? "NFC" : "NFD", from,
+                  text.letters, want);
+        }
+    CHECK(seen == 250, "%d texts", seen);
+    text.count = 0;
+    ft__normal_form(&codes, "e\xff\xcc\x81\xcc" "e\xcc\x81", 8, true, &text);
+    CHECK(!strcmp(text.letters, "e\xff\xcc\x81\xcc\xc3\xa9"), "bytes that are not UTF-8");
+    ft__release(&m->context, codes.values);
+    ft__release(&m->context, text.letters);
     ft__json_free(&m->context, json);
     ft__release(&m->context, content);
     ft_destroy(m);
@@ -349,6 +443,8 @@ static void damage(const char *name, const char *merges)
     ft_destroy(m);
 }
 
+#define HF(part, of_model) "{" part ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]" of_model "}}"
+
 static void test_errors(void)
 {
     static const struct { const char *text; ft_status status; const char *says; } wrong[] = {
@@ -357,7 +453,29 @@ static void test_errors(void)
         {"{\"a\":-1}", FT_FORMAT, "ids"}, {"{\"a\":1000000000}", FT_FORMAT, "ids"},
         {"{\"model\":{\"type\":\"Unigram\"}}", FT_UNSUPPORTED, "Unigram"},
         {"{\"kind\":\"runes\"}", FT_FORMAT, "unknown kind"}, {"[UNK]\n\xff\n", FT_FORMAT, "UTF-8"},
-        {"{\"kind\":\"words\",\"pieces\":[\"a\"]}", FT_FORMAT, "damaged"}};
+        {"{\"kind\":\"words\",\"pieces\":[\"a\"]}", FT_FORMAT, "damaged"},
+        {HF("\"normalizer\":{\"type\":\"Nmt\"}", ""), FT_UNSUPPORTED, "normalizer Nmt"},
+        {HF("\"normalizer\":{\"type\":\"NFC\",\"odd\":1}", ""), FT_UNSUPPORTED, "\"odd\""},
+        {HF("\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"\"}",
+            ""), FT_UNSUPPORTED, " {2,}"},
+        {HF("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Punctuation\"}]}",
+            ""), FT_UNSUPPORTED, "pre_tokenizer Punctuation"},
+        {HF("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z]+|.\"},\"behavior\":"
+            "\"Isolated\",\"invert\":false}", ""), FT_UNSUPPORTED, "[a-z]+|."},
+        {HF("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"'(?:[sdmt]|ll|ve|re)| ?"
+            "\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+\"},"
+            "\"behavior\":\"Removed\",\"invert\":false}", ""), FT_UNSUPPORTED, "behavior Removed"},
+        {HF("\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"last\"}", ""),
+         FT_UNSUPPORTED, "prepend_scheme last"},
+        {HF("\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},"
+            "{\"type\":\"Digits\"}]}", ""), FT_UNSUPPORTED, "must be the last"},
+        {HF("\"decoder\":{\"type\":\"CTC\"}", ""), FT_UNSUPPORTED, "decoder CTC"},
+        {HF("\"post_processor\":{\"type\":\"Odd\"}", ""), FT_UNSUPPORTED, "post_processor Odd"},
+        {HF("\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"Odd\"}]}", ""),
+         FT_UNSUPPORTED, "post_processor Odd"},
+        {HF("\"decoder\":null", ",\"dropout\":0.1"), FT_UNSUPPORTED, "\"dropout\""},
+        {HF("\"decoder\":null", ",\"end_of_word_suffix\":\"</w>\""), FT_UNSUPPORTED, "\"end_of_word_suffix\""},
+        {HF("\"decoder\":null", ",\"novel\":true"), FT_UNSUPPORTED, "\"novel\""}};
     size_t i;
     for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
         ft_model *m = new_model();
@@ -453,10 +571,12 @@ int main(int count, char **words)
 {
     if (count == 3 && !strcmp(words[1], "--ids")) return print_ids(words[2]);
     test_letters();
+    test_forms();
     test_goldens("vocab.txt");
     test_goldens("wordpiece.json");
     test_goldens("bpe-vocab.json");
     test_goldens("bpe_space_first.json");
+    test_pipelines();
     test_special();
     test_words();
     test_scored();
@@ -469,9 +589,15 @@ int main(int count, char **words)
     damage("bpe_space_first.json", NULL);
     damage("bpe-vocab.json", "tests/golden/tokenizers/bpe-merges.txt");
     damage("bpe-merges.txt", NULL);
+    damage("llama3.json", NULL);
+    damage("llama2.json", NULL);
+    damage("metaspace.json", NULL);
     test_memory("vocab.txt");
     test_memory("bpe_space_first.json");
+    test_memory("qwen2.json");
+    test_memory("llama2.json");
     test_no_allocation("vocab.txt");
+    test_no_allocation("qwen2.json");
     test_no_allocation("bpe-vocab.json");
     return check_done("test_tokenizers");
 }

@@ -409,3 +409,29 @@ static void ft__json_add_float(ft__text *to, float value)
     }
     ft__text_add(to, "%s", digits);
 }
+
+/* A value as it was read, without white space. Nesting is at most FT__JSON_DEPTH deep. */
+static void ft__json_add_value(ft__text *to, const ft__json *j, int value)
+{
+    const ft__json_value *v = &j->values[value];
+    size_t digits;
+    int i;
+    if (v->kind == 's') ft__json_add_text(to, v->is.text);
+    else if (v->kind == 'n') {
+        digits = strspn(v->digits, "+-.0123456789eE");
+        ft__text_add_bytes(to, v->digits, digits);
+    } else if (v->kind != 'o' && v->kind != 'a')
+        ft__text_add(to, "%s", v->kind == 't' ? "true" : v->kind == 'f' ? "false" : "null");
+    else {
+        ft__text_add(to, v->kind == 'o' ? "{" : "[");
+        for (i = value + 1; i < v->next; i = j->values[i].next) {
+            if (i > value + 1) ft__text_add(to, ",");
+            if (v->kind == 'o') {
+                ft__json_add_text(to, j->values[i].key);
+                ft__text_add(to, ":");
+            }
+            ft__json_add_value(to, j, i);
+        }
+        ft__text_add(to, v->kind == 'o' ? "}" : "]");
+    }
+}

@@ -10,6 +10,7 @@
 #include "graph/plan.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "data/sources.h"
 #include "data/texts.h"
 
@@ -84,7 +85,7 @@ static void ft__streams_release(void *user)
    since a vocabulary of words has no piece for a line's end. Other kinds take the text as it is. */
 static void ft__streams_add(ft__streams *s, ft_tokenizer *t, const char *text, size_t bytes)
 {
-    ft_tokenize_options plain = {false};
+    ft_tokenize_options plain = {false, false};
     bool lines = t->kind == FT_WORDS || t->kind == FT_WORDPIECE;
     const char *line = text;
     size_t at = 0, count = bytes;

@@ -11,7 +11,7 @@
 #include "nodes/nodes.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "data/sources.h"
 #include "data/tables.h"
 
@@ -234,7 +234,7 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
         const char *text = ft__one_text(t, i);
-        ft_tokenize_options special = {true};
+        ft_tokenize_options special = {true, false};
         ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
         int k;
         cut += tokens.count > longest;

@@ -465,7 +465,9 @@ FINETUNE_API int ft_initialise(ft_model *m, const char *glob, ft_initialiser ini
 /* Loads a tokeniser; the content decides of which kind it is:
      vocab.txt        WordPiece (Devlin et al. 2018), one piece per line, "[UNK]" among them
      vocab.json       byte-level BPE (Radford et al. 2019), with merges.txt beside it
-     tokenizer.json   Hugging Face's, of these two kinds
+     tokenizer.json   Hugging Face's: BPE of bytes (with GPT-2's, Llama 3's, Qwen's or SmolLM's
+                      splitting) or of characters (Llama 2's), WordPiece, WordLevel; what changes
+                      ids and is not implemented is FT_UNSUPPORTED and named
      a JSON list      of characters; the index of each is its id
      tok512.bin       llama2.c's: int32 longest piece, then float32 score, int32 bytes, the bytes
    Returns NULL with an error. */
@@ -478,9 +480,10 @@ FINETUNE_API ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kin
                                               ft_vocabulary_options options);
 FINETUNE_API void ft_tokenizer_free(ft_tokenizer *tokenizer);
 /* Returns the ids of a text of `bytes` bytes of UTF-8; they are valid until the tokeniser is used
-   again. What is not UTF-8 is unknown to FT_WORDS and FT_WORDPIECE, and bytes to both kinds of BPE.
+   again. What is not UTF-8 is unknown to FT_WORDS and FT_WORDPIECE, and bytes to all kinds of BPE.
    FT_CHARACTERS without "<unk>" leaves out what the vocabulary lacks. No part of a text becomes a
-   special piece. {NULL, 0} with an error. */
+   special piece, unless options.parse_special says so; added pieces that are not special are found
+   in any case. {NULL, 0} with an error. */
 FINETUNE_API ft_tokens ft_tokenize(ft_tokenizer *tokenizer, const char *text, size_t bytes,
                                    ft_tokenize_options options);
 /* Returns the text of ids without special pieces, ending in a 0 and valid until the tokeniser is

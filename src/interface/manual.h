@@ -98,8 +98,8 @@
              Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
              file or in several with their index, tokenizer, sentence-transformers' pooling; PEFT's
              folders of LoRA adapters;
-             vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece and
-             of byte-level BPE, llama2.c's tokenizer.bin
+             vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece,
+             WordLevel and BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;

@@ -503,7 +503,8 @@ typedef enum ft_tokenizer_kind {
     FT_WORDS,               /* words, split as BERT does; rare ones are "<unk>" */
     FT_WORDPIECE,           /* BERT's: the longest pieces of each word, "##" before inner ones */
     FT_BYTE_BPE,            /* GPT-2's: merged bytes */
-    FT_SCORED_BPE           /* SentencePiece's BPE, as in llama2.c */
+    FT_SCORED_BPE,          /* SentencePiece's BPE, as in llama2.c */
+    FT_BPE                  /* merged characters, as in Llama 2's tokenizer.json */
 } ft_tokenizer_kind;
 
 typedef struct ft_tokenizer_options {
@@ -524,6 +525,9 @@ typedef struct ft_vocabulary_options { /* for a tokeniser that is built from tex
 
 typedef struct ft_tokenize_options {
     bool special;           /* add what the kind puts around a text: [CLS] ... [SEP], or BOS */
+    bool parse_special;     /* a special piece that the text spells, as "<|im_end|>", becomes that
+                               piece, as in Hugging Face's tokenizers. Default: a text is only text,
+                               and what a stranger writes ends nothing */
 } ft_tokenize_options;
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;

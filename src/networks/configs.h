@@ -7,6 +7,7 @@
 #include "basics/folders.h"
 #include "graph/settings.h"
 #include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 
 /* =============================================================================================
    [SECTION] networks/configs: Folders as Hugging Face writes them

@@ -6,7 +6,7 @@
 #include "graph/plan.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "networks/images.h"
 #include "networks/text.h"
 #include "networks/encoders.h"

@@ -22,7 +22,9 @@
 #include "graph/building.h"
 #include "formats/weights.h"
 #include "text/tokenizers.h"
+#include "text/tokenizer_steps.h"
 #include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "networks/images.h"
 
 /* =============================================================================================
@@ -256,12 +258,6 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
     ft_tokenizer *both = ft__tokenizer_make(t->model, t->kind);
     int id;
     if (!both) return NULL;
-    both->lower = t->lower;
-    both->strip_accents = t->strip_accents;
-    both->split_ideographs = t->split_ideographs;
-    both->clean = t->clean;
-    both->spaces_only = t->spaces_only;
-    both->longest_word = t->longest_word;
     both->unknown = t->unknown;
     for (id = 0; id < t->pieces.count; ++id)
         ft__vocabulary_add(&both->pieces, ft__piece_text(&t->pieces, id),
@@ -270,6 +266,7 @@ static ft_tokenizer *ft__tokenizer_with(const ft_tokenizer *t, const ft_tokenize
         if (ft__find_piece(t, ft__piece_text(&other->pieces, id)) < 0)
             ft__vocabulary_add(&both->pieces, ft__piece_text(&other->pieces, id),
                                ft__piece_bytes(&other->pieces, id));
+    if (ft__ok(&t->model->context)) ft__set_steps(both, t->steps, "new words");
     return ft__tokenizer_finish(both, "new words");
 }
 

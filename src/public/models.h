@@ -23,6 +23,7 @@
 #include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
 #include "data/sources.h"

@@ -1,6 +1,5 @@
 #pragma once
 #include "interface/types.h"
-#include "platform/families.h"
 #include "platform/utf8.h"
 #include "platform/context.h"
 #include "basics/strings.h"
@@ -9,30 +8,37 @@
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "text/unicode.h"
+#include "text/text_steps.h"
 #include "text/tokenizers.h"
+#include "text/tokenizer_steps.h"
 
 /* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
-   Reads the vocabularies of other tools, builds one from texts, and keeps a model's own in its
-   file. The content of a file tells its kind.
+   Reads the vocabularies of other tools, and keeps a model's own in its file. The content of a file
+   tells its kind.
    ============================================================================================= */
 static const char *const ft__tokenizer_kinds[] = {"characters", "words", "wordpiece", "byte_bpe",
-                                                  "scored_bpe"};
-enum { FT__TOKENIZER_KINDS = 5 };
+                                                  "scored_bpe", "bpe"};
+enum { FT__TOKENIZER_KINDS = 6 };
 
 static ft_tokenizer *ft__tokenizer_make(ft_model *m, ft_tokenizer_kind kind)
 {
     ft__context *c = &m->context;
     ft_tokenizer *t = (ft_tokenizer *)ft__allocate(c, 1, sizeof *t);
+    int i;
     if (!t) return NULL;
     t->model = m;
     t->kind = kind;
     t->pieces.context = t->pieces.letters.context = c;
-    t->ids.context = t->text.context = t->word.context = c;
+    t->ids.context = t->text.context = t->word.context = t->codes.context = c;
+    for (i = 0; i < 2; ++i) {
+        t->normal[i].text.context = t->words[i].text.context = c;
+        t->normal[i].codes = t->words[i].codes = &t->codes;
+        t->added[i].contents.context = t->added[i].contents.letters.context = c;
+    }
     t->unknown = t->padding = t->begin = t->end = -1;
     t->longest_word = 100;
     if (kind == FT_WORDPIECE) snprintf(t->prefix, sizeof t->prefix, "##");
-    t->lower = t->strip_accents = t->split_ideographs = t->clean = true;
     return t;
 }
 
@@ -97,8 +103,8 @@ static void ft__find_bytes(ft_tokenizer *t)
     int b, count;
     char piece[8];
     for (b = 0; b < 256; ++b) {
-        if (t->kind == FT_SCORED_BPE) count = snprintf(piece, sizeof piece, "<0x%02X>", b);
-        else count = ft__utf8_write(ft__byte_letter(b), piece);
+        if (t->kind == FT_BYTE_BPE) count = ft__utf8_write(ft__byte_letter(b), piece);
+        else count = snprintf(piece, sizeof piece, "<0x%02X>", b);
         t->byte_id[b] = ft__vocabulary_find(&t->pieces, piece, (size_t)count);
         if (t->kind == FT_SCORED_BPE && t->byte_id[b] < 0)
             ft__fail(t->ids.context, FT_FORMAT, "the vocabulary has no piece %s for this byte",
@@ -124,7 +130,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
         ft__fail(c, FT_FORMAT, "%s: has no piece for unknown words", path);
     if (ft__ok(c) && !t->special) t->special = (char *)ft__allocate(c, (size_t)t->pieces.count, 1);
     if (ft__ok(c)) ft__find_special(t);
-    if (ft__ok(c) && (t->kind == FT_BYTE_BPE || t->kind == FT_SCORED_BPE)) ft__find_bytes(t);
+    if (ft__ok(c)) ft__find_bytes(t);
     if (ft__ok(c) && t->kind == FT_SCORED_BPE) ft__rank_scores(t);
     if (!ft__ok(c)) {
         ft__tokenizer_release(t);
@@ -135,7 +141,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
     return t;
 }
 
-/* ---- Merges of byte BPE ---- */
+/* ---- Merges ---- */
 static void ft__merges_reserve(ft_tokenizer *t, int most)
 {
     size_t slots = 8, i;
@@ -321,19 +327,12 @@ static ft_tokenizer *ft__load_scored(ft_model *m, const unsigned char *file, siz
     t->begin = 1;
     t->end = 2;
     t->before[t->before_count++] = t->begin;
-    t->space_first = true;
+    t->byte_fallback = true;
+    ft__set_steps(t, FT__LLAMA2C, "llama2.c");
     return t;
 }
 
 /* ---- Hugging Face's tokenizer.json ---- */
-
-/* Is the member `key` of the root of this type? If absent or null it is of type "". */
-static bool ft__part_is(const ft__json *json, const char *key, const char *type)
-{
-    int part = ft__json_member(json, 0, key);
-    const char *is = ft__json_string(json, ft__json_member(json, part, "type"));
-    return strcmp(is ? is : "", type) == 0;
-}
 
 static void ft__read_around(ft_tokenizer *t, const ft__json *json, int part)
 {
@@ -359,28 +358,16 @@ static void ft__read_around(ft_tokenizer *t, const ft__json *json, int part)
         if (t->after[i] < 0) t->after_count = 0;
 }
 
-static bool ft__json_says(const ft__json *json, int object, const char *key, bool otherwise)
-{
-    int value = ft__json_member(json, object, key);
-    if (ft__json_at(json, value, 't')) return true;
-    return ft__json_at(json, value, 'f') ? false : otherwise;
-}
-
 static void ft__read_hf_wordpiece(ft_tokenizer *t, const ft__json *json, int model)
 {
     const char *unknown = ft__json_string(json, ft__json_member(json, model, "unk_token"));
     const char *prefix = ft__json_string(json, ft__json_member(json, model,
                                                                "continuing_subword_prefix"));
-    int normalizer = ft__json_member(json, 0, "normalizer");
     int64_t longest = 100;
     ft__json_int(json, ft__json_member(json, model, "max_input_chars_per_word"), &longest);
     t->longest_word = longest < 1 ? 1 : longest > 1 << 20 ? 1 << 20 : (int)longest;
     if (prefix) snprintf(t->prefix, sizeof t->prefix, "%s", prefix);
     t->unknown = ft__find_piece(t, unknown ? unknown : "[UNK]");
-    t->lower = ft__json_says(json, normalizer, "lowercase", true);
-    t->strip_accents = ft__json_says(json, normalizer, "strip_accents", t->lower);
-    t->clean = ft__json_says(json, normalizer, "clean_text", true);
-    t->split_ideographs = ft__json_says(json, normalizer, "handle_chinese_chars", true);
 }
 
 static void ft__read_hf_bpe(ft_tokenizer *t, const ft__json *json, int model, const char *path)
@@ -388,8 +375,9 @@ static void ft__read_hf_bpe(ft_tokenizer *t, const ft__json *json, int model, co
     int merges = ft__json_member(json, model, "merges"), i;
     const char *unknown = ft__json_string(json, ft__json_member(json, model, "unk_token"));
     if (unknown) t->unknown = ft__find_piece(t, unknown);
-    t->space_first = ft__json_says(json, ft__json_member(json, 0, "pre_tokenizer"),
-                                   "add_prefix_space", true);
+    t->byte_fallback = ft__json_says(json, model, "byte_fallback", false);
+    t->fuse_unknown = ft__json_says(json, model, "fuse_unk", false);
+    t->whole_words = ft__json_says(json, model, "ignore_merges", false);
     ft__merges_reserve(t, ft__json_count(json, merges));
     for (i = merges + 1; merges >= 0 && i < json->values[merges].next && ft__ok(t->ids.context);
          i = json->values[i].next) {
@@ -402,45 +390,121 @@ static void ft__read_hf_bpe(ft_tokenizer *t, const ft__json *json, int model, co
     }
 }
 
-static bool ft__known_post_processor(const ft__json *json)
+/* Reads what is put around a text; `part` is a post_processor, or a Sequence of them. */
+static void ft__read_post_processor(ft_tokenizer *t, const ft__json *json, int part,
+                                    const char *path)
 {
-    static const char *const known[] = {"", "ByteLevel", "BertProcessing", "RobertaProcessing",
+    static const char *const known[] = {"ByteLevel", "BertProcessing", "RobertaProcessing",
                                         "TemplateProcessing"};
-    size_t i;
-    for (i = 0; i < sizeof known / sizeof known[0]; ++i)
-        if (ft__part_is(json, "post_processor", known[i])) return true;
-    return false;
+    const char *type = ft__json_string(json, ft__json_member(json, part, "type"));
+    int list = ft__json_member(json, part, "processors"), i = 0;
+    if (part < 0 || ft__json_at(json, part, '0') || !ft__ok(t->ids.context)) return;
+    if (type && !strcmp(type, "Sequence")) {
+        for (i = list + 1; list >= 0 && i < json->values[list].next; i = json->values[i].next)
+            ft__read_post_processor(t, json, i, path);
+        return;
+    }
+    while (type && i < 4 && strcmp(type, known[i]) != 0) ++i;
+    if (!type || i == 4)
+        ft__fail(t->ids.context, FT_UNSUPPORTED, "%s: the post_processor %s is not supported", path,
+                 type ? type : "without a type");
+    else if (i > 0) ft__read_around(t, json, part);
+}
+
+/* What changes ids in a model and is not implemented. */
+static void ft__check_hf_model(ft__context *c, const ft__json *json, int model, const char *type,
+                               const char *path)
+{
+    static const char known[] = "type,dropout,unk_token,continuing_subword_prefix,fuse_unk,"
+        "end_of_word_suffix,byte_fallback,ignore_merges,vocab,merges,max_input_chars_per_word";
+    bool pieces = !strcmp(type, "WordPiece");
+    int i;
+    for (i = model + 1; i < json->values[model].next; i = json->values[i].next) {
+        const char *key = json->values[i].key, *text = ft__json_string(json, i);
+        double number = 0;
+        bool none = ft__json_at(json, i, '0') || (text && !*text)
+            || (ft__json_double(json, i, &number) && number == 0);
+        if (!ft__glob(known, key) || (!none && (!strcmp(key, "dropout")
+            || !strcmp(key, "end_of_word_suffix")
+            || (!pieces && !strcmp(key, "continuing_subword_prefix")))))
+            ft__fail(c, FT_UNSUPPORTED, "%s: the model %s: \"%s\" is not supported", path, type,
+                     key);
+    }
+}
+
+/* The kind of a model; fails for others. */
+static ft_tokenizer_kind ft__hf_kind(ft__context *c, const char *type,
+                                     const ft__text_steps *splitters, const char *path)
+{
+    int last = splitters->count - 1, i, bytes = -1;
+    for (i = 0; i <= last; ++i)
+        if (splitters->list[i].kind->apply == ft__step_byte_level) bytes = i;
+    if (bytes >= 0 && (bytes != last || strcmp(type, "BPE") != 0))
+        ft__fail(c, FT_UNSUPPORTED, "%s: the pre_tokenizer ByteLevel must be the last one, and the"
+                 " model BPE", path);
+    if (!strcmp(type, "BPE")) return bytes >= 0 ? FT_BYTE_BPE : FT_BPE;
+    if (!strcmp(type, "WordPiece")) return FT_WORDPIECE;
+    if (strcmp(type, "WordLevel") != 0)
+        ft__fail(c, FT_UNSUPPORTED, "%s: the model %s is not supported; expected BPE, WordPiece, or"
+                 " WordLevel", path, type);
+    return FT_WORDS;
+}
+
+/* The members that are steps, and the added pieces, for ft__set_steps. Without a decoder, that of
+   the kind. */
+static void ft__hf_steps(ft_tokenizer *t, const ft__json *json, const char *path)
+{
+    static const char *const keys[] = {"normalizer", "pre_tokenizer", "decoder", "added_tokens"};
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = t->ids.context;
+    for (i = 0; i < 4; ++i) {
+        int member = ft__json_member(json, 0, keys[i]);
+        ft__text_add(&text, "%s\"%s\":", i ? "," : "{", keys[i]);
+        if (member >= 0 && !(i == 2 && ft__json_at(json, member, '0')))
+            ft__json_add_value(&text, json, member);
+        else if (i == 2 && t->kind == FT_BYTE_BPE)
+            ft__text_add(&text, "{\"type\":\"ByteLevel\"}");
+        else if (i == 2 && t->kind == FT_WORDPIECE) {
+            ft__text_add(&text, "{\"type\":\"WordPiece\",\"cleanup\":false,\"prefix\":");
+            ft__json_add_text(&text, t->prefix);
+            ft__text_add(&text, "}");
+        } else ft__text_add(&text, "null");
+    }
+    ft__text_add(&text, "}");
+    if (ft__ok(t->ids.context)) ft__set_steps(t, text.letters, path);
+    ft__release(t->ids.context, text.letters);
 }
 
 static ft_tokenizer *ft__load_hf(ft_model *m, const ft__json *json, const char *path)
 {
     ft__context *c = &m->context;
     int model = ft__json_member(json, 0, "model");
-    int before = ft__json_member(json, 0, "pre_tokenizer");
-    bool words = ft__part_is(json, "pre_tokenizer", "BertPreTokenizer")
-        && ft__part_is(json, "normalizer", "BertNormalizer");
-    bool bytes = ft__part_is(json, "pre_tokenizer", "ByteLevel")
-        && ft__part_is(json, "normalizer", "") && ft__json_says(json, before, "use_regex", true);
     const char *type = ft__json_string(json, ft__json_member(json, model, "type"));
+    ft_tokenizer_kind kind;
+    ft__text_steps splitters;
+    ft__step_reader r;
     ft_tokenizer *t;
+    memset(&splitters, 0, sizeof splitters);
+    r.context = c;
+    r.json = json;
+    r.path = path;
+    r.stage = 'p';
+    r.to = &splitters;
     if (!type) type = ft__json_member(json, model, "merges") >= 0 ? "BPE" : "WordPiece";
-    if (!(words && !strcmp(type, "WordPiece")) && !(bytes && !strcmp(type, "BPE"))) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: expected a tokenizer.json of WordPiece with BERT's"
-                 " normaliser, or of BPE on bytes with GPT-2's pattern, not this %s", path, type);
-        return NULL;
-    }
-    if (!ft__known_post_processor(json)) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: this post_processor is not supported", path);
-        return NULL;
-    }
-    t = ft__tokenizer_make(m, words ? FT_WORDPIECE : FT_BYTE_BPE);
+    ft__read_steps(&r, ft__json_member(json, 0, "pre_tokenizer"));
+    kind = ft__hf_kind(c, type, &splitters, path);
+    if (ft__ok(c) && ft__json_at(json, model, 'o')) ft__check_hf_model(c, json, model, type, path);
+    t = ft__ok(c) ? ft__tokenizer_make(m, kind) : NULL;
     if (!t) return NULL;
     ft__read_vocab_json(t, json, ft__json_member(json, model, "vocab"),
                         ft__json_member(json, 0, "added_tokens"), path);
     if (!ft__ok(c)) return t;
-    if (words) ft__read_hf_wordpiece(t, json, model);
+    if (kind == FT_WORDPIECE || kind == FT_WORDS) ft__read_hf_wordpiece(t, json, model);
     else ft__read_hf_bpe(t, json, model, path);
-    ft__read_around(t, json, ft__json_member(json, 0, "post_processor"));
+    ft__hf_steps(t, json, path);
+    ft__read_post_processor(t, json, ft__json_member(json, 0, "post_processor"), path);
     return t;
 }
 
@@ -460,13 +524,13 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
     int id, specials = 0;
     memset(&text, 0, sizeof text);
     text.context = t->ids.context;
-    ft__text_add(&text, "{\"kind\":\"%s\",\"lower\":%d,\"strip_accents\":%d,"
-                 "\"split_ideographs\":%d,\"clean\":%d,\"spaces_only\":%d,\"longest_word\":%d,"
-                 "\"space_first\":%d,\"unknown\":%d,\"begin\":%d,\"end\":%d,\"prefix\":",
-                 ft__tokenizer_kinds[t->kind], t->lower, t->strip_accents, t->split_ideographs,
-                 t->clean, t->spaces_only, t->longest_word, t->space_first, t->unknown, t->begin,
-                 t->end);
+    ft__text_add(&text, "{\"kind\":\"%s\",\"longest_word\":%d,\"byte_fallback\":%d,"
+                 "\"fuse_unknown\":%d,\"whole_words\":%d,\"unknown\":%d,\"begin\":%d,"
+                 "\"end\":%d,\"prefix\":", ft__tokenizer_kinds[t->kind], t->longest_word,
+                 t->byte_fallback, t->fuse_unknown, t->whole_words, t->unknown, t->begin, t->end);
     ft__json_add_text(&text, t->prefix);
+    ft__text_add(&text, ",\"steps\":");
+    ft__text_add_bytes(&text, t->steps, strlen(t->steps));
     ft__write_ids(&text, "before", t->before, t->before_count);
     ft__write_ids(&text, "after", t->after, t->after_count);
     ft__text_add(&text, ",\"special\":[");
@@ -519,13 +583,13 @@ static void ft__own_options(ft_tokenizer *t, const ft__json *json, const char *p
     const char *prefix = ft__json_string(json, ft__json_member(json, 0, "prefix"));
     int last = t->pieces.count - 1;
     const struct { const char *key; bool *to; } switches[] = {
-        {"lower", &t->lower}, {"strip_accents", &t->strip_accents}, {"clean", &t->clean},
-        {"split_ideographs", &t->split_ideographs}, {"spaces_only", &t->spaces_only},
-        {"space_first", &t->space_first}};
+        {"byte_fallback", &t->byte_fallback}, {"fuse_unknown", &t->fuse_unknown},
+        {"whole_words", &t->whole_words}};
     size_t i;
-    for (i = 0; i < sizeof switches / sizeof switches[0]; ++i)
-        *switches[i].to = ft__own_number(t, json, ft__json_member(json, 0, switches[i].key), 0, 1,
-                                         path) == 1;
+    for (i = 0; i < sizeof switches / sizeof switches[0]; ++i) {
+        int member = ft__json_member(json, 0, switches[i].key);
+        *switches[i].to = member >= 0 && ft__own_number(t, json, member, 0, 1, path) == 1;
+    }
     snprintf(t->prefix, sizeof t->prefix, "%s", prefix ? prefix : "");
     t->longest_word = ft__own_number(t, json, ft__json_member(json, 0, "longest_word"), 1, 1 << 20,
                                      path);
@@ -562,6 +626,32 @@ static void ft__own_lists(ft_tokenizer *t, const ft__json *json, const char *pat
     }
 }
 
+/* Older files have switches instead of steps. */
+static void ft__own_steps(ft_tokenizer *t, const ft__json *json, const char *path)
+{
+    int steps = ft__json_member(json, 0, "steps");
+    int64_t lower = 0, spaces = 0;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = t->ids.context;
+    if (ft__json_at(json, steps, 'o')) {
+        ft__json_add_value(&text, json, steps);
+        if (ft__ok(t->ids.context)) ft__set_steps(t, text.letters, path);
+        ft__release(t->ids.context, text.letters);
+        return;
+    }
+    ft__json_int(json, ft__json_member(json, 0, "lower"), &lower);
+    ft__json_int(json, ft__json_member(json, 0, "spaces_only"), &spaces);
+    t->byte_fallback = t->kind == FT_SCORED_BPE;
+    if (t->kind == FT_SCORED_BPE) ft__set_steps(t, FT__LLAMA2C, path);
+    else if (t->kind == FT_CHARACTERS) ft__set_steps(t, FT__FUSE, path);
+    else if (t->kind != FT_BYTE_BPE) ft__bert_steps(t, lower == 1, spaces == 1);
+    else {
+        ft__json_int(json, ft__json_member(json, 0, "space_first"), &spaces);
+        ft__gpt2_steps(t, spaces == 1);
+    }
+}
+
 static ft_tokenizer *ft__load_own(ft_model *m, const ft__json *json, const char *path)
 {
     const char *kind = ft__json_string(json, ft__json_member(json, 0, "kind"));
@@ -582,6 +672,7 @@ static ft_tokenizer *ft__load_own(ft_model *m, const ft__json *json, const char 
     }
     if (ft__ok(&m->context)) ft__own_options(t, json, path);
     if (ft__ok(&m->context)) ft__own_lists(t, json, path);
+    if (ft__ok(&m->context)) ft__own_steps(t, json, path);
     return t;
 }
 
@@ -621,6 +712,7 @@ static ft_tokenizer *ft__load_json_tokenizer(ft_model *m, const ft__json *json, 
     if (ft__json_at(json, 0, 'a')) {
         t = ft__tokenizer_make(m, FT_CHARACTERS);
         if (t) ft__read_characters(t, json, path);
+        if (t && ft__ok(&m->context)) ft__set_steps(t, FT__FUSE, path);
         return t;
     }
     if (ft__json_member(json, 0, "model") >= 0) return ft__load_hf(m, json, path);
@@ -628,6 +720,7 @@ static ft_tokenizer *ft__load_json_tokenizer(ft_model *m, const ft__json *json, 
     t = ft__tokenizer_make(m, FT_BYTE_BPE);
     if (t) ft__read_vocab_json(t, json, 0, -1, path);
     if (t && ft__ok(&m->context)) ft__read_merges_beside(t, path, options);
+    if (t && ft__ok(&m->context)) ft__gpt2_steps(t, false);
     return t;
 }
 
@@ -645,7 +738,7 @@ static ft_tokenizer *ft__tokenizer_read(ft_model *m, const unsigned char *file, 
         if (ft__ok(&m->context) && t->unknown < 0)
             ft__fail(&m->context, FT_FORMAT, "%s: neither JSON, nor a vocab.txt with a line [UNK],"
                      " nor a tokenizer.bin", path);
-        t->lower = t->strip_accents = !options->cased;
+        if (ft__ok(&m->context)) ft__bert_steps(t, !options->cased, false);
     }
     ft__json_free(&m->context, json);
     return t ? ft__tokenizer_finish(t, path) : NULL;
@@ -669,174 +762,3 @@ ft_tokenizer *ft_tokenizer_load(ft_model *m, const char *path, ft_tokenizer_opti
     ft__release(c, content);
     return t;
 }
-
-/* ---- A vocabulary from texts ---- */
-typedef struct ft__by_count { const ft__vocabulary *pieces; const int32_t *counts; } ft__by_count;
-
-static bool ft__count_less(const void *context, int a, int b)
-{
-    const ft__by_count *by = (const ft__by_count *)context;
-    if (by->counts[a] != by->counts[b]) return by->counts[a] > by->counts[b];
-    return strcmp(ft__piece_text(by->pieces, a), ft__piece_text(by->pieces, b)) < 0;
-}
-
-/* While the texts are read, `pieces` holds all words, and `ids` how often each was seen. */
-static void ft__count_word(ft_tokenizer *t, const char *word, size_t bytes)
-{
-    int id = ft__vocabulary_find(&t->pieces, word, bytes);
-    if (id >= 0) {
-        t->ids.values[id] += 1;
-        return;
-    }
-    ft__vocabulary_add(&t->pieces, word, bytes);
-    ft__ids_add(&t->ids, 1);
-}
-
-static void ft__count_characters(ft_tokenizer *t, const char *text, size_t bytes)
-{
-    int taken;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
-        bool valid = ft__utf8_read(text, bytes, &taken) != FT__INVALID || taken > 1;
-        if (valid && *text) ft__count_word(t, text, (size_t)taken);
-    }
-}
-
-/* Keeps the words seen often enough, the most frequent first, after the special pieces. */
-static void ft__keep_frequent(ft_tokenizer *t, ft_vocabulary_options o)
-{
-    static const char *const first[] = {"<pad>", "<unk>", "<eos>"};
-    ft__context *c = t->ids.context;
-    ft__vocabulary all = t->pieces;
-    int *order = (int *)ft__allocate(c, (size_t)all.count + 1, sizeof *order), i;
-    int most = o.most > 0 ? o.most : INT_MAX, least = o.minimum_count > 0 ? o.minimum_count : 1;
-    ft__by_count by;
-    memset(&t->pieces, 0, sizeof t->pieces);
-    t->pieces.context = t->pieces.letters.context = c;
-    by.pieces = &all;
-    by.counts = t->ids.values;
-    if (order) ft__sort_order(order, all.count, ft__count_less, &by);
-    for (i = 0; i < 3 && t->kind == FT_WORDS; ++i)
-        ft__vocabulary_add(&t->pieces, first[i], strlen(first[i]));
-    for (i = 0; order && i < all.count && t->pieces.count < most; ++i) {
-        if (t->ids.values[order[i]] < least) break;
-        ft__vocabulary_add(&t->pieces, ft__piece_text(&all, order[i]),
-                           ft__piece_bytes(&all, order[i]));
-    }
-    if (t->kind == FT_WORDS) t->unknown = 1;
-    t->ids.count = 0;
-    ft__release(c, order);
-    ft__vocabulary_release(&all);
-}
-
-ft_tokenizer *ft_tokenizer_build(ft_model *m, ft_tokenizer_kind kind, const char *const *texts,
-                                 int count, ft_vocabulary_options options)
-{
-    ft_tokenizer *t;
-    int i;
-    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return NULL;
-    if ((kind != FT_CHARACTERS && kind != FT_WORDS) || !texts || count < 1) {
-        ft__fail(&m->context, FT_INVALID, "ft_tokenizer_build: the kind must be FT_CHARACTERS or"
-                 " FT_WORDS, and at least 1 text is needed");
-        return NULL;
-    }
-    for (i = 0; i < count; ++i)
-        if (!ft__given(&m->context, texts[i], "ft_tokenizer_build: one of the texts")) return NULL;
-    t = ft__tokenizer_make(m, kind);
-    if (!t) return NULL;
-    t->lower = t->strip_accents = !options.cased;
-    t->spaces_only = options.spaces_only;
-    for (i = 0; i < count && ft__ok(&m->context); ++i) {
-        if (kind == FT_WORDS) ft__basic_words(t, texts[i], strlen(texts[i]), ft__count_word);
-        else ft__count_characters(t, texts[i], strlen(texts[i]));
-    }
-    if (ft__ok(&m->context)) ft__keep_frequent(t, options);
-    return ft__tokenizer_finish(t, "texts");
-}
-
-void ft_tokenizer_free(ft_tokenizer *t)
-{
-    ft_tokenizer **link;
-    if (!t) return;
-    for (link = &t->model->tokenizers; *link; link = &(*link)->next)
-        if (*link == t) {
-            *link = t->next;
-            break;
-        }
-    if (t->model->tokenizer == t) t->model->tokenizer = NULL;
-    ft__tokenizer_release(t);
-}
-
-/* ---- Using it ---- */
-ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokenize_options options)
-{
-    ft_tokens tokens = {NULL, 0};
-    int i;
-    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return tokens;
-    t->ids.count = 0;
-    for (i = 0; options.special && i < t->before_count; ++i) ft__ids_add(&t->ids, t->before[i]);
-    if (text) ft__encode(t, text, bytes);
-    for (i = 0; options.special && i < t->after_count; ++i) ft__ids_add(&t->ids, t->after[i]);
-    if (t->ids.count > INT_MAX)
-        ft__fail(t->ids.context, FT_INVALID, "more than %d tokens", INT_MAX);
-    if (!ft__ok(t->ids.context)) return tokens;
-    tokens.ids = t->ids.values;
-    tokens.count = (int)t->ids.count;
-    return tokens;
-}
-
-const char *ft_detokenize(ft_tokenizer *t, const int32_t *ids, int count, size_t *bytes)
-{
-    bool first = true;
-    int i;
-    if (bytes) *bytes = 0;
-    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return "";
-    if (count > 0 && !ft__given(t->ids.context, ids, "ft_detokenize: ids")) return "";
-    t->text.count = 0;
-    ft__text_add_bytes(&t->text, "", 0);
-    for (i = 0; i < count; ++i) {
-        if (ids[i] < 0 || ids[i] >= t->pieces.count) {
-            ft__fail(t->ids.context, FT_INVALID, "token %d: the vocabulary has %d pieces",
-                     (int)ids[i], t->pieces.count);
-            return "";
-        }
-        ft__decode_piece(t, ids[i], first, &t->text);
-        first = first && ft__is_special(t, ids[i]);
-    }
-    if (!ft__ok(t->ids.context)) return "";
-    if (bytes) *bytes = t->text.count;
-    return t->text.letters;
-}
-
-ft_tokenizer_kind ft_tokenizer_kind_of(const ft_tokenizer *t)
-{
-    return t ? t->kind : FT_CHARACTERS;
-}
-
-int ft_tokenizer_count(const ft_tokenizer *t) { return t ? t->pieces.count : 0; }
-
-const char *ft_tokenizer_piece(const ft_tokenizer *t, int id)
-{
-    return t && id >= 0 && id < t->pieces.count ? ft__piece_text(&t->pieces, id) : NULL;
-}
-
-int ft_tokenizer_find(const ft_tokenizer *t, const char *piece)
-{
-    return t && piece ? ft__find_piece(t, piece) : -1;
-}
-
-ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
-{
-    char *text;
-    if (!ft__usable(m) || !FT__HAS(m, TEXT)) return ft__status_of(m);
-    if (t && t->model != m)
-        return ft__fail(&m->context, FT_INVALID, "ft_set_tokenizer: the tokeniser belongs to"
-                        " another model");
-    text = t ? ft__tokenizer_text(t) : NULL;
-    if (!ft__usable(m)) return ft__status_of(m);
-    ft__release(&m->context, m->tokenizer_text);
-    m->tokenizer_text = text;
-    m->tokenizer = t;
-    return FT_OK;
-}
-
-ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }

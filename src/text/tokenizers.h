@@ -5,20 +5,23 @@
 #include "basics/random.h"
 #include "basics/strings.h"
 #include "text/unicode.h"
+#include "text/normal_forms.h"
+#include "text/text_steps.h"
 
 /* =============================================================================================
    [SECTION] text/tokenizers: Tokenisers
-   A tokeniser converts a text to the ids of its pieces, and back. Five kinds:
+   A tokeniser converts a text to the ids of its pieces, and back. Its steps (text_steps) change the
+   text and split it into words; then its model makes pieces of each word. Six kinds:
      characters    a character is a piece
-     words         BERT's basic tokeniser, or splitting at spaces; rare words are <unk>
-     WordPiece     BERT's basic tokeniser, then each word as the longest pieces from the left (Wu et
-                   al. 2016; Devlin et al. 2018)
-     byte BPE      the text's bytes, then pairs merged in the order of their ranks, inside the words
-                   of GPT-2's pattern (Sennrich et al. 2016; Radford et al. 2019)
-     scored BPE    characters, or bytes if a character is no piece, then pairs merged, the highest
-                   score first (SentencePiece's BPE as llama2.c reads it)
+     words         a word is a piece; rare words are <unk>
+     WordPiece     the longest pieces from the left (Wu et al. 2016; Devlin et al. 2018)
+     byte BPE      bytes, then pairs merged in the order of their ranks (Sennrich et al. 2016;
+                   Radford et al. 2019)
+     BPE           the same of characters, or of bytes if a character is no piece
+     scored BPE    as BPE, but the pair merges first whose result has the highest score
+                   (SentencePiece's BPE as llama2.c reads it)
    All take time in proportion to n log n for any text. A text is only text: "[SEP]" in it is five
-   characters, never the piece that ends a sentence.
+   characters, never the piece that ends a sentence, unless the caller asks for that.
    ============================================================================================= */
 
 /* ---- Vocabulary: pieces, their ids, and a table that finds them ---- */
@@ -125,6 +128,19 @@ typedef struct ft__candidate { int priority, at, left, right, result; } ft__cand
 
 enum { FT__MOST_AROUND = 4 };
 
+/* Pieces that are found in a text before it is split: one list for the text as it is, one for the
+   normalized text. */
+enum { FT__SPECIAL = 1, FT__SPACE_LEFT = 2, FT__SPACE_RIGHT = 4, FT__SINGLE_WORD = 8 };
+
+typedef struct ft__added {
+    ft__vocabulary contents;
+    int *ids;               /* [contents] */
+    char *rules;            /* [contents]: of the bits above */
+    bool starts[256];       /* the bytes that one begins with */
+    bool lengths[256];      /* the numbers of bytes that one has */
+    int longest;
+} ft__added;
+
 struct ft_tokenizer {
     ft_model *model;
     ft_tokenizer *next;     /* in the model's list */
@@ -135,12 +151,16 @@ struct ft_tokenizer {
     int unknown, padding, begin, end;       /* ids; -1: there is none */
     int before[FT__MOST_AROUND], before_count; /* ids put before a text on request ... */
     int after[FT__MOST_AROUND], after_count;   /* ... and after it */
-    /* Words and WordPiece: */
-    bool lower, strip_accents, split_ideographs, clean, spaces_only;
+    ft__text_steps normalizers, splitters, decoders;
+    ft__added added[2];     /* in the text, and in the normalized text */
+    char *steps;            /* the text that these are made from, as in tokenizer.json */
+    /* WordPiece: */
     int longest_word;       /* in characters: longer ones are unknown */
     char prefix[16];        /* of pieces that continue a word: "##" */
-    /* Both kinds of BPE: */
-    bool space_first;       /* a space is put before the text */
+    /* BPE: */
+    bool byte_fallback;     /* a character that is no piece is written as bytes */
+    bool fuse_unknown;      /* unknown characters side by side are one unknown piece */
+    bool whole_words;       /* a word that is a piece is not merged from its parts */
     int byte_id[256];       /* the piece of a byte; -1: none */
     ft__merge *merges;      /* a table by (left, right) */
     size_t merge_slots;
@@ -151,6 +171,8 @@ struct ft_tokenizer {
     /* Work, kept from call to call: */
     ft__ids ids;
     ft__text text, word;
+    ft__codes codes;
+    ft__words normal[2], words[2];
     ft__symbol *symbols;
     size_t symbol_capacity;
     ft__candidate *heap;
@@ -158,57 +180,6 @@ struct ft_tokenizer {
 };
 
 static bool ft__is_special(const ft_tokenizer *t, int id) { return t->special && t->special[id]; }
-
-/* ---- BERT's basic tokeniser ----
-   Control characters are dropped, each ideograph is a word, accents are removed, letters become
-   lower case; then words end at spaces, and each punctuation mark is a word. */
-static void ft__emit_word(ft_tokenizer *t, void (*each)(ft_tokenizer *, const char *, size_t))
-{
-    if (t->word.count > 0) each(t, t->word.letters, t->word.count);
-    t->word.count = 0;
-}
-
-static void ft__basic_letter(ft_tokenizer *t, uint32_t code,
-                             void (*each)(ft_tokenizer *, const char *, size_t))
-{
-    char bytes[4];
-    int count = ft__utf8_write(code, bytes);
-    bool alone = !t->spaces_only && (code < 0x80
-        ? code > ' ' && code < 0x7f && !(code >= '0' && code <= '9')
-          && !((code | 32) >= 'a' && (code | 32) <= 'z')
-        : ft__unicode_class(code) == FT__PUNCTUATION);
-    if (ft__unicode_space(code) || alone) ft__emit_word(t, each);
-    if (ft__unicode_space(code)) return;
-    ft__text_add_bytes(&t->word, bytes, (size_t)count);
-    if (alone) ft__emit_word(t, each);
-}
-
-static void ft__basic_words(ft_tokenizer *t, const char *text, size_t bytes,
-                            void (*each)(ft_tokenizer *, const char *, size_t))
-{
-    int taken, i;
-    t->word.count = 0;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
-        uint32_t code = ft__utf8_read(text, bytes, &taken), letters[3] = {0, 0, 0};
-        int count = 1;
-        bool ideograph;
-        if (t->clean && (code == 0 || code == FT__INVALID || (ft__unicode_class(code) == FT__CONTROL
-            && code != '\t' && code != '\n' && code != '\r'))) continue;
-        ideograph = t->split_ideographs && ft__unicode_ideograph(code);
-        if (ideograph) ft__emit_word(t, each);
-        letters[0] = code;
-        if (t->strip_accents) count = ft__unicode_base(code, letters);
-        for (i = 0; i < count; ++i) {
-            if (t->lower && letters[i] == 0x130) { /* the only one that becomes two: i and a dot */
-                ft__basic_letter(t, 'i', each);
-                letters[i] = 0x307;
-            } else if (t->lower) letters[i] = ft__unicode_to_lower(letters[i]);
-            ft__basic_letter(t, letters[i], each);
-        }
-        if (ideograph) ft__emit_word(t, each);
-    }
-    ft__emit_word(t, each);
-}
 
 static void ft__whole_word(ft_tokenizer *t, const char *word, size_t bytes)
 {
@@ -289,7 +260,7 @@ static int ft__joined(ft_tokenizer *t, int left, int right)
 static bool ft__merge_of(ft_tokenizer *t, int left, int right, ft__candidate *to)
 {
     size_t a = ft__piece_bytes(&t->pieces, left), b = ft__piece_bytes(&t->pieces, right);
-    if (t->kind == FT_BYTE_BPE) {
+    if (t->kind != FT_SCORED_BPE) {
         const ft__merge *merge = t->merge_slots ? &t->merges[ft__merge_slot(t, left, right)] : NULL;
         if (!merge || merge->result < 0) return false;
         to->priority = merge->priority;
@@ -392,106 +363,213 @@ static bool ft__symbols_fit(ft_tokenizer *t, size_t count)
     return ft__ok(t->ids.context);
 }
 
-static void ft__merge_bytes(ft_tokenizer *t, const char *word, size_t bytes)
+/* Adds a symbol; -1 is unknown, and left out if there is no piece for that. *unknown: whether an
+   unknown one waits for what comes after it. */
+static void ft__symbol_add(ft_tokenizer *t, int *count, int id, bool *unknown)
 {
-    int count = 0, id;
+    if (id < 0 && t->unknown < 0) return;
+    if (*unknown && (id >= 0 || !t->fuse_unknown)) t->symbols[(*count)++].id = t->unknown;
+    *unknown = id < 0;
+    if (id >= 0) t->symbols[(*count)++].id = id;
+}
+
+/* The bytes of a character, if there are pieces for all of them. */
+static bool ft__symbols_add_bytes(ft_tokenizer *t, int *count, const char *bytes, int taken)
+{
+    int i;
+    for (i = 0; i < taken; ++i)
+        if (!t->byte_fallback || t->byte_id[(unsigned char)bytes[i]] < 0) return false;
+    for (i = 0; i < taken; ++i)
+        t->symbols[(*count)++].id = t->byte_id[(unsigned char)bytes[i]];
+    return true;
+}
+
+/* Makes pieces of a word, by all kinds of BPE. */
+static void ft__merge_word(ft_tokenizer *t, const char *word, size_t bytes)
+{
+    int count = 0, taken = 1;
+    bool unknown = false;
+    if (!ft__symbols_fit(t, bytes)) return;
+    for (; bytes > 0; word += taken, bytes -= (size_t)taken) {
+        int id = t->byte_id[(unsigned char)*word];
+        if (t->kind != FT_BYTE_BPE) {
+            ft__utf8_read(word, bytes, &taken);
+            id = ft__vocabulary_find(&t->pieces, word, (size_t)taken);
+            if (id < 0 && ft__symbols_add_bytes(t, &count, word, taken)) continue;
+        }
+        ft__symbol_add(t, &count, id, &unknown);
+    }
+    if (unknown) t->symbols[count++].id = t->unknown;
+    ft__merge_symbols(t, count);
+}
+
+/* The piece that a word is as a whole; -1: none. Pieces of byte BPE are letters for bytes. */
+static int ft__whole_piece(ft_tokenizer *t, const char *word, size_t bytes)
+{
     size_t i;
-    if (!ft__symbols_fit(t, bytes)) return;
+    char letter[4];
+    int id;
+    if (bytes > t->longest_piece) return -1;
+    t->word.count = 0;
     for (i = 0; i < bytes; ++i) {
-        id = t->byte_id[(unsigned char)word[i]];
-        if (id < 0) id = t->unknown;
-        if (id >= 0) t->symbols[count++].id = id;
+        int count = t->kind != FT_BYTE_BPE ? 1
+            : ft__utf8_write(ft__byte_letter((unsigned char)word[i]), letter);
+        ft__text_add_bytes(&t->word, t->kind != FT_BYTE_BPE ? word + i : letter, (size_t)count);
     }
-    ft__merge_symbols(t, count);
+    id = ft__ok(t->ids.context) ? ft__vocabulary_find(&t->pieces, t->word.letters, t->word.count)
+                                : -1;
+    return id >= 0 && !ft__is_special(t, id) ? id : -1;
 }
 
-/* The class of a character in GPT-2's pattern: L, N, space, or anything else. */
-static int ft__gpt2_class(uint32_t code, int taken)
+static void ft__bpe(ft_tokenizer *t, const char *word, size_t bytes)
 {
-    int k;
-    if (code == FT__INVALID && taken == 1) return FT__OTHER;
-    if (ft__unicode_space(code)) return FT__CONTROL; /* means "space" here */
-    k = ft__unicode_class(code);
-    return k == FT__LETTER || k == FT__NUMBER ? k : FT__OTHER;
-}
-
-static size_t ft__gpt2_run(const char *text, size_t at, size_t bytes, int wanted, size_t *last)
-{
-    int taken;
-    for (*last = at; at < bytes; at += (size_t)taken) {
-        uint32_t code = ft__utf8_read(text + at, bytes - at, &taken);
-        if (ft__gpt2_class(code, taken) != wanted) break;
-        *last = at;
-    }
-    return at;
-}
-
-/* The end of the word that begins at `at`, by GPT-2's pattern:
-       's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+               */
-static size_t ft__gpt2_word(const char *text, size_t at, size_t bytes)
-{
-    static const char *const endings[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
-    size_t i, count, last, end, first = at;
-    uint32_t code;
-    int taken, k;
-    for (i = 0; i < sizeof endings / sizeof endings[0]; ++i) {
-        count = strlen(endings[i]);
-        if (bytes - at >= count && memcmp(text + at, endings[i], count) == 0) return at + count;
-    }
-    if (text[at] == ' ' && at + 1 < bytes) first += 1;
-    code = ft__utf8_read(text + first, bytes - first, &taken);
-    k = ft__gpt2_class(code, taken);
-    if (k != FT__CONTROL) return ft__gpt2_run(text, first, bytes, k, &last);
-    end = ft__gpt2_run(text, at, bytes, FT__CONTROL, &last);
-    return end == bytes || last == at ? end : last; /* the last space belongs to the next word */
-}
-
-static void ft__byte_bpe(ft_tokenizer *t, const char *text, size_t bytes)
-{
-    size_t at, end;
-    for (at = 0; at < bytes && ft__ok(t->ids.context); at = end) {
-        end = ft__gpt2_word(text, at, bytes);
-        ft__merge_bytes(t, text + at, end - at);
-    }
-}
-
-static void ft__scored_bpe(ft_tokenizer *t, const char *text, size_t bytes)
-{
-    int count = 0, taken, i;
-    if (!ft__symbols_fit(t, bytes)) return;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
-        int id;
-        ft__utf8_read(text, bytes, &taken);
-        id = ft__vocabulary_find(&t->pieces, text, (size_t)taken);
-        if (id >= 0) t->symbols[count++].id = id;
-        else for (i = 0; i < taken; ++i)
-            t->symbols[count++].id = t->byte_id[(unsigned char)text[i]];
-    }
-    ft__merge_symbols(t, count);
+    int id = t->whole_words ? ft__whole_piece(t, word, bytes) : -1;
+    if (id >= 0) ft__ids_add(&t->ids, id);
+    else ft__merge_word(t, word, bytes);
 }
 
 /* ---- Text to ids ---- */
 
-/* Adds the ids of a text to t->ids. */
+typedef void ft__each_word(ft_tokenizer *t, const char *word, size_t bytes);
+
+/* Splits a normalized text into words and calls `each` for them. */
+static void ft__split_words(ft_tokenizer *t, const char *text, size_t bytes, bool first,
+                            ft__each_word *each)
+{
+    const ft__words *words;
+    size_t w, count;
+    if (t->splitters.count == 0) {
+        if (bytes > 0) each(t, text, bytes);
+        return;
+    }
+    words = ft__run_steps(&t->splitters, text, bytes, first, t->words);
+    for (w = 0; w < words->count && ft__ok(t->ids.context); ++w) {
+        const char *word = ft__word_of(words, w, &count);
+        each(t, word, count);
+    }
+}
+
+/* The normalized text. */
+static const char *ft__normalized(ft_tokenizer *t, const char *text, size_t *bytes, bool first)
+{
+    const ft__words *normal;
+    if (t->normalizers.count == 0 || *bytes == 0) return text;
+    normal = ft__run_steps(&t->normalizers, text, *bytes, first, t->normal);
+    *bytes = normal->text.count;
+    return *bytes > 0 ? normal->text.letters : "";
+}
+
+/* Calls `each` for the words of a text, in which no added pieces are looked for. */
+static void ft__text_words(ft_tokenizer *t, const char *text, size_t bytes, ft__each_word *each)
+{
+    text = ft__normalized(t, text, &bytes, true);
+    ft__split_words(t, text, bytes, true, each);
+}
+
+static void ft__word_ids(ft_tokenizer *t, const char *word, size_t bytes)
+{
+    if (t->kind == FT_CHARACTERS) ft__characters(t, word, bytes);
+    else if (t->kind == FT_WORDS) ft__whole_word(t, word, bytes);
+    else if (t->kind == FT_WORDPIECE) ft__word_pieces(t, word, bytes);
+    else ft__bpe(t, word, bytes);
+}
+
+/* Is a letter, mark, number or underscore at the text's begin, or with `back` at its end? */
+static bool ft__at_word(const char *text, size_t bytes, bool back)
+{
+    size_t at = back && bytes > 0 ? bytes - 1 : 0;
+    uint32_t code;
+    int taken, k;
+    if (bytes == 0) return false;
+    while (back && at > 0 && bytes - at < 4 && ((unsigned char)text[at] & 0xc0) == 0x80) at -= 1;
+    code = ft__utf8_read(text + at, bytes - at, &taken);
+    if (code == FT__INVALID && taken == 1) return false;
+    k = ft__unicode_class(code);
+    return k == FT__LETTER || k == FT__MARK || k == FT__SPACING_MARK || k == FT__NUMBER
+        || code == '_';
+}
+
+/* The bytes of white space at the text's begin, or with `back` at its end. */
+static size_t ft__spaces_at(const char *text, size_t bytes, bool back)
+{
+    size_t at = 0, run = 0; /* run: the white space that ends at `at` */
+    int taken;
+    for (; at < bytes; at += (size_t)taken) {
+        bool space = ft__unicode_space(ft__utf8_read(text + at, bytes - at, &taken));
+        if (!space && !back) return at;
+        run = space ? run + (size_t)taken : 0;
+    }
+    return back ? run : bytes;
+}
+
+typedef struct ft__found { size_t from, to; int id; } ft__found;
+
+/* Finds the next added piece of a list from *scan on, which moves past it; `done`: where the one
+   before it ended. Of several that begin at one place the longest is found. */
+static bool ft__find_added(const ft__added *list, const char *text, size_t bytes, bool special,
+                           size_t *scan, size_t done, ft__found *found)
+{
+    for (; *scan < bytes; *scan += 1) {
+        size_t at = *scan, length = list->starts[(unsigned char)text[at]] ? (size_t)list->longest
+                                                                          : 0;
+        int index = -1, rules;
+        if (length > bytes - at) length = bytes - at;
+        for (; length > 0 && index < 0; --length)
+            if (list->lengths[length])
+                index = ft__vocabulary_find(&list->contents, text + at, length);
+        if (index < 0) continue;
+        found->from = at;
+        found->to = at + ft__piece_bytes(&list->contents, index);
+        found->id = list->ids[index];
+        rules = list->rules[index];
+        *scan = found->to - 1;
+        if ((rules & FT__SPECIAL) && !special) continue;
+        if ((rules & FT__SINGLE_WORD) && (ft__at_word(text, at, true)
+            || ft__at_word(text + found->to, bytes - found->to, false))) continue;
+        *scan = found->to;
+        if (found->from < done) found->from = done;
+        if (rules & FT__SPACE_LEFT)
+            found->from -= ft__spaces_at(text + done, found->from - done, true);
+        if (rules & FT__SPACE_RIGHT)
+            found->to += ft__spaces_at(text + found->to, bytes - found->to, false);
+        return true;
+    }
+    return false;
+}
+
+/* Adds the ids of a part of a text without added pieces of the first list. */
+static void ft__encode_part(ft_tokenizer *t, const char *text, size_t bytes, bool first,
+                            bool special)
+{
+    size_t scan = 0, done = 0;
+    ft__found found;
+    text = ft__normalized(t, text, &bytes, first);
+    while (ft__find_added(&t->added[1], text, bytes, special, &scan, done, &found)) {
+        ft__split_words(t, text + done, found.from - done, first && done == 0, ft__word_ids);
+        ft__ids_add(&t->ids, found.id);
+        done = found.to;
+    }
+    if (done < bytes)
+        ft__split_words(t, text + done, bytes - done, first && done == 0, ft__word_ids);
+}
+
+/* Adds the ids of a text to t->ids. With `special`, special pieces are found in it too. */
+static void ft__encode_as(ft_tokenizer *t, const char *text, size_t bytes, bool special)
+{
+    size_t scan = 0, done = 0;
+    ft__found found;
+    while (ft__ok(t->ids.context)
+           && ft__find_added(&t->added[0], text, bytes, special, &scan, done, &found)) {
+        ft__encode_part(t, text + done, found.from - done, done == 0, special);
+        ft__ids_add(&t->ids, found.id);
+        done = found.to;
+    }
+    if (done < bytes) ft__encode_part(t, text + done, bytes - done, done == 0, special);
+}
+
 static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 {
-    bool space = t->space_first && bytes > 0 && (t->kind == FT_SCORED_BPE || text[0] != ' ');
-    ft__text spaced;
-    memset(&spaced, 0, sizeof spaced);
-    spaced.context = t->ids.context;
-    if (space) {
-        ft__text_add_bytes(&spaced, " ", 1);
-        ft__text_add_bytes(&spaced, text, bytes);
-        text = spaced.letters;
-        bytes = spaced.count;
-    }
-    if (!ft__ok(t->ids.context)) return;
-    if (t->kind == FT_CHARACTERS) ft__characters(t, text, bytes);
-    else if (t->kind == FT_WORDS) ft__basic_words(t, text, bytes, ft__whole_word);
-    else if (t->kind == FT_WORDPIECE) ft__basic_words(t, text, bytes, ft__word_pieces);
-    else if (t->kind == FT_BYTE_BPE) ft__byte_bpe(t, text, bytes);
-    else ft__scored_bpe(t, text, bytes);
-    ft__release(t->ids.context, spaced.letters);
+    ft__encode_as(t, text, bytes, false);
 }
 
 /* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP],
@@ -507,70 +585,28 @@ static void ft__cut_tokens(ft_tokenizer *t, ft_tokens *tokens, int longest)
 
 /* ---- Ids to text ---- */
 
-/* GPT-2 writes each byte as a visible character: itself if it is one, else the next one from U+0100
-   on. The invisible bytes are 0..32, 127..160 and 173. */
-static uint32_t ft__byte_letter(int number)
-{
-    if (number <= 32) return (uint32_t)(0x100 + number);
-    if (number >= 127 && number <= 160) return (uint32_t)(0x100 + 33 + number - 127);
-    return number == 173 ? 0x100 + 67 : (uint32_t)number;
-}
-
-static int ft__letter_byte(uint32_t code) /* -1: no byte has this character */
-{
-    int n = code < 0x200 ? (int)code - 0x100 : 68;
-    int number = n < 0 ? (int)code : n < 33 ? n : n < 67 ? n - 33 + 127 : 173;
-    return number < 256 && ft__byte_letter(number) == code ? number : -1;
-}
-
-static void ft__decode_bytes(ft__text *to, const char *piece, size_t bytes)
-{
-    int taken, number;
-    char letter;
-    for (; bytes > 0; piece += taken, bytes -= (size_t)taken) {
-        uint32_t code = ft__utf8_read(piece, bytes, &taken);
-        number = ft__letter_byte(code);
-        letter = (char)number;
-        if (number >= 0) ft__text_add_bytes(to, &letter, 1);
-        else ft__text_add_bytes(to, piece, (size_t)taken);
-    }
-}
-
 /* Appends a piece's text; `first`: no text precedes it. */
 static void ft__decode_piece(const ft_tokenizer *t, int id, bool first, ft__text *to)
 {
-    const char *piece = ft__piece_text(&t->pieces, id);
-    size_t bytes = ft__piece_bytes(&t->pieces, id), prefix = strlen(t->prefix);
-    int b;
+    size_t from = to->count;
     if (ft__is_special(t, id)) return;
-    if (t->kind == FT_BYTE_BPE) {
-        ft__decode_bytes(to, piece, bytes);
-        return;
-    }
-    if (t->kind == FT_WORDPIECE && !first && prefix && bytes >= prefix
-        && memcmp(piece, t->prefix, prefix) == 0) {
-        piece += prefix;
-        bytes -= prefix;
-    } else if ((t->kind == FT_WORDS || t->kind == FT_WORDPIECE) && !first)
-        ft__text_add_bytes(to, " ", 1);
-    if (t->kind == FT_SCORED_BPE) {
-        for (b = 0; b < 256 && t->byte_id[b] != id; ++b) {}
-        if (b < 256) {
-            char letter = (char)b;
-            ft__text_add_bytes(to, &letter, 1);
-            return;
-        }
-        if (first && t->space_first && bytes > 0 && piece[0] == ' ') {
-            piece += 1;
-            bytes -= 1;
-        }
-    }
-    ft__text_add_bytes(to, piece, bytes);
+    ft__text_add_bytes(to, ft__piece_text(&t->pieces, id), ft__piece_bytes(&t->pieces, id));
+    if (ft__ok(to->context)) ft__decode_steps(&t->decoders, to, from, first);
 }
 
 static void ft__tokenizer_release(ft_tokenizer *t)
 {
     ft__context *c = t->ids.context;
+    int i;
+    for (i = 0; i < 2; ++i) {
+        ft__release_words(&t->normal[i]);
+        ft__release_words(&t->words[i]);
+        ft__release(c, t->added[i].ids);
+        ft__release(c, t->added[i].rules);
+        if (t->added[i].contents.context) ft__vocabulary_release(&t->added[i].contents);
+    }
+    ft__release(c, t->codes.values);
+    ft__release(c, t->steps);
     ft__release(c, t->heap);
     ft__release(c, t->symbols);
     ft__release(c, t->word.letters);

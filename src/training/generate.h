@@ -13,6 +13,7 @@
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
 
@@ -70,7 +71,7 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
 static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
                             int count)
 {
-    ft_tokenize_options special = {true};
+    ft_tokenize_options special = {true, false};
     ft_tokens tokens = {NULL, 0};
     const float *logits;
     int32_t unknown = 0;
@@ -176,7 +177,7 @@ static void ft__read_prompt(ft__generation *g)
 {
     ft_tokenizer *t = g->m->tokenizer;
     const char *prompt = g->o.prompt ? g->o.prompt : "";
-    ft_tokenize_options plain = {false};
+    ft_tokenize_options plain = {false, false};
     ft_tokens tokens;
     int32_t start;
     ft_reset_state(g->m, "*");

@@ -7,7 +7,7 @@ their neighbours, which is what keeps the table short."""
 import sys
 import unicodedata
 
-LETTER, NUMBER, PUNCTUATION, MARK, CONTROL, OTHER = 1, 2, 3, 4, 5, 0
+LETTER, NUMBER, PUNCTUATION, MARK, CONTROL, SPACING_MARK, OTHER = 1, 2, 3, 4, 5, 6, 0
 
 
 def class_of(code):
@@ -18,6 +18,8 @@ def class_of(code):
         return CONTROL
     if category == "Mn":
         return MARK
+    if category[0] == "M":
+        return SPACING_MARK
     return {"L": LETTER, "N": NUMBER, "P": PUNCTUATION}.get(category[0], OTHER)
 
 
@@ -68,6 +70,53 @@ def mapping_runs(function, shared):
     return runs
 
 
+# ---- Normal forms: the tables of the section "Normal forms" ----
+
+def decomposition(code):
+    """One step of the canonical decomposition: [] or one or two code points."""
+    fields = unicodedata.decomposition(chr(code)).split()
+    return [] if not fields or fields[0].startswith("<") else [int(f, 16) for f in fields]
+
+
+def pairs():
+    """[code, first, second]; a code that is never composed has 0x80000000 added."""
+    for code in all_codes():
+        parts = decomposition(code)
+        if len(parts) == 2:
+            excluded = unicodedata.normalize("NFC", chr(code)) != chr(code)
+            yield code, parts[0] + (excluded << 31), parts[1]
+
+
+def compositions():
+    """The places in pairs() of those that are composed, by first and second."""
+    every = [(first, second, place) for place, (_, first, second) in enumerate(pairs())]
+    return [place for first, second, place in sorted(every) if first < 1 << 31]
+
+
+def singles():
+    """Runs of codes that become one other code: first code, count, then what each becomes."""
+    run = []
+    for code in list(all_codes()) + [-1]:
+        parts = decomposition(code) if code >= 0 else []
+        if run and (len(parts) != 1 or code != run[0] + len(run) - 1):
+            yield from [run[0], len(run) - 1] + run[1:]
+            run = []
+        if len(parts) == 1:
+            run = run + parts if run else [code] + parts
+
+
+def order_runs():
+    """Start * 256 + canonical combining class of each run."""
+    last = None
+    for code in all_codes():
+        if unicodedata.category(chr(code)) == "Cn":
+            continue
+        order = unicodedata.combining(chr(code))
+        if order != last:
+            yield code * 256 + order
+            last = order
+
+
 def print_array(declaration, numbers):
     print(declaration + " = {")
     line = "   "
@@ -85,6 +134,12 @@ def main():
     for name, function, shared in (("bases", without_marks, True), ("lower", lower, False)):
         rows = ["{%d,%d,%d,%d}" % tuple(run) for run in mapping_runs(function, shared)]
         print_array("static const ft__unicode_run ft__unicode_%s[]" % name, rows)
+    rows = ["{%d,%du,%d}" % row if row[1] >> 31 else "{%d,%d,%d}" % row for row in pairs()]
+    print_array("static const ft__unicode_pair ft__unicode_pairs[]", rows)
+    for kind, name, numbers in (("uint16_t", "compositions", compositions()),
+                                ("uint32_t", "singles", singles()),
+                                ("uint32_t", "orders", order_runs())):
+        print_array("static const %s ft__unicode_%s[]" % (kind, name), [str(n) for n in numbers])
 
 
 if __name__ == "__main__":
