@@ -554,6 +554,7 @@ typedef struct ft_parameter_options {
     ft_initialiser initialiser;
     int fan_in, fan_out; /* 0: from the shape, as for weights [out, in, ...] */
     bool buffer;         /* saved but never trained, like running_mean */
+    bool transposed;     /* two sizes, [rows, columns]: in files of weights it is [columns, rows] */
 } ft_parameter_options;
 
 /* Pairs are height, width; a second value of 0 means "same as the first".
@@ -575,6 +576,7 @@ typedef struct ft_linear_options {
     bool no_bias;
     ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in] */
     ft_initialiser initialiser;
+    bool transposed;        /* in files of weights the weight is [in, out], as GPT-2's are */
 } ft_linear_options;
 
 typedef struct ft_batch_norm_options {
@@ -8011,6 +8013,7 @@ typedef struct ft__node {
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
+    bool transposed;        /* [rows, columns] here, [columns, rows] in files */
     bool borrowed, lent;    /* ft_share: the value is another model's; other models may use it */
     ft_initialiser initialiser;
     int fan_in, fan_out;
@@ -8358,6 +8361,33 @@ static ft__stored ft__stored_of(const ft__node *node)
 {
     size_t columns = ft__shape_count(&node->shape) / (size_t)node->shape.size[0];
     return ft__is_stored(node) ? node->stored : ft__floats(node->value, columns);
+}
+
+/* Whether a weight lies transposed in a file that has it in this type. Not as int8, which has a
+   scale for each row of the weight in memory. */
+static bool ft__transposed_as(const ft__node *node, ft_type type)
+{
+    return node->transposed && type != FT_I8;
+}
+
+static ft_shape ft__shape_in_file(const ft__node *node, ft_type type)
+{
+    ft_shape shape = node->shape;
+    if (!ft__transposed_as(node, type)) return shape;
+    shape.size[0] = node->shape.size[1];
+    shape.size[1] = node->shape.size[0];
+    return shape;
+}
+
+/* to [columns, rows] = from [rows, columns], elements of so many bytes. */
+static void ft__transpose_elements(const void *from, size_t rows, size_t columns, size_t bytes,
+                                   void *to)
+{
+    size_t i, j;
+    for (i = 0; i < rows; ++i)
+        for (j = 0; j < columns; ++j)
+            memcpy((char *)to + (j * rows + i) * bytes,
+                   (const char *)from + (i * columns + j) * bytes, bytes);
 }
 
 /* Bytes of a weight's numbers and scales, wherever they are. */
@@ -8912,11 +8942,14 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
         ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
                  " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
+    if (options.transposed && made->shape.rank != 2)
+        ft__fail(c, FT_INVALID, "%s: transposed needs two sizes", name);
     if (!m->memory_follows || !ft__may_be_stored(made))
         made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
     made->fan_out = options.fan_out;
+    made->transposed = options.transposed;
     if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
     if (!ft__ok(c)) node.id = 0;
     return node;
@@ -12598,6 +12631,7 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
+    p.transposed = options.transposed;
     if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
                                    name);
     if (!ft__usable(m)) return none;
@@ -26753,8 +26787,9 @@ static const ft__reader ft__reader_safetensors = {
 typedef struct ft__write_tensor {
     const char *name;
     ft_type type;           /* in the file: the type of `data`, or F32, F16, BF16 */
-    ft_shape shape;
+    ft_shape shape;         /* in the file; if `transposed`, the data is the other way round */
     ft__stored data;
+    bool transposed;
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -26791,17 +26826,28 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
+/* The place in its data of number i of a tensor in the file. */
+static size_t ft__place_in_data(const ft__write_tensor *t, size_t i)
+{
+    size_t rows = (size_t)t->shape.size[1];
+    return t->transposed ? i % rows * (size_t)t->shape.size[0] + i / rows : i;
+}
+
 /* The bytes of numbers [first, first + count) of a tensor as in the file: little-endian. */
 static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, size_t first,
                              size_t count, unsigned char *to)
 {
     size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
-    const unsigned char *from = (const unsigned char *)t->data.at + first * width;
     float piece[256];
     for (; count > 0; count -= some, first += some) {
         some = count < 256 ? count : 256;
-        if (t->type != t->data.type) ft__read_stored_run(c, &t->data, first, some, piece);
+        for (i = 0; t->type != t->data.type && t->transposed && i < some; ++i)
+            ft__read_stored_run(c, &t->data, ft__place_in_data(t, first + i), 1, &piece[i]);
+        if (t->type != t->data.type && !t->transposed)
+            ft__read_stored_run(c, &t->data, first, some, piece);
         for (i = 0; i < some; ++i) {
+            const unsigned char *from = (const unsigned char *)t->data.at
+                + ft__place_in_data(t, first + i) * width;
             uint32_t bits;
             uint16_t half;
             if (t->type != t->data.type)
@@ -26814,7 +26860,6 @@ static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, si
                 memcpy(&half, from, sizeof half);
                 bits = half;
             }
-            from += width;
             for (b = 0; b < width; ++b) *to++ = (unsigned char)(bits >> (8 * b));
         }
     }
@@ -28753,6 +28798,34 @@ static void ft__swap_bytes(unsigned char *at, size_t bytes)
     }
 }
 
+/* Replaces the numbers of a tensor, a block of memory, by the transposed ones; NULL with an
+   error. */
+static unsigned char *ft__turned(ft__context *c, unsigned char *numbers, const ft_tensor_info *t)
+{
+    unsigned char *to = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
+    if (to)
+        ft__transpose_elements(numbers, (size_t)t->shape.size[0], (size_t)t->shape.size[1],
+                               (size_t)ft__type_bytes[t->type], to);
+    ft__release(c, numbers);
+    return to;
+}
+
+/* Reads a weight as float32 into its memory. */
+static ft_status ft__read_into(ft_model *m, ft_file *file, int index, ft__node *node)
+{
+    ft__context *c = &m->context;
+    const ft_tensor_info *t = &file->tensors[index];
+    size_t count = ft__node_count_at(node, ft__one);
+    float *whole;
+    if (!ft__transposed_as(node, t->type)) return ft__read_weight(file, index, node->value, count);
+    whole = (float *)ft__allocate(c, count, sizeof *whole);
+    if (whole && ft__read_weight(file, index, whole, count) == FT_OK)
+        ft__transpose_elements(whole, (size_t)t->shape.size[0], (size_t)t->shape.size[1],
+                               sizeof *whole, node->value);
+    ft__release(c, whole);
+    return c->status;
+}
+
 /* Makes a weight lie as it is in the file: in its place there if the file is mapped, and the tensor
    aligned and row-major; else as a copy. */
 static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node *node)
@@ -28762,19 +28835,21 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     const ft_file *holder = ft__file_with(file, t);
     const unsigned char *at = holder->bytes + t->offset;
     int scales = ft__scale_of(file, index);
-    size_t rows = (size_t)t->shape.size[0];
-    bool in_place = holder->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+    size_t rows = (size_t)node->shape.size[0];
+    bool turn = ft__transposed_as(node, t->type);
+    bool in_place = holder->mapping && !turn && ft__is_row_major(t) && ft__host_is_little_endian()
         && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
     float *scale = NULL;
     unsigned char *copy = NULL;
     if (!in_place && t->type == FT_F32) {
         if (ft__own_float32(m, node, false) != FT_OK) return c->status;
-        return ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one));
+        return ft__read_into(m, file, index, node);
     }
     if (scales >= 0) scale = (float *)ft__allocate(c, rows, sizeof *scale);
     if (scale) ft_file_read_f32(file, scales, scale, rows);
     if (!in_place) copy = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
     if (copy) ft_file_read(file, index, copy, (size_t)t->bytes);
+    if (copy && turn) copy = ft__turned(c, copy, t);
     if (copy && ft__type_bytes[t->type] == 2 && !ft__host_is_little_endian())
         ft__swap_bytes(copy, (size_t)t->bytes);
     if (!ft__ok(c)) {
@@ -28791,7 +28866,7 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     else {
         node->stored.at = in_place ? (const void *)at : copy;
         node->stored.type = t->type;
-        node->stored.columns = ft__shape_count(&t->shape) / rows;
+        node->stored.columns = ft__shape_count(&t->shape) / rows; /* of the weight in memory */
         node->stored.scale = scale;
     }
     m->version += 1;
@@ -28803,10 +28878,9 @@ static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node 
                                 bool keep_types)
 {
     ft_type type = ft__value_type(node);
-    size_t count = ft__node_count_at(node, ft__one);
     if (keep_types && ft__keeps_type(m, file, index, node))
         return ft__load_stored(m, file, index, node);
-    if (ft__own_float32(m, node, false) == FT_OK) ft__read_weight(file, index, node->value, count);
+    if (ft__own_float32(m, node, false) == FT_OK) ft__read_into(m, file, index, node);
     return ft__store(m, node, type);
 }
 
@@ -28818,6 +28892,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
                          ft__misfits *lists)
 {
     ft_tensor_info info = ft_file_tensor(file, index);
+    ft_shape shape;
     char name[512], detail[176], has[80], wants[80];
     ft__node *node = ft__node_for(m, file, index, options.rename);
     if (!node) {
@@ -28827,9 +28902,10 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
                          ft__shape_text(&info.shape, has));
         return;
     }
-    if (!ft__same_sizes(&info.shape, &node->shape)) {
+    shape = ft__shape_in_file(node, info.type);
+    if (!ft__same_sizes(&info.shape, &shape)) {
         snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
-                 ft__shape_text(&node->shape, wants));
+                 ft__shape_text(&shape, wants));
         ft__list_add(&lists->mismatched, node->name, detail);
         return;
     }
@@ -29016,6 +29092,7 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     }
     if (values && ft__is_constant(node)) ft__write_values(text, node);
     if (node->frozen) ft__text_add(text, ",\"frozen\":true");
+    if (node->transposed) ft__text_add(text, ",\"transposed\":true");
     if (node->initialiser)
         ft__text_add(text, ",\"initialiser\":\"%s\"", ft__initialiser_names[node->initialiser]);
     if (node->fan_in || node->fan_out) ft__text_add(text, ",\"fan\":[%d,%d]", node->fan_in,
@@ -29312,6 +29389,7 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
 {
     ft__context *c = &r->m->context;
     ft_tensor_info info;
+    ft_shape shape;
     int index = r->file ? ft_file_find(r->file, leaf->name) : -1;
     if (ft__is_constant(leaf) && index < 0) ft__read_values(r, node, leaf);
     if (leaf->value || (ft__is_constant(leaf) && !r->file)) return;
@@ -29325,7 +29403,8 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
         info = ft_file_tensor(r->file, index);
         if (info.type == FT_OTHER)
             ft__graph_fault(r, leaf->name, "its tensor cannot be read as numbers");
-        if (!ft__same_sizes(&info.shape, &leaf->shape))
+        shape = ft__shape_in_file(leaf, info.type);
+        if (!ft__same_sizes(&info.shape, &shape))
             ft__graph_fault(r, leaf->name, "its tensor has another shape");
     }
     if (!ft__ok(c)) return;
@@ -29337,7 +29416,7 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
 static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
 {
     static const char *const known[] = {"op", "name", "type", "shape", "frozen", "initialiser",
-                                        "fan", "values", NULL};
+                                        "fan", "values", "transposed", NULL};
     ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL, 0), none = {0};
     ft__node *leaf = ft__get_node(r->m, made);
     int value = ft__json_member(r->json, node, "type");
@@ -29349,7 +29428,11 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         ft__field_fault(r, name, "type", "\"F32\" or \"I32\"");
     else if (type && ft__is_input(leaf)) leaf->type = (ft_type)ft__type_named(type);
     ft__read_initialiser(r, node, leaf);
-    if (ft__read_shape(r, node, leaf) == FT_OK && !ft__has_rows(leaf) && ft__ok(&r->m->context))
+    leaf->transposed = ft__json_true(r->json, ft__json_member(r->json, node, "transposed"));
+    if (ft__read_shape(r, node, leaf) == FT_OK && leaf->transposed
+        && (leaf->shape.rank != 2 || !ft__is_parameter(leaf)))
+        ft__field_fault(r, name, "transposed", "of a parameter of two sizes");
+    if (ft__ok(&r->m->context) && !ft__has_rows(leaf) && ft__ok(&r->m->context))
         ft__make_weight(r, node, leaf);
     return ft__ok(&r->m->context) ? made : none;
 }
@@ -29615,20 +29698,25 @@ static void ft__add_tensor(ft__context *c, ft__tensor_list *list, const ft__node
     t->type = type;
     t->shape = node->shape;
     t->data = value;
+    t->transposed = false;
     list->count += 1;
 }
 
-/* Adds a weight in a type, or FT_OTHER: in its own. The scales of int8 follow as "<name>_scale"
-   [rows, 1, ...]: PyTorch's product of both is the weight. */
+/* Adds a weight, its name after `before`, in a type, or FT_OTHER: in its own. The scales of int8
+   follow as "<name>_scale" [rows, 1, ...]: PyTorch's product of both is the weight. */
 static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node *node,
-                           ft_type type)
+                           const char *before, ft_type type)
 {
     size_t rows = (size_t)node->shape.size[0];
     int d;
     if (type == FT_OTHER) type = ft__value_type(node);
-    ft__add_tensor(c, list, node, "", "", ft__stored_of(node), type);
+    ft__add_tensor(c, list, node, before, "", ft__stored_of(node), type);
+    if (ft__ok(c) && ft__transposed_as(node, type)) {
+        list->tensors[list->count - 1].shape = ft__shape_in_file(node, type);
+        list->tensors[list->count - 1].transposed = true;
+    }
     if (type != FT_I8) return;
-    ft__add_tensor(c, list, node, "", ft__scale_suffix, ft__floats(node->stored.scale, rows),
+    ft__add_tensor(c, list, node, before, ft__scale_suffix, ft__floats(node->stored.scale, rows),
                    FT_F32);
     for (d = 1; ft__ok(c) && d < node->shape.rank; ++d)
         list->tensors[list->count - 1].shape.size[d] = 1;
@@ -29772,7 +29860,7 @@ static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at)
         if (ft__is_weight(&m->nodes[m->order[at] - 1]))
-            ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], type);
+            ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], "", type);
     ft__tensor_list_write(c, path, &list, NULL, 0);
     ft__tensor_list_free(c, &list);
     return c->status;
@@ -29801,7 +29889,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
             if (ft__ok(c)) list.tensors[list.count - 1].shape = shape;
         }
         if (!ft__is_weight(node)) continue;
-        ft__add_weight(c, &list, node, type);
+        ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
             ft__add_tensor(c, &list, node, ft__state_labels[i], "",
                            ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
@@ -34508,8 +34596,7 @@ static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
     char before[64];
     snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
-    ft__add_tensor(&list->m->context, &list->tensors, node, before, "", ft__stored_of(node),
-                   FT_F32);
+    ft__add_weight(&list->m->context, &list->tensors, node, before, FT_F32);
 }
 
 static void ft__adapter_item(ft__text *text, const char *name)
@@ -34783,14 +34870,16 @@ static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name
     const ft_tensor_info *t = &r->file->tensors[tensor];
     int id = ft__adapter_node(m, name);
     ft__node *node = id ? &m->nodes[id - 1] : NULL, *head = ft__head(m);
+    ft_shape shape;
     char has[80], wants[80];
     if (node && head && head->input_count > 1 && head->inputs[1] == id && t->shape.rank == 2
         && t->shape.size[0] != node->shape.size[0] && t->shape.size[0] > 0)
         ft__replace_head(m, t->shape.size[0]);
     if (!ft__ok(&m->context)) return;
-    if (!node || !ft__same_sizes(&t->shape, &node->shape))
+    if (node) shape = ft__shape_in_file(node, t->type);
+    if (!node || !ft__same_sizes(&t->shape, &shape))
         ft__fail(&m->context, FT_MISMATCH, "%s: %s is %s, but %s in the network", r->folder, name,
-                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&node->shape, wants)
+                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&shape, wants)
                                                       : "without an adapter");
     else ft__load_value(m, r->file, tensor, node, false);
 }
@@ -41982,13 +42071,15 @@ static void ft__checkpoint_weight(ft__fit *f, ft_file *file, ft__node *node)
     int index = ft_file_find(file, node->name);
     const ft_tensor_info *t = index < 0 ? NULL : &file->tensors[index];
     ft__stored s = ft__stored_of(node);
-    if (!t || (node->value && !node->mapping && t->type == FT_F32))
-        ft__checkpoint_tensor(f, file, node->name, node->value, ft__node_count_at(node, ft__one));
-    else if (t->type != s.type || !ft__same_sizes(&t->shape, &node->shape))
+    ft_shape shape = ft__shape_in_file(node, t ? t->type : FT_F32);
+    if (!t) ft__checkpoint_tensor(f, file, node->name, NULL, 0); /* says that it is missing */
+    else if (node->value && !node->mapping && t->type == FT_F32)
+        ft__read_into(f->m, file, index, node);
+    else if (t->type != s.type || !ft__same_sizes(&t->shape, &shape))
         ft__fail(&f->m->context, FT_INVALID, "%s: %s is %s there, but %s in this run: load it, or"
                  " store it (ft_set_type), in the same type", f->o.checkpoint, node->name,
                  ft__type_names[t->type], ft__type_names[s.type]);
-    else if (!ft__same_numbers(file, index, &s))
+    else if (ft__transposed_as(node, t->type) || !ft__same_numbers(file, index, &s))
         ft__load_stored(f->m, file, index, node);
 }
 

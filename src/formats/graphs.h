@@ -6,6 +6,7 @@
 #include "basics/json.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/storage.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -97,6 +98,7 @@ static void ft__write_node(const ft_model *m, ft__text *text, const ft__node *no
     }
     if (values && ft__is_constant(node)) ft__write_values(text, node);
     if (node->frozen) ft__text_add(text, ",\"frozen\":true");
+    if (node->transposed) ft__text_add(text, ",\"transposed\":true");
     if (node->initialiser)
         ft__text_add(text, ",\"initialiser\":\"%s\"", ft__initialiser_names[node->initialiser]);
     if (node->fan_in || node->fan_out) ft__text_add(text, ",\"fan\":[%d,%d]", node->fan_in,
@@ -393,6 +395,7 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
 {
     ft__context *c = &r->m->context;
     ft_tensor_info info;
+    ft_shape shape;
     int index = r->file ? ft_file_find(r->file, leaf->name) : -1;
     if (ft__is_constant(leaf) && index < 0) ft__read_values(r, node, leaf);
     if (leaf->value || (ft__is_constant(leaf) && !r->file)) return;
@@ -406,7 +409,8 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
         info = ft_file_tensor(r->file, index);
         if (info.type == FT_OTHER)
             ft__graph_fault(r, leaf->name, "its tensor cannot be read as numbers");
-        if (!ft__same_sizes(&info.shape, &leaf->shape))
+        shape = ft__shape_in_file(leaf, info.type);
+        if (!ft__same_sizes(&info.shape, &shape))
             ft__graph_fault(r, leaf->name, "its tensor has another shape");
     }
     if (!ft__ok(c)) return;
@@ -418,7 +422,7 @@ static void ft__make_weight(ft__graph_reader *r, int node, ft__node *leaf)
 static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *name)
 {
     static const char *const known[] = {"op", "name", "type", "shape", "frozen", "initialiser",
-                                        "fan", "values", NULL};
+                                        "fan", "values", "transposed", NULL};
     ft_node made = ft__add_node(r->m, ft__rows[op], name, NULL, 0, NULL, 0), none = {0};
     ft__node *leaf = ft__get_node(r->m, made);
     int value = ft__json_member(r->json, node, "type");
@@ -430,7 +434,11 @@ static ft_node ft__read_leaf(ft__graph_reader *r, int node, int op, const char *
         ft__field_fault(r, name, "type", "\"F32\" or \"I32\"");
     else if (type && ft__is_input(leaf)) leaf->type = (ft_type)ft__type_named(type);
     ft__read_initialiser(r, node, leaf);
-    if (ft__read_shape(r, node, leaf) == FT_OK && !ft__has_rows(leaf) && ft__ok(&r->m->context))
+    leaf->transposed = ft__json_true(r->json, ft__json_member(r->json, node, "transposed"));
+    if (ft__read_shape(r, node, leaf) == FT_OK && leaf->transposed
+        && (leaf->shape.rank != 2 || !ft__is_parameter(leaf)))
+        ft__field_fault(r, name, "transposed", "of a parameter of two sizes");
+    if (ft__ok(&r->m->context) && !ft__has_rows(leaf) && ft__ok(&r->m->context))
         ft__make_weight(r, node, leaf);
     return ft__ok(&r->m->context) ? made : none;
 }

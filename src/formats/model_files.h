@@ -66,20 +66,25 @@ static void ft__add_tensor(ft__context *c, ft__tensor_list *list, const ft__node
     t->type = type;
     t->shape = node->shape;
     t->data = value;
+    t->transposed = false;
     list->count += 1;
 }
 
-/* Adds a weight in a type, or FT_OTHER: in its own. The scales of int8 follow as "<name>_scale"
-   [rows, 1, ...]: PyTorch's product of both is the weight. */
+/* Adds a weight, its name after `before`, in a type, or FT_OTHER: in its own. The scales of int8
+   follow as "<name>_scale" [rows, 1, ...]: PyTorch's product of both is the weight. */
 static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node *node,
-                           ft_type type)
+                           const char *before, ft_type type)
 {
     size_t rows = (size_t)node->shape.size[0];
     int d;
     if (type == FT_OTHER) type = ft__value_type(node);
-    ft__add_tensor(c, list, node, "", "", ft__stored_of(node), type);
+    ft__add_tensor(c, list, node, before, "", ft__stored_of(node), type);
+    if (ft__ok(c) && ft__transposed_as(node, type)) {
+        list->tensors[list->count - 1].shape = ft__shape_in_file(node, type);
+        list->tensors[list->count - 1].transposed = true;
+    }
     if (type != FT_I8) return;
-    ft__add_tensor(c, list, node, "", ft__scale_suffix, ft__floats(node->stored.scale, rows),
+    ft__add_tensor(c, list, node, before, ft__scale_suffix, ft__floats(node->stored.scale, rows),
                    FT_F32);
     for (d = 1; ft__ok(c) && d < node->shape.rank; ++d)
         list->tensors[list->count - 1].shape.size[d] = 1;
@@ -223,7 +228,7 @@ static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
     ft__host_takes_weights(c, false);
     for (at = 0; ft__ok(c) && at < m->node_count; ++at)
         if (ft__is_weight(&m->nodes[m->order[at] - 1]))
-            ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], type);
+            ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], "", type);
     ft__tensor_list_write(c, path, &list, NULL, 0);
     ft__tensor_list_free(c, &list);
     return c->status;
@@ -252,7 +257,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
             if (ft__ok(c)) list.tensors[list.count - 1].shape = shape;
         }
         if (!ft__is_weight(node)) continue;
-        ft__add_weight(c, &list, node, type);
+        ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
             ft__add_tensor(c, &list, node, ft__state_labels[i], "",
                            ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),

@@ -190,8 +190,9 @@ static const ft__reader ft__reader_safetensors = {
 typedef struct ft__write_tensor {
     const char *name;
     ft_type type;           /* in the file: the type of `data`, or F32, F16, BF16 */
-    ft_shape shape;
+    ft_shape shape;         /* in the file; if `transposed`, the data is the other way round */
     ft__stored data;
+    bool transposed;
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -228,17 +229,28 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
     while (ft__ok(text->context) && text->count % 8) ft__text_add(text, " ");
 }
 
+/* The place in its data of number i of a tensor in the file. */
+static size_t ft__place_in_data(const ft__write_tensor *t, size_t i)
+{
+    size_t rows = (size_t)t->shape.size[1];
+    return t->transposed ? i % rows * (size_t)t->shape.size[0] + i / rows : i;
+}
+
 /* The bytes of numbers [first, first + count) of a tensor as in the file: little-endian. */
 static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, size_t first,
                              size_t count, unsigned char *to)
 {
     size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
-    const unsigned char *from = (const unsigned char *)t->data.at + first * width;
     float piece[256];
     for (; count > 0; count -= some, first += some) {
         some = count < 256 ? count : 256;
-        if (t->type != t->data.type) ft__read_stored_run(c, &t->data, first, some, piece);
+        for (i = 0; t->type != t->data.type && t->transposed && i < some; ++i)
+            ft__read_stored_run(c, &t->data, ft__place_in_data(t, first + i), 1, &piece[i]);
+        if (t->type != t->data.type && !t->transposed)
+            ft__read_stored_run(c, &t->data, first, some, piece);
         for (i = 0; i < some; ++i) {
+            const unsigned char *from = (const unsigned char *)t->data.at
+                + ft__place_in_data(t, first + i) * width;
             uint32_t bits;
             uint16_t half;
             if (t->type != t->data.type)
@@ -251,7 +263,6 @@ static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, si
                 memcpy(&half, from, sizeof half);
                 bits = half;
             }
-            from += width;
             for (b = 0; b < width; ++b) *to++ = (unsigned char)(bits >> (8 * b));
         }
     }

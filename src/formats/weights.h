@@ -262,6 +262,34 @@ static void ft__swap_bytes(unsigned char *at, size_t bytes)
     }
 }
 
+/* Replaces the numbers of a tensor, a block of memory, by the transposed ones; NULL with an
+   error. */
+static unsigned char *ft__turned(ft__context *c, unsigned char *numbers, const ft_tensor_info *t)
+{
+    unsigned char *to = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
+    if (to)
+        ft__transpose_elements(numbers, (size_t)t->shape.size[0], (size_t)t->shape.size[1],
+                               (size_t)ft__type_bytes[t->type], to);
+    ft__release(c, numbers);
+    return to;
+}
+
+/* Reads a weight as float32 into its memory. */
+static ft_status ft__read_into(ft_model *m, ft_file *file, int index, ft__node *node)
+{
+    ft__context *c = &m->context;
+    const ft_tensor_info *t = &file->tensors[index];
+    size_t count = ft__node_count_at(node, ft__one);
+    float *whole;
+    if (!ft__transposed_as(node, t->type)) return ft__read_weight(file, index, node->value, count);
+    whole = (float *)ft__allocate(c, count, sizeof *whole);
+    if (whole && ft__read_weight(file, index, whole, count) == FT_OK)
+        ft__transpose_elements(whole, (size_t)t->shape.size[0], (size_t)t->shape.size[1],
+                               sizeof *whole, node->value);
+    ft__release(c, whole);
+    return c->status;
+}
+
 /* Makes a weight lie as it is in the file: in its place there if the file is mapped, and the tensor
    aligned and row-major; else as a copy. */
 static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node *node)
@@ -271,19 +299,21 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     const ft_file *holder = ft__file_with(file, t);
     const unsigned char *at = holder->bytes + t->offset;
     int scales = ft__scale_of(file, index);
-    size_t rows = (size_t)t->shape.size[0];
-    bool in_place = holder->mapping && ft__is_row_major(t) && ft__host_is_little_endian()
+    size_t rows = (size_t)node->shape.size[0];
+    bool turn = ft__transposed_as(node, t->type);
+    bool in_place = holder->mapping && !turn && ft__is_row_major(t) && ft__host_is_little_endian()
         && (uintptr_t)at % (uintptr_t)ft__type_bytes[t->type] == 0;
     float *scale = NULL;
     unsigned char *copy = NULL;
     if (!in_place && t->type == FT_F32) {
         if (ft__own_float32(m, node, false) != FT_OK) return c->status;
-        return ft_file_read_f32(file, index, node->value, ft__node_count_at(node, ft__one));
+        return ft__read_into(m, file, index, node);
     }
     if (scales >= 0) scale = (float *)ft__allocate(c, rows, sizeof *scale);
     if (scale) ft_file_read_f32(file, scales, scale, rows);
     if (!in_place) copy = (unsigned char *)ft__allocate(c, (size_t)t->bytes, 1);
     if (copy) ft_file_read(file, index, copy, (size_t)t->bytes);
+    if (copy && turn) copy = ft__turned(c, copy, t);
     if (copy && ft__type_bytes[t->type] == 2 && !ft__host_is_little_endian())
         ft__swap_bytes(copy, (size_t)t->bytes);
     if (!ft__ok(c)) {
@@ -300,7 +330,7 @@ static ft_status ft__load_stored(ft_model *m, ft_file *file, int index, ft__node
     else {
         node->stored.at = in_place ? (const void *)at : copy;
         node->stored.type = t->type;
-        node->stored.columns = ft__shape_count(&t->shape) / rows;
+        node->stored.columns = ft__shape_count(&t->shape) / rows; /* of the weight in memory */
         node->stored.scale = scale;
     }
     m->version += 1;
@@ -312,10 +342,9 @@ static ft_status ft__load_value(ft_model *m, ft_file *file, int index, ft__node 
                                 bool keep_types)
 {
     ft_type type = ft__value_type(node);
-    size_t count = ft__node_count_at(node, ft__one);
     if (keep_types && ft__keeps_type(m, file, index, node))
         return ft__load_stored(m, file, index, node);
-    if (ft__own_float32(m, node, false) == FT_OK) ft__read_weight(file, index, node->value, count);
+    if (ft__own_float32(m, node, false) == FT_OK) ft__read_into(m, file, index, node);
     return ft__store(m, node, type);
 }
 
@@ -327,6 +356,7 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
                          ft__misfits *lists)
 {
     ft_tensor_info info = ft_file_tensor(file, index);
+    ft_shape shape;
     char name[512], detail[176], has[80], wants[80];
     ft__node *node = ft__node_for(m, file, index, options.rename);
     if (!node) {
@@ -336,9 +366,10 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
                          ft__shape_text(&info.shape, has));
         return;
     }
-    if (!ft__same_sizes(&info.shape, &node->shape)) {
+    shape = ft__shape_in_file(node, info.type);
+    if (!ft__same_sizes(&info.shape, &shape)) {
         snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
-                 ft__shape_text(&node->shape, wants));
+                 ft__shape_text(&shape, wants));
         ft__list_add(&lists->mismatched, node->name, detail);
         return;
     }

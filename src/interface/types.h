@@ -169,6 +169,7 @@ typedef struct ft_parameter_options {
     ft_initialiser initialiser;
     int fan_in, fan_out; /* 0: from the shape, as for weights [out, in, ...] */
     bool buffer;         /* saved but never trained, like running_mean */
+    bool transposed;     /* two sizes, [rows, columns]: in files of weights it is [columns, rows] */
 } ft_parameter_options;
 
 /* Pairs are height, width; a second value of 0 means "same as the first".
@@ -190,6 +191,7 @@ typedef struct ft_linear_options {
     bool no_bias;
     ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in] */
     ft_initialiser initialiser;
+    bool transposed;        /* in files of weights the weight is [in, out], as GPT-2's are */
 } ft_linear_options;
 
 typedef struct ft_batch_norm_options {

@@ -92,8 +92,7 @@ static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
     char before[64];
     snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
-    ft__add_tensor(&list->m->context, &list->tensors, node, before, "", ft__stored_of(node),
-                   FT_F32);
+    ft__add_weight(&list->m->context, &list->tensors, node, before, FT_F32);
 }
 
 static void ft__adapter_item(ft__text *text, const char *name)
@@ -367,14 +366,16 @@ static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name
     const ft_tensor_info *t = &r->file->tensors[tensor];
     int id = ft__adapter_node(m, name);
     ft__node *node = id ? &m->nodes[id - 1] : NULL, *head = ft__head(m);
+    ft_shape shape;
     char has[80], wants[80];
     if (node && head && head->input_count > 1 && head->inputs[1] == id && t->shape.rank == 2
         && t->shape.size[0] != node->shape.size[0] && t->shape.size[0] > 0)
         ft__replace_head(m, t->shape.size[0]);
     if (!ft__ok(&m->context)) return;
-    if (!node || !ft__same_sizes(&t->shape, &node->shape))
+    if (node) shape = ft__shape_in_file(node, t->type);
+    if (!node || !ft__same_sizes(&t->shape, &shape))
         ft__fail(&m->context, FT_MISMATCH, "%s: %s is %s, but %s in the network", r->folder, name,
-                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&node->shape, wants)
+                 ft__shape_text(&t->shape, has), node ? ft__shape_text(&shape, wants)
                                                       : "without an adapter");
     else ft__load_value(m, r->file, tensor, node, false);
 }

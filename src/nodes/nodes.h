@@ -132,6 +132,7 @@ typedef struct ft__node {
     uint64_t fed_before;    /* inputs: the model's runs before that */
     /* Parameters and buffers only: */
     bool loaded;            /* its weights came from a file */
+    bool transposed;        /* [rows, columns] here, [columns, rows] in files */
     bool borrowed, lent;    /* ft_share: the value is another model's; other models may use it */
     ft_initialiser initialiser;
     int fan_in, fan_out;

@@ -53,6 +53,33 @@ static ft__stored ft__stored_of(const ft__node *node)
     return ft__is_stored(node) ? node->stored : ft__floats(node->value, columns);
 }
 
+/* Whether a weight lies transposed in a file that has it in this type. Not as int8, which has a
+   scale for each row of the weight in memory. */
+static bool ft__transposed_as(const ft__node *node, ft_type type)
+{
+    return node->transposed && type != FT_I8;
+}
+
+static ft_shape ft__shape_in_file(const ft__node *node, ft_type type)
+{
+    ft_shape shape = node->shape;
+    if (!ft__transposed_as(node, type)) return shape;
+    shape.size[0] = node->shape.size[1];
+    shape.size[1] = node->shape.size[0];
+    return shape;
+}
+
+/* to [columns, rows] = from [rows, columns], elements of so many bytes. */
+static void ft__transpose_elements(const void *from, size_t rows, size_t columns, size_t bytes,
+                                   void *to)
+{
+    size_t i, j;
+    for (i = 0; i < rows; ++i)
+        for (j = 0; j < columns; ++j)
+            memcpy((char *)to + (j * rows + i) * bytes,
+                   (const char *)from + (i * columns + j) * bytes, bytes);
+}
+
 /* Bytes of a weight's numbers and scales, wherever they are. */
 static size_t ft__value_bytes(const ft__node *node)
 {

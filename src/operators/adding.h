@@ -242,11 +242,14 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
         ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
                  " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
+    if (options.transposed && made->shape.rank != 2)
+        ft__fail(c, FT_INVALID, "%s: transposed needs two sizes", name);
     if (!m->memory_follows || !ft__may_be_stored(made))
         made->value = (float *)ft__allocate(c, count, sizeof(float));
     made->initialiser = options.initialiser;
     made->fan_in = options.fan_in;
     made->fan_out = options.fan_out;
+    made->transposed = options.transposed;
     if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
     if (!ft__ok(c)) node.id = 0;
     return node;

@@ -239,6 +239,7 @@ ft_node ft_linear(ft_model *m, const char *name, ft_node x, int out_features,
     p.size[1] = p.fan_in = ft__size_of(m, name, x, -1);
     p.fan_out = out_features;
     p.initialiser = options.initialiser;
+    p.transposed = options.transposed;
     if (out_features < 1) ft__fail(&m->context, FT_INVALID, "%s: out_features must be above 0",
                                    name);
     if (!ft__usable(m)) return none;

@@ -295,13 +295,15 @@ static void ft__checkpoint_weight(ft__fit *f, ft_file *file, ft__node *node)
     int index = ft_file_find(file, node->name);
     const ft_tensor_info *t = index < 0 ? NULL : &file->tensors[index];
     ft__stored s = ft__stored_of(node);
-    if (!t || (node->value && !node->mapping && t->type == FT_F32))
-        ft__checkpoint_tensor(f, file, node->name, node->value, ft__node_count_at(node, ft__one));
-    else if (t->type != s.type || !ft__same_sizes(&t->shape, &node->shape))
+    ft_shape shape = ft__shape_in_file(node, t ? t->type : FT_F32);
+    if (!t) ft__checkpoint_tensor(f, file, node->name, NULL, 0); /* says that it is missing */
+    else if (node->value && !node->mapping && t->type == FT_F32)
+        ft__read_into(f->m, file, index, node);
+    else if (t->type != s.type || !ft__same_sizes(&t->shape, &shape))
         ft__fail(&f->m->context, FT_INVALID, "%s: %s is %s there, but %s in this run: load it, or"
                  " store it (ft_set_type), in the same type", f->o.checkpoint, node->name,
                  ft__type_names[t->type], ft__type_names[s.type]);
-    else if (!ft__same_numbers(file, index, &s))
+    else if (ft__transposed_as(node, t->type) || !ft__same_numbers(file, index, &s))
         ft__load_stored(f->m, file, index, node);
 }
 
