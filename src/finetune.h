@@ -181,6 +181,7 @@ extern "C" {
 #include "networks/images.h"
 #include "networks/text.h"
 #include "networks/encoders.h"
+#include "networks/decoders.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
 #include "networks/adapter_files.h"

@@ -418,7 +418,7 @@ static void copy_weights(const char *to)
 static void test_refused(void)
 {
     static const struct { const char *config, *error; } rows[] = {
-        {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, "},
+        {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta, distilbert"},
         {"{\"num_attention_heads\": 4}", "model_type is missing"},
         {"{\"model_type\": \"bert\"", "encoders/config.json: "},
         {"{\"model_type\": \"bert\"}", "the number of heads is needed"},

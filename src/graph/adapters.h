@@ -16,6 +16,7 @@
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
+#include "graph/forward_backward.h"
 #include "graph/surgery.h"
 
 /* =============================================================================================
@@ -142,8 +143,16 @@ static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
     return ft__refuse_any_shared(m, "ft_lora");
 }
 
-/* Freezes all but the adapters and the head. Dropout stays from the first adapter on, as in PEFT;
-   before it nothing is trained, and the outputs are the same in each epoch. */
+/* The number of words of the input "tokens", or 0. */
+static int ft__word_count(const ft_model *m)
+{
+    const ft__node *tokens = ft__get_node(m, ft__find_node(m, "tokens"));
+    return tokens ? ft__words_of(m, tokens) : 0;
+}
+
+/* Freezes all but the adapters and the head; that of a language model too, as PEFT does: it is
+   usually the embedding. Dropout stays from the first adapter on, as in PEFT; before it nothing is
+   trained, and the outputs are the same in each epoch. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
     ft__node *head = ft__head(m);
@@ -156,6 +165,7 @@ static void ft__freeze_to_adapters(ft_model *m)
         begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
         if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
     }
+    if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
     for (i = 1; head && !ft__has_adapter(m, head) && i < head->input_count; ++i)
         m->nodes[head->inputs[i] - 1].frozen = false;
 }

@@ -396,14 +396,25 @@ typedef struct ft_network_options {
     int feed_forward;       /* features between a layer's linear layers; default 4 * hidden */
     int positions;          /* rows of the table of positions; default 512, roberta: 514 */
     int token_types;        /* rows of that table; default bert 2, roberta 1, distilbert 0 */
-    float norm_eps;         /* of the layer norms; default 1e-12, roberta: 1e-5 */
+    float norm_eps;         /* of the norms; default 1e-12, roberta, gpt2, meta_llama: 1e-5, llama,
+                               qwen2, qwen3: 1e-6 */
     const char *activation; /* between those layers, as in ft_activation, or "gelu_new", GELU's
-                               approximation by tanh; default "gelu" */
+                               approximation by tanh; default "gelu", gpt2: "gelu_new", llama and
+                               the others: "silu" */
     bool dense_head;        /* the class token, then a linear layer and an activation before the
                                last linear layer, as Hugging Face's ...ForSequenceClassification.
                                Default: `pooling`, where FT_POOL_LAST, its default, means
                                FT_POOL_MEAN here, then one linear layer */
     const char *prefix;     /* of the encoder's names, such as "bert."; default "" */
+    /* Decoders (gpt2, llama, meta_llama, qwen2, qwen3), besides the fields of transformers: */
+    int key_value_heads;    /* not gpt2: of keys and values; must divide heads; default: heads */
+    int head_size;          /* not gpt2: numbers of a head; default hidden / heads */
+    ft_rotary_options rotary; /* not gpt2: base, interleaved, scaling and its numbers; the other
+                               fields must be zero */
+    bool untied;            /* not gpt2: the last layer has a weight of its own, "lm_head.weight";
+                               default: the embedding's */
+    bool attention_bias;    /* llama, qwen3: biases of the attention's linear layers */
+    bool feed_forward_bias; /* llama: of the others */
 } ft_network_options;
 
 typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */

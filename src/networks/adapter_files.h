@@ -20,6 +20,7 @@
 #include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "networks/encoders.h"
+#include "networks/decoders.h"
 #include "networks/configs.h"
 
 /* =============================================================================================
@@ -34,22 +35,26 @@ static const char ft__peft_prefix[] = "base_model.model.";
    network is none of these. */
 static const char *ft__family_prefix(const ft_model *m)
 {
+    const ft__decoder_names *decoder = ft__decoder_named(m->architecture);
     int k;
     for (k = 0; k < FT__ENCODERS; ++k)
         if (!strcmp(m->architecture, ft__encoders[k].network)) return ft__encoders[k].prefix;
-    return "";
+    return decoder ? decoder->prefix : "";
 }
 
-/* Is it the name of a part of the encoder, and not of the head behind it? */
-static bool ft__in_encoder(const char *name)
+/* Is it the name of a part of the encoder or decoder, and not of the head behind it, without the
+   prefix? */
+static bool ft__in_encoder(const ft_model *m, const char *name)
 {
-    return ft__glob("embeddings.*,encoder.*,transformer.*,pooler.*", name);
+    const ft__decoder_names *decoder = ft__decoder_named(m->architecture);
+    return ft__glob(decoder ? decoder->parts : "embeddings.*,encoder.*,transformer.*,pooler.*",
+                    name);
 }
 
 /* What PEFT's name of a layer or a parameter has before the network's. */
 static const char *ft__peft_family(const ft_model *m, const char *name)
 {
-    return ft__in_encoder(name) ? ft__family_prefix(m) : "";
+    return ft__in_encoder(m, name) ? ft__family_prefix(m) : "";
 }
 
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
@@ -86,6 +91,7 @@ typedef struct ft__adapter_list {
     int rank;               /* of the first layer; others with another are in `ranks` */
     double alpha;
     float dropout;
+    bool transposed;        /* the adapted weights lie so in files: PEFT's fan_in_fan_out */
 } ft__adapter_list;
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
@@ -118,6 +124,7 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
         list->rank = rank;
         list->alpha = alpha;
     }
+    if (m->nodes[layer->inputs[1] - 1].transposed) list->transposed = true;
     if (d.id) list->dropout = m->nodes[d.id - 1].options.dropout.probability;
     if (rank != list->rank) {
         ft__adapter_item(&list->ranks, name);
@@ -162,8 +169,9 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
     ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": false,\n \"bias\": \"none\",\n"
-                 " \"fan_in_fan_out\": false,\n \"inference_mode\": true,\n"
-                 " \"base_model_name_or_path\": null,\n \"target_modules\": [");
+                 " \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
+                 " \"base_model_name_or_path\": null,\n \"target_modules\": [",
+                 list->transposed ? "true" : "false");
     ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
     ft__text_add(&text, "],\n \"modules_to_save\": ");
     if (list->saved.count == 0) ft__text_add(&text, "null");
@@ -252,7 +260,7 @@ typedef struct ft__adapter_reader {
 static ft_status ft__adapter_check(const ft__adapter_reader *r)
 {
     static const char *const absent[] = {
-        "use_dora", "lora_bias", "fan_in_fan_out", "layer_replication", "target_parameters",
+        "use_dora", "lora_bias", "layer_replication", "target_parameters",
         "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
     static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
     const ft__json *j = r->config;
@@ -278,6 +286,11 @@ static ft_status ft__adapter_check(const ft__adapter_reader *r)
             return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: %s is not supported",
                             r->folder, absent[i]);
     }
+    for (i = 0; i < (size_t)r->m->node_count && !r->m->nodes[i].transposed; ++i) {}
+    if (i == (size_t)r->m->node_count
+        && ft__json_true(j, ft__json_member(j, 0, "fan_in_fan_out"))) /* GPT-2's is as ours */
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: fan_in_fan_out is not supported"
+                        " by this network", r->folder);
     return c->status;
 }
 

@@ -49,7 +49,8 @@ static ft__json *ft__folder_json(ft__context *c, const char *folder, const char 
 typedef struct ft__config_field {
     const char *name;
     size_t offset;          /* in ft_network_options */
-    char kind;              /* 'i' int, 'f' float, 'a' activation (const char *) */
+    char kind;              /* 'i' int, 'f' float, 'a' activation (const char *), 'n' bool that is
+                               set where the field is false, 'r' an object, ft_rotary_options */
 } ft__config_field;
 
 /* A field that changes the result, with the one value of it that is implemented. Where the field is
@@ -81,10 +82,36 @@ static const ft__config_only ft__encoder_only[] = {
 static const char *const ft__encoder_shares[] = {"attention_probs_dropout_prob",
                                                  "attention_dropout", NULL};
 
+/* Biases and the numbers of words and layers are in the shapes of the weights. */
+static const ft__config_field ft__gpt2_fields[] = {
+    FT__CONFIG("n_head", heads, 'i'), FT__CONFIG("layer_norm_epsilon", norm_eps, 'f'),
+    FT__CONFIG("resid_pdrop", dropout, 'f'), FT__CONFIG("activation_function", activation, 'a'),
+    {NULL, 0, 0}};
+static const ft__config_field ft__llama_fields[] = {
+    FT__CONFIG("num_attention_heads", heads, 'i'),
+    FT__CONFIG("num_key_value_heads", key_value_heads, 'i'), FT__CONFIG("head_dim", head_size, 'i'),
+    FT__CONFIG("rms_norm_eps", norm_eps, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
+    FT__CONFIG("max_position_embeddings", positions, 'i'),
+    FT__CONFIG("tie_word_embeddings", untied, 'n'), FT__CONFIG("rope_parameters", rotary, 'r'),
+    FT__CONFIG("rope_scaling", rotary, 'r'), FT__CONFIG("rope_theta", rotary.base, 'f'),
+    {NULL, 0, 0}};
+static const ft__config_only ft__gpt2_only[] = {
+    {"scale_attn_weights", "true"}, {"scale_attn_by_inverse_layer_idx", "false"},
+    {"add_cross_attention", "false"}, {"tie_word_embeddings", "true"},
+    {"problem_type", "single_label_classification"}, {NULL, NULL}};
+static const ft__config_only ft__llama_only[] = {
+    {"use_sliding_window", "false"}, {"partial_rotary_factor", "1"}, {"no_rope_layers", "null"},
+    {"problem_type", "single_label_classification"}, {NULL, NULL}};
+static const char *const ft__gpt2_shares[] = {"attn_pdrop", NULL};
+
 static const ft__config_family ft__config_families[] = {
     {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
     {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
-    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__encoder_shares}};
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__encoder_shares},
+    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__gpt2_shares},
+    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__encoder_shares},
+    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__encoder_shares},
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__encoder_shares}};
 enum { FT__CONFIG_FAMILIES = sizeof ft__config_families / sizeof ft__config_families[0] };
 
 /* The name of an activation of config.json, if it is known. */
@@ -102,6 +129,44 @@ static const char *ft__config_activation(ft__context *c, const ft__json *json, i
     return NULL;
 }
 
+/* Sets a float that is still 0 to a number of an object, if it has it. */
+static void ft__config_into(const ft__json *json, int object, const char *name, float *to)
+{
+    double number = 0;
+    if (*to == 0 && ft__json_double(json, ft__json_member(json, object, name), &number))
+        *to = (float)number;
+}
+
+/* rope_parameters, or, of older versions, rope_scaling. */
+static void ft__config_rotary(ft__context *c, const ft__json *json, int object, const char *folder,
+                              ft_rotary_options *o)
+{
+    static const char *const kinds[] = {"default", "linear", "llama3"};
+    int kind = ft__json_member(json, object, "rope_type"), i = 0;
+    const char *text;
+    double number = 1;
+    if (kind < 0) kind = ft__json_member(json, object, "type");
+    text = kind < 0 ? kinds[0] : ft__json_string(json, kind);
+    while (i < 3 && (!text || strcmp(text, kinds[i]) != 0)) ++i;
+    if (i == 3 || !ft__json_at(json, object, 'o'))
+        ft__fail(c, FT_UNSUPPORTED, "%s/config.json: the rope_type is %s; it must be default,"
+                 " linear or llama3", folder, text ? text : "no text");
+    kind = ft__json_member(json, object, "partial_rotary_factor");
+    if (ft__json_double(json, kind, &number) && number != 1)
+        ft__fail(c, FT_UNSUPPORTED, "%s/config.json: partial_rotary_factor is %g; only 1 is"
+                 " supported", folder, number);
+    ft__config_into(json, object, "rope_theta", &o->base);
+    if (i == FT_ROTARY_DEFAULT || o->scaling != FT_ROTARY_DEFAULT || !ft__ok(c)) return;
+    o->scaling = (ft_rotary_scaling)i;
+    ft__config_into(json, object, "factor", &o->factor);
+    if (i != FT_ROTARY_LLAMA3) return;
+    ft__config_into(json, object, "low_freq_factor", &o->low_frequency_factor);
+    ft__config_into(json, object, "high_freq_factor", &o->high_frequency_factor);
+    kind = ft__json_member(json, object, "original_max_position_embeddings");
+    if (ft__json_double(json, kind, &number) && number >= 1 && number < 1e9)
+        o->original_length = (int)number;
+}
+
 static void ft__config_read_field(ft__context *c, const ft__json *json, const char *folder,
                                   const ft__config_field *field, ft_network_options *o)
 {
@@ -114,8 +179,16 @@ static void ft__config_read_field(ft__context *c, const ft__json *json, const ch
         if (!*activation) *activation = ft__config_activation(c, json, value, folder);
         return;
     }
-    if (!ft__json_double(json, value, &number) || !(number >= 0 && number < 1e6)) {
-        ft__fail(c, FT_FORMAT, "%s/config.json: %s is not a number from 0 to 10^6", folder,
+    if (field->kind == 'r') {
+        ft__config_rotary(c, json, value, folder, (ft_rotary_options *)to);
+        return;
+    }
+    if (field->kind == 'n') {
+        if (ft__json_at(json, value, 'f')) *(bool *)to = true;
+        return;
+    }
+    if (!ft__json_double(json, value, &number) || !(number >= 0 && number < 1e9)) {
+        ft__fail(c, FT_FORMAT, "%s/config.json: %s is not a number from 0 to 10^9", folder,
                  json->values[value].key);
         return;
     }
@@ -129,12 +202,13 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
 {
     int value = ft__json_member(json, 0, only->name);
     const char *text = ft__json_string(json, value), *want = only->value;
-    int64_t number = 1;
+    double number = -1;
     bool fits = value < 0 || ft__json_at(json, value, '0')
         || (text && !strcmp(text, want))
         || (!strcmp(want, "false") && ft__json_at(json, value, 'f'))
         || (!strcmp(want, "true") && ft__json_at(json, value, 't'))
-        || (!strcmp(want, "0") && ft__json_int(json, value, &number) && number == 0);
+        || ((!strcmp(want, "0") || !strcmp(want, "1")) && ft__json_double(json, value, &number)
+            && number == (*want == '1'));
     if (!fits)
         ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; only %s is supported", folder,
                  only->name, text ? text : "another value", want);

@@ -10,6 +10,7 @@
 #include "networks/images.h"
 #include "networks/text.h"
 #include "networks/encoders.h"
+#include "networks/decoders.h"
 
 /* =============================================================================================
    [SECTION] networks/recognition: The table of networks, and recognition
@@ -50,7 +51,17 @@ static const ft__network ft__networks[] = {
     {FT__NETWORK(TRANSFORMERS, "roberta", ft__build_roberta, ft__matches_encoder),
      2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
     {FT__NETWORK(TRANSFORMERS, "distilbert", ft__build_distilbert, ft__matches_encoder),
-     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS}};
+     2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "gpt2", ft__build_gpt2, ft__matches_decoder),
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "qwen3", ft__build_qwen3, ft__matches_decoder),
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "qwen2", ft__build_qwen2, ft__matches_decoder),
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "llama", ft__build_llama, ft__matches_decoder),
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "meta_llama", ft__build_meta_llama, ft__matches_decoder),
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS}};
 
 enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 
@@ -68,7 +79,7 @@ static const char *ft__network_names(char *text, size_t size)
 
 static const ft__network *ft__network_named(ft_model *m, const char *name)
 {
-    char names[256];
+    char names[400];
     int i;
     for (i = 0; i < FT__NETWORKS; ++i)
         if (name && ft__networks[i].build && strcmp(ft__networks[i].name, name) == 0)
@@ -110,8 +121,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     if (b.o.channels == 0) b.o.channels = 3;
     if (b.o.words == 0 && m->tokenizer) b.o.words = ft_tokenizer_count(m->tokenizer);
     if (b.o.width == 0) b.o.width = 1;
-    if (b.o.classes < 1 || b.o.image_size < 1 || b.o.image_size > 1 << 20 || b.o.channels < 1
-        || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
+    if (b.o.classes < (network->classes > 0) || b.o.image_size < 1 || b.o.image_size > 1 << 20
+        || b.o.channels < 1 || b.o.channels > 4 || !(b.o.width > 0 && b.o.width < 100)) {
         ft__fail(&m->context, FT_INVALID, "%s: %d classes, images of %d pixels, %d channels, width"
                  " %g are not supported", name, b.o.classes, b.o.image_size, b.o.channels,
                  (double)b.o.width);
@@ -134,7 +145,7 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
 static ft_status ft__recognise(ft_model *m, ft_file *file, const char *rename, const char **name,
                                ft_network_options *options)
 {
-    char names[256];
+    char names[400];
     ft__list first;
     int i;
     if (!ft__usable(m)) return ft__status_of(m);
