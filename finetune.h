@@ -164,6 +164,7 @@
      [SECTION] data/image_damage: Damaged JPEG and PNG files
      [SECTION] data/image_files: Image files
      [SECTION] data/sources: Data sources
+     [SECTION] data/tasks: Tasks
      [SECTION] data/loader: The loader: batches ahead of the step that uses them
      [SECTION] data/image_samples: Pictures of a folder, or in memory: reading one
      [SECTION] data/image_folders: Image folders
@@ -758,6 +759,16 @@ typedef struct ft_loss_options {
                                s / classes for every class (Szegedy et al. 2016) */
 } ft_loss_options;
 
+/* What is learnt from texts. */
+typedef enum ft_task {
+    FT_TASK_AUTO,           /* what the data shows */
+    FT_TASK_CLASSIFICATION, /* a class of each text, or of each pair of texts */
+    FT_TASK_REGRESSION,     /* a number for each text or pair */
+    FT_TASK_TOKENS,         /* a class of each word, such as the kind of a name */
+    FT_TASK_EMBEDDINGS,     /* vectors that are near where texts mean the same */
+    FT_TASK_LANGUAGE_MODEL  /* the next token */
+} ft_task;
+
 typedef struct ft_network_options {
     int classes;            /* default: as the network is usually published */
     int image_size;         /* default: the same (224, or 32 for the CIFAR networks) */
@@ -1033,16 +1044,6 @@ typedef enum ft_table_header {
     FT_HEADER_YES, FT_HEADER_NO
 } ft_table_header;
 
-/* What is learnt from texts. */
-typedef enum ft_task {
-    FT_TASK_AUTO,           /* what the data shows */
-    FT_TASK_CLASSIFICATION, /* a class of each text, or of each pair of texts */
-    FT_TASK_REGRESSION,     /* a number for each text or pair */
-    FT_TASK_TOKENS,         /* a class of each word, such as the kind of a name */
-    FT_TASK_EMBEDDINGS,     /* vectors that are near where texts mean the same */
-    FT_TASK_LANGUAGE_MODEL  /* the next token */
-} ft_task;
-
 typedef struct ft_text_options { /* for labelled texts */
     /* Names in the header (case is ignored) or numbers from 1. Several text columns, separated by
        commas ("title,body"), are joined by a space. Default: "text", "sentence", "review", ... and
@@ -1068,6 +1069,9 @@ typedef struct ft_text_options { /* for labelled texts */
     const ft_data *classes_of; /* as match_classes, but among the classes of this data, which the
                                model is not trained on yet */
     ft_table_header header; /* of a .tsv or .csv */
+    ft_task task;           /* how the texts are read; default: what they show, and the log says it.
+                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
+                               as `unlabelled` */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -1197,6 +1201,8 @@ typedef struct ft_finetune_options {
     ft_type frozen_type;    /* FT_F16, FT_BF16 or FT_I8: while they are frozen, matrices and kernels
                                are stored so (ft_set_type). A later stage that trains them begins
                                with the rounded numbers. FT_F32 (default): as they are */
+    ft_task task;           /* what is learnt; must be one that the data can serve; default: the
+                               data's, ft_data_task */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -1798,6 +1804,12 @@ FINETUNE_API ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_o
 FINETUNE_API void ft_data_free(ft_data *data);
 FINETUNE_API int ft_data_count(const ft_data *data);
 FINETUNE_API int ft_data_classes(const ft_data *data);
+/* What is learnt from it, unless ft_finetune_options.task says otherwise: what ft_texts recognised,
+   FT_TASK_LANGUAGE_MODEL of streams, FT_TASK_CLASSIFICATION of other data with classes;
+   FT_TASK_AUTO: unknown. */
+FINETUNE_API ft_task ft_data_task(const ft_data *data);
+/* "classification", "regression", "tokens", "embeddings" or "language-model"; else "auto". */
+FINETUNE_API const char *ft_task_name(ft_task task);
 FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL: none */
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
@@ -37818,6 +37830,8 @@ struct ft_data {
     ft__features features;
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
+    ft_task task;           /* what its reader recognised; FT_TASK_AUTO: see ft_data_task ... */
+    unsigned tasks;         /* ... and others that it can serve: bits 1 << task */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };
@@ -38328,6 +38342,65 @@ int ft_data_held_back(ft_data *data, float hold_back, int *indices, int most)
         }
     ft__release(&data->model->context, part);
     return held;
+}
+
+/* =============================================================================================
+   [SECTION] data/tasks: Tasks
+   What is learnt from data. The reader of the data recognises it; the user may say it.
+   ============================================================================================= */
+typedef struct ft__task_row {
+    const char *name;
+    bool made;              /* false: not implemented yet */
+} ft__task_row;
+
+static const ft__task_row ft__tasks[] = {
+    {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", false},
+    {"embeddings", false}, {"language-model", true}};
+enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
+
+const char *ft_task_name(ft_task task)
+{
+    return ft__tasks[(unsigned)task < FT__TASKS ? task : FT_TASK_AUTO].name;
+}
+
+/* The error for a task that is none, or not implemented; `call`: the public function. */
+static ft_status ft__check_task(ft__context *c, const char *call, ft_task task)
+{
+    if ((unsigned)task >= FT__TASKS)
+        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be one of ft_task", call,
+                        (int)task);
+    if (!ft__tasks[task].made)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: the task %s is not implemented yet", call,
+                        ft_task_name(task));
+    return c->status;
+}
+
+ft_task ft_data_task(const ft_data *data)
+{
+    if (!data || data->task != FT_TASK_AUTO) return data ? data->task : FT_TASK_AUTO;
+    if (data->source.streams > 0) return FT_TASK_LANGUAGE_MODEL;
+    return data->source.classes > 0 ? FT_TASK_CLASSIFICATION : FT_TASK_AUTO;
+}
+
+/* The task of a run on this data; an error if it cannot serve the wanted one. */
+static ft_task ft__task_on(ft__context *c, const char *call, const ft_data *data, ft_task wanted)
+{
+    ft_task own = ft_data_task(data);
+    if (ft__check_task(c, call, wanted) != FT_OK || wanted == FT_TASK_AUTO || wanted == own
+        || (data->tasks >> wanted & 1)) return wanted == FT_TASK_AUTO ? own : wanted;
+    ft__fail(c, FT_INVALID, "%s: the task is %s, but the data was read for %s%s", call,
+             ft_task_name(wanted), own == FT_TASK_AUTO ? "none" : ft_task_name(own),
+             own == FT_TASK_AUTO ? ": it has no classes" : ": see ft_text_options.task");
+    return own;
+}
+
+/* An error if the network has one label for each text, not for each token. */
+static void ft__check_predicts_tokens(ft_model *m, const char *call, const char *data)
+{
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    if (labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: %s for language models: this network has one label per"
+                 " text, not per token", call, data);
 }
 
 /* =============================================================================================
@@ -41019,8 +41092,9 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                                ft__piece_text(&t->classes, i));
     if (at) snprintf(names + at, sizeof names - at, i < t->classes.count ? ", ...)" : ")");
     if (labelled)
-        ft__log(t->context, "%s: %d texts of %d classes%s%s%s", path, t->count, t->classes.count,
-                names, t->note.count ? "; " : "", t->note.count ? t->note.letters : "");
+        ft__log(t->context, "%s: classification: %d texts of %d classes%s%s%s", path, t->count,
+                t->classes.count, names, t->note.count ? "; " : "",
+                t->note.count ? t->note.letters : "");
     else if (t->note.count)
         ft__log(t->context, "%s: %d texts; %s", path, t->count, t->note.letters);
     if (t->not_utf8)
@@ -41120,7 +41194,9 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
-    if (ft__texts_check(c, path, &options) != FT_OK) return NULL;
+    options.unlabelled = options.unlabelled || options.task == FT_TASK_LANGUAGE_MODEL;
+    if (ft__check_task(c, "ft_texts", options.task) != FT_OK
+        || ft__texts_check(c, path, &options) != FT_OK) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
@@ -41146,6 +41222,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
+    if (data) data->task = options.task;
+    if (data) data->tasks = 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
     return data;
 }
 
@@ -41196,11 +41274,8 @@ static bool ft__streams_get(void *user, int index, int view, ft_slot *slots, int
 /* An error if the network classifies whole texts: it cannot use a label for each token. */
 static void ft__streams_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     (void)user;
-    if (labels && !ft__has_length(labels))
-        ft__fail(&m->context, FT_SHAPE, "%s: ft_text_streams is for language models: this network"
-                 " has one label per text, not per token", call);
+    ft__check_predicts_tokens(m, call, "ft_text_streams is");
 }
 
 static const char *ft__streams_name(void *user, int index)
@@ -43155,6 +43230,7 @@ typedef struct ft__recipe {
     ft_data *data;
     ft_finetune_options o;
     ft_finetune_result result;
+    ft_task task;
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
     float *head[2];         /* its weight and bias before the trial */
@@ -43495,7 +43571,7 @@ static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
-    bool stream = r->data->source.streams > 0;
+    bool stream = r->task == FT_TASK_LANGUAGE_MODEL;
     int *layer, layers;
     if (!FT__HAS(m, TEXT)) return;
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
@@ -43548,13 +43624,18 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
                  " not negative", (double)options.learning_rate);
     ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
-    if (ft_data_classes(data) < 2 && data->source.streams == 0) {
+    r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
+    if (!ft__ok(&m->context)) return r.result;
+    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
     }
     if (ft__ready(m, true) != FT_OK) return r.result;
-    if (data->source.streams == 0 && ft__recipe_head(&r) != FT_OK) return r.result;
+    if (r.task == FT_TASK_LANGUAGE_MODEL)
+        ft__check_predicts_tokens(m, "ft_finetune", "the task is");
+    else ft__recipe_head(&r);
+    if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
         return r.result;

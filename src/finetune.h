@@ -194,6 +194,7 @@ extern "C" {
 #include "data/image_damage.h"
 #include "data/image_files.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "data/loader.h"
 #include "data/image_samples.h"
 #include "data/image_folders.h"

@@ -63,6 +63,8 @@ grep -q '^Then ' $work/a.txt && [ "$(wc -m <$work/a.txt)" -eq 86 ] && ok || bad 
 says '"tokens": 20, "text": "' $tool generate --model $work/kitchen.safetensors --length 20 --json --greedy
 says 'perplexity' $tool train --data $texts/reviews.tsv --language-model --words --epochs 4 --hidden 32 \
     --layers 1 --streams 8 --lr 0.01 --val $texts/reviews_test.tsv --out $work/words.safetensors
+grep -q "^$texts/reviews.tsv: [0-9]* texts; text from" $work/err.txt && ok || bad "what was read is not said"
+says 'perplexity' $tool eval --model $work/words.safetensors --data $texts/reviews_test.tsv --task language-model
 says 'unfrozen' $tool train --model $work/words.safetensors --data $texts/reviews.tsv --label-column 2 \
     --per-class 30 --val $texts/reviews_test.tsv --epochs 3 --out $work/tuned.safetensors
 
@@ -81,6 +83,9 @@ fails "wrong.tsv: the class 'sour' is not one of the 2 classes of the model" $to
 [ -e $work/x.safetensors ] && bad "something was written" || ok
 # Options that have no effect here.
 fails '--language-model has no effect here: .* but this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
+fails '--task language-model: this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --task language-model
+fails '--task must be classification, regression, .*, not spelling' $tool train --data $texts/reviews.tsv --task spelling --out $work/x.safetensors
+fails 'the task tokens is not implemented yet' $tool train --data $texts/reviews.tsv --task tokens --out $work/x.safetensors
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
 fails '--per-class has no effect here: .*for a language model use --streams' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors

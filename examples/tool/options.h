@@ -11,6 +11,7 @@ typedef struct options {
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora;
     double learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
+    const char *task;
     bool language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
@@ -60,7 +61,9 @@ static const char usage_text[] =
     "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
     "                             512 for a new model)\n"
     "         --worst N           mistakes to show after eval and --val (5)\n"
-    "         --language-model    learn the texts of a table, not their labels\n"
+    "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
+    "                             (default: what the texts show, said in one line)\n"
+    "         --language-model    as --task language-model: the texts of a table, not their labels\n"
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
     "         --words --min-count N    use a vocabulary of words in a new language model\n"
@@ -152,6 +155,7 @@ static const option_row option_rows[] = {
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
     {"--max-length", 'n', AT(max_length), "tep", TEXTS | LABELLED},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
+    {"--task", 's', AT(task), "te", TEXTS},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
     {"--steps", 'n', AT(steps), "te", STREAMS},
@@ -209,6 +213,16 @@ static ft_type frozen_type(const options *o)
 
 /* --dtype auto: the weights stay as they are in the file. */
 static bool keeps_types(const options *o) { return o->dtype && strcmp(o->dtype, "auto") == 0; }
+
+/* The task that --task names; FT_TASK_AUTO without it, or if it names none. */
+static ft_task wanted_task(const options *o)
+{
+    int task;
+    if (o->language_model) return FT_TASK_LANGUAGE_MODEL;
+    for (task = FT_TASK_LANGUAGE_MODEL; o->task && task > FT_TASK_AUTO; --task)
+        if (!strcmp(o->task, ft_task_name((ft_task)task))) return (ft_task)task;
+    return FT_TASK_AUTO;
+}
 
 static bool read_number(const char *text, double *number)
 {
@@ -358,6 +372,9 @@ static int parse(int count, char **words, options *o)
         return usage("--header must be yes or no, not ", o->header);
     if (o->dtype && frozen_type(o) == FT_OTHER && strcmp(o->dtype, "auto") != 0)
         return usage("--dtype must be f32, f16, bf16, int8 or auto, not ", o->dtype);
+    if (o->task && (o->language_model || wanted_task(o) == FT_TASK_AUTO))
+        return usage("--task must be classification, regression, tokens, embeddings or language-model"
+                     " (alone, without --language-model), not ", o->task);
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)

@@ -53,8 +53,8 @@ static bool is_language_model(const ft_model *m)
 
 static bool wants_language_model(const ft_model *m, const options *o)
 {
-    return o->language_model || (o->model ? is_language_model(m) && !o->label_column
-                                          : ends_with(o->data, ".txt"));
+    if (wanted_task(o) != FT_TASK_AUTO) return wanted_task(o) == FT_TASK_LANGUAGE_MODEL;
+    return o->model ? is_language_model(m) && !o->label_column : ends_with(o->data, ".txt");
 }
 
 /* Do all options have an effect with this model, or with the one that is to be built? Prints one
@@ -68,6 +68,10 @@ static bool suits_model(const ft_model *m, const options *o)
     if (!whole) facts |= TABLE;
     if (!ft_get_tokenizer(m) && !o->vocabulary) facts |= NEW_WORDS;
     if (ft_class_count(m) == 0) facts |= NO_CLASSES;
+    if (wanted_task(o) == FT_TASK_LANGUAGE_MODEL && !(facts & NO_CLASSES) && o->task) {
+        usage("--task language-model: this network classifies texts", "");
+        return false;
+    }
     return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
@@ -118,6 +122,7 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     texts.text_column = o->text_column;
     texts.label_column = o->label_column;
     texts.header = header_option(o);
+    texts.task = wanted_task(o);
     texts.match_classes = evaluation && !training;
     texts.classes_of = training;
     if (!evaluation) texts.per_class = o->per_class;

@@ -43,6 +43,8 @@ struct ft_data {
     ft__features features;
     const char *fills;      /* inputs that get() fills, separated by commas; NULL: unknown */
     int pieces;             /* of the tokeniser that made its "tokens"; 0: none did */
+    ft_task task;           /* what its reader recognised; FT_TASK_AUTO: see ft_data_task ... */
+    unsigned tasks;         /* ... and others that it can serve: bits 1 << task */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
 };

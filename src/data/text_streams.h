@@ -6,12 +6,11 @@
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
-#include "graph/plan.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "data/texts.h"
 
 /* =============================================================================================
@@ -60,11 +59,8 @@ static bool ft__streams_get(void *user, int index, int view, ft_slot *slots, int
 /* An error if the network classifies whole texts: it cannot use a label for each token. */
 static void ft__streams_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     (void)user;
-    if (labels && !ft__has_length(labels))
-        ft__fail(&m->context, FT_SHAPE, "%s: ft_text_streams is for language models: this network"
-                 " has one label per text, not per token", call);
+    ft__check_predicts_tokens(m, call, "ft_text_streams is");
 }
 
 static const char *ft__streams_name(void *user, int index)

@@ -13,6 +13,7 @@
 #include "text/tokenizers.h"
 #include "text/tokenizing.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "data/tables.h"
 
 /* =============================================================================================
@@ -368,8 +369,9 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                                ft__piece_text(&t->classes, i));
     if (at) snprintf(names + at, sizeof names - at, i < t->classes.count ? ", ...)" : ")");
     if (labelled)
-        ft__log(t->context, "%s: %d texts of %d classes%s%s%s", path, t->count, t->classes.count,
-                names, t->note.count ? "; " : "", t->note.count ? t->note.letters : "");
+        ft__log(t->context, "%s: classification: %d texts of %d classes%s%s%s", path, t->count,
+                t->classes.count, names, t->note.count ? "; " : "",
+                t->note.count ? t->note.letters : "");
     else if (t->note.count)
         ft__log(t->context, "%s: %d texts; %s", path, t->count, t->note.letters);
     if (t->not_utf8)
@@ -469,7 +471,9 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
     if (!path) path = "(memory)";
-    if (ft__texts_check(c, path, &options) != FT_OK) return NULL;
+    options.unlabelled = options.unlabelled || options.task == FT_TASK_LANGUAGE_MODEL;
+    if (ft__check_task(c, "ft_texts", options.task) != FT_OK
+        || ft__texts_check(c, path, &options) != FT_OK) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
@@ -495,6 +499,8 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
+    if (data) data->task = options.task;
+    if (data) data->tasks = 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
     return data;
 }
 

@@ -538,6 +538,12 @@ FINETUNE_API ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_o
 FINETUNE_API void ft_data_free(ft_data *data);
 FINETUNE_API int ft_data_count(const ft_data *data);
 FINETUNE_API int ft_data_classes(const ft_data *data);
+/* What is learnt from it, unless ft_finetune_options.task says otherwise: what ft_texts recognised,
+   FT_TASK_LANGUAGE_MODEL of streams, FT_TASK_CLASSIFICATION of other data with classes;
+   FT_TASK_AUTO: unknown. */
+FINETUNE_API ft_task ft_data_task(const ft_data *data);
+/* "classification", "regression", "tokens", "embeddings" or "language-model"; else "auto". */
+FINETUNE_API const char *ft_task_name(ft_task task);
 FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL: none */
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);

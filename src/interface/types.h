@@ -372,6 +372,16 @@ typedef struct ft_loss_options {
                                s / classes for every class (Szegedy et al. 2016) */
 } ft_loss_options;
 
+/* What is learnt from texts. */
+typedef enum ft_task {
+    FT_TASK_AUTO,           /* what the data shows */
+    FT_TASK_CLASSIFICATION, /* a class of each text, or of each pair of texts */
+    FT_TASK_REGRESSION,     /* a number for each text or pair */
+    FT_TASK_TOKENS,         /* a class of each word, such as the kind of a name */
+    FT_TASK_EMBEDDINGS,     /* vectors that are near where texts mean the same */
+    FT_TASK_LANGUAGE_MODEL  /* the next token */
+} ft_task;
+
 typedef struct ft_network_options {
     int classes;            /* default: as the network is usually published */
     int image_size;         /* default: the same (224, or 32 for the CIFAR networks) */
@@ -647,16 +657,6 @@ typedef enum ft_table_header {
     FT_HEADER_YES, FT_HEADER_NO
 } ft_table_header;
 
-/* What is learnt from texts. */
-typedef enum ft_task {
-    FT_TASK_AUTO,           /* what the data shows */
-    FT_TASK_CLASSIFICATION, /* a class of each text, or of each pair of texts */
-    FT_TASK_REGRESSION,     /* a number for each text or pair */
-    FT_TASK_TOKENS,         /* a class of each word, such as the kind of a name */
-    FT_TASK_EMBEDDINGS,     /* vectors that are near where texts mean the same */
-    FT_TASK_LANGUAGE_MODEL  /* the next token */
-} ft_task;
-
 typedef struct ft_text_options { /* for labelled texts */
     /* Names in the header (case is ignored) or numbers from 1. Several text columns, separated by
        commas ("title,body"), are joined by a space. Default: "text", "sentence", "review", ... and
@@ -682,6 +682,9 @@ typedef struct ft_text_options { /* for labelled texts */
     const ft_data *classes_of; /* as match_classes, but among the classes of this data, which the
                                model is not trained on yet */
     ft_table_header header; /* of a .tsv or .csv */
+    ft_task task;           /* how the texts are read; default: what they show, and the log says it.
+                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
+                               as `unlabelled` */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -811,6 +814,8 @@ typedef struct ft_finetune_options {
     ft_type frozen_type;    /* FT_F16, FT_BF16 or FT_I8: while they are frozen, matrices and kernels
                                are stored so (ft_set_type). A later stage that trains them begins
                                with the rounded numbers. FT_F32 (default): as they are */
+    ft_task task;           /* what is learnt; must be one that the data can serve; default: the
+                               data's, ft_data_task */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

@@ -33,6 +33,7 @@ typedef struct ft__recipe {
     ft_data *data;
     ft_finetune_options o;
     ft_finetune_result result;
+    ft_task task;
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
     float *head[2];         /* its weight and bias before the trial */

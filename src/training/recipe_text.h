@@ -12,6 +12,7 @@
 #include "networks/text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "training/prefix_cache.h"
 #include "training/fit.h"
 #include "training/recipe.h"
@@ -169,7 +170,7 @@ static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
-    bool stream = r->data->source.streams > 0;
+    bool stream = r->task == FT_TASK_LANGUAGE_MODEL;
     int *layer, layers;
     if (!FT__HAS(m, TEXT)) return;
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
@@ -222,13 +223,18 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
                  " not negative", (double)options.learning_rate);
     ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
-    if (ft_data_classes(data) < 2 && data->source.streams == 0) {
+    r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
+    if (!ft__ok(&m->context)) return r.result;
+    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
     }
     if (ft__ready(m, true) != FT_OK) return r.result;
-    if (data->source.streams == 0 && ft__recipe_head(&r) != FT_OK) return r.result;
+    if (r.task == FT_TASK_LANGUAGE_MODEL)
+        ft__check_predicts_tokens(m, "ft_finetune", "the task is");
+    else ft__recipe_head(&r);
+    if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
         return r.result;
