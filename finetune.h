@@ -181,6 +181,7 @@
      [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/evaluate: Evaluate and predict
      [SECTION] training/generate: Predict and generate text
+     [SECTION] training/embed: Vectors of texts
      [SECTION] public/models: Public functions: models and files
      [SECTION] public/running: Public functions: looking, adjusting, running
      [SECTION] public/sharing: Public functions: several models on the same weights
@@ -783,7 +784,8 @@ typedef struct ft_network_options {
     int hidden;             /* features of a layer's state; default 256, char_rnn: 128 */
     int layers;             /* default 1 for a classifier, 2 for a language model */
     bool bidirectional;     /* classifiers */
-    ft_step_pooling pooling;/* classifiers: default the last step */
+    ft_step_pooling pooling;/* classifiers: default the last step. Transformers: also what makes
+                               the vector of a text (ft_text_vector) */
     bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden ==
                                embedding */
     float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
@@ -812,7 +814,13 @@ typedef struct ft_network_options {
                                default: the embedding's */
     bool attention_bias;    /* llama, qwen3: biases of the attention's linear layers */
     bool feed_forward_bias; /* llama: of the others */
+    bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
 } ft_network_options;
+
+typedef struct ft_text_vector_options {
+    bool normalize;         /* ft_embed_texts divides the vector by its length, so that the product
+                               of two vectors is their cosine */
+} ft_text_vector_options;
 
 typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */
 
@@ -1246,6 +1254,10 @@ typedef struct ft_evaluation {
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
 
+typedef struct ft_embed_options {
+    int batch_size;         /* default 32. It does not change the vectors */
+} ft_embed_options;
+
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */
     int length;             /* maximum number of tokens; default 200 */
@@ -1607,6 +1619,13 @@ FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
+/* The node [N, features] whose row is the vector of a text, which ft_embed_texts returns. It is
+   saved with the model. ft_load sets it where a sentence-transformers' folder, or
+   ft_network_options.pooling, says how the hidden states of a text's tokens become one vector.
+   ft_text_vector returns {0} if there is none. FT_SHAPE for another shape, FT_INVALID for an input
+   or a weight. */
+FINETUNE_API void ft_set_text_vector(ft_model *m, ft_node vector, ft_text_vector_options options);
+FINETUNE_API ft_node ft_text_vector(const ft_model *m);
 FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
 FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
 /* Class names in the order of the labels: as many as the output has classes; 0 removes them. They
@@ -1906,6 +1925,14 @@ FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
    error. FT_INVALID for text streams. */
 FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                                  ft_predict_options options);
+/* Writes the vectors of `count` texts, UTF-8 that ends in a 0: vectors [count, features], with the
+   features of ft_text_vector's shape. `numbers` is the size of `vectors` and must be count *
+   features, else FT_SHAPE. Batches hold texts of similar length; a text has the same bits alone and
+   in any batch. A text is cut as in ft_predict_text. Returns the number of texts, 0 on error.
+   FT_INVALID without a tokeniser, or without a text vector: load the model with
+   ft_network_options.pooling. */
+FINETUNE_API int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                                size_t numbers, ft_embed_options options);
 /* Continues a text token by token, each drawn from the language model's prediction. The states of
    recurrent layers start at zero, and after it are those of the text's end. The same options give
    the same text. Returns the number of tokens generated, 0 on error. */
@@ -8094,6 +8121,8 @@ struct ft_model {
     int *chains;            /* [chain_mask + 1], of nodes/names; NULL: no node yet */
     size_t chain_mask;
     ft_node output, loss;
+    ft_node text_vector;    /* of ft_set_text_vector; {0}: none */
+    ft_text_vector_options vector_options;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" if it was built by hand */
     char *cache;            /* ft_desc.cache */
@@ -8163,6 +8192,12 @@ static void ft__not_built(ft_model *m, const char *call, const char *macro)
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
     return m && node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+}
+
+/* Whether a node's value is read after a run, although it need not be the output or the loss. */
+static bool ft__is_kept(const ft_model *m, int id)
+{
+    return m->nodes[id - 1].keep_value || id == m->text_vector.id;
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)
@@ -23229,7 +23264,7 @@ static void ft__choose_view(const ft_model *m, ft__node *node)
     int rank = node->shape.rank, at, d, id = (int)(node - m->nodes) + 1;
     ft__layout *y = &node->layout;
     bool rows, last = false;
-    if (id == m->output.id || id == m->loss.id || node->keep_value || node->want_gradient
+    if (id == m->output.id || id == m->loss.id || ft__is_kept(m, id) || node->want_gradient
         || ft__is_weight(x) || ft__is_state(x)) return;
     if (!ft__is(node, FT__PERMUTES) && !ft__same_order(&x->shape, of_x, ft__in_order)) return;
     for (at = 0; at < rank; ++at)
@@ -23616,7 +23651,7 @@ enum { FT__VALUE = 1, FT__GRADIENT = 2 };
 static bool ft__stays(const ft_model *m, int id)
 {
     return id <= m->node_count
-        && (id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value);
+        && (id == m->output.id || id == m->loss.id || ft__is_kept(m, id));
 }
 
 static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
@@ -23673,15 +23708,15 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* Marks what the nodes of ft_keep need. Such a node is computed whenever the output is, if it reads
-   no other inputs than the output does; else in runs for the loss. */
+/* Marks what the nodes of ft_keep, and the text vector, need. Such a node is computed whenever the
+   output is, if it reads no other inputs than the output does; else in runs for the loss. */
 static void ft__mark_kept(ft_model *m, char *needed)
 {
     ft__context *c = &m->context;
     int id, i;
     for (id = 1; id <= m->node_count; ++id) {
         char mark = FT__FOR_OUTPUT, *own;
-        if (!m->nodes[id - 1].keep_value) continue;
+        if (!ft__is_kept(m, id)) continue;
         own = (char *)ft__allocate(c, (size_t)m->node_count, 1);
         if (!own) return;
         ft__mark_needed(m, id, FT__FOR_LOSS, own);
@@ -25838,6 +25873,28 @@ void ft_set_loss(ft_model *m, ft_node loss)
     m->version += 1;
 }
 
+void ft_set_text_vector(ft_model *m, ft_node vector, ft_text_vector_options options)
+{
+    const ft_shape *shape;
+    if (!ft__check_computed(m, vector, "ft_set_text_vector")) return;
+    shape = &m->nodes[vector.id - 1].shape;
+    if (shape->rank != 2 || shape->size[0] != FT_BATCH || shape->size[1] < 1) {
+        char text[80];
+        ft__fail(&m->context, FT_SHAPE, "ft_set_text_vector: %.200s is %s; it must be [N,"
+                 " features]", m->nodes[vector.id - 1].name, ft__shape_text(shape, text));
+        return;
+    }
+    m->version += m->text_vector.id != vector.id;
+    m->text_vector = vector;
+    m->vector_options = options;
+}
+
+ft_node ft_text_vector(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->text_vector : none;
+}
+
 ft_node ft_output(const ft_model *m)
 {
     ft_node none = {0};
@@ -26078,7 +26135,7 @@ static ft_status ft__rewire(ft_model *m, ft__rewiring *r, int from, int to)
             r->readers[r->count] = i;
             r->places[r->count++] = j;
         }
-    if (!r->count && from != m->output.id && from != m->loss.id)
+    if (!r->count && from != m->output.id && from != m->loss.id && from != m->text_vector.id)
         return ft__fail(&m->context, FT_INVALID, "ft_replace: nothing reads %s but what %s is"
                         " computed from", m->nodes[from - 1].name, m->nodes[to - 1].name);
     ft__sort_execution(m, r->sorted, r->done);
@@ -26111,6 +26168,7 @@ static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
     if (ft__rewiring_make(m, &r) && ft__rewire(m, &r, old.id, replacement.id) == FT_OK) {
         if (old.id == m->output.id) m->output = replacement;
         if (old.id == m->loss.id) m->loss = replacement;
+        if (old.id == m->text_vector.id) m->text_vector = replacement;
         if (classes != ft_class_count(m)) ft__release_class_names(m);
         memset(r.kept, 0, (size_t)m->node_count);
         ft__mark_needed(m, old.id, 1, r.kept);
@@ -29218,6 +29276,8 @@ static char *ft__graph_text(ft_model *m, bool values)
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
+    ft__write_named(m, &text, "text_vector", m->text_vector);
+    if (m->vector_options.normalize) ft__text_add(&text, ",\"normalize\":true");
     if (m->class_count) ft__text_add(&text, ",\n\"classes\":");
     if (m->class_count) ft__add_classes(m, &text);
     if (m->preprocessing.width > 0) ft__write_preprocessing(&text, &m->preprocessing);
@@ -29586,7 +29646,8 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
-/* The node that the description names as output or loss; if it is -1 or missing, there is none. */
+/* The node that the description names as output, loss or text vector; if it is -1 or missing, there
+   is none. */
 static ft_node ft__read_result(ft__graph_reader *r, const char *key)
 {
     int value = ft__json_member(r->json, 0, key);
@@ -29615,7 +29676,7 @@ static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
         "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "output",
-        "loss", "classes", "preprocessing", NULL};
+        "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -29638,7 +29699,8 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
     int64_t max_length = 0;
-    ft_node output, loss;
+    ft_node output, loss, vector;
+    ft_text_vector_options vectors;
     if (ft__check_format(r) != FT_OK) return c->status;
     m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
                                                                    "keras_initialisers"));
@@ -29648,8 +29710,11 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (!ft__ok(c)) return c->status;
     output = ft__read_result(r, "output");
     loss = ft__read_result(r, "loss");
+    vector = ft__read_result(r, "text_vector");
+    vectors.normalize = ft__json_true(r->json, ft__json_member(r->json, 0, "normalize"));
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
+    if (vector.id) ft_set_text_vector(m, vector, vectors);
     if (architecture) ft__set_architecture(m, architecture);
     ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
     if (longest >= 0 && (!ft__json_int(r->json, longest, &max_length) || max_length < 1
@@ -34045,9 +34110,25 @@ static ft_node ft__encoder_embeddings(ft__encoder_builder *e)
     return ft__encoder_dropout(e, "embeddings", x);
 }
 
+/* What sentence-transformers makes of the hidden states: the vector of the text. `pooled`: what the
+   head reads, of this kind. */
+static void ft__encoder_vector(ft__encoder_builder *e, ft_node x, ft_node pooled,
+                               ft_step_pooling kind)
+{
+    ft_text_vector_options options;
+    ft_step_pool_options pool;
+    memset(&pool, 0, sizeof pool);
+    pool.kind = e->o->pooling;
+    options.normalize = e->o->normalize;
+    if (e->o->pooling == FT_POOL_LAST) return;
+    if (kind != pool.kind) pooled = ft_step_pool(e->m, "text_vector", x, e->lengths, pool);
+    ft_set_text_vector(e->m, pooled, options);
+}
+
 /* hidden states [N, L, hidden] -> logits [N, classes] */
 static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
 {
+    ft_node hidden = x;
     ft_step_pool_options pool;
     ft_linear_options none;
     bool first = e->o->pooling == FT_POOL_FIRST || e->o->dense_head;
@@ -34056,6 +34137,7 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     pool.kind = first ? FT_POOL_FIRST : e->o->pooling == FT_POOL_LAST ? FT_POOL_MEAN
                                                                       : e->o->pooling;
     x = ft_step_pool(e->m, "pooled", x, e->lengths, pool);
+    ft__encoder_vector(e, hidden, x, pool.kind);
     if (e->o->dense_head) { /* BERT's is part of the encoder, and has its prefix */
         const char *dense = e->names->dense;
         if (!strncmp(dense, "pooler", 6)) dense = ft__encoder_name(e, 1, dense);
@@ -34081,6 +34163,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
                         " be above %d, token types at most 8, the others above 0",
                         e->names->network, o->layers, o->hidden, o->heads, o->feed_forward,
                         o->positions, o->token_types, e->names->first);
+    if (o->normalize && o->pooling == FT_POOL_LAST)
+        return ft__fail(c, FT_INVALID, "%s: normalize has no effect without pooling",
+                        e->names->network);
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
@@ -35028,6 +35113,39 @@ static void ft__read_pooling(ft__context *c, const char *folder, ft_load_options
     ft__json_free(c, json);
 }
 
+/* Sets what modules.json says that is done after the pooling. False, and a line in the log: it does
+   something else there, so what the pooling gives is not the vector of a text. */
+static bool ft__read_modules(ft__context *c, const char *folder, ft_load_options *o)
+{
+    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    ft__json *json = ft__folder_json(c, folder, "modules.json");
+    int module, i = 0;
+    for (module = 1; json && i < 3 && module < json->values[0].next;
+         module = json->values[module].next) {
+        const char *type = ft__json_string(json, ft__json_member(json, module, "type"));
+        const char *name = type ? strrchr(type, '.') : NULL;
+        name = name ? name + 1 : type ? type : "a module without a type";
+        for (i = 0; i < 3 && strcmp(name, known[i]) != 0; ++i) {}
+        if (i == 2) o->network.normalize = true;
+        if (i == 3)
+            ft__log(c, "%s/modules.json: %s is not supported: the vectors of texts are unknown",
+                    folder, name);
+    }
+    ft__json_free(c, json);
+    return i < 3;
+}
+
+/* How many tokens of a text sentence-transformers reads; 0: the folder does not say. */
+static int ft__folder_length(ft__context *c, const char *folder)
+{
+    ft__json *json = ft__folder_json(c, folder, "sentence_bert_config.json");
+    int64_t longest = 0;
+    if (!json || !ft__json_int(json, ft__json_member(json, 0, "max_seq_length"), &longest)
+        || longest < 1 || longest > INT_MAX) longest = 0;
+    ft__json_free(c, json);
+    return (int)longest;
+}
+
 /* ---- Class names ---- */
 
 /* The names in id2label, unless they are LABEL_0 and so on; the head must have been in the file. */
@@ -35066,6 +35184,8 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
+    most = ft__folder_length(c, folder);
+    if (most > 0 && most < ft_max_length(m)) ft_set_max_length(m, most);
     ft__release(c, path);
     ft__json_free(c, json);
 }
@@ -43990,29 +44110,38 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
+/* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
+   many it has. Valid until the tokeniser is used again; {NULL, 0} with an error. */
+static ft_tokens ft__text_tokens(ft_model *m, const char *text, size_t bytes, int *count)
+{
+    ft_tokenize_options special = {true, false};
+    ft_tokens tokens = ft_tokenize(m->tokenizer, text, bytes, special);
+    if (!ft__ok(&m->context)) return tokens;
+    if (tokens.count == 0) { /* an empty text, as in ft_texts */
+        ft__ids_add(&m->tokenizer->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
+        tokens.ids = m->tokenizer->ids.values;
+        tokens.count = ft__ok(&m->context);
+    }
+    *count = tokens.count;
+    ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
+    return tokens;
+}
+
 static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
                             int count)
 {
-    ft_tokenize_options special = {true, false};
     ft_tokens tokens = {NULL, 0};
     const float *logits;
-    int32_t unknown = 0;
+    int has = 0;
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
-    if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
-        unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
-        tokens.ids = &unknown;
-        tokens.count = 1;
-    }
-    if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
-        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
-                tokens.count, ft_max_length(m));
-        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
-    }
+    if (m->tokenizer) tokens = ft__text_tokens(m, text, bytes, &has);
+    if (has > tokens.count)
+        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)", has,
+                tokens.count);
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
@@ -44164,6 +44293,159 @@ static int ft__generate(ft_model *m, ft_generate_options options)
 }
 
 /* =============================================================================================
+   [SECTION] training/embed: Vectors of texts
+   The texts become a source of tokens, so that batches hold texts of similar length, as in
+   ft_predict_data. The node of ft_set_text_vector is read after each run.
+   ============================================================================================= */
+typedef struct ft__tokenized { /* texts as tokens */
+    ft__ids ids;            /* of all texts */
+    size_t *start;          /* [count + 1]: in ids */
+} ft__tokenized;
+
+static int ft__tokenized_length(void *user, int index)
+{
+    const ft__tokenized *t = (const ft__tokenized *)user;
+    return (int)(t->start[index + 1] - t->start[index]);
+}
+
+static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__tokenized *t = (const ft__tokenized *)user;
+    int32_t length = ft__tokenized_length(user, index);
+    int s;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        if (!strcmp(slots[s].name, "lengths")) memcpy(slots[s].values, &length, sizeof length);
+        if (strcmp(slots[s].name, "tokens") != 0) continue;
+        memcpy(slots[s].values, t->ids.values + t->start[index], (size_t)length * sizeof length);
+        slots[s].length = length;
+    }
+    return true;
+}
+
+/* Reads all texts. */
+static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
+{
+    ft__context *c = &m->context;
+    int i, k, has, cut = 0;
+    t->ids.context = c;
+    t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        ft_tokens tokens = {NULL, 0};
+        if (ft__given(c, texts[i], "ft_embed_texts: a text"))
+            tokens = ft__text_tokens(m, texts[i], strlen(texts[i]), &has);
+        cut += tokens.count > 0 && has > tokens.count;
+        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        t->start[i + 1] = t->ids.count;
+    }
+    if (cut && ft__ok(c))
+        ft__log(c, "%d of the texts have more than %d tokens (max_length): their ends are cut off",
+                cut, ft_max_length(m));
+    return ft__ok(c);
+}
+
+static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
+{
+    ft__release(c, t->start);
+    ft__release(c, t->ids.values);
+}
+
+/* Writes a row of numbers; with `normalize` it is divided by its length, at least 1e-12 as in
+   PyTorch's normalize. False: a number is not finite. */
+static bool ft__write_vector(const float *from, int count, bool normalize, float *to)
+{
+    double sum = 0, length;
+    int j;
+    for (j = 0; j < count; ++j) sum += (double)from[j] * (double)from[j];
+    length = normalize ? sqrt(sum) : 1;
+    if (length < 1e-12) length = 1e-12;
+    for (j = 0; j < count; ++j) to[j] = (float)((double)from[j] / length);
+    return sum - sum == 0;
+}
+
+/* Runs all texts; returns how many. */
+static int ft__embed_run(ft_model *m, ft__pass *pass, float *vectors)
+{
+    const ft__node *node = &m->nodes[m->text_vector.id - 1];
+    const ft__batch *batch;
+    int features = node->shape.size[1], done = 0, i;
+    ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(pass->loader->data));
+    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
+        const float *value;
+        ft__feed_batch(m, pass->loader, batch);
+        m->last_run = pass->plan;
+        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, FT__ONLY_OUTPUT);
+        value = pass->plan->values[m->text_vector.id - 1];
+        ft__to_host(&m->context, value,
+                    ft__node_count_at(node, ft__extent_of(m, batch->count)) * sizeof *value);
+        for (i = 0; ft__ok(&m->context) && i < batch->count; ++i)
+            if (!ft__write_vector(value + (size_t)i * (size_t)features, features,
+                                  m->vector_options.normalize,
+                                  vectors + (size_t)batch->index[i] * (size_t)features))
+                ft__fail(&m->context, FT_NOT_FINITE, "ft_embed_texts: the vector of text %d is not"
+                         " finite", batch->index[i]);
+        done += batch->count;
+    }
+    return ft__ok(&m->context) ? done : 0;
+}
+
+static bool ft__can_embed(ft_model *m, int count, size_t numbers, const ft_embed_options *o)
+{
+    ft__context *c = &m->context;
+    size_t features = 0, want = 0;
+    if (!m->text_vector.id)
+        ft__fail(c, FT_INVALID, "ft_embed_texts: nothing says how the tokens of a text become one"
+                 " vector: load the model with ft_network_options.pooling, or use"
+                 " ft_set_text_vector");
+    else if (!m->tokenizer || !ft__find_node(m, "tokens").id)
+        ft__fail(c, FT_INVALID, "ft_embed_texts: text needs a model with an input \"tokens\" and a"
+                 " tokeniser (ft_set_tokenizer)");
+    else features = (size_t)m->nodes[m->text_vector.id - 1].shape.size[1];
+    if (ft__ok(c) && (count < 1 || o->batch_size < 0))
+        ft__fail(c, FT_INVALID, "ft_embed_texts: count is %d and batch_size %d; count must be at"
+                 " least 1, batch_size not negative", count, o->batch_size);
+    if (ft__ok(c) && (!ft__multiply((size_t)count, features, &want) || numbers != want))
+        ft__fail(c, FT_SHAPE, "ft_embed_texts: %d vectors of %zu features have %zu numbers, not"
+                 " numbers = %zu", count, features, want, numbers);
+    return ft__ok(c);
+}
+
+static int ft__embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                           size_t numbers, ft_embed_options options)
+{
+    ft__context *c;
+    ft__tokenized t;
+    ft_source source;
+    ft_data *data;
+    ft__pass pass;
+    int size = options.batch_size > 0 ? options.batch_size : 32, done = 0;
+    if (!ft__usable(m)) return 0;
+    c = &m->context;
+    if (!ft__given(c, texts, "ft_embed_texts: the texts")
+        || !ft__given(c, vectors, "ft_embed_texts: vectors")
+        || !ft__can_embed(m, count, numbers, &options)) return 0;
+    memset(&t, 0, sizeof t);
+    memset(&source, 0, sizeof source);
+    if (ft__tokenize_all(m, texts, count, &t)) {
+        source.user = &t;
+        source.count = count;
+        source.get = ft__tokenized_get;
+        source.length = ft__tokenized_length;
+        data = ft_data_source(m, source);
+        if (data) data->fills = "tokens,lengths";
+        if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
+        if (data && ft__check_words(m, data) == FT_OK) {
+            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true);
+            if (pass.loader) done = ft__embed_run(m, &pass, vectors);
+            ft__pass_end(&pass);
+        }
+        ft_data_free(data);
+    }
+    ft__tokenized_free(c, &t);
+    return done;
+}
+
+/* =============================================================================================
    [SECTION] public/models: Public functions: models and files
    ============================================================================================= */
 
@@ -44263,7 +44545,8 @@ static void ft__clear_graph(ft_model *m)
     m->order = NULL;
     m->nodes = NULL;
     m->node_count = m->node_capacity = 0;
-    m->output.id = m->loss.id = 0;
+    m->output.id = m->loss.id = m->text_vector.id = 0;
+    memset(&m->vector_options, 0, sizeof m->vector_options);
 }
 
 /* Whether shares still need this model: then the last of them ends it. */
@@ -44463,6 +44746,7 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
                                           NULL};
     ft__json *json;
     char *path;
+    bool chosen = options.network.pooling != FT_POOL_LAST, known = true;
     if (!FT__HAS(m, TRANSFORMERS)) return c->status;
     json = ft__folder_json(c, folder, "config.json");
     path = json ? ft__first_in_folder(c, folder, weights) : NULL;
@@ -44472,7 +44756,10 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
                              " .index.json is there", folder);
     if (ft__ok(c)) ft__read_config(c, folder, json, &options);
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
+    if (ft__ok(c) && options.network.pooling != FT_POOL_LAST)
+        known = ft__read_modules(c, folder, &options);
     if (ft__ok(c)) ft__load_file(m, path, options);
+    if (!chosen && !known) m->text_vector.id = 0;
     if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
     if (ft__ok(c)) ft__folder_tokenizer(m, folder);
     ft__release(c, path);
@@ -45134,6 +45421,13 @@ int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
     return FT__HAS(m, DATA) ? ft__predict_data(m, data, best, count, options) : 0;
 }
 
+int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                   size_t numbers, ft_embed_options options)
+{
+    return FT__HAS(m, TEXT) && FT__HAS(m, DATA)
+        ? ft__embed_texts(m, texts, count, vectors, numbers, options) : 0;
+}
+
 int ft_generate(ft_model *m, ft_generate_options options)
 {
     return FT__HAS(m, TEXT) ? ft__generate(m, options) : 0;
@@ -45377,6 +45671,8 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
 {
     s->output = m->output;
     s->loss = m->loss;
+    s->text_vector = m->text_vector;
+    s->vector_options = m->vector_options;
     s->preprocessing = m->preprocessing;
     s->keras_initialisers = m->keras_initialisers;
     s->length = m->length;

@@ -211,6 +211,7 @@ extern "C" {
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
 #include "training/generate.h"
+#include "training/embed.h"
 #include "public/models.h"
 #include "public/running.h"
 #include "public/sharing.h"

@@ -191,6 +191,8 @@ static char *ft__graph_text(ft_model *m, bool values)
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
+    ft__write_named(m, &text, "text_vector", m->text_vector);
+    if (m->vector_options.normalize) ft__text_add(&text, ",\"normalize\":true");
     if (m->class_count) ft__text_add(&text, ",\n\"classes\":");
     if (m->class_count) ft__add_classes(m, &text);
     if (m->preprocessing.width > 0) ft__write_preprocessing(&text, &m->preprocessing);
@@ -559,7 +561,8 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
 
-/* The node that the description names as output or loss; if it is -1 or missing, there is none. */
+/* The node that the description names as output, loss or text vector; if it is -1 or missing, there
+   is none. */
 static ft_node ft__read_result(ft__graph_reader *r, const char *key)
 {
     int value = ft__json_member(r->json, 0, key);
@@ -588,7 +591,7 @@ static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
         "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "output",
-        "loss", "classes", "preprocessing", NULL};
+        "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -611,7 +614,8 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     const char *architecture = ft__json_string(r->json,
                                                ft__json_member(r->json, 0, "architecture"));
     int64_t max_length = 0;
-    ft_node output, loss;
+    ft_node output, loss, vector;
+    ft_text_vector_options vectors;
     if (ft__check_format(r) != FT_OK) return c->status;
     m->keras_initialisers = ft__json_true(r->json, ft__json_member(r->json, 0,
                                                                    "keras_initialisers"));
@@ -621,8 +625,11 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (!ft__ok(c)) return c->status;
     output = ft__read_result(r, "output");
     loss = ft__read_result(r, "loss");
+    vector = ft__read_result(r, "text_vector");
+    vectors.normalize = ft__json_true(r->json, ft__json_member(r->json, 0, "normalize"));
     if (output.id) ft_set_output(m, output);
     if (loss.id) ft_set_loss(m, loss);
+    if (vector.id) ft_set_text_vector(m, vector, vectors);
     if (architecture) ft__set_architecture(m, architecture);
     ft__read_preprocessing(r, ft__json_member(r->json, 0, "preprocessing"));
     if (longest >= 0 && (!ft__json_int(r->json, longest, &max_length) || max_length < 1

@@ -138,7 +138,7 @@ static void ft__choose_view(const ft_model *m, ft__node *node)
     int rank = node->shape.rank, at, d, id = (int)(node - m->nodes) + 1;
     ft__layout *y = &node->layout;
     bool rows, last = false;
-    if (id == m->output.id || id == m->loss.id || node->keep_value || node->want_gradient
+    if (id == m->output.id || id == m->loss.id || ft__is_kept(m, id) || node->want_gradient
         || ft__is_weight(x) || ft__is_state(x)) return;
     if (!ft__is(node, FT__PERMUTES) && !ft__same_order(&x->shape, of_x, ft__in_order)) return;
     for (at = 0; at < rank; ++at)

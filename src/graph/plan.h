@@ -330,7 +330,7 @@ enum { FT__VALUE = 1, FT__GRADIENT = 2 };
 static bool ft__stays(const ft_model *m, int id)
 {
     return id <= m->node_count
-        && (id == m->output.id || id == m->loss.id || m->nodes[id - 1].keep_value);
+        && (id == m->output.id || id == m->loss.id || ft__is_kept(m, id));
 }
 
 static bool ft__wants_gradient(const ft_model *m, const ft__plan *plan, int id)
@@ -387,15 +387,15 @@ static void ft__mark_needed(const ft_model *m, int target, char mark, char *need
     }
 }
 
-/* Marks what the nodes of ft_keep need. Such a node is computed whenever the output is, if it reads
-   no other inputs than the output does; else in runs for the loss. */
+/* Marks what the nodes of ft_keep, and the text vector, need. Such a node is computed whenever the
+   output is, if it reads no other inputs than the output does; else in runs for the loss. */
 static void ft__mark_kept(ft_model *m, char *needed)
 {
     ft__context *c = &m->context;
     int id, i;
     for (id = 1; id <= m->node_count; ++id) {
         char mark = FT__FOR_OUTPUT, *own;
-        if (!m->nodes[id - 1].keep_value) continue;
+        if (!ft__is_kept(m, id)) continue;
         own = (char *)ft__allocate(c, (size_t)m->node_count, 1);
         if (!own) return;
         ft__mark_needed(m, id, FT__FOR_LOSS, own);

@@ -71,6 +71,28 @@ void ft_set_loss(ft_model *m, ft_node loss)
     m->version += 1;
 }
 
+void ft_set_text_vector(ft_model *m, ft_node vector, ft_text_vector_options options)
+{
+    const ft_shape *shape;
+    if (!ft__check_computed(m, vector, "ft_set_text_vector")) return;
+    shape = &m->nodes[vector.id - 1].shape;
+    if (shape->rank != 2 || shape->size[0] != FT_BATCH || shape->size[1] < 1) {
+        char text[80];
+        ft__fail(&m->context, FT_SHAPE, "ft_set_text_vector: %.200s is %s; it must be [N,"
+                 " features]", m->nodes[vector.id - 1].name, ft__shape_text(shape, text));
+        return;
+    }
+    m->version += m->text_vector.id != vector.id;
+    m->text_vector = vector;
+    m->vector_options = options;
+}
+
+ft_node ft_text_vector(const ft_model *m)
+{
+    ft_node none = {0};
+    return m ? m->text_vector : none;
+}
+
 ft_node ft_output(const ft_model *m)
 {
     ft_node none = {0};

@@ -114,7 +114,7 @@ static ft_status ft__rewire(ft_model *m, ft__rewiring *r, int from, int to)
             r->readers[r->count] = i;
             r->places[r->count++] = j;
         }
-    if (!r->count && from != m->output.id && from != m->loss.id)
+    if (!r->count && from != m->output.id && from != m->loss.id && from != m->text_vector.id)
         return ft__fail(&m->context, FT_INVALID, "ft_replace: nothing reads %s but what %s is"
                         " computed from", m->nodes[from - 1].name, m->nodes[to - 1].name);
     ft__sort_execution(m, r->sorted, r->done);
@@ -147,6 +147,7 @@ static ft_status ft__replace(ft_model *m, ft_node old, ft_node replacement)
     if (ft__rewiring_make(m, &r) && ft__rewire(m, &r, old.id, replacement.id) == FT_OK) {
         if (old.id == m->output.id) m->output = replacement;
         if (old.id == m->loss.id) m->loss = replacement;
+        if (old.id == m->text_vector.id) m->text_vector = replacement;
         if (classes != ft_class_count(m)) ft__release_class_names(m);
         memset(r.kept, 0, (size_t)m->node_count);
         ft__mark_needed(m, old.id, 1, r.kept);

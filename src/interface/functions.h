@@ -341,6 +341,13 @@ FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
+/* The node [N, features] whose row is the vector of a text, which ft_embed_texts returns. It is
+   saved with the model. ft_load sets it where a sentence-transformers' folder, or
+   ft_network_options.pooling, says how the hidden states of a text's tokens become one vector.
+   ft_text_vector returns {0} if there is none. FT_SHAPE for another shape, FT_INVALID for an input
+   or a weight. */
+FINETUNE_API void ft_set_text_vector(ft_model *m, ft_node vector, ft_text_vector_options options);
+FINETUNE_API ft_node ft_text_vector(const ft_model *m);
 FINETUNE_API void ft_set_preprocessing(ft_model *m, ft_preprocessing preprocessing);
 FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
 /* Class names in the order of the labels: as many as the output has classes; 0 removes them. They
@@ -640,6 +647,14 @@ FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
    error. FT_INVALID for text streams. */
 FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                                  ft_predict_options options);
+/* Writes the vectors of `count` texts, UTF-8 that ends in a 0: vectors [count, features], with the
+   features of ft_text_vector's shape. `numbers` is the size of `vectors` and must be count *
+   features, else FT_SHAPE. Batches hold texts of similar length; a text has the same bits alone and
+   in any batch. A text is cut as in ft_predict_text. Returns the number of texts, 0 on error.
+   FT_INVALID without a tokeniser, or without a text vector: load the model with
+   ft_network_options.pooling. */
+FINETUNE_API int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                                size_t numbers, ft_embed_options options);
 /* Continues a text token by token, each drawn from the language model's prediction. The states of
    recurrent layers start at zero, and after it are those of the text's end. The same options give
    the same text. Returns the number of tokens generated, 0 on error. */

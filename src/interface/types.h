@@ -396,7 +396,8 @@ typedef struct ft_network_options {
     int hidden;             /* features of a layer's state; default 256, char_rnn: 128 */
     int layers;             /* default 1 for a classifier, 2 for a language model */
     bool bidirectional;     /* classifiers */
-    ft_step_pooling pooling;/* classifiers: default the last step */
+    ft_step_pooling pooling;/* classifiers: default the last step. Transformers: also what makes
+                               the vector of a text (ft_text_vector) */
     bool tied;              /* lstm_lm: the decoder's weight is the embedding's; needs hidden ==
                                embedding */
     float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
@@ -425,7 +426,13 @@ typedef struct ft_network_options {
                                default: the embedding's */
     bool attention_bias;    /* llama, qwen3: biases of the attention's linear layers */
     bool feed_forward_bias; /* llama: of the others */
+    bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
 } ft_network_options;
+
+typedef struct ft_text_vector_options {
+    bool normalize;         /* ft_embed_texts divides the vector by its length, so that the product
+                               of two vectors is their cosine */
+} ft_text_vector_options;
 
 typedef struct ft_tokenizer ft_tokenizer; /* converts text to numbers and back */
 
@@ -858,6 +865,10 @@ typedef struct ft_evaluation {
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
+
+typedef struct ft_embed_options {
+    int batch_size;         /* default 32. It does not change the vectors */
+} ft_embed_options;
 
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */

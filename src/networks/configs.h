@@ -280,6 +280,39 @@ static void ft__read_pooling(ft__context *c, const char *folder, ft_load_options
     ft__json_free(c, json);
 }
 
+/* Sets what modules.json says that is done after the pooling. False, and a line in the log: it does
+   something else there, so what the pooling gives is not the vector of a text. */
+static bool ft__read_modules(ft__context *c, const char *folder, ft_load_options *o)
+{
+    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    ft__json *json = ft__folder_json(c, folder, "modules.json");
+    int module, i = 0;
+    for (module = 1; json && i < 3 && module < json->values[0].next;
+         module = json->values[module].next) {
+        const char *type = ft__json_string(json, ft__json_member(json, module, "type"));
+        const char *name = type ? strrchr(type, '.') : NULL;
+        name = name ? name + 1 : type ? type : "a module without a type";
+        for (i = 0; i < 3 && strcmp(name, known[i]) != 0; ++i) {}
+        if (i == 2) o->network.normalize = true;
+        if (i == 3)
+            ft__log(c, "%s/modules.json: %s is not supported: the vectors of texts are unknown",
+                    folder, name);
+    }
+    ft__json_free(c, json);
+    return i < 3;
+}
+
+/* How many tokens of a text sentence-transformers reads; 0: the folder does not say. */
+static int ft__folder_length(ft__context *c, const char *folder)
+{
+    ft__json *json = ft__folder_json(c, folder, "sentence_bert_config.json");
+    int64_t longest = 0;
+    if (!json || !ft__json_int(json, ft__json_member(json, 0, "max_seq_length"), &longest)
+        || longest < 1 || longest > INT_MAX) longest = 0;
+    ft__json_free(c, json);
+    return (int)longest;
+}
+
 /* ---- Class names ---- */
 
 /* The names in id2label, unless they are LABEL_0 and so on; the head must have been in the file. */
@@ -318,6 +351,8 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
+    most = ft__folder_length(c, folder);
+    if (most > 0 && most < ft_max_length(m)) ft_set_max_length(m, most);
     ft__release(c, path);
     ft__json_free(c, json);
 }

@@ -182,9 +182,25 @@ static ft_node ft__encoder_embeddings(ft__encoder_builder *e)
     return ft__encoder_dropout(e, "embeddings", x);
 }
 
+/* What sentence-transformers makes of the hidden states: the vector of the text. `pooled`: what the
+   head reads, of this kind. */
+static void ft__encoder_vector(ft__encoder_builder *e, ft_node x, ft_node pooled,
+                               ft_step_pooling kind)
+{
+    ft_text_vector_options options;
+    ft_step_pool_options pool;
+    memset(&pool, 0, sizeof pool);
+    pool.kind = e->o->pooling;
+    options.normalize = e->o->normalize;
+    if (e->o->pooling == FT_POOL_LAST) return;
+    if (kind != pool.kind) pooled = ft_step_pool(e->m, "text_vector", x, e->lengths, pool);
+    ft_set_text_vector(e->m, pooled, options);
+}
+
 /* hidden states [N, L, hidden] -> logits [N, classes] */
 static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
 {
+    ft_node hidden = x;
     ft_step_pool_options pool;
     ft_linear_options none;
     bool first = e->o->pooling == FT_POOL_FIRST || e->o->dense_head;
@@ -193,6 +209,7 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     pool.kind = first ? FT_POOL_FIRST : e->o->pooling == FT_POOL_LAST ? FT_POOL_MEAN
                                                                       : e->o->pooling;
     x = ft_step_pool(e->m, "pooled", x, e->lengths, pool);
+    ft__encoder_vector(e, hidden, x, pool.kind);
     if (e->o->dense_head) { /* BERT's is part of the encoder, and has its prefix */
         const char *dense = e->names->dense;
         if (!strncmp(dense, "pooler", 6)) dense = ft__encoder_name(e, 1, dense);
@@ -218,6 +235,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
                         " be above %d, token types at most 8, the others above 0",
                         e->names->network, o->layers, o->hidden, o->heads, o->feed_forward,
                         o->positions, o->token_types, e->names->first);
+    if (o->normalize && o->pooling == FT_POOL_LAST)
+        return ft__fail(c, FT_INVALID, "%s: normalize has no effect without pooling",
+                        e->names->network);
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);

@@ -189,6 +189,8 @@ struct ft_model {
     int *chains;            /* [chain_mask + 1], of nodes/names; NULL: no node yet */
     size_t chain_mask;
     ft_node output, loss;
+    ft_node text_vector;    /* of ft_set_text_vector; {0}: none */
+    ft_text_vector_options vector_options;
     ft_preprocessing preprocessing;
     char *architecture;     /* "" if it was built by hand */
     char *cache;            /* ft_desc.cache */
@@ -258,6 +260,12 @@ static void ft__not_built(ft_model *m, const char *call, const char *macro)
 static ft__node *ft__get_node(const ft_model *m, ft_node node)
 {
     return m && node.id > 0 && node.id <= m->node_count ? &m->nodes[node.id - 1] : NULL;
+}
+
+/* Whether a node's value is read after a run, although it need not be the output or the loss. */
+static bool ft__is_kept(const ft_model *m, int id)
+{
+    return m->nodes[id - 1].keep_value || id == m->text_vector.id;
 }
 
 static ft_status ft__set_architecture(ft_model *m, const char *name)

@@ -128,7 +128,8 @@ static void ft__clear_graph(ft_model *m)
     m->order = NULL;
     m->nodes = NULL;
     m->node_count = m->node_capacity = 0;
-    m->output.id = m->loss.id = 0;
+    m->output.id = m->loss.id = m->text_vector.id = 0;
+    memset(&m->vector_options, 0, sizeof m->vector_options);
 }
 
 /* Whether shares still need this model: then the last of them ends it. */
@@ -328,6 +329,7 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
                                           NULL};
     ft__json *json;
     char *path;
+    bool chosen = options.network.pooling != FT_POOL_LAST, known = true;
     if (!FT__HAS(m, TRANSFORMERS)) return c->status;
     json = ft__folder_json(c, folder, "config.json");
     path = json ? ft__first_in_folder(c, folder, weights) : NULL;
@@ -337,7 +339,10 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
                              " .index.json is there", folder);
     if (ft__ok(c)) ft__read_config(c, folder, json, &options);
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
+    if (ft__ok(c) && options.network.pooling != FT_POOL_LAST)
+        known = ft__read_modules(c, folder, &options);
     if (ft__ok(c)) ft__load_file(m, path, options);
+    if (!chosen && !known) m->text_vector.id = 0;
     if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
     if (ft__ok(c)) ft__folder_tokenizer(m, folder);
     ft__release(c, path);

@@ -28,6 +28,7 @@
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
 #include "training/generate.h"
+#include "training/embed.h"
 
 /* =============================================================================================
    [SECTION] public/running: Public functions: looking, adjusting, running
@@ -584,6 +585,13 @@ int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                     ft_predict_options options)
 {
     return FT__HAS(m, DATA) ? ft__predict_data(m, data, best, count, options) : 0;
+}
+
+int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                   size_t numbers, ft_embed_options options)
+{
+    return FT__HAS(m, TEXT) && FT__HAS(m, DATA)
+        ? ft__embed_texts(m, texts, count, vectors, numbers, options) : 0;
 }
 
 int ft_generate(ft_model *m, ft_generate_options options)

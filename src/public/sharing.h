@@ -150,6 +150,8 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
 {
     s->output = m->output;
     s->loss = m->loss;
+    s->text_vector = m->text_vector;
+    s->vector_options = m->vector_options;
     s->preprocessing = m->preprocessing;
     s->keras_initialisers = m->keras_initialisers;
     s->length = m->length;

@@ -68,29 +68,38 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
     return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
+/* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
+   many it has. Valid until the tokeniser is used again; {NULL, 0} with an error. */
+static ft_tokens ft__text_tokens(ft_model *m, const char *text, size_t bytes, int *count)
+{
+    ft_tokenize_options special = {true, false};
+    ft_tokens tokens = ft_tokenize(m->tokenizer, text, bytes, special);
+    if (!ft__ok(&m->context)) return tokens;
+    if (tokens.count == 0) { /* an empty text, as in ft_texts */
+        ft__ids_add(&m->tokenizer->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
+        tokens.ids = m->tokenizer->ids.values;
+        tokens.count = ft__ok(&m->context);
+    }
+    *count = tokens.count;
+    ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
+    return tokens;
+}
+
 static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
                             int count)
 {
-    ft_tokenize_options special = {true, false};
     ft_tokens tokens = {NULL, 0};
     const float *logits;
-    int32_t unknown = 0;
+    int has = 0;
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
     if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
-    if (m->tokenizer) tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (m->tokenizer && tokens.count == 0) { /* an empty text, as in ft_texts */
-        unknown = m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0;
-        tokens.ids = &unknown;
-        tokens.count = 1;
-    }
-    if (tokens.count > ft_max_length(m)) { /* cut as in ft_texts */
-        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)",
-                tokens.count, ft_max_length(m));
-        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
-    }
+    if (m->tokenizer) tokens = ft__text_tokens(m, text, bytes, &has);
+    if (has > tokens.count)
+        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)", has,
+                tokens.count);
     logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"

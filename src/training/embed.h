@@ -1,0 +1,169 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "devices/device.h"
+#include "graph/plan.h"
+#include "graph/forward_backward.h"
+#include "graph/settings.h"
+#include "text/tokenizers.h"
+#include "text/tokenizer_files.h"
+#include "data/sources.h"
+#include "data/loader.h"
+#include "training/metrics.h"
+#include "training/evaluate.h"
+#include "training/generate.h"
+
+/* =============================================================================================
+   [SECTION] training/embed: Vectors of texts
+   The texts become a source of tokens, so that batches hold texts of similar length, as in
+   ft_predict_data. The node of ft_set_text_vector is read after each run.
+   ============================================================================================= */
+typedef struct ft__tokenized { /* texts as tokens */
+    ft__ids ids;            /* of all texts */
+    size_t *start;          /* [count + 1]: in ids */
+} ft__tokenized;
+
+static int ft__tokenized_length(void *user, int index)
+{
+    const ft__tokenized *t = (const ft__tokenized *)user;
+    return (int)(t->start[index + 1] - t->start[index]);
+}
+
+static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__tokenized *t = (const ft__tokenized *)user;
+    int32_t length = ft__tokenized_length(user, index);
+    int s;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        if (!strcmp(slots[s].name, "lengths")) memcpy(slots[s].values, &length, sizeof length);
+        if (strcmp(slots[s].name, "tokens") != 0) continue;
+        memcpy(slots[s].values, t->ids.values + t->start[index], (size_t)length * sizeof length);
+        slots[s].length = length;
+    }
+    return true;
+}
+
+/* Reads all texts. */
+static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
+{
+    ft__context *c = &m->context;
+    int i, k, has, cut = 0;
+    t->ids.context = c;
+    t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        ft_tokens tokens = {NULL, 0};
+        if (ft__given(c, texts[i], "ft_embed_texts: a text"))
+            tokens = ft__text_tokens(m, texts[i], strlen(texts[i]), &has);
+        cut += tokens.count > 0 && has > tokens.count;
+        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        t->start[i + 1] = t->ids.count;
+    }
+    if (cut && ft__ok(c))
+        ft__log(c, "%d of the texts have more than %d tokens (max_length): their ends are cut off",
+                cut, ft_max_length(m));
+    return ft__ok(c);
+}
+
+static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
+{
+    ft__release(c, t->start);
+    ft__release(c, t->ids.values);
+}
+
+/* Writes a row of numbers; with `normalize` it is divided by its length, at least 1e-12 as in
+   PyTorch's normalize. False: a number is not finite. */
+static bool ft__write_vector(const float *from, int count, bool normalize, float *to)
+{
+    double sum = 0, length;
+    int j;
+    for (j = 0; j < count; ++j) sum += (double)from[j] * (double)from[j];
+    length = normalize ? sqrt(sum) : 1;
+    if (length < 1e-12) length = 1e-12;
+    for (j = 0; j < count; ++j) to[j] = (float)((double)from[j] / length);
+    return sum - sum == 0;
+}
+
+/* Runs all texts; returns how many. */
+static int ft__embed_run(ft_model *m, ft__pass *pass, float *vectors)
+{
+    const ft__node *node = &m->nodes[m->text_vector.id - 1];
+    const ft__batch *batch;
+    int features = node->shape.size[1], done = 0, i;
+    ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(pass->loader->data));
+    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
+        const float *value;
+        ft__feed_batch(m, pass->loader, batch);
+        m->last_run = pass->plan;
+        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, FT__ONLY_OUTPUT);
+        value = pass->plan->values[m->text_vector.id - 1];
+        ft__to_host(&m->context, value,
+                    ft__node_count_at(node, ft__extent_of(m, batch->count)) * sizeof *value);
+        for (i = 0; ft__ok(&m->context) && i < batch->count; ++i)
+            if (!ft__write_vector(value + (size_t)i * (size_t)features, features,
+                                  m->vector_options.normalize,
+                                  vectors + (size_t)batch->index[i] * (size_t)features))
+                ft__fail(&m->context, FT_NOT_FINITE, "ft_embed_texts: the vector of text %d is not"
+                         " finite", batch->index[i]);
+        done += batch->count;
+    }
+    return ft__ok(&m->context) ? done : 0;
+}
+
+static bool ft__can_embed(ft_model *m, int count, size_t numbers, const ft_embed_options *o)
+{
+    ft__context *c = &m->context;
+    size_t features = 0, want = 0;
+    if (!m->text_vector.id)
+        ft__fail(c, FT_INVALID, "ft_embed_texts: nothing says how the tokens of a text become one"
+                 " vector: load the model with ft_network_options.pooling, or use"
+                 " ft_set_text_vector");
+    else if (!m->tokenizer || !ft__find_node(m, "tokens").id)
+        ft__fail(c, FT_INVALID, "ft_embed_texts: text needs a model with an input \"tokens\" and a"
+                 " tokeniser (ft_set_tokenizer)");
+    else features = (size_t)m->nodes[m->text_vector.id - 1].shape.size[1];
+    if (ft__ok(c) && (count < 1 || o->batch_size < 0))
+        ft__fail(c, FT_INVALID, "ft_embed_texts: count is %d and batch_size %d; count must be at"
+                 " least 1, batch_size not negative", count, o->batch_size);
+    if (ft__ok(c) && (!ft__multiply((size_t)count, features, &want) || numbers != want))
+        ft__fail(c, FT_SHAPE, "ft_embed_texts: %d vectors of %zu features have %zu numbers, not"
+                 " numbers = %zu", count, features, want, numbers);
+    return ft__ok(c);
+}
+
+static int ft__embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
+                           size_t numbers, ft_embed_options options)
+{
+    ft__context *c;
+    ft__tokenized t;
+    ft_source source;
+    ft_data *data;
+    ft__pass pass;
+    int size = options.batch_size > 0 ? options.batch_size : 32, done = 0;
+    if (!ft__usable(m)) return 0;
+    c = &m->context;
+    if (!ft__given(c, texts, "ft_embed_texts: the texts")
+        || !ft__given(c, vectors, "ft_embed_texts: vectors")
+        || !ft__can_embed(m, count, numbers, &options)) return 0;
+    memset(&t, 0, sizeof t);
+    memset(&source, 0, sizeof source);
+    if (ft__tokenize_all(m, texts, count, &t)) {
+        source.user = &t;
+        source.count = count;
+        source.get = ft__tokenized_get;
+        source.length = ft__tokenized_length;
+        data = ft_data_source(m, source);
+        if (data) data->fills = "tokens,lengths";
+        if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
+        if (data && ft__check_words(m, data) == FT_OK) {
+            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true);
+            if (pass.loader) done = ft__embed_run(m, &pass, vectors);
+            ft__pass_end(&pass);
+        }
+        ft_data_free(data);
+    }
+    ft__tokenized_free(c, &t);
+    return done;
+}
