@@ -70,6 +70,7 @@ static double seconds_now(void)
 #include "tool/text.h"
 #include "tool/train.h"
 #include "tool/predict.h"
+#include "tool/embed.h"
 #include "tool/info.h"
 #include "tool/devices.h"
 
@@ -127,7 +128,7 @@ int main(int count, char **words)
 {
     static const struct { const char *name; int (*run)(const options *); } verbs[] = {
         {"train", train}, {"eval", evaluate}, {"predict", predict},
-        {"generate", generate}, {"info", info},
+        {"generate", generate}, {"info", info}, {"embed", embed},
         {"convert", convert}, {"devices", devices}};
     enum { VERBS = sizeof verbs / sizeof verbs[0] };
     struct sigaction action;

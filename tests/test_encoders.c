@@ -608,6 +608,9 @@ static unsigned char *whole_file(const char *path, size_t *bytes)
 static void test_minilm(void)
 {
     enum { TEXTS = 5, LENGTH = 11, FEATURES = 384 };
+    static const char *const sentences[TEXTS] = {
+        "The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.",
+        "A man is eating food.", "A man is eating a piece of bread."}; /* minilm_sentences.json */
     size_t bytes = 0;
     unsigned char *file, *pooled, *tokens;
     const char *data = getenv("FINETUNE_DATA");
@@ -650,6 +653,11 @@ static void test_minilm(void)
     ft_get(m, ft_find(m, "pooled"), got, TEXTS * FEATURES);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     compare("minilm_l3", got, want, TEXTS * FEATURES, 1e-4);
+    memset(got, 0, sizeof got);
+    ft_set_text_vector(m, ft_find(m, "pooled"), (ft_text_vector_options){0});
+    ft_embed_texts(m, sentences, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare("minilm_l3, from texts", got, want, TEXTS * FEATURES, 1e-4);
     ft_destroy(m);
 }
 

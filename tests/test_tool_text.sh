@@ -68,6 +68,35 @@ says 'perplexity' $tool eval --model $work/words.safetensors --data $texts/revie
 says 'unfrozen' $tool train --model $work/words.safetensors --data $texts/reviews.tsv --label-column 2 \
     --per-class 30 --val $texts/reviews_test.tsv --epochs 3 --out $work/tuned.safetensors
 
+# ---- Vectors of texts: a folder's tokens pooled as --pooling says; --out is NumPy's format ----
+bert=tests/golden/encoders/bert_bare
+mkdir -p $work/bert
+cp $bert/* $work/bert
+{ printf '[PAD]\n[UNK]\n[CLS]\n[SEP]\n'; for letter in a b c d e f g h i j k l m n o p q r s t u v w x y z; do echo $letter; done; } >$work/bert/vocab.txt
+fails 'choose --pooling mean, cls or max' $tool embed --model $work/bert 'a b'
+says '^-*[0-9.e-]*\( -*[0-9.e-]*\)\{15\}$' $tool embed --model $work/bert --pooling mean 'a b c'
+cp $work/out.txt $work/one.txt
+printf 'z\na b c\n' | $tool embed --model $work/bert --pooling mean >$work/out.txt 2>$work/err.txt
+sed -n 2p $work/out.txt | cmp -s - $work/one.txt && [ "$(wc -l <$work/out.txt)" -eq 2 ] && ok || bad "a line of standard input has other numbers"
+says '^{"text": "a b c", "vector": \[' $tool embed --model $work/bert --pooling mean --json 'a b c'
+says '2 vectors of 16 features' $tool embed --model $work/bert --pooling mean --out $work/v.npy z 'a b c'
+[ "$(wc -c <$work/v.npy)" -eq 256 ] && head -1 $work/v.npy | grep -aq "NUMPY.*'<f4', 'fortran_order': False, 'shape': (2, 16), }" && ok || bad "v.npy"
+tail -c 64 $work/v.npy | od -An -v -tf4 -w64 | awk '{ getline one <"'$work/one.txt'"; split(one, x); for (i = 1; i <= 16; ++i) if ($i - x[i] > 1e-6 || x[i] - $i > 1e-6) exit 1 }' &&
+    ok || bad "the numbers of v.npy"
+mkdir -p $work/bert/1_Pooling
+echo '{"pooling_mode": "mean"}' >$work/bert/1_Pooling/config.json
+says . $tool embed --model $work/bert 'a b c' # as the folder says, and as the file that is made of it does
+cmp -s $work/out.txt $work/one.txt && ok || bad "the pooling of the folder"
+$tool convert --model $work/bert --out $work/bert.safetensors >/dev/null 2>&1
+says . $tool embed --model $work/bert.safetensors 'a b c'
+cmp -s $work/out.txt $work/one.txt && ok || bad "the pooling of the file"
+says . $tool embed --model $work/bert.safetensors --pooling max --normalize 'a b c'
+awk '{ for (i = 1; i <= NF; ++i) sum += $i * $i; exit !(NF == 16 && sum > 0.999999 && sum < 1.000001) }' $work/out.txt && ok || bad "length 1"
+fails '--pooling must be mean, cls or max' $tool embed --model $work/bert --pooling last x
+fails 'must be the name of a .npy file' $tool embed --model $work/bert --out $work/v.txt x
+fails '--top has no effect in embed' $tool embed --model $work/bert --top 3 x
+says . $tool embed --model $work/reviews.safetensors --pooling mean 'the bread was fresh' # of a recurrent network too
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors

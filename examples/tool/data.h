@@ -65,6 +65,8 @@ static ft_model *open_model(const options *o)
     memset(&load, 0, sizeof load);
     if (!m) return NULL;
     load.architecture = o->architecture;
+    load.network.pooling = pooling_kind(o);
+    load.network.normalize = o->normalize;
     load.weights.rename = o->rename;
     load.weights.state_dict = o->state_dict;
     load.weights.allow_missing = o->allow_missing;

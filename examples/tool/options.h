@@ -10,9 +10,10 @@ typedef struct options {
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora;
     double learning_rate, temperature, top_p, lora_alpha, lora_dropout;
+    const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
-    bool language_model, words, one_direction, greedy;
+    bool normalize, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
     bool merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
@@ -28,6 +29,7 @@ static const char usage_text[] =
     "  finetune eval --model FILE --data FOLDER\n"
     "  finetune predict --model FILE IMAGE...|TEXT...    (without TEXT: lines of standard input)\n"
     "  finetune train [--model WEIGHTS] --data TEXTS --out FILE\n"
+    "  finetune embed --model FILE TEXT...   a vector for each (without TEXT: lines of standard input)\n"
     "  finetune generate --model FILE [--prompt TEXT]\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
@@ -71,6 +73,10 @@ static const char usage_text[] =
 static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "predict: --top N             classes to print (3)\n"
+    "embed:   --pooling mean|cls|max   how tokens become the vector of a text (default: as the model's\n"
+    "                             folder or file says)\n"
+    "         --normalize         divide each vector by its length\n"
+    "         --out FILE.npy      write the vectors there, as NumPy's float32 [texts, features]\n"
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
     "         --graph             print the network's description, which --arch reads\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
@@ -115,7 +121,7 @@ static const char *const fact_texts[] = {
     "a vocabulary made from these texts, but there is one already",
     "a new network or a language model, but this network classifies texts"};
 
-/* One row per option: where its value goes, how it is read, its verbs by their first letters (NULL:
+/* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
    'l' a list (if given again, the next value is joined by a comma), 'b' no value, and numbers: 'n'
    from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'm' bytes. */
@@ -129,12 +135,12 @@ typedef struct option_row {
 
 static const option_row option_rows[] = {
 #define AT(field) offsetof(options, field)
-    {"--model", 's', AT(model), "tepgic", 0},
+    {"--model", 's', AT(model), "tepgicv", 0},
     {"--data", 's', AT(data), "te", 0},
     {"--val", 's', AT(val), "t", 0},
-    {"--out", 's', AT(out), "tc", 0},
+    {"--out", 's', AT(out), "tcv", 0},
     {"--epochs", 'n', AT(epochs), "t", 0},
-    {"--batch-size", 'n', AT(batch_size), "tei", LABELLED},
+    {"--batch-size", 'n', AT(batch_size), "teiv", LABELLED},
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
@@ -143,7 +149,7 @@ static const option_row option_rows[] = {
     {"--lora-alpha", 'f', AT(lora_alpha), "t", LORA},
     {"--lora-dropout", 'f', AT(lora_dropout), "t", LORA},
     {"--save-adapter", 's', AT(save_adapter), "tc", MODEL},
-    {"--adapter", 's', AT(adapter), "tepic", MODEL},
+    {"--adapter", 's', AT(adapter), "tepicv", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
     {"--flip", 'b', AT(flip), "t", PICTURES},
@@ -153,14 +159,14 @@ static const option_row option_rows[] = {
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
-    {"--max-length", 'n', AT(max_length), "tep", TEXTS | LABELLED},
+    {"--max-length", 'n', AT(max_length), "tepv", TEXTS | LABELLED},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
     {"--task", 's', AT(task), "te", TEXTS},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
     {"--steps", 'n', AT(steps), "te", STREAMS},
-    {"--vocabulary", 's', AT(vocabulary), "tepg", TEXTS},
-    {"--merges", 's', AT(merges), "tepg", VOCABULARY},
+    {"--vocabulary", 's', AT(vocabulary), "tepgv", TEXTS},
+    {"--merges", 's', AT(merges), "tepgv", VOCABULARY},
     {"--words", 'b', AT(words), "t", TEXTS | NEW_WORDS},
     {"--min-count", 'n', AT(minimum_count), "t", TEXTS | NEW_WORDS},
     {"--hidden", 'n', AT(hidden), "t", NEW},
@@ -173,20 +179,22 @@ static const option_row option_rows[] = {
     {"--top-p", 'f', AT(top_p), "g", DRAWN},
     {"--greedy", 'b', AT(greedy), "g", 0},
     {"--top", 'n', AT(top), "p", 0},
+    {"--pooling", 's', AT(pooling), "v", TEXTS},
+    {"--normalize", 'b', AT(normalize), "v", TEXTS},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--graph", 'b', AT(graph), "i", LINES},
     {"--type", 's', AT(type), "c", 0},
-    {"--dtype", 's', AT(dtype), "tepgi", MODEL},
+    {"--dtype", 's', AT(dtype), "tepgiv", MODEL},
     {"--check", 'b', AT(check), "d", 0},
     {"--labels", 's', AT(labels), "tepc", MODEL},
-    {"--arch", 's', AT(architecture), "tepgic", MODEL},
-    {"--rename", 's', AT(rename), "tepgic", MODEL},
-    {"--state-dict", 's', AT(state_dict), "tepgic", MODEL},
-    {"--allow-missing", 'b', AT(allow_missing), "tepgic", MODEL},
-    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgic", MODEL},
+    {"--arch", 's', AT(architecture), "tepgicv", MODEL},
+    {"--rename", 's', AT(rename), "tepgicv", MODEL},
+    {"--state-dict", 's', AT(state_dict), "tepgicv", MODEL},
+    {"--allow-missing", 'b', AT(allow_missing), "tepgicv", MODEL},
+    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgicv", MODEL},
     {"--seed", 'u', AT(seed), NULL, 0},
     {"--threads", 'i', AT(threads), NULL, 0},
-    {"--memory-budget", 'm', AT(memory_budget), "tepg", 0},
+    {"--memory-budget", 'm', AT(memory_budget), "tepgv", 0},
     {"--simd", 's', AT(simd), NULL, 0},
     {"--precision", 's', AT(precision), NULL, 0},
     {"--cache", 's', AT(cache), NULL, 0},
@@ -222,6 +230,17 @@ static ft_task wanted_task(const options *o)
     for (task = FT_TASK_LANGUAGE_MODEL; o->task && task > FT_TASK_AUTO; --task)
         if (!strcmp(o->task, ft_task_name((ft_task)task))) return (ft_task)task;
     return FT_TASK_AUTO;
+}
+
+/* How tokens become the vector of a text; FT_POOL_LAST: --pooling is not given, or names none. */
+static ft_step_pooling pooling_kind(const options *o)
+{
+    static const struct { const char *name; ft_step_pooling kind; } kinds[] = {
+        {"mean", FT_POOL_MEAN}, {"cls", FT_POOL_FIRST}, {"max", FT_POOL_MAX}};
+    int k;
+    for (k = 0; o->pooling && k < 3; ++k)
+        if (!strcmp(o->pooling, kinds[k].name)) return kinds[k].kind;
+    return FT_POOL_LAST;
 }
 
 static bool read_number(const char *text, double *number)
@@ -309,11 +328,14 @@ static bool all_have_effect(const options *o, int known, int are_true)
     return true;
 }
 
+/* The letter of a verb in option_rows: its first one, but 'v' (vectors) for embed. */
+static char verb_letter(const char *verb) { return !strcmp(verb, "embed") ? 'v' : verb[0]; }
+
 /* Are all options among the verb's, with an effect as far as the command line shows? */
 static bool options_fit(const options *o)
 {
     static const char *const verbs[] = {"train", "eval", "predict", "generate", "info", "convert",
-                                        "devices"};
+                                        "devices", "embed"};
     bool lists = !strcmp(o->verb, "devices");
     int facts = o->model || o->file_count > 0 ? MODEL : NEW, r;
     char text[300];
@@ -327,10 +349,10 @@ static bool options_fit(const options *o)
     if (o->lora) facts |= LORA;
     for (r = 0; r < OPTION_ROWS; ++r) {
         if (!o->given[r] || !option_rows[r].verbs
-            || strchr(option_rows[r].verbs, o->verb[0])) continue;
+            || strchr(option_rows[r].verbs, verb_letter(o->verb))) continue;
         snprintf(text, sizeof text, "%s has no effect in %.20s: it is for", option_rows[r].name, o->verb);
         for (v = 0; v < sizeof verbs / sizeof verbs[0]; ++v)
-            if (strchr(option_rows[r].verbs, verbs[v][0]))
+            if (strchr(option_rows[r].verbs, verb_letter(verbs[v])))
                 snprintf(text + strlen(text), sizeof text - strlen(text), " %s", verbs[v]);
         usage(text, "");
         return false;
@@ -377,7 +399,10 @@ static int parse(int count, char **words, options *o)
                      " (alone, without --language-model), not ", o->task);
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
-    if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0)
+    if (o->pooling && pooling_kind(o) == FT_POOL_LAST)
+        return usage("--pooling must be mean, cls or max, not ", o->pooling);
+    if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0
+        && strcmp(o->verb, "embed") != 0)
         return usage("unexpected argument: ", o->files[0]);
     return options_fit(o) ? DONE : USAGE;
 }

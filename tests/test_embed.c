@@ -1,0 +1,332 @@
+/* test_embed.c - vectors of texts. Pooling and normalisation give what PyTorch's hidden states give
+   (goldens of tests/golden/make_encoders.py, pooled here by loops); they are read from the folders
+   of sentence-transformers and kept in model files; a text has the same bits alone and in any batch. */
+#include "finetune.h"
+#include "check.h"
+#include "goldens.h"
+#include "public.h"
+#include <sys/stat.h>
+
+enum { SAMPLES = 3, STEPS = 9, FEATURES = 16, WORDS = 30, TEXTS = 70 };
+
+static char noted[4096]; /* what the log said */
+
+static void note(void *user, const char *text)
+{
+    size_t used = strlen(noted);
+    (void)user;
+    snprintf(noted + used, sizeof noted - used, "%s\n", text);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s", path);
+}
+
+/* A tokeniser whose word number n is the letter 'a' + n, without [CLS] and [SEP]. */
+static void give_tokenizer(ft_model *m)
+{
+    char text[1000];
+    size_t at = (size_t)snprintf(text, sizeof text, "{\"model\": {\"type\": \"WordPiece\", \"unk_token\":"
+                                 " \"a\", \"vocab\": {");
+    int n;
+    for (n = 0; n < WORDS; ++n)
+        at += (size_t)snprintf(text + at, sizeof text - at, n ? ", \"%c\": %d" : "\"%c\": %d", 'a' + n, n);
+    at += (size_t)snprintf(text + at, sizeof text - at, "}}, \"normalizer\": {\"type\": \"BertNormalizer\"},"
+                           " \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"}}");
+    ft_set_tokenizer(m, ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = text, .bytes = at}));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+}
+
+static ft_model *load(const char *path, ft_load_options options)
+{
+    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
+    noted[0] = 0;
+    ft_load(m, path, options);
+    if (ft_error(m) == FT_OK && !ft_get_tokenizer(m)) give_tokenizer(m);
+    return m;
+}
+
+/* The text of these words. */
+static const char *words_of(const int32_t *ids, int count, char *to)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        to[2 * i] = (char)('a' + ids[i]);
+        to[2 * i + 1] = i + 1 < count ? ' ' : 0;
+    }
+    to[count ? 2 * count - 1 : 0] = 0;
+    return to;
+}
+
+static void read_expected(ft_file *file, const char *name, void *to, size_t bytes)
+{
+    int index = ft_file_find(file, name);
+    CHECK(index >= 0 && ft_file_tensor(file, index).bytes == bytes, "%s", name);
+    ft_file_read(file, index, to, bytes);
+}
+
+static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
+{
+    double largest = 0, worst = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        double d = fabs((double)got[i] - (double)want[i]);
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+        if (!(d <= worst)) worst = d;
+    }
+    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
+}
+
+/* Pools PyTorch's hidden states. */
+static void pool(const float *hidden, const int32_t *lengths, ft_step_pooling kind, bool normalize, float *to)
+{
+    int n, t, j;
+    for (n = 0; n < SAMPLES; ++n) {
+        double sum = 0;
+        for (j = 0; j < FEATURES; ++j) {
+            const float *x = hidden + n * STEPS * FEATURES + j;
+            double y = (double)x[0];
+            for (t = 1; t < lengths[n]; ++t) {
+                if (kind == FT_POOL_MEAN) y += (double)x[t * FEATURES];
+                if (kind == FT_POOL_MAX && (double)x[t * FEATURES] > y) y = (double)x[t * FEATURES];
+            }
+            if (kind == FT_POOL_MEAN) y /= lengths[n];
+            to[n * FEATURES + j] = (float)y;
+            sum += y * y;
+        }
+        for (j = 0; normalize && j < FEATURES; ++j)
+            to[n * FEATURES + j] = (float)((double)to[n * FEATURES + j] / sqrt(sum));
+    }
+}
+
+static void test_golden(ft_file *expected)
+{
+    static const struct { const char *name; ft_step_pooling kind; } kinds[] = {
+        {"mean", FT_POOL_MEAN}, {"max", FT_POOL_MAX}, {"cls", FT_POOL_FIRST}};
+    static float hidden[SAMPLES * STEPS * FEATURES];
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
+    float want[SAMPLES * FEATURES], got[SAMPLES * FEATURES];
+    const char *texts[SAMPLES];
+    char words[SAMPLES][2 * STEPS];
+    int k, n;
+    read_expected(expected, "bert_bare/hidden", hidden, sizeof hidden);
+    read_expected(expected, "bert_bare/ids", ids, sizeof ids);
+    read_expected(expected, "lengths", lengths, sizeof lengths);
+    for (n = 0; n < SAMPLES; ++n) texts[n] = words_of(ids + n * STEPS, lengths[n], words[n]);
+    for (k = 0; k < 6; ++k) {
+        bool normalize = k % 2 != 0;
+        ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){
+            .network = {.pooling = kinds[k / 2].kind, .normalize = normalize}});
+        CHECK(ft_node_shape(m, ft_text_vector(m)).size[1] == FEATURES, "features");
+        CHECK(ft_embed_texts(m, texts, SAMPLES, got, SAMPLES * FEATURES, (ft_embed_options){0}) == SAMPLES,
+              "%s: %s", kinds[k / 2].name, ft_error_text(m));
+        pool(hidden, lengths, kinds[k / 2].kind, normalize, want);
+        compare(kinds[k / 2].name, got, want, SAMPLES * FEATURES, 1e-4);
+        ft_destroy(m);
+    }
+    read_expected(expected, "bert_bare/mean", want, sizeof want);
+    pool(hidden, lengths, FT_POOL_MEAN, false, got);
+    compare("the test's own mean", got, want, SAMPLES * FEATURES, 1e-5);
+}
+
+/* Texts of 0 to 11 words. */
+static const char **texts_made(void)
+{
+    static char words[TEXTS][24];
+    static const char *texts[TEXTS];
+    int32_t ids[12];
+    int n, k;
+    for (n = 0; n < TEXTS; ++n) {
+        for (k = 0; k < 12; ++k) ids[k] = (n * 7 + k * (5 + n % 3)) % 26;
+        texts[n] = words_of(ids, n * 5 % 12, words[n]);
+    }
+    return texts;
+}
+
+/* Alone, in batches of other sizes, by a share, and after a round trip through a file. */
+static void test_bits(void)
+{
+    static const int sizes[] = {1, 2, 5, 100};
+    static const char path[] = "build/test_embed.safetensors";
+    static float want[TEXTS * FEATURES], got[TEXTS * FEATURES];
+    const char **texts = texts_made();
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){
+        .network = {.pooling = FT_POOL_MEAN, .normalize = true, .classes = 5}}), *other;
+    size_t i;
+    int n, length = ft_length(m);
+    ft_embed_texts(m, texts, TEXTS, want, TEXTS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 5, "%s", ft_error_text(m));
+    for (i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
+        memset(got, 0, sizeof got);
+        ft_embed_texts(m, texts, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){.batch_size = sizes[i]});
+        CHECK(memcmp(got, want, sizeof got) == 0, "batches of %d have other bits", sizes[i]);
+    }
+    for (n = 0; n < TEXTS; ++n) {
+        ft_embed_texts(m, texts + n, 1, got, FEATURES, (ft_embed_options){0});
+        CHECK(memcmp(got, want + n * FEATURES, FEATURES * sizeof *got) == 0, "text %d has other bits alone", n);
+        CHECK(n == 0 || memcmp(got, want, FEATURES * sizeof *got) != 0 || n % 12 == 0, "text %d is text 0", n);
+    }
+    CHECK(ft_length(m) == length && ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    other = ft_share(m, (ft_desc){0});
+    ft_embed_texts(other, texts, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(other) == FT_OK && memcmp(got, want, sizeof got) == 0, "a share: %s", ft_error_text(other));
+    ft_destroy(other);
+    ft_save(m, path, (ft_save_options){0});
+    other = ft_create((ft_desc){0});
+    ft_load(other, path, (ft_load_options){0});
+    ft_embed_texts(other, texts, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(other) == FT_OK && memcmp(got, want, sizeof got) == 0, "saved: %s", ft_error_text(other));
+    ft_cut(other, ft_text_vector(other)); /* without the head: the same vectors */
+    ft_embed_texts(other, texts, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(other) == FT_OK && memcmp(got, want, sizeof got) == 0, "cut: %s", ft_error_text(other));
+    ft_destroy(other);
+    ft_destroy(m);
+    remove(path);
+}
+
+/* What a folder of sentence-transformers says. */
+static void test_folder(void)
+{
+    static const char folder[] = "build/embed_folder";
+    static const char dense[] = "[{\"type\": \"sentence_transformers.models.Transformer\"}, {\"type\":"
+        " \"sentence_transformers.models.Pooling\"}, {\"type\": \"sentence_transformers.models.Dense\"}]";
+    static const char normal[] = "[{\"type\": \"sentence_transformers.models.Transformer\"}, {\"type\":"
+        " \"sentence_transformers.models.Pooling\"}, {\"type\": \"sentence_transformers.models.Normalize\"}]";
+    static const char *const text = "b c d";
+    float got[FEATURES], plain[FEATURES];
+    double sum = 0, product = 0, length = 0;
+    int j;
+    ft_model *m;
+    mkdir(folder, 0777);
+    mkdir("build/embed_folder/1_Pooling", 0777);
+    CHECK(system("cp tests/golden/encoders/bert_bare/* build/embed_folder") == 0, "cp");
+    write_file("build/embed_folder/1_Pooling/config.json", "{\"pooling_mode_cls_token\": false,"
+               " \"pooling_mode_mean_tokens\": true}");
+    write_file("build/embed_folder/sentence_bert_config.json", "{\"max_seq_length\": 7}");
+    write_file("build/embed_folder/modules.json", normal);
+    m = load(folder, (ft_load_options){0});
+    ft_embed_texts(m, &text, 1, got, FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_OK && ft_max_length(m) == 7, "%d tokens: %s", ft_max_length(m), ft_error_text(m));
+    ft_set_text_vector(m, ft_text_vector(m), (ft_text_vector_options){0});
+    ft_embed_texts(m, &text, 1, plain, FEATURES, (ft_embed_options){0});
+    for (j = 0; j < FEATURES; ++j) {
+        sum += (double)got[j] * (double)got[j];
+        product += (double)got[j] * (double)plain[j];
+        length += (double)plain[j] * (double)plain[j];
+    }
+    CHECK(fabs(sum - 1) < 1e-6 && fabs(product * product / length - 1) < 1e-6 && fabs(length - 1) > 0.1,
+          "not of length 1: %g, %g, %g", sum, product, length);
+    ft_destroy(m);
+    write_file("build/embed_folder/modules.json", dense);
+    m = load(folder, (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && strstr(noted, "Dense is not supported") && !ft_text_vector(m).id, "%s %s",
+          ft_error_text(m), noted);
+    ft_embed_texts(m, &text, 1, got, FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "pooling"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = load(folder, (ft_load_options){.network = {.pooling = FT_POOL_MAX}}); /* as the caller says */
+    CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* The head of ...ForSequenceClassification reads the first token; the vector is the mean. */
+static void test_other_head(ft_file *expected)
+{
+    ft_model *m = load("tests/golden/encoders/bert", (ft_load_options){0});
+    ft_model *pooled = load("tests/golden/encoders/bert", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
+    float logits[2][SAMPLES * 3], want[SAMPLES * 3];
+    ft_model *models[2];
+    int k;
+    models[0] = m;
+    models[1] = pooled;
+    read_expected(expected, "bert/ids", ids, sizeof ids);
+    read_expected(expected, "lengths", lengths, sizeof lengths);
+    read_expected(expected, "bert/logits", want, sizeof want);
+    for (k = 0; k < 2; ++k) {
+        ft_set_length(models[k], STEPS);
+        ft_run_lengths(models[k], ids, lengths, SAMPLES, logits[k], SAMPLES * 3);
+        CHECK(ft_error(models[k]) == FT_OK, "%s", ft_error_text(models[k]));
+    }
+    compare("logits", logits[1], want, SAMPLES * 3, 1e-4);
+    CHECK(memcmp(logits[0], logits[1], sizeof logits[0]) == 0, "the vector changes the logits");
+    CHECK(!ft_text_vector(m).id && !strcmp(ft_node_name(pooled, ft_text_vector(pooled)), "text_vector"), "vector");
+    ft_destroy(pooled);
+    ft_destroy(m);
+}
+
+static void test_errors(void)
+{
+    static const char *const texts[2] = {"b c", NULL};
+    float got[2 * FEATURES];
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.normalize = true}});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "normalize"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    CHECK(ft_embed_texts(m, texts, 2, got, 2 * FEATURES, (ft_embed_options){0}) == 0
+          && ft_error(m) == FT_INVALID, "a text that is NULL: %s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_embed_texts(m, texts, 1, got, FEATURES + 1, (ft_embed_options){0}) == 0
+          && ft_error(m) == FT_SHAPE, "room: %s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_embed_texts(m, texts, 0, got, 0, (ft_embed_options){0}) == 0 && ft_error(m) == FT_INVALID, "0 texts");
+    ft_clear_error(m);
+    ft_set_text_vector(m, ft_find(m, "tokens"), (ft_text_vector_options){0});
+    CHECK(ft_error(m) == FT_INVALID, "an input: %s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_set_text_vector(m, ft_find(m, "encoder.layer.1.output.LayerNorm"), (ft_text_vector_options){0});
+    CHECK(ft_error(m) == FT_SHAPE && strstr(ft_error_text(m), "[N, features]"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_embed_texts(m, texts, 1, got, FEATURES, (ft_embed_options){0}) == 1, "%s", ft_error_text(m));
+    ft_destroy(m);
+    CHECK(ft_embed_texts(NULL, texts, 1, got, FEATURES, (ft_embed_options){0}) == 0, "no model");
+}
+
+/* A real network: the vectors that its authors' library gives for five sentences. */
+static void test_minilm(void)
+{
+    static const char *const texts[] = {"The weather is lovely today.", "It's so sunny outside!",
+        "He drove to the stadium.", "A man is eating food.", "A man is eating a piece of bread."};
+    enum { SENTENCES = 5, WIDE = 384 };
+    static float got[SENTENCES * WIDE];
+    const char *data = getenv("FINETUNE_DATA");
+    char path[400];
+    FILE *file;
+    ft_model *m;
+    double near, far;
+    int j;
+    snprintf(path, sizeof path, "%s/weights/minilm_l3/model.safetensors", data ? data : "");
+    file = fopen(path, "rb");
+    if (!file) {
+        SKIP("needs FINETUNE_DATA/weights/minilm_l3");
+        return;
+    }
+    fclose(file);
+    snprintf(path, sizeof path, "%s/weights/minilm_l3", data);
+    m = load(path, (ft_load_options){.network = {.pooling = FT_POOL_MEAN, .normalize = true}});
+    ft_embed_texts(m, texts, SENTENCES, got, SENTENCES * WIDE, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (near = far = 0, j = 0; j < WIDE; ++j) {
+        near += (double)got[3 * WIDE + j] * (double)got[4 * WIDE + j];
+        far += (double)got[j] * (double)got[4 * WIDE + j];
+    }
+    CHECK(near > 0.6 && far < 0.3, "cosines %g and %g", near, far);
+    ft_destroy(m);
+}
+
+int main(void)
+{
+    ft_model *m = ft_create((ft_desc){0});
+    ft_file *expected = open_golden(m, "encoders/expected");
+    test_golden(expected);
+    test_other_head(expected);
+    test_bits();
+    test_folder();
+    test_errors();
+    test_minilm();
+    ft_file_close(expected);
+    ft_destroy(m);
+    return check_done("test_embed");
+}
