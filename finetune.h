@@ -130,6 +130,7 @@
      [SECTION] graph/surgery: Graph: replacing and removing nodes
      [SECTION] graph/adapters: LoRA
      [SECTION] graph/building: Graph: building by kind
+     [SECTION] graph/pair_loss: The loss of pairs of texts
      [SECTION] formats/readers: The table of file readers
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -816,6 +817,10 @@ typedef struct ft_network_options {
     bool feed_forward_bias; /* llama: of the others */
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
 } ft_network_options;
+
+typedef struct ft_pair_loss_options {
+    float scale;            /* of the cosines; default 20 */
+} ft_pair_loss_options;
 
 typedef struct ft_text_vector_options {
     bool normalize;         /* ft_embed_texts divides the vector by its length, so that the product
@@ -1735,6 +1740,15 @@ FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
    tensors without a place in the network are FT_MISMATCH, and nothing is changed then. */
 FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
+/* Prepares training of text vectors by pairs of texts that mean the same. The text vector becomes
+   the output: what came after it is removed. All that it is computed from is added once more, with
+   the same weights, as nodes "<name>_b", with the inputs "tokens_b" and "lengths_b" for the second
+   text. The loss of a batch is the mean over its pairs of
+   -log(exp(s cos(a_i, b_i)) / sum over j of exp(s cos(a_i, b_j))), s options.scale, a and b the
+   vectors of the first and the second texts: sentence-transformers' MultipleNegativesRankingLoss
+   (Henderson et al. 2017). ft_finetune does this itself for FT_TASK_EMBEDDINGS. After the training
+   ft_cut(m, ft_text_vector(m)) removes the second copy. FT_INVALID without a text vector. */
+FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
 /* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
@@ -26490,6 +26504,159 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
     int op = ft__activation_named(m, kind);
     ft__check_activation(m, kind, &options);
     return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
+}
+
+/* =============================================================================================
+   [SECTION] graph/pair_loss: The loss of pairs of texts
+   What a text's vector is computed from is there once more, on the same weights, for the second
+   text of each pair: the node "n" becomes "n_b". The loss is sentence-transformers'
+   MultipleNegativesRankingLoss (Henderson et al. 2017): of all second texts of the batch each first
+   text should be nearest to its own.
+   ============================================================================================= */
+
+/* Marks the nodes that a target is computed from and that depend on an input. */
+static void ft__mark_fed(const ft_model *m, int target, char *marked)
+{
+    int at, i;
+    ft__mark_needed(m, target, 1, marked);
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        bool fed = ft__has_rows(node);
+        for (i = 0; !fed && i < node->input_count; ++i)
+            fed = marked[node->inputs[i] - 1] > 1;
+        if (fed && marked[m->order[at] - 1]) marked[m->order[at] - 1] = 2;
+    }
+    for (i = 0; i < m->node_count; ++i) marked[i] = marked[i] > 1;
+}
+
+/* Adds a node's twin, which reads twins where there are any. */
+static int ft__add_twin(ft_model *m, int id, const int *twin)
+{
+    ft_node inputs[16], made;
+    ft__node *node = &m->nodes[id - 1];
+    char name[512];
+    bool frozen = node->frozen;
+    int i;
+    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+        ft__fail(&m->context, FT_UNSUPPORTED, "ft_pair_loss: %.200s, which keeps a state or is of"
+                 " ft_custom, cannot be there twice", node->name);
+        return 0;
+    }
+    snprintf(name, sizeof name, "%.500s_b", node->name);
+    for (i = 0; i < node->input_count; ++i)
+        inputs[i].id = twin[node->inputs[i] - 1] ? twin[node->inputs[i] - 1] : node->inputs[i];
+    made = ft__add_node(m, ft__rows[node->op], name, inputs, node->input_count, &node->options,
+                        sizeof node->options);
+    if (!made.id) return 0;
+    node = &m->nodes[id - 1]; /* the nodes may have moved */
+    m->nodes[made.id - 1].frozen = frozen;
+    m->nodes[made.id - 1].type = node->type;
+    if (ft__is_leaf(node)) m->nodes[made.id - 1].shape = node->shape;
+    return made.id;
+}
+
+/* Adds the twins of all that a node is computed from; returns its own twin. */
+static ft_node ft__add_twins(ft_model *m, ft_node target)
+{
+    ft__context *c = &m->context;
+    int count = m->node_count, at;
+    char *marked = (char *)ft__allocate(c, (size_t)count, 1);
+    int *twin = (int *)ft__allocate(c, (size_t)count, sizeof *twin);
+    int *order = (int *)ft__allocate(c, (size_t)count, sizeof *order);
+    ft_node made = {0};
+    if (ft__ok(c)) {
+        ft__mark_fed(m, target.id, marked);
+        memcpy(order, m->order, (size_t)count * sizeof *order);
+        for (at = 0; ft__ok(c) && at < count; ++at)
+            if (marked[order[at] - 1]) twin[order[at] - 1] = ft__add_twin(m, order[at], twin);
+        made.id = ft__ok(c) ? twin[target.id - 1] : 0;
+    }
+    ft__release(c, order);
+    ft__release(c, twin);
+    ft__release(c, marked);
+    return made;
+}
+
+/* "mean", "sum" or "amax" of each row [N, C] -> [N, 1]. */
+static ft_node ft__of_rows(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_reduce_options o;
+    memset(&o, 0, sizeof o);
+    o.axes[0] = -1;
+    o.count = 1;
+    o.keep = true;
+    return ft_reduce(m, kind, name, x, o);
+}
+
+static ft_node ft__unary_of(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_unary_options none;
+    memset(&none, 0, sizeof none);
+    return ft_unary(m, kind, name, x, none);
+}
+
+/* x [N, C] with rows of length 1. A row of zeros stays so. */
+static ft_node ft__unit_rows(ft_model *m, const char *name, ft_node x)
+{
+    char part[64];
+    ft_node size;
+    ft_unary_options least;
+    memset(&least, 0, sizeof least);
+    least.min = 1e-24f; /* of the square: the slope of its root is finite */
+    least.max = (float)HUGE_VAL;
+    snprintf(part, sizeof part, "%s_squares", name);
+    size = ft__of_rows(m, "sum", part, ft_mul(m, NULL, x, x));
+    snprintf(part, sizeof part, "%s_square", name);
+    size = ft_unary(m, "clamp", part, size, least);
+    snprintf(part, sizeof part, "%s_length", name);
+    return ft_binary(m, "div", name, x, ft__unary_of(m, "sqrt", part, size));
+}
+
+/* a, b [N, C] -> the mean of log(sum over j of exp(s cos(a_i, b_j))) - s cos(a_i, b_i). */
+static ft_node ft__ranking_loss(ft_model *m, ft_node a, ft_node b, float scale)
+{
+    ft_matmul_options product;
+    ft_unary_options times;
+    ft_reduce_options whole;
+    ft_node logits, largest, all, own;
+    memset(&product, 0, sizeof product);
+    memset(&times, 0, sizeof times);
+    memset(&whole, 0, sizeof whole);
+    product.transpose_b = true;
+    times.scale = scale;
+    a = ft__unit_rows(m, "pair_a", a);
+    b = ft__unit_rows(m, "pair_b", b);
+    own = ft__of_rows(m, "sum", "pair_cosine", ft_mul(m, "pair_product", a, b));
+    own = ft_unary(m, "affine", "pair_own", own, times);
+    logits = ft_unary(m, "affine", "pair_logits", ft_matmul(m, "pair_cosines", a, b, product),
+                      times);
+    largest = ft__of_rows(m, "amax", "pair_most", logits);
+    largest = ft__unary_of(m, "detach", "pair_largest", largest);
+    all = ft__unary_of(m, "exp", "pair_shares", ft_binary(m, "sub", "pair_less", logits, largest));
+    all = ft__unary_of(m, "log", "pair_log", ft__of_rows(m, "sum", "pair_sum", all));
+    all = ft_add(m, "pair_all", all, largest);
+    return ft_reduce(m, "mean", "pair_loss", ft_binary(m, "sub", "pair_losses", all, own), whole);
+}
+
+ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
+{
+    float scale = options.scale == 0 ? 20.0f : options.scale;
+    ft_node second, loss, vector;
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY) || !ft__usable(m))
+        return ft__status_of(m);
+    vector = m->text_vector;
+    if (!vector.id)
+        return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: nothing says how the tokens of a"
+                        " text become one vector: load the model with ft_network_options.pooling,"
+                        " or use ft_set_text_vector");
+    if (!(scale > 0 && scale <= FLT_MAX))
+        return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: scale is %g; it must be finite and"
+                        " above 0", (double)options.scale);
+    if (ft_cut(m, vector) != FT_OK) return m->context.status;
+    second = ft__add_twins(m, vector);
+    loss = ft__ranking_loss(m, vector, second, scale);
+    if (ft__ok(&m->context)) ft_set_loss(m, loss);
+    return m->context.status;
 }
 
 /* =============================================================================================

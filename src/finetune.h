@@ -160,6 +160,7 @@ extern "C" {
 #include "graph/surgery.h"
 #include "graph/adapters.h"
 #include "graph/building.h"
+#include "graph/pair_loss.h"
 #include "formats/readers.h"
 #include "formats/safetensors.h"
 #include "formats/pytorch.h"

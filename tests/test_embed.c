@@ -316,10 +316,129 @@ static void test_minilm(void)
     ft_destroy(m);
 }
 
+/* ---- Training by pairs: PyTorch's losses, gradient and vectors (tests/golden/make_pairs.py) ---- */
+enum { PAIRS = 5 };
+static struct { int32_t ids[2][PAIRS * STEPS], lengths[2][PAIRS]; float losses[10], gradient[16 * 24],
+                after[2][PAIRS * FEATURES]; } pairs;
+
+static void read_pairs(ft_file *file)
+{
+    read_expected(file, "a/ids", pairs.ids[0], sizeof pairs.ids[0]);
+    read_expected(file, "b/ids", pairs.ids[1], sizeof pairs.ids[1]);
+    read_expected(file, "a/lengths", pairs.lengths[0], sizeof pairs.lengths[0]);
+    read_expected(file, "b/lengths", pairs.lengths[1], sizeof pairs.lengths[1]);
+    read_expected(file, "losses", pairs.losses, sizeof pairs.losses);
+    read_expected(file, "gradient", pairs.gradient, sizeof pairs.gradient);
+    read_expected(file, "a/after", pairs.after[0], sizeof pairs.after[0]);
+    read_expected(file, "b/after", pairs.after[1], sizeof pairs.after[1]);
+}
+
+static ft_model *load_pairs(void)
+{
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    CHECK(ft_pair_loss(m, (ft_pair_loss_options){0}) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+/* After the training: the second copy is gone, and the vectors are PyTorch's. */
+static void check_vectors(ft_model *m, const char *how)
+{
+    float got[PAIRS * FEATURES];
+    int side;
+    ft_cut(m, ft_text_vector(m));
+    CHECK(!ft_find(m, "tokens_b").id && !ft_find(m, "pooled_b").id && !ft_find(m, "pair_a").id
+          && !ft_find(m, "classifier").id && !ft_loss(m).id, "%s: something is left", how);
+    ft_set_length(m, STEPS);
+    for (side = 0; side < 2; ++side) {
+        ft_run_lengths(m, pairs.ids[side], pairs.lengths[side], PAIRS, got, PAIRS * FEATURES);
+        CHECK(ft_error(m) == FT_OK, "%s: %s", how, ft_error_text(m));
+        compare(how, got, pairs.after[side], PAIRS * FEATURES, 1e-3);
+    }
+}
+
+static void test_pair_steps(void)
+{
+    static const char *const names[2][2] = {{"tokens", "lengths"}, {"tokens_b", "lengths_b"}};
+    ft_model *m = load_pairs();
+    float got[16 * 24];
+    int step, side;
+    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
+    ft_set_length(m, STEPS);
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        for (side = 0; side < 2; ++side) {
+            ft_feed(m, ft_find(m, names[side][0]), pairs.ids[side], PAIRS);
+            ft_feed(m, ft_find(m, names[side][1]), pairs.lengths[side], PAIRS);
+        }
+        loss = ft_forward(m, true);
+        CHECK(CLOSE(loss, pairs.losses[step], 1e-3 * (double)pairs.losses[step]), "step %d: loss %g, PyTorch %g",
+              step, (double)loss, (double)pairs.losses[step]);
+        ft_backward(m);
+        if (step == 0) {
+            ft_get_gradient(m, ft_find(m, "encoder.layer.1.output.dense.weight"), got, 16 * 24);
+            compare("the first gradient", got, pairs.gradient, 16 * 24, 1e-4);
+        }
+        ft_update(m, 1e-3f);
+    }
+    check_vectors(m, "by hand");
+    ft_destroy(m);
+}
+
+static bool get_pair(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    int s;
+    (void)user;
+    (void)view;
+    for (s = 0; s < slot_count; ++s) {
+        int side = strstr(slots[s].name, "_b") != NULL;
+        if (!strncmp(slots[s].name, "lengths", 7)) memcpy(slots[s].values, &pairs.lengths[side][index], 4);
+        if (strncmp(slots[s].name, "tokens", 6) != 0) continue;
+        memcpy(slots[s].values, pairs.ids[side] + index * STEPS, (size_t)pairs.lengths[side][index] * 4);
+        slots[s].length = pairs.lengths[side][index];
+    }
+    return true;
+}
+
+static int pair_length(void *user, int index)
+{
+    (void)user;
+    return pairs.lengths[0][index] > pairs.lengths[1][index] ? pairs.lengths[0][index] : pairs.lengths[1][index];
+}
+
+/* The same through ft_fit, with a source of one's own: all pairs in one batch, in any order. */
+static void test_pair_fit(void)
+{
+    ft_model *m = load_pairs();
+    ft_data *data = ft_data_source(m, (ft_source){.count = PAIRS, .get = get_pair, .length = pair_length});
+    ft_fit(m, data, (ft_fit_options){.epochs = 10, .optimizer = {.learning_rate = 1e-3f, .weight_decay = 0.01f}});
+    CHECK(ft_evaluate(m, data, (ft_evaluate_options){0}).total == PAIRS, "%s", ft_error_text(m));
+    check_vectors(m, "ft_fit");
+    ft_destroy(m);
+}
+
+static void test_pair_errors(void)
+{
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){0});
+    int nodes = ft_node_count(m);
+    CHECK(ft_pair_loss(m, (ft_pair_loss_options){0}) == FT_INVALID && strstr(ft_error_text(m), "pooling")
+          && ft_node_count(m) == nodes, "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_set_text_vector(m, ft_find(m, "pooled"), (ft_text_vector_options){0});
+    CHECK(ft_pair_loss(m, (ft_pair_loss_options){.scale = -1}) == FT_INVALID && strstr(ft_error_text(m), "scale"),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+    CHECK(ft_pair_loss(NULL, (ft_pair_loss_options){0}) != FT_OK, "no model");
+}
+
 int main(void)
 {
     ft_model *m = ft_create((ft_desc){0});
-    ft_file *expected = open_golden(m, "encoders/expected");
+    ft_file *expected = open_golden(m, "encoders/expected"), *paired = open_golden(m, "pairs");
+    read_pairs(paired);
+    ft_file_close(paired);
+    test_pair_steps();
+    test_pair_fit();
+    test_pair_errors();
     test_golden(expected);
     test_other_head(expected);
     test_bits();

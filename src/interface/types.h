@@ -429,6 +429,10 @@ typedef struct ft_network_options {
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
 } ft_network_options;
 
+typedef struct ft_pair_loss_options {
+    float scale;            /* of the cosines; default 20 */
+} ft_pair_loss_options;
+
 typedef struct ft_text_vector_options {
     bool normalize;         /* ft_embed_texts divides the vector by its length, so that the product
                                of two vectors is their cosine */
