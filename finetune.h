@@ -149,6 +149,7 @@
      [SECTION] text/tokenizer_steps: A tokeniser's steps and added pieces
      [SECTION] text/tokenizer_files: Tokeniser files
      [SECTION] text/tokenizing: Using tokenisers
+     [SECTION] text/words: Words of a text, and their pieces
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
      [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
@@ -171,6 +172,7 @@
      [SECTION] data/image_folders: Image folders
      [SECTION] data/pixels: Pictures in memory
      [SECTION] data/tables: Tables
+     [SECTION] data/conll: CoNLL files: a class for each word
      [SECTION] data/texts: Texts
      [SECTION] data/text_streams: Streams of text
      [SECTION] training/metrics: Metrics
@@ -180,9 +182,11 @@
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
+     [SECTION] training/entities: Entities: runs of words, from the classes of words
      [SECTION] training/evaluate: Evaluate and predict
      [SECTION] training/generate: Predict and generate text
      [SECTION] training/embed: Vectors of texts
+     [SECTION] training/predict_words: Predict the classes of words, and entities
      [SECTION] public/models: Public functions: models and files
      [SECTION] public/running: Public functions: looking, adjusting, running
      [SECTION] public/sharing: Public functions: several models on the same weights
@@ -816,6 +820,9 @@ typedef struct ft_network_options {
     bool attention_bias;    /* llama, qwen3: biases of the attention's linear layers */
     bool feed_forward_bias; /* llama: of the others */
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
+    ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
+                               and a linear layer, as Hugging Face's ...ForTokenClassification.
+                               Default: a class of each text */
 } ft_network_options;
 
 typedef struct ft_pair_loss_options {
@@ -1255,6 +1262,13 @@ typedef struct ft_evaluation {
     double mse, r2;         /* mean squared error; coefficient of determination, 1 - mse / variance
                                of the targets, averaged over the outputs (scikit-learn's r2_score).
                                For constant targets r2 is 1 if mse is 0, else 0 */
+    bool entities;          /* the classes are O, B-TYPE and I-TYPE, of words: */
+    int entities_correct, entities_predicted, entities_total; /* runs of words; one is correct if
+                               its type, its first and its last word are */
+    double precision, recall, f1; /* correct / predicted, correct / total, and their harmonic mean,
+                               as seqeval's by default (micro average); 0 where there are none. A
+                               word that was cut off (ft_max_length), or that the tokeniser drops,
+                               counts as predicted O; it does not count in `accuracy` */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -1262,6 +1276,12 @@ typedef struct ft_prediction { int class_index; float probability; } ft_predicti
 typedef struct ft_embed_options {
     int batch_size;         /* default 32. It does not change the vectors */
 } ft_embed_options;
+
+typedef struct ft_entity {
+    size_t start, bytes;    /* in the text: from its first word's start to its last word's end */
+    const char *type;       /* the name of its classes without B- and I-; valid as long as that */
+    float probability;      /* the mean of its words' */
+} ft_entity;
 
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */
@@ -1637,7 +1657,9 @@ FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
    are copied, and saved with the model. A NULL name becomes the class's number. */
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
-FINETUNE_API int ft_class_count(const ft_model *m); /* if the output is [N, classes]; else 0 */
+/* If the output is [N, classes], or [N, L, classes] with class names; else 0, as for a language
+   model. */
+FINETUNE_API int ft_class_count(const ft_model *m);
 
 /* ---- Looking at it ---- */
 /* {0} if no node has the name; an error where that {0} is used says which name was not found. */
@@ -1826,6 +1848,10 @@ FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, con
    checked first: a record with another number of columns, an empty label or a quote that is never
    closed is FT_FORMAT, with its line. Classes are in the order of their names. Fills the inputs
    "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of similar length.
+   Sentences whose words have classes come from a CoNLL file (.conll, .bio, .iob, or by its content,
+   or options.task): a word and its tag on each line, as first and last column, and an empty line
+   after a sentence. Tags are O, B-TYPE or I-TYPE; classes of each type both, in the order of their
+   names. "labels" is [FT_LENGTH] then: a word's class at its first piece, else -1.
    If "labels" is [FT_LENGTH], a language model learns each text by itself: a word's label is the
    next word, the last word's the end piece; without an end piece, or with .shuffle, it is -1. Use
    .shuffle and .subsample for a model that learns which words occur together, not their order. */
@@ -1931,6 +1957,17 @@ FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width
 /* Classifies a text of `bytes` bytes of UTF-8, with the model's tokeniser; as ft_predict_file. */
 FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
                                  ft_prediction *best, int count);
+/* Finds the entities in a text of `bytes` bytes of UTF-8, with a model whose classes are O, B-TYPE
+   and I-TYPE. Words end at spaces; punctuation before and after one is a word of its own, and so is
+   an ending such as 's. A text of more than ft_max_length tokens is read in parts. Writes up to
+   `most` entities, in the order of the text, and returns how many there are; 0 on error. */
+FINETUNE_API int ft_predict_entities(ft_model *m, const char *text, size_t bytes,
+                                     ft_entity *entities, int most);
+/* Classifies `count` words of one text, as they are split in the training data: best [count] gets
+   the most probable class of each; class_index is -1 for a word that the tokeniser drops. Returns
+   how many have a class, 0 on error. */
+FINETUNE_API int ft_predict_words(ft_model *m, const char *const *words, int count,
+                                  ft_prediction *best);
 /* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
    arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
    probable classes of each sample, best first, with the bits that ft_predict_pixels and the others
@@ -25943,6 +25980,27 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
+/* How many classes each sample, or each step of it, has a score for; 0: neither. */
+static int ft__output_classes(const ft_model *m)
+{
+    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
+    int rank = output ? output->shape.rank : 0;
+    return (rank == 2 || rank == 3) && output->shape.size[rank - 1] > 0
+        ? output->shape.size[rank - 1] : 0;
+}
+
+/* Whether each sample has a class, or each step: a language model's tokens have no class names. */
+static bool ft__classifies_samples(const ft_model *m)
+{
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2;
+}
+
+static bool ft__classifies_steps(const ft_model *m)
+{
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 3
+        && m->class_count == ft__output_classes(m);
+}
+
 void ft_set_class_names(ft_model *m, int count, const char *const *names)
 {
     ft__context *c;
@@ -25955,9 +26013,9 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
                  names ? "; it must not be negative" : ", but names is NULL");
         return;
     }
-    if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
+    if (count > 0 && ft__output_classes(m) > 0 && count != ft__output_classes(m)) {
         ft__fail(c, FT_INVALID, "ft_set_class_names: %d names for the output's %d classes", count,
-                 ft_class_count(m));
+                 ft__output_classes(m));
         return;
     }
     ft__release_class_names(m);
@@ -25975,9 +26033,7 @@ const char *ft_class_name(const ft_model *m, int index)
 
 int ft_class_count(const ft_model *m)
 {
-    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
-    return output && output->shape.rank == 2 && output->shape.size[1] > 0 ? output->shape.size[1]
-                                                                          : 0;
+    return ft__classifies_samples(m) || ft__classifies_steps(m) ? ft__output_classes(m) : 0;
 }
 
 /* ---- Types of frozen weights ---- */
@@ -33432,6 +33488,163 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
 
 /* =============================================================================================
+   [SECTION] text/words: Words of a text, and their pieces
+   For networks that give a class to each word. Each word is converted to pieces by itself, as
+   Hugging Face's tokenisers do with is_split_into_words, and is represented by its first piece.
+   ============================================================================================= */
+typedef struct ft__word {
+    size_t start, bytes;    /* in the text */
+    int tag;                /* its class; -1: unknown */
+    int place;              /* the step of its first piece; -1: it has none, or was cut off */
+} ft__word;
+
+static void ft__word_add(ft__context *c, ft__growing *words, size_t start, size_t bytes, int tag)
+{
+    ft__word *word = (ft__word *)ft__growing_add(c, words);
+    if (!word) return;
+    word->start = start;
+    word->bytes = bytes;
+    word->tag = tag;
+    word->place = -1;
+}
+
+/* ---- A text to words ---- */
+
+static bool ft__is_punctuation(const char *at, size_t bytes, int *taken)
+{
+    uint32_t code = ft__utf8_read(at, bytes, taken);
+    if (code >= 0x80) return ft__unicode_class(code) == FT__PUNCTUATION;
+    return code > ' ' && code < 0x7f && !(code >= '0' && code <= '9')
+        && !((code | 32) >= 'a' && (code | 32) <= 'z');
+}
+
+/* The bytes of an ending such as 's or 'll, which treebanks write as a word of its own; 0: the word
+   has none. */
+static size_t ft__word_ending(const char *word, size_t bytes)
+{
+    static const char *const endings[] = {"s", "m", "d", "re", "ve", "ll"};
+    static const char *const marks[] = {"'", "\xe2\x80\x99"};
+    size_t i, k, letter;
+    for (i = 0; i < sizeof endings / sizeof endings[0]; ++i)
+        for (k = 0; k < 2; ++k) {
+            size_t end = strlen(endings[i]), mark = strlen(marks[k]);
+            const char *at = word + bytes - end;
+            if (bytes < end + mark || memcmp(at - mark, marks[k], mark) != 0) continue;
+            for (letter = 0; letter < end && (at[letter] | 32) == endings[i][letter]; ++letter) {}
+            if (letter == end) return end + mark;
+        }
+    return 0;
+}
+
+/* The bytes of the run of one and the same punctuation mark at the start of a word; 0: a letter is
+   there. */
+static size_t ft__first_mark(const char *word, size_t bytes)
+{
+    int taken;
+    size_t end;
+    if (!ft__is_punctuation(word, bytes, &taken)) return 0;
+    for (end = (size_t)taken; end + (size_t)taken <= bytes
+         && memcmp(word, word + end, (size_t)taken) == 0;) end += (size_t)taken;
+    return end;
+}
+
+/* The same at its end. */
+static size_t ft__last_mark(const char *word, size_t bytes)
+{
+    size_t one = 1, end;
+    int taken;
+    while (one < bytes && ((unsigned char)word[bytes - one] & 0xc0) == 0x80) one += 1;
+    if (!ft__is_punctuation(word + bytes - one, one, &taken)) return 0;
+    for (end = one; end + one <= bytes
+         && memcmp(word + bytes - one, word + bytes - end - one, one) == 0;) end += one;
+    return end;
+}
+
+/* Adds the words between two spaces. Marks before and after the letters are words of their own, but
+   not the @ and # of names, and not the last period of U.S. */
+static void ft__split_chunk(ft__context *c, const char *text, size_t start, size_t end,
+                            ft__growing *words)
+{
+    ft__growing after = {NULL, 0, 0, sizeof(ft__word)};
+    size_t mark, i;
+    for (i = start; i < end && (mark = ft__first_mark(text + i, end - i)) > 0;) i += mark;
+    if (i == end || ft__word_ending(text + start, end - start) == end - start) {
+        ft__word_add(c, words, start, end - start, -1); /* marks only, or 's by itself */
+        return;
+    }
+    while ((mark = ft__first_mark(text + start, end - start)) > 0
+           && !(mark == 1 && (text[start] == '@' || text[start] == '#'))) {
+        ft__word_add(c, words, start, mark, -1);
+        start += mark;
+    }
+    while ((mark = ft__last_mark(text + start, end - start)) > 0) {
+        if (mark == 1 && text[end - 1] == '.' && memchr(text + start, '.', end - start - 1)) break;
+        end -= mark;
+        ft__word_add(c, &after, end, mark, -1);
+    }
+    mark = ft__word_ending(text + start, end - start);
+    ft__word_add(c, words, start, end - start - mark, -1);
+    if (mark) ft__word_add(c, words, end - mark, mark, -1);
+    for (i = after.count; i-- > 0 && ft__ok(c);) {
+        const ft__word *word = (const ft__word *)after.at + i;
+        ft__word_add(c, words, word->start, word->bytes, -1);
+    }
+    ft__release(c, after.at);
+}
+
+/* Adds the words of a text, split at spaces and then as above. */
+static void ft__find_words(ft__context *c, const char *text, size_t bytes, ft__growing *words)
+{
+    size_t start = 0, at = 0;
+    int taken;
+    for (; at < bytes && ft__ok(c); at += (size_t)taken) {
+        if (!ft__unicode_space(ft__utf8_read(text + at, bytes - at, &taken))) continue;
+        if (at > start) ft__split_chunk(c, text, start, at, words);
+        start = at + (size_t)taken;
+    }
+    if (at > start && ft__ok(c)) ft__split_chunk(c, text, start, at, words);
+}
+
+/* ---- Words to pieces ---- */
+
+/* The pieces of one word. Byte-level BPE has words that begin with their space, as Hugging Face's
+   add_prefix_space does. */
+static ft_tokens ft__tokenize_word(ft_tokenizer *t, const char *word, size_t bytes, ft__text *work)
+{
+    const ft_tokenize_options plain = {false};
+    if (t->kind != FT_BYTE_BPE || bytes == 0) return ft_tokenize(t, word, bytes, plain);
+    work->count = 0;
+    ft__text_add_bytes(work, " ", 1);
+    ft__text_add_bytes(work, word, bytes);
+    return ft_tokenize(t, work->letters, work->count, plain);
+}
+
+/* Adds the pieces of a text's words, with what the kind puts around a text, at most `longest` of
+   them; sets the words' places. Returns how many words were cut off. Without any piece the unknown
+   one is added, since a sequence has at least one step. */
+static size_t ft__encode_words(ft_tokenizer *t, const char *text, ft__word *words, size_t count,
+                               int longest, ft__ids *to)
+{
+    size_t start = to->count, room, cut = 0, i;
+    int after = t->before_count + t->after_count < longest ? t->after_count : 0, k;
+    ft__text work;
+    memset(&work, 0, sizeof work);
+    work.context = t->ids.context;
+    for (k = 0; k < t->before_count && k < longest; ++k) ft__ids_add(to, t->before[k]);
+    room = start + (size_t)(longest - after);
+    for (i = 0; i < count && ft__ok(t->ids.context); ++i) {
+        ft_tokens tokens = ft__tokenize_word(t, text + words[i].start, words[i].bytes, &work);
+        words[i].place = tokens.count > 0 && to->count < room ? (int)(to->count - start) : -1;
+        cut += to->count >= room;
+        for (k = 0; k < tokens.count && to->count < room; ++k) ft__ids_add(to, tokens.ids[k]);
+    }
+    for (k = 0; k < after; ++k) ft__ids_add(to, t->after[k]);
+    if (to->count == start) ft__ids_add(to, t->unknown > 0 ? t->unknown : 0);
+    ft__release(t->ids.context, work.letters);
+    return cut;
+}
+
+/* =============================================================================================
    [SECTION] networks/images: Ready-made networks for pictures
    Each uses the names of its published weights. They are built with the public functions, so this
    part also shows how to build a network by hand.
@@ -33803,6 +34016,8 @@ static bool ft__matches_keras_cnn(const ft__network *network, const ft_file *fil
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
+static const char ft__token_head[] = "classifier"; /* the layer that gives a class to each token */
+
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
@@ -34058,6 +34273,52 @@ static void ft__move_first(ft_model *m, int id)
     m->order[0] = id;
 }
 
+/* ---- A classifier of texts becomes one of tokens ---- */
+
+/* The node that makes one vector of all steps, nearest to the output; NULL: there is none. */
+static ft__node *ft__last_pool(ft_model *m)
+{
+    int at;
+    for (at = m->node_count - 1; at >= 0; --at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__rows[node->op] == &ft__row_step_pool) return node;
+    }
+    return NULL;
+}
+
+/* Replaces what follows the last layer over steps, the pooling and the head, by a dropout like the
+   head's and a linear layer over each step: as Hugging Face's ...ForTokenClassification. */
+static ft_status ft__to_token_classifier(ft_model *m, int classes)
+{
+    const ft__node *pool = ft__last_pool(m), *head = ft__head(m), *before;
+    ft_linear_options linear;
+    char *architecture;
+    char dropout[300] = "";
+    float probability = 0;
+    ft_node x;
+    if (!ft__usable(m)) return ft__status_of(m);
+    if (!pool || !head || !ft__classifies_samples(m))
+        return ft__fail(&m->context, FT_INVALID, "a class of each word needs a network that reads"
+                        " text and pools its steps, or one that gives a class of each token");
+    memset(&linear, 0, sizeof linear);
+    before = &m->nodes[head->inputs[0] - 1];
+    if (ft__is(before, FT__NOISE)) {
+        snprintf(dropout, sizeof dropout, "%s", before->name);
+        probability = before->options.dropout.probability;
+    }
+    x.id = pool->inputs[0];
+    architecture = ft__copy_text(&m->context, m->architecture);
+    if (!architecture || ft_cut(m, x) != FT_OK) {
+        ft__release(&m->context, architecture);
+        return m->context.status;
+    }
+    if (*dropout) x = ft__text_dropout(m, dropout, x, probability, false);
+    ft__text_end(m, ft_linear(m, ft__token_head, x, classes, linear), true);
+    ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return m->context.status;
+}
+
 /* Has the network layers that look back? */
 static bool ft__is_recurrent(const ft_model *m)
 {
@@ -34116,7 +34377,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
    Each layer is attention over all steps, then two linear layers at each step; around both a
    residual and, after it, a layer norm (Vaswani et al. 2017, Devlin et al. 2018, Sanh et al. 2019,
    Liu et al. 2019). Parameters have the names of Hugging Face's files. Inputs: "tokens" I32 [N, L],
-   "lengths" I32 [N]: how many of them are real, and "labels" I32 [N].
+   "lengths" I32 [N]: how many of them are real, and "labels" I32 [N], or [N, L] for a class of each
+   token.
    ============================================================================================= */
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
@@ -34315,6 +34577,15 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     return ft_linear(e->m, e->names->head, x, e->o->classes, none);
 }
 
+/* hidden states [N, L, hidden] -> logits [N, L, classes]; all families call the layer the same. */
+static ft_node ft__encoder_token_head(ft__encoder_builder *e, ft_node x)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    x = ft__encoder_dropout(e, "head", x);
+    return ft_linear(e->m, ft__token_head, x, e->o->classes, none);
+}
+
 static ft_status ft__encoder_check(ft__encoder_builder *e)
 {
     const ft_network_options *o = e->o;
@@ -34336,6 +34607,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS)
+        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION or"
+                        " FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -34362,7 +34636,8 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
     for (e.layer = 0; e.layer < b->o.layers && ft__ok(&e.m->context); e.layer += 1)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
-    x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
+    if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
+    else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
         ft_set_max_length(e.m, b->o.positions - e.names->first);
     return x;
@@ -34401,9 +34676,9 @@ static bool ft__size_transformer(const ft__encoder_names *n, const ft_file *file
     }
     snprintf(name, sizeof name, "%s.0.%s.weight", n->layers, n->up);
     o->feed_forward = ft__encoder_size(file, rename, prefix, name, 0);
-    snprintf(name, sizeof name, "%s.weight", n->head);
+    snprintf(name, sizeof name, "%s.weight", o->task == FT_TASK_TOKENS ? ft__token_head : n->head);
     if (!o->classes) o->classes = ft__size_in_file(file, rename, name, 0);
-    if (!ft__size_in_file(file, rename, name, 0)) return o->layers > 0;
+    if (!ft__size_in_file(file, rename, name, 0) || o->task == FT_TASK_TOKENS) return o->layers > 0;
     snprintf(name, sizeof name, "%s.weight", n->dense);
     dense = ft__size_in_file(file, rename, name, 0);
     o->dense_head = dense > 0 || ft__encoder_size(file, rename, prefix, name, 0) > 0;
@@ -35228,6 +35503,14 @@ static void ft__config_unknown(ft__context *c, const char *folder, const char *t
              type ? type : "missing", list);
 }
 
+/* Whether the first of `architectures` ends so. */
+static bool ft__config_is(const ft__json *json, const char *end)
+{
+    int list = ft__json_member(json, 0, "architectures");
+    const char *name = ft__json_string(json, ft__json_element(json, list, 0));
+    return name && ft__ends_with(name, end);
+}
+
 /* Sets what config.json says and the caller left open. */
 static void ft__read_config(ft__context *c, const char *folder, const ft__json *json,
                             ft_load_options *o)
@@ -35246,6 +35529,8 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     }
     family += k;
     if (!o->architecture) o->architecture = family->network;
+    if (o->network.task == FT_TASK_AUTO && ft__config_is(json, "ForTokenClassification"))
+        o->network.task = FT_TASK_TOKENS;
     for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
@@ -35315,18 +35600,20 @@ static int ft__folder_length(ft__context *c, const char *folder)
 
 /* ---- Class names ---- */
 
-/* The names in id2label, unless they are LABEL_0 and so on; the head must have been in the file. */
+/* The names in id2label, unless they are LABEL_0 and so on, which a network that classifies tokens
+   keeps: they tell it from a language model. The head must have been in the file. */
 static void ft__read_labels(ft_model *m, const ft__json *json)
 {
     int labels = ft__json_member(json, 0, "id2label"), count = ft__json_count(json, labels), i;
     const char **names;
     char number[16];
-    if (count < 1 || count != ft_class_count(m)) return;
+    bool samples = ft__classifies_samples(m);
+    if (count < 1 || count != ft__output_classes(m)) return;
     names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
     for (i = 0; names && i < count; ++i) {
         snprintf(number, sizeof number, "%d", i);
         names[i] = ft__json_string(json, ft__json_member(json, labels, number));
-        if (!names[i] || !strncmp(names[i], "LABEL_", 6)) break;
+        if (!names[i] || (samples && !strncmp(names[i], "LABEL_", 6))) break;
     }
     if (names && i == count) ft_set_class_names(m, count, names);
     ft__release(&m->context, (void *)(uintptr_t)names);
@@ -35412,7 +35699,7 @@ static char *ft__classes_text(ft_model *m)
 static void ft__read_classes_text(ft_model *m, const char *text)
 {
     ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
-    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft_class_count(m))
+    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft__output_classes(m))
         ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
 }
@@ -38103,6 +38390,8 @@ typedef struct ft__features {
     /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
        ft_source.digest. */
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
+    /* The words of a sample whose words have classes, and how many; valid as long as the data. */
+    const ft__word *(*words)(void *user, int index, size_t *count);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */
@@ -38641,7 +38930,7 @@ typedef struct ft__task_row {
 } ft__task_row;
 
 static const ft__task_row ft__tasks[] = {
-    {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", false},
+    {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", true},
     {"embeddings", false}, {"language-model", true}};
 enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
 
@@ -41027,10 +41316,186 @@ static void ft__table_close(ft__table *t)
 }
 
 /* =============================================================================================
+   [SECTION] data/conll: CoNLL files: a class for each word
+   A line is a word and its tag, as the first and the last column, separated by tabs or spaces; a
+   line without either ends a sentence (Tjong Kim Sang and De Meulder 2003). Tags are O outside of
+   entities, B-TYPE for the first word of one, and I-TYPE for the others. In older files (IOB1) an
+   entity begins with I-TYPE unless one of its type ends just before: those become B-TYPE, which
+   changes no entity.
+   ============================================================================================= */
+typedef struct ft__conll {
+    ft__context *context;
+    const char *path, *content;
+    size_t bytes, at;
+    char *owned;            /* the content, if converted from UTF-16 */
+    int line;               /* the last one read, from 1 */
+    ft__vocabulary *tags;   /* gets the tags that are found */
+    bool pairs;             /* of each type that is found, both tags */
+    int changed;            /* tags that were I-TYPE and became B-TYPE */
+    ft__text text;          /* the sentence: its words, joined by spaces, and a 0 */
+    ft__growing words;      /* its ft__words */
+    ft__text tag;           /* work */
+} ft__conll;
+
+/* The parts of a line without the spaces and tabs around it. */
+typedef struct ft__conll_line {
+    const char *word, *tag;
+    size_t word_bytes, tag_bytes; /* no word: the line is empty; no tag: it has one column */
+} ft__conll_line;
+
+static bool ft__is_blank(char letter) { return letter == ' ' || letter == '\t' || letter == '\r'; }
+
+/* Columns are separated by tabs if the line has one, else by spaces. */
+static ft__conll_line ft__conll_columns(const char *line, size_t bytes)
+{
+    ft__conll_line l = {line, NULL, 0, 0};
+    const char *end;
+    char separator;
+    while (bytes > 0 && ft__is_blank(line[bytes - 1])) bytes -= 1;
+    end = line + bytes;
+    separator = bytes && memchr(line, '\t', bytes) ? '\t' : ' ';
+    while (l.word < end && *l.word == ' ') l.word += 1;
+    while (l.word + l.word_bytes < end && l.word[l.word_bytes] != separator) l.word_bytes += 1;
+    if (l.word + l.word_bytes == end) return l;
+    for (l.tag = end; l.tag[-1] != separator;) l.tag -= 1;
+    while (l.tag < end && *l.tag == ' ') l.tag += 1;
+    l.tag_bytes = (size_t)(end - l.tag);
+    while (l.word_bytes > 0 && l.word[l.word_bytes - 1] == ' ') l.word_bytes -= 1;
+    return l;
+}
+
+static bool ft__is_bio(const char *tag, size_t bytes)
+{
+    return (bytes == 1 && *tag == 'O')
+        || (bytes > 2 && (*tag == 'B' || *tag == 'I') && tag[1] == '-');
+}
+
+static bool ft__is_document(const ft__conll_line *l)
+{
+    return l->word_bytes >= 10 && memcmp(l->word, "-DOCSTART-", 10) == 0;
+}
+
+/* Whether a file that may be anything is one of these: all of its first lines have a tag, some are
+   outside of entities, and an empty line follows a word. */
+static bool ft__looks_like_conll(const char *content, size_t bytes)
+{
+    enum { LINES = 1000 };
+    const char *line;
+    size_t at = 0, count, words = 0, outside = 0, ends = 0, lines;
+    for (lines = 0; lines < LINES && ft__next_line(content, bytes, &at, &line, &count); ++lines) {
+        ft__conll_line l = ft__conll_columns(line, count);
+        if (l.word_bytes == 0 && l.tag_bytes == 0) ends += words > 0;
+        else if (ft__is_document(&l)) continue;
+        else if (l.word_bytes == 0 || !ft__is_bio(l.tag, l.tag_bytes)) return false;
+        else {
+            words += 1;
+            outside += l.tag_bytes == 1;
+        }
+    }
+    return outside > 0 && ends > 0;
+}
+
+static bool ft__conll_open(ft__conll *r, ft__context *c, const char *path, const char *content,
+                           size_t bytes, ft__vocabulary *tags)
+{
+    ft__table whole;
+    memset(r, 0, sizeof *r);
+    r->context = r->text.context = r->tag.context = c;
+    r->path = path;
+    r->words.size = sizeof(ft__word);
+    r->tags = tags;
+    if (!ft__as_utf8(c, path, &content, &bytes, &r->owned)) return false;
+    r->content = content;
+    r->bytes = bytes;
+    memset(&whole, 0, sizeof whole);
+    whole.context = c;
+    whole.path = path;
+    whole.start = content;
+    whole.end = content + bytes;
+    whole.line_end = '\n';
+    return ft__check_utf8(&whole);
+}
+
+static void ft__conll_close(ft__conll *r)
+{
+    ft__release(r->context, r->tag.letters);
+    ft__release(r->context, r->words.at);
+    ft__release(r->context, r->text.letters);
+    ft__release(r->context, r->owned);
+}
+
+static int ft__tag_named(ft__conll *r, const char *tag, size_t bytes)
+{
+    int id = ft__vocabulary_find(r->tags, tag, bytes);
+    if (id >= 0) return id;
+    ft__vocabulary_add(r->tags, tag, bytes);
+    return r->tags->count - 1;
+}
+
+/* The same tag with another first letter. */
+static int ft__tag_as(ft__conll *r, char letter, const char *tag, size_t bytes)
+{
+    r->tag.count = 0;
+    ft__text_add_bytes(&r->tag, &letter, 1);
+    ft__text_add_bytes(&r->tag, tag + 1, bytes - 1);
+    return ft__ok(r->context) ? ft__tag_named(r, r->tag.letters, bytes) : -1;
+}
+
+/* The tag of the sentence's next word. */
+static int ft__conll_tag(ft__conll *r, const char *tag, size_t bytes)
+{
+    const ft__word *before = (const ft__word *)r->words.at + r->words.count - 1;
+    const char *last = r->words.count > 0 ? ft__piece_text(r->tags, before->tag) : "O";
+    bool goes_on = strlen(last) == bytes && memcmp(last + 1, tag + 1, bytes - 1) == 0;
+    char letter = *tag == 'I' && !goes_on ? 'B' : *tag;
+    if (bytes == 1) return ft__tag_named(r, tag, bytes);
+    r->changed += letter != *tag;
+    if (r->pairs) ft__tag_as(r, letter == 'B' ? 'I' : 'B', tag, bytes);
+    return ft__tag_as(r, letter, tag, bytes);
+}
+
+static void ft__conll_word(ft__conll *r, const ft__conll_line *l)
+{
+    ft__context *c = r->context;
+    int tag;
+    if (l->word_bytes == 0)
+        ft__fail(c, FT_FORMAT, "%s: line %d has a tag without a word", r->path, r->line);
+    else if (l->tag_bytes == 0)
+        ft__fail(c, FT_FORMAT, "%s: line %d has 1 column; a word and its tag are expected,"
+                 " separated by a tab or a space", r->path, r->line);
+    else if (!ft__is_bio(l->tag, l->tag_bytes))
+        ft__fail(c, FT_FORMAT, "%s: line %d: the tag is %.*s; it must be O, B-TYPE or I-TYPE",
+                 r->path, r->line, (int)(l->tag_bytes > 60 ? 60 : l->tag_bytes), l->tag);
+    if (!ft__ok(c)) return;
+    tag = ft__conll_tag(r, l->tag, l->tag_bytes);
+    if (r->words.count > 0) ft__text_add_bytes(&r->text, " ", 1);
+    ft__word_add(c, &r->words, r->text.count, l->word_bytes, tag);
+    ft__text_add_bytes(&r->text, l->word, l->word_bytes);
+}
+
+/* Reads the next sentence into r->text and r->words; false at the end, and with an error. */
+static bool ft__conll_next(ft__conll *r)
+{
+    const char *line;
+    size_t bytes;
+    r->text.count = r->words.count = 0;
+    while (ft__ok(r->context) && ft__next_line(r->content, r->bytes, &r->at, &line, &bytes)) {
+        ft__conll_line l = ft__conll_columns(line, bytes);
+        r->line += 1;
+        if (ft__is_document(&l) || (l.word_bytes == 0 && l.tag_bytes == 0)) {
+            if (r->words.count > 0) break;
+        } else ft__conll_word(r, &l);
+    }
+    ft__text_add_bytes(&r->text, "", 1);
+    return ft__ok(r->context) && r->words.count > 0;
+}
+
+/* =============================================================================================
    [SECTION] data/texts: Texts
-   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
-   converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
-   zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
+   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files, or sentences with a
+   class for each word, from a CoNLL file. They are read and converted to tokens when they are
+   opened; get() only copies. It fills "tokens" [L], padded with zeros, "lengths" [], and "labels"
+   [] or [L]: the next tokens, or the words' classes at their first pieces, padded with -1.
    ============================================================================================= */
 typedef struct ft__texts {
     ft__context *context;
@@ -41048,18 +41513,31 @@ typedef struct ft__texts {
     uint64_t seed;
     ft__text note;          /* of a table: the columns that were chosen */
     int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
+    ft__growing words;      /* ft__words of all sentences; tags are classes */
+    ft__growing ends;       /* [count] of size_t: the words up to the end of each sentence; empty:
+                               these are no sentences with tags */
 } ft__texts;
+
+static bool ft__has_tags(const ft__texts *t) { return t->ends.count > 0; }
+
+/* The words of a sentence, and how many. */
+static ft__word *ft__sentence(const ft__texts *t, int index, size_t *count)
+{
+    const size_t *ends = (const size_t *)t->ends.at;
+    size_t first = index > 0 ? ends[index - 1] : 0;
+    *count = ends[index] - first;
+    return (ft__word *)t->words.at + first;
+}
 
 static const char *ft__one_text(const ft__texts *t, int index)
 {
     return t->letters.letters + t->start[index];
 }
 
-static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+/* Makes room for one more text. */
+static void ft__texts_grow(ft__texts *t)
 {
     ft__context *c = t->context;
-    int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
-                             : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
     if (t->count == t->capacity) {
         int capacity = t->capacity < INT_MAX / 4 ? 2 * t->capacity + 256 : INT_MAX;
         size_t *start = (size_t *)ft__grow(c, t->start, (size_t)t->count, (size_t)capacity,
@@ -41070,11 +41548,18 @@ static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const ch
         if (labels) t->labels = labels;
         t->capacity = capacity;
     }
+}
+
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+{
+    int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
+                             : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
+    ft__texts_grow(t);
     if (class_index < 0) {
         class_index = t->classes.count;
         ft__vocabulary_add(&t->classes, label, strlen(label));
     }
-    if (!ft__ok(c)) return;
+    if (!ft__ok(t->context)) return;
     t->start[t->count] = t->letters.count;
     t->labels[t->count] = class_index;
     ft__text_add_bytes(&t->letters, text, bytes);
@@ -41105,6 +41590,55 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
     if (!ft__utf8_valid(content, bytes)) t->not_utf8 += 1;
     ft__texts_add(t, content, bytes, label);
     ft__release(t->context, owned);
+}
+
+/* ---- Sentences with tags ---- */
+
+/* Whether a file, or the memory, is read as sentences with tags: the caller says so, or the path's
+   end, or the content. */
+static bool ft__is_conll(const char *path, const char *content, size_t bytes,
+                         const ft_text_options *o)
+{
+    if (o->format) return strcmp(o->format, "conll") == 0;
+    if (o->task != FT_TASK_AUTO) return o->task == FT_TASK_TOKENS;
+    if (ft__ends_with(path, ".conll") || ft__ends_with(path, ".bio")
+        || ft__ends_with(path, ".iob")) return true;
+    return !ft__ends_with(path, ".csv") && !ft__ends_with(path, ".jsonl")
+        && ft__looks_like_conll(content, bytes);
+}
+
+static void ft__read_conll(ft__texts *t, const char *path, const char *content, size_t bytes,
+                           const ft_text_options *o)
+{
+    ft__context *c = t->context;
+    ft__conll r;
+    size_t i, *end;
+    if (ft__conll_open(&r, c, path, content, bytes, &t->classes)) {
+        r.pairs = !o->match_classes && !o->classes_of;
+        while (ft__conll_next(&r)) {
+            ft__texts_grow(t);
+            for (i = 0; i < r.words.count && ft__ok(c); ++i) {
+                ft__word *word = (ft__word *)ft__growing_add(c, &t->words);
+                if (word) *word = ((const ft__word *)r.words.at)[i];
+            }
+            end = (size_t *)ft__growing_add(c, &t->ends);
+            if (!end || !ft__ok(c)) break;
+            *end = t->words.count;
+            t->start[t->count++] = t->letters.count;
+            ft__text_add_bytes(&t->letters, r.text.letters, r.text.count);
+        }
+        if (ft__ok(c) && r.changed)
+            ft__log(c, "%s: %d tags at the start of an entity are I- (IOB1) and are read as B-",
+                    path, r.changed);
+    }
+    ft__conll_close(&r);
+}
+
+static void ft__read_content(ft__texts *t, const char *path, const char *content, size_t bytes,
+                             const ft_text_options *o)
+{
+    if (ft__is_conll(path, content, bytes, o)) ft__read_conll(t, path, content, bytes, o);
+    else ft__read_table(t, path, content, bytes, o);
 }
 
 /* ---- Class folders ---- */
@@ -41181,6 +41715,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
     int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
+    size_t k;
     char **names, number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
@@ -41199,7 +41734,12 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
         const char *name = ft__known_class(m, o->classes_of, i, number);
         ft__vocabulary_add(&t->classes, name, strlen(name));
     }
-    for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    for (i = 0; ft__ok(c) && i < t->count && !ft__has_tags(t); ++i)
+        t->labels[i] = place[t->labels[i]];
+    for (k = 0; ft__ok(c) && k < t->words.count; ++k) {
+        ft__word *word = (ft__word *)t->words.at + k;
+        word->tag = place[word->tag];
+    }
     ft__release(c, place);
     for (i = 0; names && i < found.count; ++i) ft__release(c, names[i]);
     ft__release(c, names);
@@ -41260,6 +41800,41 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     if (cut && ft__ok(c))
         ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
                 " off", path, cut, longest);
+}
+
+/* The same of sentences, word by word. */
+static void ft__tokenize_sentences(ft__texts *t, ft_tokenizer *tokenizer, int longest,
+                                   const char *path)
+{
+    ft__context *c = t->context;
+    size_t words, lost = 0, lost_here;
+    int i, cut = 0;
+    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    for (i = 0; i < t->count && ft__ok(c); ++i) {
+        ft__word *sentence = ft__sentence(t, i, &words);
+        int length;
+        lost_here = ft__encode_words(tokenizer, ft__one_text(t, i), sentence, words, longest,
+                                     &t->ids);
+        cut += lost_here > 0;
+        lost += lost_here;
+        t->ids_start[i + 1] = t->ids.count;
+        length = (int)(t->ids_start[i + 1] - t->ids_start[i]);
+        if (length > t->longest) t->longest = length;
+    }
+    if (cut && ft__ok(c))
+        ft__log(c, "%s: %d of the sentences are longer than %d tokens (max_length): %zu words are"
+                " cut off; an evaluation takes them as O", path, cut, longest, lost);
+}
+
+/* The classes of a sentence's words at their first pieces, [room]. */
+static void ft__sentence_labels(const ft__texts *t, int index, int32_t *to, int room)
+{
+    size_t words, i;
+    const ft__word *sentence = ft__sentence(t, index, &words);
+    int k;
+    for (k = 0; k < room; ++k) to[k] = -1;
+    for (i = 0; i < words; ++i)
+        if (sentence[i].place >= 0) to[sentence[i].place] = sentence[i].tag;
 }
 
 /* ---- Views: words left out, or in another order ---- */
@@ -41328,6 +41903,7 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
         if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
         if (slots[s].shape.size[0] < length) return false;
         if (tokens) ft__texts_view(t, index, view, to);
+        else if (ft__has_tags(t)) ft__sentence_labels(t, index, to, slots[s].shape.size[0]);
         else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
         slots[s].length = length;
     }
@@ -41344,6 +41920,36 @@ static const char *ft__texts_name(void *user, int index) /* the text itself */
 static const char *ft__texts_class_name(void *user, int c)
 {
     return ft__piece_text(&((const ft__texts *)user)->classes, c);
+}
+
+static const ft__word *ft__texts_words(void *user, int index, size_t *count)
+{
+    return ft__sentence((const ft__texts *)user, index, count);
+}
+
+static uint64_t ft__texts_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    size_t words, i;
+    const ft__word *sentence = ft__sentence((const ft__texts *)user, index, &words);
+    (void)m;
+    for (i = 0; i < words; ++i) {
+        hash = ft__hash_bytes(hash, &sentence[i].start, sizeof sentence[i].start);
+        hash = ft__hash_bytes(hash, &sentence[i].tag, sizeof sentence[i].tag);
+    }
+    return hash;
+}
+
+/* An error if the network's labels are of texts and the data's of words, or the other way round. */
+static void ft__texts_check_network(ft_model *m, void *user, const char *call)
+{
+    bool tagged = ft__has_tags((const ft__texts *)user);
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    if (tagged && labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: the data has a class for each word, but the network"
+                 " gives one to each text: ft_finetune gives it a head for words", call);
+    if (!tagged && ft__classifies_steps(m))
+        ft__fail(&m->context, FT_SHAPE, "%s: the network gives a class to each word, but the data"
+                 " has none of words: a CoNLL file is expected", call);
 }
 
 static bool ft__texts_has_views(void *user)
@@ -41364,7 +41970,29 @@ static void ft__texts_release(void *user)
     ft__release(c, t->start);
     ft__release(c, t->letters.letters);
     ft__release(c, t->note.letters);
+    ft__release(c, t->words.at);
+    ft__release(c, t->ends.at);
     ft__release(c, t);
+}
+
+/* Logs how many sentences, words and types of entities were read. */
+static void ft__sentences_say(const ft__texts *t, const char *path)
+{
+    char names[200];
+    size_t at = 0;
+    int i, types = 0;
+    names[0] = 0;
+    for (i = 0; i < t->classes.count; ++i) {
+        const char *name = ft__piece_text(&t->classes, i);
+        if (*name != 'B') continue;
+        if (at < 100)
+            at += (size_t)snprintf(names + at, sizeof names - at, "%s%.40s", types ? ", " : " (",
+                                   name + 2);
+        types += 1;
+    }
+    if (at) snprintf(names + at, sizeof names - at, at < 100 ? ")" : ", ...)");
+    ft__log(t->context, "%s: tokens: %d sentences of %zu words, entities of %d types%s", path,
+            t->count, t->words.count, types, names);
 }
 
 /* Logs what was read; for a table also its columns. */
@@ -41399,12 +42027,14 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     if (!t) return NULL;
     t->context = t->letters.context = t->ids.context = t->note.context = c;
     t->classes.context = t->classes.letters.context = c;
+    t->words.size = sizeof(ft__word);
+    t->ends.size = sizeof(size_t);
     if (!path) path = "(memory)";
-    if (o->memory) ft__read_table(t, path, (const char *)o->memory, o->bytes, o);
+    if (o->memory) ft__read_content(t, path, (const char *)o->memory, o->bytes, o);
     else if (ft__is_folder(c, path)) ft__read_text_folder(t, path);
     else {
         content = ft__read_file(c, path, &bytes);
-        if (content) ft__read_table(t, path, (const char *)content, bytes, o);
+        if (content) ft__read_content(t, path, (const char *)content, bytes, o);
         ft__release(c, content);
     }
     if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: has no texts", path);
@@ -41439,7 +42069,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
                               int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
-    ft__tokenize_texts(t, tokenizer, max_length, path);
+    if (ft__has_tags(t)) ft__tokenize_sentences(t, tokenizer, max_length, path);
+    else ft__tokenize_texts(t, tokenizer, max_length, path);
     t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
@@ -41470,6 +42101,21 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
 
+/* Sentences with tags take fewer options. */
+static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_text_options *o)
+{
+    static const char table[] = "texts with one label; these are sentences whose words have tags";
+    const ft__field_use uses[] = {
+        {"text_column", o->text_column != NULL, false, table},
+        {"label_column", o->label_column != NULL, false, table},
+        {"header", o->header != FT_HEADER_AUTO, false, table},
+        {"per_class", o->per_class > 0, false, table},
+        {"unlabelled", o->unlabelled, false, table},
+        {"shuffle", o->shuffle, false, table},
+        {"subsample", o->subsample != 0, false, table}};
+    return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
+}
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     ft__context *c;
@@ -41477,6 +42123,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
+    bool tagged;
     if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
@@ -41486,9 +42133,13 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
         || ft__texts_check(c, path, &options) != FT_OK) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
+    tagged = ft__has_tags(t);
+    if (tagged) ft__sentences_check(c, path, &options);
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
-    if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
+    if (ft__ok(c) && tagged) ft__sentences_say(t, path);
+    else if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
+    if (tagged && !options.tokenizer && !m->tokenizer) options.vocabulary.spaces_only = true;
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
@@ -41499,13 +42150,20 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.count = t->count;
     source.classes = t->classes.count;
     source.get = ft__texts_get;
-    source.label = ft__texts_label;
+    source.label = tagged ? NULL : ft__texts_label;
     source.name = ft__texts_name;
     source.class_name = ft__texts_class_name;
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data && tagged) {
+        data->features.words = ft__texts_words;
+        data->features.content = ft__texts_content;
+        data->features.samples = "sentences";
+        data->task = FT_TASK_TOKENS;
+    }
     if (data) data->features.has_views = ft__texts_has_views;
+    if (data) data->features.check_network = ft__texts_check_network;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
@@ -41869,16 +42527,15 @@ static ft_status ft__check_words(ft_model *m, const ft_data *data)
 /* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
-    const ft__node *output = ft__get_node(m, m->output);
+    bool counts = ft__classifies_samples(m) || ft_data_task(data) == FT_TASK_TOKENS;
     int has = ft_data_classes(data);
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__check_words(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
-        return m->context.status;
-    if (has > output->shape.size[1])
+    if (ft__check_words(m, data) != FT_OK || !counts || has == 0) return m->context.status;
+    if (has > ft__output_classes(m))
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
-                        " has %d: call ft_replace_head", has, output->shape.size[1]);
+                        " has %d: call ft_replace_head", has, ft__output_classes(m));
     return FT_OK;
 }
 
@@ -41969,6 +42626,7 @@ static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
 static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
+    if (ft_data_task(data) == FT_TASK_TOKENS) outputs = ft__output_classes(m);
     if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
@@ -43543,7 +44201,10 @@ static ft_status ft__recipe_head(ft__recipe *r)
     int count = ft_data_classes(r->data);
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
-    if (ft__replace_head(m, count) != FT_OK) return m->context.status;
+    if (r->task == FT_TASK_TOKENS
+        && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
+        if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;
+    } else if (ft__replace_head(m, count) != FT_OK) return m->context.status;
     return ft__take_class_names(m, r->data);
 }
 
@@ -43935,6 +44596,112 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
 }
 
 /* =============================================================================================
+   [SECTION] training/entities: Entities: runs of words, from the classes of words
+   Counted as seqeval does by default, by conlleval's rules (Tjong Kim Sang and Buchholz 2000):
+   B-TYPE begins an entity, I-TYPE continues one of its type and otherwise begins one. A predicted
+   entity is right if its type, its first and its last word are.
+   ============================================================================================= */
+typedef struct ft__tag { char kind; int type; } ft__tag; /* kind: O, B or I; type: of O it is -1 */
+
+typedef struct ft__entities {
+    ft__tag *tags;          /* [classes]; NULL: the classes are no such tags */
+    int correct, predicted, total;
+} ft__entities;
+
+typedef struct ft__chunk { int type, start; } ft__chunk; /* an open entity; type -1: none is open */
+
+static const ft__tag ft__outside = {'O', -1};
+
+/* The tags that the model's classes are, for the caller to release. A type is the number of the
+   first class that has it. NULL: they are others, or an error. */
+static ft__tag *ft__model_tags(ft_model *m)
+{
+    ft__tag *tags;
+    int i, k;
+    if (!ft__classifies_steps(m)) return NULL;
+    for (i = 0; i < m->class_count; ++i) {
+        const char *name = m->class_names[i];
+        if (strcmp(name, "O") != 0 && strncmp(name, "B-", 2) != 0 && strncmp(name, "I-", 2) != 0)
+            return NULL;
+    }
+    tags = (ft__tag *)ft__allocate(&m->context, (size_t)m->class_count, sizeof *tags);
+    for (i = 0; tags && i < m->class_count; ++i) {
+        tags[i].kind = m->class_names[i][0];
+        for (k = 0; strcmp(m->class_names[k] + 1, m->class_names[i] + 1) != 0; ++k) {}
+        tags[i].type = tags[i].kind == 'O' ? -1 : k;
+    }
+    return tags;
+}
+
+/* Goes on to the next word's tag; true if the open entity, put into *ended, ended before it. */
+static bool ft__chunk_step(ft__chunk *open, ft__tag tag, int at, ft__chunk *ended)
+{
+    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
+    *ended = *open;
+    open->type = tag.type;
+    open->start = at;
+    return ended->type >= 0;
+}
+
+/* Two readings of a sentence, word by word. */
+typedef struct ft__two_readings { ft__chunk want, got; int at; } ft__two_readings;
+
+static ft__two_readings ft__readings_start(void)
+{
+    const ft__two_readings none = {{-1, 0}, {-1, 0}, 0};
+    return none;
+}
+
+static void ft__entities_word(ft__entities *e, ft__two_readings *r, ft__tag want, ft__tag got)
+{
+    ft__chunk a, b;
+    bool wanted = ft__chunk_step(&r->want, want, r->at, &a);
+    bool found = ft__chunk_step(&r->got, got, r->at, &b);
+    e->total += wanted;
+    e->predicted += found;
+    e->correct += wanted && found && a.type == b.type && a.start == b.start;
+    r->at += 1;
+}
+
+/* Adds the sample in a row of the batch that was just run: its words or, of a source that does not
+   tell them, its steps that have a label. */
+static void ft__entities_sample(const ft_model *m, const ft__plan *plan, const ft_data *data,
+                                int row, int index, ft__entities *e)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1];
+    const int32_t *labels = (const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value;
+    const float *logits = plan->values[m->output.id - 1];
+    size_t classes = (size_t)m->class_count, steps = (size_t)m->length, count = steps, i;
+    const ft__word *words = NULL;
+    ft__two_readings r = ft__readings_start();
+    logits += (size_t)row * steps * classes;
+    labels += (size_t)row * steps;
+    if (data->features.words) words = data->features.words(data->source.user, index, &count);
+    for (i = 0; i < count; ++i) {
+        int want = words ? words[i].tag : labels[i], place = words ? words[i].place : (int)i;
+        ft__tag got = ft__outside;
+        if (want < 0 || want >= m->class_count) continue;
+        if (place >= 0) got = e->tags[ft__argmax(logits + (size_t)place * classes, (int)classes)];
+        ft__entities_word(e, &r, e->tags[want], got);
+    }
+    ft__entities_word(e, &r, ft__outside, ft__outside);
+}
+
+/* Of no entities the share is 0, as in seqeval. */
+static double ft__share(int part, int whole) { return whole > 0 ? (double)part / whole : 0; }
+
+static void ft__entities_end(const ft__entities *e, ft_evaluation *to)
+{
+    to->entities = e->tags != NULL;
+    to->entities_correct = e->correct;
+    to->entities_predicted = e->predicted;
+    to->entities_total = e->total;
+    to->precision = ft__share(e->correct, e->predicted);
+    to->recall = ft__share(e->correct, e->total);
+    to->f1 = ft__share(2 * e->correct, e->predicted + e->total);
+}
+
+/* =============================================================================================
    [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
 
@@ -43964,9 +44731,9 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 /* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
-                                ft__regression *regression)
+                                ft__regression *regression, ft__entities *entities)
 {
-    int count = ft_data_count(loader->data), read = 0;
+    int count = ft_data_count(loader->data), read = 0, i;
     const ft__batch *batch;
     ft_reset_state(m, "*");
     ft__loader_start(loader, samples, NULL, count);
@@ -43978,6 +44745,8 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
+        for (i = 0; entities->tags && i < batch->count; ++i)
+            ft__entities_sample(m, plan, loader->data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
     }
     return read;
@@ -43991,7 +44760,8 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     const ft__field_use uses[] = {
         {"confusion", o->confusion != NULL, classes > 0, "a model that predicts classes"},
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
-        {"sample", o->sample != NULL, classes > 0, "a model that predicts classes"},
+        {"sample", o->sample != NULL, ft__classifies_samples(m), "a model that predicts a class of"
+         " each sample"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
@@ -44055,8 +44825,10 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
+    ft__entities entities;
     ft__pass pass;
     memset(&e, 0, sizeof e);
+    memset(&entities, 0, sizeof entities);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
         || ft__evaluate_check(m, data, &options) != FT_OK)
@@ -44068,8 +44840,9 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
     ft__regression_start(m, &regression);
+    if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
-                                                 &score, &regression);
+                                                 &score, &regression, &entities);
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
@@ -44078,6 +44851,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     e.loss = score.total ? score.loss / (double)score.total : 0;
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
     ft__regression_end(m, &regression, &e);
+    ft__entities_end(&entities, &e);
+    ft__release(c, entities.tags);
     return e;
 }
 
@@ -44119,7 +44894,7 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
                  " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
-    else if (ft_class_count(m) < 1)
+    else if (!ft__classifies_samples(m))
         ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
                  " its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);
@@ -44257,24 +45032,28 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     return plan;
 }
 
-/* The logits of the last step of a run of `count` tokens. NULL with an error. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+/* The output of a run of `count` tokens. NULL with an error. */
+static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
 {
     int before = m->length;
     ft__plan *plan = ft__begin_tokens(m, ids, count, call);
-    const ft__node *output;
-    const float *logits;
-    size_t numbers = 0;
     if (plan) {
         ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
         ft__check_output(m, plan, 1, call);
-        numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
     }
     m->length = before;
-    if (!ft__usable(m)) return NULL;
-    output = &m->nodes[m->output.id - 1];
-    logits = plan->values[m->output.id - 1];
-    return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
+    return ft__usable(m) ? plan->values[m->output.id - 1] : NULL;
+}
+
+/* The logits of the last step of such a run. */
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+{
+    const float *logits = ft__run_tokens(m, ids, count, call);
+    const ft__extent size = {1, count};
+    const ft__node *output = logits ? &m->nodes[m->output.id - 1] : NULL;
+    if (!output) return NULL;
+    return logits + ft__node_count_at(output, size)
+        - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
 /* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
@@ -44301,7 +45080,10 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     const float *logits;
     int has = 0;
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
-    if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+    if (ft__classifies_steps(m))
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model gives a class to each word,"
+                 " not to the text: use ft_predict_entities or ft_predict_words");
+    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
@@ -44433,7 +45215,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
                  options.top_k, (double)options.top_p, options.length);
         return 0;
     }
-    if (!m->tokenizer || !output || output->shape.rank != 3) {
+    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m)) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L, tokens],"
                  " and its tokeniser");
         return 0;
@@ -44610,6 +45392,144 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
     }
     ft__tokenized_free(c, &t);
     return done;
+}
+
+/* =============================================================================================
+   [SECTION] training/predict_words: Predict the classes of words, and entities
+   ============================================================================================= */
+static bool ft__can_predict_words(ft_model *m, const char *call)
+{
+    if (!ft__usable(m)) return false;
+    if (!ft__classifies_steps(m) || !m->tokenizer)
+        ft__fail(&m->context, FT_INVALID, "%s: needs a model that gives a class to each token, with"
+                 " class names, and a tokeniser", call);
+    return ft__ok(&m->context);
+}
+
+/* Predicts words that fit into one run: the class of each at its first piece. Returns how many were
+   left. */
+static size_t ft__predict_run(ft_model *m, const char *text, ft__word *words, size_t count,
+                              ft_prediction *best, const char *call)
+{
+    ft__ids ids;
+    const float *logits = NULL;
+    size_t cut, i;
+    memset(&ids, 0, sizeof ids);
+    ids.context = &m->context;
+    cut = ft__encode_words(m->tokenizer, text, words, count, ft_max_length(m), &ids);
+    if (ft__ok(&m->context)) logits = ft__run_tokens(m, ids.values, (int)ids.count, call);
+    for (i = 0; logits && i < count - cut; ++i)
+        if (words[i].place >= 0)
+            ft__best_classes(m, logits + (size_t)words[i].place * (size_t)m->class_count, &best[i],
+                             1);
+    ft__release(&m->context, ids.values);
+    return cut;
+}
+
+/* Predicts the classes of a text's words, in parts of at most ft_max_length tokens; -1 of a word
+   without pieces. Returns how many have a class; 0 with an error. */
+static int ft__predict_classes(ft_model *m, const char *text, ft__word *words, size_t count,
+                               ft_prediction *best, const char *call)
+{
+    size_t from = 0, left, i;
+    int found = 0;
+    for (i = 0; i < count; ++i) {
+        best[i].class_index = -1;
+        best[i].probability = 0;
+    }
+    while (from < count && ft__ok(&m->context)) {
+        left = ft__predict_run(m, text, words + from, count - from, best + from, call);
+        if (from == count - left) break; /* no room for a single word */
+        from = count - left;
+    }
+    for (i = 0; i < count; ++i) found += best[i].class_index >= 0;
+    return ft__ok(&m->context) ? found : 0;
+}
+
+static int ft__predict_words(ft_model *m, const char *const *words, int count, ft_prediction *best)
+{
+    const char *call = "ft_predict_words";
+    ft__context *c;
+    ft__growing list = {NULL, 0, 0, sizeof(ft__word)};
+    ft__text text;
+    int i, found = 0;
+    if (!ft__can_predict_words(m, call)) return 0;
+    c = &m->context;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    if (!words || !best || count < 1)
+        ft__fail(c, FT_INVALID, "%s: words is %s, best is %s and count is %d: at least 1 word is"
+                 " needed, and room for its class", call, words ? "given" : "NULL",
+                 best ? "given" : "NULL", count);
+    for (i = 0; ft__ok(c) && i < count; ++i) {
+        if (!ft__given(c, words[i], "ft_predict_words: each word")) break;
+        ft__word_add(c, &list, text.count, strlen(words[i]), -1);
+        ft__text_add_bytes(&text, words[i], strlen(words[i]));
+    }
+    if (ft__ok(c))
+        found = ft__predict_classes(m, text.letters, (ft__word *)list.at, list.count, best, call);
+    ft__release(c, text.letters);
+    ft__release(c, list.at);
+    return found;
+}
+
+/* Writes up to `most` of the entities of words whose classes were predicted; returns how many there
+   are. */
+static int ft__find_entities(const ft_model *m, const ft__tag *tags, const ft__word *words,
+                             const ft_prediction *best, size_t count, ft_entity *entities, int most)
+{
+    ft__chunk open = {-1, 0}, ended;
+    int found = 0, i, k;
+    for (i = 0; i <= (int)count; ++i) {
+        bool known = i < (int)count && best[i].class_index >= 0;
+        ft__tag tag = known ? tags[best[i].class_index] : ft__outside;
+        ft_entity entity;
+        if (!ft__chunk_step(&open, tag, i, &ended)) continue;
+        memset(&entity, 0, sizeof entity);
+        entity.start = words[ended.start].start;
+        entity.bytes = words[i - 1].start + words[i - 1].bytes - entity.start;
+        entity.type = m->class_names[ended.type] + 2;
+        for (k = ended.start; k < i; ++k)
+            entity.probability += best[k].probability / (float)(i - ended.start);
+        if (found < most) entities[found] = entity;
+        found += 1;
+    }
+    return found;
+}
+
+static int ft__predict_entities(ft_model *m, const char *text, size_t bytes, ft_entity *entities,
+                                int most)
+{
+    const char *call = "ft_predict_entities";
+    ft__context *c;
+    ft__growing words = {NULL, 0, 0, sizeof(ft__word)};
+    ft__tag *tags;
+    ft_prediction *best = NULL;
+    int found = 0;
+    if (!ft__can_predict_words(m, call)) return 0;
+    c = &m->context;
+    if (!ft__given(c, text, "ft_predict_entities: the text")) return 0;
+    if (most < 0 || (most > 0 && !entities))
+        ft__fail(c, FT_INVALID, "%s: entities is %s and most is %d: there must be room for most",
+                 call, entities ? "given" : "NULL", most);
+    if (bytes > INT_MAX / 4)
+        ft__fail(c, FT_INVALID, "%s: a text of %zu bytes is too long", call, bytes);
+    tags = ft__ok(c) ? ft__model_tags(m) : NULL;
+    if (!tags && ft__ok(c))
+        ft__fail(c, FT_INVALID, "%s: the model's classes must be O, B-TYPE and I-TYPE, but one is"
+                 " '%s': use ft_predict_words", call, m->class_names[0]);
+    if (ft__ok(c)) ft__find_words(c, text, bytes, &words);
+    if (ft__ok(c)) best = (ft_prediction *)ft__allocate(c, words.count + 1, sizeof *best);
+    if (best) {
+        ft__predict_classes(m, text, (ft__word *)words.at, words.count, best, call);
+        if (ft__ok(c))
+            found = ft__find_entities(m, tags, (const ft__word *)words.at, best, words.count,
+                                      entities, most);
+    }
+    ft__release(c, best);
+    ft__release(c, words.at);
+    ft__release(c, tags);
+    return found;
 }
 
 /* =============================================================================================
@@ -45580,6 +46500,16 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
     return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
+}
+
+int ft_predict_entities(ft_model *m, const char *text, size_t bytes, ft_entity *entities, int most)
+{
+    return FT__HAS(m, TEXT) ? ft__predict_entities(m, text, bytes, entities, most) : 0;
+}
+
+int ft_predict_words(ft_model *m, const char *const *words, int count, ft_prediction *best)
+{
+    return FT__HAS(m, TEXT) ? ft__predict_words(m, words, count, best) : 0;
 }
 
 int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,

@@ -8,6 +8,7 @@
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "graph/plan.h"
+#include "text/words.h"
 #include "data/feature_files.h"
 
 /* =============================================================================================
@@ -29,6 +30,8 @@ typedef struct ft__features {
     /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
        ft_source.digest. */
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
+    /* The words of a sample whose words have classes, and how many; valid as long as the data. */
+    const ft__word *(*words)(void *user, int index, size_t *count);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */

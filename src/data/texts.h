@@ -5,22 +5,28 @@
 #include "basics/numbers.h"
 #include "basics/random.h"
 #include "basics/strings.h"
+#include "basics/arrays.h"
 #include "basics/files.h"
 #include "basics/sorting.h"
 #include "basics/folders.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "graph/plan.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizing.h"
+#include "text/words.h"
 #include "data/sources.h"
 #include "data/tasks.h"
 #include "data/tables.h"
+#include "data/conll.h"
 
 /* =============================================================================================
    [SECTION] data/texts: Texts
-   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files. They are read and
-   converted to tokens when they are opened; get() only copies. It fills "tokens" [L], padded with
-   zeros, "lengths" [], and "labels" [] or [L]: the next tokens, padded with -1.
+   Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files, or sentences with a
+   class for each word, from a CoNLL file. They are read and converted to tokens when they are
+   opened; get() only copies. It fills "tokens" [L], padded with zeros, "lengths" [], and "labels"
+   [] or [L]: the next tokens, or the words' classes at their first pieces, padded with -1.
    ============================================================================================= */
 typedef struct ft__texts {
     ft__context *context;
@@ -38,18 +44,31 @@ typedef struct ft__texts {
     uint64_t seed;
     ft__text note;          /* of a table: the columns that were chosen */
     int not_utf8;           /* files (one text each) that contain invalid UTF-8 */
+    ft__growing words;      /* ft__words of all sentences; tags are classes */
+    ft__growing ends;       /* [count] of size_t: the words up to the end of each sentence; empty:
+                               these are no sentences with tags */
 } ft__texts;
+
+static bool ft__has_tags(const ft__texts *t) { return t->ends.count > 0; }
+
+/* The words of a sentence, and how many. */
+static ft__word *ft__sentence(const ft__texts *t, int index, size_t *count)
+{
+    const size_t *ends = (const size_t *)t->ends.at;
+    size_t first = index > 0 ? ends[index - 1] : 0;
+    *count = ends[index] - first;
+    return (ft__word *)t->words.at + first;
+}
 
 static const char *ft__one_text(const ft__texts *t, int index)
 {
     return t->letters.letters + t->start[index];
 }
 
-static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+/* Makes room for one more text. */
+static void ft__texts_grow(ft__texts *t)
 {
     ft__context *c = t->context;
-    int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
-                             : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
     if (t->count == t->capacity) {
         int capacity = t->capacity < INT_MAX / 4 ? 2 * t->capacity + 256 : INT_MAX;
         size_t *start = (size_t *)ft__grow(c, t->start, (size_t)t->count, (size_t)capacity,
@@ -60,11 +79,18 @@ static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const ch
         if (labels) t->labels = labels;
         t->capacity = capacity;
     }
+}
+
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+{
+    int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
+                             : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
+    ft__texts_grow(t);
     if (class_index < 0) {
         class_index = t->classes.count;
         ft__vocabulary_add(&t->classes, label, strlen(label));
     }
-    if (!ft__ok(c)) return;
+    if (!ft__ok(t->context)) return;
     t->start[t->count] = t->letters.count;
     t->labels[t->count] = class_index;
     ft__text_add_bytes(&t->letters, text, bytes);
@@ -95,6 +121,55 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
     if (!ft__utf8_valid(content, bytes)) t->not_utf8 += 1;
     ft__texts_add(t, content, bytes, label);
     ft__release(t->context, owned);
+}
+
+/* ---- Sentences with tags ---- */
+
+/* Whether a file, or the memory, is read as sentences with tags: the caller says so, or the path's
+   end, or the content. */
+static bool ft__is_conll(const char *path, const char *content, size_t bytes,
+                         const ft_text_options *o)
+{
+    if (o->format) return strcmp(o->format, "conll") == 0;
+    if (o->task != FT_TASK_AUTO) return o->task == FT_TASK_TOKENS;
+    if (ft__ends_with(path, ".conll") || ft__ends_with(path, ".bio")
+        || ft__ends_with(path, ".iob")) return true;
+    return !ft__ends_with(path, ".csv") && !ft__ends_with(path, ".jsonl")
+        && ft__looks_like_conll(content, bytes);
+}
+
+static void ft__read_conll(ft__texts *t, const char *path, const char *content, size_t bytes,
+                           const ft_text_options *o)
+{
+    ft__context *c = t->context;
+    ft__conll r;
+    size_t i, *end;
+    if (ft__conll_open(&r, c, path, content, bytes, &t->classes)) {
+        r.pairs = !o->match_classes && !o->classes_of;
+        while (ft__conll_next(&r)) {
+            ft__texts_grow(t);
+            for (i = 0; i < r.words.count && ft__ok(c); ++i) {
+                ft__word *word = (ft__word *)ft__growing_add(c, &t->words);
+                if (word) *word = ((const ft__word *)r.words.at)[i];
+            }
+            end = (size_t *)ft__growing_add(c, &t->ends);
+            if (!end || !ft__ok(c)) break;
+            *end = t->words.count;
+            t->start[t->count++] = t->letters.count;
+            ft__text_add_bytes(&t->letters, r.text.letters, r.text.count);
+        }
+        if (ft__ok(c) && r.changed)
+            ft__log(c, "%s: %d tags at the start of an entity are I- (IOB1) and are read as B-",
+                    path, r.changed);
+    }
+    ft__conll_close(&r);
+}
+
+static void ft__read_content(ft__texts *t, const char *path, const char *content, size_t bytes,
+                             const ft_text_options *o)
+{
+    if (ft__is_conll(path, content, bytes, o)) ft__read_conll(t, path, content, bytes, o);
+    else ft__read_table(t, path, content, bytes, o);
 }
 
 /* ---- Class folders ---- */
@@ -171,6 +246,7 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary found = t->classes;
     bool match = o->match_classes || o->classes_of;
     int *order = (int *)ft__allocate(c, (size_t)found.count + 1, sizeof *order), *place = NULL, i;
+    size_t k;
     char **names, number[12];
     memset(&t->classes, 0, sizeof t->classes);
     t->classes.context = t->classes.letters.context = c;
@@ -189,7 +265,12 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
         const char *name = ft__known_class(m, o->classes_of, i, number);
         ft__vocabulary_add(&t->classes, name, strlen(name));
     }
-    for (i = 0; ft__ok(c) && i < t->count; ++i) t->labels[i] = place[t->labels[i]];
+    for (i = 0; ft__ok(c) && i < t->count && !ft__has_tags(t); ++i)
+        t->labels[i] = place[t->labels[i]];
+    for (k = 0; ft__ok(c) && k < t->words.count; ++k) {
+        ft__word *word = (ft__word *)t->words.at + k;
+        word->tag = place[word->tag];
+    }
     ft__release(c, place);
     for (i = 0; names && i < found.count; ++i) ft__release(c, names[i]);
     ft__release(c, names);
@@ -250,6 +331,41 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
     if (cut && ft__ok(c))
         ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
                 " off", path, cut, longest);
+}
+
+/* The same of sentences, word by word. */
+static void ft__tokenize_sentences(ft__texts *t, ft_tokenizer *tokenizer, int longest,
+                                   const char *path)
+{
+    ft__context *c = t->context;
+    size_t words, lost = 0, lost_here;
+    int i, cut = 0;
+    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    for (i = 0; i < t->count && ft__ok(c); ++i) {
+        ft__word *sentence = ft__sentence(t, i, &words);
+        int length;
+        lost_here = ft__encode_words(tokenizer, ft__one_text(t, i), sentence, words, longest,
+                                     &t->ids);
+        cut += lost_here > 0;
+        lost += lost_here;
+        t->ids_start[i + 1] = t->ids.count;
+        length = (int)(t->ids_start[i + 1] - t->ids_start[i]);
+        if (length > t->longest) t->longest = length;
+    }
+    if (cut && ft__ok(c))
+        ft__log(c, "%s: %d of the sentences are longer than %d tokens (max_length): %zu words are"
+                " cut off; an evaluation takes them as O", path, cut, longest, lost);
+}
+
+/* The classes of a sentence's words at their first pieces, [room]. */
+static void ft__sentence_labels(const ft__texts *t, int index, int32_t *to, int room)
+{
+    size_t words, i;
+    const ft__word *sentence = ft__sentence(t, index, &words);
+    int k;
+    for (k = 0; k < room; ++k) to[k] = -1;
+    for (i = 0; i < words; ++i)
+        if (sentence[i].place >= 0) to[sentence[i].place] = sentence[i].tag;
 }
 
 /* ---- Views: words left out, or in another order ---- */
@@ -318,6 +434,7 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
         if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
         if (slots[s].shape.size[0] < length) return false;
         if (tokens) ft__texts_view(t, index, view, to);
+        else if (ft__has_tags(t)) ft__sentence_labels(t, index, to, slots[s].shape.size[0]);
         else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
         slots[s].length = length;
     }
@@ -334,6 +451,36 @@ static const char *ft__texts_name(void *user, int index) /* the text itself */
 static const char *ft__texts_class_name(void *user, int c)
 {
     return ft__piece_text(&((const ft__texts *)user)->classes, c);
+}
+
+static const ft__word *ft__texts_words(void *user, int index, size_t *count)
+{
+    return ft__sentence((const ft__texts *)user, index, count);
+}
+
+static uint64_t ft__texts_content(ft_model *m, void *user, int index, uint64_t hash)
+{
+    size_t words, i;
+    const ft__word *sentence = ft__sentence((const ft__texts *)user, index, &words);
+    (void)m;
+    for (i = 0; i < words; ++i) {
+        hash = ft__hash_bytes(hash, &sentence[i].start, sizeof sentence[i].start);
+        hash = ft__hash_bytes(hash, &sentence[i].tag, sizeof sentence[i].tag);
+    }
+    return hash;
+}
+
+/* An error if the network's labels are of texts and the data's of words, or the other way round. */
+static void ft__texts_check_network(ft_model *m, void *user, const char *call)
+{
+    bool tagged = ft__has_tags((const ft__texts *)user);
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    if (tagged && labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: the data has a class for each word, but the network"
+                 " gives one to each text: ft_finetune gives it a head for words", call);
+    if (!tagged && ft__classifies_steps(m))
+        ft__fail(&m->context, FT_SHAPE, "%s: the network gives a class to each word, but the data"
+                 " has none of words: a CoNLL file is expected", call);
 }
 
 static bool ft__texts_has_views(void *user)
@@ -354,7 +501,29 @@ static void ft__texts_release(void *user)
     ft__release(c, t->start);
     ft__release(c, t->letters.letters);
     ft__release(c, t->note.letters);
+    ft__release(c, t->words.at);
+    ft__release(c, t->ends.at);
     ft__release(c, t);
+}
+
+/* Logs how many sentences, words and types of entities were read. */
+static void ft__sentences_say(const ft__texts *t, const char *path)
+{
+    char names[200];
+    size_t at = 0;
+    int i, types = 0;
+    names[0] = 0;
+    for (i = 0; i < t->classes.count; ++i) {
+        const char *name = ft__piece_text(&t->classes, i);
+        if (*name != 'B') continue;
+        if (at < 100)
+            at += (size_t)snprintf(names + at, sizeof names - at, "%s%.40s", types ? ", " : " (",
+                                   name + 2);
+        types += 1;
+    }
+    if (at) snprintf(names + at, sizeof names - at, at < 100 ? ")" : ", ...)");
+    ft__log(t->context, "%s: tokens: %d sentences of %zu words, entities of %d types%s", path,
+            t->count, t->words.count, types, names);
 }
 
 /* Logs what was read; for a table also its columns. */
@@ -389,12 +558,14 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     if (!t) return NULL;
     t->context = t->letters.context = t->ids.context = t->note.context = c;
     t->classes.context = t->classes.letters.context = c;
+    t->words.size = sizeof(ft__word);
+    t->ends.size = sizeof(size_t);
     if (!path) path = "(memory)";
-    if (o->memory) ft__read_table(t, path, (const char *)o->memory, o->bytes, o);
+    if (o->memory) ft__read_content(t, path, (const char *)o->memory, o->bytes, o);
     else if (ft__is_folder(c, path)) ft__read_text_folder(t, path);
     else {
         content = ft__read_file(c, path, &bytes);
-        if (content) ft__read_table(t, path, (const char *)content, bytes, o);
+        if (content) ft__read_content(t, path, (const char *)content, bytes, o);
         ft__release(c, content);
     }
     if (t->count == 0) ft__fail(c, FT_FORMAT, "%s: has no texts", path);
@@ -429,7 +600,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
                               int max_length, const char *path)
 {
     bool changed = o->shuffle || o->subsample != 0;
-    ft__tokenize_texts(t, tokenizer, max_length, path);
+    if (ft__has_tags(t)) ft__tokenize_sentences(t, tokenizer, max_length, path);
+    else ft__tokenize_texts(t, tokenizer, max_length, path);
     t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
@@ -460,6 +632,21 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
 
+/* Sentences with tags take fewer options. */
+static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_text_options *o)
+{
+    static const char table[] = "texts with one label; these are sentences whose words have tags";
+    const ft__field_use uses[] = {
+        {"text_column", o->text_column != NULL, false, table},
+        {"label_column", o->label_column != NULL, false, table},
+        {"header", o->header != FT_HEADER_AUTO, false, table},
+        {"per_class", o->per_class > 0, false, table},
+        {"unlabelled", o->unlabelled, false, table},
+        {"shuffle", o->shuffle, false, table},
+        {"subsample", o->subsample != 0, false, table}};
+    return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
+}
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     ft__context *c;
@@ -467,6 +654,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft_tokenizer *tokenizer;
     ft_source source;
     ft_data *data = NULL;
+    bool tagged;
     if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
     if (!options.memory && !ft__given(c, path, "ft_texts: the path")) return NULL;
@@ -476,9 +664,13 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
         || ft__texts_check(c, path, &options) != FT_OK) return NULL;
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
+    tagged = ft__has_tags(t);
+    if (tagged) ft__sentences_check(c, path, &options);
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
-    if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
+    if (ft__ok(c) && tagged) ft__sentences_say(t, path);
+    else if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
+    if (tagged && !options.tokenizer && !m->tokenizer) options.vocabulary.spaces_only = true;
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
                                               options.vocabulary) : NULL;
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
@@ -489,13 +681,20 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     source.count = t->count;
     source.classes = t->classes.count;
     source.get = ft__texts_get;
-    source.label = ft__texts_label;
+    source.label = tagged ? NULL : ft__texts_label;
     source.name = ft__texts_name;
     source.class_name = ft__texts_class_name;
     source.length = ft__texts_length;
     source.release = ft__texts_release;
     if (ft__ok(c)) data = ft_data_source(m, source);
+    if (data && tagged) {
+        data->features.words = ft__texts_words;
+        data->features.content = ft__texts_content;
+        data->features.samples = "sentences";
+        data->task = FT_TASK_TOKENS;
+    }
     if (data) data->features.has_views = ft__texts_has_views;
+    if (data) data->features.check_network = ft__texts_check_network;
     if (data) data->fills = "tokens,lengths,labels";
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);

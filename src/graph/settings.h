@@ -127,6 +127,27 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
+/* How many classes each sample, or each step of it, has a score for; 0: neither. */
+static int ft__output_classes(const ft_model *m)
+{
+    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
+    int rank = output ? output->shape.rank : 0;
+    return (rank == 2 || rank == 3) && output->shape.size[rank - 1] > 0
+        ? output->shape.size[rank - 1] : 0;
+}
+
+/* Whether each sample has a class, or each step: a language model's tokens have no class names. */
+static bool ft__classifies_samples(const ft_model *m)
+{
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2;
+}
+
+static bool ft__classifies_steps(const ft_model *m)
+{
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 3
+        && m->class_count == ft__output_classes(m);
+}
+
 void ft_set_class_names(ft_model *m, int count, const char *const *names)
 {
     ft__context *c;
@@ -139,9 +160,9 @@ void ft_set_class_names(ft_model *m, int count, const char *const *names)
                  names ? "; it must not be negative" : ", but names is NULL");
         return;
     }
-    if (count > 0 && ft_class_count(m) > 0 && count != ft_class_count(m)) {
+    if (count > 0 && ft__output_classes(m) > 0 && count != ft__output_classes(m)) {
         ft__fail(c, FT_INVALID, "ft_set_class_names: %d names for the output's %d classes", count,
-                 ft_class_count(m));
+                 ft__output_classes(m));
         return;
     }
     ft__release_class_names(m);
@@ -159,9 +180,7 @@ const char *ft_class_name(const ft_model *m, int index)
 
 int ft_class_count(const ft_model *m)
 {
-    const ft__node *output = m ? ft__get_node(m, m->output) : NULL;
-    return output && output->shape.rank == 2 && output->shape.size[1] > 0 ? output->shape.size[1]
-                                                                          : 0;
+    return ft__classifies_samples(m) || ft__classifies_steps(m) ? ft__output_classes(m) : 0;
 }
 
 /* ---- Types of frozen weights ---- */

@@ -354,7 +354,9 @@ FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
    are copied, and saved with the model. A NULL name becomes the class's number. */
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
-FINETUNE_API int ft_class_count(const ft_model *m); /* if the output is [N, classes]; else 0 */
+/* If the output is [N, classes], or [N, L, classes] with class names; else 0, as for a language
+   model. */
+FINETUNE_API int ft_class_count(const ft_model *m);
 
 /* ---- Looking at it ---- */
 /* {0} if no node has the name; an error where that {0} is used says which name was not found. */
@@ -543,6 +545,10 @@ FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, con
    checked first: a record with another number of columns, an empty label or a quote that is never
    closed is FT_FORMAT, with its line. Classes are in the order of their names. Fills the inputs
    "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of similar length.
+   Sentences whose words have classes come from a CoNLL file (.conll, .bio, .iob, or by its content,
+   or options.task): a word and its tag on each line, as first and last column, and an empty line
+   after a sentence. Tags are O, B-TYPE or I-TYPE; classes of each type both, in the order of their
+   names. "labels" is [FT_LENGTH] then: a word's class at its first piece, else -1.
    If "labels" is [FT_LENGTH], a language model learns each text by itself: a word's label is the
    next word, the last word's the end piece; without an end piece, or with .shuffle, it is -1. Use
    .shuffle and .subsample for a model that learns which words occur together, not their order. */
@@ -648,6 +654,17 @@ FINETUNE_API int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width
 /* Classifies a text of `bytes` bytes of UTF-8, with the model's tokeniser; as ft_predict_file. */
 FINETUNE_API int ft_predict_text(ft_model *m, const char *text, size_t bytes,
                                  ft_prediction *best, int count);
+/* Finds the entities in a text of `bytes` bytes of UTF-8, with a model whose classes are O, B-TYPE
+   and I-TYPE. Words end at spaces; punctuation before and after one is a word of its own, and so is
+   an ending such as 's. A text of more than ft_max_length tokens is read in parts. Writes up to
+   `most` entities, in the order of the text, and returns how many there are; 0 on error. */
+FINETUNE_API int ft_predict_entities(ft_model *m, const char *text, size_t bytes,
+                                     ft_entity *entities, int most);
+/* Classifies `count` words of one text, as they are split in the training data: best [count] gets
+   the most probable class of each; class_index is -1 for a word that the tokeniser drops. Returns
+   how many have a class, 0 on error. */
+FINETUNE_API int ft_predict_words(ft_model *m, const char *const *words, int count,
+                                  ft_prediction *best);
 /* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
    arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
    probable classes of each sample, best first, with the bits that ft_predict_pixels and the others

@@ -427,6 +427,9 @@ typedef struct ft_network_options {
     bool attention_bias;    /* llama, qwen3: biases of the attention's linear layers */
     bool feed_forward_bias; /* llama: of the others */
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
+    ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
+                               and a linear layer, as Hugging Face's ...ForTokenClassification.
+                               Default: a class of each text */
 } ft_network_options;
 
 typedef struct ft_pair_loss_options {
@@ -866,6 +869,13 @@ typedef struct ft_evaluation {
     double mse, r2;         /* mean squared error; coefficient of determination, 1 - mse / variance
                                of the targets, averaged over the outputs (scikit-learn's r2_score).
                                For constant targets r2 is 1 if mse is 0, else 0 */
+    bool entities;          /* the classes are O, B-TYPE and I-TYPE, of words: */
+    int entities_correct, entities_predicted, entities_total; /* runs of words; one is correct if
+                               its type, its first and its last word are */
+    double precision, recall, f1; /* correct / predicted, correct / total, and their harmonic mean,
+                               as seqeval's by default (micro average); 0 where there are none. A
+                               word that was cut off (ft_max_length), or that the tokeniser drops,
+                               counts as predicted O; it does not count in `accuracy` */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -873,6 +883,12 @@ typedef struct ft_prediction { int class_index; float probability; } ft_predicti
 typedef struct ft_embed_options {
     int batch_size;         /* default 32. It does not change the vectors */
 } ft_embed_options;
+
+typedef struct ft_entity {
+    size_t start, bytes;    /* in the text: from its first word's start to its last word's end */
+    const char *type;       /* the name of its classes without B- and I-; valid as long as that */
+    float probability;      /* the mean of its words' */
+} ft_entity;
 
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */

@@ -78,7 +78,7 @@ static char *ft__classes_text(ft_model *m)
 static void ft__read_classes_text(ft_model *m, const char *text)
 {
     ft__json *json = text ? ft__json_parse(&m->context, text, strlen(text)) : NULL;
-    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft_class_count(m))
+    if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft__output_classes(m))
         ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
 }

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/families.h"
 #include "platform/context.h"
+#include "basics/strings.h"
 #include "basics/files.h"
 #include "basics/json.h"
 #include "basics/folders.h"
@@ -228,6 +229,14 @@ static void ft__config_unknown(ft__context *c, const char *folder, const char *t
              type ? type : "missing", list);
 }
 
+/* Whether the first of `architectures` ends so. */
+static bool ft__config_is(const ft__json *json, const char *end)
+{
+    int list = ft__json_member(json, 0, "architectures");
+    const char *name = ft__json_string(json, ft__json_element(json, list, 0));
+    return name && ft__ends_with(name, end);
+}
+
 /* Sets what config.json says and the caller left open. */
 static void ft__read_config(ft__context *c, const char *folder, const ft__json *json,
                             ft_load_options *o)
@@ -246,6 +255,8 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     }
     family += k;
     if (!o->architecture) o->architecture = family->network;
+    if (o->network.task == FT_TASK_AUTO && ft__config_is(json, "ForTokenClassification"))
+        o->network.task = FT_TASK_TOKENS;
     for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
@@ -315,18 +326,20 @@ static int ft__folder_length(ft__context *c, const char *folder)
 
 /* ---- Class names ---- */
 
-/* The names in id2label, unless they are LABEL_0 and so on; the head must have been in the file. */
+/* The names in id2label, unless they are LABEL_0 and so on, which a network that classifies tokens
+   keeps: they tell it from a language model. The head must have been in the file. */
 static void ft__read_labels(ft_model *m, const ft__json *json)
 {
     int labels = ft__json_member(json, 0, "id2label"), count = ft__json_count(json, labels), i;
     const char **names;
     char number[16];
-    if (count < 1 || count != ft_class_count(m)) return;
+    bool samples = ft__classifies_samples(m);
+    if (count < 1 || count != ft__output_classes(m)) return;
     names = (const char **)ft__allocate(&m->context, (size_t)count, sizeof *names);
     for (i = 0; names && i < count; ++i) {
         snprintf(number, sizeof number, "%d", i);
         names[i] = ft__json_string(json, ft__json_member(json, labels, number));
-        if (!names[i] || !strncmp(names[i], "LABEL_", 6)) break;
+        if (!names[i] || (samples && !strncmp(names[i], "LABEL_", 6))) break;
     }
     if (names && i == count) ft_set_class_names(m, count, names);
     ft__release(&m->context, (void *)(uintptr_t)names);

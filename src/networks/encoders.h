@@ -21,7 +21,8 @@
    Each layer is attention over all steps, then two linear layers at each step; around both a
    residual and, after it, a layer norm (Vaswani et al. 2017, Devlin et al. 2018, Sanh et al. 2019,
    Liu et al. 2019). Parameters have the names of Hugging Face's files. Inputs: "tokens" I32 [N, L],
-   "lengths" I32 [N]: how many of them are real, and "labels" I32 [N].
+   "lengths" I32 [N]: how many of them are real, and "labels" I32 [N], or [N, L] for a class of each
+   token.
    ============================================================================================= */
 /* The names of a family's tensors. Those of a layer come after "<layers>.<number>.". */
 typedef struct ft__encoder_names {
@@ -220,6 +221,15 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     return ft_linear(e->m, e->names->head, x, e->o->classes, none);
 }
 
+/* hidden states [N, L, hidden] -> logits [N, L, classes]; all families call the layer the same. */
+static ft_node ft__encoder_token_head(ft__encoder_builder *e, ft_node x)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    x = ft__encoder_dropout(e, "head", x);
+    return ft_linear(e->m, ft__token_head, x, e->o->classes, none);
+}
+
 static ft_status ft__encoder_check(ft__encoder_builder *e)
 {
     const ft_network_options *o = e->o;
@@ -241,6 +251,9 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS)
+        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION or"
+                        " FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -267,7 +280,8 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
     for (e.layer = 0; e.layer < b->o.layers && ft__ok(&e.m->context); e.layer += 1)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
-    x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
+    if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
+    else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
         ft_set_max_length(e.m, b->o.positions - e.names->first);
     return x;
@@ -306,9 +320,9 @@ static bool ft__size_transformer(const ft__encoder_names *n, const ft_file *file
     }
     snprintf(name, sizeof name, "%s.0.%s.weight", n->layers, n->up);
     o->feed_forward = ft__encoder_size(file, rename, prefix, name, 0);
-    snprintf(name, sizeof name, "%s.weight", n->head);
+    snprintf(name, sizeof name, "%s.weight", o->task == FT_TASK_TOKENS ? ft__token_head : n->head);
     if (!o->classes) o->classes = ft__size_in_file(file, rename, name, 0);
-    if (!ft__size_in_file(file, rename, name, 0)) return o->layers > 0;
+    if (!ft__size_in_file(file, rename, name, 0) || o->task == FT_TASK_TOKENS) return o->layers > 0;
     snprintf(name, sizeof name, "%s.weight", n->dense);
     dense = ft__size_in_file(file, rename, name, 0);
     o->dense_head = dense > 0 || ft__encoder_size(file, rename, prefix, name, 0) > 0;

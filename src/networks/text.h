@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/families.h"
 #include "platform/context.h"
+#include "basics/strings.h"
 #include "kernels/stored.h"
 #include "nodes/nodes.h"
 #include "nodes/sharing.h"
@@ -33,6 +34,8 @@
    model the next tokens, [N, L], for a classifier [N]. Parameters: "embedding.weight", "lstm.*" or
    "gru.*" as PyTorch calls them, and the head "fc", "decoder" or, in the character network, "out".
    ============================================================================================= */
+static const char ft__token_head[] = "classifier"; /* the layer that gives a class to each token */
+
 static ft_node ft__tokens_input(ft_model *m, const char *name, bool steps)
 {
     ft_input_options o;
@@ -286,6 +289,52 @@ static void ft__move_first(ft_model *m, int id)
     while (m->order[at] != id) --at;
     memmove(m->order + 1, m->order, (size_t)at * sizeof *m->order);
     m->order[0] = id;
+}
+
+/* ---- A classifier of texts becomes one of tokens ---- */
+
+/* The node that makes one vector of all steps, nearest to the output; NULL: there is none. */
+static ft__node *ft__last_pool(ft_model *m)
+{
+    int at;
+    for (at = m->node_count - 1; at >= 0; --at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__rows[node->op] == &ft__row_step_pool) return node;
+    }
+    return NULL;
+}
+
+/* Replaces what follows the last layer over steps, the pooling and the head, by a dropout like the
+   head's and a linear layer over each step: as Hugging Face's ...ForTokenClassification. */
+static ft_status ft__to_token_classifier(ft_model *m, int classes)
+{
+    const ft__node *pool = ft__last_pool(m), *head = ft__head(m), *before;
+    ft_linear_options linear;
+    char *architecture;
+    char dropout[300] = "";
+    float probability = 0;
+    ft_node x;
+    if (!ft__usable(m)) return ft__status_of(m);
+    if (!pool || !head || !ft__classifies_samples(m))
+        return ft__fail(&m->context, FT_INVALID, "a class of each word needs a network that reads"
+                        " text and pools its steps, or one that gives a class of each token");
+    memset(&linear, 0, sizeof linear);
+    before = &m->nodes[head->inputs[0] - 1];
+    if (ft__is(before, FT__NOISE)) {
+        snprintf(dropout, sizeof dropout, "%s", before->name);
+        probability = before->options.dropout.probability;
+    }
+    x.id = pool->inputs[0];
+    architecture = ft__copy_text(&m->context, m->architecture);
+    if (!architecture || ft_cut(m, x) != FT_OK) {
+        ft__release(&m->context, architecture);
+        return m->context.status;
+    }
+    if (*dropout) x = ft__text_dropout(m, dropout, x, probability, false);
+    ft__text_end(m, ft_linear(m, ft__token_head, x, classes, linear), true);
+    ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return m->context.status;
 }
 
 /* Has the network layers that look back? */

@@ -29,6 +29,7 @@
 #include "training/evaluate.h"
 #include "training/generate.h"
 #include "training/embed.h"
+#include "training/predict_words.h"
 
 /* =============================================================================================
    [SECTION] public/running: Public functions: looking, adjusting, running
@@ -579,6 +580,16 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
     return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
+}
+
+int ft_predict_entities(ft_model *m, const char *text, size_t bytes, ft_entity *entities, int most)
+{
+    return FT__HAS(m, TEXT) ? ft__predict_entities(m, text, bytes, entities, most) : 0;
+}
+
+int ft_predict_words(ft_model *m, const char *const *words, int count, ft_prediction *best)
+{
+    return FT__HAS(m, TEXT) ? ft__predict_words(m, words, count, best) : 0;
 }
 
 int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,

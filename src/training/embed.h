@@ -8,7 +8,7 @@
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
-#include "text/tokenizer_files.h"
+#include "text/tokenizing.h"
 #include "data/sources.h"
 #include "data/loader.h"
 #include "training/metrics.h"

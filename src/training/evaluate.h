@@ -11,6 +11,7 @@
 #include "data/sources.h"
 #include "data/loader.h"
 #include "training/metrics.h"
+#include "training/entities.h"
 
 /* =============================================================================================
    [SECTION] training/evaluate: Evaluate and predict
@@ -42,9 +43,9 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 /* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
-                                ft__regression *regression)
+                                ft__regression *regression, ft__entities *entities)
 {
-    int count = ft_data_count(loader->data), read = 0;
+    int count = ft_data_count(loader->data), read = 0, i;
     const ft__batch *batch;
     ft_reset_state(m, "*");
     ft__loader_start(loader, samples, NULL, count);
@@ -56,6 +57,8 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
+        for (i = 0; entities->tags && i < batch->count; ++i)
+            ft__entities_sample(m, plan, loader->data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
     }
     return read;
@@ -69,7 +72,8 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     const ft__field_use uses[] = {
         {"confusion", o->confusion != NULL, classes > 0, "a model that predicts classes"},
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
-        {"sample", o->sample != NULL, classes > 0, "a model that predicts classes"},
+        {"sample", o->sample != NULL, ft__classifies_samples(m), "a model that predicts a class of"
+         " each sample"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
@@ -133,8 +137,10 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft_evaluation e;
     ft__score score = {0, 0, 0};
     ft__regression regression;
+    ft__entities entities;
     ft__pass pass;
     memset(&e, 0, sizeof e);
+    memset(&entities, 0, sizeof entities);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
         || ft__evaluate_check(m, data, &options) != FT_OK)
@@ -146,8 +152,9 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
     ft__regression_start(m, &regression);
+    if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
-                                                 &score, &regression);
+                                                 &score, &regression, &entities);
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
@@ -156,6 +163,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     e.loss = score.total ? score.loss / (double)score.total : 0;
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
     ft__regression_end(m, &regression, &e);
+    ft__entities_end(&entities, &e);
+    ft__release(c, entities.tags);
     return e;
 }
 
@@ -197,7 +206,7 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
                  " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
-    else if (ft_class_count(m) < 1)
+    else if (!ft__classifies_samples(m))
         ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
                  " its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);

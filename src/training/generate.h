@@ -48,24 +48,28 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
     return plan;
 }
 
-/* The logits of the last step of a run of `count` tokens. NULL with an error. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+/* The output of a run of `count` tokens. NULL with an error. */
+static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
 {
     int before = m->length;
     ft__plan *plan = ft__begin_tokens(m, ids, count, call);
-    const ft__node *output;
-    const float *logits;
-    size_t numbers = 0;
     if (plan) {
         ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
         ft__check_output(m, plan, 1, call);
-        numbers = ft__node_count_at(&m->nodes[m->output.id - 1], ft__extent_of(m, 1));
     }
     m->length = before;
-    if (!ft__usable(m)) return NULL;
-    output = &m->nodes[m->output.id - 1];
-    logits = plan->values[m->output.id - 1];
-    return logits + numbers - (size_t)output->shape.size[output->shape.rank - 1];
+    return ft__usable(m) ? plan->values[m->output.id - 1] : NULL;
+}
+
+/* The logits of the last step of such a run. */
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+{
+    const float *logits = ft__run_tokens(m, ids, count, call);
+    const ft__extent size = {1, count};
+    const ft__node *output = logits ? &m->nodes[m->output.id - 1] : NULL;
+    if (!output) return NULL;
+    return logits + ft__node_count_at(output, size)
+        - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
 /* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
@@ -92,7 +96,10 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
     const float *logits;
     int has = 0;
     if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
-    if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+    if (ft__classifies_steps(m))
+        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model gives a class to each word,"
+                 " not to the text: use ft_predict_entities or ft_predict_words");
+    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
         ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
                  " use ft_generate to continue a text");
     if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
@@ -224,7 +231,7 @@ static int ft__generate(ft_model *m, ft_generate_options options)
                  options.top_k, (double)options.top_p, options.length);
         return 0;
     }
-    if (!m->tokenizer || !output || output->shape.rank != 3) {
+    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m)) {
         ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L, tokens],"
                  " and its tokeniser");
         return 0;

@@ -11,7 +11,9 @@
 #include "graph/layout.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
+#include "graph/settings.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 
 /* =============================================================================================
    [SECTION] training/metrics: Metrics
@@ -186,15 +188,14 @@ static ft_status ft__check_words(ft_model *m, const ft_data *data)
 /* Data and model must have the same number of classes. */
 static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 {
-    const ft__node *output = ft__get_node(m, m->output);
+    bool counts = ft__classifies_samples(m) || ft_data_task(data) == FT_TASK_TOKENS;
     int has = ft_data_classes(data);
     if (data->model != m)
         return ft__fail(&m->context, FT_INVALID, "the data belongs to another model: create it with"
                         " this model");
-    if (ft__check_words(m, data) != FT_OK || !output || output->shape.rank != 2 || has == 0)
-        return m->context.status;
-    if (has > output->shape.size[1])
+    if (ft__check_words(m, data) != FT_OK || !counts || has == 0) return m->context.status;
+    if (has > ft__output_classes(m))
         return ft__fail(&m->context, FT_SHAPE, "the data has %d classes, but the network's output"
-                        " has %d: call ft_replace_head", has, output->shape.size[1]);
+                        " has %d: call ft_replace_head", has, ft__output_classes(m));
     return FT_OK;
 }

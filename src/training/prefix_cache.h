@@ -18,6 +18,7 @@
 #include "formats/graphs.h"
 #include "data/feature_files.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "data/loader.h"
 #include "training/metrics.h"
 
@@ -108,6 +109,7 @@ static ft_status ft__take_class_names(ft_model *m, const ft_data *data)
 static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
+    if (ft_data_task(data) == FT_TASK_TOKENS) outputs = ft__output_classes(m);
     if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"

@@ -3,6 +3,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "nodes/storage.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
@@ -10,6 +11,7 @@
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
+#include "networks/text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -59,7 +61,10 @@ static ft_status ft__recipe_head(ft__recipe *r)
     int count = ft_data_classes(r->data);
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
-    if (ft__replace_head(m, count) != FT_OK) return m->context.status;
+    if (r->task == FT_TASK_TOKENS
+        && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
+        if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;
+    } else if (ft__replace_head(m, count) != FT_OK) return m->context.status;
     return ft__take_class_names(m, r->data);
 }
 
