@@ -1549,7 +1549,9 @@ FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node
    ft_linear makes and reads them, and each head of k and v serves heads / key_value_heads
    neighbouring ones of q. T and S may be FT_LENGTH. causal: query t sees keys 0 to t + S - T, with
    the sample's own numbers of steps. Padded keys are not seen; a padded query, and one that sees no
-   key, gives zeros. The scores are never kept: memory is linear in T and S. */
+   key, gives zeros. The scores are never kept: memory is linear in T and S. If k and v are {0}, q
+   holds all three side by side in each step, [N, T, (heads + 2 key_value_heads) * D], as one linear
+   layer of ViT's and GPT-2's makes them: it is read in place. */
 FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                                   ft_attention_options options);
 /* Rotary positions (Su et al. 2021) for attention's q and k: x [N, L, heads * D] -> the same shape.
@@ -16510,7 +16512,8 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
        dv = P^T dy,  dP = dy v^T,  dS = P (dP - mean),  dq = scale dS k,  dk = scale dS^T q
    mean is a row's sum of dy y, which is that of P dP. q [N, T, heads D], k [N, S, some D] and
    v [N, S, some E] -> y [N, T, heads E]: a step's heads lie side by side, as linear layers write
-   and read them, and each head of k and v serves heads / some neighbouring ones of q.
+   and read them, and each head of k and v serves heads / some neighbouring ones of q. Packed, q, k
+   and v are columns of one input [N, T, (heads + 2 some) D], which is read where it lies.
 
    After FlashAttention (Dao et al. 2022, Dao 2023): S is computed for a block of queries and a tile
    of keys at a time and never kept; a row's softmax goes from tile to tile. A text of up to
@@ -16531,6 +16534,16 @@ static int ft__key_heads_of(const ft_attention_options *o)
     return o->key_value_heads ? o->key_value_heads : ft__heads_of(o);
 }
 
+/* Whether q, k and v are one input; lengths may follow in both cases. */
+static bool ft__is_packed(int input_count) { return input_count < 3; }
+
+/* Lengths of the samples; NULL: all steps are real. */
+static const ft__tensor *ft__attention_lengths(const ft__tensor *input, int input_count)
+{
+    int at = ft__is_packed(input_count) ? 1 : 3;
+    return input_count > at ? &input[at] : NULL;
+}
+
 static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
 {
     const ft_attention_options *o = &node->options.attention;
@@ -16544,17 +16557,14 @@ static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
     return c->status;
 }
 
-static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
-                                     int input_count, ft_shape *output)
+/* q, k and v as separate inputs. */
+static ft_status ft__attention_inputs_fit(ft__context *c, const ft__node *node,
+                                          const ft__tensor *input)
 {
     const ft_attention_options *o = &node->options.attention;
     const ft_shape *q = &input[0].shape, *k = &input[1].shape, *v = &input[2].shape;
-    int heads, some;
+    int heads = ft__heads_of(o), some = ft__key_heads_of(o);
     char text[3][80];
-    *output = *q;
-    if (ft__attention_options_fit(c, node) != FT_OK) return c->status;
-    heads = ft__heads_of(o);
-    some = ft__key_heads_of(o);
     if (q->rank != 3 || k->rank != 3 || v->rank != 3 || q->size[0] != k->size[0]
         || q->size[0] != v->size[0] || k->size[1] != v->size[1] || q->size[2] < 1
         || v->size[2] < 1 || q->size[2] % heads != 0 || v->size[2] % some != 0
@@ -16563,16 +16573,47 @@ static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const
                         " [N, T, %d D], [N, S, %d D] and [N, S, %d E]", node->name,
                         ft__shape_text(q, text[0]), ft__shape_text(k, text[1]),
                         ft__shape_text(v, text[2]), heads, some, heads, some, some);
-    if (input_count > 3 && (input[3].type != FT_I32 || input[3].shape.rank != 1
-                            || input[3].shape.size[0] != q->size[0]))
+    return c->status;
+}
+
+static ft_status ft__attention_packed_fits(ft__context *c, const ft__node *node, const ft_shape *x)
+{
+    const ft_attention_options *o = &node->options.attention;
+    int all = ft__heads_of(o) + 2 * ft__key_heads_of(o);
+    char text[80];
+    if (x->rank != 3 || x->size[2] < 1 || x->size[2] % all != 0)
+        return ft__fail(c, FT_SHAPE, "%s: q, k and v in one input, %s: with %d heads, %d of k and"
+                        " v, expected [N, T, %d D]", node->name, ft__shape_text(x, text),
+                        ft__heads_of(o), ft__key_heads_of(o), all);
+    return c->status;
+}
+
+static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                     int input_count, ft_shape *output)
+{
+    const ft_attention_options *o = &node->options.attention;
+    bool packed = ft__is_packed(input_count);
+    const ft_shape *q = &input[0].shape, *k = packed ? q : &input[1].shape;
+    const ft__tensor *lengths = ft__attention_lengths(input, input_count);
+    int heads, some;
+    char text[3][80];
+    *output = *q;
+    if (ft__attention_options_fit(c, node) != FT_OK) return c->status;
+    heads = ft__heads_of(o);
+    some = ft__key_heads_of(o);
+    if ((packed ? ft__attention_packed_fits(c, node, q)
+                : ft__attention_inputs_fit(c, node, input)) != FT_OK) return c->status;
+    if (lengths && (lengths->type != FT_I32 || lengths->shape.rank != 1
+                    || lengths->shape.size[0] != q->size[0]))
         return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
-                        ft__shape_text(&input[3].shape, text[0]));
-    if (input_count > 3 && !o->all_queries && q->size[1] != k->size[1])
+                        ft__shape_text(&lengths->shape, text[0]));
+    if (lengths && !o->all_queries && q->size[1] != k->size[1])
         return ft__fail(c, FT_SHAPE, "%s: lengths of both q %s and k %s need the same number of"
                         " steps; all_queries makes them those of k and v only", node->name,
                         ft__shape_text(q, text[0]), ft__shape_text(k, text[1]));
-    output->size[2] = v->size[2] / some * heads;
-    return ft__want_numbers(c, node, input, 3);
+    output->size[2] = packed ? q->size[2] / (heads + 2 * some) * heads
+                             : input[2].shape.size[2] / some * heads;
+    return ft__want_numbers(c, node, input, packed ? 1 : 3);
 }
 
 #define FT__KEY_TILE ((size_t)512)      /* keys of a tile */
@@ -16581,6 +16622,9 @@ static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const
 
 typedef struct ft__attention {
     const ft__call *call;
+    const ft__tensor *part[3]; /* q, k and v; packed: all three are the first input, ... */
+    size_t column[3];       /* ... each from this column on */
+    const ft__tensor *lengths;
     size_t samples, queries, keys, heads, shared; /* shared: heads of q for each of k and v */
     size_t width, value_width;  /* D, E */
     float scale;
@@ -16591,16 +16635,23 @@ typedef struct ft__attention {
 static ft__attention ft__attention_of(const ft__call *call)
 {
     const ft_attention_options *o = &call->node->options.attention;
+    bool packed = ft__is_packed(call->input_count);
+    size_t some = (size_t)ft__key_heads_of(o);
     ft__attention a;
+    int i;
     memset(&a, 0, sizeof a);
     a.call = call;
+    for (i = 0; i < 3; ++i) a.part[i] = &call->input[packed ? 0 : i];
+    a.lengths = ft__attention_lengths(call->input, call->input_count);
     a.samples = (size_t)call->input[0].shape.size[0];
     a.queries = (size_t)call->input[0].shape.size[1];
-    a.keys = (size_t)call->input[1].shape.size[1];
+    a.keys = (size_t)a.part[1]->shape.size[1];
     a.heads = (size_t)ft__heads_of(o);
-    a.shared = a.heads / (size_t)ft__key_heads_of(o);
-    a.width = (size_t)call->input[0].shape.size[2] / a.heads;
+    a.shared = a.heads / some;
+    a.width = (size_t)call->input[0].shape.size[2] / (packed ? a.heads + 2 * some : a.heads);
     a.value_width = (size_t)call->output.shape.size[2] / a.heads;
+    a.column[1] = packed ? a.heads * a.width : 0;
+    a.column[2] = packed ? a.column[1] + some * a.width : 0;
     a.scale = o->scale > 0 ? o->scale : (float)(1 / sqrt((double)a.width));
     return a;
 }
@@ -16641,9 +16692,8 @@ static ft__attending ft__attending_of(const ft__attention *a, size_t sample, siz
     t.a = a;
     t.sample = sample;
     t.head = head;
-    t.keys = ft__steps_of(call->input_count > 3 ? &call->input[3] : NULL, sample, a->keys);
-    t.queries = call->node->options.attention.all_queries || call->input_count < 4 ? a->queries
-                                                                                   : t.keys;
+    t.keys = ft__steps_of(a->lengths, sample, a->keys);
+    t.queries = call->node->options.attention.all_queries || !a->lengths ? a->queries : t.keys;
     most = t.keys < FT__KEY_TILE ? t.keys : FT__KEY_TILE;
     most = most > 0 && FT__SCORES / most < FT__QUERY_BLOCK ? FT__SCORES / most / 8 * 8
                                                            : FT__QUERY_BLOCK;
@@ -16660,16 +16710,16 @@ static ft__attending ft__attending_of(const ft__attention *a, size_t sample, siz
 static size_t ft__head_at(const ft__attending *t, int which, size_t step, size_t *row)
 {
     const ft__attention *a = t->a;
-    const ft__tensor *x = which < 3 ? &a->call->input[which] : &a->call->output;
+    const ft__tensor *x = which < 3 ? a->part[which] : &a->call->output;
     size_t head = which == 1 || which == 2 ? t->head / a->shared : t->head;
     *row = (size_t)x->shape.size[2];
     return (t->sample * (size_t)x->shape.size[1] + step) * *row
-        + head * (which < 2 ? a->width : a->value_width);
+        + (which < 3 ? a->column[which] : 0) + head * (which < 2 ? a->width : a->value_width);
 }
 
 static ft__matrix ft__head_rows(const ft__attending *t, int which, size_t step, bool gradient)
 {
-    const ft__tensor *x = which < 3 ? &t->a->call->input[which] : &t->a->call->output;
+    const ft__tensor *x = which < 3 ? t->a->part[which] : &t->a->call->output;
     size_t row, at = ft__head_at(t, which, step, &row);
     return ft__rows_of((gradient ? x->gradient : x->value) + at, row);
 }
@@ -16802,7 +16852,7 @@ static void ft__attention_forward(const ft__call *call)
 /* Sets steps [from, from + count) of the gradient of q, k or v to zero, if it is fresh. */
 static void ft__clear_steps(const ft__attending *t, int which, size_t from, size_t count)
 {
-    const ft__tensor *x = &t->a->call->input[which];
+    const ft__tensor *x = t->a->part[which];
     size_t row, at = ft__head_at(t, which, from, &row), i;
     size_t width = which < 2 ? t->a->width : t->a->value_width;
     for (i = 0; x->gradient && x->fresh && i < count; ++i)
@@ -16836,18 +16886,18 @@ static void ft__attend_back_tile(const ft__attending *t, size_t first, size_t ro
                                  size_t count)
 {
     const ft__attention *a = t->a;
-    const ft__tensor *x = a->call->input;
+    const ft__tensor *const *x = a->part;
     size_t seen = ft__seen_of(t, first + rows - 1, from, count);
     ft__matrix p = ft__rows_of(t->scores, seen), ds = ft__rows_of(t->slopes, seen);
     if (seen == 0) return;
     ft__attend_slopes(t, first, rows, from, seen);
-    if (a->of_keys && x[2].gradient)
+    if (a->of_keys && x[2]->gradient)
         ft__head_product(t, seen, a->value_width, rows, ft__transposed(p),
                          ft__head_rows(t, 3, first, true), ft__head_rows(t, 2, from, true), true);
-    if (a->of_keys && x[1].gradient)
+    if (a->of_keys && x[1]->gradient)
         ft__head_product(t, seen, a->width, rows, ft__transposed(ds),
                          ft__head_rows(t, 0, first, false), ft__head_rows(t, 1, from, true), true);
-    if (a->of_queries && x[0].gradient)
+    if (a->of_queries && x[0]->gradient)
         ft__head_product(t, rows, a->width, seen, ds, ft__head_rows(t, 1, from, false),
                          ft__head_rows(t, 0, first, true), true);
 }
@@ -16908,13 +16958,14 @@ static void ft__attention_queries_slot(void *context, int slot)
 
 /* With enough heads for all threads one pass computes all gradients, of each head on one thread, by
    5 products. Else two passes split the heads, by 7. Both add up each number in the same order: but
-   not if q is k or v, which then always takes two. */
+   not if q is k or v, which then always takes two. Packed, each has columns of its own. */
 static bool ft__attention_in_one(const ft__attention *a)
 {
-    const ft__tensor *x = a->call->input;
+    const ft__tensor *const *x = a->part;
     size_t heads = a->samples * a->heads / a->shared, threads = (size_t)a->call->context->threads;
-    if (!x[0].gradient || (!x[1].gradient && !x[2].gradient)) return false;
-    if (x[0].gradient == x[1].gradient || x[0].gradient == x[2].gradient) return false;
+    if (!x[0]->gradient || (!x[1]->gradient && !x[2]->gradient)) return false;
+    if (x[0] != x[1] && (x[0]->gradient == x[1]->gradient || x[0]->gradient == x[2]->gradient))
+        return false;
     return 5 * ((heads + threads - 1) / threads) * threads <= 7 * heads;
 }
 
@@ -16922,7 +16973,7 @@ static void ft__attention_backward(const ft__call *call)
 {
     ft__attention a = ft__attention_of(call);
     bool one = ft__attention_in_one(&a);
-    a.of_keys = call->input[1].gradient || call->input[2].gradient;
+    a.of_keys = a.part[1]->gradient || a.part[2]->gradient;
     a.of_queries = one;
     a.blocks = one ? 1 : (a.keys + FT__QUERY_BLOCK - 1) / FT__QUERY_BLOCK;
     if (a.of_keys) ft__parallel_slots(call->context, ft__attention_keys_slot, &a);
@@ -16933,7 +16984,7 @@ static void ft__attention_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_attention = {
-    FT__NAMED(attention), 3, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
+    FT__NAMED(attention), 1, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
     ft__attention_costs, ft__attention_fields, NULL};
 
@@ -16941,12 +16992,14 @@ ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_nod
                      ft_attention_options options)
 {
     ft_node inputs[4], none = {0};
-    int count = options.lengths.id ? 4 : 3;
+    bool packed = !k.id && !v.id;
+    int count = packed ? 1 : 3;
     if (!FT__HAS(m, ATTENTION)) return none;
     inputs[0] = q;
     inputs[1] = k;
     inputs[2] = v;
-    inputs[3] = options.lengths;
+    inputs[count] = options.lengths;
+    count += options.lengths.id ? 1 : 0;
     options.lengths = none; /* it is an input now */
     return ft__add_node(m, &ft__row_attention, name, inputs, count, &options, sizeof options);
 }
@@ -22025,7 +22078,7 @@ FT__DEVICE_ROW(step_pool, step_pool)
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_attention { /* kernels.cl's struct attention, field by field */
-    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries;
+    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
     cl_float scale;
 } ft__kernel_attention;
 
@@ -22040,8 +22093,9 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
     k.width = (cl_int)a->width;
     k.wide = (cl_int)a->value_width;
     k.causal = o->causal;
-    k.padded = a->call->input_count > 3;
+    k.padded = a->lengths != NULL;
     k.all_queries = o->all_queries;
+    k.packed = ft__is_packed(a->call->input_count);
     k.scale = a->scale;
     return k;
 }
@@ -22049,10 +22103,9 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
 /* The arguments that all kernels begin with: q, k, v and lengths. */
 static ft__launch ft__cl_attention_start(const ft__attention *a, const char *name)
 {
-    const ft__tensor *x = a->call->input;
     ft__launch l = ft__start(a->call->context, name);
-    ft__args(&l, "vvvR", &x[0], &x[1], &x[2], a->call->input_count > 3 ? x[3].value : NULL,
-             a->samples);
+    ft__args(&l, "vvvR", a->part[0], a->part[1], a->part[2],
+             a->lengths ? a->lengths->value : NULL, a->samples);
     return l;
 }
 
@@ -22071,7 +22124,7 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__attention a = ft__attention_of(call);
     ft__kernel_attention sizes = ft__kernel_attention_of(&a);
     size_t rows = a.samples * a.heads * a.queries;
-    const ft__tensor *q = &call->input[0], *k = &call->input[1], *v = &call->input[2];
+    const ft__tensor *q = a.part[0], *k = a.part[1], *v = a.part[2];
     cl_mem mean = ft__device_scratch(call->context, FT__SCRATCH_SUMS, rows * sizeof(float));
     ft__launch l;
     ft__run_kernel(call->context, "attention_mean", rows, "vdbns", &call->output, &call->output,

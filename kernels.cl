@@ -2401,10 +2401,11 @@ void matmul(__global const float *a, __global const float *b, __global float *ou
    tiles of 16: of queries (rows) and keys (columns), or the reverse for the gradients of k and v ---- */
 
 /* q and y: steps of `heads` heads; k and v: of heads / shared; width: of a head of q and k, wide: of
-   v and y. padded: lengths holds each sample's number of keys, and of queries unless all_queries. */
+   v and y. padded: lengths holds each sample's number of keys, and of queries unless all_queries.
+   packed: q, k and v are columns of one tensor. */
 FINETUNE_LINE FINETUNE_CL(attention,
 typedef struct attention {
-    int queries, keys, heads, shared, width, wide, causal, padded, all_queries;
+    int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
     float scale;
 } attention;
 
@@ -2424,9 +2425,14 @@ head head_of(const attention *a, __global const int *lengths, int sample, int wh
     h.k_step = some * a->width;
     h.v_step = some * a->wide;
     h.y_step = a->heads * a->wide;
+    if (a->packed) h.q_step = h.k_step = h.v_step = (a->heads + 2 * some) * a->width;
     h.q = sample * a->queries * h.q_step + which * a->width;
     h.k = sample * a->keys * h.k_step + other * a->width;
     h.v = sample * a->keys * h.v_step + other * a->wide;
+    if (a->packed) {
+        h.k += a->heads * a->width;
+        h.v += (a->heads + some) * a->width;
+    }
     h.y = sample * a->queries * h.y_step + which * a->wide;
     h.row = (sample * a->heads + which) * a->queries;
     return h;

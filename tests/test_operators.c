@@ -279,6 +279,28 @@ static void oracle_attention(const problem *p, double *y)
     free(e);
 }
 
+/* The same from q, k and v in the columns of one input; copies them apart. */
+static void oracle_packed_attention(const problem *p, double *y)
+{
+    const ft_attention_options *o = &p->options.attention;
+    int heads = or_default(o->heads, 1), some = or_default(o->key_value_heads, heads), i, c;
+    int all = p->shape[0].size[2], width = all / (heads + 2 * some), from = 0;
+    int rows = p->shape[0].size[0] * p->shape[0].size[1];
+    problem apart = *p;
+    apart.inputs = p->inputs + 2;
+    apart.x[3] = p->x[1];
+    for (i = 0; i < 3; ++i) {
+        int columns = (i == 0 ? heads : some) * width, row;
+        apart.shape[i] = shape3(p->shape[0].size[0], p->shape[0].size[1], columns);
+        apart.x[i] = (double *)malloc((size_t)(rows * columns) * sizeof(double));
+        for (row = 0; row < rows; ++row)
+            for (c = 0; c < columns; ++c) apart.x[i][row * columns + c] = p->x[0][row * all + from + c];
+        from += columns;
+    }
+    oracle_attention(&apart, y);
+    for (i = 0; i < 3; ++i) free(apart.x[i]);
+}
+
 static double rotary_frequency(const ft_rotary_options *o, double share)
 {
     double f = pow(o->base > 0 ? (double)o->base : 1e4, -share), factor = (double)o->factor;
@@ -1438,6 +1460,17 @@ static void attention_case(int n, int t, int s, int heads, int some, int d, int 
     add_case(p, "attention", oracle_attention);
 }
 
+static void packed_attention_case(int n, int t, int heads, int some, int d, bool causal, bool lengths)
+{
+    problem p = with(lengths ? 2 : 1, shape3(n, t, (heads + 2 * some) * d), shape1(lengths ? n : 0),
+                     shape1(0));
+    p.integer = lengths ? 2 : 0;
+    p.options.attention.heads = heads;
+    p.options.attention.key_value_heads = some;
+    p.options.attention.causal = causal;
+    add_case(p, "attention", oracle_packed_attention);
+}
+
 static void rotary_case(ft_shape x, bool positions, ft_rotary_options o)
 {
     problem p = with(positions ? 2 : 1, x, shape2(positions ? x.size[0] : 0, x.size[1]), shape1(0));
@@ -1482,6 +1515,12 @@ static void attention_cases(void)
         attention_case(4, sizes[i], sizes[i], 2, 1, 4, 4, i & 1, 1); /* lengths 3, 8, .. */
         attention_case(3, sizes[i], 6, 6, 2, 3, 2, i & 1, 2);
     }
+    for (i = 0; i < 4; ++i) { /* with enough heads for all threads, and without */
+        packed_attention_case(2, sizes[i], 2, 2, 4, false, false);
+        packed_attention_case(1, sizes[i], 1, 1, 6, i & 1, false);
+        packed_attention_case(4, sizes[i], 4, 2, 3, i & 1, true);
+    }
+    packed_attention_case(1, 530, 1, 1, 2, true, false);
     attention_case(3, 9, 9, 4, 2, 8, 8, true, 1);
     attention_case(2, 9, 4, 2, 2, 8, 8, true, 0); /* queries that see no key */
     attention_case(1, 2, 11, 2, 2, 8, 8, true, 0);
@@ -1908,6 +1947,7 @@ static void test_errors(void)
     o.attention.heads = 2;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 2), o, "[N, S, 2 D]");
     expect_shape_error("attention", 3, shape3(2, 3, 5), shape3(2, 5, 5), o, "2 heads");
+    expect_shape_error("attention", 1, shape3(2, 3, 10), shape1(0), o, "[N, T, 6 D]");
     o.attention.key_value_heads = 3;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "divide");
     o = none;

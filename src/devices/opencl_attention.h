@@ -16,7 +16,7 @@
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_attention { /* kernels.cl's struct attention, field by field */
-    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries;
+    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
     cl_float scale;
 } ft__kernel_attention;
 
@@ -31,8 +31,9 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
     k.width = (cl_int)a->width;
     k.wide = (cl_int)a->value_width;
     k.causal = o->causal;
-    k.padded = a->call->input_count > 3;
+    k.padded = a->lengths != NULL;
     k.all_queries = o->all_queries;
+    k.packed = ft__is_packed(a->call->input_count);
     k.scale = a->scale;
     return k;
 }
@@ -40,10 +41,9 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
 /* The arguments that all kernels begin with: q, k, v and lengths. */
 static ft__launch ft__cl_attention_start(const ft__attention *a, const char *name)
 {
-    const ft__tensor *x = a->call->input;
     ft__launch l = ft__start(a->call->context, name);
-    ft__args(&l, "vvvR", &x[0], &x[1], &x[2], a->call->input_count > 3 ? x[3].value : NULL,
-             a->samples);
+    ft__args(&l, "vvvR", a->part[0], a->part[1], a->part[2],
+             a->lengths ? a->lengths->value : NULL, a->samples);
     return l;
 }
 
@@ -62,7 +62,7 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__attention a = ft__attention_of(call);
     ft__kernel_attention sizes = ft__kernel_attention_of(&a);
     size_t rows = a.samples * a.heads * a.queries;
-    const ft__tensor *q = &call->input[0], *k = &call->input[1], *v = &call->input[2];
+    const ft__tensor *q = a.part[0], *k = a.part[1], *v = a.part[2];
     cl_mem mean = ft__device_scratch(call->context, FT__SCRATCH_SUMS, rows * sizeof(float));
     ft__launch l;
     ft__run_kernel(call->context, "attention_mean", rows, "vdbns", &call->output, &call->output,

@@ -246,7 +246,9 @@ FINETUNE_API ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node
    ft_linear makes and reads them, and each head of k and v serves heads / key_value_heads
    neighbouring ones of q. T and S may be FT_LENGTH. causal: query t sees keys 0 to t + S - T, with
    the sample's own numbers of steps. Padded keys are not seen; a padded query, and one that sees no
-   key, gives zeros. The scores are never kept: memory is linear in T and S. */
+   key, gives zeros. The scores are never kept: memory is linear in T and S. If k and v are {0}, q
+   holds all three side by side in each step, [N, T, (heads + 2 key_value_heads) * D], as one linear
+   layer of ViT's and GPT-2's makes them: it is read in place. */
 FINETUNE_API ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                                   ft_attention_options options);
 /* Rotary positions (Su et al. 2021) for attention's q and k: x [N, L, heads * D] -> the same shape.
