@@ -13,6 +13,7 @@
 #include "formats/readers.h"
 #include "formats/safetensors.h"
 #include "formats/tensor_files.h"
+#include "formats/position_tables.h"
 
 /* =============================================================================================
    [SECTION] formats/weights: Loading weights by name
@@ -364,6 +365,12 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
         if (!ft__is_counter(name) && !ft__is_count(name) && !ft__is_scale(file, index))
             ft__list_add(ft__glob(file->may_hold, name) ? &lists->unused : &lists->unexpected, name,
                          ft__shape_text(&info.shape, has));
+        return;
+    }
+    if (ft__is_other_grid(&info, node) && !ft__same_sizes(&info.shape, &node->shape)
+        && !node->loaded) {
+        if (ft__own_float32(m, node, false) == FT_OK) ft__load_other_grid(file, index, node);
+        node->loaded = ft__ok(&m->context);
         return;
     }
     shape = ft__shape_in_file(node, info.type);

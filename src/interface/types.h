@@ -430,6 +430,17 @@ typedef struct ft_network_options {
     ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
                                and a linear layer, as Hugging Face's ...ForTokenClassification.
                                Default: a class of each text */
+    /* Vision transformers (heads: required of sizes that were never published): */
+    const char *spelling;   /* of the parameters' names: "transformers" (default), as Hugging Face's
+                               files have them; "transformers5", as its version 5 has ViT's in
+                               memory; "timm"; of vit also "torchvision", "torchvision0.11" */
+    int patch_size;         /* pixels of a patch's side; default 16, dinov2: 14 */
+    bool distillation;      /* deit: always; a second token after the class token */
+    bool two_heads;         /* deit: the mean of the logits of both tokens' own heads */
+    bool layer_scale;       /* dinov2: always; a factor for each feature of a residual */
+    bool no_qkv_bias;       /* the layers of q, k and v have none */
+    bool patch_mean;        /* the head reads the class token and the mean of the patches, as in
+                               Hugging Face's Dinov2ForImageClassification */
 } ft_network_options;
 
 typedef struct ft_pair_loss_options {

@@ -104,6 +104,14 @@ static const ft__config_only ft__llama_only[] = {
     {"use_sliding_window", "false"}, {"partial_rotary_factor", "1"}, {"no_rope_layers", "null"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
 static const char *const ft__gpt2_shares[] = {"attn_pdrop", NULL};
+static const ft__config_field ft__vision_fields[] = {
+    FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
+    FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
+    {NULL, 0, 0}};
+static const ft__config_only ft__vision_only[] = {
+    {"problem_type", "single_label_classification"}, {"use_swiglu_ffn", "false"}, {NULL, NULL}};
+static const char *const ft__vision_shares[] = {"attention_probs_dropout_prob", "drop_path_rate",
+                                                NULL};
 
 static const ft__config_family ft__config_families[] = {
     {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
@@ -112,7 +120,10 @@ static const ft__config_family ft__config_families[] = {
     {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__gpt2_shares},
     {"llama", "llama", ft__llama_fields, ft__llama_only, ft__encoder_shares},
     {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__encoder_shares},
-    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__encoder_shares}};
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__encoder_shares},
+    {"vit", "vit", ft__vision_fields, ft__vision_only, ft__vision_shares},
+    {"deit", "deit", ft__vision_fields, ft__vision_only, ft__vision_shares},
+    {"dinov2", "dinov2", ft__vision_fields, ft__vision_only, ft__vision_shares}};
 enum { FT__CONFIG_FAMILIES = sizeof ft__config_families / sizeof ft__config_families[0] };
 
 /* The name of an activation of config.json, if it is known. */
@@ -260,8 +271,8 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
-            ft__log(c, "%s/config.json: %s (%g) is not applied: attention has no dropout yet",
-                    folder, *share, value);
+            ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,
+                    value);
     for (field = family->fields; field->name; ++field)
         ft__config_read_field(c, json, folder, field, &o->network);
 }

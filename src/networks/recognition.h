@@ -11,6 +11,7 @@
 #include "networks/text.h"
 #include "networks/encoders.h"
 #include "networks/decoders.h"
+#include "networks/vision_transformers.h"
 
 /* =============================================================================================
    [SECTION] networks/recognition: The table of networks, and recognition
@@ -61,7 +62,13 @@ static const ft__network ft__networks[] = {
     {FT__NETWORK(TRANSFORMERS, "llama", ft__build_llama, ft__matches_decoder),
      0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
     {FT__NETWORK(TRANSFORMERS, "meta_llama", ft__build_meta_llama, ft__matches_decoder),
-     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS}};
+     0, 32, false, {0}, FT__DECODER_LACKS, FT__DECODER_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "vit", ft__build_vit, ft__matches_vision),
+     1000, 224, false, {0}, FT__VIT_LACKS, FT__VIT_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "deit", ft__build_deit, ft__matches_vision),
+     1000, 224, false, {0}, FT__VIT_LACKS, FT__VIT_HOLDS},
+    {FT__NETWORK(TRANSFORMERS, "dinov2", ft__build_dinov2, ft__matches_vision),
+     1000, 224, false, {0}, FT__VIT_LACKS, FT__VIT_HOLDS}};
 
 enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 

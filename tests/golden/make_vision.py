@@ -1,0 +1,125 @@
+"""Makes the folders and files that tests/test_vision_transformers.c loads.
+
+    python3 tests/golden/make_vision.py     (needs torch, torchvision, transformers, timm, safetensors)
+
+vision/NAME/        config.json and model.safetensors as transformers' save_pretrained writes them
+vision/NAME.safetensors     state_dicts of timm, torchvision, and of transformers with the names that it
+                    has in memory
+vision/expected.safetensors
+                    pictures [3, 3, S, S] and labels [3]; per NAME/logits; NAME/losses of ten steps of
+                    AdamW (rate 1e-3, weight decay 0.01, no dropout), and NAME/after, the logits then;
+                    NAME/larger: the logits of pictures of another size, `larger`. Names that end in
+                    _bare have no head: NAME/hidden, the last hidden state.
+                    positions/KIND [1, 1 + 25, 4], resized to 3 x 3 and 8 x 8 as KIND's library does:
+                    positions/KIND/3, positions/KIND/8.
+"""
+import json
+import os
+import shutil
+
+import timm
+import torch
+import transformers as hf
+from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+HERE = os.path.dirname(os.path.abspath(__file__)) + "/vision"
+torch.set_num_threads(1)
+SIDE, PATCH, HIDDEN, CLASSES = 12, 4, 16, 3
+SIZES = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": SIDE,
+         "patch_size": PATCH, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+LABELS = {"id2label": {0: "ant", 1: "bee", 2: "cat"}, "label2id": {"ant": 0, "bee": 1, "cat": 2}}
+TIMM = dict(img_size=SIDE, patch_size=PATCH, embed_dim=HIDDEN, depth=2, num_heads=4, mlp_ratio=1.5,
+            num_classes=CLASSES)
+FOLDERS = {
+    "vit": hf.ViTForImageClassification(hf.ViTConfig(**SIZES, intermediate_size=24, **LABELS)),
+    "vit_tanh": hf.ViTForImageClassification(hf.ViTConfig(
+        **SIZES, intermediate_size=24, hidden_act="gelu_new", layer_norm_eps=1e-3, qkv_bias=False,
+        **LABELS)),
+    "deit": hf.DeiTForImageClassification(hf.DeiTConfig(**SIZES, intermediate_size=24, **LABELS)),
+    "deit_teacher": hf.DeiTForImageClassificationWithTeacher(hf.DeiTConfig(
+        **SIZES, intermediate_size=24, **LABELS)),
+    "dinov2": hf.Dinov2ForImageClassification(hf.Dinov2Config(**SIZES, mlp_ratio=2, **LABELS)),
+    "dinov2_bare": hf.Dinov2Model(hf.Dinov2Config(**SIZES, mlp_ratio=2)),
+}
+FILES = {
+    "timm": timm.models.vision_transformer.VisionTransformer(**TIMM),
+    "timm_scale": timm.models.vision_transformer.VisionTransformer(**TIMM, init_values=0.5),
+    "timm_deit": timm.models.deit.VisionTransformerDistilled(**TIMM),
+    "torchvision": VisionTransformer(SIDE, PATCH, 2, 4, HIDDEN, 24, num_classes=CLASSES),
+    "vit5": hf.ViTForImageClassification(hf.ViTConfig(**SIZES, intermediate_size=24, **LABELS)),
+    "dinov2_5": hf.Dinov2ForImageClassification(hf.Dinov2Config(**SIZES, mlp_ratio=2, **LABELS)),
+}
+
+
+def draw(model, generator):
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            near_one = p.dim() == 1 and "weight" in key or "lambda1" in key or "gamma" in key
+            p.copy_(1 + 0.2 * noise if near_one else noise * (0.3 if p.dim() > 1 else 0.2))
+    model.eval()
+
+
+def logits_of(model, pictures, **more):
+    y = model(pictures, **more)
+    return y if isinstance(y, torch.Tensor) else y.logits
+
+
+def describe(tensors, name, model, pictures, labels, larger):
+    tensors[f"{name}/logits"] = logits_of(model, pictures).detach()
+    if name.startswith("dinov2"):
+        tensors[f"{name}/larger"] = logits_of(model, larger).detach()
+    elif name in FOLDERS or name == "vit5":
+        tensors[f"{name}/larger"] = logits_of(model, larger, interpolate_pos_encoding=True).detach()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
+    losses = []
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(logits_of(model, pictures), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/after"] = logits_of(model, pictures).detach()
+
+
+def main():
+    generator = torch.Generator().manual_seed(31)
+    pictures = torch.randn(3, 3, SIDE, SIDE, generator=generator)
+    larger = torch.randn(3, 3, 20, 20, generator=generator)
+    labels = torch.tensor([2, 0, 1])
+    tensors = {"pictures": pictures, "larger": larger, "labels": labels.int()}
+    shutil.rmtree(HERE, ignore_errors=True)
+    os.mkdir(HERE)
+    for name, model in FOLDERS.items():
+        draw(model, generator)
+        model.save_pretrained(f"{HERE}/{name}")
+        path = f"{HERE}/{name}/config.json"
+        config = json.load(open(path))
+        config.pop("transformers_version", None)  # what every reader ignores, and would change
+        json.dump(config, open(path, "w"), indent=1)
+        if name.endswith("_bare"):
+            tensors[f"{name}/hidden"] = model(pictures).last_hidden_state.detach()
+            tensors[f"{name}/larger"] = model(larger).last_hidden_state.detach()
+        else:
+            describe(tensors, name, model, pictures, labels, larger)
+    for name, model in FILES.items():
+        draw(model, generator)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, f"{HERE}/{name}.safetensors")
+        describe(tensors, name, model, pictures, labels, larger)
+    table = torch.randn(1, 26, 4, generator=generator)
+    for side in (3, 8):
+        square = table[:, 1:].reshape(1, 5, 5, 4).permute(0, 3, 1, 2)
+        resized = torch.nn.functional.interpolate(square, (side, side), mode="bicubic", align_corners=False)
+        resized = resized.permute(0, 2, 3, 1).reshape(1, -1, 4)
+        tensors[f"positions/position_embeddings/{side}"] = torch.cat([table[:, :1], resized], 1)
+        tensors[f"positions/pos_embed/{side}"] = resample_abs_pos_embed(table, [side, side])
+        state = interpolate_embeddings(side * 4, 4, {"encoder.pos_embedding": table})
+        tensors[f"positions/pos_embedding/{side}"] = state["encoder.pos_embedding"]
+    tensors["positions/table"] = table
+    save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/expected.safetensors")
+
+
+main()
