@@ -191,6 +191,79 @@ static void test_positions(ft_file *expected)
     remove("build/positions.safetensors");
 }
 
+/* ---- A real one: DINOv2 ViT-S/14 ---- */
+
+char *stbi_zlib_decode_noheader_malloc(char const *buffer, int length, int *got); /* in the library's file */
+
+/* The numbers of NAME.npy in a compressed .npz, copied to `to`; false: they are not there. */
+static bool array_in(const unsigned char *file, size_t bytes, const char *name, float *to, size_t count)
+{
+    size_t i, n = strlen(name);
+    for (i = 0; i + 64 + n < bytes; ++i) {
+        size_t at = i + 30 + n;
+        int got = 0;
+        bool right;
+        char *npy;
+        if (memcmp(file + i, "PK\3\4", 4) != 0 || memcmp(file + i + 30, name, n) != 0) continue;
+        at += file[i + 28] + 256u * file[i + 29]; /* the extra field */
+        npy = stbi_zlib_decode_noheader_malloc((const char *)file + at, (int)(bytes - at), &got);
+        right = npy && got > 128 && memcmp(npy, "\x93NUMPY\1\0", 8) == 0
+            && (size_t)got >= count * sizeof(float);
+        if (right) memcpy(to, npy + (size_t)got - count * sizeof(float), count * sizeof(float));
+        free(npy);
+        return right;
+    }
+    return false;
+}
+
+static unsigned char *whole_file(const char *path, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *content = NULL;
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *bytes = (size_t)ftell(file);
+    rewind(file);
+    content = (unsigned char *)calloc(*bytes + 128, 1);
+    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
+    fclose(file);
+    return content;
+}
+
+static void test_dinov2_small(void)
+{
+    enum { PICTURES = 1, STEPS = 257, FEATURES = 384 };
+    static float got[PICTURES * 3 * 224 * 224], want[PICTURES * STEPS * FEATURES];
+    size_t bytes = 0;
+    unsigned char *file;
+    const char *data = getenv("FINETUNE_DATA");
+    char path[400];
+    ft_model *m;
+    if (data) snprintf(path, sizeof path, "%s/weights/dinov2_small/expected.npz", data);
+    file = data ? whole_file(path, &bytes) : NULL;
+    if (!file) {
+        SKIP("needs FINETUNE_DATA/weights/dinov2_small");
+        return;
+    }
+    CHECK(array_in(file, bytes, "x.npy", got, PICTURES * 3 * 224 * 224)
+          && array_in(file, bytes, "last_hidden.npy", want, PICTURES * STEPS * FEATURES),
+          "expected.npz is not as described");
+    free(file);
+    m = ft_create((ft_desc){.log = note, .threads = 2});
+    snprintf(path, sizeof path, "%s/weights/dinov2_small", data);
+    noted[0] = 0;
+    ft_load(m, path, (ft_load_options){.network = {.classes = 2}});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(strstr(noted, "37 x 37 patches are resized to 16 x 16") != NULL, "%s", noted);
+    ft_keep(m, ft_find(m, "layernorm"));
+    ft_feed(m, ft_find(m, "input"), got, PICTURES);
+    ft_forward(m, false);
+    ft_get(m, ft_find(m, "layernorm"), got, PICTURES * STEPS * FEATURES);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare("dinov2_small", got, want, PICTURES * STEPS * FEATURES, 1e-4);
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const char *const names[][2] = {
@@ -210,6 +283,7 @@ int main(void)
     for (i = 0; i < sizeof larger / sizeof larger[0]; ++i) test_larger(expected, larger[i]);
     test_bare(expected);
     test_positions(expected);
+    test_dinov2_small();
     ft_file_close(expected);
     ft_destroy(m);
     return check_done("test_vision_transformers");
