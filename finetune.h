@@ -871,6 +871,9 @@ typedef struct ft_lora_options {
     float alpha;            /* default 16 */
     float dropout;          /* of the adapter's input, in training; default 0 */
     ft_lora_scaling scaling;
+    bool dora;              /* DoRA (Liu et al. 2024), of linear layers: the length of each row of
+                               the sum is trained by itself. Call ft_lora once the weights are
+                               loaded: it starts as theirs */
 } ft_lora_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
@@ -1754,12 +1757,15 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
    names. */
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Adds LoRA adapters (Hu et al. 2021) beside the layers whose own names match, not those of their
-   weights ("*.query,*.value" in a BERT): linear layers, and convolutions without groups; NULL: all
-   of them but the head. A layer that has one keeps it. Then
-   freezes all but the adapters and the head, and dropout before the first adapter; ft_freeze and
-   ft_unfreeze can change that. The new parameters are "<layer>.lora_A.weight" [rank, in] and
-   "<layer>.lora_B.weight" [out, rank], as PEFT calls them. Returns the number of layers, 0 with an
-   error: FT_INVALID if none matches. */
+   weights ("*.query,*.value" in a BERT): linear layers, embeddings, and convolutions without
+   groups; NULL: all linear layers and convolutions but the head. A layer that has one keeps it.
+   Then freezes all but the adapters and the head, and dropout before the first adapter;
+   ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
+   "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
+   "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
+   options.dora also "<layer>.lora_magnitude_vector" [out]. Returns the number of layers, 0 with
+   an error: FT_INVALID if none matches, FT_UNSUPPORTED for DoRA of another layer than a linear
+   one. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
    adapters: the network is as fast as before. What was frozen stays so. Returns how many there
@@ -26342,13 +26348,19 @@ ft_status ft_cut(ft_model *m, ft_node output)
    Beside a frozen linear layer or convolution W go two small trained ones (Hu et al. 2021):
        y = W x + b + s B (A drop(x)),   A [rank, in],  B [out, rank] or, in a convolution, A with
    W's kernel and B of 1 x 1. A starts as a new layer does and B as zeros, so that at first nothing
-   changes. s is alpha / rank, or alpha / sqrt(rank), with which large ranks learn too
+   changes. Beside an embedding A is a narrow embedding, which starts as zeros, and B drawn from
+   N(0, 1). s is alpha / rank, or alpha / sqrt(rank), with which large ranks learn too
    (Kalajdzievski 2023). The layer "n" gets the nodes "n.lora_dropout", "n.lora_A", "n.lora_scale",
    which applies s to the few numbers between A and B, "n.lora_B", and the sum "n.lora", which is
    read instead of "n". The names of the parameters are PEFT's. W has no gradient, so none is ever
    formed.
+   DoRA (Liu et al. 2024) trains the length of each row of W + s B A apart from its direction, as m:
+       y = g (W x + s B A drop(x)) + b,   g = m / |W + s B A|, of each row
+   m starts as |W|; the length below the line counts as a constant in backward, as in PEFT. Its node
+   "n.lora_dora" is read instead of "n".
    ============================================================================================= */
-static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight";
+static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_embedding_A,"
+                                          "*.lora_embedding_B,*.lora_magnitude_vector";
 
 /* s for a rank. */
 static float ft__lora_scale(const ft_lora_options *o, int rank)
@@ -26367,23 +26379,62 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
     return ft__find_node(m, name);
 }
 
-static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+/* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
+typedef struct ft__adapter {
+    ft_node a, b;           /* a.id 0: the layer has none */
+    ft_node scale;
+    ft_node magnitude;      /* 0: it is not DoRA */
+    bool of_words;          /* beside an embedding */
+} ft__adapter;
+
+static ft__adapter ft__adapter_of(const ft_model *m, const ft__node *layer)
 {
-    return ft__find_part(m, layer->name, "lora_A.weight").id != 0;
+    ft__adapter found;
+    found.a = ft__find_part(m, layer->name, "lora_A.weight");
+    found.b = ft__find_part(m, layer->name, "lora_B.weight");
+    found.of_words = !found.a.id;
+    if (found.of_words) {
+        found.a = ft__find_part(m, layer->name, "lora_embedding_A");
+        found.b = ft__find_part(m, layer->name, "lora_embedding_B");
+    }
+    found.scale = ft__find_part(m, layer->name, "lora_scale");
+    found.magnitude = ft__find_part(m, layer->name, "lora_magnitude_vector");
+    return found;
 }
 
-/* Whether a layer can have LoRA: a linear layer, or a convolution without groups. */
+static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+{
+    return ft__adapter_of(m, layer).a.id != 0;
+}
+
+/* Whether a layer can have LoRA: a linear layer, an embedding, or a convolution without groups. */
 static bool ft__can_adapt(const ft__node *node)
 {
-    return node->op == FT__OP_linear
+    return node->op == FT__OP_linear || node->op == FT__OP_embedding
         || (node->op == FT__OP_conv2d && node->options.conv2d.groups <= 1);
 }
 
-/* The layers that ft_lora adapts by default: all but the head, and but the parts of LoRA. */
+/* The layers that ft_lora adapts by default: all but embeddings, the head, and the parts of
+   LoRA. */
 static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 {
-    return ft__can_adapt(node) && node != ft__head(m)
+    return ft__can_adapt(node) && node->op != FT__OP_embedding && node != ft__head(m)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
+}
+
+static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
+{
+    snprintf(to, size, "%s.%s", layer, part);
+    return to;
+}
+
+static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
+{
+    ft_unary_options affine;
+    char name[512];
+    memset(&affine, 0, sizeof affine);
+    affine.scale = ft__lora_scale(o, ft__lora_rank(o));
+    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, "lora_scale"), x, affine);
 }
 
 /* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
@@ -26413,26 +26464,110 @@ static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *b
     ft_conv2d_options conv = base->options.conv2d, pointwise;
     bool is_conv = base->op == FT__OP_conv2d;
     ft_dropout_options dropout;
-    ft_unary_options affine;
     int rank = ft__lora_rank(o);
     char name[512];
     ft_node x;
     memset(&pointwise, 0, sizeof pointwise);
     memset(&dropout, 0, sizeof dropout);
-    memset(&affine, 0, sizeof affine);
     pointwise.kernel[0] = 1;
     if (is_conv) memcpy(conv.kernel, weight.size + 2, sizeof conv.kernel);
     dropout.probability = o->dropout;
-    affine.scale = ft__lora_scale(o, rank);
     x.id = base->inputs[0];
-    snprintf(name, sizeof name, "%s.lora_dropout", layer);
-    if (o->dropout > 0) x = ft_dropout(m, name, x, dropout);
+    if (o->dropout > 0)
+        x = ft_dropout(m, ft__part_name(name, sizeof name, layer, "lora_dropout"), x, dropout);
     x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
                        FT_INIT_KAIMING_UNIFORM);
-    snprintf(name, sizeof name, "%s.lora_scale", layer);
-    x = ft_unary(m, "affine", name, x, affine);
+    x = ft__lora_scaled(m, layer, x, o);
     return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
                           FT_INIT_ZEROS);
+}
+
+/* ids -> B (s A[ids]), beside an embedding. PEFT's file has A transposed, [rank, words]; it drops
+   nothing. */
+static ft_node ft__lora_words(ft_model *m, const char *layer, const ft__node *base,
+                              const ft_lora_options *o)
+{
+    ft_shape table = m->nodes[base->inputs[1] - 1].shape;
+    ft_embedding_options narrow;
+    ft_linear_options wide;
+    ft_parameter_options p;
+    char name[512];
+    ft_node x;
+    memset(&narrow, 0, sizeof narrow);
+    memset(&wide, 0, sizeof wide);
+    memset(&p, 0, sizeof p);
+    p.size[0] = table.size[0];
+    p.size[1] = ft__lora_rank(o);
+    p.initialiser = FT_INIT_ZEROS;
+    p.transposed = true;
+    narrow.weight = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_embedding_A"), p);
+    p.size[0] = table.size[1];
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 2 / 2) */
+    p.transposed = false;
+    wide.weight = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_embedding_B"), p);
+    wide.no_bias = true;
+    x.id = base->inputs[0];
+    x = ft_embedding(m, ft__part_name(name, sizeof name, layer, "lora_A"), x, table.size[0],
+                     ft__lora_rank(o), narrow);
+    x = ft__lora_scaled(m, layer, x, o);
+    return ft_linear(m, ft__part_name(name, sizeof name, layer, "lora_B"), x, table.size[1], wide);
+}
+
+/* ---- DoRA ---- */
+
+/* Sets m to the lengths of W's rows. */
+static void ft__row_lengths(ft_model *m, ft_node weight, ft_node magnitude)
+{
+    const ft__node *node = &m->nodes[weight.id - 1];
+    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows, i, k;
+    float *lengths = m->nodes[magnitude.id - 1].value;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; i < rows; ++i) {
+        double sum = 0;
+        for (k = 0; k < columns; ++k)
+            sum += (double)node->value[i * columns + k] * (double)node->value[i * columns + k];
+        lengths[i] = (float)sqrt(sum);
+    }
+    m->weights_version += 1;
+}
+
+/* sum = W x + b + s B A x, of a linear layer -> g (sum - b) + b. */
+static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum)
+{
+    ft_node weight, bias, a, b, lengths, g, none = {0};
+    ft_parameter_options p;
+    ft_matmul_options plain;
+    ft_unary_options affine, nothing;
+    ft_reduce_options rows;
+    char name[512];
+    memset(&p, 0, sizeof p);
+    memset(&plain, 0, sizeof plain);
+    memset(&affine, 0, sizeof affine);
+    memset(&nothing, 0, sizeof nothing);
+    memset(&rows, 0, sizeof rows);
+    rows.axes[0] = -1;
+    rows.count = 1;
+    weight.id = base->inputs[1];
+    bias.id = base->input_count > 2 ? base->inputs[2] : 0;
+    p.size[0] = m->nodes[weight.id - 1].shape.size[0];
+    p.initialiser = FT_INIT_ONES;
+    g = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_magnitude_vector"), p);
+    a = ft__find_part(m, layer, "lora_A.weight");
+    b = ft__find_part(m, layer, "lora_B.weight");
+    if (!ft__ok(&m->context)
+        || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
+    if (!m->values_follow) ft__row_lengths(m, weight, g);
+    affine.scale = m->nodes[ft__find_part(m, layer, "lora_scale").id - 1].options.unary.scale;
+    a = ft_unary(m, "affine", NULL, ft_matmul(m, NULL, b, a, plain), affine); /* s B A [out, in] */
+    a = ft_add(m, NULL, weight, a);
+    lengths = ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, a, a), rows),
+                       nothing);
+    g = ft_binary(m, "div", NULL, g, ft_unary(m, "detach", NULL, lengths, nothing));
+    ft__part_name(name, sizeof name, layer, "lora_dora");
+    if (!bias.id) return ft_mul(m, name, sum, g);
+    return ft_add(m, name, ft_mul(m, NULL, sum, g),
+                  ft_binary(m, "sub", NULL, bias, ft_mul(m, NULL, g, bias)));
 }
 
 /* Adds LoRA beside one layer. */
@@ -26444,9 +26579,14 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
     ft_node layer, sum;
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
+    if (o->dora && base.op != FT__OP_linear)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: DoRA is for linear layers only",
+                        base.name);
     layer.id = id;
-    snprintf(name, sizeof name, "%s.lora", base.name);
-    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o));
+    sum = base.op == FT__OP_embedding ? ft__lora_words(m, base.name, &base, o)
+                                      : ft__lora_branch(m, base.name, &base, o);
+    sum = ft_add(m, ft__part_name(name, sizeof name, base.name, "lora"), layer, sum);
+    if (o->dora) sum = ft__dora(m, base.name, &base, sum);
     return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
@@ -26527,55 +26667,82 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 
 /* ---- Merging ---- */
 
-/* W += s B A, each sum in double, rounded once. */
-static void ft__merge_product(ft__node *weight, const ft__node *a, const ft__node *b, double scale)
+/* What is added to a weight: s left right, left [rows, rank], right [rank, columns], whose element
+   r, j is at r * r_step + j * j_step. */
+typedef struct ft__low_rank {
+    const float *left, *right;
+    size_t rank, r_step, j_step;
+    double scale;
+} ft__low_rank;
+
+/* A number of the merged weight, in double. */
+static double ft__merged_number(float w, const ft__low_rank *p, size_t i, size_t j)
 {
-    size_t rank = (size_t)a->shape.size[0], outputs = (size_t)b->shape.size[0], i, j, r;
-    size_t inputs = ft__shape_count(&a->shape) / rank;
-    for (i = 0; i < outputs; ++i)
-        for (j = 0; j < inputs; ++j) {
-            double sum = 0;
-            for (r = 0; r < rank; ++r)
-                sum += (double)b->value[i * rank + r] * (double)a->value[r * inputs + j];
-            sum = (double)weight->value[i * inputs + j] + scale * sum;
-            weight->value[i * inputs + j] = (float)sum;
+    double sum = 0;
+    size_t r;
+    for (r = 0; r < p->rank; ++r)
+        sum += (double)p->left[i * p->rank + r] * (double)p->right[r * p->r_step + j * p->j_step];
+    return (double)w + p->scale * sum;
+}
+
+/* W += s B A, each number rounded once; with m (DoRA, or NULL) each row then gets its length. */
+static void ft__merge_product(ft__node *weight, const ft__low_rank *p, const float *magnitude)
+{
+    size_t rows = (size_t)weight->shape.size[0], columns, i, j;
+    columns = ft__shape_count(&weight->shape) / rows;
+    for (i = 0; i < rows; ++i) {
+        float *w = weight->value + i * columns;
+        double length = 0, factor = 1;
+        for (j = 0; magnitude && j < columns; ++j) {
+            double number = ft__merged_number(w[j], p, i, j);
+            length += number * number;
         }
+        if (magnitude) factor = (double)magnitude[i] / sqrt(length);
+        for (j = 0; j < columns; ++j) w[j] = (float)(factor * ft__merged_number(w[j], p, i, j));
+    }
 }
 
 /* Merges the adapter whose sum is this node. */
 static ft_status ft__merge_one(ft_model *m, int id)
 {
-    ft_node sum, base, a, b, scale;
-    const char *layer;
+    ft_node read, base;
+    const ft__node *a, *b;
+    ft__adapter adapter;
+    ft__low_rank p;
     ft__node *weight;
     base.id = m->nodes[id - 1].inputs[0];
-    sum.id = id;
-    layer = m->nodes[base.id - 1].name;
-    a = ft__find_part(m, layer, "lora_A.weight");
-    b = ft__find_part(m, layer, "lora_B.weight");
-    scale = ft__find_part(m, layer, "lora_scale");
+    read = ft__find_part(m, m->nodes[base.id - 1].name, "lora_dora");
+    if (!read.id) read.id = id;
+    adapter = ft__adapter_of(m, &m->nodes[base.id - 1]);
     weight = &m->nodes[m->nodes[base.id - 1].inputs[1] - 1];
     if (ft__refuse_shared(m, weight, "ft_merge") != FT_OK
         || ft__own_float32(m, weight, true) != FT_OK
-        || ft__own_float32(m, &m->nodes[a.id - 1], true) != FT_OK
-        || ft__own_float32(m, &m->nodes[b.id - 1], true) != FT_OK) return m->context.status;
-    ft__merge_product(weight, &m->nodes[a.id - 1], &m->nodes[b.id - 1],
-                      (double)m->nodes[scale.id - 1].options.unary.scale);
-    return ft__replace(m, sum, base);
+        || ft__own_float32(m, &m->nodes[adapter.a.id - 1], true) != FT_OK
+        || ft__own_float32(m, &m->nodes[adapter.b.id - 1], true) != FT_OK) return m->context.status;
+    a = &m->nodes[adapter.a.id - 1];
+    b = &m->nodes[adapter.b.id - 1];
+    p.rank = (size_t)(adapter.of_words ? a->shape.size[1] : a->shape.size[0]);
+    p.left = adapter.of_words ? a->value : b->value;
+    p.right = adapter.of_words ? b->value : a->value;
+    p.r_step = adapter.of_words ? 1 : ft__shape_count(&a->shape) / p.rank;
+    p.j_step = adapter.of_words ? p.rank : 1;
+    p.scale = (double)m->nodes[adapter.scale.id - 1].options.unary.scale;
+    ft__merge_product(weight, &p,
+                      adapter.magnitude.id ? m->nodes[adapter.magnitude.id - 1].value : NULL);
+    return ft__replace(m, read, base);
 }
 
 /* Is it the sum of a layer and its adapter? */
 static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 {
     const ft__node *base;
+    ft__adapter adapter;
     char name[512];
     if (!ft__is_any(node) || node->op != FT__OP_add) return false;
     base = &m->nodes[node->inputs[0] - 1];
-    snprintf(name, sizeof name, "%s.lora", base->name);
-    return !strcmp(name, node->name) && base->input_count > 1
-        && ft__has_adapter(m, base)
-        && ft__find_part(m, base->name, "lora_B.weight").id
-        && ft__find_part(m, base->name, "lora_scale").id;
+    adapter = ft__adapter_of(m, base);
+    return !strcmp(node->name, ft__part_name(name, sizeof name, base->name, "lora"))
+        && base->input_count > 1 && adapter.a.id && adapter.b.id && adapter.scale.id;
 }
 
 int ft_merge(ft_model *m)
@@ -36392,6 +36559,8 @@ typedef struct ft__adapter_list {
     double alpha;
     float dropout;
     bool transposed;        /* the adapted weights lie so in files: PEFT's fan_in_fan_out */
+    bool biases;            /* some of the adapted layers' biases are trained */
+    int with_dora, without; /* layers */
 } ft__adapter_list;
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
@@ -36411,12 +36580,10 @@ static void ft__adapter_item(ft__text *text, const char *name)
 static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
 {
     ft_model *m = list->m;
-    ft_node a = ft__find_part(m, layer->name, "lora_A.weight");
-    ft_node b = ft__find_part(m, layer->name, "lora_B.weight");
-    ft_node s = ft__find_part(m, layer->name, "lora_scale");
+    ft__adapter adapter = ft__adapter_of(m, layer);
     ft_node d = ft__find_part(m, layer->name, "lora_dropout");
-    int rank = m->nodes[a.id - 1].shape.size[0];
-    double alpha = (double)m->nodes[s.id - 1].options.unary.scale * rank;
+    int rank = m->nodes[adapter.a.id - 1].shape.size[adapter.of_words ? 1 : 0];
+    double alpha = (double)m->nodes[adapter.scale.id - 1].options.unary.scale * rank;
     char name[560];
     ft__peft_name(m, layer->name, name, sizeof name);
     ft__adapter_item(&list->targets, name);
@@ -36435,8 +36602,31 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
         ft__text_add(&list->alphas, ": ");
         ft__json_add_float(&list->alphas, (float)alpha);
     }
-    ft__adapter_tensor(list, &m->nodes[a.id - 1]);
-    ft__adapter_tensor(list, &m->nodes[b.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[adapter.a.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[adapter.b.id - 1]);
+    if (adapter.magnitude.id) ft__adapter_tensor(list, &m->nodes[adapter.magnitude.id - 1]);
+    if (adapter.magnitude.id) list->with_dora += 1;
+    else list->without += 1;
+}
+
+/* Adds the trained bias of a layer that has an adapter; false: the weight is none. */
+static bool ft__adapter_bias(ft__adapter_list *list, const ft__node *node)
+{
+    ft_model *m = list->m;
+    ft__node bias = *node; /* with another name */
+    const ft__node *layer;
+    char name[512], before[640], plain[] = "bias";
+    size_t length = ft__before_end(node->name, plain);
+    if (length == 0 || length > sizeof name) return false;
+    snprintf(name, sizeof name, "%.*s", (int)length - 1, node->name);
+    layer = ft__get_node(m, ft__find_node(m, name));
+    if (!layer || !ft__has_adapter(m, layer)) return false;
+    snprintf(before, sizeof before, "%s%s%s.base_layer.", ft__peft_prefix,
+             ft__peft_family(m, name), name);
+    bias.name = plain;
+    ft__add_weight(&m->context, &list->tensors, &bias, before, FT_F32);
+    list->biases = true;
+    return true;
 }
 
 /* Adds the layers that are trained whole: their modules, and all their parameters and buffers. */
@@ -36449,7 +36639,7 @@ static void ft__adapter_whole(ft__adapter_list *list)
         const ft__node *node = &m->nodes[i];
         const char *dot = ft__is_any(node) ? strrchr(node->name, '.') : NULL;
         if (!dot || !ft__is_weight(node) || ft__is_constant(node) || ft__node_is_frozen(m, node)
-            || ft__glob(ft__lora_parameters, node->name)) continue;
+            || ft__glob(ft__lora_parameters, node->name) || ft__adapter_bias(list, node)) continue;
         ft__peft_name(m, node->name, module, sizeof module);
         *strrchr(module, '.') = 0;
         if (strcmp(module, last) != 0) ft__adapter_item(&list->saved, module);
@@ -36468,9 +36658,10 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__json_add_float(&text, (float)list->alpha);
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
-    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": false,\n \"bias\": \"none\",\n"
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"bias\": \"%s\",\n"
                  " \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
                  " \"base_model_name_or_path\": null,\n \"target_modules\": [",
+                 list->with_dora ? "true" : "false", list->biases ? "lora_only" : "none",
                  list->transposed ? "true" : "false");
     ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
     ft__text_add(&text, "],\n \"modules_to_save\": ");
@@ -36538,6 +36729,9 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
             ft__adapter_layer(&list, &m->nodes[m->nodes[i].inputs[0] - 1]);
     if (ft__ok(c) && list.tensors.count == 0)
         ft__fail(c, FT_INVALID, "%s: the model has no adapters: ft_lora adds them", folder);
+    if (ft__ok(c) && list.with_dora && list.without)
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d layers have DoRA and %d plain LoRA; PEFT's files hold"
+                 " one kind", folder, list.with_dora, list.without);
     if (ft__ok(c)) ft__adapter_whole(&list);
     if (ft__ok(c)) ft__adapter_write(&list, folder);
     ft__release(c, list.alphas.letters);
@@ -36554,13 +36748,14 @@ typedef struct ft__adapter_reader {
     const char *folder;
     ft__json *config;
     ft_file *file;
+    char name[640];         /* of ft__adapter_name */
 } ft__adapter_reader;
 
 /* Refuses what changes the result and is not implemented, by name. */
 static ft_status ft__adapter_check(const ft__adapter_reader *r)
 {
     static const char *const absent[] = {
-        "use_dora", "lora_bias", "layer_replication", "target_parameters",
+        "lora_bias", "layer_replication", "target_parameters",
         "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
     static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
     const ft__json *j = r->config;
@@ -36572,9 +36767,10 @@ static ft_status ft__adapter_check(const ft__adapter_reader *r)
     if (!type || strcmp(type, "LORA") != 0)
         return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: peft_type is %s; only LORA is"
                         " supported", r->folder, type ? type : "missing");
-    if (bias && strcmp(bias, "none") != 0)
-        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; only none is"
-                        " supported", r->folder, bias);
+    if (bias && strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0
+        && strcmp(bias, "lora_only") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; it must be none,"
+                        " all or lora_only", r->folder, bias);
     for (i = 0; init && i < 2 && strcmp(init, inits[i]) != 0; ++i) {}
     if (init && i == 2)
         return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: init_lora_weights is %s, which"
@@ -36643,6 +36839,8 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     o.alpha = (float)alpha;
     o.dropout = (float)dropout;
     o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
+    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"))
+        && m->nodes[id - 1].op != FT__OP_embedding;
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
@@ -36663,13 +36861,15 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
+    static const char *const parts[] = {"lora_A.weight", "lora_B.weight", "lora_embedding_A",
+                                        "lora_embedding_B", "lora_magnitude_vector"};
     char module[640];
-    int id = ft__adapter_node(r->m, name);
+    int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    if (!ft__adapter_module(name, "lora_A.weight", module, sizeof module)
-        && !ft__adapter_module(name, "lora_B.weight", module, sizeof module)) return false;
-    id = ft__adapter_node(r->m, module);
-    return id && ft__can_adapt(&r->m->nodes[id - 1]);
+    while (i < 5 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
+    id = i < 5 ? ft__adapter_node(r->m, module) : 0;
+    return id && ft__can_adapt(&r->m->nodes[id - 1])
+        && (r->m->nodes[id - 1].op == FT__OP_embedding) == (i == 2 || i == 3);
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
@@ -36693,12 +36893,24 @@ static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name
     else ft__load_value(m, r->file, tensor, node, false);
 }
 
-/* The name of a tensor in the task model. */
-static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
+/* The name of a tensor in the task model, until the next call. What an adapted layer itself has, as
+   a trained bias, is called "<layer>.base_layer.bias". */
+static const char *ft__adapter_name(ft__adapter_reader *r, int tensor)
 {
-    const char *name = r->file->tensors[tensor].name;
+    static const char inner[] = ".base_layer.";
+    const char *name = r->file->tensors[tensor].name, *at;
     size_t skip = strlen(ft__peft_prefix);
-    return strncmp(name, ft__peft_prefix, skip) ? name : name + skip;
+    if (!strncmp(name, ft__peft_prefix, skip)) name += skip;
+    at = strstr(name, inner);
+    if (!at || strlen(name) >= sizeof r->name) return name;
+    snprintf(r->name, sizeof r->name, "%.*s.%s", (int)(at - name), name, at + sizeof inner - 1);
+    return r->name;
+}
+
+/* Was it trained? The table of an adapted embedding is in some files, but was not. */
+static bool ft__adapter_trained(const ft__adapter_reader *r, int tensor)
+{
+    return !strstr(r->file->tensors[tensor].name, ".base_layer.weight");
 }
 
 /* Adds all adapters, then reads all tensors, once each is known to have a place. */
@@ -36718,7 +36930,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
                         unknown.count > 8 ? ", ..." : "");
     for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
         const char *name = ft__adapter_name(r, i);
-        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module))
+        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module)
+            || ft__adapter_module(name, "lora_embedding_A", module, sizeof module))
             ft__adapter_add(r, module, i);
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
@@ -36727,7 +36940,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
-        r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
+        if (ft__adapter_trained(r, i))
+            r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
     return c->status;
 }
 

@@ -23,7 +23,7 @@ def check(right, text):
 expected = load_file(f"{BASE}/expected.safetensors")
 lengths = expected["lengths"].long()
 mask = (torch.arange(9) < lengths[:, None]).long()
-for name, base in (("lora", "bert"), ("rslora", "roberta")):
+for name, base in (("lora", "bert"), ("rslora", "roberta"), ("dora", "bert"), ("words", "distilbert")):
     folder = f"build/adapter_{name}"
     model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/{base}")
     with warnings.catch_warnings(record=True) as said:

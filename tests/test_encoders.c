@@ -255,6 +255,43 @@ static void test_new_adapter(ft_file *expected)
     ft_destroy(m);
 }
 
+/* DoRA's lengths start as those of the rows, so that nothing changes but by rounding. A convolution has
+   none. An embedding is adapted where its name is given. */
+static void test_new_dora(ft_file *expected)
+{
+    ft_model *m = load("bert", (ft_load_options){0}), *conv = ft_create((ft_desc){0});
+    float before[SAMPLES * CLASSES], after[SAMPLES * CLASSES], weight[16][16], lengths[16];
+    static const char query[] = "bert.encoder.layer.0.attention.self.query";
+    char name[200];
+    int i, k;
+    logits_of(m, expected, "bert", before);
+    CHECK(ft_lora(m, "*query,*output.dense", (ft_lora_options){.rank = 2, .dora = true}) == 6, "%s",
+          ft_error_text(m));
+    logits_of(m, expected, "bert", after);
+    compare("new DoRA", after, before, SAMPLES * CLASSES, 1e-5);
+    snprintf(name, sizeof name, "%s.weight", query);
+    ft_get(m, ft_find(m, name), &weight[0][0], 256);
+    snprintf(name, sizeof name, "%s.lora_magnitude_vector", query);
+    ft_get(m, ft_find(m, name), lengths, 16);
+    for (i = 0; i < 16; ++i) {
+        double sum = 0;
+        for (k = 0; k < 16; ++k) sum += (double)weight[i][k] * (double)weight[i][k];
+        CHECK(CLOSE(lengths[i], sqrt(sum), 1e-6), "row %d: %g, not %g", i, (double)lengths[i], sqrt(sum));
+    }
+    CHECK(!ft_node_frozen(m, ft_find(m, name)), "%s is frozen", name);
+    CHECK(ft_lora(m, "*word_embeddings", (ft_lora_options){.rank = 2}) == 1, "%s", ft_error_text(m));
+    mkdir("build/adapter", 0777);
+    ft_save_adapter(m, "build/adapter");
+    CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), "6 layers have DoRA and 1 plain LoRA"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+    ft_conv2d(conv, "conv", ft_input(conv, "x", (ft_input_options){.size = {3, 7, 7}}), 5,
+              (ft_conv2d_options){.kernel = {3}});
+    CHECK(ft_lora(conv, "conv", (ft_lora_options){.dora = true}) == 0 && ft_error(conv) == FT_UNSUPPORTED, "%s",
+          ft_error_text(conv));
+    ft_destroy(conv);
+}
+
 /* Beside a convolution: y + s B (A x), merged into one weight. */
 static void test_convolution(void)
 {
@@ -285,8 +322,8 @@ static void test_adapter_refused(void)
     static const struct { const char *config, *error; } rows[] = {
         {"{}", "peft_type is missing; only LORA is supported"},
         {"{\"peft_type\": \"LOHA\"}", "peft_type is LOHA"},
-        {"{\"peft_type\": \"LORA\", \"use_dora\": true}", "use_dora is not supported"},
-        {"{\"peft_type\": \"LORA\", \"bias\": \"all\"}", "bias is all"},
+        {"{\"peft_type\": \"LORA\", \"lora_bias\": true}", "lora_bias is not supported"},
+        {"{\"peft_type\": \"LORA\", \"bias\": \"some\"}", "bias is some"},
         {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa\"}", "init_lora_weights is pissa"},
         {"{\"peft_type\": \"LORA\", \"alpha_pattern\": {\".*query\": 3}}", "is a regular expression"},
         {"{\"peft_type\": \"LORA\", \"lora_alpha\": -1}", "lora_alpha -1"},
@@ -754,9 +791,12 @@ int main(void)
     for (i = 0; i < sizeof networks / sizeof networks[0]; ++i) test_golden(expected, networks[i]);
     test_adapter(expected, "lora", "bert");
     test_adapter(expected, "rslora", "roberta");
+    test_adapter(expected, "dora", "bert");
+    test_adapter(expected, "words", "distilbert");
     test_bare_adapter(expected);
     test_new_adapter(expected);
     test_convolution();
+    test_new_dora(expected);
     test_adapter_refused();
     test_bare(expected);
     test_alone(expected);

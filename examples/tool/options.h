@@ -16,7 +16,7 @@ typedef struct options {
     bool normalize, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
-    bool merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
+    bool dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
     bool given[MOST_OPTIONS]; /* for each row of option_rows */
@@ -46,7 +46,7 @@ static const char usage_text[] =
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --lora RANK         train small adapters beside frozen layers, and the head\n"
     "         --lora-layers GLOB  which (default: all linear layers and convolutions but the head)\n"
-    "         --lora-alpha X --lora-dropout X   (16, 0)\n"
+    "         --lora-alpha X --lora-dropout X   (16, 0)   --dora   train the lengths of rows apart\n"
     "         --save-adapter FOLDER   also write the adapters there as PEFT does (convert too)\n"
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
@@ -148,6 +148,7 @@ static const option_row option_rows[] = {
     {"--lora-layers", 's', AT(lora_layers), "t", LORA},
     {"--lora-alpha", 'f', AT(lora_alpha), "t", LORA},
     {"--lora-dropout", 'f', AT(lora_dropout), "t", LORA},
+    {"--dora", 'b', AT(dora), "t", LORA},
     {"--save-adapter", 's', AT(save_adapter), "tc", MODEL},
     {"--adapter", 's', AT(adapter), "tepicv", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},

@@ -27,6 +27,7 @@ static ft_lora_options lora_options(const options *o)
     lora.rank = o->lora;
     lora.alpha = (float)o->lora_alpha;
     lora.dropout = (float)o->lora_dropout;
+    lora.dora = o->dora;
     return lora;
 }
 

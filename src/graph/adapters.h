@@ -8,11 +8,15 @@
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
+#include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/conv2d.h"
 #include "operators/linear.h"
 #include "operators/arithmetic.h"
 #include "operators/elementwise.h"
+#include "operators/reduce.h"
+#include "operators/matmul.h"
+#include "operators/embedding.h"
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
@@ -24,13 +28,19 @@
    Beside a frozen linear layer or convolution W go two small trained ones (Hu et al. 2021):
        y = W x + b + s B (A drop(x)),   A [rank, in],  B [out, rank] or, in a convolution, A with
    W's kernel and B of 1 x 1. A starts as a new layer does and B as zeros, so that at first nothing
-   changes. s is alpha / rank, or alpha / sqrt(rank), with which large ranks learn too
+   changes. Beside an embedding A is a narrow embedding, which starts as zeros, and B drawn from
+   N(0, 1). s is alpha / rank, or alpha / sqrt(rank), with which large ranks learn too
    (Kalajdzievski 2023). The layer "n" gets the nodes "n.lora_dropout", "n.lora_A", "n.lora_scale",
    which applies s to the few numbers between A and B, "n.lora_B", and the sum "n.lora", which is
    read instead of "n". The names of the parameters are PEFT's. W has no gradient, so none is ever
    formed.
+   DoRA (Liu et al. 2024) trains the length of each row of W + s B A apart from its direction, as m:
+       y = g (W x + s B A drop(x)) + b,   g = m / |W + s B A|, of each row
+   m starts as |W|; the length below the line counts as a constant in backward, as in PEFT. Its node
+   "n.lora_dora" is read instead of "n".
    ============================================================================================= */
-static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight";
+static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_embedding_A,"
+                                          "*.lora_embedding_B,*.lora_magnitude_vector";
 
 /* s for a rank. */
 static float ft__lora_scale(const ft_lora_options *o, int rank)
@@ -49,23 +59,62 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
     return ft__find_node(m, name);
 }
 
-static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+/* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
+typedef struct ft__adapter {
+    ft_node a, b;           /* a.id 0: the layer has none */
+    ft_node scale;
+    ft_node magnitude;      /* 0: it is not DoRA */
+    bool of_words;          /* beside an embedding */
+} ft__adapter;
+
+static ft__adapter ft__adapter_of(const ft_model *m, const ft__node *layer)
 {
-    return ft__find_part(m, layer->name, "lora_A.weight").id != 0;
+    ft__adapter found;
+    found.a = ft__find_part(m, layer->name, "lora_A.weight");
+    found.b = ft__find_part(m, layer->name, "lora_B.weight");
+    found.of_words = !found.a.id;
+    if (found.of_words) {
+        found.a = ft__find_part(m, layer->name, "lora_embedding_A");
+        found.b = ft__find_part(m, layer->name, "lora_embedding_B");
+    }
+    found.scale = ft__find_part(m, layer->name, "lora_scale");
+    found.magnitude = ft__find_part(m, layer->name, "lora_magnitude_vector");
+    return found;
 }
 
-/* Whether a layer can have LoRA: a linear layer, or a convolution without groups. */
+static bool ft__has_adapter(const ft_model *m, const ft__node *layer)
+{
+    return ft__adapter_of(m, layer).a.id != 0;
+}
+
+/* Whether a layer can have LoRA: a linear layer, an embedding, or a convolution without groups. */
 static bool ft__can_adapt(const ft__node *node)
 {
-    return node->op == FT__OP_linear
+    return node->op == FT__OP_linear || node->op == FT__OP_embedding
         || (node->op == FT__OP_conv2d && node->options.conv2d.groups <= 1);
 }
 
-/* The layers that ft_lora adapts by default: all but the head, and but the parts of LoRA. */
+/* The layers that ft_lora adapts by default: all but embeddings, the head, and the parts of
+   LoRA. */
 static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 {
-    return ft__can_adapt(node) && node != ft__head(m)
+    return ft__can_adapt(node) && node->op != FT__OP_embedding && node != ft__head(m)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
+}
+
+static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
+{
+    snprintf(to, size, "%s.%s", layer, part);
+    return to;
+}
+
+static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
+{
+    ft_unary_options affine;
+    char name[512];
+    memset(&affine, 0, sizeof affine);
+    affine.scale = ft__lora_scale(o, ft__lora_rank(o));
+    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, "lora_scale"), x, affine);
 }
 
 /* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
@@ -95,26 +144,110 @@ static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *b
     ft_conv2d_options conv = base->options.conv2d, pointwise;
     bool is_conv = base->op == FT__OP_conv2d;
     ft_dropout_options dropout;
-    ft_unary_options affine;
     int rank = ft__lora_rank(o);
     char name[512];
     ft_node x;
     memset(&pointwise, 0, sizeof pointwise);
     memset(&dropout, 0, sizeof dropout);
-    memset(&affine, 0, sizeof affine);
     pointwise.kernel[0] = 1;
     if (is_conv) memcpy(conv.kernel, weight.size + 2, sizeof conv.kernel);
     dropout.probability = o->dropout;
-    affine.scale = ft__lora_scale(o, rank);
     x.id = base->inputs[0];
-    snprintf(name, sizeof name, "%s.lora_dropout", layer);
-    if (o->dropout > 0) x = ft_dropout(m, name, x, dropout);
+    if (o->dropout > 0)
+        x = ft_dropout(m, ft__part_name(name, sizeof name, layer, "lora_dropout"), x, dropout);
     x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
                        FT_INIT_KAIMING_UNIFORM);
-    snprintf(name, sizeof name, "%s.lora_scale", layer);
-    x = ft_unary(m, "affine", name, x, affine);
+    x = ft__lora_scaled(m, layer, x, o);
     return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
                           FT_INIT_ZEROS);
+}
+
+/* ids -> B (s A[ids]), beside an embedding. PEFT's file has A transposed, [rank, words]; it drops
+   nothing. */
+static ft_node ft__lora_words(ft_model *m, const char *layer, const ft__node *base,
+                              const ft_lora_options *o)
+{
+    ft_shape table = m->nodes[base->inputs[1] - 1].shape;
+    ft_embedding_options narrow;
+    ft_linear_options wide;
+    ft_parameter_options p;
+    char name[512];
+    ft_node x;
+    memset(&narrow, 0, sizeof narrow);
+    memset(&wide, 0, sizeof wide);
+    memset(&p, 0, sizeof p);
+    p.size[0] = table.size[0];
+    p.size[1] = ft__lora_rank(o);
+    p.initialiser = FT_INIT_ZEROS;
+    p.transposed = true;
+    narrow.weight = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_embedding_A"), p);
+    p.size[0] = table.size[1];
+    p.initialiser = FT_INIT_KAIMING_NORMAL;
+    p.fan_out = 2; /* N(0, 2 / 2) */
+    p.transposed = false;
+    wide.weight = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_embedding_B"), p);
+    wide.no_bias = true;
+    x.id = base->inputs[0];
+    x = ft_embedding(m, ft__part_name(name, sizeof name, layer, "lora_A"), x, table.size[0],
+                     ft__lora_rank(o), narrow);
+    x = ft__lora_scaled(m, layer, x, o);
+    return ft_linear(m, ft__part_name(name, sizeof name, layer, "lora_B"), x, table.size[1], wide);
+}
+
+/* ---- DoRA ---- */
+
+/* Sets m to the lengths of W's rows. */
+static void ft__row_lengths(ft_model *m, ft_node weight, ft_node magnitude)
+{
+    const ft__node *node = &m->nodes[weight.id - 1];
+    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows, i, k;
+    float *lengths = m->nodes[magnitude.id - 1].value;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; i < rows; ++i) {
+        double sum = 0;
+        for (k = 0; k < columns; ++k)
+            sum += (double)node->value[i * columns + k] * (double)node->value[i * columns + k];
+        lengths[i] = (float)sqrt(sum);
+    }
+    m->weights_version += 1;
+}
+
+/* sum = W x + b + s B A x, of a linear layer -> g (sum - b) + b. */
+static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum)
+{
+    ft_node weight, bias, a, b, lengths, g, none = {0};
+    ft_parameter_options p;
+    ft_matmul_options plain;
+    ft_unary_options affine, nothing;
+    ft_reduce_options rows;
+    char name[512];
+    memset(&p, 0, sizeof p);
+    memset(&plain, 0, sizeof plain);
+    memset(&affine, 0, sizeof affine);
+    memset(&nothing, 0, sizeof nothing);
+    memset(&rows, 0, sizeof rows);
+    rows.axes[0] = -1;
+    rows.count = 1;
+    weight.id = base->inputs[1];
+    bias.id = base->input_count > 2 ? base->inputs[2] : 0;
+    p.size[0] = m->nodes[weight.id - 1].shape.size[0];
+    p.initialiser = FT_INIT_ONES;
+    g = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_magnitude_vector"), p);
+    a = ft__find_part(m, layer, "lora_A.weight");
+    b = ft__find_part(m, layer, "lora_B.weight");
+    if (!ft__ok(&m->context)
+        || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
+    if (!m->values_follow) ft__row_lengths(m, weight, g);
+    affine.scale = m->nodes[ft__find_part(m, layer, "lora_scale").id - 1].options.unary.scale;
+    a = ft_unary(m, "affine", NULL, ft_matmul(m, NULL, b, a, plain), affine); /* s B A [out, in] */
+    a = ft_add(m, NULL, weight, a);
+    lengths = ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, a, a), rows),
+                       nothing);
+    g = ft_binary(m, "div", NULL, g, ft_unary(m, "detach", NULL, lengths, nothing));
+    ft__part_name(name, sizeof name, layer, "lora_dora");
+    if (!bias.id) return ft_mul(m, name, sum, g);
+    return ft_add(m, name, ft_mul(m, NULL, sum, g),
+                  ft_binary(m, "sub", NULL, bias, ft_mul(m, NULL, g, bias)));
 }
 
 /* Adds LoRA beside one layer. */
@@ -126,9 +259,14 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
     ft_node layer, sum;
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
+    if (o->dora && base.op != FT__OP_linear)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: DoRA is for linear layers only",
+                        base.name);
     layer.id = id;
-    snprintf(name, sizeof name, "%s.lora", base.name);
-    sum = ft_add(m, name, layer, ft__lora_branch(m, base.name, &base, o));
+    sum = base.op == FT__OP_embedding ? ft__lora_words(m, base.name, &base, o)
+                                      : ft__lora_branch(m, base.name, &base, o);
+    sum = ft_add(m, ft__part_name(name, sizeof name, base.name, "lora"), layer, sum);
+    if (o->dora) sum = ft__dora(m, base.name, &base, sum);
     return ft__replace(m, layer, sum); /* an adapter makes no other network */
 }
 
@@ -209,55 +347,82 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
 
 /* ---- Merging ---- */
 
-/* W += s B A, each sum in double, rounded once. */
-static void ft__merge_product(ft__node *weight, const ft__node *a, const ft__node *b, double scale)
+/* What is added to a weight: s left right, left [rows, rank], right [rank, columns], whose element
+   r, j is at r * r_step + j * j_step. */
+typedef struct ft__low_rank {
+    const float *left, *right;
+    size_t rank, r_step, j_step;
+    double scale;
+} ft__low_rank;
+
+/* A number of the merged weight, in double. */
+static double ft__merged_number(float w, const ft__low_rank *p, size_t i, size_t j)
 {
-    size_t rank = (size_t)a->shape.size[0], outputs = (size_t)b->shape.size[0], i, j, r;
-    size_t inputs = ft__shape_count(&a->shape) / rank;
-    for (i = 0; i < outputs; ++i)
-        for (j = 0; j < inputs; ++j) {
-            double sum = 0;
-            for (r = 0; r < rank; ++r)
-                sum += (double)b->value[i * rank + r] * (double)a->value[r * inputs + j];
-            sum = (double)weight->value[i * inputs + j] + scale * sum;
-            weight->value[i * inputs + j] = (float)sum;
+    double sum = 0;
+    size_t r;
+    for (r = 0; r < p->rank; ++r)
+        sum += (double)p->left[i * p->rank + r] * (double)p->right[r * p->r_step + j * p->j_step];
+    return (double)w + p->scale * sum;
+}
+
+/* W += s B A, each number rounded once; with m (DoRA, or NULL) each row then gets its length. */
+static void ft__merge_product(ft__node *weight, const ft__low_rank *p, const float *magnitude)
+{
+    size_t rows = (size_t)weight->shape.size[0], columns, i, j;
+    columns = ft__shape_count(&weight->shape) / rows;
+    for (i = 0; i < rows; ++i) {
+        float *w = weight->value + i * columns;
+        double length = 0, factor = 1;
+        for (j = 0; magnitude && j < columns; ++j) {
+            double number = ft__merged_number(w[j], p, i, j);
+            length += number * number;
         }
+        if (magnitude) factor = (double)magnitude[i] / sqrt(length);
+        for (j = 0; j < columns; ++j) w[j] = (float)(factor * ft__merged_number(w[j], p, i, j));
+    }
 }
 
 /* Merges the adapter whose sum is this node. */
 static ft_status ft__merge_one(ft_model *m, int id)
 {
-    ft_node sum, base, a, b, scale;
-    const char *layer;
+    ft_node read, base;
+    const ft__node *a, *b;
+    ft__adapter adapter;
+    ft__low_rank p;
     ft__node *weight;
     base.id = m->nodes[id - 1].inputs[0];
-    sum.id = id;
-    layer = m->nodes[base.id - 1].name;
-    a = ft__find_part(m, layer, "lora_A.weight");
-    b = ft__find_part(m, layer, "lora_B.weight");
-    scale = ft__find_part(m, layer, "lora_scale");
+    read = ft__find_part(m, m->nodes[base.id - 1].name, "lora_dora");
+    if (!read.id) read.id = id;
+    adapter = ft__adapter_of(m, &m->nodes[base.id - 1]);
     weight = &m->nodes[m->nodes[base.id - 1].inputs[1] - 1];
     if (ft__refuse_shared(m, weight, "ft_merge") != FT_OK
         || ft__own_float32(m, weight, true) != FT_OK
-        || ft__own_float32(m, &m->nodes[a.id - 1], true) != FT_OK
-        || ft__own_float32(m, &m->nodes[b.id - 1], true) != FT_OK) return m->context.status;
-    ft__merge_product(weight, &m->nodes[a.id - 1], &m->nodes[b.id - 1],
-                      (double)m->nodes[scale.id - 1].options.unary.scale);
-    return ft__replace(m, sum, base);
+        || ft__own_float32(m, &m->nodes[adapter.a.id - 1], true) != FT_OK
+        || ft__own_float32(m, &m->nodes[adapter.b.id - 1], true) != FT_OK) return m->context.status;
+    a = &m->nodes[adapter.a.id - 1];
+    b = &m->nodes[adapter.b.id - 1];
+    p.rank = (size_t)(adapter.of_words ? a->shape.size[1] : a->shape.size[0]);
+    p.left = adapter.of_words ? a->value : b->value;
+    p.right = adapter.of_words ? b->value : a->value;
+    p.r_step = adapter.of_words ? 1 : ft__shape_count(&a->shape) / p.rank;
+    p.j_step = adapter.of_words ? p.rank : 1;
+    p.scale = (double)m->nodes[adapter.scale.id - 1].options.unary.scale;
+    ft__merge_product(weight, &p,
+                      adapter.magnitude.id ? m->nodes[adapter.magnitude.id - 1].value : NULL);
+    return ft__replace(m, read, base);
 }
 
 /* Is it the sum of a layer and its adapter? */
 static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 {
     const ft__node *base;
+    ft__adapter adapter;
     char name[512];
     if (!ft__is_any(node) || node->op != FT__OP_add) return false;
     base = &m->nodes[node->inputs[0] - 1];
-    snprintf(name, sizeof name, "%s.lora", base->name);
-    return !strcmp(name, node->name) && base->input_count > 1
-        && ft__has_adapter(m, base)
-        && ft__find_part(m, base->name, "lora_B.weight").id
-        && ft__find_part(m, base->name, "lora_scale").id;
+    adapter = ft__adapter_of(m, base);
+    return !strcmp(node->name, ft__part_name(name, sizeof name, base->name, "lora"))
+        && base->input_count > 1 && adapter.a.id && adapter.b.id && adapter.scale.id;
 }
 
 int ft_merge(ft_model *m)

@@ -438,12 +438,15 @@ FINETUNE_API ft_status ft_replace(ft_model *m, ft_node old, ft_node replacement)
    names. */
 FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Adds LoRA adapters (Hu et al. 2021) beside the layers whose own names match, not those of their
-   weights ("*.query,*.value" in a BERT): linear layers, and convolutions without groups; NULL: all
-   of them but the head. A layer that has one keeps it. Then
-   freezes all but the adapters and the head, and dropout before the first adapter; ft_freeze and
-   ft_unfreeze can change that. The new parameters are "<layer>.lora_A.weight" [rank, in] and
-   "<layer>.lora_B.weight" [out, rank], as PEFT calls them. Returns the number of layers, 0 with an
-   error: FT_INVALID if none matches. */
+   weights ("*.query,*.value" in a BERT): linear layers, embeddings, and convolutions without
+   groups; NULL: all linear layers and convolutions but the head. A layer that has one keeps it.
+   Then freezes all but the adapters and the head, and dropout before the first adapter;
+   ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
+   "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
+   "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
+   options.dora also "<layer>.lora_magnitude_vector" [out]. Returns the number of layers, 0 with
+   an error: FT_INVALID if none matches, FT_UNSUPPORTED for DoRA of another layer than a linear
+   one. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
    adapters: the network is as fast as before. What was frozen stays so. Returns how many there

@@ -476,6 +476,9 @@ typedef struct ft_lora_options {
     float alpha;            /* default 16 */
     float dropout;          /* of the adapter's input, in training; default 0 */
     ft_lora_scaling scaling;
+    bool dora;              /* DoRA (Liu et al. 2024), of linear layers: the length of each row of
+                               the sum is trained by itself. Call ft_lora once the weights are
+                               loaded: it starts as theirs */
 } ft_lora_options;
 
 /* How a picture becomes the network's input; stored in the model file. */

@@ -92,6 +92,8 @@ typedef struct ft__adapter_list {
     double alpha;
     float dropout;
     bool transposed;        /* the adapted weights lie so in files: PEFT's fan_in_fan_out */
+    bool biases;            /* some of the adapted layers' biases are trained */
+    int with_dora, without; /* layers */
 } ft__adapter_list;
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
@@ -111,12 +113,10 @@ static void ft__adapter_item(ft__text *text, const char *name)
 static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
 {
     ft_model *m = list->m;
-    ft_node a = ft__find_part(m, layer->name, "lora_A.weight");
-    ft_node b = ft__find_part(m, layer->name, "lora_B.weight");
-    ft_node s = ft__find_part(m, layer->name, "lora_scale");
+    ft__adapter adapter = ft__adapter_of(m, layer);
     ft_node d = ft__find_part(m, layer->name, "lora_dropout");
-    int rank = m->nodes[a.id - 1].shape.size[0];
-    double alpha = (double)m->nodes[s.id - 1].options.unary.scale * rank;
+    int rank = m->nodes[adapter.a.id - 1].shape.size[adapter.of_words ? 1 : 0];
+    double alpha = (double)m->nodes[adapter.scale.id - 1].options.unary.scale * rank;
     char name[560];
     ft__peft_name(m, layer->name, name, sizeof name);
     ft__adapter_item(&list->targets, name);
@@ -135,8 +135,31 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
         ft__text_add(&list->alphas, ": ");
         ft__json_add_float(&list->alphas, (float)alpha);
     }
-    ft__adapter_tensor(list, &m->nodes[a.id - 1]);
-    ft__adapter_tensor(list, &m->nodes[b.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[adapter.a.id - 1]);
+    ft__adapter_tensor(list, &m->nodes[adapter.b.id - 1]);
+    if (adapter.magnitude.id) ft__adapter_tensor(list, &m->nodes[adapter.magnitude.id - 1]);
+    if (adapter.magnitude.id) list->with_dora += 1;
+    else list->without += 1;
+}
+
+/* Adds the trained bias of a layer that has an adapter; false: the weight is none. */
+static bool ft__adapter_bias(ft__adapter_list *list, const ft__node *node)
+{
+    ft_model *m = list->m;
+    ft__node bias = *node; /* with another name */
+    const ft__node *layer;
+    char name[512], before[640], plain[] = "bias";
+    size_t length = ft__before_end(node->name, plain);
+    if (length == 0 || length > sizeof name) return false;
+    snprintf(name, sizeof name, "%.*s", (int)length - 1, node->name);
+    layer = ft__get_node(m, ft__find_node(m, name));
+    if (!layer || !ft__has_adapter(m, layer)) return false;
+    snprintf(before, sizeof before, "%s%s%s.base_layer.", ft__peft_prefix,
+             ft__peft_family(m, name), name);
+    bias.name = plain;
+    ft__add_weight(&m->context, &list->tensors, &bias, before, FT_F32);
+    list->biases = true;
+    return true;
 }
 
 /* Adds the layers that are trained whole: their modules, and all their parameters and buffers. */
@@ -149,7 +172,7 @@ static void ft__adapter_whole(ft__adapter_list *list)
         const ft__node *node = &m->nodes[i];
         const char *dot = ft__is_any(node) ? strrchr(node->name, '.') : NULL;
         if (!dot || !ft__is_weight(node) || ft__is_constant(node) || ft__node_is_frozen(m, node)
-            || ft__glob(ft__lora_parameters, node->name)) continue;
+            || ft__glob(ft__lora_parameters, node->name) || ft__adapter_bias(list, node)) continue;
         ft__peft_name(m, node->name, module, sizeof module);
         *strrchr(module, '.') = 0;
         if (strcmp(module, last) != 0) ft__adapter_item(&list->saved, module);
@@ -168,9 +191,10 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__json_add_float(&text, (float)list->alpha);
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
-    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": false,\n \"bias\": \"none\",\n"
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"bias\": \"%s\",\n"
                  " \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
                  " \"base_model_name_or_path\": null,\n \"target_modules\": [",
+                 list->with_dora ? "true" : "false", list->biases ? "lora_only" : "none",
                  list->transposed ? "true" : "false");
     ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
     ft__text_add(&text, "],\n \"modules_to_save\": ");
@@ -238,6 +262,9 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
             ft__adapter_layer(&list, &m->nodes[m->nodes[i].inputs[0] - 1]);
     if (ft__ok(c) && list.tensors.count == 0)
         ft__fail(c, FT_INVALID, "%s: the model has no adapters: ft_lora adds them", folder);
+    if (ft__ok(c) && list.with_dora && list.without)
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d layers have DoRA and %d plain LoRA; PEFT's files hold"
+                 " one kind", folder, list.with_dora, list.without);
     if (ft__ok(c)) ft__adapter_whole(&list);
     if (ft__ok(c)) ft__adapter_write(&list, folder);
     ft__release(c, list.alphas.letters);
@@ -254,13 +281,14 @@ typedef struct ft__adapter_reader {
     const char *folder;
     ft__json *config;
     ft_file *file;
+    char name[640];         /* of ft__adapter_name */
 } ft__adapter_reader;
 
 /* Refuses what changes the result and is not implemented, by name. */
 static ft_status ft__adapter_check(const ft__adapter_reader *r)
 {
     static const char *const absent[] = {
-        "use_dora", "lora_bias", "layer_replication", "target_parameters",
+        "lora_bias", "layer_replication", "target_parameters",
         "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
     static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
     const ft__json *j = r->config;
@@ -272,9 +300,10 @@ static ft_status ft__adapter_check(const ft__adapter_reader *r)
     if (!type || strcmp(type, "LORA") != 0)
         return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: peft_type is %s; only LORA is"
                         " supported", r->folder, type ? type : "missing");
-    if (bias && strcmp(bias, "none") != 0)
-        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; only none is"
-                        " supported", r->folder, bias);
+    if (bias && strcmp(bias, "none") != 0 && strcmp(bias, "all") != 0
+        && strcmp(bias, "lora_only") != 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: bias is %s; it must be none,"
+                        " all or lora_only", r->folder, bias);
     for (i = 0; init && i < 2 && strcmp(init, inits[i]) != 0; ++i) {}
     if (init && i == 2)
         return ft__fail(c, FT_UNSUPPORTED, "%s/adapter_config.json: init_lora_weights is %s, which"
@@ -343,6 +372,8 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     o.alpha = (float)alpha;
     o.dropout = (float)dropout;
     o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
+    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"))
+        && m->nodes[id - 1].op != FT__OP_embedding;
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
@@ -363,13 +394,15 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
+    static const char *const parts[] = {"lora_A.weight", "lora_B.weight", "lora_embedding_A",
+                                        "lora_embedding_B", "lora_magnitude_vector"};
     char module[640];
-    int id = ft__adapter_node(r->m, name);
+    int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    if (!ft__adapter_module(name, "lora_A.weight", module, sizeof module)
-        && !ft__adapter_module(name, "lora_B.weight", module, sizeof module)) return false;
-    id = ft__adapter_node(r->m, module);
-    return id && ft__can_adapt(&r->m->nodes[id - 1]);
+    while (i < 5 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
+    id = i < 5 ? ft__adapter_node(r->m, module) : 0;
+    return id && ft__can_adapt(&r->m->nodes[id - 1])
+        && (r->m->nodes[id - 1].op == FT__OP_embedding) == (i == 2 || i == 3);
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
@@ -393,12 +426,24 @@ static void ft__adapter_read(ft__adapter_reader *r, int tensor, const char *name
     else ft__load_value(m, r->file, tensor, node, false);
 }
 
-/* The name of a tensor in the task model. */
-static const char *ft__adapter_name(const ft__adapter_reader *r, int tensor)
+/* The name of a tensor in the task model, until the next call. What an adapted layer itself has, as
+   a trained bias, is called "<layer>.base_layer.bias". */
+static const char *ft__adapter_name(ft__adapter_reader *r, int tensor)
 {
-    const char *name = r->file->tensors[tensor].name;
+    static const char inner[] = ".base_layer.";
+    const char *name = r->file->tensors[tensor].name, *at;
     size_t skip = strlen(ft__peft_prefix);
-    return strncmp(name, ft__peft_prefix, skip) ? name : name + skip;
+    if (!strncmp(name, ft__peft_prefix, skip)) name += skip;
+    at = strstr(name, inner);
+    if (!at || strlen(name) >= sizeof r->name) return name;
+    snprintf(r->name, sizeof r->name, "%.*s.%s", (int)(at - name), name, at + sizeof inner - 1);
+    return r->name;
+}
+
+/* Was it trained? The table of an adapted embedding is in some files, but was not. */
+static bool ft__adapter_trained(const ft__adapter_reader *r, int tensor)
+{
+    return !strstr(r->file->tensors[tensor].name, ".base_layer.weight");
 }
 
 /* Adds all adapters, then reads all tensors, once each is known to have a place. */
@@ -418,7 +463,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
                         unknown.count > 8 ? ", ..." : "");
     for (i = 0; ft__ok(c) && i < r->file->count; ++i) {
         const char *name = ft__adapter_name(r, i);
-        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module))
+        if (ft__adapter_module(name, "lora_A.weight", module, sizeof module)
+            || ft__adapter_module(name, "lora_embedding_A", module, sizeof module))
             ft__adapter_add(r, module, i);
     }
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
@@ -427,7 +473,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
-        r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
+        if (ft__adapter_trained(r, i))
+            r->m->nodes[ft__adapter_node(r->m, ft__adapter_name(r, i)) - 1].frozen = false;
     return c->status;
 }
 

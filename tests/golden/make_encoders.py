@@ -46,6 +46,10 @@ ADAPTERS = {  # of which network, and how
     "rslora": ("roberta", dict(r=4, lora_alpha=3, use_rslora=True, target_modules="all-linear",
                                task_type="SEQ_CLS", rank_pattern={"layer.1.attention.self.key": 2},
                                alpha_pattern={"self.query": 5})),
+    "dora": ("bert", dict(r=3, lora_alpha=6, use_dora=True, target_modules=["query", "output.dense"],
+                          modules_to_save=["classifier"])),
+    "words": ("distilbert", dict(r=2, lora_alpha=5, target_modules=["word_embeddings", "v_lin"], bias="lora_only",
+                                 modules_to_save=["classifier"])),
 }
 
 
