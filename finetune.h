@@ -32962,23 +32962,38 @@ static int ft__first_piece(const ft_tokenizer *t, const char *const *names, int 
     return id;
 }
 
-/* Finds the pieces that represent no text, by their usual names. The unknown piece is shown. */
+/* Finds the pieces that represent no text, by their usual names, where the file does not say. The
+   unknown piece is shown. */
 static void ft__find_special(ft_tokenizer *t)
 {
-    static const char *const names[] = {"[PAD]", "<pad>", "[CLS]", "[SEP]", "[MASK]", "<mask>",
-                                        "<s>", "</s>", "<eos>", "<|endoftext|>"};
+    static const char *const names[] = {
+        "[PAD]", "<pad>", "<|finetune_right_pad_id|>", "[CLS]", "<s>", "<bos>", "<|begin_of_text|>",
+        "[SEP]", "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "[MASK]", "<mask>"};
     int i, count = (int)(sizeof names / sizeof names[0]);
     if (t->kind == FT_SCORED_BPE || t->kind == FT_CHARACTERS) return;
-    t->padding = ft__first_piece(t, names, 2);
-    t->begin = ft__first_piece(t, names + 2, 1);
-    if (t->begin < 0) t->begin = ft__find_piece(t, "<s>");
-    t->end = ft__find_piece(t, "[SEP]");
-    if (t->end < 0) t->end = ft__first_piece(t, names + 7, 3);
+    if (t->padding < 0) t->padding = ft__first_piece(t, names, 3);
+    if (t->begin < 0) t->begin = ft__first_piece(t, names + 3, 4);
+    if (t->end < 0) t->end = ft__first_piece(t, names + 7, 5);
     for (i = 0; i < count; ++i) {
         int id = ft__find_piece(t, names[i]);
         if (id >= 0) t->special[id] = 1;
     }
     if (t->unknown >= 0) t->special[t->unknown] = 0;
+}
+
+/* Takes the pieces that a tokenizer_config.json names: bos_token, eos_token and pad_token. */
+static void ft__name_special(ft_tokenizer *t, const ft__json *json)
+{
+    const struct { const char *key; int *to; } named[] = {
+        {"bos_token", &t->begin}, {"eos_token", &t->end}, {"pad_token", &t->padding}};
+    size_t i;
+    for (i = 0; i < sizeof named / sizeof named[0]; ++i) {
+        int member = ft__json_member(json, 0, named[i].key);
+        int content = ft__json_member(json, member, "content");
+        const char *piece = ft__json_string(json, content >= 0 ? content : member);
+        int id = piece ? ft__find_piece(t, piece) : -1;
+        if (id >= 0) *named[i].to = id;
+    }
 }
 
 /* Ranks of scored BPE: equal scores share a rank, as the left pair then merges first. */
@@ -36475,12 +36490,14 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     ft_tokenizer_options options;
     ft__json *json = ft__folder_json(c, folder, "tokenizer_config.json");
     char *path = ft__first_in_folder(c, folder, names);
+    ft_tokenizer *t = NULL;
     int lower = json ? ft__json_member(json, 0, "do_lower_case") : -1, most;
     int64_t longest = 0;
     memset(&options, 0, sizeof options);
     options.cased = lower >= 0 && ft__json_at(json, lower, 'f');
-    if (FT__HAS_TEXT && path && ft__ok(c))
-        ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+    if (FT__HAS_TEXT && path && ft__ok(c)) t = ft_tokenizer_load(m, path, options);
+    if (t && json) ft__name_special(t, json);
+    if (t) ft_set_tokenizer(m, t);
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);

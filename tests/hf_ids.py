@@ -3,6 +3,8 @@ compares our ids with its own on every line of sst2 and rt-polarity. Called by t
 
     hf_ids.py DATA FOLDER PROGRAM      PROGRAM --ids TOKENIZER < LINES prints the ids
 """
+import json
+import os
 import subprocess
 import sys
 
@@ -40,10 +42,34 @@ pieces.train_from_iterator(sst2["train"], trainers.BpeTrainer(
 pieces.model.save(folder)
 pieces.save(folder + "/bpe.json")
 
+known = [("vocab.txt", words), ("wordpiece.json", words), ("vocab.json", pieces), ("bpe.json", pieces)]
+
+# The families of decoders, by the steps of the goldens and pieces of these sentences, and a
+# pretrained tokenizer.
+steps = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden", "tokenizers")
+for name in ("llama3", "qwen2", "smollm", "roberta", "llama2", "llama2_older"):
+    with open(f"{steps}/{name}.json", encoding="utf-8") as file:
+        content = json.load(file)
+    special = [token["content"] for token in content["added_tokens"]]
+    special += ["<0x%02X>" % b for b in range(256)] if name == "llama2" else []
+    content["added_tokens"], content["post_processor"] = [], None
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    alphabet = [] if name.startswith("llama2") else pre_tokenizers.ByteLevel.alphabet()
+    sample = sst2["train"] if alphabet else [word for line in sst2["train"] for word in line.split()]
+    tokenizer.train_from_iterator(sample, trainers.BpeTrainer(
+        vocab_size=6000, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+    tokenizer.save(f"{folder}/{name}.json")
+    known.append((f"{name}.json", tokenizer))
+pretrained = f"{data}/weights/minilm_l3/tokenizer.json"
+if os.path.exists(pretrained):
+    known.append((pretrained, Tokenizer.from_file(pretrained)))
+
 passed = failed = 0
-for name, tokenizer in (("vocab.txt", words), ("wordpiece.json", words), ("vocab.json", pieces),
-                        ("bpe.json", pieces)):
-    out = subprocess.run([program, "--ids", folder + "/" + name], check=True, capture_output=True,
+for name, tokenizer in known:
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    out = subprocess.run([program, "--ids", os.path.join(folder, name)], check=True, capture_output=True,
                          input=("\n".join(lines) + "\n").encode("utf-8", "replace"))
     got = out.stdout.decode().split("\n")[:-1]
     wrong = 0

@@ -366,12 +366,14 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     ft_tokenizer_options options;
     ft__json *json = ft__folder_json(c, folder, "tokenizer_config.json");
     char *path = ft__first_in_folder(c, folder, names);
+    ft_tokenizer *t = NULL;
     int lower = json ? ft__json_member(json, 0, "do_lower_case") : -1, most;
     int64_t longest = 0;
     memset(&options, 0, sizeof options);
     options.cased = lower >= 0 && ft__json_at(json, lower, 'f');
-    if (FT__HAS_TEXT && path && ft__ok(c))
-        ft_set_tokenizer(m, ft_tokenizer_load(m, path, options));
+    if (FT__HAS_TEXT && path && ft__ok(c)) t = ft_tokenizer_load(m, path, options);
+    if (t && json) ft__name_special(t, json);
+    if (t) ft_set_tokenizer(m, t);
     most = ft_max_length(m);
     if (json && ft__json_int(json, ft__json_member(json, 0, "model_max_length"), &longest)
         && longest > 0 && longest < most) ft_set_max_length(m, (int)longest);
