@@ -125,6 +125,7 @@
      [SECTION] graph/calls: Graph: the call of a step
      [SECTION] graph/memory: Graph: memory
      [SECTION] graph/forward_backward: Graph: forward and backward
+     [SECTION] graph/decoding: Graph: runs that continue texts
      [SECTION] graph/update: Graph: an update of the weights
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
      [SECTION] graph/surgery: Graph: replacing and removing nodes
@@ -1299,6 +1300,14 @@ typedef struct ft_entity {
     float probability;      /* the mean of its words' */
 } ft_entity;
 
+typedef struct ft_generated { /* one token of ft_generate */
+    int prompt;             /* the index of the prompt that it continues */
+    int32_t id;             /* -1: none, only the rest of the text, at the end */
+    const char *text;       /* whole characters, UTF-8, with a 0 behind; may be empty: a character's
+                               other bytes, or the rest of a stop string, may follow */
+    size_t bytes;
+} ft_generated;
+
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */
     int length;             /* maximum number of tokens; default 200 */
@@ -1310,6 +1319,18 @@ typedef struct ft_generate_options {
     bool (*piece)(void *user, const char *text, size_t bytes); /* gets each piece of text, in whole
                                characters, as it is generated; false stops */
     void *piece_user;
+    const char *const *prompts; /* several texts to continue at once, instead of `prompt`. Prompt i
+                               is continued as it would be alone with the seed seed + i */
+    int prompt_count;
+    const char *const *stops; /* a text ends before the first of these strings in it, which is not
+                               passed on */
+    int stop_count;
+    /* Gets each token, of any prompt, as it is generated; false ends that text. Instead of piece or
+       beside it. */
+    bool (*token)(void *user, const ft_generated *token);
+    void *token_user;
+    bool no_cache;          /* transformers: runs the whole text again for each token, instead of
+                               keeping keys and values; slow, and takes no memory between tokens */
 } ft_generate_options;
 
 typedef struct ft_plan_bytes { /* the memory that a run will need */
@@ -2005,9 +2026,13 @@ FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best
    ft_network_options.pooling. */
 FINETUNE_API int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
                                 size_t numbers, ft_embed_options options);
-/* Continues a text token by token, each drawn from the language model's prediction. The states of
-   recurrent layers start at zero, and after it are those of the text's end. The same options give
-   the same text. Returns the number of tokens generated, 0 on error. */
+/* Continues texts token by token, each drawn from the language model's prediction. A recurrent
+   network's states start at zero, and after it are those of the last text's end. A transformer runs
+   each prompt at once, then one token at a time with the keys and values of those before, which
+   take memory for the prompts and `length` tokens; prompts are continued side by side. A text ends
+   at the tokeniser's end token, before a stop string, after `length` tokens, or where the table of
+   positions ends, which the log says. The same options give the same text. Returns the number of
+   tokens generated, of all texts, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
 /* Run a network whose output depends on one input: values [batch, the input's shape], float, or
    int32_t if the input is FT_I32 -> output [batch, the output's shape]. `count` is the size of
@@ -8151,6 +8176,14 @@ typedef struct ft__node {
 
 typedef struct ft__row ft__row; /* operators/table */
 
+/* While text is generated: what attention keeps of the steps before (graph/decoding). */
+typedef struct ft__decoding {
+    int rows, room;         /* samples; steps that fit */
+    int *past;              /* [rows]: steps before this run */
+    float **kept;           /* per node: of so many bytes as its costs say; or NULL */
+    float *workspace;       /* of the operators that see them */
+} ft__decoding;
+
 /* One call of an operator's function. */
 typedef struct ft__call {
     ft__context *context;
@@ -8171,6 +8204,10 @@ typedef struct ft__call {
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
     const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
+    const int *past;        /* [N]: this run continues sequences of so many steps; NULL: it starts
+                               them. Only FT__AFTER_PAST operators see it */
+    float *kept;            /* with past: as in ft__decoding, with room for `room` steps */
+    int room;
 } ft__call;
 
 /* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
@@ -8237,6 +8274,7 @@ struct ft_model {
     ft__plan *plans[2];     /* evaluation, training */
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
+    ft__decoding *decoding; /* during a run that continues texts; else NULL */
     ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
     ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */
@@ -8701,7 +8739,11 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
-typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
+typedef struct ft__costs {
+    size_t saved, workspace, prepared;
+    size_t kept;            /* bytes for ft__call.kept, which `past` needs */
+    uint64_t multiply_adds;
+} ft__costs;
 
 /* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
    so that they need not know its name (ft__is). */
@@ -8738,6 +8780,9 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 #define FT__BROADCASTS FT__FLAG(27) /* they are repeated to the shape of the output */
 #define FT__MIXES FT__FLAG(28)  /* numbers of different samples may meet, as its shapes say */
 
+#define FT__BY_STEP FT__FLAG(29) /* step t of y [N, L, ..] follows from the inputs' step t alone */
+#define FT__AFTER_PAST FT__FLAG(30) /* ... and from the steps before, if ft__call has `past` */
+
 /* What it is, from bit 32 */
 #define FT__LEAF FT__FLAG(32)   /* it computes nothing */
 #define FT__BY_KIND FT__FLAG(33) /* ft_activation makes it */
@@ -8753,7 +8798,7 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */
-#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT)
+#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
 #define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */
 #define FT__OF_Y (FT__READS_Y | FT__ELEMENTS) /* ... by y */
 #define FT__LAYER (FT__READS_X | FT__WRITES | FT__FUSES) /* layers that apply activations */
@@ -9769,7 +9814,7 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
+    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
     ft__dropout_fields, NULL};
 
@@ -12741,7 +12786,7 @@ static void ft__linear_backward(const ft__call *call)
 
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
-        | FT__READS_TYPES,
+        | FT__READS_TYPES | FT__BY_STEP,
     ft__linear_shape, ft__linear_forward, FT__BACKWARD(ft__linear_backward), ft__linear_costs,
     ft__no_fields, NULL};
 
@@ -13235,12 +13280,14 @@ static void ft__layer_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_layer_norm = {
-    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    FT__NAMED(layer_norm), 3, 3,
+    FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
     ft__layer_norm_shape, ft__layer_norm_forward, FT__BACKWARD(ft__layer_norm_backward),
     ft__layer_norm_costs, ft__layer_norm_fields, NULL};
 
 static const ft__row ft__row_rms_norm = {
-    FT__NAMED(rms_norm), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    FT__NAMED(rms_norm), 2, 2,
+    FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
     ft__rms_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
     ft__rms_norm_fields, NULL};
 
@@ -14245,7 +14292,7 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, (flags) | FT__FUSES | FT__WRITES | FT__WRITES_ALL | FT__BROADCASTS \
-            | FT__MIXES | FT__ANY_LAYOUT,                                                         \
+            | FT__MIXES | FT__ANY_LAYOUT | FT__BY_STEP,                                           \
         ft__broadcast_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
         ft__no_fields, NULL};
 
@@ -14977,7 +15024,7 @@ static const ft__row ft__row_pad = {
     ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
-    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
+    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT | FT__BY_STEP, /* FT_LENGTH is not cut */
     ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,
     NULL};
 
@@ -15958,7 +16005,8 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
+    FT__NAMED(embedding), 2, 2,
+    FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES | FT__BY_STEP,
     ft__embedding_shape, ft__embedding_forward, FT__BACKWARD(ft__embedding_backward), NULL,
     ft__embedding_fields, NULL};
 
@@ -16102,6 +16150,8 @@ static void ft__rotary_costs(const ft__call *call, ft__costs *costs)
 {
     ft__rotary r = ft__rotary_of(call);
     costs->saved = 2 * r.pairs * r.angles * sizeof(float);
+    if (call->past)
+        costs->workspace = 2 * r.pairs * sizeof(float) * (size_t)call->context->threads;
 }
 
 /* Llama 3.1's: long waves are stretched by `factor`, short ones are not, and those between in part;
@@ -16176,8 +16226,38 @@ static void ft__rotary_run(const ft__call *call, bool back)
     ft__parallel(call->context, (int)((r.steps + r.part - 1) / r.part), ft__rotary_steps, &r);
 }
 
+/* Each step after those before it: without a table, since a run has few such steps. */
+static void ft__rotary_after_slot(void *context, int slot)
+{
+    const ft__rotary *r = (const ft__rotary *)context;
+    const ft__call *call = r->call;
+    const ft_rotary_options *o = &call->node->options.rotary;
+    size_t length = (size_t)call->input[0].shape.size[1], step, i;
+    float *angles = call->workspace + (size_t)slot * 2 * r->pairs;
+    int share;
+    FT__PIECES(step, share, call->context, slot, r->steps) {
+        float place = (float)((size_t)call->past[step / length] + step % length);
+        const float *from = call->input[0].value + step * r->heads * r->width;
+        float *to = call->output.value + step * r->heads * r->width;
+        size_t h;
+        for (i = 0; i < r->pairs; ++i)
+            ft__turn((double)(place * ft__rotary_frequency(o, i, r->pairs)), angles + i,
+                     angles + r->pairs + i);
+        for (h = 0; h < r->heads; ++h, from += r->width, to += r->width) {
+            ft__rotate[call->context->simd](from, to, angles, r->pairs, o->interleaved, false,
+                                            false);
+            for (i = 2 * r->pairs; i < r->width; ++i) to[i] = from[i];
+        }
+    }
+}
+
 static void ft__rotary_forward(const ft__call *call)
 {
+    ft__rotary r = ft__rotary_of(call);
+    if (call->past) {
+        ft__parallel_slots(call->context, ft__rotary_after_slot, &r);
+        return;
+    }
     ft__rotary_table(call);
     ft__rotary_run(call, false);
 }
@@ -16188,8 +16268,9 @@ static void ft__rotary_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_rotary = {
-    FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE, ft__rotary_shape, ft__rotary_forward,
-    ft__rotary_backward, ft__rotary_costs, ft__rotary_fields, NULL};
+    FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE | FT__BY_STEP | FT__AFTER_PAST,
+    ft__rotary_shape, ft__rotary_forward, ft__rotary_backward, ft__rotary_costs, ft__rotary_fields,
+    NULL};
 
 ft_node ft_rotary(ft_model *m, const char *name, ft_node x, ft_rotary_options options)
 {
@@ -16245,7 +16326,8 @@ static size_t ft__position_of(const ft__call *call, size_t step)
     size_t length = (size_t)call->input[0].shape.size[1];
     int32_t given;
     if (call->input_count < 3) {
-        step = step % length + (size_t)call->node->options.add_positions.first;
+        size_t past = call->past ? (size_t)call->past[step / length] : 0;
+        step = step % length + past + (size_t)call->node->options.add_positions.first;
         return step < rows ? step : rows;
     }
     given = ft__integers(&call->input[2])[step];
@@ -16318,7 +16400,8 @@ static void ft__add_positions_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add_positions = {
-    FT__NAMED(add_positions), 2, 3, FT__WRITES | FT__IN_PLACE | FT__WEIGHTS,
+    FT__NAMED(add_positions), 2, 3,
+    FT__WRITES | FT__IN_PLACE | FT__WEIGHTS | FT__BY_STEP | FT__AFTER_PAST,
     ft__add_positions_shape, ft__add_positions_forward, ft__add_positions_backward,
     ft__add_positions_costs,
     ft__add_positions_fields, NULL};
@@ -16684,6 +16767,25 @@ static size_t ft__attention_scratch(const ft__attention *a)
         + ft__gemm_scratch(ft__max_size(k, a->keys < FT__KEY_TILE ? a->keys : FT__KEY_TILE));
 }
 
+/* Keys and values kept of steps before, packed as products want them. */
+typedef struct ft__kept {   /* of a sample and a head of k and v, one after the other */
+    size_t room, wide;      /* steps; columns of a panel */
+    size_t keys, values;    /* numbers: panels of `wide` steps, each [D, wide]; panels of columns of
+                               v, each [room, columns] */
+} ft__kept;
+
+static ft__kept ft__kept_of(const ft__attention *a)
+{
+    size_t wide = ft__tiles[a->call->context->simd].columns, rest = a->value_width % wide;
+    ft__kept k;
+    k.room = (size_t)a->call->room;
+    k.wide = wide;
+    k.keys = ft__pad_to(k.room, wide) * a->width;
+    k.values = k.room * (a->value_width - rest + (rest == 0 ? 0 : rest <= wide / 2 ? wide / 2
+                                                                                 : wide));
+    return k;
+}
+
 static void ft__attention_costs(const ft__call *call, ft__costs *costs)
 {
     ft__attention a = ft__attention_of(call);
@@ -16691,6 +16793,10 @@ static void ft__attention_costs(const ft__call *call, ft__costs *costs)
     costs->workspace = (size_t)call->context->threads * ft__attention_scratch(&a) * sizeof(float);
     costs->multiply_adds = (uint64_t)(a.samples * a.heads * a.queries) * a.keys
         * (a.width + a.value_width);
+    if (call->past) {
+        ft__kept k = ft__kept_of(&a);
+        costs->kept = a.samples * (a.heads / a.shared) * (k.keys + k.values) * sizeof(float);
+    }
 }
 
 /* One head of one sample. */
@@ -16786,6 +16892,120 @@ static void ft__head_scores(const ft__attending *t, size_t first, size_t rows, s
                      ft__rows_of(t->scores, count), false);
 }
 
+/* Divides y's rows by their sums, and keeps the logarithms of these. A query without keys gives
+   zeros. */
+static void ft__attend_end(const ft__attending *t, size_t first, size_t rows)
+{
+    const ft__call *call = t->a->call;
+    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
+    float *y = call->output.value + at;
+    float *kept = (float *)call->saved
+        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
+    for (i = 0; i < rows; ++i, y += row) {
+        bool some = first + i < t->queries && ft__seen(t, first + i) > 0;
+        kept[i] = some ? t->rows[i].largest + ft__ln(t->rows[i].sum) : 0;
+        for (j = 0; j < t->a->value_width; ++j) y[j] = some ? y[j] / t->rows[i].sum : 0;
+    }
+}
+
+/* ---- After steps that were run before: keys and values are kept, packed as products want them.
+   The bits are those of all steps at once ---- */
+
+/* What is kept of a sample's head number `head` of k and v. */
+static float *ft__kept_at(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+{
+    return a->call->kept + (sample * (a->heads / a->shared) + head) * (k->keys + k->values);
+}
+
+/* Keeps the keys and values of this run's steps, behind those before. */
+static void ft__keep_steps(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+{
+    const ft__call *call = a->call;
+    const ft__tile_row *tile = &ft__tiles[call->context->simd];
+    size_t some = a->heads / a->shared, t, i, width;
+    float *keys = ft__kept_at(a, k, sample, head), *values = keys + k->keys;
+    for (t = 0; t < a->queries; ++t) {
+        size_t row = (sample * a->queries + t) * some + head, at = (size_t)call->past[sample] + t;
+        const float *key = call->input[1].value + row * a->width;
+        const float *value = call->input[2].value + row * a->value_width;
+        float *to = keys + at / k->wide * k->wide * a->width + at % k->wide;
+        for (i = 0; i < a->width; ++i) to[i * k->wide] = key[i];
+        for (i = 0; i < a->value_width; i += width) {
+            width = ft__panel_width(tile, a->value_width, i);
+            memcpy(values + i * k->room + at * width, value + i,
+                   ft__min_size(width, a->value_width - i) * sizeof(float));
+        }
+    }
+}
+
+/* A block of up to a tile's rows of queries and a tile of keys. */
+static void ft__attend_kept(const ft__attending *t, const ft__kept *k, size_t first, size_t rows,
+                            size_t from, size_t count)
+{
+    const ft__attention *a = t->a;
+    ft__context *c = a->call->context;
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    const float *keys = ft__kept_at(a, k, t->sample, t->head / a->shared), *row[FT__TILE_ROWS];
+    const float *values = keys + k->keys;
+    ft__matrix q = ft__head_rows(t, 0, first, false), y = ft__head_rows(t, 3, first, false);
+    float *out = (float *)(uintptr_t)y.at;
+    size_t stride = (size_t)y.row, i, j, width;
+    for (i = 0; i < rows; ++i) row[i] = q.at + (ptrdiff_t)i * q.row;
+    for (j = 0; j < count; j += k->wide)
+        ft__gemm_tile(tile, rows, count - j, 1, a->width, row, 1, keys + (from + j) * a->width,
+                      k->wide, keys, 0, t->scores + j, count, false);
+    for (i = 0; i < rows; ++i) {
+        float *s = t->scores + i * count;
+        size_t seen = ft__seen_of(t, first + i, from, count);
+        t->rows[i].shrink = 1;
+        if (seen > 0) ft__attend[c->simd](s, seen, a->scale, &t->rows[i]);
+        for (j = seen; j < count; ++j) s[j] = 0;
+        for (j = 0; from > 0 && j < a->value_width; ++j) out[i * stride + j] *= t->rows[i].shrink;
+        row[i] = s;
+    }
+    for (j = 0; j < a->value_width; j += width) {
+        width = ft__panel_width(tile, a->value_width, j);
+        ft__gemm_tile(tile, rows, a->value_width - j, 1, count, row, 1,
+                      values + j * k->room + from * width, width, values, 0, out + j, stride,
+                      from > 0);
+    }
+}
+
+/* A head of k and v of a sample, and the heads of q that share it. */
+static void ft__attend_after_slot(void *context, int slot)
+{
+    const ft__attention *a = (const ft__attention *)context;
+    ft__context *c = a->call->context;
+    ft__kept k = ft__kept_of(a);
+    size_t some = a->heads / a->shared, most = ft__tiles[c->simd].rows, piece, shared, first, from;
+    int share;
+    FT__PIECES(piece, share, c, slot, a->samples * some) {
+        size_t sample = piece / some, head = piece % some;
+        ft__keep_steps(a, &k, sample, head);
+        for (shared = 0; shared < a->shared; ++shared) {
+            ft__attending t = ft__attending_of(a, sample, head * a->shared + shared, slot);
+            t.keys = (size_t)a->call->past[sample] + a->queries;
+            for (first = 0; first < t.queries; first += most) {
+                size_t rows = ft__min_size(most, t.queries - first), i;
+                size_t seen = ft__seen(&t, first + rows - 1);
+                for (i = 0; i < rows; ++i) {
+                    t.rows[i].largest = -3.40282347e38f;
+                    t.rows[i].sum = 0;
+                }
+                for (from = 0; from < seen; from += FT__KEY_TILE)
+                    ft__attend_kept(&t, &k, first, rows, from,
+                                    ft__min_size(FT__KEY_TILE, seen - from));
+                ft__attend_end(&t, first, rows);
+            }
+        }
+    }
+}
+
+static void ft__attend_after(ft__attention *a)
+{
+    ft__parallel_slots(a->call->context, ft__attend_after_slot, a);
+}
+
 /* ---- Forward ---- */
 
 /* The tile's part of y's rows, not yet divided by the sums. */
@@ -16807,22 +17027,6 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
     }
     ft__head_product(t, rows, t->a->value_width, count, ft__rows_of(t->scores, count),
                      ft__head_rows(t, 2, from, false), y, from > 0);
-}
-
-/* Divides y's rows by their sums, and keeps the logarithms of these. A query without keys gives
-   zeros. */
-static void ft__attend_end(const ft__attending *t, size_t first, size_t rows)
-{
-    const ft__call *call = t->a->call;
-    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
-    float *y = call->output.value + at;
-    float *kept = (float *)call->saved
-        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
-    for (i = 0; i < rows; ++i, y += row) {
-        bool some = first + i < t->queries && ft__seen(t, first + i) > 0;
-        kept[i] = some ? t->rows[i].largest + ft__ln(t->rows[i].sum) : 0;
-        for (j = 0; j < t->a->value_width; ++j) y[j] = some ? y[j] / t->rows[i].sum : 0;
-    }
 }
 
 static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
@@ -16862,6 +17066,10 @@ static size_t ft__query_blocks(const ft__attention *a)
 static void ft__attention_forward(const ft__call *call)
 {
     ft__attention a = ft__attention_of(call);
+    if (call->past) {
+        ft__attend_after(&a);
+        return;
+    }
     a.blocks = ft__query_blocks(&a);
     ft__parallel_slots(call->context, ft__attention_forward_slot, &a);
 }
@@ -17003,7 +17211,8 @@ static void ft__attention_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_attention = {
-    FT__NAMED(attention), 1, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
+    FT__NAMED(attention), 1, 4,
+    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
     ft__attention_costs, ft__attention_fields, NULL};
 
@@ -18599,7 +18808,7 @@ static void ft__call_wrote(const ft__call *call, bool backward)
 static bool ft__runs_on_device(const ft__call *call)
 {
     const ft__backend *b = ft__backend_of(call->context);
-    return b->runs && b->runs(call);
+    return b->runs && !call->past && b->runs(call);
 }
 
 /* Runs an operator's forward or backward on the device or on the processor. */
@@ -22279,7 +22488,7 @@ static ft__kernel_recurrent ft__kernel_recurrent_of(const ft__recurrent *r, size
 /* Numbers that are kept for backward. */
 static size_t ft__recurrent_kept(const ft__call *call)
 {
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     ft__recurrent_costs(call, &costs);
     return costs.saved / sizeof(float);
 }
@@ -22622,7 +22831,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
     const ft__row *row = ft__rows[call->node->op];
     bool moves = ft__is(call->node, FT__STATISTICS), recurs = ft__is(call->node, FT__RECURRENT);
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     bool carried;
     size_t count;
     memset(t, 0, sizeof *t);
@@ -24086,6 +24295,17 @@ static void ft__fill_inputs(const ft_model *m, const ft__plan *plan, const ft__s
     }
 }
 
+/* What a run that continues texts tells the operators that look at the steps before. */
+static void ft__see_past(const ft_model *m, ft__call *call)
+{
+    const ft__decoding *d = m->decoding;
+    if (!d || !ft__is(call->node, FT__AFTER_PAST)) return;
+    call->past = d->past;
+    call->room = d->room;
+    call->kept = d->kept ? d->kept[call->node - m->nodes] : NULL;
+    call->workspace = d->workspace;
+}
+
 /* The call of a step, for a batch; value pointers are filled in if they are known. */
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
@@ -24124,6 +24344,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
+    ft__see_past(m, &call);
     if (step->id == m->loss.id) {
         call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
@@ -24140,7 +24361,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
                               bool training)
 {
     ft__tensor few[16], *input = few;
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     ft__call call;
     int i;
     if (!ft__rows[node->op]->costs) return costs;
@@ -24159,6 +24380,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.input_count = node->input_count;
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
+    ft__see_past(m, &call);
     ft__rows[node->op]->costs(&call, &costs);
     if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */
@@ -25580,6 +25802,145 @@ static float ft__read_loss(ft_model *m, const ft__plan *plan)
     loss = plan->values[m->loss.id - 1][0];
     if (!(fabs((double)loss) <= 3e38)) ft__loss_failed(m, m->step);
     return loss;
+}
+
+/* =============================================================================================
+   [SECTION] graph/decoding: Graph: runs that continue texts
+   A network in which step t of the output follows from steps 0 to t of the input need not see the
+   first ones again: attention keeps their keys and values, and rotary and learned positions count
+   on. Each sample of the batch has its own number of steps so far. All other operators work at each
+   step alone, FT__BY_STEP; with any other the whole text must be run again.
+   ============================================================================================= */
+
+/* Whether FT_LENGTH is the node's dimension 1, or none. */
+static bool ft__is_by_step(const ft__node *node)
+{
+    int d;
+    for (d = 0; d < node->shape.rank; ++d)
+        if (node->shape.size[d] == FT_LENGTH && d != 1) return false;
+    return true;
+}
+
+/* Whether this node works step after step as well as on all steps at once. */
+static bool ft__decodes(const ft_model *m, const ft__node *node)
+{
+    int i;
+    bool steps = ft__has_length(node);
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *input = &m->nodes[node->inputs[i] - 1];
+        steps = steps || ft__has_length(input);
+        if (!ft__is_by_step(input)) return false;
+    }
+    if (!steps || ft__is_leaf(node)) return true;
+    if (!ft__is_by_step(node) || !ft__is(node, FT__BY_STEP)) return false;
+    if (!ft__is(node, FT__AFTER_PAST)) return true;
+    /* Positions that are fed, or lengths, would have to be of all steps. */
+    if (node->op == FT__OP_attention)
+        return node->options.attention.causal && node->input_count == 3
+            && ft__has_length(&m->nodes[node->inputs[1] - 1]);
+    return node->input_count == ft__rows[node->op]->least_inputs;
+}
+
+/* Whether the output depends on a node. */
+static void ft__mark_read(const ft_model *m, char *read)
+{
+    int at, i;
+    for (at = m->node_count - 1; at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        for (i = 0; read[m->order[at] - 1] && i < node->input_count; ++i)
+            read[node->inputs[i] - 1] = 1;
+    }
+}
+
+/* Whether the output can be computed step after step, by operators that keep what they need. */
+static bool ft__can_decode(ft_model *m)
+{
+    char *read = (char *)ft__allocate(&m->context, (size_t)m->node_count + 1, 1);
+    bool can = read != NULL, any = false;
+    int i;
+    if (read && m->output.id) {
+        read[m->output.id - 1] = 1;
+        ft__mark_read(m, read);
+    }
+    for (i = 0; can && i < m->node_count; ++i) {
+        if (!read[i]) continue;
+        can = ft__decodes(m, &m->nodes[i]);
+        any = any || ft__is(&m->nodes[i], FT__AFTER_PAST);
+    }
+    ft__release(&m->context, read);
+    return can && any;
+}
+
+/* The most steps that the tables of positions have room for; 0: no limit. */
+static int ft__most_steps(const ft_model *m)
+{
+    int most = 0, i;
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        int rows;
+        if (!ft__is(node, FT__AFTER_PAST) || !ft__is(node, FT__WEIGHTS)) continue;
+        rows = m->nodes[node->inputs[1] - 1].shape.size[0] - node->options.add_positions.first;
+        if (most == 0 || rows < most) most = rows;
+    }
+    return most;
+}
+
+static void ft__decoding_free(ft_model *m, ft__decoding *d)
+{
+    int i;
+    for (i = m->node_count - 1; d->kept && i >= 0; --i) ft__release(&m->context, d->kept[i]);
+    ft__release(&m->context, d->workspace);
+    ft__release(&m->context, d->kept);
+    ft__release(&m->context, d->past);
+    memset(d, 0, sizeof *d);
+}
+
+/* Memory for the steps of some texts; all released again if there is an error. */
+static ft_status ft__decoding_make(ft_model *m, ft__decoding *d, int rows, int room)
+{
+    ft__context *c = &m->context;
+    const ft__extent one = {rows, 1};
+    size_t most = 0;
+    int i;
+    memset(d, 0, sizeof *d);
+    d->rows = rows;
+    d->room = room;
+    d->past = (int *)ft__allocate(c, (size_t)rows, sizeof *d->past);
+    d->kept = (float **)ft__allocate(c, (size_t)m->node_count, sizeof *d->kept);
+    m->decoding = d;
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i) {
+        ft__costs costs;
+        if (!ft__is(&m->nodes[i], FT__AFTER_PAST)) continue;
+        costs = ft__costs_of(m, &m->nodes[i], one, false);
+        if (costs.kept) d->kept[i] = (float *)ft__allocate(c, costs.kept, 1);
+        most = ft__max_size(most, costs.workspace);
+    }
+    m->decoding = NULL;
+    if (most && ft__ok(c)) d->workspace = (float *)ft__allocate(c, most, 1);
+    if (!ft__ok(c)) ft__decoding_free(m, d);
+    return c->status;
+}
+
+/* Less work in a step than this is done by one thread: starting the others takes longer. */
+#define FT__SMALL_STEP ((uint64_t)4 << 20)
+
+/* Runs the output's steps for the next `m->length` tokens of each text. */
+static void ft__run_decoding(ft_model *m, ft__plan *plan, ft__decoding *d, uint64_t multiply_adds)
+{
+    ft__context *c = &m->context;
+    ft__pool *pool = c->pool;
+    int threads = c->threads;
+    bool alone = multiply_adds * (uint64_t)m->length * (uint64_t)d->rows < FT__SMALL_STEP
+        && !c->desc.parallel_for;
+    if (alone) { /* the same bits, in memory that was planned for more threads */
+        c->pool = NULL;
+        c->threads = 1;
+    }
+    m->decoding = d;
+    ft__run_forward(m, plan, 0, plan->step_count, d->rows, FT__ONLY_OUTPUT);
+    m->decoding = NULL;
+    c->pool = pool;
+    c->threads = threads;
 }
 
 /* =============================================================================================
@@ -45915,8 +46276,9 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
    [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
 
-/* Puts one sequence into the inputs of an evaluation plan; NULL with an error. */
-static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
+/* Puts sequences, ids [rows, count], into the inputs of an evaluation plan; NULL with an error. */
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int rows, int count,
+                                  const char *call)
 {
     ft_node tokens = ft__find_node(m, "tokens");
     ft__node *lengths = ft__lengths_input(m);
@@ -45929,15 +46291,15 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
         return NULL;
     }
     m->length = count;
-    plan = ft__begin(m, 1, false);
+    plan = ft__begin(m, rows, false);
     if (!plan) return NULL;
     if (ft__main_input(m, plan, call).id != tokens.id) {
         ft__fail(&m->context, FT_INVALID, "%s: the output depends on an input other than"
                  " \"tokens\"", call);
         return NULL;
     }
-    ft__fill_input(m, &m->nodes[tokens.id - 1], ids, 1);
-    if (lengths) ft__fill_input(m, lengths, &length, 1);
+    ft__fill_input(m, &m->nodes[tokens.id - 1], ids, rows);
+    if (lengths && rows == 1) ft__fill_input(m, lengths, &length, 1);
     m->last_run = plan;
     return plan;
 }
@@ -45946,7 +46308,7 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int count, co
 static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
 {
     int before = m->length;
-    ft__plan *plan = ft__begin_tokens(m, ids, count, call);
+    ft__plan *plan = ft__begin_tokens(m, ids, 1, count, call);
     if (plan) {
         ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
         ft__check_output(m, plan, 1, call);
@@ -46009,16 +46371,29 @@ static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_pred
 }
 
 /* ---- Generation ---- */
+typedef struct ft__writing { /* one text */
+    int32_t *ids;           /* the prompt's and those generated */
+    int count, fed;         /* of them; that the network has seen */
+    int made, most;         /* generated; of them at most */
+    float *logits;          /* [classes]: of the next token */
+    ft__text text;          /* generated, but not passed to the caller yet */
+    bool first;             /* no text so far: a word needs no space before it */
+    bool done, stopped;     /* stopped: by the caller */
+} ft__writing;
+
 typedef struct ft__generation {
     ft_model *m;
     ft_generate_options o;
-    int classes;
+    int classes, rows, length;
+    int longest;            /* of the prompts */
     int *order;             /* [classes]: by logit, the largest first */
     float *weights;         /* [classes]: not divided by their sum yet */
-    const float *logits;
-    ft__text text;          /* generated, but not passed to the caller yet */
-    bool first;             /* no text so far: a word needs no space before it */
-    bool stopped;
+    ft__writing *texts;     /* [rows] */
+    ft__decoding decoding;
+    int32_t *ids;           /* of a run */
+    int most;               /* steps of a run */
+    uint64_t multiply_adds; /* of a step of one text */
+    bool recurrent;         /* carries the state from run to run */
 } ft__generation;
 
 static bool ft__larger_logit(const void *context, int a, int b)
@@ -46029,23 +46404,24 @@ static bool ft__larger_logit(const void *context, int a, int b)
 
 /* Draws a token from the softmax of logits / temperature, limited to the top_k largest and to those
    that make up the share top_p (Holtzman et al. 2020). */
-static int ft__draw_token(ft__generation *g, int step)
+static int ft__draw_token(ft__generation *g, int row)
 {
-    uint64_t key = ft__key(g->o.seed, 0, 0, FT__USE_GENERATE);
+    const float *logits = g->texts[row].logits;
+    uint64_t key = ft__key(g->o.seed + (uint64_t)row, 0, 0, FT__USE_GENERATE);
     float temperature = g->o.temperature > 0 ? g->o.temperature : 1, draw;
     int count = g->classes, i;
     double sum = 0, kept = 0;
-    if (g->o.greedy) return ft__argmax(g->logits, g->classes);
-    ft__sort_order(g->order, g->classes, ft__larger_logit, g->logits);
+    if (g->o.greedy) return ft__guess(&g->m->context, logits, g->classes);
+    ft__sort_order(g->order, g->classes, ft__larger_logit, logits);
     if (g->o.top_k > 0 && g->o.top_k < count) count = g->o.top_k;
     for (i = 0; i < count; ++i) {
-        g->weights[i] = ft__exp((g->logits[g->order[i]] - g->logits[g->order[0]]) / temperature);
+        g->weights[i] = ft__exp((logits[g->order[i]] - logits[g->order[0]]) / temperature);
         sum += (double)g->weights[i];
     }
     for (i = 0; i < count && (g->o.top_p <= 0 || kept < (double)g->o.top_p * sum); ++i)
         kept += (double)g->weights[i];
     count = i;
-    draw = ft__uniform(key, (uint64_t)step);
+    draw = ft__uniform(key, (uint64_t)g->texts[row].made);
     for (i = 0, sum = 0; i + 1 < count; ++i) {
         sum += (double)g->weights[i];
         if ((double)draw * kept < sum) break;
@@ -46066,86 +46442,268 @@ static size_t ft__whole_characters(const char *text, size_t bytes)
     return bytes;
 }
 
-/* Passes a token's text to the caller; at the end (-1) the rest. */
-static void ft__say_token(ft__generation *g, int id)
+/* Where the first of the stop strings begins in a text; the text's length if there is none. */
+static size_t ft__stop_in(const ft__generation *g, const ft__text *text)
 {
-    const ft_tokenizer *t = g->m->tokenizer;
-    size_t whole;
-    if (id >= 0 && id == t->end && t->kind == FT_WORDS) ft__text_add_bytes(&g->text, "\n", 1);
-    else if (id >= 0) ft__decode_piece(t, id, g->first, &g->text);
-    if (id >= 0) g->first = id == t->end && t->kind == FT_WORDS;
-    if (!ft__ok(&g->m->context) || g->text.count == 0) return;
-    whole = id < 0 ? g->text.count : ft__whole_characters(g->text.letters, g->text.count);
-    if (whole == 0) return;
-    if (g->o.piece && !g->o.piece(g->o.piece_user, g->text.letters, whole)) g->stopped = true;
-    memmove(g->text.letters, g->text.letters + whole, g->text.count - whole);
-    g->text.count -= whole;
+    size_t at, bytes;
+    int i;
+    for (at = 0; at < text->count; ++at)
+        for (i = 0; i < g->o.stop_count; ++i) {
+            bytes = strlen(g->o.stops[i]);
+            if (bytes <= text->count - at && !memcmp(text->letters + at, g->o.stops[i], bytes))
+                return at;
+        }
+    return text->count;
 }
 
-/* Runs the prompt; if it is empty, the start or end token, a new line, or the first piece. */
-static void ft__read_prompt(ft__generation *g)
+/* The number of bytes that can be passed on: behind them a stop string may have begun. */
+static size_t ft__before_stop(const ft__generation *g, const char *text, size_t bytes)
 {
+    size_t at;
+    int i;
+    for (at = 0; at < bytes; ++at)
+        for (i = 0; i < g->o.stop_count; ++i)
+            if (bytes - at < strlen(g->o.stops[i])
+                && !memcmp(text + at, g->o.stops[i], bytes - at)) return at;
+    return bytes;
+}
+
+/* Passes a token's text to the caller; at the end (-1) the rest. */
+static void ft__say_token(ft__generation *g, int row, int id)
+{
+    const ft_tokenizer *t = g->m->tokenizer;
+    ft__writing *w = &g->texts[row];
+    ft_generated token;
+    char *letters, next;
+    size_t whole;
+    bool line = id >= 0 && id == t->end && t->kind == FT_WORDS;
+    if (line) ft__text_add_bytes(&w->text, "\n", 1);
+    else if (id >= 0) ft__decode_piece(t, id, w->first, &w->text);
+    if (id >= 0) w->first = line;
+    ft__text_add_bytes(&w->text, "", 0);
+    letters = w->text.letters;
+    if (!ft__ok(&g->m->context) || !letters || w->stopped) return;
+    whole = ft__stop_in(g, &w->text);
+    if (whole < w->text.count) w->done = true;
+    else if (id >= 0)
+        whole = ft__before_stop(g, letters, ft__whole_characters(letters, whole));
+    if (id < 0 && whole == 0) return;
+    next = letters[whole];
+    letters[whole] = 0;
+    memset(&token, 0, sizeof token);
+    token.prompt = row;
+    token.id = id;
+    token.text = letters;
+    token.bytes = whole;
+    if (whole && g->o.piece && !g->o.piece(g->o.piece_user, letters, whole)) w->stopped = true;
+    if (g->o.token && !g->o.token(g->o.token_user, &token)) w->stopped = true;
+    letters[whole] = next;
+    memmove(letters, letters + whole, w->text.count - whole + 1);
+    w->text.count = w->done ? 0 : w->text.count - whole; /* what follows a stop string is dropped */
+    w->done = w->done || w->stopped;
+}
+
+/* Takes a prompt's ids; if it has none, the start or end token, a new line, or the first piece. */
+static void ft__read_prompt(ft__generation *g, int row, const char *prompt)
+{
+    ft__context *c = &g->m->context;
     ft_tokenizer *t = g->m->tokenizer;
-    const char *prompt = g->o.prompt ? g->o.prompt : "";
+    ft__writing *w = &g->texts[row];
     ft_tokenize_options plain = {false, false};
-    ft_tokens tokens;
-    int32_t start;
-    ft_reset_state(g->m, "*");
-    start = t->begin >= 0 ? t->begin : t->end >= 0 ? t->end : ft__find_piece(t, "\n");
-    if (start < 0) start = 0;
-    tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
-    g->first = tokens.count == 0;
-    if (tokens.count == 0) {
-        tokens.ids = &start;
-        tokens.count = 1;
+    ft_tokens tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    int32_t start = t->begin >= 0 ? t->begin : t->end >= 0 ? t->end : ft__find_piece(t, "\n");
+    int before = t->before_count, i;
+    size_t most = (size_t)before + (size_t)tokens.count + 1;
+    w->text.context = c;
+    w->first = tokens.count == 0;
+    w->ids = (int32_t *)ft__allocate(c, most + (size_t)g->length, sizeof *w->ids);
+    w->logits = (float *)ft__allocate(c, (size_t)g->classes, sizeof *w->logits);
+    if (!ft__ok(c)) return;
+    for (i = 0; i < before; ++i) w->ids[w->count++] = t->before[i];
+    for (i = 0; i < tokens.count; ++i) w->ids[w->count++] = tokens.ids[i];
+    if (w->count == 0) w->ids[w->count++] = start < 0 ? 0 : start;
+    if (w->count > g->longest) g->longest = w->count;
+    w->most = g->length;
+}
+
+/* Runs the tokens of all texts that the network has not seen yet, at most g->most of each. A text
+   without any runs along, and what is kept of that is written over later. False: there was none. */
+static bool ft__run_texts(ft__generation *g)
+{
+    ft_model *m = g->m;
+    int steps = 0, before = m->length, row, t;
+    ft__plan *plan;
+    for (row = 0; row < g->rows; ++row) {
+        int rest = g->texts[row].done ? 0 : g->texts[row].count - g->texts[row].fed;
+        if (rest > steps) steps = rest < g->most ? rest : g->most;
     }
-    if (ft__ok(&g->m->context))
-        g->logits = ft__next_logits(g->m, tokens.ids, tokens.count, "ft_generate");
+    if (steps == 0) return false;
+    for (row = 0; row < g->rows; ++row) {
+        const ft__writing *w = &g->texts[row];
+        g->decoding.past[row] = w->done ? 0 : w->fed; /* 0: within the table of positions */
+        for (t = 0; t < steps; ++t)
+            g->ids[row * steps + t] = w->fed + t < w->count && !w->done ? w->ids[w->fed + t] : 0;
+    }
+    plan = ft__begin_tokens(m, g->ids, g->rows, steps, "ft_generate");
+    if (plan) ft__run_decoding(m, plan, &g->decoding, g->multiply_adds);
+    if (plan) ft__check_output(m, plan, g->rows, "ft_generate");
+    m->length = before;
+    for (row = 0; ft__ok(&m->context) && row < g->rows; ++row) {
+        ft__writing *w = &g->texts[row];
+        int some = w->count - w->fed < steps ? w->count - w->fed : steps;
+        int wide = m->nodes[m->output.id - 1].shape.size[2];
+        const float *logits = plan->values[m->output.id - 1] + (size_t)row * (size_t)steps
+            * (size_t)wide;
+        if (w->done) continue;
+        w->fed += some;
+        if (some > 0 && w->fed == w->count)
+            memcpy(w->logits, logits + (size_t)(some - 1) * (size_t)wide,
+                   (size_t)g->classes * sizeof *logits);
+    }
+    return ft__ok(&m->context);
+}
+
+/* Draws the next token of a text; false: it has ended. */
+static bool ft__write_token(ft__generation *g, int row)
+{
+    ft__writing *w = &g->texts[row];
+    const ft_tokenizer *t = g->m->tokenizer;
+    int id;
+    if (w->done) return false;
+    id = ft__draw_token(g, row);
+    w->done = id == t->end && t->kind != FT_WORDS;
+    if (w->done) return false;
+    w->ids[w->count++] = id;
+    ft__say_token(g, row, id);
+    w->made += 1;
+    w->done = w->done || w->made == w->most;
+    return !w->done;
+}
+
+/* All texts at once, with the keys and values of the steps before. */
+static void ft__write_together(ft__generation *g)
+{
+    ft__context *c = &g->m->context;
+    size_t values = (size_t)g->m->nodes[g->m->output.id - 1].shape.size[2];
+    size_t most = ((size_t)4 << 20) / values / (size_t)g->rows; /* logits of a run: 16 MiB */
+    bool more = true;
+    int row, i;
+    g->most = most > 512 ? 512 : most < 16 ? 16 : (int)most;
+    if (g->most > g->longest) g->most = g->longest;
+    for (i = 0; i < g->m->node_count; ++i)
+        g->multiply_adds += ft__costs_of(g->m, &g->m->nodes[i], ft__one, false).multiply_adds;
+    g->ids = (int32_t *)ft__allocate(c, (size_t)g->most * (size_t)g->rows, sizeof *g->ids);
+    if (ft__ok(c)) ft__decoding_make(g->m, &g->decoding, g->rows, g->longest + g->length);
+    while (ft__ok(c) && more) {
+        while (ft__run_texts(g)) {}
+        for (row = 0, more = false; ft__ok(c) && row < g->rows; ++row)
+            if (ft__write_token(g, row)) more = true;
+    }
+    for (row = 0; row < g->rows; ++row) ft__say_token(g, row, -1);
+    ft__decoding_free(g->m, &g->decoding);
+    ft__release(c, g->ids);
+}
+
+/* One text: a recurrent network sees each token once, any other the whole text again. */
+static void ft__write_alone(ft__generation *g, int row)
+{
+    ft_model *m = g->m;
+    ft__writing *w = &g->texts[row];
+    bool more = true;
+    ft_reset_state(m, "*");
+    while (ft__ok(&m->context) && more) {
+        const float *logits = ft__next_logits(m, w->ids + w->fed, w->count - w->fed,
+                                              "ft_generate");
+        if (!logits) return;
+        memcpy(w->logits, logits, (size_t)g->classes * sizeof *logits);
+        if (g->recurrent) w->fed = w->count;
+        more = ft__write_token(g, row);
+    }
+    ft__say_token(g, row, -1);
+}
+
+static ft_status ft__check_generate(ft_model *m, const ft_generate_options *o)
+{
+    ft__context *c = &m->context;
+    const ft__node *output = ft__get_node(m, m->output);
+    const ft__field_use uses[] = {
+        {"temperature", o->temperature != 0, !o->greedy, "random tokens, not greedy"},
+        {"top_k", o->top_k != 0, !o->greedy, "random tokens, not greedy"},
+        {"top_p", o->top_p != 0, !o->greedy, "random tokens, not greedy"},
+        {"prompt", o->prompt != NULL, !o->prompts, "one text, without prompts"},
+        {"piece", o->piece != NULL, o->prompt_count < 2, "one text: token is for several"}};
+    int i;
+    if (ft__check_uses(c, "ft_generate", uses, sizeof uses / sizeof uses[0]) != FT_OK)
+        return c->status;
+    if (!ft__not_negative(o->temperature) || o->top_k < 0 || o->length < 0
+        || !(o->top_p >= 0 && o->top_p <= 1))
+        return ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d:"
+                        " each must be finite and not negative, top_p at most 1",
+                        (double)o->temperature, o->top_k, (double)o->top_p, o->length);
+    if (o->stop_count < 0 || o->prompt_count < 0 || !o->stops != !o->stop_count
+        || !o->prompts != !o->prompt_count)
+        return ft__fail(c, FT_INVALID, "ft_generate: %d prompts and %d stops: each list needs its"
+                        " number", o->prompt_count, o->stop_count);
+    for (i = 0; i < o->stop_count; ++i)
+        if (!o->stops[i] || !*o->stops[i])
+            return ft__fail(c, FT_INVALID, "ft_generate: stop %d is empty", i);
+    for (i = 0; i < o->prompt_count; ++i)
+        if (!ft__given(c, o->prompts[i], "ft_generate: a prompt")) return c->status;
+    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m))
+        return ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L,"
+                        " tokens], and its tokeniser");
+    return c->status;
+}
+
+/* Makes no text longer than the network's table of positions, and says so. */
+static void ft__limit_lengths(ft__generation *g)
+{
+    int most = ft__most_steps(g->m), row;
+    if (most > 0 && g->longest > most)
+        ft__fail(&g->m->context, FT_INVALID, "ft_generate: a prompt of %d tokens, but the network"
+                 " has %d positions", g->longest, most);
+    for (row = 0; most > 0 && row < g->rows; ++row) {
+        ft__writing *w = &g->texts[row];
+        if (w->count + w->most - 1 <= most) continue; /* the last token is not run */
+        w->most = most - w->count + 1;
+        ft__log(&g->m->context, "ft_generate: text %d ends after %d tokens: the network has %d"
+                " positions", row + 1, w->most, most);
+    }
 }
 
 static int ft__generate(ft_model *m, ft_generate_options options)
 {
     ft__context *c;
-    const ft__node *output;
     ft__generation g;
-    int count = 0, length = options.length > 0 ? options.length : 200;
-    const ft__field_use uses[] = {
-        {"temperature", options.temperature != 0, !options.greedy, "random tokens, not greedy"},
-        {"top_k", options.top_k != 0, !options.greedy, "random tokens, not greedy"},
-        {"top_p", options.top_p != 0, !options.greedy, "random tokens, not greedy"}};
+    int count = 0, row;
     memset(&g, 0, sizeof g);
-    if (!ft__usable(m)) return 0;
+    if (!ft__usable(m) || ft__check_generate(m, &options) != FT_OK) return 0;
     c = &m->context;
-    output = ft__get_node(m, m->output);
-    if (ft__check_uses(c, "ft_generate", uses, 3) != FT_OK) return 0;
-    if (!ft__not_negative(options.temperature) || options.top_k < 0 || options.length < 0
-        || !(options.top_p >= 0 && options.top_p <= 1)) {
-        ft__fail(c, FT_INVALID, "ft_generate: temperature %g, top_k %d, top_p %g, length %d: each"
-                 " must be finite and not negative, top_p at most 1", (double)options.temperature,
-                 options.top_k, (double)options.top_p, options.length);
-        return 0;
-    }
-    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m)) {
-        ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L, tokens],"
-                 " and its tokeniser");
-        return 0;
-    }
     g.m = m;
     g.o = options;
-    g.text.context = c;
-    g.classes = output->shape.size[2];
+    g.length = options.length > 0 ? options.length : 200;
+    g.rows = options.prompts ? options.prompt_count : 1;
+    g.recurrent = ft__is_recurrent(m);
+    g.classes = m->nodes[m->output.id - 1].shape.size[2];
     if (g.classes > m->tokenizer->pieces.count) g.classes = m->tokenizer->pieces.count;
     g.order = (int *)ft__allocate(c, (size_t)g.classes, sizeof *g.order);
     g.weights = (float *)ft__allocate(c, (size_t)g.classes, sizeof *g.weights);
-    if (ft__ok(c)) ft__read_prompt(&g);
-    for (; ft__ok(c) && g.logits && count < length && !g.stopped; ++count) {
-        int32_t id = ft__draw_token(&g, count);
-        if (id == m->tokenizer->end && m->tokenizer->kind != FT_WORDS) break;
-        ft__say_token(&g, id);
-        if (count + 1 < length) g.logits = ft__next_logits(m, &id, 1, "ft_generate");
+    g.texts = (ft__writing *)ft__allocate(c, (size_t)g.rows, sizeof *g.texts);
+    for (row = 0; ft__ok(c) && row < g.rows; ++row)
+        ft__read_prompt(&g, row, options.prompts ? options.prompts[row]
+                        : options.prompt ? options.prompt : "");
+    if (ft__ok(c)) ft__limit_lengths(&g);
+    if (ft__ok(c) && !options.no_cache && !g.recurrent && ft__can_decode(m))
+        ft__write_together(&g);
+    else
+        for (row = 0; ft__ok(c) && row < g.rows; ++row) ft__write_alone(&g, row);
+    for (row = g.rows - 1; g.texts && row >= 0; --row) {
+        count += g.texts[row].made;
+        ft__release(c, g.texts[row].text.letters);
+        ft__release(c, g.texts[row].logits);
+        ft__release(c, g.texts[row].ids);
     }
-    ft__say_token(&g, -1);
-    ft__release(c, g.text.letters);
+    ft__release(c, g.texts);
     ft__release(c, g.weights);
     ft__release(c, g.order);
     return ft__ok(c) ? count : 0;

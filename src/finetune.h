@@ -155,6 +155,7 @@ extern "C" {
 #include "graph/calls.h"
 #include "graph/memory.h"
 #include "graph/forward_backward.h"
+#include "graph/decoding.h"
 #include "graph/update.h"
 #include "graph/settings.h"
 #include "graph/surgery.h"

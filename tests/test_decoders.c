@@ -237,6 +237,285 @@ static void test_meta(ft_file *expected)
     ft_destroy(m);
 }
 
+/* ---- Generation ---- */
+
+typedef struct heard { /* what ft_generate passed on, of each prompt */
+    int32_t ids[8][400];
+    int count[8];
+    char text[8][4000];
+    int stop_after;         /* tokens of prompt 0; 0: none */
+} heard;
+
+static bool hear(void *user, const ft_generated *token)
+{
+    heard *h = (heard *)user;
+    int p = token->prompt;
+    if (token->id >= 0) h->ids[p][h->count[p]++] = token->id;
+    CHECK(strlen(token->text) == token->bytes, "%zu bytes", token->bytes);
+    strcat(h->text[p], token->text);
+    return !h->stop_after || p != 0 || h->count[0] < h->stop_after;
+}
+
+/* A character for each word: a letter's place in this list is its id. */
+static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcd";
+
+static void give_letters(ft_model *m)
+{
+    char json[512] = "[";
+    int i;
+    for (i = 0; i < WORDS; ++i)
+        snprintf(json + strlen(json), sizeof json - strlen(json), "%s\"%c\"", i ? ", " : "", letters[i]);
+    strcat(json, "]");
+    ft_set_tokenizer(m, ft_tokenizer_load(m, "letters.vocab.json", (ft_tokenizer_options){
+                            .memory = json, .bytes = strlen(json)}));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+}
+
+/* The text that model.generate of transformers appends to the first three tokens of each row, with
+   the cache and without, together and alone, and with an adapter that changes nothing. */
+static void test_greedy(ft_file *expected, const char *name)
+{
+    static heard h;
+    ft_model *m = load(name, (ft_load_options){0});
+    int32_t ids[SAMPLES * STEPS], want[SAMPLES * 12];
+    char texts[SAMPLES][4] = {""};
+    const char *prompts[SAMPLES];
+    int i, t, how, count;
+    give_letters(m);
+    read_expected(expected, "", "ids", ids, sizeof ids);
+    read_expected(expected, name, "greedy", want, sizeof want);
+    for (i = 0; i < SAMPLES; ++i) {
+        for (t = 0; t < 3; ++t) texts[i][t] = letters[ids[i * STEPS + t]];
+        prompts[i] = texts[i];
+    }
+    for (how = 0; how < 4; ++how) {
+        ft_generate_options o = {.length = 12, .greedy = true, .token = hear, .token_user = &h};
+        memset(&h, 0, sizeof h);
+        if (how == 3) ft_lora(m, NULL, (ft_lora_options){.rank = 2});
+        o.no_cache = how == 1;
+        if (how == 2) {
+            o.prompt = prompts[2];
+            count = ft_generate(m, o);
+        } else {
+            o.prompts = prompts;
+            o.prompt_count = SAMPLES;
+            count = ft_generate(m, o);
+        }
+        CHECK(ft_error(m) == FT_OK && count == (how == 2 ? 12 : 36), "%s: %d: %s", name, count,
+              ft_error_text(m));
+        for (i = how == 2 ? 2 : 0; i < SAMPLES; ++i)
+            CHECK(memcmp(h.ids[how == 2 ? 0 : i], want + i * 12, 12 * sizeof *want) == 0,
+                  "%s, %d: text %d: %s", name, how, i, h.text[i]);
+    }
+    ft_destroy(m);
+}
+
+/* Prompts of unequal lengths: each text is the one that it is alone, drawn or not, and without the
+   cache; one that ends early changes no other; GPT-2's table of positions ends its texts. */
+static void test_batches(const char *name)
+{
+    static heard h, alone, whole;
+    static const char *const prompts[] = {"ABCDEFGHIJ", "", "Q", "cab", "KLMNOP"};
+    ft_model *m = load(name, (ft_load_options){0});
+    int i, how, most = !strcmp(name, "gpt2") ? 16 : 1000, total = 0, count;
+    give_letters(m);
+    for (how = 0; how < 3; ++how) {
+        ft_generate_options o = {.prompts = prompts, .prompt_count = 5, .length = 40, .seed = 7,
+                                 .temperature = 1.5f, .top_k = 12, .token = hear, .token_user = &h};
+        memset(&h, 0, sizeof h);
+        h.stop_after = how == 1 ? 2 : 0;
+        o.no_cache = how == 2;
+        noted[0] = 0;
+        count = ft_generate(m, o);
+        for (i = total = 0; i < 5; ++i) total += h.count[i];
+        CHECK(ft_error(m) == FT_OK && count == total, "%s: %d, %d: %s", name, count, total, ft_error_text(m));
+        CHECK(!!strstr(noted, "positions") == (most == 16), "%s: %s", name, noted);
+        for (i = 0; i < 5; ++i) {
+            ft_generate_options one = {.prompt = prompts[i], .length = 40, .seed = 7 + (uint64_t)i,
+                                       .temperature = 1.5f, .top_k = 12, .token = hear, .token_user = &alone};
+            int fits = most - (int)strlen(prompts[i]) + (*prompts[i] ? 1 : 0), length = fits < 40 ? fits : 40;
+            if (i == 0 && how == 1) length = 2;
+            CHECK(h.count[i] == length, "%s: text %d has %d tokens, not %d", name, i, h.count[i], length);
+            if (how > 0) continue;
+            memset(&alone, 0, sizeof alone);
+            ft_generate(m, one);
+            CHECK(!strcmp(alone.text[0], h.text[i]), "%s: %s, alone %s", name, h.text[i], alone.text[0]);
+        }
+        if (how == 0) whole = h;
+        for (i = 0; how > 0 && i < 5; ++i)
+            CHECK(how == 1 && i == 0 ? !strncmp(whole.text[i], h.text[i], 2) : !strcmp(whole.text[i], h.text[i]),
+                  "%s: %s, %s", name, whole.text[i], h.text[i]);
+    }
+    ft_destroy(m);
+}
+
+static bool hear_piece(void *user, const char *text, size_t bytes)
+{
+    strncat((char *)user, text, bytes);
+    return true;
+}
+
+/* A text ends before the first stop string, of which nothing is passed on. */
+static void test_stops(void)
+{
+    static heard h;
+    ft_model *m = load("llama", (ft_load_options){0});
+    char all[64] = "", part[64], stop[3][8];
+    const char *stops[3];
+    int i, n;
+    give_letters(m);
+    ft_generate(m, (ft_generate_options){.prompt = "AB", .length = 30, .seed = 3, .piece = hear_piece,
+                                         .piece_user = all});
+    CHECK(strlen(all) == 30, "%s", all);
+    for (i = 0; i + 4 < 30; ++i) {
+        size_t want;
+        memset(stop, 0, sizeof stop);
+        memcpy(stop[0], all + i, 4);
+        memcpy(stop[1], all + i, 3); /* begins there too, and goes on otherwise */
+        stop[1][3] = all[i + 3] == 'A' ? 'B' : 'A';
+        strcpy(stop[2], "AAAAAAA");
+        for (n = 0; n < 3; ++n) stops[n] = stop[n];
+        want = (size_t)(strstr(all, stop[0]) - all);
+        part[0] = 0;
+        memset(&h, 0, sizeof h);
+        n = ft_generate(m, (ft_generate_options){.prompt = "AB", .length = 30, .seed = 3, .piece = hear_piece,
+                                                 .piece_user = part, .stops = stops, .stop_count = 3,
+                                                 .token = hear, .token_user = &h});
+        if (strstr(all, stop[1]) || strstr(all, stop[2])) continue;
+        CHECK(strlen(part) == want && !strncmp(part, all, want) && !strcmp(part, h.text[0]) && n == (int)want + 4,
+              "%s: %s of %s", stop[0], part, all);
+    }
+    CHECK(ft_generate(m, (ft_generate_options){.prompt = "A", .prompts = stops, .prompt_count = 1}) == 0
+          && ft_error(m) == FT_INVALID, "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_generate(m, (ft_generate_options){.stops = stops}) == 0 && ft_error(m) == FT_INVALID, "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    stop[0][0] = 0;
+    CHECK(ft_generate(m, (ft_generate_options){.stops = stops, .stop_count = 3}) == 0
+          && strstr(ft_error_text(m), "stop 0 is empty"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_generate(m, (ft_generate_options){.prompts = stops, .prompt_count = 3, .piece = hear_piece}) == 0
+          && strstr(ft_error_text(m), "piece has no effect"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = load("gpt2", (ft_load_options){0});
+    give_letters(m);
+    CHECK(ft_generate(m, (ft_generate_options){.prompt = "ABCDEFGHIJKLMNOPQ"}) == 0
+          && strstr(ft_error_text(m), "a prompt of 17 tokens, but the network has 16 positions"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* stories260K with its tokeniser; NULL where there is no data. */
+static ft_model *open_stories(void)
+{
+    const char *data = getenv("FINETUNE_DATA");
+    char path[512];
+    ft_model *m = ft_create((ft_desc){.threads = 2, .log = note});
+    noted[0] = 0;
+    snprintf(path, sizeof path, "%s/weights/stories260K.safetensors", data ? data : "../shared/data");
+    ft_load(m, path, (ft_load_options){0});
+    if (ft_error(m) == FT_IO) {
+        SKIP("no stories260K.safetensors");
+        ft_destroy(m);
+        return NULL;
+    }
+    snprintf(path, sizeof path, "%s/weights/tok512.bin", data ? data : "../shared/data");
+    ft_set_tokenizer(m, ft_tokenizer_load(m, path, (ft_tokenizer_options){0}));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+/* llama2.c's network and its well-known story, with the cache and without. */
+static void test_stories(void)
+{
+    static const int32_t want[] = {403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395, 317,
+                                   426, 338, 401, 396, 267, 337, 410, 408, 419, 292, 411, 322, 265, 282, 295};
+    static const char story[] = "Once upon a time, there was a little girl named Lily. She loved to play outside"
+                                " in the park. One day, she saw a big, red ball.";
+    static heard h, other;
+    int how;
+    ft_model *m = open_stories();
+    if (!m) return;
+    CHECK(!strcmp(ft_architecture(m), "meta_llama") && ft_max_length(m) == 512, "%s", ft_architecture(m));
+    for (how = 0; how < 2; ++how) {
+        memset(&h, 0, sizeof h);
+        ft_generate(m, (ft_generate_options){.length = how ? 60 : 300, .greedy = true, .no_cache = how == 1,
+                                             .token = hear, .token_user = &h});
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        CHECK(memcmp(h.ids[0], want, sizeof want) == 0, "%d: ids", how);
+        CHECK(!strncmp(h.text[0], story, sizeof story - 1), "%d: %s", how, h.text[0]);
+        if (how) CHECK(memcmp(h.ids[0], other.ids[0], 60 * sizeof *want) == 0, "with the cache and without");
+        other = h;
+    }
+    memset(&h, 0, sizeof h); /* saved with its tokeniser, and a prompt */
+    ft_save(m, "build/stories.safetensors", (ft_save_options){0});
+    ft_destroy(m);
+    m = ft_create((ft_desc){0});
+    ft_load(m, "build/stories.safetensors", (ft_load_options){0});
+    ft_generate(m, (ft_generate_options){.prompt = "Once upon a time, there was a", .length = 8, .greedy = true,
+                                         .token = hear, .token_user = &h});
+    CHECK(ft_error(m) == FT_OK && !strncmp(h.text[0], " little girl named", 18), "%s: %s", h.text[0],
+          ft_error_text(m));
+    ft_destroy(m);
+    remove("build/stories.safetensors");
+}
+
+/* ---- 100 steps as a language model (goldens made by tests/golden/make_stories.py) ---- */
+
+typedef struct lesson { double sum, losses[100]; int count; } lesson;
+
+static bool learn(void *user, const ft_progress *p)
+{
+    lesson *l = (lesson *)user;
+    double sum = p->loss * p->step;
+    if (p->epoch_done || l->count == 100) return false;
+    l->losses[l->count++] = sum - l->sum;
+    l->sum = sum;
+    return l->count < 100;
+}
+
+static void test_lessons(bool lora)
+{
+    static char text[40000];
+    static lesson l;
+    ft_model *m = open_stories(), *plain = ft_create((ft_desc){0});
+    ft_file *expected = open_golden(plain, "stories");
+    const char *data = getenv("FINETUNE_DATA");
+    char path[512];
+    float want[100], a[4 * 64];
+    FILE *file;
+    int i, k;
+    memset(&l, 0, sizeof l);
+    snprintf(path, sizeof path, "%s/text/tinyshakespeare.txt", data ? data : "../shared/data");
+    file = m ? fopen(path, "rb") : NULL;
+    if (file) {
+        CHECK(fread(text, 1, sizeof text, file) == sizeof text && fclose(file) == 0, "%s", path);
+        read_expected(expected, "", lora ? "lora_losses" : "losses", want, sizeof want);
+        if (lora) CHECK(ft_lora(m, "*.wq,*.wv", (ft_lora_options){.rank = 4, .alpha = 8}) == 10, "%s",
+                        ft_error_text(m));
+        for (i = 0; lora && i < 5; ++i)
+            for (k = 0; k < 2; ++k) {
+                char name[64];
+                snprintf(name, sizeof name, "%d.%s", i, k ? "wv" : "wq");
+                read_expected(expected, "", name, a, sizeof a);
+                snprintf(name, sizeof name, "layers.%d.attention.%s.lora_A.weight", i, k ? "wv" : "wq");
+                ft_set(m, ft_find(m, name), a, 4 * 64);
+            }
+        ft_fit(m, ft_text_streams(m, NULL, (ft_stream_options){.streams = 4, .steps = 32, .memory = text,
+                                                              .bytes = sizeof text}),
+               (ft_fit_options){.epochs = 1, .batch_size = 4, .progress = learn, .progress_user = &l,
+                                .optimizer = {.learning_rate = lora ? 3e-3f : 1e-3f, .weight_decay = 0.01f}});
+        CHECK(ft_error(m) == FT_OK && l.count == 100, "%d steps: %s", l.count, ft_error_text(m));
+        for (i = 0; i < l.count; ++i)
+            CHECK(CLOSE(l.losses[i], want[i], 1e-3), "%s, step %d: loss %g, PyTorch %g", lora ? "LoRA" : "whole",
+                  i, l.losses[i], (double)want[i]);
+    } else if (m) SKIP("no tinyshakespeare.txt");
+    ft_file_close(expected);
+    ft_destroy(plain);
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const char *const networks[] = {"gpt2", "gpt2_classes", "llama", "llama_tied", "llama_bias",
@@ -249,6 +528,14 @@ int main(void)
     test_adapter(expected, "gpt2_lora", "gpt2");
     test_adapter(expected, "llama_lora", "llama_classes");
     test_meta(expected);
+    for (i = 0; i < sizeof networks / sizeof networks[0]; ++i)
+        if (!strstr(networks[i], "classes")) test_greedy(expected, networks[i]);
+    test_batches("gpt2");
+    test_batches("llama");
+    test_stops();
+    test_stories();
+    test_lessons(false);
+    test_lessons(true);
     ft_file_close(expected);
     ft_destroy(m);
     return check_done("test_decoders");

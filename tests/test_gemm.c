@@ -447,7 +447,7 @@ static double seen(const layer *l, float value)
 /* Shapes, costs and output; false: the shape rule refused. */
 static bool layer_prepare(layer *l, ft_model *m, bool whole)
 {
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     l->call.context = &m->context;
     l->call.node = &l->node;
     l->call.input = l->input;

@@ -123,7 +123,7 @@ static void read_options(operator_case *c, const ft__json *json, int options)
 static void run_forward(operator_case *c)
 {
     ft__context *context = &c->m->context;
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     ft__call *call = &c->call;
     const ft__row *row = ft__rows[c->node.op];
     size_t count, wanted;

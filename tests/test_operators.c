@@ -814,7 +814,7 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
     ft__node node;
     ft__tensor input[MOST_INPUTS];
     ft__call call;
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     buffer values[MOST_INPUTS], saved, scratch, upstream;
     outcome out;
     size_t k;

@@ -180,7 +180,7 @@ static void ft__call_wrote(const ft__call *call, bool backward)
 static bool ft__runs_on_device(const ft__call *call)
 {
     const ft__backend *b = ft__backend_of(call->context);
-    return b->runs && b->runs(call);
+    return b->runs && !call->past && b->runs(call);
 }
 
 /* Runs an operator's forward or backward on the device or on the processor. */

@@ -148,7 +148,7 @@ static bool ft__trial_of(ft__trial *t, const ft__call *call, int most)
     int batch = call->input[0].shape.size[0], few = batch < most ? batch : most, i;
     const ft__row *row = ft__rows[call->node->op];
     bool moves = ft__is(call->node, FT__STATISTICS), recurs = ft__is(call->node, FT__RECURRENT);
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     bool carried;
     size_t count;
     memset(t, 0, sizeof *t);

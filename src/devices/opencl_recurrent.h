@@ -53,7 +53,7 @@ static ft__kernel_recurrent ft__kernel_recurrent_of(const ft__recurrent *r, size
 /* Numbers that are kept for backward. */
 static size_t ft__recurrent_kept(const ft__call *call)
 {
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     ft__recurrent_costs(call, &costs);
     return costs.saved / sizeof(float);
 }

@@ -41,6 +41,17 @@ static void ft__fill_inputs(const ft_model *m, const ft__plan *plan, const ft__s
     }
 }
 
+/* What a run that continues texts tells the operators that look at the steps before. */
+static void ft__see_past(const ft_model *m, ft__call *call)
+{
+    const ft__decoding *d = m->decoding;
+    if (!d || !ft__is(call->node, FT__AFTER_PAST)) return;
+    call->past = d->past;
+    call->room = d->room;
+    call->kept = d->kept ? d->kept[call->node - m->nodes] : NULL;
+    call->workspace = d->workspace;
+}
+
 /* The call of a step, for a batch; value pointers are filled in if they are known. */
 static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step *step,
                               ft__extent extent, bool backward)
@@ -79,6 +90,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
         && !(ft__is(node, FT__STATISTICS) && ft__norm_frozen(m, node));
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
+    ft__see_past(m, &call);
     if (step->id == m->loss.id) {
         call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
@@ -95,7 +107,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
                               bool training)
 {
     ft__tensor few[16], *input = few;
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     ft__call call;
     int i;
     if (!ft__rows[node->op]->costs) return costs;
@@ -114,6 +126,7 @@ static ft__costs ft__costs_of(ft_model *m, const ft__node *node, ft__extent exte
     call.input_count = node->input_count;
     call.output.shape = ft__with_extent(node->shape, extent);
     call.training = training;
+    ft__see_past(m, &call);
     ft__rows[node->op]->costs(&call, &costs);
     if (input != few) ft__release(&m->context, input);
     if (m->context.device) costs.prepared = 0; /* a device reads weights as they are */

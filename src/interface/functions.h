@@ -686,9 +686,13 @@ FINETUNE_API int ft_predict_data(ft_model *m, ft_data *data, ft_prediction *best
    ft_network_options.pooling. */
 FINETUNE_API int ft_embed_texts(ft_model *m, const char *const *texts, int count, float *vectors,
                                 size_t numbers, ft_embed_options options);
-/* Continues a text token by token, each drawn from the language model's prediction. The states of
-   recurrent layers start at zero, and after it are those of the text's end. The same options give
-   the same text. Returns the number of tokens generated, 0 on error. */
+/* Continues texts token by token, each drawn from the language model's prediction. A recurrent
+   network's states start at zero, and after it are those of the last text's end. A transformer runs
+   each prompt at once, then one token at a time with the keys and values of those before, which
+   take memory for the prompts and `length` tokens; prompts are continued side by side. A text ends
+   at the tokeniser's end token, before a stop string, after `length` tokens, or where the table of
+   positions ends, which the log says. The same options give the same text. Returns the number of
+   tokens generated, of all texts, 0 on error. */
 FINETUNE_API int ft_generate(ft_model *m, ft_generate_options options);
 /* Run a network whose output depends on one input: values [batch, the input's shape], float, or
    int32_t if the input is FT_I32 -> output [batch, the output's shape]. `count` is the size of

@@ -904,6 +904,14 @@ typedef struct ft_entity {
     float probability;      /* the mean of its words' */
 } ft_entity;
 
+typedef struct ft_generated { /* one token of ft_generate */
+    int prompt;             /* the index of the prompt that it continues */
+    int32_t id;             /* -1: none, only the rest of the text, at the end */
+    const char *text;       /* whole characters, UTF-8, with a 0 behind; may be empty: a character's
+                               other bytes, or the rest of a stop string, may follow */
+    size_t bytes;
+} ft_generated;
+
 typedef struct ft_generate_options {
     const char *prompt;     /* the text to continue; default: a new line, or the start token */
     int length;             /* maximum number of tokens; default 200 */
@@ -915,6 +923,18 @@ typedef struct ft_generate_options {
     bool (*piece)(void *user, const char *text, size_t bytes); /* gets each piece of text, in whole
                                characters, as it is generated; false stops */
     void *piece_user;
+    const char *const *prompts; /* several texts to continue at once, instead of `prompt`. Prompt i
+                               is continued as it would be alone with the seed seed + i */
+    int prompt_count;
+    const char *const *stops; /* a text ends before the first of these strings in it, which is not
+                               passed on */
+    int stop_count;
+    /* Gets each token, of any prompt, as it is generated; false ends that text. Instead of piece or
+       beside it. */
+    bool (*token)(void *user, const ft_generated *token);
+    void *token_user;
+    bool no_cache;          /* transformers: runs the whole text again for each token, instead of
+                               keeping keys and values; slow, and takes no memory between tokens */
 } ft_generate_options;
 
 typedef struct ft_plan_bytes { /* the memory that a run will need */

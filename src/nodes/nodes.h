@@ -147,6 +147,14 @@ typedef struct ft__node {
 
 typedef struct ft__row ft__row; /* operators/table */
 
+/* While text is generated: what attention keeps of the steps before (graph/decoding). */
+typedef struct ft__decoding {
+    int rows, room;         /* samples; steps that fit */
+    int *past;              /* [rows]: steps before this run */
+    float **kept;           /* per node: of so many bytes as its costs say; or NULL */
+    float *workspace;       /* of the operators that see them */
+} ft__decoding;
+
 /* One call of an operator's function. */
 typedef struct ft__call {
     ft__context *context;
@@ -167,6 +175,10 @@ typedef struct ft__call {
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
     const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
+    const int *past;        /* [N]: this run continues sequences of so many steps; NULL: it starts
+                               them. Only FT__AFTER_PAST operators see it */
+    float *kept;            /* with past: as in ft__decoding, with room for `room` steps */
+    int room;
 } ft__call;
 
 /* A field of an operator's options, for files: kind 'i' int, 'f' float, 'b' bool. */
@@ -233,6 +245,7 @@ struct ft_model {
     ft__plan *plans[2];     /* evaluation, training */
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
+    ft__decoding *decoding; /* during a run that continues texts; else NULL */
     ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
     ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */

@@ -292,7 +292,7 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 2, 2, (flags) | FT__FUSES | FT__WRITES | FT__WRITES_ALL | FT__BROADCASTS \
-            | FT__MIXES | FT__ANY_LAYOUT,                                                         \
+            | FT__MIXES | FT__ANY_LAYOUT | FT__BY_STEP,                                           \
         ft__broadcast_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
         ft__no_fields, NULL};
 

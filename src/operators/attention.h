@@ -173,6 +173,25 @@ static size_t ft__attention_scratch(const ft__attention *a)
         + ft__gemm_scratch(ft__max_size(k, a->keys < FT__KEY_TILE ? a->keys : FT__KEY_TILE));
 }
 
+/* Keys and values kept of steps before, packed as products want them. */
+typedef struct ft__kept {   /* of a sample and a head of k and v, one after the other */
+    size_t room, wide;      /* steps; columns of a panel */
+    size_t keys, values;    /* numbers: panels of `wide` steps, each [D, wide]; panels of columns of
+                               v, each [room, columns] */
+} ft__kept;
+
+static ft__kept ft__kept_of(const ft__attention *a)
+{
+    size_t wide = ft__tiles[a->call->context->simd].columns, rest = a->value_width % wide;
+    ft__kept k;
+    k.room = (size_t)a->call->room;
+    k.wide = wide;
+    k.keys = ft__pad_to(k.room, wide) * a->width;
+    k.values = k.room * (a->value_width - rest + (rest == 0 ? 0 : rest <= wide / 2 ? wide / 2
+                                                                                 : wide));
+    return k;
+}
+
 static void ft__attention_costs(const ft__call *call, ft__costs *costs)
 {
     ft__attention a = ft__attention_of(call);
@@ -180,6 +199,10 @@ static void ft__attention_costs(const ft__call *call, ft__costs *costs)
     costs->workspace = (size_t)call->context->threads * ft__attention_scratch(&a) * sizeof(float);
     costs->multiply_adds = (uint64_t)(a.samples * a.heads * a.queries) * a.keys
         * (a.width + a.value_width);
+    if (call->past) {
+        ft__kept k = ft__kept_of(&a);
+        costs->kept = a.samples * (a.heads / a.shared) * (k.keys + k.values) * sizeof(float);
+    }
 }
 
 /* One head of one sample. */
@@ -275,6 +298,120 @@ static void ft__head_scores(const ft__attending *t, size_t first, size_t rows, s
                      ft__rows_of(t->scores, count), false);
 }
 
+/* Divides y's rows by their sums, and keeps the logarithms of these. A query without keys gives
+   zeros. */
+static void ft__attend_end(const ft__attending *t, size_t first, size_t rows)
+{
+    const ft__call *call = t->a->call;
+    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
+    float *y = call->output.value + at;
+    float *kept = (float *)call->saved
+        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
+    for (i = 0; i < rows; ++i, y += row) {
+        bool some = first + i < t->queries && ft__seen(t, first + i) > 0;
+        kept[i] = some ? t->rows[i].largest + ft__ln(t->rows[i].sum) : 0;
+        for (j = 0; j < t->a->value_width; ++j) y[j] = some ? y[j] / t->rows[i].sum : 0;
+    }
+}
+
+/* ---- After steps that were run before: keys and values are kept, packed as products want them.
+   The bits are those of all steps at once ---- */
+
+/* What is kept of a sample's head number `head` of k and v. */
+static float *ft__kept_at(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+{
+    return a->call->kept + (sample * (a->heads / a->shared) + head) * (k->keys + k->values);
+}
+
+/* Keeps the keys and values of this run's steps, behind those before. */
+static void ft__keep_steps(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+{
+    const ft__call *call = a->call;
+    const ft__tile_row *tile = &ft__tiles[call->context->simd];
+    size_t some = a->heads / a->shared, t, i, width;
+    float *keys = ft__kept_at(a, k, sample, head), *values = keys + k->keys;
+    for (t = 0; t < a->queries; ++t) {
+        size_t row = (sample * a->queries + t) * some + head, at = (size_t)call->past[sample] + t;
+        const float *key = call->input[1].value + row * a->width;
+        const float *value = call->input[2].value + row * a->value_width;
+        float *to = keys + at / k->wide * k->wide * a->width + at % k->wide;
+        for (i = 0; i < a->width; ++i) to[i * k->wide] = key[i];
+        for (i = 0; i < a->value_width; i += width) {
+            width = ft__panel_width(tile, a->value_width, i);
+            memcpy(values + i * k->room + at * width, value + i,
+                   ft__min_size(width, a->value_width - i) * sizeof(float));
+        }
+    }
+}
+
+/* A block of up to a tile's rows of queries and a tile of keys. */
+static void ft__attend_kept(const ft__attending *t, const ft__kept *k, size_t first, size_t rows,
+                            size_t from, size_t count)
+{
+    const ft__attention *a = t->a;
+    ft__context *c = a->call->context;
+    const ft__tile_row *tile = &ft__tiles[c->simd];
+    const float *keys = ft__kept_at(a, k, t->sample, t->head / a->shared), *row[FT__TILE_ROWS];
+    const float *values = keys + k->keys;
+    ft__matrix q = ft__head_rows(t, 0, first, false), y = ft__head_rows(t, 3, first, false);
+    float *out = (float *)(uintptr_t)y.at;
+    size_t stride = (size_t)y.row, i, j, width;
+    for (i = 0; i < rows; ++i) row[i] = q.at + (ptrdiff_t)i * q.row;
+    for (j = 0; j < count; j += k->wide)
+        ft__gemm_tile(tile, rows, count - j, 1, a->width, row, 1, keys + (from + j) * a->width,
+                      k->wide, keys, 0, t->scores + j, count, false);
+    for (i = 0; i < rows; ++i) {
+        float *s = t->scores + i * count;
+        size_t seen = ft__seen_of(t, first + i, from, count);
+        t->rows[i].shrink = 1;
+        if (seen > 0) ft__attend[c->simd](s, seen, a->scale, &t->rows[i]);
+        for (j = seen; j < count; ++j) s[j] = 0;
+        for (j = 0; from > 0 && j < a->value_width; ++j) out[i * stride + j] *= t->rows[i].shrink;
+        row[i] = s;
+    }
+    for (j = 0; j < a->value_width; j += width) {
+        width = ft__panel_width(tile, a->value_width, j);
+        ft__gemm_tile(tile, rows, a->value_width - j, 1, count, row, 1,
+                      values + j * k->room + from * width, width, values, 0, out + j, stride,
+                      from > 0);
+    }
+}
+
+/* A head of k and v of a sample, and the heads of q that share it. */
+static void ft__attend_after_slot(void *context, int slot)
+{
+    const ft__attention *a = (const ft__attention *)context;
+    ft__context *c = a->call->context;
+    ft__kept k = ft__kept_of(a);
+    size_t some = a->heads / a->shared, most = ft__tiles[c->simd].rows, piece, shared, first, from;
+    int share;
+    FT__PIECES(piece, share, c, slot, a->samples * some) {
+        size_t sample = piece / some, head = piece % some;
+        ft__keep_steps(a, &k, sample, head);
+        for (shared = 0; shared < a->shared; ++shared) {
+            ft__attending t = ft__attending_of(a, sample, head * a->shared + shared, slot);
+            t.keys = (size_t)a->call->past[sample] + a->queries;
+            for (first = 0; first < t.queries; first += most) {
+                size_t rows = ft__min_size(most, t.queries - first), i;
+                size_t seen = ft__seen(&t, first + rows - 1);
+                for (i = 0; i < rows; ++i) {
+                    t.rows[i].largest = -3.40282347e38f;
+                    t.rows[i].sum = 0;
+                }
+                for (from = 0; from < seen; from += FT__KEY_TILE)
+                    ft__attend_kept(&t, &k, first, rows, from,
+                                    ft__min_size(FT__KEY_TILE, seen - from));
+                ft__attend_end(&t, first, rows);
+            }
+        }
+    }
+}
+
+static void ft__attend_after(ft__attention *a)
+{
+    ft__parallel_slots(a->call->context, ft__attend_after_slot, a);
+}
+
 /* ---- Forward ---- */
 
 /* The tile's part of y's rows, not yet divided by the sums. */
@@ -296,22 +433,6 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
     }
     ft__head_product(t, rows, t->a->value_width, count, ft__rows_of(t->scores, count),
                      ft__head_rows(t, 2, from, false), y, from > 0);
-}
-
-/* Divides y's rows by their sums, and keeps the logarithms of these. A query without keys gives
-   zeros. */
-static void ft__attend_end(const ft__attending *t, size_t first, size_t rows)
-{
-    const ft__call *call = t->a->call;
-    size_t row, at = ft__head_at(t, 3, first, &row), i, j;
-    float *y = call->output.value + at;
-    float *kept = (float *)call->saved
-        + (t->sample * t->a->heads + t->head) * t->a->queries + first;
-    for (i = 0; i < rows; ++i, y += row) {
-        bool some = first + i < t->queries && ft__seen(t, first + i) > 0;
-        kept[i] = some ? t->rows[i].largest + ft__ln(t->rows[i].sum) : 0;
-        for (j = 0; j < t->a->value_width; ++j) y[j] = some ? y[j] / t->rows[i].sum : 0;
-    }
 }
 
 static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
@@ -351,6 +472,10 @@ static size_t ft__query_blocks(const ft__attention *a)
 static void ft__attention_forward(const ft__call *call)
 {
     ft__attention a = ft__attention_of(call);
+    if (call->past) {
+        ft__attend_after(&a);
+        return;
+    }
     a.blocks = ft__query_blocks(&a);
     ft__parallel_slots(call->context, ft__attention_forward_slot, &a);
 }
@@ -492,7 +617,8 @@ static void ft__attention_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_attention = {
-    FT__NAMED(attention), 1, 4, FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL,
+    FT__NAMED(attention), 1, 4,
+    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
     ft__attention_costs, ft__attention_fields, NULL};
 

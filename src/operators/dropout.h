@@ -77,7 +77,7 @@ static void ft__dropout_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_dropout = {
-    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT,
+    FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
     ft__dropout_fields, NULL};
 

@@ -75,7 +75,8 @@ static void ft__embedding_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_embedding = {
-    FT__NAMED(embedding), 2, 2, FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES,
+    FT__NAMED(embedding), 2, 2,
+    FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES | FT__BY_STEP,
     ft__embedding_shape, ft__embedding_forward, FT__BACKWARD(ft__embedding_backward), NULL,
     ft__embedding_fields, NULL};
 

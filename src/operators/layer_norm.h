@@ -157,12 +157,14 @@ static void ft__layer_norm_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_layer_norm = {
-    FT__NAMED(layer_norm), 3, 3, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    FT__NAMED(layer_norm), 3, 3,
+    FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
     ft__layer_norm_shape, ft__layer_norm_forward, FT__BACKWARD(ft__layer_norm_backward),
     ft__layer_norm_costs, ft__layer_norm_fields, NULL};
 
 static const ft__row ft__row_rms_norm = {
-    FT__NAMED(rms_norm), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS,
+    FT__NAMED(rms_norm), 2, 2,
+    FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
     ft__rms_norm_shape, ft__layer_norm_forward, ft__layer_norm_backward, ft__layer_norm_costs,
     ft__rms_norm_fields, NULL};
 

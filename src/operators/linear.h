@@ -218,7 +218,7 @@ static void ft__linear_backward(const ft__call *call)
 
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
-        | FT__READS_TYPES,
+        | FT__READS_TYPES | FT__BY_STEP,
     ft__linear_shape, ft__linear_forward, FT__BACKWARD(ft__linear_backward), ft__linear_costs,
     ft__no_fields, NULL};
 

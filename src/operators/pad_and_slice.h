@@ -160,7 +160,7 @@ static const ft__row ft__row_pad = {
     ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
 static const ft__row ft__row_slice = {
-    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT,
+    FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT | FT__BY_STEP, /* FT_LENGTH is not cut */
     ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,
     NULL};
 

@@ -125,6 +125,8 @@ static void ft__rotary_costs(const ft__call *call, ft__costs *costs)
 {
     ft__rotary r = ft__rotary_of(call);
     costs->saved = 2 * r.pairs * r.angles * sizeof(float);
+    if (call->past)
+        costs->workspace = 2 * r.pairs * sizeof(float) * (size_t)call->context->threads;
 }
 
 /* Llama 3.1's: long waves are stretched by `factor`, short ones are not, and those between in part;
@@ -199,8 +201,38 @@ static void ft__rotary_run(const ft__call *call, bool back)
     ft__parallel(call->context, (int)((r.steps + r.part - 1) / r.part), ft__rotary_steps, &r);
 }
 
+/* Each step after those before it: without a table, since a run has few such steps. */
+static void ft__rotary_after_slot(void *context, int slot)
+{
+    const ft__rotary *r = (const ft__rotary *)context;
+    const ft__call *call = r->call;
+    const ft_rotary_options *o = &call->node->options.rotary;
+    size_t length = (size_t)call->input[0].shape.size[1], step, i;
+    float *angles = call->workspace + (size_t)slot * 2 * r->pairs;
+    int share;
+    FT__PIECES(step, share, call->context, slot, r->steps) {
+        float place = (float)((size_t)call->past[step / length] + step % length);
+        const float *from = call->input[0].value + step * r->heads * r->width;
+        float *to = call->output.value + step * r->heads * r->width;
+        size_t h;
+        for (i = 0; i < r->pairs; ++i)
+            ft__turn((double)(place * ft__rotary_frequency(o, i, r->pairs)), angles + i,
+                     angles + r->pairs + i);
+        for (h = 0; h < r->heads; ++h, from += r->width, to += r->width) {
+            ft__rotate[call->context->simd](from, to, angles, r->pairs, o->interleaved, false,
+                                            false);
+            for (i = 2 * r->pairs; i < r->width; ++i) to[i] = from[i];
+        }
+    }
+}
+
 static void ft__rotary_forward(const ft__call *call)
 {
+    ft__rotary r = ft__rotary_of(call);
+    if (call->past) {
+        ft__parallel_slots(call->context, ft__rotary_after_slot, &r);
+        return;
+    }
     ft__rotary_table(call);
     ft__rotary_run(call, false);
 }
@@ -211,8 +243,9 @@ static void ft__rotary_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_rotary = {
-    FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE, ft__rotary_shape, ft__rotary_forward,
-    ft__rotary_backward, ft__rotary_costs, ft__rotary_fields, NULL};
+    FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE | FT__BY_STEP | FT__AFTER_PAST,
+    ft__rotary_shape, ft__rotary_forward, ft__rotary_backward, ft__rotary_costs, ft__rotary_fields,
+    NULL};
 
 ft_node ft_rotary(ft_model *m, const char *name, ft_node x, ft_rotary_options options)
 {
@@ -268,7 +301,8 @@ static size_t ft__position_of(const ft__call *call, size_t step)
     size_t length = (size_t)call->input[0].shape.size[1];
     int32_t given;
     if (call->input_count < 3) {
-        step = step % length + (size_t)call->node->options.add_positions.first;
+        size_t past = call->past ? (size_t)call->past[step / length] : 0;
+        step = step % length + past + (size_t)call->node->options.add_positions.first;
         return step < rows ? step : rows;
     }
     given = ft__integers(&call->input[2])[step];
@@ -341,7 +375,8 @@ static void ft__add_positions_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_add_positions = {
-    FT__NAMED(add_positions), 2, 3, FT__WRITES | FT__IN_PLACE | FT__WEIGHTS,
+    FT__NAMED(add_positions), 2, 3,
+    FT__WRITES | FT__IN_PLACE | FT__WEIGHTS | FT__BY_STEP | FT__AFTER_PAST,
     ft__add_positions_shape, ft__add_positions_forward, ft__add_positions_backward,
     ft__add_positions_costs,
     ft__add_positions_fields, NULL};

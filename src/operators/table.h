@@ -49,7 +49,11 @@
 #define FT__OP_ENUM(name) FT__OP_##name,
 enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
 
-typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_adds; } ft__costs;
+typedef struct ft__costs {
+    size_t saved, workspace, prepared;
+    size_t kept;            /* bytes for ft__call.kept, which `past` needs */
+    uint64_t multiply_adds;
+} ft__costs;
 
 /* A row's flags: what the planner, the devices, the networks and the training ask of an operator,
    so that they need not know its name (ft__is). */
@@ -86,6 +90,9 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 #define FT__BROADCASTS FT__FLAG(27) /* they are repeated to the shape of the output */
 #define FT__MIXES FT__FLAG(28)  /* numbers of different samples may meet, as its shapes say */
 
+#define FT__BY_STEP FT__FLAG(29) /* step t of y [N, L, ..] follows from the inputs' step t alone */
+#define FT__AFTER_PAST FT__FLAG(30) /* ... and from the steps before, if ft__call has `past` */
+
 /* What it is, from bit 32 */
 #define FT__LEAF FT__FLAG(32)   /* it computes nothing */
 #define FT__BY_KIND FT__FLAG(33) /* ft_activation makes it */
@@ -101,7 +108,7 @@ typedef struct ft__costs { size_t saved, workspace, prepared; uint64_t multiply_
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */
-#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT)
+#define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
 #define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */
 #define FT__OF_Y (FT__READS_Y | FT__ELEMENTS) /* ... by y */
 #define FT__LAYER (FT__READS_X | FT__WRITES | FT__FUSES) /* layers that apply activations */
