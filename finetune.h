@@ -43819,7 +43819,10 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample, view) */
     int *nodes;             /* earlier values that the trained steps read, labels included */
     int node_count;
-    size_t row;             /* numbers in a row */
+    size_t row;             /* numbers in a row, and of sequences ... */
+    size_t step;            /* ... as many more for each step; 0: there are none */
+    size_t *start;          /* [sample][view], of sequences: where the row begins; else NULL */
+    int *steps;             /* [sample][view], of sequences: of the row */
     int views;
     float *values;          /* [sample of the data][view][row]; on disk: of one row */
     int *record;            /* [sample][view]: 1 + its place in the file; 0: missing, unreadable */
@@ -43964,7 +43967,7 @@ static bool ft__cache_lists(const ft__cache *cache, int id)
 static bool ft__keeps_rows(const ft__fit *f)
 {
     const ft__context *c = &f->m->context;
-    return c->desc.cache && !c->device && f->data->source.digest;
+    return c->desc.cache && !c->device && f->data->source.digest && !f->cache.step;
 }
 
 /* Bytes that the cache may take besides the loader, which fills it. */
@@ -44002,22 +44005,24 @@ static bool ft__prefix_rows_apart(const ft_model *m, const ft__plan *plan)
     return true;
 }
 
-/* Finds the values that pass from the frozen prefix to the trained steps, and decides whether to
-   keep them: not if the prefix is empty, if views never repeat, if samples meet, or if they would
-   not fit. */
-static ft_status ft__cache_plan(ft__fit *f)
+/* A sequence is kept with its own number of steps: they must be the outermost dimension of a
+   sample, in a row that does not depend on other samples. */
+static bool ft__keeps_steps(const ft__fit *f, const ft_shape *shape)
+{
+    int d;
+    for (d = 2; d < shape->rank; ++d)
+        if (shape->size[d] == FT_LENGTH) return false;
+    return shape->rank <= 3 && shape->size[1] == FT_LENGTH && f->data->source.length
+        && f->data->source.streams == 0;
+}
+
+/* Finds the values that pass from the frozen prefix to the trained steps. False: one cannot be
+   kept. */
+static bool ft__cache_nodes(ft__fit *f)
 {
     ft_model *m = f->m;
-    ft__context *c = &m->context;
     ft__cache *cache = &f->cache;
-    size_t bytes = 0, rows = (size_t)ft_data_count(f->data);
     int i, j;
-    if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
-    if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
-    cache->views = f->o.augment ? f->o.views : 1;
-    cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
-                                       sizeof *cache->nodes);
-    if (!cache->nodes) return c->status;
     for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
         const ft__step *step = &f->plan->steps[i];
         const ft__node *node = ft__node_of_step(m, f->plan, step), *from;
@@ -44026,14 +44031,57 @@ static ft_status ft__cache_plan(ft__fit *f)
             from = ft__node_of(m, f->plan, id);
             if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
             if (ft__cache_lists(cache, id)) continue;
-            if (ft__has_length(from)) return c->status; /* rows differ in length */
-            if (!ft__has_row_each(&from->shape)) return c->status; /* no rows */
+            if (!ft__has_row_each(&from->shape)) return false;
+            if (ft__has_length(from) && !ft__keeps_steps(f, &from->shape)) return false;
             cache->nodes[cache->node_count++] = id;
-            cache->row += ft__node_count_at(from, ft__one);
+            if (ft__has_length(from)) cache->step += ft__node_count_at(from, ft__one);
+            else cache->row += ft__node_count_at(from, ft__one);
         }
     }
+    return true;
+}
+
+/* The numbers of all rows; of sequences also sets where each begins. */
+static size_t ft__cache_numbers(ft__fit *f, size_t rows)
+{
+    ft__cache *cache = &f->cache;
+    const ft_source *source = &f->data->source;
+    size_t views = rows / (size_t)source->count, row, numbers = 0;
+    if (!cache->step) return ft__multiply(rows, cache->row, &numbers) ? numbers : SIZE_MAX / 8;
+    cache->start = (size_t *)ft__allocate(&f->m->context, rows + 1, sizeof *cache->start);
+    cache->steps = (int *)ft__allocate(&f->m->context, rows, sizeof *cache->steps);
+    for (row = 0; ft__ok(&f->m->context) && row < rows; ++row) {
+        int length = source->length(source->user, (int)(row / views));
+        numbers += cache->row + cache->step * (size_t)(length > 0 ? length : 0);
+        cache->start[row + 1] = numbers;
+    }
+    return numbers;
+}
+
+/* Where a row of the cache lies in memory. */
+static float *ft__cache_at(const ft__cache *cache, size_t row)
+{
+    if (cache->on_disk) return cache->values;
+    return cache->values + (cache->start ? cache->start[row] : row * cache->row);
+}
+
+/* Decides whether to keep the outputs of the frozen prefix: not if it is empty, if views never
+   repeat, if samples meet, or if they would not fit. */
+static ft_status ft__cache_plan(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    ft__cache *cache = &f->cache;
+    size_t bytes, numbers, rows = (size_t)ft_data_count(f->data);
+    if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
+    cache->views = f->o.augment ? f->o.views : 1;
+    cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
+                                       sizeof *cache->nodes);
+    if (!cache->nodes || !ft__cache_nodes(f)) return c->status;
     rows *= (size_t)(cache->views + (f->o.augment ? 1 : 0)); /* held-back samples: the plain view */
-    if (!ft__multiply(rows, cache->row * sizeof(float), &bytes)) bytes = SIZE_MAX;
+    numbers = ft__cache_numbers(f, rows);
+    if (!ft__multiply(numbers, sizeof(float), &bytes)) bytes = SIZE_MAX;
     ft__cache_make_room(f, bytes);
     if (!ft__ok(c)) return c->status;
     cache->on_disk = bytes > f->o.cache_bytes || bytes > ft__cache_left(f) / 2;
@@ -44043,8 +44091,7 @@ static ft_status ft__cache_plan(ft__fit *f)
         return c->status;
     }
     cache->rows = (int)rows;
-    cache->values = (float *)ft__allocate(c, cache->on_disk ? 1 : rows,
-                                          cache->row * sizeof(float));
+    cache->values = (float *)ft__allocate(c, cache->on_disk ? cache->row : numbers, sizeof(float));
     cache->record = (int *)ft__allocate(c, rows, sizeof *cache->record);
     cache->on = ft__ok(c);
     return c->status;
@@ -44159,7 +44206,7 @@ static int ft__cache_load(ft__fit *f)
     for (at = 0; at < cache->file.count && ft__rows_key(&cache->file, at, &key); ++at) {
         float *to;
         if ((row = ft__key_find(&table, key)) < 0 || cache->record[row]) continue;
-        to = cache->values + (cache->on_disk ? 0 : (size_t)row * cache->row);
+        to = ft__cache_at(cache, (size_t)row);
         if (!ft__rows_read(&cache->file, at, key, to)) {
             if (!cache->damaged)
                 ft__log(&f->m->context, "%s: damaged: what is missing is computed again",
@@ -44169,7 +44216,7 @@ static int ft__cache_load(ft__fit *f)
         }
         for (same = row; same >= 0; same = table.next[same]) {
             if (!cache->on_disk && same != row)
-                memcpy(cache->values + (size_t)same * cache->row, to, cache->row * sizeof *to);
+                memcpy(ft__cache_at(cache, (size_t)same), to, cache->row * sizeof *to);
             cache->record[same] = 1 + (int)at;
             taken += 1;
         }
@@ -44208,15 +44255,16 @@ static void ft__cache_write(ft__fit *f)
     for (row = 0; written && row < cache->rows; ++row)
         if (cache->record[row] && cache->keys[row])
             written = ft__rows_add(&cache->file, cache->keys[row],
-                                   cache->values + (size_t)row * cache->row);
+                                   ft__cache_at(cache, (size_t)row));
     ft__rows_finish(&cache->file, written);
 }
 
-/* Returns the memory of a node's value in the plan; *count is how many numbers a sample has. */
+/* Returns the memory of a node's value in the plan; *count is how many numbers a sample of the
+   batch has. */
 static float *ft__boundary(const ft__fit *f, int id, size_t *count)
 {
     const ft__node *node = ft__node_of(f->m, f->plan, id);
-    *count = ft__node_count_at(node, ft__one);
+    *count = ft__node_count_at(node, ft__extent_of(f->m, 1));
     return ft__is_leaf(node) && id <= f->plan->node_count ? node->value : f->plan->values[id - 1];
 }
 
@@ -44232,21 +44280,44 @@ static bool ft__cache_refuse(ft__fit *f, int node, int slot)
     return false;
 }
 
-/* Copies sample `slot` of the plan's batch to a row of the cache. False: the disk is full, or there
-   is an error. */
-static bool ft__cache_put(ft__fit *f, size_t row, int slot)
+/* The numbers of a node that a row of the cache has: of a sequence those of its own steps. */
+static size_t ft__cache_part(const ft__fit *f, int id, size_t row)
+{
+    const ft__node *node = ft__node_of(f->m, f->plan, id);
+    size_t one = ft__node_count_at(node, ft__one);
+    return ft__has_length(node) ? one * (size_t)f->cache.steps[row] : one;
+}
+
+/* Notes the steps of a row, those of a sample of the batch. False: more than the source said. */
+static bool ft__cache_note_steps(ft__fit *f, size_t row, const ft__batch *batch, int slot)
 {
     ft__cache *cache = &f->cache;
-    float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
-    size_t count, k;
+    int s, steps = 0;
+    if (!cache->step) return true;
+    for (s = 0; s < f->loader->slot_count; ++s)
+        if (batch->lengths[s][slot] > steps) steps = batch->lengths[s][slot];
+    if (steps == 0) steps = f->m->length; /* the source sets no lengths: all steps are real */
+    cache->steps[row] = steps;
+    return cache->row + cache->step * (size_t)steps <= cache->start[row + 1] - cache->start[row];
+}
+
+/* Copies sample `slot` of the plan's batch to a row of the cache. False: there is no room for it,
+   or an error. */
+static bool ft__cache_put(ft__fit *f, size_t row, const ft__batch *batch, int slot)
+{
+    ft__cache *cache = &f->cache;
+    float *at = ft__cache_at(cache, row);
+    size_t count, part, k;
     int i;
+    if (!ft__cache_note_steps(f, row, batch, slot)) return false;
     for (i = 0; i < cache->node_count; ++i) {
         const float *value = ft__boundary(f, cache->nodes[i], &count);
-        memcpy(at, value + (size_t)slot * count, count * sizeof *at);
-        for (k = 0; ft__node_of(f->m, f->plan, cache->nodes[i])->type == FT_F32 && k < count; ++k)
+        part = ft__cache_part(f, cache->nodes[i], row);
+        memcpy(at, value + (size_t)slot * count, part * sizeof *at);
+        for (k = 0; ft__node_of(f->m, f->plan, cache->nodes[i])->type == FT_F32 && k < part; ++k)
             if (!(fabs((double)at[k]) <= (double)FLT_MAX))
                 return ft__cache_refuse(f, cache->nodes[i], slot);
-        at += count;
+        at += part;
     }
     if (cache->on_disk && !ft__rows_add(&cache->file, cache->keys[row], cache->values))
         return false;
@@ -44254,21 +44325,34 @@ static bool ft__cache_put(ft__fit *f, size_t row, int slot)
     return true;
 }
 
-/* Copies it back. Rows on disk are checked each time. */
+/* The run's length is that of the longest of these samples. */
+static void ft__cache_set_length(ft__fit *f, const int *samples, const int *views, int count)
+{
+    int i, longest = 1;
+    for (i = 0; f->cache.step && i < count; ++i) {
+        int steps = f->cache.steps[ft__cache_row(f, samples[i], views[i])];
+        if (steps > longest) longest = steps;
+    }
+    if (f->cache.step) f->m->length = longest;
+}
+
+/* Copies it back; behind the steps of a sequence are zeros. Rows on disk are checked each time. */
 static void ft__cache_get(ft__fit *f, size_t row, int slot)
 {
     const ft__cache *cache = &f->cache;
-    const float *at = cache->values + (cache->on_disk ? 0 : row * cache->row);
+    const float *at = ft__cache_at(cache, row);
     int i;
     if (cache->on_disk && !ft__rows_read(&cache->file, (uint64_t)cache->record[row] - 1,
                                          cache->keys[row], cache->values))
         ft__fail(&f->m->context, FT_IO, "%s: the file changed while it was in use",
                  cache->file.path);
     for (i = 0; i < cache->node_count; ++i) {
-        size_t count;
+        size_t count, part = ft__cache_part(f, cache->nodes[i], row);
         float *value = ft__boundary(f, cache->nodes[i], &count);
-        memcpy(value + (size_t)slot * count, at, count * sizeof *at);
-        at += count;
+        value += (size_t)slot * count;
+        memcpy(value, at, part * sizeof *at);
+        memset(value + part, 0, (count - part) * sizeof *at);
+        at += part;
     }
 }
 
@@ -44334,6 +44418,7 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
         f->order[missing++] = samples[i];
     }
     if (!missing) return true;
+    ft__bucket(&f->data->source, f->order, missing, f->o.batch_size, 0, f->work);
     ft__loader_start(f->loader, f->order, f->views, missing);
     while (put && !f->stopped && ft__ok(&f->m->context)
            && (batch = ft__loader_next(f->loader)) != NULL) {
@@ -44343,7 +44428,7 @@ static bool ft__cache_fill_view(ft__fit *f, const int *samples, int count, int v
             ft__cache_fetch(f, batch->count);
         }
         for (i = 0; put && i < batch->count; ++i)
-            put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), i);
+            put = ft__cache_put(f, ft__cache_row(f, batch->index[i], view), batch, i);
         i = batch->count;
         ft__loader_release(f->loader);
         if (put && ft__ok(&f->m->context)) ft__fit_tell_prepared(f, i);
@@ -44357,6 +44442,8 @@ static void ft__cache_release(ft__context *c, ft__cache *cache)
     ft__release(c, cache->keys);
     ft__release(c, cache->record);
     ft__release(c, cache->values);
+    ft__release(c, cache->steps);
+    ft__release(c, cache->start);
     ft__release(c, cache->nodes);
     memset(cache, 0, sizeof *cache);
 }
@@ -44408,7 +44495,7 @@ static ft_status ft__cache_fill(ft__fit *f)
     for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
         put = ft__cache_fill_view(f, f->train, f->train_count, view);
     if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
-    if (!cache->on_disk || !ft__ok(c)) return c->status;
+    if ((!cache->on_disk && put) || !ft__ok(c)) return c->status;
     if (cache->file.file) put = ft__rows_finish(&cache->file, put);
     if (put && ft__rows_open(&cache->file)) return c->status;
     ft__log(c, "the outputs of the frozen layers are computed again in each epoch");
@@ -44665,6 +44752,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     if (count - from < size) size = count - from;
     *at = from + size;
     if (f->cache.on) {
+        ft__cache_set_length(f, samples + from, views + from, size);
         for (i = from; i < from + size; ++i) {
             size_t row = ft__cache_row(f, samples[i], views[i]);
             if (!f->cache.record[row]) continue;

@@ -221,6 +221,84 @@ static void test_no_folder(void)
     CHECK(lines == 1, "rows on a disk that does not take them: %d lines", lines);
 }
 
+/* ---- Sequences: rows of different lengths, in memory ---- */
+enum { LONGEST = 9 };
+
+static int steps_of(int index, int view) { return 1 + (index * 5 + 3) % LONGEST - (view && index % 3 ? 1 : 0); }
+
+static int longest_view(void *user, int index)
+{
+    (void)user;
+    return steps_of(index, 0);
+}
+
+/* Sample 7 cannot be read; an augmented view of some has one step less. */
+static bool get_words(void *user, int index, int view, ft_slot *slots, int count)
+{
+    pictures *p = (pictures *)user;
+    int32_t steps = steps_of(index, view) > 0 ? steps_of(index, view) : 1;
+    int s, i;
+    __atomic_add_fetch(&p->asked, 1, __ATOMIC_SEQ_CST);
+    for (s = 0; s < count; ++s) {
+        int32_t *to = (int32_t *)slots[s].values;
+        if (!strcmp(slots[s].name, "labels")) *to = p->labels[index];
+        if (!strcmp(slots[s].name, "lengths")) *to = steps;
+        if (strcmp(slots[s].name, "tokens") != 0) continue;
+        for (i = 0; i < steps; ++i) to[i] = (index + i * (2 + p->labels[index]) + view) % 20;
+        slots[s].length = steps;
+    }
+    return index != 7;
+}
+
+/* A hash of all weights after training the upper layer of an encoder or of an LSTM, and the head. */
+static uint64_t fit_words(const char *network, const char *frozen, bool cached, bool augment, int *asked)
+{
+    ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 2, .log = count_lines});
+    ft_fit_options o = {.epochs = 3, .batch_size = 8, .hold_back = 0.2f, .augment = augment};
+    ft_source source = {.user = &data, .count = SAMPLES, .classes = 2, .get = get_words, .length = longest_view};
+    uint64_t hash = 0;
+    int i;
+    ft_network(m, network, (ft_network_options){.classes = 2, .words = 20, .hidden = 16, .layers = 2,
+        .heads = !strcmp(network, "bert") ? 2 : 0, .dropout = 0.1f});
+    ft_freeze(m, frozen);
+    o.no_cache = !cached;
+    o.views = cached && augment ? 3 : 0;
+    o.optimizer.learning_rate = 0.01f;
+    data.asked = 0;
+    ft_fit(m, ft_data_source(m, source), o);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
+    for (i = 1; i <= ft_node_count(m); ++i) {
+        ft_node node = {i};
+        float *values;
+        if (!is_weight(m, node)) continue;
+        values = weight_of(m, node);
+        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
+        free(values);
+    }
+    *asked = data.asked;
+    ft_destroy(m);
+    return hash;
+}
+
+static void test_words(void)
+{
+    static const struct { const char *network, *frozen; } rows[] = {
+        {"bert", "embeddings*,encoder.layer.0.*"}, {"bert", "embeddings*,encoder.layer.[01].*"},
+        {"lstm_classifier", "embedding*,*_l0"}};
+    size_t r;
+    int augment;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r)
+        for (augment = 0; augment < 2; ++augment) {
+            int kept, again;
+            uint64_t a = fit_words(rows[r].network, rows[r].frozen, true, augment != 0, &kept);
+            uint64_t b = fit_words(rows[r].network, rows[r].frozen, false, augment != 0, &again);
+            CHECK(a == b, "%s, %s, augment %d: other bits with the cache", rows[r].network, rows[r].frozen, augment);
+            CHECK(kept == (augment ? 8 + 3 * 32 : SAMPLES) && again >= 3 * SAMPLES - 3,
+                  "%s, %s, augment %d: %d samples were read, %d without the cache", rows[r].network,
+                  rows[r].frozen, augment, kept, again);
+        }
+}
+
 int main(void)
 {
     run plain = {folder, 0, false, 0}, disk = {folder, 1, false, 0};
@@ -235,6 +313,7 @@ int main(void)
     test_damaged(0);
     test_damaged(1);
     test_no_folder();
+    test_words();
     empty_folder();
     return check_done("test_cache");
 }

@@ -54,6 +54,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     if (count - from < size) size = count - from;
     *at = from + size;
     if (f->cache.on) {
+        ft__cache_set_length(f, samples + from, views + from, size);
         for (i = from; i < from + size; ++i) {
             size_t row = ft__cache_row(f, samples[i], views[i]);
             if (!f->cache.record[row]) continue;
