@@ -162,6 +162,42 @@ static void test_recipe(void)
     remove(path);
 }
 
+/* A transformer's head comes first; the layers below only if some of the held-back texts are wrong. */
+static void test_transformer_recipe(void)
+{
+    static const struct { ft_finetune_options o; const char *stages, *choice; } rows[] = {
+        {{.epochs = 40, .learning_rate = 0.05f, .progress = note_stage}, "trial;head;", "head only"},
+        {{.epochs = 1, .progress = note_stage}, "trial;head;all;", "all layers"},
+        {{.epochs = 1, .progress = note_stage, .freeze = "embeddings.*"}, "all;", "as requested"}};
+    char texts[2000] = "", before[4], after[4];
+    size_t r, at = 0;
+    int i;
+    for (i = 0; i < 60; ++i) /* the first word says the class */
+        at += (size_t)snprintf(texts + at, sizeof texts - at, "%s w%d w%d\t%s\n", i % 2 ? "boats" : "cows",
+                               i * 7 % 11, i * 5 % 13, i % 2 ? "sea" : "land");
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        ft_model *m = new_model(3, 2);
+        ft_data *data = ft_texts(m, NULL, (ft_text_options){.memory = texts, .bytes = at});
+        ft_finetune_result result;
+        float *value;
+        ft_network(m, "bert", (ft_network_options){.classes = 2, .hidden = 16, .layers = 1, .heads = 2});
+        value = weight_of(m, ft_find(m, "encoder.layer.0.output.dense.weight"));
+        memcpy(before, value, sizeof before);
+        free(value);
+        stages[0] = 0;
+        result = ft_finetune(m, data, rows[r].o);
+        CHECK(ft_error(m) == FT_OK && !strcmp(stages, rows[r].stages)
+              && !strncmp(result.choice, rows[r].choice, strlen(rows[r].choice)), "stages %s (%s): %s", stages,
+              result.choice, ft_error_text(m));
+        value = weight_of(m, ft_find(m, "encoder.layer.0.output.dense.weight"));
+        memcpy(after, value, sizeof after);
+        free(value);
+        CHECK((memcmp(before, after, sizeof after) == 0) == (r == 0), "%s: is the layer trained?", rows[r].stages);
+        if (r == 0) CHECK(ft_evaluate(m, data, (ft_evaluate_options){0}).correct > 57, "the head learnt nothing");
+        ft_destroy(m);
+    }
+}
+
 /* ---- Generation ---- */
 typedef struct heard { char text[512]; size_t bytes; int pieces; bool cut; } heard;
 
@@ -421,6 +457,7 @@ int main(void)
 {
     test_classifier();
     test_recipe();
+    test_transformer_recipe();
     test_language_model();
     test_draws();
     test_shuffled();

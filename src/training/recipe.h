@@ -28,8 +28,6 @@
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
 
-static const double ft__enough = 0.9; /* share right in the trial: then the head is enough */
-
 typedef struct ft__recipe {
     ft_model *m;
     ft_data *data;
@@ -39,6 +37,8 @@ typedef struct ft__recipe {
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
     float *head[2];         /* its weight and bias before the trial */
+    ft_fit_options all;     /* of the last stage */
+    double enough;          /* share right in the trial: then the head is enough */
     bool deeper;            /* after the trial: train the layers below the head too */
     ft__cache features;     /* of the frozen network: for the trial, then for the head */
 } ft__recipe;
@@ -156,8 +156,10 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
     }
-    r->result.fit = ft__fit_run(m, r->data, ft__recipe_options(r, stage), r->result.choice,
-                                stage == r->start, stage == FT__ALL ? NULL : &r->features);
+    r->result.fit = ft__fit_run(m, r->data,
+                                stage == FT__ALL ? r->all : ft__recipe_options(r, stage),
+                                r->result.choice, stage == r->start,
+                                stage == FT__ALL ? NULL : &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -165,7 +167,7 @@ static void ft__recipe_choose(ft__recipe *r)
 {
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
-    r->deeper = trial->held_back_total > 0 && right < ft__enough;
+    r->deeper = trial->held_back_total > 0 && right < r->enough;
     if (trial->held_back_total == 0)
         snprintf(r->result.choice, sizeof r->result.choice, "head only: there are too few samples"
                  " to hold any back and check whether training more than %s head helps",

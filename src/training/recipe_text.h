@@ -24,8 +24,10 @@
    down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
    learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
    clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
-   A transformer is trained whole, as BERT's authors do: AdamW, a rate that rises over the first
-   tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al. 2018).
+   A transformer's head comes first, as for pictures: on the vectors of the frozen layers, whose
+   outputs are cached. Then it is trained whole, as BERT's authors do: AdamW, a rate that rises over
+   the first tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al.
+   2018).
    ============================================================================================= */
 enum { FT__MOST_LAYERS = 8 };
 static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
@@ -89,30 +91,50 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
+/* Of the stage that trains the whole network, or its adapters. */
+static ft_fit_options ft__transformer_options(const ft__recipe *r)
+{
+    int samples = ft_data_count(r->data);
+    ft_fit_options o = ft__text_options(r, true, false);
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
+    if (r->o.learning_rate == 0)
+        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 5e-5f;
+    o.warmup_epochs = 0.1f * (float)o.epochs;
+    return o;
+}
+
+/* Whether the head is trained first, on the vectors of frozen layers: of a network without adapters
+   that gives each text a class. */
+static bool ft__tries_head(const ft__recipe *r)
+{
+    const ft_model *m = r->m;
+    return !ft__has_adapters(m) && ft_class_count(m) > 1 && m->loss.id
+        && ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES);
+}
+
 static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
     bool adapters = ft__has_adapters(m);
-    int samples = ft_data_count(r->data), i;
-    ft_fit_options o = ft__text_options(r, true, false);
+    int i;
     for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
         if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].shape.rank < 2
             && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
-    o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
-    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 1e-3f : 5e-5f;
-    o.warmup_epochs = 0.1f * (float)o.epochs;
-    if (r->o.freeze) {
-        ft__recipe_frozen(r, o);
-        return;
+    r->all = ft__transformer_options(r);
+    r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
+    if (r->o.freeze) ft__recipe_frozen(r, r->all);
+    else if (ft__tries_head(r)) ft__recipe_stages(r);
+    else {
+        if (adapters) {
+            ft__freeze_to_adapters(m);
+            ft__store_frozen(m, r->o.frozen_type);
+        } else ft__set_frozen(m, "*", false);
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
+                 " then falls to 0", adapters ? "the adapters and the head" : "all layers at once");
+        r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
     }
-    if (adapters) {
-        ft__freeze_to_adapters(m);
-        ft__store_frozen(m, r->o.frozen_type);
-    } else ft__set_frozen(m, "*", false);
-    snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises, then"
-             " falls to 0", adapters ? "the adapters and the head" : "all layers at once");
-    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+    ft__cache_release(&m->context, &r->features);
 }
 
 static const char *ft__thaw_name(int open, int layers)
@@ -240,7 +262,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         return r.result;
     }
     ft__recipe_augmentation(data, options.augmentation);
-    if (options.freeze) ft__recipe_frozen(&r, ft__recipe_options(&r, FT__ALL));
+    r.all = ft__recipe_options(&r, FT__ALL);
+    r.enough = 0.9;
+    if (options.freeze) ft__recipe_frozen(&r, r.all);
     else ft__recipe_stages(&r);
     ft__cache_release(&m->context, &r.features);
     return r.result;
