@@ -159,6 +159,7 @@
      [SECTION] networks/vision_transformers: Transformers that look at pictures: ViT, DeiT, DINOv2
      [SECTION] networks/recognition: The table of networks, and recognition
      [SECTION] networks/configs: Folders as Hugging Face writes them
+     [SECTION] networks/image_processors: How a folder of Hugging Face's prepares pictures
      [SECTION] networks/adapter_files: Adapters as PEFT writes them
      [SECTION] data/feature_files: Files of cached rows
      [SECTION] data/resize: Resizing
@@ -881,10 +882,14 @@ typedef struct ft_lora_options {
 typedef struct ft_preprocessing {
     int width, height, channels; /* of the network's input */
     int resize;             /* the shorter side is first resized to this (Pillow's antialiased
-                               bilinear), then the centre is cut out; 0: both sides are resized */
+                               bilinear), then the centre is cut out; 0: both sides are resized to
+                               width and height */
     float mean[4], std[4];  /* (pixel / 255 - mean) / std per channel, in units of 0..1, as in
                                torchvision's Normalize. mean: default 0. std has no default:
                                ft_set_preprocessing refuses one that is not above 0 */
+    bool bicubic;           /* pictures are resized by Pillow's antialiased bicubic instead */
+    bool stretch;           /* `resize` is of both sides, whatever the picture's shape: the centre
+                               is cut out of that square */
 } ft_preprocessing;
 
 /* ---- Files ---- */
@@ -30185,7 +30190,8 @@ static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
         if (i) ft__text_add(text, ",");
         ft__json_add_float(text, p->std[i]);
     }
-    ft__text_add(text, "]}");
+    ft__text_add(text, "]%s%s}", p->bicubic ? ",\"bicubic\":true" : "",
+                 p->stretch ? ",\"stretch\":true" : "");
 }
 
 static void ft__write_named(const ft_model *m, ft__text *text, const char *key, ft_node node)
@@ -30557,7 +30563,7 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
 static void ft__read_preprocessing(ft__graph_reader *r, int value)
 {
     static const char *const known[] = {"width", "height", "channels", "resize", "mean", "std",
-                                        NULL};
+                                        "bicubic", "stretch", NULL};
     static const char where[] = "preprocessing";
     ft_preprocessing p;
     int64_t number;
@@ -30588,6 +30594,12 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
             else (k ? p.std : p.mean)[i] = (float)share;
         }
         if (count < 0) ft__field_fault(r, where, known[4 + k], "a list of up to 4 numbers");
+    }
+    for (k = 0; k < 2; ++k) {
+        at = ft__json_member(r->json, value, known[6 + k]);
+        if (at >= 0 && !ft__json_at(r->json, at, 't') && !ft__json_at(r->json, at, 'f'))
+            ft__field_fault(r, where, known[6 + k], "true or false");
+        *(k ? &p.stretch : &p.bicubic) = ft__json_true(r->json, at);
     }
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }
@@ -36202,6 +36214,7 @@ static ft_node ft__build_vision(ft__builder *b, const char *network)
 {
     ft__vit_builder v;
     ft_node x, none = {0};
+    ft_preprocessing p;
     bool halves;
     int i;
     memset(&v, 0, sizeof v);
@@ -36219,9 +36232,13 @@ static ft_node ft__build_vision(ft__builder *b, const char *network)
     v.layer = -1;
     x = ft__vit_head(&v, ft__vit_norm(&v, v.names->last_norm, x));
     halves = !strcmp(network, "vit") && strncmp(b->o.spelling, "torchvision", 11) != 0;
-    return ft__classifier(b, x, halves ? 0 : ft__resize_for(b->o.image_size),
-                          halves ? ft__halves : ft__imagenet_mean,
-                          halves ? ft__halves : ft__imagenet_std);
+    x = ft__classifier(b, x, halves ? 0 : ft__resize_for(b->o.image_size),
+                       halves ? ft__halves : ft__imagenet_mean,
+                       halves ? ft__halves : ft__imagenet_std);
+    p = ft_get_preprocessing(v.m); /* of the published networks; a folder says it itself */
+    p.bicubic = strcmp(network, "vit") != 0;
+    if (ft__ok(&v.m->context)) ft_set_preprocessing(v.m, p);
+    return x;
 }
 
 static ft_node ft__build_vit(ft__builder *b) { return ft__build_vision(b, "vit"); }
@@ -36867,6 +36884,129 @@ static void ft__folder_tokenizer(ft_model *m, const char *folder)
     if (most > 0 && most < ft_max_length(m)) ft_set_max_length(m, most);
     ft__release(c, path);
     ft__json_free(c, json);
+}
+
+/* =============================================================================================
+   [SECTION] networks/image_processors: How a folder of Hugging Face's prepares pictures
+   preprocessor_config.json says how a picture becomes the network's input, and so its size. What it
+   says and is not implemented is an error that names it.
+   ============================================================================================= */
+typedef struct ft__image_processor {
+    ft__context *c;
+    const char *folder;
+    const ft__json *json;
+    ft_preprocessing p;     /* width and height 0: the folder says nothing */
+    bool colours;           /* it has mean and std */
+} ft__image_processor;
+
+static ft_status ft__processor_fault(ft__image_processor *r, const char *field, const char *only)
+{
+    return ft__fail(r->c, FT_UNSUPPORTED, "%s/preprocessor_config.json: %s: only %s is supported",
+                    r->folder, field, only);
+}
+
+/* Whether a field is true; `otherwise`: what its absence means. */
+static bool ft__processor_says(const ft__image_processor *r, const char *field, bool otherwise)
+{
+    int value = ft__json_member(r->json, 0, field);
+    return value < 0 || ft__json_at(r->json, value, '0') ? otherwise
+                                                         : ft__json_true(r->json, value);
+}
+
+/* A side of a size that is a number or an object; 0: it is not there. */
+static int ft__processor_side(const ft__image_processor *r, const char *field, const char *side)
+{
+    int value = ft__json_member(r->json, 0, field);
+    int64_t number = 0;
+    bool object = value >= 0 && ft__json_at(r->json, value, 'o');
+    if (object) value = ft__json_member(r->json, value, side);
+    else if (strcmp(side, "shortest_edge") == 0 && strcmp(field, "size") == 0) return 0;
+    return ft__json_int(r->json, value, &number) && number > 0 && number <= 16384 ? (int)number : 0;
+}
+
+/* {"height", "width"} or a number is both sides, {"shortest_edge"} the shorter one. */
+static void ft__processor_sizes(ft__image_processor *r)
+{
+    int edge = ft__processor_side(r, "size", "shortest_edge");
+    int height = ft__processor_side(r, "size", "height");
+    int width = ft__processor_side(r, "size", "width");
+    int crop_height = ft__processor_side(r, "crop_size", "height");
+    int crop_width = ft__processor_side(r, "crop_size", "width");
+    bool crops = ft__processor_says(r, "do_center_crop", crop_height > 0);
+    if (!crops && edge)
+        ft__processor_fault(r, "do_center_crop is false, so that pictures have any shape", "true");
+    if (!edge && (!height || height != width))
+        ft__processor_fault(r, "size", "shortest_edge or a square");
+    if (crops && (!crop_height || crop_height != crop_width))
+        ft__processor_fault(r, "crop_size", "a square");
+    r->p.width = r->p.height = crops ? crop_height : height;
+    if (crops) r->p.resize = edge ? edge : height;
+    r->p.stretch = crops && !edge;
+}
+
+static void ft__processor_numbers(ft__image_processor *r, const char *field, float *to)
+{
+    int list = ft__json_member(r->json, 0, field), i, at;
+    double number = 0;
+    if (list < 0 || ft__json_at(r->json, list, '0')) return;
+    for (i = 0, at = list + 1; i < 3 && ft__json_count(r->json, list) == 3; ++i) {
+        if (!ft__json_double(r->json, at, &number)) break;
+        to[i] = (float)number;
+        at = r->json->values[at].next;
+    }
+    if (i < 3) ft__processor_fault(r, field, "a list of three numbers");
+    else r->colours = true;
+}
+
+/* Reads preprocessor_config.json, if the folder has one. */
+static ft__image_processor ft__read_processor(ft__context *c, const char *folder)
+{
+    ft__image_processor r;
+    ft__json *json = ft__folder_json(c, folder, "preprocessor_config.json");
+    int64_t filter = 2;
+    double factor = 1 / 255.0;
+    int i;
+    memset(&r, 0, sizeof r);
+    r.c = c;
+    r.folder = folder;
+    r.json = json;
+    if (!json) return r;
+    for (i = 0; i < 3; ++i) r.p.std[i] = 1;
+    ft__json_int(json, ft__json_member(json, 0, "resample"), &filter);
+    ft__json_double(json, ft__json_member(json, 0, "rescale_factor"), &factor);
+    if (!ft__processor_says(&r, "do_resize", true)) ft__processor_fault(&r, "do_resize", "true");
+    if (!ft__processor_says(&r, "do_rescale", true) || fabs(factor * 255 - 1) > 1e-4)
+        ft__processor_fault(&r, "do_rescale and rescale_factor", "true and 1/255");
+    if (ft__processor_says(&r, "do_flip_channel_order", false))
+        ft__processor_fault(&r, "do_flip_channel_order", "false");
+    if (filter != 2 && filter != 3)
+        ft__processor_fault(&r, "resample", "2 (bilinear) and 3 (bicubic)");
+    r.p.bicubic = filter == 3;
+    ft__processor_sizes(&r);
+    if (ft__processor_says(&r, "do_normalize", true)) {
+        ft__processor_numbers(&r, "image_mean", r.p.mean);
+        ft__processor_numbers(&r, "image_std", r.p.std);
+    } else r.colours = true;
+    ft__json_free(c, json);
+    r.json = NULL;
+    return r;
+}
+
+/* Gives a model for pictures the folder's preprocessing. If its pictures have another size than the
+   folder's, the size before the cut changes in proportion. */
+static void ft__use_processor(ft_model *m, const ft__image_processor *r)
+{
+    ft_preprocessing p = ft_get_preprocessing(m);
+    int i;
+    if (r->p.width == 0 || p.width == 0 || !ft__ok(&m->context)) return;
+    p.resize = r->p.resize * p.width / r->p.width;
+    p.bicubic = r->p.bicubic;
+    p.stretch = r->p.stretch;
+    for (i = 0; i < 3 && r->colours && p.channels == 3; ++i) {
+        p.mean[i] = r->p.mean[i];
+        p.std[i] = r->p.std[i];
+    }
+    ft_set_preprocessing(m, p);
 }
 
 /* =============================================================================================
@@ -37778,6 +37918,11 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
 }
 
 /* ---- Geometry: torchvision's Resize and CenterCrop ---- */
+static ft__filter ft__filter_of(const ft_preprocessing *p)
+{
+    return p->bicubic ? FT__BICUBIC : FT__BILINEAR;
+}
+
 typedef struct ft__geometry {
     int width, height; /* of the resized picture */
     int left, top;     /* of the network's window in it; negative if the window is larger */
@@ -37804,8 +37949,8 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
     if (p->resize <= 0) return true;
     longer = p->resize * longer / shorter;
     if ((uint64_t)longer * (uint64_t)p->resize > FT__MOST_RESIZED_PIXELS) return false;
-    g->width = width <= height ? p->resize : (int)longer;
-    g->height = width <= height ? (int)longer : p->resize;
+    g->width = width <= height || p->stretch ? p->resize : (int)longer;
+    g->height = width <= height && !p->stretch ? (int)longer : p->resize;
     g->left = ft__centre(g->width, p->width);
     g->top = ft__centre(g->height, p->height);
     return true;
@@ -37866,7 +38011,7 @@ static size_t ft__pixels_workspace(const ft_preprocessing *p, int width, int hei
     ft__geometry g;
     size_t resize, picture;
     if (!ft__geometry_of(p, width, height, &g)) return 0;
-    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, ft__filter_of(p));
     picture = ((size_t)width * (size_t)height + (size_t)g.width * (size_t)g.height)
               * (size_t)p->channels;
     return resize && resize < SIZE_MAX / 2 ? resize + picture : 0;
@@ -37879,12 +38024,12 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
     size_t resize, count = (size_t)width * (size_t)height;
     uint8_t *converted, *resized;
     if (!ft__geometry_of(p, width, height, &g)) return;
-    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, ft__filter_of(p));
     converted = (uint8_t *)workspace + resize;
     resized = converted + count * (size_t)p->channels;
     ft__convert_channels(pixels, channels, count, converted, p->channels);
     ft__resize(converted, (size_t)width * (size_t)p->channels, width, height, p->channels, resized,
-               g.width, g.height, FT__BILINEAR, workspace);
+               g.width, g.height, ft__filter_of(p), workspace);
     ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
 }
 
@@ -40894,8 +41039,8 @@ static void ft__sample_resize(const ft__folder *folder, const ft__sample *sample
         from = scratch->file;
     }
     ft__resize(from, (size_t)sample->width * (size_t)channels, sample->width, sample->height,
-               channels, to, sample->geometry.width, sample->geometry.height, FT__BILINEAR,
-               scratch->workspace);
+               channels, to, sample->geometry.width, sample->geometry.height,
+               ft__filter_of(&folder->preprocessing), scratch->workspace);
 }
 
 /* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
@@ -40919,7 +41064,7 @@ static const char *ft__sample_load(const ft__folder *folder, const ft__sample *s
     else if (to)
         ft__resize(picture.pixels, (size_t)picture.width * (size_t)p->channels, picture.width,
                    picture.height, p->channels, to, sample->geometry.width,
-                   sample->geometry.height, FT__BILINEAR, scratch->workspace);
+                   sample->geometry.height, ft__filter_of(p), scratch->workspace);
     ft__picture_free(&picture);
     return fault;
 }
@@ -40987,9 +41132,11 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft__folder *folder = (const ft__folder *)user;
     const ft__sample *sample = &folder->samples[index];
     const ft_augmentation *a = &folder->augmentation;
+    const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
     float drawn[3];
-    hash = ft__hash_bytes(hash, &folder->preprocessing, sizeof folder->preprocessing);
+    hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
+    if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
     drawn[0] = a->shift;
     drawn[1] = a->scale;
@@ -41209,7 +41356,7 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
         if (view > workspace) workspace = view;
         if (s->picture && !opening) continue;
         resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
-                                      s->geometry.height, FT__BILINEAR);
+                                      s->geometry.height, ft__filter_of(p));
         if (resize > workspace) workspace = resize;
         if (s->bytes > file) file = (size_t)s->bytes;
         if (s->memory > decoding) decoding = s->memory;
@@ -47414,6 +47561,7 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
                                           "pytorch_model.bin", "pytorch_model.bin.index.json",
                                           NULL};
+    ft__image_processor processor;
     ft__json *json;
     char *path;
     bool chosen = options.network.pooling != FT_POOL_LAST, known = true;
@@ -47428,9 +47576,12 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
     if (ft__ok(c) && options.network.pooling != FT_POOL_LAST)
         known = ft__read_modules(c, folder, &options);
+    processor = ft__read_processor(c, folder);
+    if (options.network.image_size == 0) options.network.image_size = processor.p.width;
     if (ft__ok(c)) ft__load_file(m, path, options);
     if (!chosen && !known) m->text_vector.id = 0;
     if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
+    if (ft__ok(c)) ft__use_processor(m, &processor);
     if (ft__ok(c)) ft__folder_tokenizer(m, folder);
     ft__release(c, path);
     ft__json_free(c, json);

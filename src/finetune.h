@@ -189,6 +189,7 @@ extern "C" {
 #include "networks/vision_transformers.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
+#include "networks/image_processors.h"
 #include "networks/adapter_files.h"
 #include "data/feature_files.h"
 #include "data/resize.h"

@@ -187,7 +187,7 @@ static ft_data *picture_data(ft_model *m)
     ft_input_options input;
     ft_linear_options linear;
     ft_loss_options loss;
-    ft_preprocessing p = {4, 4, 3, 0, {0, 0, 0, 0}, {1, 1, 1, 1}};
+    ft_preprocessing p = {.width = 4, .height = 4, .channels = 3, .std = {1, 1, 1, 1}};
     ft_node x, y, logits;
     int flat[1] = {48};
     memset(&o, 0, sizeof o);

@@ -476,7 +476,7 @@ static void test_tracks(void)
 {
     ft_image_folder_options o, none, name;
     ft_model *m = new_model();
-    ft_preprocessing p = {4, 4, 1, 0, {0, 0, 0, 0}, {1, 1, 1, 1}};
+    ft_preprocessing p = {.width = 4, .height = 4, .channels = 1, .std = {1, 1, 1, 1}};
     memset(&o, 0, sizeof o);
     none = name = o;
     none.no_groups = true;

@@ -55,9 +55,11 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft__folder *folder = (const ft__folder *)user;
     const ft__sample *sample = &folder->samples[index];
     const ft_augmentation *a = &folder->augmentation;
+    const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
     float drawn[3];
-    hash = ft__hash_bytes(hash, &folder->preprocessing, sizeof folder->preprocessing);
+    hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
+    if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
     drawn[0] = a->shift;
     drawn[1] = a->scale;
@@ -277,7 +279,7 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
         if (view > workspace) workspace = view;
         if (s->picture && !opening) continue;
         resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
-                                      s->geometry.height, FT__BILINEAR);
+                                      s->geometry.height, ft__filter_of(p));
         if (resize > workspace) workspace = resize;
         if (s->bytes > file) file = (size_t)s->bytes;
         if (s->memory > decoding) decoding = s->memory;

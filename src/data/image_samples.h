@@ -173,8 +173,8 @@ static void ft__sample_resize(const ft__folder *folder, const ft__sample *sample
         from = scratch->file;
     }
     ft__resize(from, (size_t)sample->width * (size_t)channels, sample->width, sample->height,
-               channels, to, sample->geometry.width, sample->geometry.height, FT__BILINEAR,
-               scratch->workspace);
+               channels, to, sample->geometry.width, sample->geometry.height,
+               ft__filter_of(&folder->preprocessing), scratch->workspace);
 }
 
 /* Decodes and resizes into `to`; if `to` is NULL, only finds out whether it could. */
@@ -198,7 +198,7 @@ static const char *ft__sample_load(const ft__folder *folder, const ft__sample *s
     else if (to)
         ft__resize(picture.pixels, (size_t)picture.width * (size_t)p->channels, picture.width,
                    picture.height, p->channels, to, sample->geometry.width,
-                   sample->geometry.height, FT__BILINEAR, scratch->workspace);
+                   sample->geometry.height, ft__filter_of(p), scratch->workspace);
     ft__picture_free(&picture);
     return fault;
 }

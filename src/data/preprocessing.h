@@ -36,6 +36,11 @@ static void ft__convert_channels(const uint8_t *from, int from_channels, size_t 
 }
 
 /* ---- Geometry: torchvision's Resize and CenterCrop ---- */
+static ft__filter ft__filter_of(const ft_preprocessing *p)
+{
+    return p->bicubic ? FT__BICUBIC : FT__BILINEAR;
+}
+
 typedef struct ft__geometry {
     int width, height; /* of the resized picture */
     int left, top;     /* of the network's window in it; negative if the window is larger */
@@ -62,8 +67,8 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
     if (p->resize <= 0) return true;
     longer = p->resize * longer / shorter;
     if ((uint64_t)longer * (uint64_t)p->resize > FT__MOST_RESIZED_PIXELS) return false;
-    g->width = width <= height ? p->resize : (int)longer;
-    g->height = width <= height ? (int)longer : p->resize;
+    g->width = width <= height || p->stretch ? p->resize : (int)longer;
+    g->height = width <= height && !p->stretch ? (int)longer : p->resize;
     g->left = ft__centre(g->width, p->width);
     g->top = ft__centre(g->height, p->height);
     return true;
@@ -124,7 +129,7 @@ static size_t ft__pixels_workspace(const ft_preprocessing *p, int width, int hei
     ft__geometry g;
     size_t resize, picture;
     if (!ft__geometry_of(p, width, height, &g)) return 0;
-    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, ft__filter_of(p));
     picture = ((size_t)width * (size_t)height + (size_t)g.width * (size_t)g.height)
               * (size_t)p->channels;
     return resize && resize < SIZE_MAX / 2 ? resize + picture : 0;
@@ -137,11 +142,11 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
     size_t resize, count = (size_t)width * (size_t)height;
     uint8_t *converted, *resized;
     if (!ft__geometry_of(p, width, height, &g)) return;
-    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, FT__BILINEAR);
+    resize = ft__resize_workspace(p->channels, width, height, g.width, g.height, ft__filter_of(p));
     converted = (uint8_t *)workspace + resize;
     resized = converted + count * (size_t)p->channels;
     ft__convert_channels(pixels, channels, count, converted, p->channels);
     ft__resize(converted, (size_t)width * (size_t)p->channels, width, height, p->channels, resized,
-               g.width, g.height, FT__BILINEAR, workspace);
+               g.width, g.height, ft__filter_of(p), workspace);
     ft__window_to_tensor(p, resized, g.width, g.height, g.left, g.top, false, to);
 }

@@ -154,7 +154,8 @@ static void ft__write_preprocessing(ft__text *text, const ft_preprocessing *p)
         if (i) ft__text_add(text, ",");
         ft__json_add_float(text, p->std[i]);
     }
-    ft__text_add(text, "]}");
+    ft__text_add(text, "]%s%s}", p->bicubic ? ",\"bicubic\":true" : "",
+                 p->stretch ? ",\"stretch\":true" : "");
 }
 
 static void ft__write_named(const ft_model *m, ft__text *text, const char *key, ft_node node)
@@ -526,7 +527,7 @@ static ft_status ft__read_node(ft__graph_reader *r, int node)
 static void ft__read_preprocessing(ft__graph_reader *r, int value)
 {
     static const char *const known[] = {"width", "height", "channels", "resize", "mean", "std",
-                                        NULL};
+                                        "bicubic", "stretch", NULL};
     static const char where[] = "preprocessing";
     ft_preprocessing p;
     int64_t number;
@@ -557,6 +558,12 @@ static void ft__read_preprocessing(ft__graph_reader *r, int value)
             else (k ? p.std : p.mean)[i] = (float)share;
         }
         if (count < 0) ft__field_fault(r, where, known[4 + k], "a list of up to 4 numbers");
+    }
+    for (k = 0; k < 2; ++k) {
+        at = ft__json_member(r->json, value, known[6 + k]);
+        if (at >= 0 && !ft__json_at(r->json, at, 't') && !ft__json_at(r->json, at, 'f'))
+            ft__field_fault(r, where, known[6 + k], "true or false");
+        *(k ? &p.stretch : &p.bicubic) = ft__json_true(r->json, at);
     }
     if (p.width > 0) ft_set_preprocessing(r->m, p);
 }

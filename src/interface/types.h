@@ -485,10 +485,14 @@ typedef struct ft_lora_options {
 typedef struct ft_preprocessing {
     int width, height, channels; /* of the network's input */
     int resize;             /* the shorter side is first resized to this (Pillow's antialiased
-                               bilinear), then the centre is cut out; 0: both sides are resized */
+                               bilinear), then the centre is cut out; 0: both sides are resized to
+                               width and height */
     float mean[4], std[4];  /* (pixel / 255 - mean) / std per channel, in units of 0..1, as in
                                torchvision's Normalize. mean: default 0. std has no default:
                                ft_set_preprocessing refuses one that is not above 0 */
+    bool bicubic;           /* pictures are resized by Pillow's antialiased bicubic instead */
+    bool stretch;           /* `resize` is of both sides, whatever the picture's shape: the centre
+                               is cut out of that square */
 } ft_preprocessing;
 
 /* ---- Files ---- */

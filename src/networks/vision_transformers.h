@@ -15,6 +15,7 @@
 #include "operators/permute.h"
 #include "operators/step_pool.h"
 #include "operators/attention.h"
+#include "graph/settings.h"
 #include "graph/building.h"
 #include "formats/position_tables.h"
 #include "networks/images.h"
@@ -360,6 +361,7 @@ static ft_node ft__build_vision(ft__builder *b, const char *network)
 {
     ft__vit_builder v;
     ft_node x, none = {0};
+    ft_preprocessing p;
     bool halves;
     int i;
     memset(&v, 0, sizeof v);
@@ -377,9 +379,13 @@ static ft_node ft__build_vision(ft__builder *b, const char *network)
     v.layer = -1;
     x = ft__vit_head(&v, ft__vit_norm(&v, v.names->last_norm, x));
     halves = !strcmp(network, "vit") && strncmp(b->o.spelling, "torchvision", 11) != 0;
-    return ft__classifier(b, x, halves ? 0 : ft__resize_for(b->o.image_size),
-                          halves ? ft__halves : ft__imagenet_mean,
-                          halves ? ft__halves : ft__imagenet_std);
+    x = ft__classifier(b, x, halves ? 0 : ft__resize_for(b->o.image_size),
+                       halves ? ft__halves : ft__imagenet_mean,
+                       halves ? ft__halves : ft__imagenet_std);
+    p = ft_get_preprocessing(v.m); /* of the published networks; a folder says it itself */
+    p.bicubic = strcmp(network, "vit") != 0;
+    if (ft__ok(&v.m->context)) ft_set_preprocessing(v.m, p);
+    return x;
 }
 
 static ft_node ft__build_vit(ft__builder *b) { return ft__build_vision(b, "vit"); }

@@ -26,6 +26,7 @@
 #include "text/tokenizing.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
+#include "networks/image_processors.h"
 #include "data/sources.h"
 
 /* =============================================================================================
@@ -327,6 +328,7 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
                                           "pytorch_model.bin", "pytorch_model.bin.index.json",
                                           NULL};
+    ft__image_processor processor;
     ft__json *json;
     char *path;
     bool chosen = options.network.pooling != FT_POOL_LAST, known = true;
@@ -341,9 +343,12 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
     if (ft__ok(c) && options.network.pooling != FT_POOL_LAST)
         known = ft__read_modules(c, folder, &options);
+    processor = ft__read_processor(c, folder);
+    if (options.network.image_size == 0) options.network.image_size = processor.p.width;
     if (ft__ok(c)) ft__load_file(m, path, options);
     if (!chosen && !known) m->text_vector.id = 0;
     if (ft__ok(c) && !options.network.classes) ft__read_labels(m, json);
+    if (ft__ok(c)) ft__use_processor(m, &processor);
     if (ft__ok(c)) ft__folder_tokenizer(m, folder);
     ft__release(c, path);
     ft__json_free(c, json);

@@ -1,0 +1,130 @@
+#pragma once
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/json.h"
+#include "devices/device.h"
+#include "graph/settings.h"
+#include "networks/configs.h"
+
+/* =============================================================================================
+   [SECTION] networks/image_processors: How a folder of Hugging Face's prepares pictures
+   preprocessor_config.json says how a picture becomes the network's input, and so its size. What it
+   says and is not implemented is an error that names it.
+   ============================================================================================= */
+typedef struct ft__image_processor {
+    ft__context *c;
+    const char *folder;
+    const ft__json *json;
+    ft_preprocessing p;     /* width and height 0: the folder says nothing */
+    bool colours;           /* it has mean and std */
+} ft__image_processor;
+
+static ft_status ft__processor_fault(ft__image_processor *r, const char *field, const char *only)
+{
+    return ft__fail(r->c, FT_UNSUPPORTED, "%s/preprocessor_config.json: %s: only %s is supported",
+                    r->folder, field, only);
+}
+
+/* Whether a field is true; `otherwise`: what its absence means. */
+static bool ft__processor_says(const ft__image_processor *r, const char *field, bool otherwise)
+{
+    int value = ft__json_member(r->json, 0, field);
+    return value < 0 || ft__json_at(r->json, value, '0') ? otherwise
+                                                         : ft__json_true(r->json, value);
+}
+
+/* A side of a size that is a number or an object; 0: it is not there. */
+static int ft__processor_side(const ft__image_processor *r, const char *field, const char *side)
+{
+    int value = ft__json_member(r->json, 0, field);
+    int64_t number = 0;
+    bool object = value >= 0 && ft__json_at(r->json, value, 'o');
+    if (object) value = ft__json_member(r->json, value, side);
+    else if (strcmp(side, "shortest_edge") == 0 && strcmp(field, "size") == 0) return 0;
+    return ft__json_int(r->json, value, &number) && number > 0 && number <= 16384 ? (int)number : 0;
+}
+
+/* {"height", "width"} or a number is both sides, {"shortest_edge"} the shorter one. */
+static void ft__processor_sizes(ft__image_processor *r)
+{
+    int edge = ft__processor_side(r, "size", "shortest_edge");
+    int height = ft__processor_side(r, "size", "height");
+    int width = ft__processor_side(r, "size", "width");
+    int crop_height = ft__processor_side(r, "crop_size", "height");
+    int crop_width = ft__processor_side(r, "crop_size", "width");
+    bool crops = ft__processor_says(r, "do_center_crop", crop_height > 0);
+    if (!crops && edge)
+        ft__processor_fault(r, "do_center_crop is false, so that pictures have any shape", "true");
+    if (!edge && (!height || height != width))
+        ft__processor_fault(r, "size", "shortest_edge or a square");
+    if (crops && (!crop_height || crop_height != crop_width))
+        ft__processor_fault(r, "crop_size", "a square");
+    r->p.width = r->p.height = crops ? crop_height : height;
+    if (crops) r->p.resize = edge ? edge : height;
+    r->p.stretch = crops && !edge;
+}
+
+static void ft__processor_numbers(ft__image_processor *r, const char *field, float *to)
+{
+    int list = ft__json_member(r->json, 0, field), i, at;
+    double number = 0;
+    if (list < 0 || ft__json_at(r->json, list, '0')) return;
+    for (i = 0, at = list + 1; i < 3 && ft__json_count(r->json, list) == 3; ++i) {
+        if (!ft__json_double(r->json, at, &number)) break;
+        to[i] = (float)number;
+        at = r->json->values[at].next;
+    }
+    if (i < 3) ft__processor_fault(r, field, "a list of three numbers");
+    else r->colours = true;
+}
+
+/* Reads preprocessor_config.json, if the folder has one. */
+static ft__image_processor ft__read_processor(ft__context *c, const char *folder)
+{
+    ft__image_processor r;
+    ft__json *json = ft__folder_json(c, folder, "preprocessor_config.json");
+    int64_t filter = 2;
+    double factor = 1 / 255.0;
+    int i;
+    memset(&r, 0, sizeof r);
+    r.c = c;
+    r.folder = folder;
+    r.json = json;
+    if (!json) return r;
+    for (i = 0; i < 3; ++i) r.p.std[i] = 1;
+    ft__json_int(json, ft__json_member(json, 0, "resample"), &filter);
+    ft__json_double(json, ft__json_member(json, 0, "rescale_factor"), &factor);
+    if (!ft__processor_says(&r, "do_resize", true)) ft__processor_fault(&r, "do_resize", "true");
+    if (!ft__processor_says(&r, "do_rescale", true) || fabs(factor * 255 - 1) > 1e-4)
+        ft__processor_fault(&r, "do_rescale and rescale_factor", "true and 1/255");
+    if (ft__processor_says(&r, "do_flip_channel_order", false))
+        ft__processor_fault(&r, "do_flip_channel_order", "false");
+    if (filter != 2 && filter != 3)
+        ft__processor_fault(&r, "resample", "2 (bilinear) and 3 (bicubic)");
+    r.p.bicubic = filter == 3;
+    ft__processor_sizes(&r);
+    if (ft__processor_says(&r, "do_normalize", true)) {
+        ft__processor_numbers(&r, "image_mean", r.p.mean);
+        ft__processor_numbers(&r, "image_std", r.p.std);
+    } else r.colours = true;
+    ft__json_free(c, json);
+    r.json = NULL;
+    return r;
+}
+
+/* Gives a model for pictures the folder's preprocessing. If its pictures have another size than the
+   folder's, the size before the cut changes in proportion. */
+static void ft__use_processor(ft_model *m, const ft__image_processor *r)
+{
+    ft_preprocessing p = ft_get_preprocessing(m);
+    int i;
+    if (r->p.width == 0 || p.width == 0 || !ft__ok(&m->context)) return;
+    p.resize = r->p.resize * p.width / r->p.width;
+    p.bicubic = r->p.bicubic;
+    p.stretch = r->p.stretch;
+    for (i = 0; i < 3 && r->colours && p.channels == 3; ++i) {
+        p.mean[i] = r->p.mean[i];
+        p.std[i] = r->p.std[i];
+    }
+    ft_set_preprocessing(m, p);
+}
