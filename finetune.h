@@ -42863,8 +42863,9 @@ static int ft__tag_as(ft__conll *r, char letter, const char *tag, size_t bytes)
 /* The tag of the sentence's next word. */
 static int ft__conll_tag(ft__conll *r, const char *tag, size_t bytes)
 {
-    const ft__word *before = (const ft__word *)r->words.at + r->words.count - 1;
-    const char *last = r->words.count > 0 ? ft__piece_text(r->tags, before->tag) : "O";
+    const ft__word *words = (const ft__word *)r->words.at;
+    const char *last = r->words.count > 0
+        ? ft__piece_text(r->tags, words[r->words.count - 1].tag) : "O";
     bool goes_on = strlen(last) == bytes && memcmp(last + 1, tag + 1, bytes - 1) == 0;
     char letter = *tag == 'I' && !goes_on ? 'B' : *tag;
     if (bytes == 1) return ft__tag_named(r, tag, bytes);
@@ -43512,7 +43513,9 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"classes_of", o->classes_of != NULL, !o->unlabelled, "labelled texts"},
         {"match_classes", o->match_classes, !o->classes_of, "the model's classes, but"
          " classes_of is set"},
-        {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+        {"bytes", o->bytes > 0, o->memory != NULL, "memory"},
+        {"task", o->task == FT_TASK_TOKENS, !folder && (!o->format || !strcmp(o->format, "conll")),
+         "a CoNLL file"}};
     if (o->longest < 0 || o->per_class < 0 || !ft__not_negative(o->subsample))
         return ft__fail(c, FT_INVALID, "%s: longest %d, per_class %d, subsample %g: each must be"
                         " finite and not negative", path, o->longest, o->per_class,
@@ -43525,6 +43528,7 @@ static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_
 {
     static const char table[] = "texts with one label; these are sentences whose words have tags";
     const ft__field_use uses[] = {
+        {"task", o->task != FT_TASK_AUTO, o->task == FT_TASK_TOKENS, table},
         {"text_column", o->text_column != NULL, false, table},
         {"label_column", o->label_column != NULL, false, table},
         {"header", o->header != FT_HEADER_AUTO, false, table},
@@ -43535,12 +43539,41 @@ static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_
     return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
 }
 
+/* The source of texts that are ready; NULL with an error. */
+static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
+{
+    bool tagged = ft__has_tags(t);
+    ft_source source;
+    ft_data *data;
+    memset(&source, 0, sizeof source);
+    source.user = t;
+    source.count = t->count;
+    source.classes = t->classes.count;
+    source.get = ft__texts_get;
+    source.label = tagged ? NULL : ft__texts_label;
+    source.name = ft__texts_name;
+    source.class_name = ft__texts_class_name;
+    source.length = ft__texts_length;
+    source.release = ft__texts_release;
+    data = ft_data_source(m, source);
+    if (!data) return NULL;
+    data->features.has_views = ft__texts_has_views;
+    data->features.check_network = ft__texts_check_network;
+    data->fills = "tokens,lengths,labels";
+    data->task = tagged ? FT_TASK_TOKENS : task;
+    data->tasks = tagged ? 0u : 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
+    if (!tagged) return data;
+    data->features.samples = "sentences";
+    data->features.words = ft__texts_words;
+    data->features.content = ft__texts_content;
+    return data;
+}
+
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
 {
     ft__context *c;
     ft__texts *t;
     ft_tokenizer *tokenizer;
-    ft_source source;
     ft_data *data = NULL;
     bool tagged;
     if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
@@ -43564,30 +43597,9 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
     if (options.longest) ft_set_max_length(m, options.longest);
     if (tokenizer) ft__texts_prepare(t, tokenizer, &options, ft_max_length(m), path);
-    memset(&source, 0, sizeof source);
-    source.user = t;
-    source.count = t->count;
-    source.classes = t->classes.count;
-    source.get = ft__texts_get;
-    source.label = tagged ? NULL : ft__texts_label;
-    source.name = ft__texts_name;
-    source.class_name = ft__texts_class_name;
-    source.length = ft__texts_length;
-    source.release = ft__texts_release;
-    if (ft__ok(c)) data = ft_data_source(m, source);
-    if (data && tagged) {
-        data->features.words = ft__texts_words;
-        data->features.content = ft__texts_content;
-        data->features.samples = "sentences";
-        data->task = FT_TASK_TOKENS;
-    }
-    if (data) data->features.has_views = ft__texts_has_views;
-    if (data) data->features.check_network = ft__texts_check_network;
-    if (data) data->fills = "tokens,lengths,labels";
+    if (ft__ok(c)) data = ft__texts_data(m, t, options.task);
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
-    if (data) data->task = options.task;
-    if (data) data->tasks = 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
     return data;
 }
 
@@ -46169,8 +46181,8 @@ static ft__tag *ft__model_tags(ft_model *m)
 /* Goes on to the next word's tag; true if the open entity, put into *ended, ended before it. */
 static bool ft__chunk_step(ft__chunk *open, ft__tag tag, int at, ft__chunk *ended)
 {
-    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
     *ended = *open;
+    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
     open->type = tag.type;
     open->start = at;
     return ended->type >= 0;

@@ -136,8 +136,9 @@ static int ft__tag_as(ft__conll *r, char letter, const char *tag, size_t bytes)
 /* The tag of the sentence's next word. */
 static int ft__conll_tag(ft__conll *r, const char *tag, size_t bytes)
 {
-    const ft__word *before = (const ft__word *)r->words.at + r->words.count - 1;
-    const char *last = r->words.count > 0 ? ft__piece_text(r->tags, before->tag) : "O";
+    const ft__word *words = (const ft__word *)r->words.at;
+    const char *last = r->words.count > 0
+        ? ft__piece_text(r->tags, words[r->words.count - 1].tag) : "O";
     bool goes_on = strlen(last) == bytes && memcmp(last + 1, tag + 1, bytes - 1) == 0;
     char letter = *tag == 'I' && !goes_on ? 'B' : *tag;
     if (bytes == 1) return ft__tag_named(r, tag, bytes);

@@ -47,8 +47,8 @@ static ft__tag *ft__model_tags(ft_model *m)
 /* Goes on to the next word's tag; true if the open entity, put into *ended, ended before it. */
 static bool ft__chunk_step(ft__chunk *open, ft__tag tag, int at, ft__chunk *ended)
 {
-    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
     *ended = *open;
+    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
     open->type = tag.type;
     open->start = at;
     return ended->type >= 0;
