@@ -2,7 +2,6 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/json.h"
-#include "devices/device.h"
 #include "graph/settings.h"
 #include "networks/configs.h"
 
