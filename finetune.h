@@ -149,8 +149,10 @@
      [SECTION] text/text_steps: Steps before and after a tokeniser's model
      [SECTION] text/tokenizers: Tokenisers
      [SECTION] text/tokenizer_steps: A tokeniser's steps and added pieces
+     [SECTION] text/pairs: Pairs of texts
      [SECTION] text/tokenizer_files: Tokeniser files
      [SECTION] text/tokenizing: Using tokenisers
+     [SECTION] text/sequences: Texts as sequences
      [SECTION] text/words: Words of a text, and their pieces
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
@@ -984,6 +986,17 @@ typedef struct ft_tokenize_options {
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;
 
+typedef struct ft_tokenize_pair_options {
+    int longest;            /* cut to this many tokens, with those around and between the texts, as
+                               Hugging Face's "longest_first": of the longer text, then of both; 0:
+                               no cut */
+} ft_tokenize_pair_options;
+
+typedef struct ft_pair_tokens { /* types: of each token, 0 or 1; RoBERTa's are all 0 */
+    const int32_t *ids, *types;
+    int count;
+} ft_pair_tokens;
+
 /* ---- Data ---- */
 
 /* Where a data source writes one tensor of one sample. */
@@ -1114,6 +1127,11 @@ typedef struct ft_text_options { /* for labelled texts */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
                                FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
                                as `unlabelled` */
+    bool pair;              /* the two text columns hold the texts of a pair, which a network reads
+                               as one sequence (ft_tokenize_pair): they are not joined. So are,
+                               without it, columns of these names: sentence1, sentence2; premise,
+                               hypothesis; question, sentence; sentence_A, sentence_B; query,
+                               passage; and their like */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -1854,6 +1872,14 @@ FINETUNE_API void ft_tokenizer_free(ft_tokenizer *tokenizer);
    in any case. {NULL, 0} with an error. */
 FINETUNE_API ft_tokens ft_tokenize(ft_tokenizer *tokenizer, const char *text, size_t bytes,
                                    ft_tokenize_options options);
+/* Returns the ids of two texts as one sequence, with what the tokeniser puts around and between
+   them: by tokenizer.json, or as its kind does (BERT: [CLS] first [SEP] second [SEP]; FT_WORDS:
+   "<eos>" between). They are valid until the tokeniser is used again. {NULL, NULL, 0} with an
+   error. */
+FINETUNE_API ft_pair_tokens ft_tokenize_pair(ft_tokenizer *tokenizer, const char *first,
+                                             size_t first_bytes, const char *second,
+                                             size_t second_bytes,
+                                             ft_tokenize_pair_options options);
 /* Returns the text of ids without special pieces, ending in a 0 and valid until the tokeniser is
    used again, and its length in *bytes (or NULL). "" with an error. */
 FINETUNE_API const char *ft_detokenize(ft_tokenizer *tokenizer, const int32_t *ids, int count,
@@ -1869,6 +1895,12 @@ FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
    rest is cut, and the log says so. Saved with the model. */
 FINETUNE_API ft_status ft_set_max_length(ft_model *m, int tokens);
 FINETUNE_API int ft_max_length(const ft_model *m);
+/* Whether a sample is a pair of texts, which the model reads as one sequence (ft_tokenize_pair).
+   Saved with the model; ft_texts of pairs sets it. A BERT gets the input "types" I32 [N, L], the
+   types of the tokens, with the weights that it has; with types of 0 the bits stay. ft_run feeds
+   zeros there. */
+FINETUNE_API ft_status ft_set_pairs(ft_model *m, bool pairs);
+FINETUNE_API bool ft_pairs(const ft_model *m);
 
 /* ---- Data; the model owns it until ft_destroy or ft_data_free; NULL with an error ---- */
 
@@ -2016,6 +2048,14 @@ FINETUNE_API int ft_predict_entities(ft_model *m, const char *text, size_t bytes
    how many have a class, 0 on error. */
 FINETUNE_API int ft_predict_words(ft_model *m, const char *const *words, int count,
                                   ft_prediction *best);
+/* Classifies a pair of texts, with a model that reads pairs (ft_set_pairs); as ft_predict_text. */
+FINETUNE_API int ft_predict_pair(ft_model *m, const char *first, size_t first_bytes,
+                                 const char *second, size_t second_bytes, ft_prediction *best,
+                                 int count);
+/* Writes the output for a text, or for a pair with `second` (else NULL and 0): the logits of the
+   classes, or the number of a regression. `count` is how many the output has, else FT_SHAPE. */
+FINETUNE_API ft_status ft_run_text(ft_model *m, const char *text, size_t bytes, const char *second,
+                                   size_t second_bytes, float *output, size_t count);
 /* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
    arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
    probable classes of each sample, best first, with the bits that ft_predict_pixels and the others
@@ -8288,6 +8328,7 @@ struct ft_model {
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
     int max_length;           /* the most tokens read of a text; 0: the default */
+    bool pairs;               /* a sample is a pair of texts */
 };
 
 /* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that
@@ -25495,15 +25536,23 @@ static ft__node *ft__lengths_input(const ft_model *m)
         ? node : NULL;
 }
 
+/* The input "types", of the tokens of pairs, or NULL. */
+static ft__node *ft__types_input(const ft_model *m)
+{
+    ft__node *node = ft__get_node(m, ft__find_node(m, "types"));
+    return node && ft__is_input(node) && node->type == FT_I32 && node->shape.rank == 2
+        && ft__has_length(node) ? node : NULL;
+}
+
 /* The one input for a picture, a text or ft_run's values. If the output depends on another input
-   besides it and "lengths", which would have to be fed too: {0} with an error. */
+   besides it, "lengths" and "types", which would have to be fed too: {0} with an error. */
 static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
 {
-    const ft__node *lengths = ft__lengths_input(m);
+    const ft__node *lengths = ft__lengths_input(m), *types = ft__types_input(m);
     ft_node found = {0}, none = {0};
     int i;
     for (i = 0; m->output.id && i < m->node_count; ++i) {
-        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths
+        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths || &m->nodes[i] == types
             || !ft__output_reads(m, plan, i + 1)) continue;
         if (found.id) {
             ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
@@ -25540,6 +25589,19 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     if (ft__is_channels_last(node))
         ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
+    ft__is_fed(m, node, batch);
+}
+
+/* Fills the input "types", if there is one. NULL: all are 0, as of single texts. */
+static void ft__fill_types(ft_model *m, const int32_t *types, int batch)
+{
+    ft__node *node = ft__types_input(m);
+    if (!node) return;
+    if (types) {
+        ft__fill_input(m, node, types, batch);
+        return;
+    }
+    memset(node->value, 0, ft__node_count_at(node, ft__extent_of(m, batch)) * sizeof(float));
     ft__is_fed(m, node, batch);
 }
 
@@ -30226,6 +30288,7 @@ static char *ft__graph_text(ft_model *m, bool values)
     }
     ft__text_add(&text, "]");
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
+    if (m->pairs) ft__text_add(&text, ",\n\"pairs\":true");
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
     ft__write_named(m, &text, "text_vector", m->text_vector);
@@ -30633,8 +30696,8 @@ static void ft__read_classes(ft__graph_reader *r, int list)
 static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
-        "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "output",
-        "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
+        "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "pairs",
+        "output", "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -30679,6 +30742,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
                          || max_length > INT_MAX))
         return ft__field_fault(r, "the network", "max_length", "a whole number above 0");
     if (longest >= 0) m->max_length = (int)max_length;
+    m->pairs = ft__json_true(r->json, ft__json_member(r->json, 0, "pairs"));
     ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
     return c->status;
 }
@@ -32692,7 +32756,10 @@ typedef struct ft__merge { int left, right, priority, result; } ft__merge; /* re
 typedef struct ft__symbol { int id, previous, next; } ft__symbol; /* -1: none; id < 0: merged */
 typedef struct ft__candidate { int priority, at, left, right, result; } ft__candidate;
 
-enum { FT__MOST_AROUND = 4 };
+enum { FT__MOST_AROUND = 4, FT__MOST_PAIR = 12 };
+
+/* A step of the template of pairs (text/pairs): a piece, or one of the texts, and its type. */
+typedef struct ft__pair_step { int id, type; } ft__pair_step;
 
 /* Pieces that are found in a text before it is split: one list for the text as it is, one for the
    normalized text. */
@@ -32717,6 +32784,8 @@ struct ft_tokenizer {
     int unknown, padding, begin, end;       /* ids; -1: there is none */
     int before[FT__MOST_AROUND], before_count; /* ids put before a text on request ... */
     int after[FT__MOST_AROUND], after_count;   /* ... and after it */
+    ft__pair_step pair[FT__MOST_PAIR]; /* the template of pairs */
+    int pair_count;
     ft__text_steps normalizers, splitters, decoders;
     ft__added added[2];     /* in the text, and in the normalized text */
     char *steps;            /* the text that these are made from, as in tokenizer.json */
@@ -32735,7 +32804,7 @@ struct ft_tokenizer {
     float *scores;          /* [pieces] of scored BPE */
     int *priority;          /* [pieces] of scored BPE: 0 for the highest score */
     /* Work, kept from call to call: */
-    ft__ids ids;
+    ft__ids ids, pair_ids, pair_types;
     ft__text text, word;
     ft__codes codes;
     ft__words normal[2], words[2];
@@ -33177,6 +33246,8 @@ static void ft__tokenizer_release(ft_tokenizer *t)
     ft__release(c, t->symbols);
     ft__release(c, t->word.letters);
     ft__release(c, t->text.letters);
+    ft__release(c, t->pair_types.values);
+    ft__release(c, t->pair_ids.values);
     ft__release(c, t->ids.values);
     ft__release(c, t->priority);
     ft__release(c, t->scores);
@@ -33295,6 +33366,171 @@ static void ft__gpt2_steps(ft_tokenizer *t, bool space_first)
 }
 
 /* =============================================================================================
+   [SECTION] text/pairs: Pairs of texts
+   Two texts as one sequence: BERT's [CLS] a [SEP] b [SEP], whose tokens are of type 0 up to the
+   first [SEP], then of type 1; RoBERTa's <s> a </s></s> b </s>, all of type 0. What stands where is
+   a tokeniser's template: that of its tokenizer.json, or its kind's usual one.
+   ============================================================================================= */
+enum { FT__PAIR_FIRST = -1, FT__PAIR_SECOND = -2 };
+
+static void ft__pair_add(ft_tokenizer *t, int id, int type)
+{
+    if (t->pair_count == FT__MOST_PAIR) return;
+    t->pair[t->pair_count].id = id;
+    t->pair[t->pair_count++].type = type;
+}
+
+static void ft__pair_add_all(ft_tokenizer *t, const int *ids, int count, int type)
+{
+    int i;
+    for (i = 0; i < count; ++i) ft__pair_add(t, ids[i], type);
+}
+
+/* The template of a tokeniser that has none: what stands around a single text stands around the
+   first, and what ends one ends the second too. */
+static void ft__pair_default(ft_tokenizer *t)
+{
+    int i, texts = 0;
+    for (i = 0; i < t->pair_count; ++i)
+        texts += t->pair[i].id == FT__PAIR_FIRST || t->pair[i].id == FT__PAIR_SECOND;
+    if (texts == 2) return;
+    t->pair_count = 0;
+    ft__pair_add_all(t, t->before, t->before_count, 0);
+    ft__pair_add(t, FT__PAIR_FIRST, 0);
+    ft__pair_add_all(t, t->after, t->after_count, 0);
+    if (t->kind == FT_WORDS && t->after_count == 0 && t->end >= 0) ft__pair_add(t, t->end, 0);
+    ft__pair_add(t, FT__PAIR_SECOND, 1);
+    ft__pair_add_all(t, t->after, t->after_count, 1);
+}
+
+/* Reads a post_processor of tokenizer.json: TemplateProcessing has a list, the others names. */
+static void ft__pair_read(ft_tokenizer *t, const ft__json *json, int part)
+{
+    int list = ft__json_member(json, part, "pair"), i;
+    int cls = ft__json_member(json, part, "cls"), sep = ft__json_member(json, part, "sep");
+    const char *first = ft__json_string(json, ft__json_element(json, cls, 0));
+    const char *last = ft__json_string(json, ft__json_element(json, sep, 0));
+    const char *type = ft__json_string(json, ft__json_member(json, part, "type"));
+    bool roberta = type && !strcmp(type, "RobertaProcessing");
+    t->pair_count = 0;
+    if (first && last) {
+        int begin = ft__vocabulary_find(&t->pieces, first, strlen(first));
+        int end = ft__vocabulary_find(&t->pieces, last, strlen(last));
+        if (begin < 0 || end < 0) return;
+        ft__pair_add(t, begin, 0);
+        ft__pair_add(t, FT__PAIR_FIRST, 0);
+        ft__pair_add(t, end, 0);
+        if (roberta) ft__pair_add(t, end, 0);
+        ft__pair_add(t, FT__PAIR_SECOND, !roberta);
+        ft__pair_add(t, end, !roberta);
+        return;
+    }
+    for (i = list + 1; list >= 0 && i < json->values[list].next; i = json->values[i].next) {
+        int special = ft__json_member(json, i, "SpecialToken");
+        int text = ft__json_member(json, i, "Sequence"), what = special >= 0 ? special : text;
+        const char *name = ft__json_string(json, ft__json_member(json, what, "id"));
+        int64_t number = 0;
+        int id = FT__PAIR_SECOND;
+        ft__json_int(json, ft__json_member(json, what, "type_id"), &number);
+        if (special >= 0 && name) id = ft__vocabulary_find(&t->pieces, name, strlen(name));
+        else if (name && !strcmp(name, "A")) id = FT__PAIR_FIRST;
+        if (!name || (special >= 0 && id < 0) || number < 0 || number > 7) {
+            t->pair_count = 0; /* a piece that the vocabulary lacks */
+            return;
+        }
+        ft__pair_add(t, id, (int)number);
+    }
+}
+
+/* A model file has the template as a list: id, type, id, type ... */
+static void ft__pair_write(const ft_tokenizer *t, ft__text *text)
+{
+    int i;
+    ft__text_add(text, ",\"pair\":[");
+    for (i = 0; i < t->pair_count; ++i)
+        ft__text_add(text, "%s%d,%d", i ? "," : "", t->pair[i].id, t->pair[i].type);
+    ft__text_add(text, "]");
+}
+
+static void ft__pair_own(ft_tokenizer *t, const ft__json *json, const char *path)
+{
+    int list = ft__json_member(json, 0, "pair"), i, k = 0;
+    int64_t numbers[2] = {0, 0};
+    bool fits = true;
+    for (i = list + 1; list >= 0 && i < json->values[list].next; i = json->values[i].next) {
+        fits = fits && ft__json_int(json, i, &numbers[k & 1]) && k < 2 * FT__MOST_PAIR;
+        if (k++ & 1) ft__pair_add(t, fits ? (int)numbers[0] : 0, fits ? (int)numbers[1] : 0);
+        fits = fits && numbers[0] >= FT__PAIR_SECOND && numbers[0] < t->pieces.count
+            && numbers[1] >= 0 && numbers[1] < 8;
+    }
+    if (!fits || k & 1)
+        ft__fail(t->ids.context, FT_FORMAT, "%s: damaged tokeniser: its template of pairs", path);
+}
+
+/* How many tokens of each text are kept, of which there are `room` in all: Hugging Face's
+   "longest_first", which shortens the longer text, then both. */
+static void ft__pair_cut(size_t *first, size_t *second, size_t room)
+{
+    size_t *less = *first <= *second ? first : second, *more = less == first ? second : first;
+    if (*first + *second <= room) return;
+    if (*less > room) *more = *less;
+    else *more = room - *less > *less ? room - *less : *less;
+    if (*first + *second <= room) return;
+    *less = room / 2;
+    *more = *less + room % 2;
+}
+
+/* Makes the ids and types of a pair in t->pair_ids and t->pair_types, at most `longest` (0: all).
+   Returns how many they are uncut. */
+static int ft__encode_pair(ft_tokenizer *t, const char *first, size_t first_bytes,
+                           const char *second, size_t second_bytes, int longest)
+{
+    size_t counts[2], around = (size_t)t->pair_count - 2, room, from, whole, k;
+    int i;
+    t->ids.count = t->pair_ids.count = t->pair_types.count = 0;
+    ft__encode(t, first, first_bytes);
+    from = counts[0] = t->ids.count;
+    ft__encode(t, second, second_bytes);
+    counts[1] = t->ids.count - from;
+    whole = t->ids.count + around;
+    if (whole > INT_MAX)
+        ft__fail(t->ids.context, FT_INVALID, "more than %d tokens", INT_MAX);
+    room = longest > 0 && (size_t)longest > around ? (size_t)longest - around : 0;
+    if (longest > 0) ft__pair_cut(&counts[0], &counts[1], room);
+    for (i = 0; i < t->pair_count && ft__ok(t->ids.context); ++i) {
+        bool is_second = t->pair[i].id == FT__PAIR_SECOND;
+        bool is_text = is_second || t->pair[i].id == FT__PAIR_FIRST;
+        size_t count = is_text ? counts[is_second] : 1;
+        for (k = 0; k < count; ++k) {
+            ft__ids_add(&t->pair_ids, is_text ? t->ids.values[(is_second ? from : 0) + k]
+                                              : t->pair[i].id);
+            ft__ids_add(&t->pair_types, t->pair[i].type);
+        }
+    }
+    if (longest > 0 && t->pair_ids.count > (size_t)longest) t->pair_ids.count = (size_t)longest;
+    return ft__ok(t->ids.context) ? (int)whole : 0;
+}
+
+ft_pair_tokens ft_tokenize_pair(ft_tokenizer *t, const char *first, size_t first_bytes,
+                                const char *second, size_t second_bytes,
+                                ft_tokenize_pair_options options)
+{
+    ft_pair_tokens tokens = {NULL, NULL, 0};
+    if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)
+        || !ft__given(t->ids.context, first, "ft_tokenize_pair: the first text")
+        || !ft__given(t->ids.context, second, "ft_tokenize_pair: the second text")) return tokens;
+    if (options.longest < 0)
+        ft__fail(t->ids.context, FT_INVALID, "ft_tokenize_pair: longest is %d; it must not be"
+                 " negative", options.longest);
+    else ft__encode_pair(t, first, first_bytes, second, second_bytes, options.longest);
+    if (!ft__ok(t->ids.context)) return tokens;
+    tokens.ids = t->pair_ids.values;
+    tokens.types = t->pair_types.values;
+    tokens.count = (int)t->pair_ids.count;
+    return tokens;
+}
+
+/* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
    Reads the vocabularies of other tools, and keeps a model's own in its file. The content of a file
    tells its kind.
@@ -33313,6 +33549,7 @@ static ft_tokenizer *ft__tokenizer_make(ft_model *m, ft_tokenizer_kind kind)
     t->kind = kind;
     t->pieces.context = t->pieces.letters.context = c;
     t->ids.context = t->text.context = t->word.context = t->codes.context = c;
+    t->pair_ids.context = t->pair_types.context = c;
     for (i = 0; i < 2; ++i) {
         t->normal[i].text.context = t->words[i].text.context = c;
         t->normal[i].codes = t->words[i].codes = &t->codes;
@@ -33427,6 +33664,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
         ft__fail(c, FT_FORMAT, "%s: has no piece for unknown words", path);
     if (ft__ok(c) && !t->special) t->special = (char *)ft__allocate(c, (size_t)t->pieces.count, 1);
     if (ft__ok(c)) ft__find_special(t);
+    if (ft__ok(c)) ft__pair_default(t);
     if (ft__ok(c)) ft__find_bytes(t);
     if (ft__ok(c) && t->kind == FT_SCORED_BPE) ft__rank_scores(t);
     if (!ft__ok(c)) {
@@ -33705,7 +33943,10 @@ static void ft__read_post_processor(ft_tokenizer *t, const ft__json *json, int p
     if (!type || i == 4)
         ft__fail(t->ids.context, FT_UNSUPPORTED, "%s: the post_processor %s is not supported", path,
                  type ? type : "without a type");
-    else if (i > 0) ft__read_around(t, json, part);
+    else if (i > 0) {
+        ft__read_around(t, json, part);
+        ft__pair_read(t, json, part);
+    }
 }
 
 /* What changes ids in a model and is not implemented. */
@@ -33830,6 +34071,7 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
     ft__text_add_bytes(&text, t->steps, strlen(t->steps));
     ft__write_ids(&text, "before", t->before, t->before_count);
     ft__write_ids(&text, "after", t->after, t->after_count);
+    ft__pair_write(t, &text);
     ft__text_add(&text, ",\"special\":[");
     for (id = 0; id < t->pieces.count; ++id) {
         if (!t->special[id]) continue;
@@ -33895,6 +34137,7 @@ static void ft__own_options(ft_tokenizer *t, const ft__json *json, const char *p
     t->end = ft__own_number(t, json, ft__json_member(json, 0, "end"), -1, last, path);
     t->before_count = ft__own_ids(t, json, "before", t->before, FT__MOST_AROUND, path);
     t->after_count = ft__own_ids(t, json, "after", t->after, FT__MOST_AROUND, path);
+    ft__pair_own(t, json, path);
 }
 
 static void ft__own_lists(ft_tokenizer *t, const ft__json *json, const char *path)
@@ -34236,6 +34479,37 @@ ft_status ft_set_tokenizer(ft_model *m, ft_tokenizer *t)
 }
 
 ft_tokenizer *ft_get_tokenizer(const ft_model *m) { return m ? m->tokenizer : NULL; }
+
+/* =============================================================================================
+   [SECTION] text/sequences: Texts as sequences
+   What a network reads of a text, or of a pair of texts.
+   ============================================================================================= */
+/* The tokens of a text, or with `second` of a pair, and in *whole how many they are uncut. A text
+   without tokens becomes one unknown piece, since a sequence has at least one step. */
+static ft_pair_tokens ft__tokens_of(ft_tokenizer *t, const char *text, size_t bytes,
+                                    const char *second, size_t second_bytes, int longest,
+                                    int *whole)
+{
+    ft_tokenize_options special = {true, false};
+    ft_pair_tokens tokens = {NULL, NULL, 0};
+    ft__ids *ids = second ? &t->pair_ids : &t->ids;
+    if (second) *whole = ft__encode_pair(t, text, bytes, second, second_bytes, longest);
+    else {
+        ft_tokens single = ft_tokenize(t, text, bytes, special);
+        *whole = single.count;
+        ft__cut_tokens(t, &single, longest);
+        ids->count = (size_t)single.count;
+    }
+    if (ids->count == 0) {
+        ft__ids_add(ids, t->unknown > 0 ? t->unknown : 0);
+        if (second) ft__ids_add(&t->pair_types, 0);
+    }
+    if (!ft__ok(ids->context)) return tokens;
+    tokens.ids = ids->values;
+    tokens.types = second ? t->pair_types.values : NULL;
+    tokens.count = (int)ids->count;
+    return tokens;
+}
 
 /* =============================================================================================
    [SECTION] text/words: Words of a text, and their pieces
@@ -35404,6 +35678,47 @@ static int ft__encoder_size(const ft_file *file, const char *rename, const char 
     char name[200];
     snprintf(name, sizeof name, "%s%s", prefix, part);
     return ft__size_in_file(file, rename, name, d);
+}
+
+/* ---- Pairs of texts ---- */
+
+bool ft_pairs(const ft_model *m) { return m && m->pairs; }
+
+/* Finds the row of the table of token types that single texts get; NULL: there is none. */
+static ft__node *ft__single_type(ft_model *m)
+{
+    static const char end[] = "embeddings.token_type_row";
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const char *name = m->nodes[i].name;
+        size_t bytes = name ? strlen(name) : 0;
+        if (bytes >= strlen(end) && !strcmp(name + bytes - strlen(end), end)) return &m->nodes[i];
+    }
+    return NULL;
+}
+
+/* With several token types the row of the first is replaced by a row for each token, by the input
+   "types". Of types that are all 0 the bits are the same. */
+ft_status ft_set_pairs(ft_model *m, bool pairs)
+{
+    ft__node *row;
+    if (!ft__usable(m)) return ft__status_of(m);
+    row = pairs ? ft__single_type(m) : NULL;
+    if (row && m->nodes[row->inputs[1] - 1].shape.size[0] > 1) {
+        ft_embedding_options o;
+        ft_node old, rows;
+        char name[300];
+        const ft_shape *table = &m->nodes[row->inputs[1] - 1].shape;
+        int types = table->size[0], hidden = table->size[1];
+        memset(&o, 0, sizeof o);
+        old.id = (int)(row - m->nodes) + 1;
+        o.weight.id = row->inputs[1];
+        snprintf(name, sizeof name, "%.*ss", (int)strlen(row->name), row->name);
+        rows = ft_embedding(m, name, ft__tokens_input(m, "types", true), types, hidden, o);
+        if (ft__ok(&m->context)) ft__replace(m, old, rows);
+    }
+    if (ft__ok(&m->context)) m->pairs = pairs;
+    return m->context.status;
 }
 
 /* Sizes from the shapes in a file. The number of heads is in no shape. */
@@ -41998,6 +42313,9 @@ typedef struct ft__table {
     ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
+    bool wants_pair, no_pair;   /* from the options */
+    bool pair;              /* the two text columns are the texts of a pair */
+    const char *second;     /* of a record's pair; else NULL */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
     ft__text joined;        /* of several text columns */
     ft__text note;          /* says which columns were chosen */
@@ -42276,6 +42594,13 @@ static const char *const ft__text_names[] = {"text", "sentence", "review", "cont
 static const char *const ft__label_names[] = {"label", "class", "category", "sentiment", "target",
     "labels", "topic", "intent", "emotion", "polarity", "tag", NULL};
 
+/* Two columns of these names hold the texts of a pair. */
+static const char *const ft__pair_names[][2] = {
+    {"sentence1", "sentence2"}, {"sentence_1", "sentence_2"}, {"sentence_A", "sentence_B"},
+    {"premise", "hypothesis"}, {"question1", "question2"}, {"question", "sentence"},
+    {"text1", "text2"}, {"text_1", "text_2"}, {"text_a", "text_b"}, {"query", "passage"},
+    {"query", "document"}, {"query", "positive"}, {"anchor", "positive"}};
+
 static char ft__lower(char letter)
 {
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
@@ -42312,6 +42637,22 @@ static int ft__known_column(const ft__table *t, const char *const *names)
         for (f = 0; f < t->count; ++f)
             if (ft__same_name(ft__field_text(t, f), names[n], strlen(names[n]), true)) return f;
     return -1;
+}
+
+/* Finds the columns of a pair by their names. */
+static bool ft__known_pair(const ft__table *t, int pair[2])
+{
+    const char *one[2] = {NULL, NULL};
+    size_t n;
+    int k;
+    for (n = 0; n < sizeof ft__pair_names / sizeof ft__pair_names[0]; ++n) {
+        for (k = 0; k < 2; ++k) {
+            one[0] = ft__pair_names[n][k];
+            pair[k] = ft__known_column(t, one);
+        }
+        if (pair[0] >= 0 && pair[1] >= 0) return !t->no_pair;
+    }
+    return false;
 }
 
 /* Lists the fields of the first record, for a message. */
@@ -42429,12 +42770,27 @@ static bool ft__which_column(ft__table *t, const char *what)
     return false;
 }
 
+/* The text columns are a pair if their names are a known pair's, or the options say so. */
+static void ft__choose_pair(ft__table *t, const int *known)
+{
+    bool chosen = known && t->texts == 2 && ft__is_text_column(t, known[0])
+        && ft__is_text_column(t, known[1]);
+    t->pair = chosen || (known && t->texts == 0) || (t->wants_pair && t->texts == 2);
+    if (known && t->texts == 0) {
+        t->text[t->texts++] = known[0];
+        t->text[t->texts++] = known[1];
+    }
+    if (t->wants_pair && !t->pair)
+        ft__fail(t->context, FT_INVALID, "%s: a pair needs two text columns, but text_column names"
+                 " %d: set it to both (--text-column a,b)", t->path, t->texts);
+}
+
 /* Chooses the columns from the first record. With FT_HEADER_AUTO it is a header if the options name
    a column, or if it has a usual name; t->header says so. */
 static bool ft__choose_columns(ft__table *t, ft_table_header header)
 {
-    bool named = false;
-    int known_text = ft__known_column(t, ft__text_names);
+    bool named = false, known_pair;
+    int pair[2] = {-1, -1}, known_text = ft__known_column(t, ft__text_names);
     int known_label = ft__known_column(t, ft__label_names);
     t->texts = 0;
     t->label = -1;
@@ -42442,14 +42798,18 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label_column)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
+    known_pair = ft__known_pair(t, pair);
     t->header = named || header == FT_HEADER_YES || t->separator == 0
-        || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0));
+        || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0 || known_pair));
     if (!t->header) known_text = known_label = -1;
+    known_pair = known_pair && t->header && pair[0] != t->label && pair[1] != t->label;
+    ft__choose_pair(t, known_pair ? pair : NULL);
     if (known_text == t->label) known_text = -1;
     if (t->label < 0 && !ft__is_text_column(t, known_label)) t->label = known_label;
     if (t->texts == 0 && known_text < 0 && (t->header || t->count == 2 || t->label >= 0))
         known_text = t->label < 0 && t->count == 2 ? 0 : ft__other_column(t, t->label);
     if (t->texts == 0 && known_text < 0 && t->count == 1) known_text = 0;
+    if (!ft__ok(t->context)) return false;
     if (t->texts == 0 && known_text < 0) return ft__which_column(t, "text");
     if (t->texts == 0) t->text[t->texts++] = known_text;
     if (t->label < 0 && !t->unlabelled) t->label = ft__other_column(t, -1);
@@ -42495,8 +42855,9 @@ static void ft__note_columns(ft__table *t)
 {
     int i;
     t->note.count = 0;
-    for (i = 0; i < t->texts; ++i) ft__note_column(t, i ? " and " : "text from ", t->text[i]);
-    if (t->texts > 1) ft__text_add(&t->note, ", joined by a space");
+    for (i = 0; i < t->texts; ++i)
+        ft__note_column(t, i ? " and " : t->pair ? "pair from " : "text from ", t->text[i]);
+    if (t->texts > 1 && !t->pair) ft__text_add(&t->note, ", joined by a space");
     if (t->label >= 0) ft__note_column(t, ", label from ", t->label);
     if (t->separator)
         ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is not a header",
@@ -42690,6 +43051,8 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
+    t->wants_pair = o->pair;
+    t->no_pair = o->task == FT_TASK_LANGUAGE_MODEL || o->task == FT_TASK_TOKENS;
     if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
         ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",
                  path, name);
@@ -42714,7 +43077,8 @@ static bool ft__table_next(ft__table *t, const char **text, const char **label)
     if (!ft__next_record(t)) return false;
     *text = ft__field_text(t, t->text[0]);
     *label = ft__field_text(t, t->label);
-    if (t->texts == 1) return true;
+    t->second = t->pair ? ft__field_text(t, t->text[1]) : NULL;
+    if (t->texts == 1 || t->pair) return true;
     t->joined.count = 0;
     for (i = 0; i < t->texts; ++i) {
         const char *part = ft__field_text(t, t->text[i]);
@@ -42921,10 +43285,13 @@ typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
+    size_t *second;         /* [count]: of pairs: where the second text begins, behind a tab */
+    bool pairs;
     int *labels;            /* [count] */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
+    ft__ids types;          /* of pairs: theirs */
     size_t *ids_start;      /* [count + 1]: in ids */
     int longest;            /* tokens of the longest text */
     int end;                /* the label of a text's last token; -1: none */
@@ -42954,8 +43321,19 @@ static const char *ft__one_text(const ft__texts *t, int index)
     return t->letters.letters + t->start[index];
 }
 
-/* Makes room for one more text. */
-static void ft__texts_grow(ft__texts *t)
+static const char *ft__second_text(const ft__texts *t, int index) /* of pairs */
+{
+    return t->letters.letters + t->second[index];
+}
+
+/* The bytes of a text or, of a pair, of the first one. */
+static size_t ft__first_bytes(const ft__texts *t, int index)
+{
+    return t->pairs ? t->second[index] - 1 - t->start[index] : strlen(ft__one_text(t, index));
+}
+
+/* Makes room for one more text, or pair. */
+static void ft__texts_grow(ft__texts *t, bool pair)
 {
     ft__context *c = t->context;
     if (t->count == t->capacity) {
@@ -42964,17 +43342,22 @@ static void ft__texts_grow(ft__texts *t)
                                            sizeof *start);
         int *labels = (int *)ft__grow(c, t->labels, (size_t)t->count, (size_t)capacity,
                                       sizeof *labels);
+        size_t *second = pair ? (size_t *)ft__grow(c, t->second, (size_t)t->count,
+                                                   (size_t)capacity, sizeof *second) : NULL;
         if (start) t->start = start;
+        if (second) t->second = second;
         if (labels) t->labels = labels;
         t->capacity = capacity;
     }
 }
 
-static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+/* `second`: of a pair; else NULL. */
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *second,
+                          const char *label)
 {
     int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
                              : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
-    ft__texts_grow(t);
+    ft__texts_grow(t, second != NULL);
     if (class_index < 0) {
         class_index = t->classes.count;
         ft__vocabulary_add(&t->classes, label, strlen(label));
@@ -42983,6 +43366,12 @@ static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const ch
     t->start[t->count] = t->letters.count;
     t->labels[t->count] = class_index;
     ft__text_add_bytes(&t->letters, text, bytes);
+    if (second) {
+        ft__text_add_bytes(&t->letters, "\t", 1);
+        t->second[t->count] = t->letters.count;
+        ft__text_add_bytes(&t->letters, second, strlen(second));
+        t->pairs = true;
+    }
     ft__text_add_bytes(&t->letters, "", 1);
     t->count += 1;
 }
@@ -42994,7 +43383,8 @@ static void ft__read_table(ft__texts *t, const char *path, const char *content, 
     const char *text, *label;
     ft__table table;
     if (ft__table_open(&table, t->context, path, content, bytes, o)) {
-        while (ft__table_next(&table, &text, &label)) ft__texts_add(t, text, strlen(text), label);
+        while (ft__table_next(&table, &text, &label))
+            ft__texts_add(t, text, strlen(text), table.second, label);
         if (table.note.letters)
             ft__text_add_bytes(&t->note, table.note.letters, table.note.count);
     }
@@ -43008,7 +43398,7 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
     char *owned;
     if (!ft__as_utf8(t->context, path, &content, &bytes, &owned)) return;
     if (!ft__utf8_valid(content, bytes)) t->not_utf8 += 1;
-    ft__texts_add(t, content, bytes, label);
+    ft__texts_add(t, content, bytes, NULL, label);
     ft__release(t->context, owned);
 }
 
@@ -43036,7 +43426,7 @@ static void ft__read_conll(ft__texts *t, const char *path, const char *content, 
     if (ft__conll_open(&r, c, path, content, bytes, &t->classes)) {
         r.pairs = !o->match_classes && !o->classes_of;
         while (ft__conll_next(&r)) {
-            ft__texts_grow(t);
+            ft__texts_grow(t, false);
             for (i = 0; i < r.words.count && ft__ok(c); ++i) {
                 ft__word *word = (ft__word *)ft__growing_add(c, &t->words);
                 if (word) *word = ((const ft__word *)r.words.at)[i];
@@ -43196,30 +43586,27 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     return given;
 }
 
-/* A text without tokens becomes one unknown piece, since a sequence has at least one step. */
 static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
                                const char *path)
 {
     ft__context *c = t->context;
-    int i, cut = 0;
+    int i, k, cut = 0;
     t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
-        const char *text = ft__one_text(t, i);
-        ft_tokenize_options special = {true, false};
-        ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
-        int k;
-        cut += tokens.count > longest;
-        ft__cut_tokens(tokenizer, &tokens, longest);
+        const char *text = ft__one_text(t, i), *second = t->pairs ? ft__second_text(t, i) : NULL;
+        int whole = 0;
+        ft_pair_tokens tokens = ft__tokens_of(tokenizer, text, ft__first_bytes(t, i), second,
+                                              second ? strlen(second) : 0, longest, &whole);
+        cut += whole > longest;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        if (tokens.count == 0)
-            ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        for (k = 0; tokens.types && k < tokens.count; ++k) ft__ids_add(&t->types, tokens.types[k]);
         t->ids_start[i + 1] = t->ids.count;
         if (tokens.count > t->longest) t->longest = tokens.count;
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))
-        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
-                " off", path, cut, longest);
+        ft__log(c, "%s: %d of the %s are longer than %d tokens (max_length): their ends are cut"
+                " off", path, cut, t->pairs ? "pairs" : "texts", longest);
 }
 
 /* The same of sentences, word by word. */
@@ -43296,6 +43683,13 @@ static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
     return count;
 }
 
+/* The types of a pair's tokens; of a single text they are the zeros that are there. */
+static void ft__texts_types(const ft__texts *t, int index, int32_t *to)
+{
+    size_t from = t->ids_start[index], count = t->ids_start[index + 1] - from;
+    if (t->pairs) memcpy(to, t->types.values + from, count * sizeof *to);
+}
+
 /* The next tokens of a view, as a language model's labels [room]. */
 static void ft__texts_next(const ft__texts *t, int index, int view, int32_t *to, int room)
 {
@@ -43317,12 +43711,14 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
     for (s = 0; s < slot_count; ++s) {
         int32_t *to = (int32_t *)slots[s].values;
         bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
+        bool types = !strcmp(slots[s].name, "types");
         if (slots[s].type != FT_I32) continue;
         if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
         if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
-        if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
+        if (slots[s].shape.rank != 1 || (!tokens && !labels && !types)) continue;
         if (slots[s].shape.size[0] < length) return false;
         if (tokens) ft__texts_view(t, index, view, to);
+        else if (types) ft__texts_types(t, index, to);
         else if (ft__has_tags(t)) ft__sentence_labels(t, index, to, slots[s].shape.size[0]);
         else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
         slots[s].length = length;
@@ -43384,9 +43780,11 @@ static void ft__texts_release(void *user)
     ft__context *c = t->context;
     ft__release(c, t->keep);
     ft__release(c, t->ids_start);
+    ft__release(c, t->types.values);
     ft__release(c, t->ids.values);
     ft__vocabulary_release(&t->classes);
     ft__release(c, t->labels);
+    ft__release(c, t->second);
     ft__release(c, t->start);
     ft__release(c, t->letters.letters);
     ft__release(c, t->note.letters);
@@ -43427,11 +43825,12 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                                ft__piece_text(&t->classes, i));
     if (at) snprintf(names + at, sizeof names - at, i < t->classes.count ? ", ...)" : ")");
     if (labelled)
-        ft__log(t->context, "%s: classification: %d texts of %d classes%s%s%s", path, t->count,
-                t->classes.count, names, t->note.count ? "; " : "",
+        ft__log(t->context, "%s: classification: %d %s of %d classes%s%s%s", path, t->count,
+                t->pairs ? "pairs" : "texts", t->classes.count, names, t->note.count ? "; " : "",
                 t->note.count ? t->note.letters : "");
     else if (t->note.count)
-        ft__log(t->context, "%s: %d texts; %s", path, t->count, t->note.letters);
+        ft__log(t->context, "%s: %d %s; %s", path, t->count, t->pairs ? "pairs" : "texts",
+                t->note.letters);
     if (t->not_utf8)
         ft__log(t->context, "%s: %d of the texts have bytes that are not UTF-8", path,
                 t->not_utf8);
@@ -43446,6 +43845,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     size_t bytes;
     if (!t) return NULL;
     t->context = t->letters.context = t->ids.context = t->note.context = c;
+    t->types.context = c;
     t->classes.context = t->classes.letters.context = c;
     t->words.size = sizeof(ft__word);
     t->ends.size = sizeof(size_t);
@@ -43475,6 +43875,7 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
         for (i = 0; i < t->count; ++i) {
             if (!keep[i]) continue;
             t->start[kept] = t->start[i];
+            if (t->pairs) t->second[kept] = t->second[i];
             t->labels[kept++] = t->labels[i];
         }
         t->count = kept;
@@ -43494,6 +43895,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
     t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
+    if (changed && t->pairs)
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample are not for pairs");
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
         ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample need an FT_WORDS"
                  " vocabulary, and subsample (%g) must be from 0 to 1", (double)o->subsample);
@@ -43507,6 +43910,8 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
+        {"pair", o->pair, !folder, "a table, not a folder"},
+        {"pair", o->pair, o->text_column != NULL, "two columns that text_column names"},
         {"header", o->header != FT_HEADER_AUTO, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !o->unlabelled, "labelled texts"},
         {"match_classes", o->match_classes, !o->unlabelled, "labelled texts"},
@@ -43532,6 +43937,7 @@ static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_
         {"text_column", o->text_column != NULL, false, table},
         {"label_column", o->label_column != NULL, false, table},
         {"header", o->header != FT_HEADER_AUTO, false, table},
+        {"pair", o->pair, false, table},
         {"per_class", o->per_class > 0, false, table},
         {"unlabelled", o->unlabelled, false, table},
         {"shuffle", o->shuffle, false, table},
@@ -43559,7 +43965,7 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     if (!data) return NULL;
     data->features.has_views = ft__texts_has_views;
     data->features.check_network = ft__texts_check_network;
-    data->fills = "tokens,lengths,labels";
+    data->fills = "tokens,lengths,types,labels";
     data->task = tagged ? FT_TASK_TOKENS : task;
     data->tasks = tagged ? 0u : 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
     if (!tagged) return data;
@@ -43567,6 +43973,17 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     data->features.words = ft__texts_words;
     data->features.content = ft__texts_content;
     return data;
+}
+
+/* A model that is to be trained reads from now on what these texts are; one that is only evaluated
+   may be made for pairs, but what it learnt from pairs it cannot tell of single texts. */
+static void ft__texts_set_pairs(ft_model *m, const ft__texts *t, const char *path, bool evaluates)
+{
+    if (m->pairs == t->pairs) return;
+    if (!t->pairs && evaluates)
+        ft__fail(&m->context, FT_INVALID, "%s: single texts, but the model reads pairs: say which"
+                 " two columns (text_column and pair, --text-column a,b --pairs)", path);
+    else ft_set_pairs(m, t->pairs);
 }
 
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
@@ -43587,6 +44004,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (!t) return NULL;
     tagged = ft__has_tags(t);
     if (tagged) ft__sentences_check(c, path, &options);
+    if (ft__ok(c)) ft__texts_set_pairs(m, t, path, options.match_classes);
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
     if (ft__ok(c) && tagged) ft__sentences_say(t, path);
@@ -43718,6 +44136,7 @@ static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_strea
     table.format = o->format;
     table.header = o->header;
     table.unlabelled = true;
+    table.task = FT_TASK_LANGUAGE_MODEL;
     if (o->text_column || o->table) return ft__texts_read(m, path, &table);
     t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
     if (!t) return NULL;
@@ -46550,9 +46969,10 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
    [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
 
-/* Puts sequences, ids [rows, count], into the inputs of an evaluation plan; NULL with an error. */
-static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int rows, int count,
-                                  const char *call)
+/* Puts sequences, ids [rows, count], into the inputs of an evaluation plan; NULL with an error.
+   `types`: as in ft__fill_types. */
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, const int32_t *types, int rows,
+                                  int count, const char *call)
 {
     ft_node tokens = ft__find_node(m, "tokens");
     ft__node *lengths = ft__lengths_input(m);
@@ -46574,15 +46994,17 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int rows, int
     }
     ft__fill_input(m, &m->nodes[tokens.id - 1], ids, rows);
     if (lengths && rows == 1) ft__fill_input(m, lengths, &length, 1);
+    ft__fill_types(m, types, rows);
     m->last_run = plan;
     return plan;
 }
 
 /* The output of a run of `count` tokens. NULL with an error. */
-static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
+static const float *ft__run_tokens(ft_model *m, const int32_t *ids, const int32_t *types,
+                                   int count, const char *call)
 {
     int before = m->length;
-    ft__plan *plan = ft__begin_tokens(m, ids, 1, count, call);
+    ft__plan *plan = ft__begin_tokens(m, ids, types, 1, count, call);
     if (plan) {
         ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
         ft__check_output(m, plan, 1, call);
@@ -46592,9 +47014,10 @@ static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, c
 }
 
 /* The logits of the last step of such a run. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, const int32_t *types,
+                                    int count, const char *call)
 {
-    const float *logits = ft__run_tokens(m, ids, count, call);
+    const float *logits = ft__run_tokens(m, ids, types, count, call);
     const ft__extent size = {1, count};
     const ft__node *output = logits ? &m->nodes[m->output.id - 1] : NULL;
     if (!output) return NULL;
@@ -46602,46 +47025,78 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
         - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
-/* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
-   many it has. Valid until the tokeniser is used again; {NULL, 0} with an error. */
-static ft_tokens ft__text_tokens(ft_model *m, const char *text, size_t bytes, int *count)
+/* ---- One text, or one pair ---- */
+typedef struct ft__said_text {
+    const char *call;       /* the public function */
+    const char *text;
+    size_t bytes;
+    const char *second;     /* of a pair; else NULL */
+    size_t second_bytes;
+} ft__said_text;
+
+static bool ft__can_read_text(ft_model *m, const ft__said_text *t)
 {
-    ft_tokenize_options special = {true, false};
-    ft_tokens tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (!ft__ok(&m->context)) return tokens;
-    if (tokens.count == 0) { /* an empty text, as in ft_texts */
-        ft__ids_add(&m->tokenizer->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
-        tokens.ids = m->tokenizer->ids.values;
-        tokens.count = ft__ok(&m->context);
-    }
-    *count = tokens.count;
-    ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
-    return tokens;
+    ft__context *c;
+    if (!ft__usable(m)) return false;
+    c = &m->context;
+    if (!t->text) ft__fail(c, FT_INVALID, "%s: the text is NULL", t->call);
+    else if (ft__classifies_steps(m))
+        ft__fail(c, FT_INVALID, "%s: the model gives a class to each word, not to the text: use"
+                 " ft_predict_entities or ft_predict_words", t->call);
+    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+        ft__fail(c, FT_INVALID, "%s: the model predicts tokens, not classes; use ft_generate to"
+                 " continue a text", t->call);
+    else if (t->second && !m->pairs)
+        ft__fail(c, FT_INVALID, "%s: the model reads single texts, not pairs (ft_set_pairs)",
+                 t->call);
+    else if (!t->second && m->pairs)
+        ft__fail(c, FT_INVALID, "%s: the model reads pairs of texts: use %s", t->call,
+                 !strcmp(t->call, "ft_predict_text") ? "ft_predict_pair" : "both texts");
+    return ft__ok(c);
 }
 
-static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
-                            int count)
+/* The output for it, of one row; NULL with an error. */
+static const float *ft__text_output(ft_model *m, const ft__said_text *t)
 {
-    ft_tokens tokens = {NULL, 0};
+    ft_pair_tokens tokens = {NULL, NULL, 0};
     const float *logits;
-    int has = 0;
-    if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
-    if (ft__classifies_steps(m))
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model gives a class to each word,"
-                 " not to the text: use ft_predict_entities or ft_predict_words");
-    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " use ft_generate to continue a text");
-    if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
-    if (m->tokenizer) tokens = ft__text_tokens(m, text, bytes, &has);
-    if (has > tokens.count)
-        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)", has,
-                tokens.count);
-    logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
+    int whole = 0;
+    if (m->tokenizer)
+        tokens = ft__tokens_of(m->tokenizer, t->text, t->bytes, t->second, t->second_bytes,
+                               ft_max_length(m), &whole);
+    if (whole > tokens.count)
+        ft__log(&m->context, "the %s has %d tokens: only the first %d%s are read (max_length)",
+                t->second ? "pair" : "text", whole, tokens.count,
+                t->second ? ", of both texts," : "");
+    logits = ft__next_logits(m, tokens.ids, tokens.types, tokens.count, t->call);
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " use ft_generate to continue a text");
-    return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
+        ft__fail(&m->context, FT_INVALID, "%s: the model predicts tokens, not classes; use"
+                 " ft_generate to continue a text", t->call);
+    return ft__ok(&m->context) ? logits : NULL;
+}
+
+static int ft__predict_text(ft_model *m, const ft__said_text *t, ft_prediction *best, int count)
+{
+    const float *logits;
+    if (!ft__can_read_text(m, t) || !ft__can_predict(m, best, count, t->call)) return 0;
+    logits = ft__text_output(m, t);
+    return logits ? ft__best_classes(m, logits, best, count) : 0;
+}
+
+static ft_status ft__run_text(ft_model *m, const ft__said_text *t, float *output, size_t count)
+{
+    const float *numbers;
+    size_t has;
+    if (!ft__can_read_text(m, t) || !ft__given(&m->context, output, "ft_run_text: output"))
+        return ft__status_of(m);
+    numbers = ft__text_output(m, t);
+    if (!numbers) return m->context.status;
+    has = (size_t)m->nodes[m->output.id - 1].shape.size[1];
+    if (count != has)
+        return ft__fail(&m->context, FT_SHAPE, "ft_run_text: the output has %zu numbers, not count"
+                        " = %zu", has, count);
+    memcpy(output, numbers, count * sizeof *output);
+    return m->context.status;
 }
 
 /* ---- Generation ---- */
@@ -46818,7 +47273,7 @@ static bool ft__run_texts(ft__generation *g)
         for (t = 0; t < steps; ++t)
             g->ids[row * steps + t] = w->fed + t < w->count && !w->done ? w->ids[w->fed + t] : 0;
     }
-    plan = ft__begin_tokens(m, g->ids, g->rows, steps, "ft_generate");
+    plan = ft__begin_tokens(m, g->ids, NULL, g->rows, steps, "ft_generate");
     if (plan) ft__run_decoding(m, plan, &g->decoding, g->multiply_adds);
     if (plan) ft__check_output(m, plan, g->rows, "ft_generate");
     m->length = before;
@@ -46886,7 +47341,7 @@ static void ft__write_alone(ft__generation *g, int row)
     bool more = true;
     ft_reset_state(m, "*");
     while (ft__ok(&m->context) && more) {
-        const float *logits = ft__next_logits(m, w->ids + w->fed, w->count - w->fed,
+        const float *logits = ft__next_logits(m, w->ids + w->fed, NULL, w->count - w->fed,
                                               "ft_generate");
         if (!logits) return;
         memcpy(w->logits, logits, (size_t)g->classes * sizeof *logits);
@@ -47022,9 +47477,10 @@ static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, f
     t->ids.context = c;
     t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
     for (i = 0; ft__ok(c) && i < count; ++i) {
-        ft_tokens tokens = {NULL, 0};
+        ft_pair_tokens tokens = {NULL, NULL, 0};
         if (ft__given(c, texts[i], "ft_embed_texts: a text"))
-            tokens = ft__text_tokens(m, texts[i], strlen(texts[i]), &has);
+            tokens = ft__tokens_of(m->tokenizer, texts[i], strlen(texts[i]), NULL, 0,
+                                   ft_max_length(m), &has);
         cut += tokens.count > 0 && has > tokens.count;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
         t->start[i + 1] = t->ids.count;
@@ -47159,7 +47615,7 @@ static size_t ft__predict_run(ft_model *m, const char *text, ft__word *words, si
     memset(&ids, 0, sizeof ids);
     ids.context = &m->context;
     cut = ft__encode_words(m->tokenizer, text, words, count, ft_max_length(m), &ids);
-    if (ft__ok(&m->context)) logits = ft__run_tokens(m, ids.values, (int)ids.count, call);
+    if (ft__ok(&m->context)) logits = ft__run_tokens(m, ids.values, NULL, (int)ids.count, call);
     for (i = 0; logits && i < count - cut; ++i)
         if (words[i].place >= 0)
             ft__best_classes(m, logits + (size_t)words[i].place * (size_t)m->class_count, &best[i],
@@ -47365,6 +47821,7 @@ static void ft__clear_graph(ft_model *m)
     m->tokenizer_text = NULL;
     m->tokenizer = NULL;
     m->max_length = 0;
+    m->pairs = false;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->chains);
@@ -48245,7 +48702,24 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
-    return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
+    ft__said_text said = {"ft_predict_text", text, bytes, NULL, 0};
+    return FT__HAS(m, TEXT) ? ft__predict_text(m, &said, best, count) : 0;
+}
+
+int ft_predict_pair(ft_model *m, const char *first, size_t first_bytes, const char *second,
+                    size_t second_bytes, ft_prediction *best, int count)
+{
+    ft__said_text said = {"ft_predict_pair", first, first_bytes, second, second_bytes};
+    if (!FT__HAS(m, TEXT) || !ft__usable(m)
+        || !ft__given(&m->context, second, "ft_predict_pair: the second text")) return 0;
+    return ft__predict_text(m, &said, best, count);
+}
+
+ft_status ft_run_text(ft_model *m, const char *text, size_t bytes, const char *second,
+                      size_t second_bytes, float *output, size_t count)
+{
+    ft__said_text said = {"ft_run_text", text, bytes, second, second_bytes};
+    return FT__HAS(m, TEXT) ? ft__run_text(m, &said, output, count) : ft__status_of(m);
 }
 
 int ft_predict_entities(ft_model *m, const char *text, size_t bytes, ft_entity *entities, int most)
@@ -48317,6 +48791,7 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     for (i = 0; padded && i < batch; ++i)
         ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
     if (padded) ft__is_fed(m, padded, batch);
+    ft__fill_types(m, NULL, batch);
     m->batch = batch;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);
@@ -48520,6 +48995,7 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
     s->keras_initialisers = m->keras_initialisers;
     s->length = m->length;
     s->max_length = m->max_length;
+    s->pairs = m->pairs;
     s->version = m->version;
     s->weights_version = m->weights_version;
     s->trained_version = m->trained_version;

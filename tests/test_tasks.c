@@ -83,8 +83,280 @@ static void test_refused(void)
     ft_destroy(m);
 }
 
+/* ---- Pairs ---- */
+
+static const char goldens[] = "tests/golden/tasks";
+
+static ft_tokenizer *tokenizer_named(ft_model *m, const char *name)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/%s.json", goldens, name);
+    return ft_tokenizer_load(m, path, (ft_tokenizer_options){0});
+}
+
+static int read_numbers(const char *text, int32_t *to, int most)
+{
+    char *end;
+    int count = 0;
+    for (; *text && count < most; text = end) to[count++] = (int32_t)strtol(text, &end, 10);
+    return count;
+}
+
+/* Ids and types of Hugging Face's tokenizers, cut or not: by the file, and by the tokeniser that a
+   saved model has. */
+static void test_pair_ids(void)
+{
+    FILE *file = fopen("tests/golden/tasks/cases.tsv", "r");
+    char line[2000], last[40] = "", path[] = "build/tasks_pairs.safetensors";
+    ft_model *m = create(), *again = create();
+    ft_tokenizer *t[2] = {NULL, NULL};
+    int cases = 0, k;
+    CHECK(file != NULL, "no cases.tsv");
+    while (file && fgets(line, sizeof line, file)) {
+        char *fields[6] = {line}, *at = line;
+        int32_t ids[128], types[128];
+        int count = 1;
+        line[strcspn(line, "\n")] = 0;
+        for (; *at && count < 6; ++at)
+            if (*at == '\t') {
+                *at = 0;
+                fields[count++] = at + 1;
+            }
+        if (strcmp(last, fields[0]) != 0) { /* the next tokeniser: also that of a saved model */
+            snprintf(last, sizeof last, "%s", fields[0]);
+            t[0] = tokenizer_named(m, last);
+            if (!ft_output(m).id) ft_network(m, "lstm_classifier", (ft_network_options){.hidden = 1});
+            ft_set_tokenizer(m, t[0]);
+            ft_save(m, path, (ft_save_options){0});
+            ft_destroy(again);
+            again = create();
+            ft_load(again, path, (ft_load_options){0});
+            t[1] = ft_get_tokenizer(again);
+        }
+        count = read_numbers(fields[4], ids, 128);
+        read_numbers(fields[5], types, 128);
+        for (k = 0; k < 2; ++k) {
+            ft_pair_tokens got = ft_tokenize_pair(t[k], fields[2], strlen(fields[2]), fields[3],
+                                                  strlen(fields[3]),
+                                                  (ft_tokenize_pair_options){atoi(fields[1])});
+            CHECK(got.count == count && !memcmp(got.ids, ids, (size_t)count * sizeof *ids)
+                  && !memcmp(got.types, types, (size_t)count * sizeof *types),
+                  "%s, %s, \"%s\", \"%s\": %d tokens, want %d", last, fields[1], fields[2], fields[3],
+                  got.count, count);
+        }
+        cases += 1;
+    }
+    CHECK(cases > 500, "%d cases", cases);
+    CHECK(ft_error(m) == FT_OK && ft_error(again) == FT_OK, "%s%s", ft_error_text(m), ft_error_text(again));
+    ft_tokenize_pair(t[0], "a", 1, NULL, 0, (ft_tokenize_pair_options){0});
+    CHECK(strstr(ft_error_text(m), "the second text"), "%s", ft_error_text(m));
+    if (file) fclose(file);
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+enum { SAMPLES = 3, STEPS = 9 };
+
+static size_t expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
+{
+    char name[100];
+    int index;
+    ft_tensor_info info;
+    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
+    index = ft_file_find(file, name);
+    CHECK(index >= 0, "%s is missing", name);
+    info = ft_file_tensor(file, index);
+    CHECK(info.bytes <= bytes, "%s is too large", name);
+    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes : 0;
+}
+
+static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
+{
+    double largest = 0, worst = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) {
+        double d = fabs((double)got[i] - (double)want[i]);
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+        if (!(d <= worst)) worst = d;
+    }
+    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
+}
+
+static void feed(ft_model *m, ft_file *file, const char *network, const char *target)
+{
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
+    ft_set_length(m, STEPS);
+    expected(file, network, "ids", ids, sizeof ids);
+    ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
+    expected(file, network, "types", ids, sizeof ids);
+    if (ft_find(m, "types").id) ft_feed(m, ft_find(m, "types"), ids, SAMPLES);
+    expected(file, "", "lengths", lengths, sizeof lengths);
+    ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
+    expected(file, "", target, lengths, sizeof lengths);
+    ft_feed(m, ft_find(m, !strcmp(target, "labels") ? "labels" : "target"), lengths, SAMPLES);
+}
+
+/* Outputs of transformers, ten steps, and the outputs after them. */
+static void follow(ft_model *m, ft_file *file, const char *network, const char *target, size_t outputs)
+{
+    float got[SAMPLES * 3], want[SAMPLES * 3], losses[10];
+    int step;
+    outputs *= SAMPLES;
+    feed(m, file, network, target);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), got, outputs);
+    expected(file, network, "outputs", want, sizeof want);
+    compare(network, got, want, outputs, 1e-4);
+    expected(file, network, "losses", losses, sizeof losses);
+    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        feed(m, file, network, target);
+        loss = ft_forward(m, true);
+        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
+              network, step, (double)loss, (double)losses[step]);
+        ft_backward(m);
+        ft_update(m, 1e-3f);
+    }
+    feed(m, file, network, target);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), got, outputs);
+    expected(file, network, "after", want, sizeof want);
+    compare(network, got, want, outputs, 1e-3);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
+}
+
+/* A BERT that reads single texts gets types of tokens: with zeros the bits stay, with others the
+   logits are transformers'; a saved one still has them. */
+static void test_pair_network(void)
+{
+    ft_model *m = create(), *again = create();
+    char path[] = "build/tasks_bert.safetensors";
+    ft_file *file = ft_file_open(m, "tests/golden/tasks/expected.safetensors", (ft_weights_options){0});
+    int32_t ids[SAMPLES * STEPS];
+    float before[9], after[9];
+    ft_load(m, "tests/golden/encoders/bert", (ft_load_options){0});
+    expected(file, "bert", "ids", ids, sizeof ids);
+    ft_set_length(m, STEPS);
+    ft_run(m, ids, SAMPLES, before, 9);
+    CHECK(!ft_pairs(m), "it reads pairs already");
+    ft_set_pairs(m, true);
+    CHECK(ft_pairs(m) && ft_find(m, "types").id, "no types: %s", ft_error_text(m));
+    ft_run(m, ids, SAMPLES, after, 9);
+    CHECK(!memcmp(before, after, sizeof before), "single texts have other bits");
+    ft_set_pairs(m, false);
+    ft_run(m, ids, SAMPLES, after, 9);
+    CHECK(!ft_pairs(m) && !memcmp(before, after, sizeof before), "and back");
+    ft_set_pairs(m, true);
+    ft_save(m, path, (ft_save_options){0});
+    follow(m, file, "bert", "labels", 3);
+    ft_load(again, path, (ft_load_options){0});
+    CHECK(ft_pairs(again), "the file does not say that it reads pairs: %s", ft_error_text(again));
+    follow(again, file, "bert", "labels", 3);
+    ft_file_close(file);
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+static const char pairs[] = "sentence_A,sentence_B,label\n\"the tea was hot\",a cold soup,no\n"
+                            "fresh bread,\"hot tea, cold soup\",yes\nthe soup,the soup was hot,yes\n"
+                            "a cake,the tea,no\n";
+
+/* What ft_texts reads as a pair, and what it joins. */
+static void test_pair_tables(void)
+{
+    static const struct { const char *table, *format, *columns, *says, *name; bool pair, pairs; } cases[] = {
+        {pairs, "csv", NULL, "4 pairs of 2 classes (no, yes); pair from column 1 \"sentence_A\" and column 2"
+         " \"sentence_B\", label from column 3", "the tea was hot\ta cold soup", false, true},
+        {pairs, "csv", "sentence_B,sentence_A", "pair from column 2", "a cold soup\tthe tea was hot", false, true},
+        {pairs, "csv", "sentence_A", "text from column 1", "the tea was hot", false, false},
+        {"title\tbody\tlabel\na\tb\tx\nc\td\ty\n", "tsv", "title,body", "joined by a space", "a b", false, false},
+        {"title\tbody\tlabel\na\tb\tx\nc\td\ty\n", "tsv", "title,body", "pair from", "a\tb", true, true},
+        {"a\tb\tx\nc\td\ty\n", "tsv", "2,1", "pair from column 2 and column 1", "b\ta", true, true},
+        {"PREMISE\thypothesis\tclass\na\tb\tx\nc\t\ty\n", "tsv", NULL, "line 1 is a header", "a\tb", false, true},
+        {"{\"label\": 1, \"question2\": \"b\", \"question1\": \"a\"}\n"
+         "{\"label\": 0, \"question2\": \"d\", \"question1\": \"c\"}\n", "jsonl", NULL,
+         "pair from \"question1\" and \"question2\"", "a\tb", false, true}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        ft_model *m = create();
+        ft_data *data = read_texts(m, cases[i].table, (ft_text_options){
+            .format = cases[i].format, .text_column = cases[i].columns, .pair = cases[i].pair,
+            .label_column = i == 5 ? "3" : NULL});
+        CHECK(data && !strcmp(ft_data_name(data, 0), cases[i].name), "case %zu: %s, %s", i,
+              ft_data_name(data, 0), ft_error_text(m));
+        CHECK(ft_pairs(m) == cases[i].pairs && strstr(log_text, cases[i].says), "case %zu: %s", i, log_text);
+        ft_destroy(m);
+    }
+}
+
+static void test_pair_errors(void)
+{
+    ft_model *m = create();
+    ft_prediction best[2];
+    float number[2];
+    ft_data *data;
+    CHECK(!read_texts(m, pairs, (ft_text_options){.format = "csv", .pair = true, .text_column = "label"})
+          && strstr(ft_error_text(m), "a pair needs two text columns, but text_column names 1"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(!read_texts(m, pairs, (ft_text_options){.format = "csv", .pair = true})
+          && strstr(ft_error_text(m), "pair has no effect here"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(!read_texts(m, pairs, (ft_text_options){.format = "csv", .shuffle = true})
+          && strstr(ft_error_text(m), "not for pairs"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    data = read_texts(m, pairs, (ft_text_options){.format = "csv"});
+    ft_network(m, "gru_classifier", (ft_network_options){.hidden = 4, .embedding = 4});
+    ft_finetune(m, data, (ft_finetune_options){.epochs = 1});
+    CHECK(!ft_predict_text(m, "tea", 3, best, 2) && strstr(ft_error_text(m), "use ft_predict_pair"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_predict_pair(m, "tea", 3, "soup", 4, best, 2) == 2, "%s", ft_error_text(m));
+    CHECK(ft_run_text(m, "tea", 3, "soup", 4, number, 2) == FT_OK
+          && (number[best[0].class_index] >= number[best[1].class_index]), "%s", ft_error_text(m));
+    CHECK(ft_run_text(m, "tea", 3, "soup", 4, number, 1) == FT_SHAPE, "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(!read_texts(m, reviews, (ft_text_options){.match_classes = true})
+          && strstr(ft_error_text(m), "the model reads pairs"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(read_texts(m, reviews, (ft_text_options){0}) && !ft_pairs(m), "single texts again");
+    CHECK(!ft_predict_pair(m, "tea", 3, "soup", 4, best, 2) && strstr(ft_error_text(m), "reads single texts"),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* A real tokeniser and network: an epoch on pairs; a pair alone has the bits that it has in a batch,
+   and the order of its texts matters. */
+static void test_pair_training(void)
+{
+    ft_model *m = create();
+    ft_prediction each[8], best[2], other[2];
+    ft_data *data;
+    int i;
+    ft_set_tokenizer(m, tokenizer_named(m, "template"));
+    ft_network(m, "bert", (ft_network_options){.hidden = 8, .layers = 1, .heads = 2, .positions = 20});
+    data = read_texts(m, pairs, (ft_text_options){.format = "csv", .longest = 12});
+    ft_finetune(m, data, (ft_finetune_options){.epochs = 3, .learning_rate = 0.01f});
+    CHECK(ft_predict_data(m, data, each, 2, (ft_predict_options){0}) == 4, "%s", ft_error_text(m));
+    CHECK(ft_predict_pair(m, "fresh bread", 11, "hot tea, cold soup", 18, best, 2) == 2
+          && !memcmp(best, each + 2, sizeof best), "alone %g, in a batch %g: %s",
+          (double)best[0].probability, (double)each[2].probability, ft_error_text(m));
+    ft_predict_pair(m, "hot tea, cold soup", 18, "fresh bread", 11, other, 2);
+    CHECK(other[0].probability != best[0].probability, "the order does not matter");
+    for (i = 0; i < 4; ++i) CHECK(each[2 * i].class_index >= 0, "sample %d", i);
+    ft_destroy(m);
+}
+
 int main(void)
 {
+    test_pair_ids();
+    test_pair_network();
+    test_pair_tables();
+    test_pair_errors();
+    test_pair_training();
     test_names();
     test_recognised();
     test_refused();

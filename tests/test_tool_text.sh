@@ -96,6 +96,19 @@ fails '--pooling must be mean, cls or max' $tool embed --model $work/bert --pool
 fails 'must be the name of a .npy file' $tool embed --model $work/bert --out $work/v.txt x
 fails '--top has no effect in embed' $tool embed --model $work/bert --top 3 x
 says . $tool embed --model $work/reviews.safetensors --pooling mean 'the bread was fresh' # of a recurrent network too
+# ---- Pairs: known columns, or --pairs; predict reads them with a tab between ----
+awk -F'\t' 'NR > 1 && NR < 42 { print first "\t" $1 "\t" (kind == $2 ? "same" : "other") } { first = $1; kind = $2 }' \
+    $texts/reviews.tsv >$work/pairs.tsv
+{ printf 'text1\ttext2\tlabel\n'; cat $work/pairs.tsv; } >$work/pairs_named.tsv
+says '"class": "same", "guess"\|"mistakes": \[\]\|"class": "other", "guess"' $tool train --data $work/pairs_named.tsv --epochs 1 --hidden 4 \
+    --val $work/pairs_named.tsv --out $work/pairs.safetensors --json
+grep -q 'pairs_named.tsv: classification: 40 pairs of 2 classes (other, same); pair from column 1' $work/err.txt && ok || bad "pairs"
+says '^40 texts\|of 40 right' $tool eval --model $work/pairs.safetensors --data $work/pairs.tsv --text-column 1,2 --label-column 3 --pairs
+printf 'the soup was sour\tthe tea was cold\nno pair\n' >$work/lines.txt
+$tool predict --model $work/pairs.safetensors <$work/lines.txt >$work/out.txt 2>$work/err.txt && bad "a line that is no pair" || ok
+[ "$(wc -l <$work/out.txt)" -eq 1 ] && grep -q 'same [0-9.]* %' $work/out.txt && grep -q 'FIRST, a tab, SECOND' $work/err.txt && ok || bad "predict of pairs"
+fails 'single texts, but the model reads pairs' $tool eval --model $work/pairs.safetensors --data $texts/reviews_test.tsv
+fails 'a pair needs two text columns' $tool train --data $work/pairs_named.tsv --text-column 1 --pairs --out $work/x.safetensors
 
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
@@ -114,7 +127,7 @@ fails "wrong.tsv: the class 'sour' is not one of the 2 classes of the model" $to
 fails '--language-model has no effect here: .* but this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
 fails '--task language-model: this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --task language-model
 fails '--task must be classification, regression, .*, not spelling' $tool train --data $texts/reviews.tsv --task spelling --out $work/x.safetensors
-fails 'the task tokens is not implemented yet' $tool train --data $texts/reviews.tsv --task tokens --out $work/x.safetensors
+fails 'the task embeddings is not implemented yet' $tool train --data $texts/reviews.tsv --task embeddings --out $work/x.safetensors
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
 fails '--per-class has no effect here: .*for a language model use --streams' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors

@@ -13,7 +13,7 @@ typedef struct options {
     const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
-    bool normalize, language_model, words, one_direction, greedy;
+    bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
     bool dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
@@ -59,6 +59,8 @@ static const char usage_text[] =
     "texts:   --text-column NAME|N --label-column NAME|N   (default: the usual names in the header;\n"
     "                             without a header, 1 and 2). Several text columns, as NAME,NAME or\n"
     "                             by repeating the option, are joined by a space\n"
+    "         --pairs             ... or with this are a pair, as columns of known names are without\n"
+    "                             (premise and hypothesis); predict reads FIRST, a tab, SECOND\n"
     "         --header yes|no     whether the first line is a header\n"
     "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
     "                             512 for a new model)\n"
@@ -159,6 +161,7 @@ static const option_row option_rows[] = {
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
+    {"--pairs", 'b', AT(pairs), "tep", TEXTS | LABELLED},
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
     {"--max-length", 'n', AT(max_length), "tepv", TEXTS | LABELLED},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},

@@ -31,14 +31,33 @@ static void print_prediction(const ft_model *m, const options *o, const char *wh
     printf(o->json ? "]}\n" : "\n");
 }
 
-/* One picture's path, or one text. */
+/* A pair of texts has a tab between them. */
+static int predict_text(ft_model *m, const char *what, ft_prediction *best, int top)
+{
+    const char *tab = ft_pairs(m) ? strchr(what, '\t') : NULL;
+    if (!ft_pairs(m)) return ft_predict_text(m, what, strlen(what), best, top);
+    if (tab)
+        return ft_predict_pair(m, what, (size_t)(tab - what), tab + 1, strlen(tab + 1), best, top);
+    complain("the model reads pairs of texts: FIRST, a tab, SECOND are expected, not \"%.100s\"",
+             shown(what));
+    return 0;
+}
+
+/* One picture's path, one text or one pair. */
 static int predict_one(ft_model *m, const options *o, const char *what)
 {
     ft_prediction best[64];
     int top = o->top > 0 ? o->top : 3, count;
     if (top > 64) top = 64;
-    count = reads_text(m, o) ? ft_predict_text(m, what, strlen(what), best, top)
-                             : ft_predict_file(m, what, best, top);
+    count = reads_text(m, o) ? predict_text(m, what, best, top) : ft_predict_file(m, what, best, top);
+    if (count == 0 && !ft_error(m)) {
+        if (o->json) {
+            printf("{\"text\": ");
+            print_json_text(what);
+            print_json_error(", ");
+        }
+        return FAILED;
+    }
     if (!ft_error(m)) {
         print_prediction(m, o, what, best, count);
         return DONE;
@@ -89,6 +108,7 @@ static int predict(const options *o)
     set_max_length(m, o);
     if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
+    if (o->pairs) ft_set_pairs(m, true);
     if (ft_error(m)) return report(m);
     if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");
     if (o->file_count == 0) status = predict_lines(m, o);

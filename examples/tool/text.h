@@ -123,6 +123,7 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     texts.label_column = o->label_column;
     texts.header = header_option(o);
     texts.task = wanted_task(o);
+    texts.pair = o->pairs;
     texts.match_classes = evaluation && !training;
     texts.classes_of = training;
     if (!evaluation) texts.per_class = o->per_class;

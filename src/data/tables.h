@@ -33,6 +33,9 @@ typedef struct ft__table {
     ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
+    bool wants_pair, no_pair;   /* from the options */
+    bool pair;              /* the two text columns are the texts of a pair */
+    const char *second;     /* of a record's pair; else NULL */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
     ft__text joined;        /* of several text columns */
     ft__text note;          /* says which columns were chosen */
@@ -311,6 +314,13 @@ static const char *const ft__text_names[] = {"text", "sentence", "review", "cont
 static const char *const ft__label_names[] = {"label", "class", "category", "sentiment", "target",
     "labels", "topic", "intent", "emotion", "polarity", "tag", NULL};
 
+/* Two columns of these names hold the texts of a pair. */
+static const char *const ft__pair_names[][2] = {
+    {"sentence1", "sentence2"}, {"sentence_1", "sentence_2"}, {"sentence_A", "sentence_B"},
+    {"premise", "hypothesis"}, {"question1", "question2"}, {"question", "sentence"},
+    {"text1", "text2"}, {"text_1", "text_2"}, {"text_a", "text_b"}, {"query", "passage"},
+    {"query", "document"}, {"query", "positive"}, {"anchor", "positive"}};
+
 static char ft__lower(char letter)
 {
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
@@ -347,6 +357,22 @@ static int ft__known_column(const ft__table *t, const char *const *names)
         for (f = 0; f < t->count; ++f)
             if (ft__same_name(ft__field_text(t, f), names[n], strlen(names[n]), true)) return f;
     return -1;
+}
+
+/* Finds the columns of a pair by their names. */
+static bool ft__known_pair(const ft__table *t, int pair[2])
+{
+    const char *one[2] = {NULL, NULL};
+    size_t n;
+    int k;
+    for (n = 0; n < sizeof ft__pair_names / sizeof ft__pair_names[0]; ++n) {
+        for (k = 0; k < 2; ++k) {
+            one[0] = ft__pair_names[n][k];
+            pair[k] = ft__known_column(t, one);
+        }
+        if (pair[0] >= 0 && pair[1] >= 0) return !t->no_pair;
+    }
+    return false;
 }
 
 /* Lists the fields of the first record, for a message. */
@@ -464,12 +490,27 @@ static bool ft__which_column(ft__table *t, const char *what)
     return false;
 }
 
+/* The text columns are a pair if their names are a known pair's, or the options say so. */
+static void ft__choose_pair(ft__table *t, const int *known)
+{
+    bool chosen = known && t->texts == 2 && ft__is_text_column(t, known[0])
+        && ft__is_text_column(t, known[1]);
+    t->pair = chosen || (known && t->texts == 0) || (t->wants_pair && t->texts == 2);
+    if (known && t->texts == 0) {
+        t->text[t->texts++] = known[0];
+        t->text[t->texts++] = known[1];
+    }
+    if (t->wants_pair && !t->pair)
+        ft__fail(t->context, FT_INVALID, "%s: a pair needs two text columns, but text_column names"
+                 " %d: set it to both (--text-column a,b)", t->path, t->texts);
+}
+
 /* Chooses the columns from the first record. With FT_HEADER_AUTO it is a header if the options name
    a column, or if it has a usual name; t->header says so. */
 static bool ft__choose_columns(ft__table *t, ft_table_header header)
 {
-    bool named = false;
-    int known_text = ft__known_column(t, ft__text_names);
+    bool named = false, known_pair;
+    int pair[2] = {-1, -1}, known_text = ft__known_column(t, ft__text_names);
     int known_label = ft__known_column(t, ft__label_names);
     t->texts = 0;
     t->label = -1;
@@ -477,14 +518,18 @@ static bool ft__choose_columns(ft__table *t, ft_table_header header)
     if (t->label_column)
         t->label = ft__wanted_column(t, t->label_column, strlen(t->label_column), &named);
     if (!ft__ok(t->context)) return false;
+    known_pair = ft__known_pair(t, pair);
     t->header = named || header == FT_HEADER_YES || t->separator == 0
-        || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0));
+        || (header == FT_HEADER_AUTO && (known_text >= 0 || known_label >= 0 || known_pair));
     if (!t->header) known_text = known_label = -1;
+    known_pair = known_pair && t->header && pair[0] != t->label && pair[1] != t->label;
+    ft__choose_pair(t, known_pair ? pair : NULL);
     if (known_text == t->label) known_text = -1;
     if (t->label < 0 && !ft__is_text_column(t, known_label)) t->label = known_label;
     if (t->texts == 0 && known_text < 0 && (t->header || t->count == 2 || t->label >= 0))
         known_text = t->label < 0 && t->count == 2 ? 0 : ft__other_column(t, t->label);
     if (t->texts == 0 && known_text < 0 && t->count == 1) known_text = 0;
+    if (!ft__ok(t->context)) return false;
     if (t->texts == 0 && known_text < 0) return ft__which_column(t, "text");
     if (t->texts == 0) t->text[t->texts++] = known_text;
     if (t->label < 0 && !t->unlabelled) t->label = ft__other_column(t, -1);
@@ -530,8 +575,9 @@ static void ft__note_columns(ft__table *t)
 {
     int i;
     t->note.count = 0;
-    for (i = 0; i < t->texts; ++i) ft__note_column(t, i ? " and " : "text from ", t->text[i]);
-    if (t->texts > 1) ft__text_add(&t->note, ", joined by a space");
+    for (i = 0; i < t->texts; ++i)
+        ft__note_column(t, i ? " and " : t->pair ? "pair from " : "text from ", t->text[i]);
+    if (t->texts > 1 && !t->pair) ft__text_add(&t->note, ", joined by a space");
     if (t->label >= 0) ft__note_column(t, ", label from ", t->label);
     if (t->separator)
         ft__text_add(&t->note, t->header ? "; line %d is a header" : "; line %d is not a header",
@@ -725,6 +771,8 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->label_column = o->label_column;
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
+    t->wants_pair = o->pair;
+    t->no_pair = o->task == FT_TASK_LANGUAGE_MODEL || o->task == FT_TASK_TOKENS;
     if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
         ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",
                  path, name);
@@ -749,7 +797,8 @@ static bool ft__table_next(ft__table *t, const char **text, const char **label)
     if (!ft__next_record(t)) return false;
     *text = ft__field_text(t, t->text[0]);
     *label = ft__field_text(t, t->label);
-    if (t->texts == 1) return true;
+    t->second = t->pair ? ft__field_text(t, t->text[1]) : NULL;
+    if (t->texts == 1 || t->pair) return true;
     t->joined.count = 0;
     for (i = 0; i < t->texts; ++i) {
         const char *part = ft__field_text(t, t->text[i]);

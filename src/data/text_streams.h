@@ -127,6 +127,7 @@ static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_strea
     table.format = o->format;
     table.header = o->header;
     table.unlabelled = true;
+    table.task = FT_TASK_LANGUAGE_MODEL;
     if (o->text_column || o->table) return ft__texts_read(m, path, &table);
     t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
     if (!t) return NULL;

@@ -15,7 +15,9 @@
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizing.h"
+#include "text/sequences.h"
 #include "text/words.h"
+#include "networks/encoders.h"
 #include "data/sources.h"
 #include "data/tasks.h"
 #include "data/tables.h"
@@ -32,10 +34,13 @@ typedef struct ft__texts {
     ft__context *context;
     ft__text letters;       /* all texts, a 0 after each */
     size_t *start;          /* [count]: in letters */
+    size_t *second;         /* [count]: of pairs: where the second text begins, behind a tab */
+    bool pairs;
     int *labels;            /* [count] */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
+    ft__ids types;          /* of pairs: theirs */
     size_t *ids_start;      /* [count + 1]: in ids */
     int longest;            /* tokens of the longest text */
     int end;                /* the label of a text's last token; -1: none */
@@ -65,8 +70,19 @@ static const char *ft__one_text(const ft__texts *t, int index)
     return t->letters.letters + t->start[index];
 }
 
-/* Makes room for one more text. */
-static void ft__texts_grow(ft__texts *t)
+static const char *ft__second_text(const ft__texts *t, int index) /* of pairs */
+{
+    return t->letters.letters + t->second[index];
+}
+
+/* The bytes of a text or, of a pair, of the first one. */
+static size_t ft__first_bytes(const ft__texts *t, int index)
+{
+    return t->pairs ? t->second[index] - 1 - t->start[index] : strlen(ft__one_text(t, index));
+}
+
+/* Makes room for one more text, or pair. */
+static void ft__texts_grow(ft__texts *t, bool pair)
 {
     ft__context *c = t->context;
     if (t->count == t->capacity) {
@@ -75,17 +91,22 @@ static void ft__texts_grow(ft__texts *t)
                                            sizeof *start);
         int *labels = (int *)ft__grow(c, t->labels, (size_t)t->count, (size_t)capacity,
                                       sizeof *labels);
+        size_t *second = pair ? (size_t *)ft__grow(c, t->second, (size_t)t->count,
+                                                   (size_t)capacity, sizeof *second) : NULL;
         if (start) t->start = start;
+        if (second) t->second = second;
         if (labels) t->labels = labels;
         t->capacity = capacity;
     }
 }
 
-static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *label)
+/* `second`: of a pair; else NULL. */
+static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const char *second,
+                          const char *label)
 {
     int class_index = *label ? ft__vocabulary_find(&t->classes, label, strlen(label))
                              : t->classes.count > 0 ? 0 : -1; /* no labels: one class */
-    ft__texts_grow(t);
+    ft__texts_grow(t, second != NULL);
     if (class_index < 0) {
         class_index = t->classes.count;
         ft__vocabulary_add(&t->classes, label, strlen(label));
@@ -94,6 +115,12 @@ static void ft__texts_add(ft__texts *t, const char *text, size_t bytes, const ch
     t->start[t->count] = t->letters.count;
     t->labels[t->count] = class_index;
     ft__text_add_bytes(&t->letters, text, bytes);
+    if (second) {
+        ft__text_add_bytes(&t->letters, "\t", 1);
+        t->second[t->count] = t->letters.count;
+        ft__text_add_bytes(&t->letters, second, strlen(second));
+        t->pairs = true;
+    }
     ft__text_add_bytes(&t->letters, "", 1);
     t->count += 1;
 }
@@ -105,7 +132,8 @@ static void ft__read_table(ft__texts *t, const char *path, const char *content, 
     const char *text, *label;
     ft__table table;
     if (ft__table_open(&table, t->context, path, content, bytes, o)) {
-        while (ft__table_next(&table, &text, &label)) ft__texts_add(t, text, strlen(text), label);
+        while (ft__table_next(&table, &text, &label))
+            ft__texts_add(t, text, strlen(text), table.second, label);
         if (table.note.letters)
             ft__text_add_bytes(&t->note, table.note.letters, table.note.count);
     }
@@ -119,7 +147,7 @@ static void ft__read_text(ft__texts *t, const char *path, const char *content, s
     char *owned;
     if (!ft__as_utf8(t->context, path, &content, &bytes, &owned)) return;
     if (!ft__utf8_valid(content, bytes)) t->not_utf8 += 1;
-    ft__texts_add(t, content, bytes, label);
+    ft__texts_add(t, content, bytes, NULL, label);
     ft__release(t->context, owned);
 }
 
@@ -147,7 +175,7 @@ static void ft__read_conll(ft__texts *t, const char *path, const char *content, 
     if (ft__conll_open(&r, c, path, content, bytes, &t->classes)) {
         r.pairs = !o->match_classes && !o->classes_of;
         while (ft__conll_next(&r)) {
-            ft__texts_grow(t);
+            ft__texts_grow(t, false);
             for (i = 0; i < r.words.count && ft__ok(c); ++i) {
                 ft__word *word = (ft__word *)ft__growing_add(c, &t->words);
                 if (word) *word = ((const ft__word *)r.words.at)[i];
@@ -307,30 +335,27 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     return given;
 }
 
-/* A text without tokens becomes one unknown piece, since a sequence has at least one step. */
 static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longest,
                                const char *path)
 {
     ft__context *c = t->context;
-    int i, cut = 0;
+    int i, k, cut = 0;
     t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
-        const char *text = ft__one_text(t, i);
-        ft_tokenize_options special = {true, false};
-        ft_tokens tokens = ft_tokenize(tokenizer, text, strlen(text), special);
-        int k;
-        cut += tokens.count > longest;
-        ft__cut_tokens(tokenizer, &tokens, longest);
+        const char *text = ft__one_text(t, i), *second = t->pairs ? ft__second_text(t, i) : NULL;
+        int whole = 0;
+        ft_pair_tokens tokens = ft__tokens_of(tokenizer, text, ft__first_bytes(t, i), second,
+                                              second ? strlen(second) : 0, longest, &whole);
+        cut += whole > longest;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        if (tokens.count == 0)
-            ft__ids_add(&t->ids, tokenizer->unknown > 0 ? tokenizer->unknown : 0);
+        for (k = 0; tokens.types && k < tokens.count; ++k) ft__ids_add(&t->types, tokens.types[k]);
         t->ids_start[i + 1] = t->ids.count;
         if (tokens.count > t->longest) t->longest = tokens.count;
     }
     if (t->longest < 1) t->longest = 1;
     if (cut && ft__ok(c))
-        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
-                " off", path, cut, longest);
+        ft__log(c, "%s: %d of the %s are longer than %d tokens (max_length): their ends are cut"
+                " off", path, cut, t->pairs ? "pairs" : "texts", longest);
 }
 
 /* The same of sentences, word by word. */
@@ -407,6 +432,13 @@ static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
     return count;
 }
 
+/* The types of a pair's tokens; of a single text they are the zeros that are there. */
+static void ft__texts_types(const ft__texts *t, int index, int32_t *to)
+{
+    size_t from = t->ids_start[index], count = t->ids_start[index + 1] - from;
+    if (t->pairs) memcpy(to, t->types.values + from, count * sizeof *to);
+}
+
 /* The next tokens of a view, as a language model's labels [room]. */
 static void ft__texts_next(const ft__texts *t, int index, int view, int32_t *to, int room)
 {
@@ -428,12 +460,14 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
     for (s = 0; s < slot_count; ++s) {
         int32_t *to = (int32_t *)slots[s].values;
         bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
+        bool types = !strcmp(slots[s].name, "types");
         if (slots[s].type != FT_I32) continue;
         if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
         if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
-        if (slots[s].shape.rank != 1 || (!tokens && !labels)) continue;
+        if (slots[s].shape.rank != 1 || (!tokens && !labels && !types)) continue;
         if (slots[s].shape.size[0] < length) return false;
         if (tokens) ft__texts_view(t, index, view, to);
+        else if (types) ft__texts_types(t, index, to);
         else if (ft__has_tags(t)) ft__sentence_labels(t, index, to, slots[s].shape.size[0]);
         else ft__texts_next(t, index, view, to, slots[s].shape.size[0]);
         slots[s].length = length;
@@ -495,9 +529,11 @@ static void ft__texts_release(void *user)
     ft__context *c = t->context;
     ft__release(c, t->keep);
     ft__release(c, t->ids_start);
+    ft__release(c, t->types.values);
     ft__release(c, t->ids.values);
     ft__vocabulary_release(&t->classes);
     ft__release(c, t->labels);
+    ft__release(c, t->second);
     ft__release(c, t->start);
     ft__release(c, t->letters.letters);
     ft__release(c, t->note.letters);
@@ -538,11 +574,12 @@ static void ft__texts_say(const ft__texts *t, const char *path, bool labelled)
                                ft__piece_text(&t->classes, i));
     if (at) snprintf(names + at, sizeof names - at, i < t->classes.count ? ", ...)" : ")");
     if (labelled)
-        ft__log(t->context, "%s: classification: %d texts of %d classes%s%s%s", path, t->count,
-                t->classes.count, names, t->note.count ? "; " : "",
+        ft__log(t->context, "%s: classification: %d %s of %d classes%s%s%s", path, t->count,
+                t->pairs ? "pairs" : "texts", t->classes.count, names, t->note.count ? "; " : "",
                 t->note.count ? t->note.letters : "");
     else if (t->note.count)
-        ft__log(t->context, "%s: %d texts; %s", path, t->count, t->note.letters);
+        ft__log(t->context, "%s: %d %s; %s", path, t->count, t->pairs ? "pairs" : "texts",
+                t->note.letters);
     if (t->not_utf8)
         ft__log(t->context, "%s: %d of the texts have bytes that are not UTF-8", path,
                 t->not_utf8);
@@ -557,6 +594,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     size_t bytes;
     if (!t) return NULL;
     t->context = t->letters.context = t->ids.context = t->note.context = c;
+    t->types.context = c;
     t->classes.context = t->classes.letters.context = c;
     t->words.size = sizeof(ft__word);
     t->ends.size = sizeof(size_t);
@@ -586,6 +624,7 @@ static void ft__keep_per_class(ft__texts *t, int most, uint64_t seed)
         for (i = 0; i < t->count; ++i) {
             if (!keep[i]) continue;
             t->start[kept] = t->start[i];
+            if (t->pairs) t->second[kept] = t->second[i];
             t->labels[kept++] = t->labels[i];
         }
         t->count = kept;
@@ -605,6 +644,8 @@ static void ft__texts_prepare(ft__texts *t, ft_tokenizer *tokenizer, const ft_te
     t->end = o->shuffle ? -1 : tokenizer->end; /* the end of a shuffled text means nothing */
     t->shuffle = o->shuffle;
     t->seed = t->context->desc.seed;
+    if (changed && t->pairs)
+        ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample are not for pairs");
     if (changed && (tokenizer->kind != FT_WORDS || !(o->subsample >= 0 && o->subsample <= 1)))
         ft__fail(t->context, FT_INVALID, "ft_texts: shuffle and subsample need an FT_WORDS"
                  " vocabulary, and subsample (%g) must be from 0 to 1", (double)o->subsample);
@@ -618,6 +659,8 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
         {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
+        {"pair", o->pair, !folder, "a table, not a folder"},
+        {"pair", o->pair, o->text_column != NULL, "two columns that text_column names"},
         {"header", o->header != FT_HEADER_AUTO, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !o->unlabelled, "labelled texts"},
         {"match_classes", o->match_classes, !o->unlabelled, "labelled texts"},
@@ -643,6 +686,7 @@ static ft_status ft__sentences_check(ft__context *c, const char *path, const ft_
         {"text_column", o->text_column != NULL, false, table},
         {"label_column", o->label_column != NULL, false, table},
         {"header", o->header != FT_HEADER_AUTO, false, table},
+        {"pair", o->pair, false, table},
         {"per_class", o->per_class > 0, false, table},
         {"unlabelled", o->unlabelled, false, table},
         {"shuffle", o->shuffle, false, table},
@@ -670,7 +714,7 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     if (!data) return NULL;
     data->features.has_views = ft__texts_has_views;
     data->features.check_network = ft__texts_check_network;
-    data->fills = "tokens,lengths,labels";
+    data->fills = "tokens,lengths,types,labels";
     data->task = tagged ? FT_TASK_TOKENS : task;
     data->tasks = tagged ? 0u : 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
     if (!tagged) return data;
@@ -678,6 +722,17 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     data->features.words = ft__texts_words;
     data->features.content = ft__texts_content;
     return data;
+}
+
+/* A model that is to be trained reads from now on what these texts are; one that is only evaluated
+   may be made for pairs, but what it learnt from pairs it cannot tell of single texts. */
+static void ft__texts_set_pairs(ft_model *m, const ft__texts *t, const char *path, bool evaluates)
+{
+    if (m->pairs == t->pairs) return;
+    if (!t->pairs && evaluates)
+        ft__fail(&m->context, FT_INVALID, "%s: single texts, but the model reads pairs: say which"
+                 " two columns (text_column and pair, --text-column a,b --pairs)", path);
+    else ft_set_pairs(m, t->pairs);
 }
 
 ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
@@ -698,6 +753,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (!t) return NULL;
     tagged = ft__has_tags(t);
     if (tagged) ft__sentences_check(c, path, &options);
+    if (ft__ok(c)) ft__texts_set_pairs(m, t, path, options.match_classes);
     if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
     if (ft__ok(c) && tagged) ft__sentences_say(t, path);

@@ -190,6 +190,7 @@ static char *ft__graph_text(ft_model *m, bool values)
     }
     ft__text_add(&text, "]");
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
+    if (m->pairs) ft__text_add(&text, ",\n\"pairs\":true");
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
     ft__write_named(m, &text, "text_vector", m->text_vector);
@@ -597,8 +598,8 @@ static void ft__read_classes(ft__graph_reader *r, int list)
 static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
-        "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "output",
-        "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
+        "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "pairs",
+        "output", "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -643,6 +644,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
                          || max_length > INT_MAX))
         return ft__field_fault(r, "the network", "max_length", "a whole number above 0");
     if (longest >= 0) m->max_length = (int)max_length;
+    m->pairs = ft__json_true(r->json, ft__json_member(r->json, 0, "pairs"));
     ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
     return c->status;
 }

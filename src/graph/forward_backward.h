@@ -270,15 +270,23 @@ static ft__node *ft__lengths_input(const ft_model *m)
         ? node : NULL;
 }
 
+/* The input "types", of the tokens of pairs, or NULL. */
+static ft__node *ft__types_input(const ft_model *m)
+{
+    ft__node *node = ft__get_node(m, ft__find_node(m, "types"));
+    return node && ft__is_input(node) && node->type == FT_I32 && node->shape.rank == 2
+        && ft__has_length(node) ? node : NULL;
+}
+
 /* The one input for a picture, a text or ft_run's values. If the output depends on another input
-   besides it and "lengths", which would have to be fed too: {0} with an error. */
+   besides it, "lengths" and "types", which would have to be fed too: {0} with an error. */
 static ft_node ft__main_input(ft_model *m, const ft__plan *plan, const char *call)
 {
-    const ft__node *lengths = ft__lengths_input(m);
+    const ft__node *lengths = ft__lengths_input(m), *types = ft__types_input(m);
     ft_node found = {0}, none = {0};
     int i;
     for (i = 0; m->output.id && i < m->node_count; ++i) {
-        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths
+        if (!ft__is_input(&m->nodes[i]) || &m->nodes[i] == lengths || &m->nodes[i] == types
             || !ft__output_reads(m, plan, i + 1)) continue;
         if (found.id) {
             ft__fail(&m->context, FT_INVALID, "%s feeds one input, but the output depends on"
@@ -315,6 +323,19 @@ static void ft__fill_input(ft_model *m, ft__node *node, const void *values, int 
     if (ft__is_channels_last(node))
         ft__transpose(&m->context, &shape, FT__TO_LAST, (const float *)values, node->value, false);
     else memcpy(node->value, values, ft__shape_count(&shape) * sizeof(float));
+    ft__is_fed(m, node, batch);
+}
+
+/* Fills the input "types", if there is one. NULL: all are 0, as of single texts. */
+static void ft__fill_types(ft_model *m, const int32_t *types, int batch)
+{
+    ft__node *node = ft__types_input(m);
+    if (!node) return;
+    if (types) {
+        ft__fill_input(m, node, types, batch);
+        return;
+    }
+    memset(node->value, 0, ft__node_count_at(node, ft__extent_of(m, batch)) * sizeof(float));
     ft__is_fed(m, node, batch);
 }
 

@@ -509,6 +509,14 @@ FINETUNE_API void ft_tokenizer_free(ft_tokenizer *tokenizer);
    in any case. {NULL, 0} with an error. */
 FINETUNE_API ft_tokens ft_tokenize(ft_tokenizer *tokenizer, const char *text, size_t bytes,
                                    ft_tokenize_options options);
+/* Returns the ids of two texts as one sequence, with what the tokeniser puts around and between
+   them: by tokenizer.json, or as its kind does (BERT: [CLS] first [SEP] second [SEP]; FT_WORDS:
+   "<eos>" between). They are valid until the tokeniser is used again. {NULL, NULL, 0} with an
+   error. */
+FINETUNE_API ft_pair_tokens ft_tokenize_pair(ft_tokenizer *tokenizer, const char *first,
+                                             size_t first_bytes, const char *second,
+                                             size_t second_bytes,
+                                             ft_tokenize_pair_options options);
 /* Returns the text of ids without special pieces, ending in a 0 and valid until the tokeniser is
    used again, and its length in *bytes (or NULL). "" with an error. */
 FINETUNE_API const char *ft_detokenize(ft_tokenizer *tokenizer, const int32_t *ids, int count,
@@ -524,6 +532,12 @@ FINETUNE_API ft_tokenizer *ft_get_tokenizer(const ft_model *m); /* NULL: none */
    rest is cut, and the log says so. Saved with the model. */
 FINETUNE_API ft_status ft_set_max_length(ft_model *m, int tokens);
 FINETUNE_API int ft_max_length(const ft_model *m);
+/* Whether a sample is a pair of texts, which the model reads as one sequence (ft_tokenize_pair).
+   Saved with the model; ft_texts of pairs sets it. A BERT gets the input "types" I32 [N, L], the
+   types of the tokens, with the weights that it has; with types of 0 the bits stay. ft_run feeds
+   zeros there. */
+FINETUNE_API ft_status ft_set_pairs(ft_model *m, bool pairs);
+FINETUNE_API bool ft_pairs(const ft_model *m);
 
 /* ---- Data; the model owns it until ft_destroy or ft_data_free; NULL with an error ---- */
 
@@ -671,6 +685,14 @@ FINETUNE_API int ft_predict_entities(ft_model *m, const char *text, size_t bytes
    how many have a class, 0 on error. */
 FINETUNE_API int ft_predict_words(ft_model *m, const char *const *words, int count,
                                   ft_prediction *best);
+/* Classifies a pair of texts, with a model that reads pairs (ft_set_pairs); as ft_predict_text. */
+FINETUNE_API int ft_predict_pair(ft_model *m, const char *first, size_t first_bytes,
+                                 const char *second, size_t second_bytes, ft_prediction *best,
+                                 int count);
+/* Writes the output for a text, or for a pair with `second` (else NULL and 0): the logits of the
+   classes, or the number of a regression. `count` is how many the output has, else FT_SHAPE. */
+FINETUNE_API ft_status ft_run_text(ft_model *m, const char *text, size_t bytes, const char *second,
+                                   size_t second_bytes, float *output, size_t count);
 /* Classifies every sample of the data, in batches: pictures of ft_pixels or of a folder, texts,
    arrays, your own source; labels are not read. best [ft_data_count(data)][count]: the `count` most
    probable classes of each sample, best first, with the bits that ft_predict_pixels and the others

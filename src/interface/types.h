@@ -587,6 +587,17 @@ typedef struct ft_tokenize_options {
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;
 
+typedef struct ft_tokenize_pair_options {
+    int longest;            /* cut to this many tokens, with those around and between the texts, as
+                               Hugging Face's "longest_first": of the longer text, then of both; 0:
+                               no cut */
+} ft_tokenize_pair_options;
+
+typedef struct ft_pair_tokens { /* types: of each token, 0 or 1; RoBERTa's are all 0 */
+    const int32_t *ids, *types;
+    int count;
+} ft_pair_tokens;
+
 /* ---- Data ---- */
 
 /* Where a data source writes one tensor of one sample. */
@@ -717,6 +728,11 @@ typedef struct ft_text_options { /* for labelled texts */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
                                FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
                                as `unlabelled` */
+    bool pair;              /* the two text columns hold the texts of a pair, which a network reads
+                               as one sequence (ft_tokenize_pair): they are not joined. So are,
+                               without it, columns of these names: sentence1, sentence2; premise,
+                               hypothesis; question, sentence; sentence_A, sentence_B; query,
+                               passage; and their like */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "nodes/nodes.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/linear.h"
@@ -12,6 +13,7 @@
 #include "operators/step_pool.h"
 #include "operators/attention.h"
 #include "graph/settings.h"
+#include "graph/surgery.h"
 #include "graph/building.h"
 #include "networks/images.h"
 #include "networks/text.h"
@@ -298,6 +300,47 @@ static int ft__encoder_size(const ft_file *file, const char *rename, const char 
     char name[200];
     snprintf(name, sizeof name, "%s%s", prefix, part);
     return ft__size_in_file(file, rename, name, d);
+}
+
+/* ---- Pairs of texts ---- */
+
+bool ft_pairs(const ft_model *m) { return m && m->pairs; }
+
+/* Finds the row of the table of token types that single texts get; NULL: there is none. */
+static ft__node *ft__single_type(ft_model *m)
+{
+    static const char end[] = "embeddings.token_type_row";
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        const char *name = m->nodes[i].name;
+        size_t bytes = name ? strlen(name) : 0;
+        if (bytes >= strlen(end) && !strcmp(name + bytes - strlen(end), end)) return &m->nodes[i];
+    }
+    return NULL;
+}
+
+/* With several token types the row of the first is replaced by a row for each token, by the input
+   "types". Of types that are all 0 the bits are the same. */
+ft_status ft_set_pairs(ft_model *m, bool pairs)
+{
+    ft__node *row;
+    if (!ft__usable(m)) return ft__status_of(m);
+    row = pairs ? ft__single_type(m) : NULL;
+    if (row && m->nodes[row->inputs[1] - 1].shape.size[0] > 1) {
+        ft_embedding_options o;
+        ft_node old, rows;
+        char name[300];
+        const ft_shape *table = &m->nodes[row->inputs[1] - 1].shape;
+        int types = table->size[0], hidden = table->size[1];
+        memset(&o, 0, sizeof o);
+        old.id = (int)(row - m->nodes) + 1;
+        o.weight.id = row->inputs[1];
+        snprintf(name, sizeof name, "%.*ss", (int)strlen(row->name), row->name);
+        rows = ft_embedding(m, name, ft__tokens_input(m, "types", true), types, hidden, o);
+        if (ft__ok(&m->context)) ft__replace(m, old, rows);
+    }
+    if (ft__ok(&m->context)) m->pairs = pairs;
+    return m->context.status;
 }
 
 /* Sizes from the shapes in a file. The number of heads is in no shape. */

@@ -253,6 +253,7 @@ struct ft_model {
     ft_tokenizer *tokenizer;  /* of its texts, one of the list; NULL: none */
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
     int max_length;           /* the most tokens read of a text; 0: the default */
+    bool pairs;               /* a sample is a pair of texts */
 };
 
 /* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that

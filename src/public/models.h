@@ -120,6 +120,7 @@ static void ft__clear_graph(ft_model *m)
     m->tokenizer_text = NULL;
     m->tokenizer = NULL;
     m->max_length = 0;
+    m->pairs = false;
     ft__release_class_names(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->chains);

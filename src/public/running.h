@@ -579,7 +579,24 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
 
 int ft_predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best, int count)
 {
-    return FT__HAS(m, TEXT) ? ft__predict_text(m, text, bytes, best, count) : 0;
+    ft__said_text said = {"ft_predict_text", text, bytes, NULL, 0};
+    return FT__HAS(m, TEXT) ? ft__predict_text(m, &said, best, count) : 0;
+}
+
+int ft_predict_pair(ft_model *m, const char *first, size_t first_bytes, const char *second,
+                    size_t second_bytes, ft_prediction *best, int count)
+{
+    ft__said_text said = {"ft_predict_pair", first, first_bytes, second, second_bytes};
+    if (!FT__HAS(m, TEXT) || !ft__usable(m)
+        || !ft__given(&m->context, second, "ft_predict_pair: the second text")) return 0;
+    return ft__predict_text(m, &said, best, count);
+}
+
+ft_status ft_run_text(ft_model *m, const char *text, size_t bytes, const char *second,
+                      size_t second_bytes, float *output, size_t count)
+{
+    ft__said_text said = {"ft_run_text", text, bytes, second, second_bytes};
+    return FT__HAS(m, TEXT) ? ft__run_text(m, &said, output, count) : ft__status_of(m);
 }
 
 int ft_predict_entities(ft_model *m, const char *text, size_t bytes, ft_entity *entities, int most)
@@ -651,6 +668,7 @@ ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths, in
     for (i = 0; padded && i < batch; ++i)
         ((int32_t *)(void *)padded->value)[i] = lengths ? lengths[i] : m->length;
     if (padded) ft__is_fed(m, padded, batch);
+    ft__fill_types(m, NULL, batch);
     m->batch = batch;
     m->last_run = plan;
     ft__run_forward(m, plan, 0, plan->step_count, batch, FT__ONLY_OUTPUT);

@@ -156,6 +156,7 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
     s->keras_initialisers = m->keras_initialisers;
     s->length = m->length;
     s->max_length = m->max_length;
+    s->pairs = m->pairs;
     s->version = m->version;
     s->weights_version = m->weights_version;
     s->trained_version = m->trained_version;

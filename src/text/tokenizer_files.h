@@ -11,6 +11,7 @@
 #include "text/text_steps.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_steps.h"
+#include "text/pairs.h"
 
 /* =============================================================================================
    [SECTION] text/tokenizer_files: Tokeniser files
@@ -31,6 +32,7 @@ static ft_tokenizer *ft__tokenizer_make(ft_model *m, ft_tokenizer_kind kind)
     t->kind = kind;
     t->pieces.context = t->pieces.letters.context = c;
     t->ids.context = t->text.context = t->word.context = t->codes.context = c;
+    t->pair_ids.context = t->pair_types.context = c;
     for (i = 0; i < 2; ++i) {
         t->normal[i].text.context = t->words[i].text.context = c;
         t->normal[i].codes = t->words[i].codes = &t->codes;
@@ -145,6 +147,7 @@ static ft_tokenizer *ft__tokenizer_finish(ft_tokenizer *t, const char *path)
         ft__fail(c, FT_FORMAT, "%s: has no piece for unknown words", path);
     if (ft__ok(c) && !t->special) t->special = (char *)ft__allocate(c, (size_t)t->pieces.count, 1);
     if (ft__ok(c)) ft__find_special(t);
+    if (ft__ok(c)) ft__pair_default(t);
     if (ft__ok(c)) ft__find_bytes(t);
     if (ft__ok(c) && t->kind == FT_SCORED_BPE) ft__rank_scores(t);
     if (!ft__ok(c)) {
@@ -423,7 +426,10 @@ static void ft__read_post_processor(ft_tokenizer *t, const ft__json *json, int p
     if (!type || i == 4)
         ft__fail(t->ids.context, FT_UNSUPPORTED, "%s: the post_processor %s is not supported", path,
                  type ? type : "without a type");
-    else if (i > 0) ft__read_around(t, json, part);
+    else if (i > 0) {
+        ft__read_around(t, json, part);
+        ft__pair_read(t, json, part);
+    }
 }
 
 /* What changes ids in a model and is not implemented. */
@@ -548,6 +554,7 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
     ft__text_add_bytes(&text, t->steps, strlen(t->steps));
     ft__write_ids(&text, "before", t->before, t->before_count);
     ft__write_ids(&text, "after", t->after, t->after_count);
+    ft__pair_write(t, &text);
     ft__text_add(&text, ",\"special\":[");
     for (id = 0; id < t->pieces.count; ++id) {
         if (!t->special[id]) continue;
@@ -613,6 +620,7 @@ static void ft__own_options(ft_tokenizer *t, const ft__json *json, const char *p
     t->end = ft__own_number(t, json, ft__json_member(json, 0, "end"), -1, last, path);
     t->before_count = ft__own_ids(t, json, "before", t->before, FT__MOST_AROUND, path);
     t->after_count = ft__own_ids(t, json, "after", t->after, FT__MOST_AROUND, path);
+    ft__pair_own(t, json, path);
 }
 
 static void ft__own_lists(ft_tokenizer *t, const ft__json *json, const char *path)

@@ -126,7 +126,10 @@ typedef struct ft__merge { int left, right, priority, result; } ft__merge; /* re
 typedef struct ft__symbol { int id, previous, next; } ft__symbol; /* -1: none; id < 0: merged */
 typedef struct ft__candidate { int priority, at, left, right, result; } ft__candidate;
 
-enum { FT__MOST_AROUND = 4 };
+enum { FT__MOST_AROUND = 4, FT__MOST_PAIR = 12 };
+
+/* A step of the template of pairs (text/pairs): a piece, or one of the texts, and its type. */
+typedef struct ft__pair_step { int id, type; } ft__pair_step;
 
 /* Pieces that are found in a text before it is split: one list for the text as it is, one for the
    normalized text. */
@@ -151,6 +154,8 @@ struct ft_tokenizer {
     int unknown, padding, begin, end;       /* ids; -1: there is none */
     int before[FT__MOST_AROUND], before_count; /* ids put before a text on request ... */
     int after[FT__MOST_AROUND], after_count;   /* ... and after it */
+    ft__pair_step pair[FT__MOST_PAIR]; /* the template of pairs */
+    int pair_count;
     ft__text_steps normalizers, splitters, decoders;
     ft__added added[2];     /* in the text, and in the normalized text */
     char *steps;            /* the text that these are made from, as in tokenizer.json */
@@ -169,7 +174,7 @@ struct ft_tokenizer {
     float *scores;          /* [pieces] of scored BPE */
     int *priority;          /* [pieces] of scored BPE: 0 for the highest score */
     /* Work, kept from call to call: */
-    ft__ids ids;
+    ft__ids ids, pair_ids, pair_types;
     ft__text text, word;
     ft__codes codes;
     ft__words normal[2], words[2];
@@ -611,6 +616,8 @@ static void ft__tokenizer_release(ft_tokenizer *t)
     ft__release(c, t->symbols);
     ft__release(c, t->word.letters);
     ft__release(c, t->text.letters);
+    ft__release(c, t->pair_types.values);
+    ft__release(c, t->pair_ids.values);
     ft__release(c, t->ids.values);
     ft__release(c, t->priority);
     ft__release(c, t->scores);

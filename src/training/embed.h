@@ -9,11 +9,11 @@
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizing.h"
+#include "text/sequences.h"
 #include "data/sources.h"
 #include "data/loader.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
-#include "training/generate.h"
 
 /* =============================================================================================
    [SECTION] training/embed: Vectors of texts
@@ -54,9 +54,10 @@ static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, f
     t->ids.context = c;
     t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
     for (i = 0; ft__ok(c) && i < count; ++i) {
-        ft_tokens tokens = {NULL, 0};
+        ft_pair_tokens tokens = {NULL, NULL, 0};
         if (ft__given(c, texts[i], "ft_embed_texts: a text"))
-            tokens = ft__text_tokens(m, texts[i], strlen(texts[i]), &has);
+            tokens = ft__tokens_of(m->tokenizer, texts[i], strlen(texts[i]), NULL, 0,
+                                   ft_max_length(m), &has);
         cut += tokens.count > 0 && has > tokens.count;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
         t->start[i + 1] = t->ids.count;

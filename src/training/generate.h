@@ -16,6 +16,7 @@
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
+#include "text/sequences.h"
 #include "networks/text.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
@@ -24,9 +25,10 @@
    [SECTION] training/generate: Predict and generate text
    ============================================================================================= */
 
-/* Puts sequences, ids [rows, count], into the inputs of an evaluation plan; NULL with an error. */
-static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int rows, int count,
-                                  const char *call)
+/* Puts sequences, ids [rows, count], into the inputs of an evaluation plan; NULL with an error.
+   `types`: as in ft__fill_types. */
+static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, const int32_t *types, int rows,
+                                  int count, const char *call)
 {
     ft_node tokens = ft__find_node(m, "tokens");
     ft__node *lengths = ft__lengths_input(m);
@@ -48,15 +50,17 @@ static ft__plan *ft__begin_tokens(ft_model *m, const int32_t *ids, int rows, int
     }
     ft__fill_input(m, &m->nodes[tokens.id - 1], ids, rows);
     if (lengths && rows == 1) ft__fill_input(m, lengths, &length, 1);
+    ft__fill_types(m, types, rows);
     m->last_run = plan;
     return plan;
 }
 
 /* The output of a run of `count` tokens. NULL with an error. */
-static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, const char *call)
+static const float *ft__run_tokens(ft_model *m, const int32_t *ids, const int32_t *types,
+                                   int count, const char *call)
 {
     int before = m->length;
-    ft__plan *plan = ft__begin_tokens(m, ids, 1, count, call);
+    ft__plan *plan = ft__begin_tokens(m, ids, types, 1, count, call);
     if (plan) {
         ft__run_forward(m, plan, 0, plan->step_count, 1, FT__ONLY_OUTPUT);
         ft__check_output(m, plan, 1, call);
@@ -66,9 +70,10 @@ static const float *ft__run_tokens(ft_model *m, const int32_t *ids, int count, c
 }
 
 /* The logits of the last step of such a run. */
-static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, const char *call)
+static const float *ft__next_logits(ft_model *m, const int32_t *ids, const int32_t *types,
+                                    int count, const char *call)
 {
-    const float *logits = ft__run_tokens(m, ids, count, call);
+    const float *logits = ft__run_tokens(m, ids, types, count, call);
     const ft__extent size = {1, count};
     const ft__node *output = logits ? &m->nodes[m->output.id - 1] : NULL;
     if (!output) return NULL;
@@ -76,46 +81,78 @@ static const float *ft__next_logits(ft_model *m, const int32_t *ids, int count, 
         - (size_t)output->shape.size[output->shape.rank - 1];
 }
 
-/* The tokens of one text as the network reads them: at least one, cut as in ft_texts; *count is how
-   many it has. Valid until the tokeniser is used again; {NULL, 0} with an error. */
-static ft_tokens ft__text_tokens(ft_model *m, const char *text, size_t bytes, int *count)
+/* ---- One text, or one pair ---- */
+typedef struct ft__said_text {
+    const char *call;       /* the public function */
+    const char *text;
+    size_t bytes;
+    const char *second;     /* of a pair; else NULL */
+    size_t second_bytes;
+} ft__said_text;
+
+static bool ft__can_read_text(ft_model *m, const ft__said_text *t)
 {
-    ft_tokenize_options special = {true, false};
-    ft_tokens tokens = ft_tokenize(m->tokenizer, text, bytes, special);
-    if (!ft__ok(&m->context)) return tokens;
-    if (tokens.count == 0) { /* an empty text, as in ft_texts */
-        ft__ids_add(&m->tokenizer->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
-        tokens.ids = m->tokenizer->ids.values;
-        tokens.count = ft__ok(&m->context);
-    }
-    *count = tokens.count;
-    ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
-    return tokens;
+    ft__context *c;
+    if (!ft__usable(m)) return false;
+    c = &m->context;
+    if (!t->text) ft__fail(c, FT_INVALID, "%s: the text is NULL", t->call);
+    else if (ft__classifies_steps(m))
+        ft__fail(c, FT_INVALID, "%s: the model gives a class to each word, not to the text: use"
+                 " ft_predict_entities or ft_predict_words", t->call);
+    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
+        ft__fail(c, FT_INVALID, "%s: the model predicts tokens, not classes; use ft_generate to"
+                 " continue a text", t->call);
+    else if (t->second && !m->pairs)
+        ft__fail(c, FT_INVALID, "%s: the model reads single texts, not pairs (ft_set_pairs)",
+                 t->call);
+    else if (!t->second && m->pairs)
+        ft__fail(c, FT_INVALID, "%s: the model reads pairs of texts: use %s", t->call,
+                 !strcmp(t->call, "ft_predict_text") ? "ft_predict_pair" : "both texts");
+    return ft__ok(c);
 }
 
-static int ft__predict_text(ft_model *m, const char *text, size_t bytes, ft_prediction *best,
-                            int count)
+/* The output for it, of one row; NULL with an error. */
+static const float *ft__text_output(ft_model *m, const ft__said_text *t)
 {
-    ft_tokens tokens = {NULL, 0};
+    ft_pair_tokens tokens = {NULL, NULL, 0};
     const float *logits;
-    int has = 0;
-    if (!ft__usable(m) || !ft__given(&m->context, text, "ft_predict_text: the text")) return 0;
-    if (ft__classifies_steps(m))
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model gives a class to each word,"
-                 " not to the text: use ft_predict_entities or ft_predict_words");
-    else if (m->output.id && m->nodes[m->output.id - 1].shape.rank == 3)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " use ft_generate to continue a text");
-    if (!ft__can_predict(m, best, count, "ft_predict_text")) return 0;
-    if (m->tokenizer) tokens = ft__text_tokens(m, text, bytes, &has);
-    if (has > tokens.count)
-        ft__log(&m->context, "the text has %d tokens: only the first %d are read (max_length)", has,
-                tokens.count);
-    logits = ft__next_logits(m, tokens.ids, tokens.count, "ft_predict_text");
+    int whole = 0;
+    if (m->tokenizer)
+        tokens = ft__tokens_of(m->tokenizer, t->text, t->bytes, t->second, t->second_bytes,
+                               ft_max_length(m), &whole);
+    if (whole > tokens.count)
+        ft__log(&m->context, "the %s has %d tokens: only the first %d%s are read (max_length)",
+                t->second ? "pair" : "text", whole, tokens.count,
+                t->second ? ", of both texts," : "");
+    logits = ft__next_logits(m, tokens.ids, tokens.types, tokens.count, t->call);
     if (logits && m->nodes[m->output.id - 1].shape.rank != 2)
-        ft__fail(&m->context, FT_INVALID, "ft_predict_text: the model predicts tokens, not classes;"
-                 " use ft_generate to continue a text");
-    return ft__ok(&m->context) ? ft__best_classes(m, logits, best, count) : 0;
+        ft__fail(&m->context, FT_INVALID, "%s: the model predicts tokens, not classes; use"
+                 " ft_generate to continue a text", t->call);
+    return ft__ok(&m->context) ? logits : NULL;
+}
+
+static int ft__predict_text(ft_model *m, const ft__said_text *t, ft_prediction *best, int count)
+{
+    const float *logits;
+    if (!ft__can_read_text(m, t) || !ft__can_predict(m, best, count, t->call)) return 0;
+    logits = ft__text_output(m, t);
+    return logits ? ft__best_classes(m, logits, best, count) : 0;
+}
+
+static ft_status ft__run_text(ft_model *m, const ft__said_text *t, float *output, size_t count)
+{
+    const float *numbers;
+    size_t has;
+    if (!ft__can_read_text(m, t) || !ft__given(&m->context, output, "ft_run_text: output"))
+        return ft__status_of(m);
+    numbers = ft__text_output(m, t);
+    if (!numbers) return m->context.status;
+    has = (size_t)m->nodes[m->output.id - 1].shape.size[1];
+    if (count != has)
+        return ft__fail(&m->context, FT_SHAPE, "ft_run_text: the output has %zu numbers, not count"
+                        " = %zu", has, count);
+    memcpy(output, numbers, count * sizeof *output);
+    return m->context.status;
 }
 
 /* ---- Generation ---- */
@@ -292,7 +329,7 @@ static bool ft__run_texts(ft__generation *g)
         for (t = 0; t < steps; ++t)
             g->ids[row * steps + t] = w->fed + t < w->count && !w->done ? w->ids[w->fed + t] : 0;
     }
-    plan = ft__begin_tokens(m, g->ids, g->rows, steps, "ft_generate");
+    plan = ft__begin_tokens(m, g->ids, NULL, g->rows, steps, "ft_generate");
     if (plan) ft__run_decoding(m, plan, &g->decoding, g->multiply_adds);
     if (plan) ft__check_output(m, plan, g->rows, "ft_generate");
     m->length = before;
@@ -360,7 +397,7 @@ static void ft__write_alone(ft__generation *g, int row)
     bool more = true;
     ft_reset_state(m, "*");
     while (ft__ok(&m->context) && more) {
-        const float *logits = ft__next_logits(m, w->ids + w->fed, w->count - w->fed,
+        const float *logits = ft__next_logits(m, w->ids + w->fed, NULL, w->count - w->fed,
                                               "ft_generate");
         if (!logits) return;
         memcpy(w->logits, logits, (size_t)g->classes * sizeof *logits);

@@ -34,7 +34,7 @@ static size_t ft__predict_run(ft_model *m, const char *text, ft__word *words, si
     memset(&ids, 0, sizeof ids);
     ids.context = &m->context;
     cut = ft__encode_words(m->tokenizer, text, words, count, ft_max_length(m), &ids);
-    if (ft__ok(&m->context)) logits = ft__run_tokens(m, ids.values, (int)ids.count, call);
+    if (ft__ok(&m->context)) logits = ft__run_tokens(m, ids.values, NULL, (int)ids.count, call);
     for (i = 0; logits && i < count - cut; ++i)
         if (words[i].place >= 0)
             ft__best_classes(m, logits + (size_t)words[i].place * (size_t)m->class_count, &best[i],
