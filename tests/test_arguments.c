@@ -71,6 +71,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_text_vector_options text_vector_options;
         ft_pair_loss_options pair_loss_options;
         ft_embed_options embed_options;
+        ft_tokenize_pair_options tokenize_pair_options;
         ft_group_norm_options group_norm_options;
         ft_pool2d_options pool2d_options;
         ft_pad_options pad_options;
@@ -260,6 +261,11 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_predict_memory(m, NULL, 1, NULL, 1));
     TRY(ft_predict_pixels(m, NULL, 1, 1, 1, NULL, 1));
     TRY(ft_predict_text(m, NULL, 1, NULL, 1));
+    TRY(ft_predict_pair(m, NULL, 1, NULL, 1, NULL, 1));
+    TRY(ft_run_text(m, NULL, 1, NULL, 1, NULL, 1));
+    TRY(ft_set_pairs(m, true));
+    TRY(ft_pairs(m));
+    TRY(ft_tokenize_pair(NULL, NULL, 1, NULL, 1, o.tokenize_pair_options));
     TRY(ft_predict_data(m, NULL, NULL, 1, o.predict_options));
     TRY(ft_share(m, o.desc));
     TRY(ft_predict_entities(m, NULL, 1, NULL, 1));
