@@ -8842,6 +8842,7 @@ typedef struct ft__costs {
 #define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
 #define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */
@@ -17259,7 +17260,8 @@ static void ft__attention_backward(const ft__call *call)
 
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 1, 4,
-    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST,
+    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST
+        | FT__ATTENDS,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
     ft__attention_costs, ft__attention_fields, NULL};
 
@@ -23934,13 +23936,48 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last layer before the output that can have another number of outputs, or NULL. */
-static ft__node *ft__head(ft_model *m)
+/* Whether a node is the sum of layers that are alike, each with its bias: of several heads. */
+static bool ft__sums_heads(const ft_model *m, const ft__node *node)
+{
+    int i;
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *layer = &m->nodes[node->inputs[i] - 1];
+        if (!ft__is(layer, FT__CAN_BE_HEAD) || layer->input_count != 3) return false;
+    }
+    return ft__is(node, FT__BROADCASTS) && node->input_count > 1;
+}
+
+/* The last layer before the output that can have another number of outputs; of several whose sum is
+   the output, number `which`. NULL: there are no more. */
+static ft__node *ft__numbered_head(ft_model *m, int which)
 {
     ft__node *node = ft__get_node(m, m->output);
-    while (node && !ft__is(node, FT__CAN_BE_HEAD))
+    while (node && !ft__is(node, FT__CAN_BE_HEAD)) {
+        if (ft__sums_heads(m, node))
+            return which < node->input_count ? &m->nodes[node->inputs[which] - 1] : NULL;
         node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
-    return node;
+    }
+    return which == 0 ? node : NULL;
+}
+
+static ft__node *ft__head(ft_model *m) { return ft__numbered_head(m, 0); }
+
+static bool ft__is_head(ft_model *m, const ft__node *layer)
+{
+    const ft__node *head;
+    int k;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        if (head == layer) return true;
+    return false;
+}
+
+/* Freezes or unfreezes weights and biases of the heads. */
+static void ft__freeze_heads(ft_model *m, bool frozen)
+{
+    const ft__node *head;
+    int i, k;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i) m->nodes[head->inputs[i] - 1].frozen = frozen;
 }
 
 /* Gives a parameter another first size and fresh values; its node, id and name stay. */
@@ -23975,7 +24012,7 @@ static void ft__release_class_names(ft_model *m)
 static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
-    int i;
+    int i, k;
     if (!ft__usable(m)) return ft__status_of(m);
     head = ft__head(m);
     if (!head)
@@ -23984,11 +24021,13 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
-    for (i = 1; i < head->input_count; ++i)
-        if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
-            return m->context.status;
-    for (i = 1; i < head->input_count; ++i)
-        ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i)
+            if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
+                return m->context.status;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i)
+            ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */
     m->weights_version += 1;
     return ft__infer_all(m);
@@ -26847,7 +26886,7 @@ static bool ft__can_adapt(const ft__node *node)
    LoRA. */
 static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 {
-    return ft__can_adapt(node) && node->op != FT__OP_embedding && node != ft__head(m)
+    return ft__can_adapt(node) && node->op != FT__OP_embedding && !ft__is_head(m, node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
@@ -27042,7 +27081,7 @@ static int ft__word_count(const ft_model *m)
    trained, and the outputs are the same in each epoch. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
-    ft__node *head = ft__head(m);
+    const ft__node *head = ft__head(m);
     bool begun = false;
     int i;
     ft__set_frozen(m, "*", true);
@@ -27053,8 +27092,7 @@ static void ft__freeze_to_adapters(ft_model *m)
         if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
     }
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
-    for (i = 1; head && !ft__has_adapter(m, head) && i < head->input_count; ++i)
-        m->nodes[head->inputs[i] - 1].frozen = false;
+    if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);
 }
 
 static bool ft__has_adapters(const ft_model *m)
@@ -46102,9 +46140,14 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
    and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
    that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
    that the result is scored on.
+   Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
+   rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
+   factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
+
+enum { FT__HEAD_WEIGHTS = 8 };
 
 typedef struct ft__recipe {
     ft_model *m;
@@ -46114,7 +46157,7 @@ typedef struct ft__recipe {
     ft_task task;
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
-    float *head[2];         /* its weight and bias before the trial */
+    float *head[FT__HEAD_WEIGHTS]; /* its weight and bias before the trial; of two heads, both */
     ft_fit_options all;     /* of the last stage */
     double enough;          /* share right in the trial: then the head is enough */
     bool deeper;            /* after the trial: train the layers below the head too */
@@ -46149,11 +46192,8 @@ static ft_status ft__recipe_head(ft__recipe *r)
 /* Freezes all but the head. */
 static void ft__freeze_to_head(ft_model *m)
 {
-    ft__node *head = ft__head(m);
-    int i;
     ft__set_frozen(m, "*", true);
-    for (i = 1; head && i < head->input_count; ++i)
-        m->nodes[head->inputs[i] - 1].frozen = false;
+    ft__freeze_heads(m, false);
 }
 
 /* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
@@ -46161,21 +46201,86 @@ static void ft__freeze_to_head(ft_model *m)
 static void ft__keep_head(ft__recipe *r, bool back)
 {
     ft_model *m = r->m;
-    ft__node *head = ft__head(m);
-    int i;
+    const ft__node *head;
+    int i, k, which = 0;
     ft__host_takes_weights(&m->context, back);
-    for (i = 1; head && i < head->input_count && i < 3; ++i) {
-        ft__node *node = &m->nodes[head->inputs[i] - 1];
-        size_t count = ft__node_count_at(node, ft__one);
-        if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
-        if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
-        if (!r->head[i - 1]) continue;
-        memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
-               count * sizeof(float));
-        if (back) ft__release(&m->context, r->head[i - 1]);
-        if (back) r->head[i - 1] = NULL;
-    }
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count && which < FT__HEAD_WEIGHTS; ++i, ++which) {
+            ft__node *node = &m->nodes[head->inputs[i] - 1];
+            float **kept = &r->head[which];
+            size_t count = ft__node_count_at(node, ft__one);
+            if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
+            if (!back) *kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+            if (!*kept) continue;
+            memcpy(back ? node->value : *kept, back ? *kept : node->value, count * sizeof(float));
+            if (back) ft__release(&m->context, *kept);
+            if (back) *kept = NULL;
+        }
     if (back) m->weights_version += 1;
+}
+
+/* ---- The learning rates of a transformer's layers ---- */
+
+static bool ft__is_transformer(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__ATTENDS)) return true;
+    return false;
+}
+
+/* The number in a name such as "encoder.layer.3.norm1.weight" or "encoder_layer_3.ln_1.bias": the
+   first that ends a part; -1: there is none. */
+static int ft__layer_number(const char *name)
+{
+    const char *end = name, *at;
+    for (; *end; ++end) {
+        if (*end != '.' || end == name || end[-1] < '0' || end[-1] > '9') continue;
+        for (at = end; at > name && at[-1] >= '0' && at[-1] <= '9' && end - at < 6; --at) {}
+        if (at == name || at[-1] == '.' || at[-1] == '_') return atoi(at);
+    }
+    return -1;
+}
+
+/* Sets the learning rates of the layers, of which the head and what has no number after the last
+   one have the full one. What comes before the first layer is one layer more. */
+static void ft__decay_layers(ft_model *m)
+{
+    int layers = 0, at, i;
+    bool begun = false;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && ft__layer_number(m->nodes[i].name) >= layers)
+            layers = ft__layer_number(m->nodes[i].name) + 1;
+    for (at = 0; at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        int layer = ft__layer_number(node->name);
+        begun = begun || (ft__is_parameter(node) && layer >= 0);
+        if (!ft__is_parameter(node)) continue;
+        if (layer < 0) layer = begun ? layers : -1;
+        node->learning_rate_factor = (float)ft__power(0.75, (uint64_t)(layers - layer));
+    }
+}
+
+/* Has the user set rates for layers? */
+static bool ft__has_own_rates(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].learning_rate_factor != 1) return true;
+    return false;
+}
+
+/* Biases and norms, and a transformer's tokens and positions, [1, rows, features], have no weight
+   decay but their own. */
+static void ft__decay_matrices(ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (ft__is_parameter(node) && node->weight_decay < 0
+            && (node->shape.rank < 2 || (node->shape.rank == 3 && node->shape.size[0] == 1)))
+            node->weight_decay = 0;
+    }
 }
 
 /* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
@@ -46217,6 +46322,14 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.schedule = FT_ONE_CYCLE;
         o.augment = ft__has_views(r->data);
     }
+    if (stage == FT__ALL && ft__is_transformer(r->m)) {
+        o.epochs = samples < 1000 ? 6 : 4;
+        o.batch_size = samples < 1000 ? 16 : 32;
+        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
+        o.optimizer.weight_decay = 0.05f;
+        o.schedule = FT_COSINE;
+        o.warmup_epochs = 0.1f * (float)(r->o.epochs > 0 ? r->o.epochs : o.epochs);
+    }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
@@ -46224,20 +46337,34 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
+/* Trains all that is not frozen, as the last stage does. */
+static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
+{
+    ft_model *m = r->m;
+    bool looks = ft__is_transformer(m) && !r->data->source.length; /* at pictures */
+    bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
+    int i;
+    if (looks) ft__decay_matrices(m);
+    if (decays) ft__decay_layers(m);
+    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
+    for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
 /* Only the stage that a checkpoint names continues from it; later stages start new. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
+    ft_fit_options o;
     if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
     else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else {
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
     }
-    r->result.fit = ft__fit_run(m, r->data,
-                                stage == FT__ALL ? r->all : ft__recipe_options(r, stage),
-                                r->result.choice, stage == r->start,
-                                stage == FT__ALL ? NULL : &r->features);
+    o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
+    if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
+    else r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, stage == r->start,
+                                     &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -46271,8 +46398,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     ft__store_frozen(r->m, r->o.frozen_type);
-    if (!ft__ok(&r->m->context)) return;
-    r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
+    if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
 }
 
 /* Finds the stage to start with in the checkpoint, whose note is the choice. */
@@ -46406,10 +46532,7 @@ static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
     bool adapters = ft__has_adapters(m);
-    int i;
-    for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
-        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].shape.rank < 2
-            && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
+    ft__decay_matrices(m);
     r->all = ft__transformer_options(r);
     r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
     if (r->o.freeze) ft__recipe_frozen(r, r->all);

@@ -98,7 +98,7 @@ static bool ft__can_adapt(const ft__node *node)
    LoRA. */
 static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 {
-    return ft__can_adapt(node) && node->op != FT__OP_embedding && node != ft__head(m)
+    return ft__can_adapt(node) && node->op != FT__OP_embedding && !ft__is_head(m, node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
@@ -293,7 +293,7 @@ static int ft__word_count(const ft_model *m)
    trained, and the outputs are the same in each epoch. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
-    ft__node *head = ft__head(m);
+    const ft__node *head = ft__head(m);
     bool begun = false;
     int i;
     ft__set_frozen(m, "*", true);
@@ -304,8 +304,7 @@ static void ft__freeze_to_adapters(ft_model *m)
         if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
     }
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
-    for (i = 1; head && !ft__has_adapter(m, head) && i < head->input_count; ++i)
-        m->nodes[head->inputs[i] - 1].frozen = false;
+    if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);
 }
 
 static bool ft__has_adapters(const ft_model *m)

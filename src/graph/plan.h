@@ -234,13 +234,48 @@ static ft_digest ft__digest(ft_model *m)
     return digest;
 }
 
-/* The last layer before the output that can have another number of outputs, or NULL. */
-static ft__node *ft__head(ft_model *m)
+/* Whether a node is the sum of layers that are alike, each with its bias: of several heads. */
+static bool ft__sums_heads(const ft_model *m, const ft__node *node)
+{
+    int i;
+    for (i = 0; i < node->input_count; ++i) {
+        const ft__node *layer = &m->nodes[node->inputs[i] - 1];
+        if (!ft__is(layer, FT__CAN_BE_HEAD) || layer->input_count != 3) return false;
+    }
+    return ft__is(node, FT__BROADCASTS) && node->input_count > 1;
+}
+
+/* The last layer before the output that can have another number of outputs; of several whose sum is
+   the output, number `which`. NULL: there are no more. */
+static ft__node *ft__numbered_head(ft_model *m, int which)
 {
     ft__node *node = ft__get_node(m, m->output);
-    while (node && !ft__is(node, FT__CAN_BE_HEAD))
+    while (node && !ft__is(node, FT__CAN_BE_HEAD)) {
+        if (ft__sums_heads(m, node))
+            return which < node->input_count ? &m->nodes[node->inputs[which] - 1] : NULL;
         node = node->input_count ? &m->nodes[node->inputs[0] - 1] : NULL;
-    return node;
+    }
+    return which == 0 ? node : NULL;
+}
+
+static ft__node *ft__head(ft_model *m) { return ft__numbered_head(m, 0); }
+
+static bool ft__is_head(ft_model *m, const ft__node *layer)
+{
+    const ft__node *head;
+    int k;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        if (head == layer) return true;
+    return false;
+}
+
+/* Freezes or unfreezes weights and biases of the heads. */
+static void ft__freeze_heads(ft_model *m, bool frozen)
+{
+    const ft__node *head;
+    int i, k;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i) m->nodes[head->inputs[i] - 1].frozen = frozen;
 }
 
 /* Gives a parameter another first size and fresh values; its node, id and name stay. */
@@ -275,7 +310,7 @@ static void ft__release_class_names(ft_model *m)
 static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
-    int i;
+    int i, k;
     if (!ft__usable(m)) return ft__status_of(m);
     head = ft__head(m);
     if (!head)
@@ -284,11 +319,13 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
-    for (i = 1; i < head->input_count; ++i)
-        if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
-            return m->context.status;
-    for (i = 1; i < head->input_count; ++i)
-        ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i)
+            if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
+                return m->context.status;
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count; ++i)
+            ft__resize_parameter(m, &m->nodes[head->inputs[i] - 1], classes);
     ft__release_class_names(m); /* they were the old head's */
     m->weights_version += 1;
     return ft__infer_all(m);

@@ -618,7 +618,8 @@ static void ft__attention_backward(const ft__call *call)
 
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 1, 4,
-    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST,
+    FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST
+        | FT__ATTENDS,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
     ft__attention_costs, ft__attention_fields, NULL};
 

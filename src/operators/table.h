@@ -105,6 +105,7 @@ typedef struct ft__costs {
 #define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
 #define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */

@@ -1,10 +1,12 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/storage.h"
+#include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/rows.h"
 #include "devices/device.h"
@@ -24,9 +26,14 @@
    and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
    that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
    that the result is scored on.
+   Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
+   rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
+   factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
+
+enum { FT__HEAD_WEIGHTS = 8 };
 
 typedef struct ft__recipe {
     ft_model *m;
@@ -36,7 +43,7 @@ typedef struct ft__recipe {
     ft_task task;
     int start;              /* the stage to begin with */
     bool keeps_head;        /* the model had a head for these classes before */
-    float *head[2];         /* its weight and bias before the trial */
+    float *head[FT__HEAD_WEIGHTS]; /* its weight and bias before the trial; of two heads, both */
     ft_fit_options all;     /* of the last stage */
     double enough;          /* share right in the trial: then the head is enough */
     bool deeper;            /* after the trial: train the layers below the head too */
@@ -71,11 +78,8 @@ static ft_status ft__recipe_head(ft__recipe *r)
 /* Freezes all but the head. */
 static void ft__freeze_to_head(ft_model *m)
 {
-    ft__node *head = ft__head(m);
-    int i;
     ft__set_frozen(m, "*", true);
-    for (i = 1; head && i < head->input_count; ++i)
-        m->nodes[head->inputs[i] - 1].frozen = false;
+    ft__freeze_heads(m, false);
 }
 
 /* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
@@ -83,21 +87,86 @@ static void ft__freeze_to_head(ft_model *m)
 static void ft__keep_head(ft__recipe *r, bool back)
 {
     ft_model *m = r->m;
-    ft__node *head = ft__head(m);
-    int i;
+    const ft__node *head;
+    int i, k, which = 0;
     ft__host_takes_weights(&m->context, back);
-    for (i = 1; head && i < head->input_count && i < 3; ++i) {
-        ft__node *node = &m->nodes[head->inputs[i] - 1];
-        size_t count = ft__node_count_at(node, ft__one);
-        if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
-        if (!back) r->head[i - 1] = (float *)ft__allocate(&m->context, count, sizeof(float));
-        if (!r->head[i - 1]) continue;
-        memcpy(back ? node->value : r->head[i - 1], back ? r->head[i - 1] : node->value,
-               count * sizeof(float));
-        if (back) ft__release(&m->context, r->head[i - 1]);
-        if (back) r->head[i - 1] = NULL;
-    }
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count && which < FT__HEAD_WEIGHTS; ++i, ++which) {
+            ft__node *node = &m->nodes[head->inputs[i] - 1];
+            float **kept = &r->head[which];
+            size_t count = ft__node_count_at(node, ft__one);
+            if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
+            if (!back) *kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+            if (!*kept) continue;
+            memcpy(back ? node->value : *kept, back ? *kept : node->value, count * sizeof(float));
+            if (back) ft__release(&m->context, *kept);
+            if (back) *kept = NULL;
+        }
     if (back) m->weights_version += 1;
+}
+
+/* ---- The learning rates of a transformer's layers ---- */
+
+static bool ft__is_transformer(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__ATTENDS)) return true;
+    return false;
+}
+
+/* The number in a name such as "encoder.layer.3.norm1.weight" or "encoder_layer_3.ln_1.bias": the
+   first that ends a part; -1: there is none. */
+static int ft__layer_number(const char *name)
+{
+    const char *end = name, *at;
+    for (; *end; ++end) {
+        if (*end != '.' || end == name || end[-1] < '0' || end[-1] > '9') continue;
+        for (at = end; at > name && at[-1] >= '0' && at[-1] <= '9' && end - at < 6; --at) {}
+        if (at == name || at[-1] == '.' || at[-1] == '_') return atoi(at);
+    }
+    return -1;
+}
+
+/* Sets the learning rates of the layers, of which the head and what has no number after the last
+   one have the full one. What comes before the first layer is one layer more. */
+static void ft__decay_layers(ft_model *m)
+{
+    int layers = 0, at, i;
+    bool begun = false;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && ft__layer_number(m->nodes[i].name) >= layers)
+            layers = ft__layer_number(m->nodes[i].name) + 1;
+    for (at = 0; at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        int layer = ft__layer_number(node->name);
+        begun = begun || (ft__is_parameter(node) && layer >= 0);
+        if (!ft__is_parameter(node)) continue;
+        if (layer < 0) layer = begun ? layers : -1;
+        node->learning_rate_factor = (float)ft__power(0.75, (uint64_t)(layers - layer));
+    }
+}
+
+/* Has the user set rates for layers? */
+static bool ft__has_own_rates(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].learning_rate_factor != 1) return true;
+    return false;
+}
+
+/* Biases and norms, and a transformer's tokens and positions, [1, rows, features], have no weight
+   decay but their own. */
+static void ft__decay_matrices(ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (ft__is_parameter(node) && node->weight_decay < 0
+            && (node->shape.rank < 2 || (node->shape.rank == 3 && node->shape.size[0] == 1)))
+            node->weight_decay = 0;
+    }
 }
 
 /* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
@@ -139,6 +208,14 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.schedule = FT_ONE_CYCLE;
         o.augment = ft__has_views(r->data);
     }
+    if (stage == FT__ALL && ft__is_transformer(r->m)) {
+        o.epochs = samples < 1000 ? 6 : 4;
+        o.batch_size = samples < 1000 ? 16 : 32;
+        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
+        o.optimizer.weight_decay = 0.05f;
+        o.schedule = FT_COSINE;
+        o.warmup_epochs = 0.1f * (float)(r->o.epochs > 0 ? r->o.epochs : o.epochs);
+    }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
@@ -146,20 +223,34 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
+/* Trains all that is not frozen, as the last stage does. */
+static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
+{
+    ft_model *m = r->m;
+    bool looks = ft__is_transformer(m) && !r->data->source.length; /* at pictures */
+    bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
+    int i;
+    if (looks) ft__decay_matrices(m);
+    if (decays) ft__decay_layers(m);
+    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
+    for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
 /* Only the stage that a checkpoint names continues from it; later stages start new. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
+    ft_fit_options o;
     if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
     else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
     else {
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
     }
-    r->result.fit = ft__fit_run(m, r->data,
-                                stage == FT__ALL ? r->all : ft__recipe_options(r, stage),
-                                r->result.choice, stage == r->start,
-                                stage == FT__ALL ? NULL : &r->features);
+    o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
+    if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
+    else r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, stage == r->start,
+                                     &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -193,8 +284,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
     ft__store_frozen(r->m, r->o.frozen_type);
-    if (!ft__ok(&r->m->context)) return;
-    r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, true, NULL);
+    if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
 }
 
 /* Finds the stage to start with in the checkpoint, whose note is the choice. */

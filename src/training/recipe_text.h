@@ -117,10 +117,7 @@ static void ft__recipe_transformer(ft__recipe *r)
 {
     ft_model *m = r->m;
     bool adapters = ft__has_adapters(m);
-    int i;
-    for (i = 0; i < m->node_count; ++i) /* vectors: biases and norms */
-        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].shape.rank < 2
-            && m->nodes[i].weight_decay < 0) m->nodes[i].weight_decay = 0;
+    ft__decay_matrices(m);
     r->all = ft__transformer_options(r);
     r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
     if (r->o.freeze) ft__recipe_frozen(r, r->all);
