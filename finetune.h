@@ -36673,7 +36673,13 @@ static bool ft__size_vit(const ft__vit_search *s, const char *network, ft_networ
         || o->layer_scale != !strcmp(network, "dinov2")) return false;
     if (!o->image_size && !(o->layer_scale && side * o->patch_size > 224))
         o->image_size = side * o->patch_size; /* DINOv2 of 518 pixels is used with 224 */
-    if (!o->heads) o->heads = ft__vit_heads(o->hidden);
+    if (!o->heads) {
+        o->heads = ft__vit_heads(o->hidden);
+        if (o->heads)
+            ft__log(s->file->context, "%s: %d heads, as in published networks of %d features:"
+                    " ft_network_options.heads says another number", s->file->path, o->heads,
+                    o->hidden);
+    }
     o->spelling = n->spelling;
     ft__vit_read_head(s, o);
     return true;
@@ -36697,6 +36703,67 @@ static bool ft__matches_vision(const ft__network *network, const ft_file *file,
         }
     *o = asked;
     return false;
+}
+
+/* ---- Both spellings of transformers, for adapters ---- */
+
+/* The spelling of a model's names; NULL: it is none of these networks. */
+static const ft__vit_names *ft__vit_spelling(const ft_model *m)
+{
+    char name[200];
+    int i, k;
+    for (i = 0; i < FT__VITS; ++i)
+        for (k = 0; k < 2 && ft__glob(ft__vits[i].networks, m->architecture); ++k) {
+            snprintf(name, sizeof name, "%s%s%s0.%s", k ? "" : m->architecture, k ? "" : ".",
+                     ft__vits[i].layers, ft__vits[i].query);
+            if (ft__find_node(m, name).id) return &ft__vits[i];
+        }
+    return NULL;
+}
+
+/* The other spelling of the same network in transformers; NULL: names come from elsewhere. */
+static const ft__vit_names *ft__vit_other(const ft__vit_names *names)
+{
+    int i;
+    for (i = 0; names && i < FT__VITS; ++i)
+        if (&ft__vits[i] != names && !strcmp(ft__vits[i].networks, names->networks)
+            && strncmp(names->spelling, "transformers", 12) == 0) return &ft__vits[i];
+    return NULL;
+}
+
+/* A part of a layer in the other spelling; `rest`: what follows its name. */
+static const char *ft__vit_part(const ft__vit_names *from, const ft__vit_names *to,
+                                const char *name, const char **rest)
+{
+    const char *const parts[][2] = {
+        {from->norm, to->norm}, {from->query, to->query}, {from->key, to->key},
+        {from->value, to->value}, {from->output, to->output}, {from->up, to->up},
+        {from->down, to->down}, {from->second_norm, to->second_norm}};
+    size_t i;
+    for (i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
+        size_t length = strlen(parts[i][0]);
+        if (strncmp(name, parts[i][0], length) != 0) continue;
+        *rest = name + length;
+        if (**rest == '.' || **rest == 0) return parts[i][1];
+    }
+    *rest = name;
+    return "";
+}
+
+/* Writes a name in the other spelling; names outside the layers are the same in both. */
+static void ft__vit_respell(const ft__vit_names *from, const ft__vit_names *to, const char *name,
+                            char *out, size_t size)
+{
+    const char *layers = from && to ? strstr(name, from->layers) : NULL, *number, *part, *rest;
+    size_t digits;
+    snprintf(out, size, "%s", name);
+    if (!layers || (layers > name && layers[-1] != '.')) return;
+    number = layers + strlen(from->layers);
+    digits = strspn(number, "0123456789");
+    if (digits == 0 || number[digits] != '.') return;
+    part = ft__vit_part(from, to, number + digits + 1, &rest);
+    snprintf(out, size, "%.*s%s%.*s.%s%s", (int)(layers - name), name, to->layers, (int)digits,
+             number, part, rest);
 }
 
 /* =============================================================================================
@@ -37378,7 +37445,10 @@ static const char *ft__family_prefix(const ft_model *m)
     int k;
     for (k = 0; k < FT__ENCODERS; ++k)
         if (!strcmp(m->architecture, ft__encoders[k].network)) return ft__encoders[k].prefix;
-    return decoder ? decoder->prefix : "";
+    if (decoder) return decoder->prefix;
+    if (!ft__vit_other(ft__vit_spelling(m))) return "";
+    return !strcmp(m->architecture, "vit") ? "vit."
+        : !strcmp(m->architecture, "deit") ? "deit." : "dinov2.";
 }
 
 /* Is it the name of a part of the encoder or decoder, and not of the head behind it, without the
@@ -37386,7 +37456,8 @@ static const char *ft__family_prefix(const ft_model *m)
 static bool ft__in_encoder(const ft_model *m, const char *name)
 {
     const ft__decoder_names *decoder = ft__decoder_named(m->architecture);
-    return ft__glob(decoder ? decoder->parts : "embeddings.*,encoder.*,transformer.*,pooler.*",
+    return ft__glob(decoder ? decoder->parts : "embeddings.*,encoder.*,transformer.*,pooler.*,"
+                                              "layers.*,layernorm.*",
                     name);
 }
 
@@ -37396,9 +37467,16 @@ static const char *ft__peft_family(const ft_model *m, const char *name)
     return ft__in_encoder(m, name) ? ft__family_prefix(m) : "";
 }
 
+/* ViT's layers have the names that they have in memory since version 5 of transformers, which reads
+   no adapter of others. */
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
 {
-    snprintf(to, size, "%s%s", ft__peft_family(m, name), name);
+    const ft__vit_names *spelling = ft__vit_spelling(m), *other = ft__vit_other(spelling);
+    char own[560];
+    if (other && !strcmp(other->spelling, "transformers5"))
+        ft__vit_respell(spelling, other, name, own, sizeof own);
+    else snprintf(own, sizeof own, "%s", name);
+    snprintf(to, size, "%s%s", ft__peft_family(m, name), own);
 }
 
 /* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
@@ -37437,9 +37515,11 @@ typedef struct ft__adapter_list {
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
-    char before[64];
-    snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
-    ft__add_weight(&list->m->context, &list->tensors, node, before, FT_F32);
+    ft__node named = *node; /* for its shape */
+    char name[640];
+    ft__peft_name(list->m, node->name, name, sizeof name);
+    named.name = name;
+    ft__add_weight(&list->m->context, &list->tensors, &named, ft__peft_prefix, FT_F32);
 }
 
 static void ft__adapter_item(ft__text *text, const char *name)
@@ -37662,13 +37742,20 @@ static ft_status ft__adapter_check(const ft__adapter_reader *r)
     return c->status;
 }
 
-/* The node that a name in a PEFT file means: itself, or without the family's prefix; 0: none. */
+/* The node that a name in a PEFT file means: itself, or without the family's prefix; ViT's in
+   either spelling; 0: none. */
 static int ft__adapter_node(const ft_model *m, const char *name)
 {
     const char *family = ft__family_prefix(m);
+    const ft__vit_names *spelling = ft__vit_spelling(m);
     size_t length = strlen(family);
+    char other[640];
     int id = ft__find_node(m, name).id;
     if (!id && length && !strncmp(name, family, length)) id = ft__find_node(m, name + length).id;
+    if (id || !ft__vit_other(spelling)) return id;
+    ft__vit_respell(ft__vit_other(spelling), spelling, name, other, sizeof other);
+    id = ft__find_node(m, other).id;
+    if (!id && !strncmp(other, family, length)) id = ft__find_node(m, other + length).id;
     return id;
 }
 

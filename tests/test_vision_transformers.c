@@ -191,6 +191,284 @@ static void test_positions(ft_file *expected)
     remove("build/positions.safetensors");
 }
 
+/* ---- preprocessor_config.json ---- */
+
+/* A folder with vit's network and this preprocessor_config.json; NULL: none. */
+static ft_model *with_processor(const char *text, ft_network_options network)
+{
+    ft_model *m = ft_create((ft_desc){.log = note});
+    FILE *file;
+    mkdir("build/vision", 0777);
+    CHECK(system("cp tests/golden/vision/vit/* build/vision") == 0, "cp");
+    file = fopen("build/vision/preprocessor_config.json", "w");
+    CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "preprocessor_config.json");
+    noted[0] = 0;
+    ft_load(m, "build/vision", (ft_load_options){.network = network});
+    remove("build/vision/preprocessor_config.json");
+    return m;
+}
+
+/* The input that Pillow makes of a photo. */
+static void check_photo(ft_file *expected, ft_model *m, const char *key)
+{
+    unsigned char photo[30 * 21 * 3];
+    float got[3 * SIDE * SIDE], want[3 * SIDE * SIDE];
+    ft_prediction best;
+    read_expected(expected, "", "photo", photo, sizeof photo);
+    ft_predict_pixels(m, photo, 21, 30, 3, &best, 1);
+    ft_get(m, ft_find(m, "input"), got, 3 * SIDE * SIDE);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", key, ft_error_text(m));
+    read_expected(expected, "photo", key, want, sizeof want);
+    compare(key, got, want, 3 * SIDE * SIDE, 1e-6);
+}
+
+static void test_processors(ft_file *expected)
+{
+    static const char colours[] = "\"image_mean\": [0.1, 0.2, 0.3], \"image_std\": [0.5, 0.6, 0.7]";
+    static const char *const wrong[][2] = {
+        {"{\"size\": {\"shortest_edge\": 16}, \"do_center_crop\": false}", "do_center_crop"},
+        {"{\"size\": {\"height\": 12, \"width\": 16}}", "size"},
+        {"{\"size\": 12, \"crop_size\": {\"height\": 12, \"width\": 8}}", "crop_size"},
+        {"{\"size\": 12, \"do_resize\": false}", "do_resize"},
+        {"{\"size\": 12, \"do_rescale\": false}", "do_rescale"},
+        {"{\"size\": 12, \"rescale_factor\": 0.0078}", "rescale_factor"},
+        {"{\"size\": 12, \"do_flip_channel_order\": true}", "do_flip_channel_order"},
+        {"{\"size\": 12, \"resample\": 1}", "resample"},
+        {"{\"size\": 12, \"image_std\": [1, 1]}", "image_std"}};
+    char text[400];
+    ft_model *m;
+    ft_preprocessing p;
+    size_t i;
+    snprintf(text, sizeof text, "{\"size\": {\"height\": 16, \"width\": 16}, \"crop_size\": {\"height\": 12,"
+             " \"width\": 12}, \"resample\": 3, %s}", colours);
+    m = with_processor(text, (ft_network_options){0});
+    check_photo(expected, m, "square");
+    ft_save(m, "build/vision/saved.safetensors", (ft_save_options){0});
+    ft_destroy(m);
+    m = ft_create((ft_desc){0});
+    ft_load(m, "build/vision/saved.safetensors", (ft_load_options){0}); /* a model file keeps it */
+    check_photo(expected, m, "square");
+    ft_destroy(m);
+    snprintf(text, sizeof text, "{\"size\": {\"shortest_edge\": 16}, \"crop_size\": 12, \"resample\": 3,"
+             " \"do_center_crop\": true, \"do_rescale\": true, \"rescale_factor\": 0.00392156862745098, %s}",
+             colours);
+    m = with_processor(text, (ft_network_options){0});
+    check_photo(expected, m, "edge");
+    ft_destroy(m);
+    m = with_processor(text, (ft_network_options){.image_size = 24}); /* in proportion */
+    p = ft_get_preprocessing(m);
+    CHECK(p.width == 24 && p.height == 24 && p.resize == 32 && p.bicubic && !p.stretch, "%d of %d", p.width,
+          p.resize);
+    ft_destroy(m);
+    m = with_processor("{\"size\": {\"height\": 20, \"width\": 20}, \"do_normalize\": false}",
+                       (ft_network_options){0});
+    p = ft_get_preprocessing(m);
+    CHECK(ft_error(m) == FT_OK && p.width == 20 && p.resize == 0 && !p.bicubic && p.mean[1] == 0 && p.std[1] == 1,
+          "%s, %d pixels", ft_error_text(m), p.width);
+    CHECK(strstr(noted, "resized to 5 x 5") != NULL, "%s", noted);
+    ft_destroy(m);
+    m = load("vit", (ft_load_options){0}); /* without the file: as published */
+    p = ft_get_preprocessing(m);
+    CHECK(p.width == SIDE && p.resize == 0 && !p.bicubic && p.mean[0] == 0.5f, "%d", p.width);
+    ft_destroy(m);
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        m = with_processor(wrong[i][0], (ft_network_options){0});
+        CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), wrong[i][1])
+              && strstr(ft_error_text(m), "preprocessor_config.json"), "%s: %s", wrong[i][0], ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+/* ---- Heads, and the recipe ---- */
+
+/* 16 pictures of noise in two classes. */
+static ft_data *noise(ft_model *m)
+{
+    static unsigned char pixels[16][8 * 8 * 3];
+    static const uint8_t *pictures[16];
+    static ft_picture_size sizes[16];
+    static int labels[16];
+    unsigned state = 5, i, k;
+    for (i = 0; i < 16; ++i) {
+        for (k = 0; k < sizeof pixels[0]; ++k) {
+            state = state * 1664525u + 1013904223u;
+            pixels[i][k] = (unsigned char)(state >> 24);
+        }
+        pictures[i] = pixels[i];
+        sizes[i].width = sizes[i].height = 8;
+        labels[i] = i % 2;
+    }
+    return ft_pixels(m, 16, pictures, sizes, labels, (ft_pixels_options){0});
+}
+
+/* What one step of Adam changes: at first the learning rate, in the gradient's direction. */
+static double moved(ft_model *m, const char *name, const float *before)
+{
+    float *after = weight_of(m, ft_find(m, name));
+    size_t count = numbers_of(m, ft_find(m, name)), i;
+    double most = 0;
+    for (i = 0; i < count; ++i)
+        if (fabs((double)after[i] - (double)before[i]) > most) most = fabs((double)after[i] - (double)before[i]);
+    free(after);
+    return most;
+}
+
+/* Learning rates fall by 0.75 with each layer below the head: one step of all shows them. */
+static void test_layer_rates(const char *name, const char *const *parameters, const int *below)
+{
+    ft_model *m = load(name, (ft_load_options){0});
+    float *before[5];
+    int i;
+    for (i = 0; i < 5; ++i) before[i] = weight_of(m, ft_find(m, parameters[i]));
+    ft_replace_head(m, 2);
+    ft_finetune(m, noise(m), (ft_finetune_options){.freeze = "", .epochs = 1, .batch_size = 16,
+                                                   .learning_rate = 0.01f});
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    for (i = 0; i < 5; ++i) {
+        double want = 0.01 * pow(0.75, below[i]), got = moved(m, parameters[i], before[i]);
+        CHECK(CLOSE(got, want, 1e-3 * want), "%s: %s moved by %g, not %g", name, parameters[i], got, want);
+        free(before[i]);
+    }
+    ft_destroy(m);
+}
+
+static void test_recipe(void)
+{
+    static const char *const vit[] = {"vit.embeddings.cls_token", "vit.encoder.layer.0.layernorm_before.bias",
+                                      "vit.encoder.layer.1.output.dense.bias", "vit.layernorm.weight",
+                                      "vit.embeddings.position_embeddings"};
+    static const char *const torchvision[] = {
+        "class_token", "encoder.layers.encoder_layer_0.ln_1.bias", "encoder.layers.encoder_layer_1.mlp.3.bias",
+        "encoder.ln.weight", "conv_proj.bias"};
+    static const int below[] = {3, 2, 1, 0, 3};
+    ft_model *m;
+    ft_finetune_result r;
+    float *head, *other;
+    test_layer_rates("vit", vit, below);
+    test_layer_rates("torchvision.safetensors", torchvision, below);
+    m = load("deit_teacher", (ft_load_options){0}); /* both heads are replaced, and trained */
+    r = ft_finetune(m, noise(m), (ft_finetune_options){.epochs = 2});
+    CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 2, "%s", ft_error_text(m));
+    CHECK(r.choice[0] != 0 && r.fit.epochs == 2, "%s", r.choice);
+    CHECK(ft_node_shape(m, ft_find(m, "cls_classifier.weight")).size[0] == 2
+          && ft_node_shape(m, ft_find(m, "distillation_classifier.weight")).size[0] == 2, "their classes");
+    head = weight_of(m, ft_find(m, "cls_classifier.bias"));
+    other = weight_of(m, ft_find(m, "distillation_classifier.bias"));
+    ft_freeze(m, "*");
+    ft_unfreeze(m, "*classifier*");
+    ft_fit(m, noise(m), (ft_fit_options){.epochs = 1});
+    CHECK(moved(m, "cls_classifier.bias", head) > 0 && moved(m, "distillation_classifier.bias", other) > 0,
+          "a head is not trained");
+    free(head);
+    free(other);
+    ft_destroy(m);
+}
+
+/* ---- Adapters ---- */
+
+/* PEFT's adapter, with the names of transformers 5 or 4; the base may lack the prefix or have the other
+   spelling. Its logits and ten steps, written and read again. */
+static void test_adapter(ft_file *expected, const char *base, const char *name)
+{
+    ft_model *m = load(base, (ft_load_options){0}), *again;
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10];
+    char path[300];
+    ft_file *file;
+    FILE *logits;
+    int step;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ft_load_adapter(m, path);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    logits_of(m, expected, "pictures", got);
+    read_expected(expected, "lora_vit", "logits", want, sizeof want);
+    compare(name, got, want, SAMPLES * CLASSES, 1e-4);
+    read_expected(expected, "lora_vit", "losses", losses, sizeof losses);
+    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
+    for (step = 0; step < 10; ++step) {
+        float loss;
+        feed(m, expected, "pictures", true);
+        loss = ft_forward(m, true);
+        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PEFT %g", name,
+              step, (double)loss, (double)losses[step]);
+        ft_backward(m);
+        ft_update(m, 1e-3f);
+    }
+    logits_of(m, expected, "pictures", got);
+    read_expected(expected, "lora_vit", "after", want, sizeof want);
+    compare(name, got, want, SAMPLES * CLASSES, 1e-3);
+    mkdir("build/adapter_vit", 0777);
+    ft_save_adapter(m, "build/adapter_vit");
+    logits = fopen("build/adapter_vit/logits.f32", "wb"); /* for test_peft.sh */
+    CHECK(logits && fwrite(got, sizeof got, 1, logits) == 1 && fclose(logits) == 0, "logits.f32");
+    file = ft_file_open(m, "build/adapter_vit/adapter_model.safetensors", (ft_weights_options){0});
+    CHECK(ft_file_find(file, "base_model.model.vit.layers.0.attention.q_proj.lora_A.weight") >= 0
+          && ft_file_find(file, "base_model.model.vit.layers.1.mlp.fc2.lora_B.weight") >= 0
+          && ft_file_find(file, "base_model.model.vit.layers.1.attention.o_proj.lora_B.weight") >= 0
+          && ft_file_find(file, "base_model.model.classifier.weight") >= 0, "%s: names", base);
+    ft_file_close(file);
+    again = load(base, (ft_load_options){0});
+    ft_load_adapter(again, "build/adapter_vit");
+    logits_of(again, expected, "pictures", want);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, want, sizeof got) == 0, "%s, again: %s", base,
+          ft_error_text(again));
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
+/* LoRA beside all layers of a fused network, whose names are written as they are. */
+static void test_fused_adapter(ft_file *expected)
+{
+    ft_model *m = load("timm.safetensors", (ft_load_options){0});
+    float before[SAMPLES * CLASSES], after[SAMPLES * CLASSES];
+    ft_file *file;
+    logits_of(m, expected, "pictures", before);
+    CHECK(ft_lora(m, NULL, (ft_lora_options){.rank = 2}) == 2 * 4 + 1, "%s", ft_error_text(m));
+    logits_of(m, expected, "pictures", after);
+    compare("new adapters", after, before, SAMPLES * CLASSES, 1e-6);
+    ft_save_adapter(m, "build/adapter_vit");
+    file = ft_file_open(m, "build/adapter_vit/adapter_model.safetensors", (ft_weights_options){0});
+    CHECK(ft_file_find(file, "base_model.model.blocks.1.attn.qkv.lora_A.weight") >= 0, "%s", ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* ---- Refusals ---- */
+
+static void test_refusals(void)
+{
+    static const struct { ft_network_options o; const char *network, *text; } cases[] = {
+        {{.heads = 5}, "vit", "heads must divide the features"}, {{.heads = 0}, "vit", "heads is needed"},
+        {{.heads = 12, .patch_size = 500}, "vit", "larger than the picture"},
+        {{.heads = 12, .spelling = "keras"}, "vit", "spelling is \"keras\""},
+        {{.heads = 12, .spelling = "torchvision"}, "dinov2", "spelling is \"torchvision\""},
+        {{.heads = 12, .two_heads = true}, "vit", "distillation token"}};
+    size_t i;
+    ft_model *m;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        m = ft_create((ft_desc){0});
+        ft_network(m, cases[i].network, cases[i].o);
+        CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), cases[i].text), "%s: %s", cases[i].text,
+              ft_error_text(m));
+        ft_destroy(m);
+    }
+    m = ft_create((ft_desc){0}); /* 16 features: of no published size */
+    ft_load(m, "tests/golden/vision/timm.safetensors", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "heads is needed"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = ft_create((ft_desc){.log = note}); /* 192 features: ViT-Ti, whose heads are known and said */
+    ft_network(m, "vit", (ft_network_options){.hidden = 192, .heads = 3, .layers = 1, .classes = 2,
+                                              .image_size = 32, .spelling = "timm"});
+    ft_save(m, "build/tiny.safetensors", (ft_save_options){.weights_only = true});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+    m = ft_create((ft_desc){.log = note});
+    noted[0] = 0;
+    ft_load(m, "build/tiny.safetensors", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && strstr(noted, "3 heads"), "%s: %s", ft_error_text(m), noted);
+    ft_destroy(m);
+    remove("build/tiny.safetensors");
+}
+
 /* ---- A real one: DINOv2 ViT-S/14 ---- */
 
 char *stbi_zlib_decode_noheader_malloc(char const *buffer, int length, int *got); /* in the library's file */
@@ -283,6 +561,12 @@ int main(void)
     for (i = 0; i < sizeof larger / sizeof larger[0]; ++i) test_larger(expected, larger[i]);
     test_bare(expected);
     test_positions(expected);
+    test_processors(expected);
+    test_recipe();
+    test_adapter(expected, "vit", "lora_vit");
+    test_adapter(expected, "vit", "lora_vit4");
+    test_fused_adapter(expected);
+    test_refusals();
     test_dinov2_small();
     ft_file_close(expected);
     ft_destroy(m);

@@ -21,6 +21,7 @@
 #include "formats/model_files.h"
 #include "networks/encoders.h"
 #include "networks/decoders.h"
+#include "networks/vision_transformers.h"
 #include "networks/configs.h"
 
 /* =============================================================================================
@@ -39,7 +40,10 @@ static const char *ft__family_prefix(const ft_model *m)
     int k;
     for (k = 0; k < FT__ENCODERS; ++k)
         if (!strcmp(m->architecture, ft__encoders[k].network)) return ft__encoders[k].prefix;
-    return decoder ? decoder->prefix : "";
+    if (decoder) return decoder->prefix;
+    if (!ft__vit_other(ft__vit_spelling(m))) return "";
+    return !strcmp(m->architecture, "vit") ? "vit."
+        : !strcmp(m->architecture, "deit") ? "deit." : "dinov2.";
 }
 
 /* Is it the name of a part of the encoder or decoder, and not of the head behind it, without the
@@ -47,7 +51,8 @@ static const char *ft__family_prefix(const ft_model *m)
 static bool ft__in_encoder(const ft_model *m, const char *name)
 {
     const ft__decoder_names *decoder = ft__decoder_named(m->architecture);
-    return ft__glob(decoder ? decoder->parts : "embeddings.*,encoder.*,transformer.*,pooler.*",
+    return ft__glob(decoder ? decoder->parts : "embeddings.*,encoder.*,transformer.*,pooler.*,"
+                                              "layers.*,layernorm.*",
                     name);
 }
 
@@ -57,9 +62,16 @@ static const char *ft__peft_family(const ft_model *m, const char *name)
     return ft__in_encoder(m, name) ? ft__family_prefix(m) : "";
 }
 
+/* ViT's layers have the names that they have in memory since version 5 of transformers, which reads
+   no adapter of others. */
 static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
 {
-    snprintf(to, size, "%s%s", ft__peft_family(m, name), name);
+    const ft__vit_names *spelling = ft__vit_spelling(m), *other = ft__vit_other(spelling);
+    char own[560];
+    if (other && !strcmp(other->spelling, "transformers5"))
+        ft__vit_respell(spelling, other, name, own, sizeof own);
+    else snprintf(own, sizeof own, "%s", name);
+    snprintf(to, size, "%s%s", ft__peft_family(m, name), own);
 }
 
 /* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
@@ -98,9 +110,11 @@ typedef struct ft__adapter_list {
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
-    char before[64];
-    snprintf(before, sizeof before, "%s%s", ft__peft_prefix, ft__peft_family(list->m, node->name));
-    ft__add_weight(&list->m->context, &list->tensors, node, before, FT_F32);
+    ft__node named = *node; /* for its shape */
+    char name[640];
+    ft__peft_name(list->m, node->name, name, sizeof name);
+    named.name = name;
+    ft__add_weight(&list->m->context, &list->tensors, &named, ft__peft_prefix, FT_F32);
 }
 
 static void ft__adapter_item(ft__text *text, const char *name)
@@ -323,13 +337,20 @@ static ft_status ft__adapter_check(const ft__adapter_reader *r)
     return c->status;
 }
 
-/* The node that a name in a PEFT file means: itself, or without the family's prefix; 0: none. */
+/* The node that a name in a PEFT file means: itself, or without the family's prefix; ViT's in
+   either spelling; 0: none. */
 static int ft__adapter_node(const ft_model *m, const char *name)
 {
     const char *family = ft__family_prefix(m);
+    const ft__vit_names *spelling = ft__vit_spelling(m);
     size_t length = strlen(family);
+    char other[640];
     int id = ft__find_node(m, name).id;
     if (!id && length && !strncmp(name, family, length)) id = ft__find_node(m, name + length).id;
+    if (id || !ft__vit_other(spelling)) return id;
+    ft__vit_respell(ft__vit_other(spelling), spelling, name, other, sizeof other);
+    id = ft__find_node(m, other).id;
+    if (!id && !strncmp(other, family, length)) id = ft__find_node(m, other + length).id;
     return id;
 }
 

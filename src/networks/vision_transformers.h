@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "nodes/names.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/conv2d.h"
@@ -467,7 +468,13 @@ static bool ft__size_vit(const ft__vit_search *s, const char *network, ft_networ
         || o->layer_scale != !strcmp(network, "dinov2")) return false;
     if (!o->image_size && !(o->layer_scale && side * o->patch_size > 224))
         o->image_size = side * o->patch_size; /* DINOv2 of 518 pixels is used with 224 */
-    if (!o->heads) o->heads = ft__vit_heads(o->hidden);
+    if (!o->heads) {
+        o->heads = ft__vit_heads(o->hidden);
+        if (o->heads)
+            ft__log(s->file->context, "%s: %d heads, as in published networks of %d features:"
+                    " ft_network_options.heads says another number", s->file->path, o->heads,
+                    o->hidden);
+    }
     o->spelling = n->spelling;
     ft__vit_read_head(s, o);
     return true;
@@ -491,4 +498,65 @@ static bool ft__matches_vision(const ft__network *network, const ft_file *file,
         }
     *o = asked;
     return false;
+}
+
+/* ---- Both spellings of transformers, for adapters ---- */
+
+/* The spelling of a model's names; NULL: it is none of these networks. */
+static const ft__vit_names *ft__vit_spelling(const ft_model *m)
+{
+    char name[200];
+    int i, k;
+    for (i = 0; i < FT__VITS; ++i)
+        for (k = 0; k < 2 && ft__glob(ft__vits[i].networks, m->architecture); ++k) {
+            snprintf(name, sizeof name, "%s%s%s0.%s", k ? "" : m->architecture, k ? "" : ".",
+                     ft__vits[i].layers, ft__vits[i].query);
+            if (ft__find_node(m, name).id) return &ft__vits[i];
+        }
+    return NULL;
+}
+
+/* The other spelling of the same network in transformers; NULL: names come from elsewhere. */
+static const ft__vit_names *ft__vit_other(const ft__vit_names *names)
+{
+    int i;
+    for (i = 0; names && i < FT__VITS; ++i)
+        if (&ft__vits[i] != names && !strcmp(ft__vits[i].networks, names->networks)
+            && strncmp(names->spelling, "transformers", 12) == 0) return &ft__vits[i];
+    return NULL;
+}
+
+/* A part of a layer in the other spelling; `rest`: what follows its name. */
+static const char *ft__vit_part(const ft__vit_names *from, const ft__vit_names *to,
+                                const char *name, const char **rest)
+{
+    const char *const parts[][2] = {
+        {from->norm, to->norm}, {from->query, to->query}, {from->key, to->key},
+        {from->value, to->value}, {from->output, to->output}, {from->up, to->up},
+        {from->down, to->down}, {from->second_norm, to->second_norm}};
+    size_t i;
+    for (i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
+        size_t length = strlen(parts[i][0]);
+        if (strncmp(name, parts[i][0], length) != 0) continue;
+        *rest = name + length;
+        if (**rest == '.' || **rest == 0) return parts[i][1];
+    }
+    *rest = name;
+    return "";
+}
+
+/* Writes a name in the other spelling; names outside the layers are the same in both. */
+static void ft__vit_respell(const ft__vit_names *from, const ft__vit_names *to, const char *name,
+                            char *out, size_t size)
+{
+    const char *layers = from && to ? strstr(name, from->layers) : NULL, *number, *part, *rest;
+    size_t digits;
+    snprintf(out, size, "%s", name);
+    if (!layers || (layers > name && layers[-1] != '.')) return;
+    number = layers + strlen(from->layers);
+    digits = strspn(number, "0123456789");
+    if (digits == 0 || number[digits] != '.') return;
+    part = ft__vit_part(from, to, number + digits + 1, &rest);
+    snprintf(out, size, "%.*s%s%.*s.%s%s", (int)(layers - name), name, to->layers, (int)digits,
+             number, part, rest);
 }

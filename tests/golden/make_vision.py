@@ -11,16 +11,23 @@ vision/expected.safetensors
                     NAME/larger: the logits of pictures of another size, `larger`. Names that end in
                     _bare have no head: NAME/hidden, the last hidden state.
                     positions/KIND [1, 1 + 25, 4], resized to 3 x 3 and 8 x 8 as KIND's library does:
-                    positions/KIND/3, positions/KIND/8.
+                    positions/KIND/3, positions/KIND/8. photo [30, 21, 3] U8, and photo/KIND [3, 12, 12]:
+                    resized by Pillow's bicubic, to a square of 16 or the shorter side to 16, then cut.
+vision/lora_vit/, lora_vit4/    adapters of vit by PEFT, with the names of versions 5 and 4 of
+                    transformers; lora_vit/logits, losses and after as above
 """
 import json
 import os
 import shutil
 
+import numpy as np
+import peft
 import timm
 import torch
 import transformers as hf
 from safetensors.torch import save_file
+from PIL import Image
+from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
@@ -85,6 +92,61 @@ def describe(tensors, name, model, pictures, labels, larger):
     tensors[f"{name}/after"] = logits_of(model, pictures).detach()
 
 
+def photo(tensors, generator):
+    pixels = torch.randint(0, 256, (30, 21, 3), generator=generator, dtype=torch.uint8)
+    tensors["photo"] = pixels
+    picture = Image.fromarray(pixels.numpy())
+    for kind, sides in (("square", (16, 16)), ("edge", (16, int(16 * 30 / 21)))):
+        resized = np.asarray(picture.resize(sides, Image.BICUBIC)).astype(np.float32) / 255
+        top, left = round((resized.shape[0] - 12) / 2), round((resized.shape[1] - 12) / 2)
+        cut = (resized[top:top + 12, left:left + 12] - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
+        tensors[f"photo/{kind}"] = torch.from_numpy(cut.astype(np.float32)).permute(2, 0, 1)
+
+
+def adapter(tensors, pictures, labels, generator):
+    model = hf.ViTForImageClassification.from_pretrained(f"{HERE}/vit")
+    model = peft.get_peft_model(model, peft.LoraConfig(
+        r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "o_proj", "fc2"],
+        modules_to_save=["classifier"]))
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.requires_grad:  # B too, which PEFT leaves at zeros
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
+    model.eval()
+    model.save_pretrained(f"{HERE}/lora_vit")
+    os.remove(f"{HERE}/lora_vit/README.md")
+    path = f"{HERE}/lora_vit/adapter_config.json"
+    config = json.load(open(path))
+    config["base_model_name_or_path"] = "vit"
+    config.pop("peft_version", None)
+    config["target_modules"].sort()  # a set, whose order changes from run to run
+    json.dump(config, open(path, "w"), indent=1, sort_keys=True)
+    old = {"vit.layers": "vit.encoder.layer", "attention.q_proj": "attention.attention.query",
+           "attention.v_proj": "attention.attention.value", "attention.o_proj": "attention.output.dense",
+           "mlp.fc2": "output.dense"}
+    renamed = {}
+    for key, value in load_file(f"{HERE}/lora_vit/adapter_model.safetensors").items():
+        for new, name in old.items():
+            key = key.replace(new, name)
+        renamed[key] = value
+    os.mkdir(f"{HERE}/lora_vit4")
+    save_file(renamed, f"{HERE}/lora_vit4/adapter_model.safetensors")
+    config["target_modules"] = ["query", "value", "output.dense"]
+    json.dump(config, open(f"{HERE}/lora_vit4/adapter_config.json", "w"), indent=1, sort_keys=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
+    tensors["lora_vit/logits"] = model(pictures).logits.detach()
+    losses = []
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(model(pictures).logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    tensors["lora_vit/losses"] = torch.tensor(losses)
+    tensors["lora_vit/after"] = model(pictures).logits.detach()
+
+
 def main():
     generator = torch.Generator().manual_seed(31)
     pictures = torch.randn(3, 3, SIDE, SIDE, generator=generator)
@@ -119,6 +181,8 @@ def main():
         state = interpolate_embeddings(side * 4, 4, {"encoder.pos_embedding": table})
         tensors[f"positions/pos_embedding/{side}"] = state["encoder.pos_embedding"]
     tensors["positions/table"] = table
+    photo(tensors, generator)
+    adapter(tensors, pictures, labels, generator)
     save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/expected.safetensors")
 
 
