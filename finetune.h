@@ -24,6 +24,7 @@
      [SECTION] interface/requirements: What the compiler must offer
      [SECTION] interface/types: Types and options
      [SECTION] interface/functions: Functions
+     [SECTION] interface/completions: Completions
      [SECTION] platform/families: What is compiled
      [SECTION] platform/system: The system's headers
      [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
@@ -153,6 +154,7 @@
      [SECTION] text/tokenizer_files: Tokeniser files
      [SECTION] text/tokenizing: Using tokenisers
      [SECTION] text/sequences: Texts as sequences
+     [SECTION] text/chats: Chats
      [SECTION] text/words: Words of a text, and their pieces
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
@@ -181,6 +183,7 @@
      [SECTION] data/conll: CoNLL files: a class for each word
      [SECTION] data/texts: Texts
      [SECTION] data/text_streams: Streams of text
+     [SECTION] data/completions: Completions
      [SECTION] training/metrics: Metrics
      [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
      [SECTION] training/resume: What a checkpoint must agree with
@@ -235,9 +238,10 @@
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).
-     The model file contains it. ft_texts reads labelled texts; ft_text_streams reads a text for a
-     language model. Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to
-     classify, "lengths" [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
+     The model file contains it. ft_texts reads labelled texts; for a language model
+     ft_text_streams reads a text, ft_completions answers and chats. Networks that read text have
+     an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths" [N].
+     examples/text_classifier.c and examples/char_rnn.c build both kinds.
 
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. A pointer
@@ -335,8 +339,8 @@
      FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
                                (needs DATA)
-     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts and
-                               ft_text_streams (need DATA)
+     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts,
+                               ft_text_streams and ft_completions (need DATA)
      FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
      FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
                                CONVOLUTION)
@@ -2106,6 +2110,45 @@ FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int
    own thread, before or after. The weights are released with the last of these models. The values
    of the last run of `m` are lost. */
 FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
+
+/* =============================================================================================
+   [SECTION] interface/completions: Completions
+   Data that teaches a language model to answer: only the answers are learnt, not the questions.
+   ============================================================================================= */
+typedef enum ft_chat_template {
+    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
+                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
+    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
+       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
+    FT_CHAT_ML,
+    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
+       trimmed; each message like this one, but for the first piece */
+    FT_CHAT_LLAMA3,
+    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
+    FT_CHAT_LLAMA2
+} ft_chat_template;
+
+typedef struct ft_completion_options {
+    ft_tokenizer *tokenizer;/* default: the model's */
+    ft_chat_template chat;  /* of messages; if it is set, prompts and completions are messages too,
+                               of the user and the assistant. The Jinja text of a
+                               tokenizer_config.json is not read */
+    const char *stop;       /* the piece that ends a completion without a template; default: the
+                               tokeniser's end, as "</s>" or "<|endoftext|>" */
+    int longest;            /* tokens of a sample, as in ft_text_options */
+    const void *memory;     /* the file's content instead of a path */
+    size_t bytes;
+} ft_completion_options;
+
+/* Reads JSON Lines of {"prompt": text, "completion": text}, or of {"messages": [{"role": text,
+   "content": text}, ...]}, as data for a language model. Fills "tokens" I32 [FT_LENGTH]; "labels"
+   I32 [FT_LENGTH], at each step the next token, or -1 where it is not learnt; and "lengths". Learnt
+   are the completion and what the assistant says, each with the piece that ends it, so that
+   generation stops there (that piece becomes the tokeniser's end). A prompt and its completion are
+   tokenised as one text, unless a piece would lie across their border. Special pieces come from the
+   template only: what a message spells is text. Longer samples are cut at their end, and the log
+   says how many. Returns NULL with an error, which names the line. */
+FINETUNE_API ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options options);
 
 #ifdef __cplusplus
 }
@@ -33226,23 +33269,24 @@ static void ft__encode_part(ft_tokenizer *t, const char *text, size_t bytes, boo
         ft__split_words(t, text + done, bytes - done, first && done == 0, ft__word_ids);
 }
 
-/* Adds the ids of a text to t->ids. With `special`, special pieces are found in it too. */
-static void ft__encode_as(ft_tokenizer *t, const char *text, size_t bytes, bool special)
+/* Adds the ids of a text to t->ids; `first`: it is the begin of one, not what follows another. With
+   `special`, special pieces are found in it too. */
+static void ft__encode_as(ft_tokenizer *t, const char *text, size_t bytes, bool first, bool special)
 {
     size_t scan = 0, done = 0;
     ft__found found;
     while (ft__ok(t->ids.context)
            && ft__find_added(&t->added[0], text, bytes, special, &scan, done, &found)) {
-        ft__encode_part(t, text + done, found.from - done, done == 0, special);
+        ft__encode_part(t, text + done, found.from - done, first && done == 0, special);
         ft__ids_add(&t->ids, found.id);
         done = found.to;
     }
-    if (done < bytes) ft__encode_part(t, text + done, bytes - done, done == 0, special);
+    if (done < bytes) ft__encode_part(t, text + done, bytes - done, first && done == 0, special);
 }
 
 static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 {
-    ft__encode_as(t, text, bytes, false);
+    ft__encode_as(t, text, bytes, true, false);
 }
 
 /* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP],
@@ -34450,7 +34494,7 @@ ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokeni
     if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return tokens;
     t->ids.count = 0;
     for (i = 0; options.special && i < t->before_count; ++i) ft__ids_add(&t->ids, t->before[i]);
-    if (text && options.parse_special) ft__encode_as(t, text, bytes, true);
+    if (text && options.parse_special) ft__encode_as(t, text, bytes, true, true);
     else if (text) ft__encode(t, text, bytes);
     for (i = 0; options.special && i < t->after_count; ++i) ft__ids_add(&t->ids, t->after[i]);
     if (t->ids.count > INT_MAX)
@@ -34547,6 +34591,234 @@ static ft_pair_tokens ft__tokens_of(ft_tokenizer *t, const char *text, size_t by
     tokens.types = second ? t->pair_types.values : NULL;
     tokens.count = (int)ids->count;
     return tokens;
+}
+
+/* =============================================================================================
+   [SECTION] text/chats: Chats
+   Makes the tokens of a prompt with its completion, or of messages by a chat template, and tells
+   which of them are learnt.
+   ============================================================================================= */
+#define FT__NO_BORDER ((size_t)-1)
+
+typedef struct ft__chat {
+    ft_tokenizer *tokenizer;
+    ft_chat_template kind;  /* FT_CHAT_AUTO: none */
+    int start, open, close, stop; /* pieces of the template; -1: it has none */
+    ft__ids ids;
+    ft__text learnt;        /* [ids]: 1 if it is learnt, else 0 */
+    ft__text part;          /* text between two pieces, */
+    size_t border;          /* from where on it is learnt */
+    bool first;             /* nothing stands before it */
+    int turns;              /* of user and assistant, so far */
+    ft__text system;        /* Llama 2: what stands in the first turn */
+} ft__chat;
+
+static void ft__chat_id(ft__chat *chat, int id, bool learnt)
+{
+    char is = learnt;
+    ft__ids_add(&chat->ids, id);
+    ft__text_add_bytes(&chat->learnt, &is, 1);
+    chat->first = false;
+}
+
+static void ft__chat_ids(ft__chat *chat, size_t from, size_t to, bool learnt)
+{
+    size_t i;
+    for (i = from; i < to && ft__ok(chat->ids.context); ++i)
+        ft__chat_id(chat, chat->tokenizer->ids.values[i], learnt);
+}
+
+/* Ends the text of chat->part. It is tokenised as a whole; if then a piece lies across the border,
+   as two texts, for a prompt stands alone when its completion is generated. */
+static void ft__chat_flush(ft__chat *chat)
+{
+    ft_tokenizer *t = chat->tokenizer;
+    size_t border = chat->border < chat->part.count ? chat->border : chat->part.count, before, i;
+    const char *text = chat->part.letters;
+    bool first = chat->first;
+    if (chat->part.count == 0) return;
+    t->ids.count = 0;
+    ft__encode_as(t, text, border, first, false);
+    before = t->ids.count;
+    ft__encode_as(t, text, chat->part.count, first, false);
+    for (i = 0; i < before && before + i < t->ids.count; ++i)
+        if (t->ids.values[i] != t->ids.values[before + i]) break;
+    if (i == before) {
+        ft__chat_ids(chat, before, 2 * before, false);
+        ft__chat_ids(chat, 2 * before, t->ids.count, true);
+    } else {
+        ft__chat_ids(chat, 0, before, false);
+        t->ids.count = 0;
+        ft__encode_as(t, text + border, chat->part.count - border, false, false);
+        ft__chat_ids(chat, 0, t->ids.count, true);
+    }
+    chat->part.count = 0;
+    chat->border = FT__NO_BORDER;
+}
+
+static void ft__chat_text(ft__chat *chat, const char *text, size_t bytes, bool learnt)
+{
+    if (learnt && chat->border == FT__NO_BORDER) chat->border = chat->part.count;
+    ft__text_add_bytes(&chat->part, text, bytes);
+}
+
+static void ft__chat_piece(ft__chat *chat, int id, bool learnt)
+{
+    ft__chat_flush(chat);
+    if (id >= 0) ft__chat_id(chat, id, learnt);
+}
+
+/* Without the white space around it. */
+static const char *ft__trimmed(const char *text, size_t *bytes)
+{
+    size_t from = ft__spaces_at(text, *bytes, false);
+    *bytes -= from;
+    *bytes -= ft__spaces_at(text + from, *bytes, true);
+    return text + from;
+}
+
+/* ---- Templates ---- */
+static void ft__chat_ml(ft__chat *chat, const char *role, const char *content)
+{
+    bool learnt = !strcmp(role, "assistant");
+    ft__chat_piece(chat, chat->open, false);
+    ft__chat_text(chat, role, strlen(role), false);
+    ft__chat_text(chat, "\n", 1, false);
+    ft__chat_text(chat, content, strlen(content), learnt);
+    ft__chat_piece(chat, chat->stop, learnt);
+    ft__chat_text(chat, "\n", 1, false);
+}
+
+static void ft__chat_llama3(ft__chat *chat, const char *role, const char *content)
+{
+    bool learnt = !strcmp(role, "assistant");
+    size_t bytes = strlen(content);
+    content = ft__trimmed(content, &bytes);
+    if (chat->ids.count == 0) ft__chat_piece(chat, chat->start, false);
+    ft__chat_piece(chat, chat->open, false);
+    ft__chat_text(chat, role, strlen(role), false);
+    ft__chat_piece(chat, chat->close, false);
+    ft__chat_text(chat, "\n\n", 2, false);
+    ft__chat_text(chat, content, bytes, learnt);
+    ft__chat_piece(chat, chat->stop, learnt);
+}
+
+/* A mark of the template, which is text if it is no piece. */
+static void ft__chat_mark(ft__chat *chat, int id, const char *text)
+{
+    if (id >= 0) ft__chat_piece(chat, id, false);
+    else ft__chat_text(chat, text, strlen(text), false);
+}
+
+/* The system's message stands in the user's first. */
+static void ft__chat_llama2(ft__chat *chat, const char *role, const char *content)
+{
+    size_t bytes = strlen(content);
+    ft__text *user = &chat->system;
+    if (!strcmp(role, "system")) {
+        ft__text_add(user, "<<SYS>>\n");
+        ft__text_add_bytes(user, content, bytes);
+        ft__text_add(user, "\n<</SYS>>\n\n");
+    } else if (!strcmp(role, "user")) {
+        ft__text_add_bytes(user, content, bytes);
+        if (!ft__ok(user->context)) return;
+        bytes = user->count;
+        content = ft__trimmed(user->letters, &bytes);
+        ft__chat_piece(chat, chat->start, false);
+        ft__chat_mark(chat, chat->open, "[INST]");
+        ft__chat_text(chat, " ", 1, false);
+        ft__chat_text(chat, content, bytes, false);
+        ft__chat_text(chat, " ", 1, false);
+        ft__chat_mark(chat, chat->close, "[/INST]");
+        user->count = 0;
+    } else {
+        content = ft__trimmed(content, &bytes);
+        ft__chat_text(chat, " ", 1, true);
+        ft__chat_text(chat, content, bytes, true);
+        ft__chat_text(chat, " ", 1, true);
+        ft__chat_piece(chat, chat->stop, true);
+    }
+}
+
+typedef struct ft__chat_kind {
+    const char *name, *start, *open, *close, *stop; /* NULL: it has no such piece */
+    void (*turn)(ft__chat *chat, const char *role, const char *content);
+    bool alternates;        /* user and assistant take turns, after one system at most */
+} ft__chat_kind;
+
+static const ft__chat_kind ft__chat_kinds[] = { /* by ft_chat_template */
+    {"", NULL, NULL, NULL, NULL, NULL, false},
+    {"ChatML", NULL, "<|im_start|>", NULL, "<|im_end|>", ft__chat_ml, false},
+    {"Llama 3", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+     ft__chat_llama3, false},
+    {"Llama 2", "<s>", "[INST]", "[/INST]", "</s>", ft__chat_llama2, true}};
+
+/* The template that a tokeniser's pieces show; FT_CHAT_AUTO if they show none. */
+static ft_chat_template ft__chat_shown(const ft_tokenizer *t, const char **by)
+{
+    static const struct { const char *piece; ft_chat_template kind; } shown[] = {
+        {"<|im_start|>", FT_CHAT_ML}, {"<|start_header_id|>", FT_CHAT_LLAMA3},
+        {"[INST]", FT_CHAT_LLAMA2}};
+    size_t i;
+    for (i = 0; i < sizeof shown / sizeof shown[0]; ++i) {
+        *by = shown[i].piece;
+        if (ft__find_piece(t, *by) >= 0) return shown[i].kind;
+    }
+    return FT_CHAT_AUTO;
+}
+
+/* Finds the pieces of the template; an error if the tokeniser lacks one. */
+static ft_status ft__chat_begin(ft__chat *chat, ft_tokenizer *t, ft_chat_template kind)
+{
+    const ft__chat_kind *k = &ft__chat_kinds[kind];
+    const char *const names[] = {k->start, k->open, k->close, k->stop};
+    int *const to[] = {&chat->start, &chat->open, &chat->close, &chat->stop};
+    ft__context *c = t->ids.context;
+    int i;
+    memset(chat, 0, sizeof *chat);
+    chat->tokenizer = t;
+    chat->kind = kind;
+    chat->border = FT__NO_BORDER;
+    chat->first = true;
+    chat->ids.context = chat->learnt.context = chat->part.context = chat->system.context = c;
+    for (i = 0; i < 4; ++i) {
+        *to[i] = names[i] ? ft__find_piece(t, names[i]) : -1;
+        if (names[i] && *to[i] < 0 && names[i][0] == '<') /* others may be text */
+            ft__fail(c, FT_INVALID, "the template %s needs the piece %s, which the tokeniser does"
+                     " not have", k->name, names[i]);
+    }
+    return c->status;
+}
+
+static void ft__chat_end(ft__chat *chat)
+{
+    ft__context *c = chat->ids.context;
+    ft__release(c, chat->system.letters);
+    ft__release(c, chat->part.letters);
+    ft__release(c, chat->learnt.letters);
+    ft__release(c, chat->ids.values);
+}
+
+/* Adds a message; returns what is wrong with it, or NULL. */
+static const char *ft__chat_turn(ft__chat *chat, const char *role, const char *content)
+{
+    const ft__chat_kind *k = &ft__chat_kinds[chat->kind];
+    bool system = !strcmp(role, "system");
+    if (k->alternates && (system ? chat->turns > 0 || chat->system.count > 0
+                          : strcmp(role, chat->turns % 2 ? "assistant" : "user") != 0))
+        return "in Llama 2's template user and assistant take turns, after one system at most";
+    k->turn(chat, role, content);
+    chat->turns += !system;
+    return NULL;
+}
+
+/* Begins the next sample. */
+static void ft__chat_next(ft__chat *chat)
+{
+    chat->ids.count = chat->learnt.count = chat->part.count = chat->system.count = 0;
+    chat->border = FT__NO_BORDER;
+    chat->first = true;
+    chat->turns = 0;
 }
 
 /* =============================================================================================
@@ -44328,6 +44600,319 @@ ft_data *ft_text_streams(ft_model *m, const char *path, ft_stream_options option
     return data;
 }
 
+
+/* =============================================================================================
+   [SECTION] data/completions: Completions
+   Reads JSON Lines of prompts with completions, or of messages. A sample's tokens are all but its
+   last; the label of a step is the next token, if that is learnt, else -1.
+   ============================================================================================= */
+typedef struct ft__completions {
+    ft__context *context;
+    const char *path;       /* while it is read */
+    int line;
+    bool plain;             /* prompts and completions without a template */
+    int stop;               /* the piece after these */
+    int longest;            /* steps that are kept */
+    ft__ids ids;            /* of all samples */
+    ft__text learnt;        /* [ids] */
+    size_t *start;          /* [count + 1]: in ids */
+    int count, capacity;
+    int chats, cut, empty;  /* samples: of messages, that were cut, without labels */
+    int most;               /* steps of the longest */
+    size_t labels;
+    char name[48];          /* number and hash of the tokens, to tell runs on other texts apart */
+} ft__completions;
+
+static int ft__completions_length(void *user, int index)
+{
+    const ft__completions *s = (const ft__completions *)user;
+    return (int)(s->start[index + 1] - s->start[index]) - 1;
+}
+
+static bool ft__completions_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    const ft__completions *s = (const ft__completions *)user;
+    const int32_t *ids = s->ids.values + s->start[index];
+    const char *learnt = s->learnt.letters + s->start[index];
+    int length = ft__completions_length(user, index), i, k;
+    (void)view;
+    for (i = 0; i < slot_count; ++i) {
+        int32_t *to = (int32_t *)slots[i].values;
+        bool tokens = !strcmp(slots[i].name, "tokens");
+        if (slots[i].type != FT_I32) continue;
+        if (slots[i].shape.rank == 0 && !strcmp(slots[i].name, "lengths")) *to = length;
+        if (slots[i].shape.rank != 1 || (!tokens && strcmp(slots[i].name, "labels") != 0)) continue;
+        if (slots[i].shape.size[0] < length) return false;
+        for (k = 0; k < slots[i].shape.size[0]; ++k) {
+            if (tokens) to[k] = k < length ? ids[k] : 0;
+            else to[k] = k < length && learnt[k + 1] ? ids[k + 1] : -1;
+        }
+        slots[i].length = length;
+    }
+    return true;
+}
+
+/* An error if the network classifies whole texts: it cannot use a label for each token. */
+static void ft__completions_check_network(ft_model *m, void *user, const char *call)
+{
+    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
+    (void)user;
+    if (labels && !ft__has_length(labels))
+        ft__fail(&m->context, FT_SHAPE, "%s: ft_completions is for language models: this network"
+                 " has one label per text, not per token", call);
+}
+
+static const char *ft__completions_name(void *user, int index)
+{
+    (void)index;
+    return ((const ft__completions *)user)->name;
+}
+
+static void ft__completions_release(void *user)
+{
+    ft__completions *s = (ft__completions *)user;
+    ft__context *c = s->context;
+    ft__release(c, s->start);
+    ft__release(c, s->learnt.letters);
+    ft__release(c, s->ids.values);
+    ft__release(c, s);
+}
+
+/* ---- Reading ---- */
+
+/* Adds the sample that the chat holds. */
+static void ft__completions_add(ft__completions *s, ft__chat *chat)
+{
+    ft__context *c = s->context;
+    size_t count, i, labels = 0;
+    ft__chat_flush(chat);
+    count = chat->ids.count;
+    if (ft__ok(c) && count < 2)
+        ft__fail(c, FT_FORMAT, "%s: line %d: has no text", s->path, s->line);
+    if (s->count + 1 >= s->capacity && ft__ok(c)) {
+        int capacity = s->capacity < INT_MAX / 4 ? 2 * s->capacity + 256 : INT_MAX;
+        size_t *start = (size_t *)ft__grow(c, s->start, s->start ? (size_t)s->count + 1 : 0,
+                                           (size_t)capacity, sizeof *start);
+        if (start) s->start = start;
+        s->capacity = capacity;
+    }
+    if (!ft__ok(c)) return;
+    if (count - 1 > (size_t)s->longest) {
+        count = (size_t)s->longest + 1;
+        s->cut += 1;
+    }
+    for (i = 0; i < count; ++i) {
+        ft__ids_add(&s->ids, chat->ids.values[i]);
+        labels += i > 0 && chat->learnt.letters[i];
+    }
+    ft__text_add_bytes(&s->learnt, chat->learnt.letters, count);
+    if (!ft__ok(c)) return;
+    if ((int)count - 1 > s->most) s->most = (int)count - 1;
+    s->empty += labels == 0;
+    s->labels += labels;
+    s->count += 1;
+    s->start[s->count] = s->ids.count;
+}
+
+/* A member that must be a text. */
+static const char *ft__completion_text(ft__completions *s, const ft__json *json, int object,
+                                       const char *key)
+{
+    const char *text = ft__json_string(json, ft__json_member(json, object, key));
+    if (!text) ft__fail(s->context, FT_FORMAT, "%s: line %d: \"%s\" must be a text", s->path,
+                        s->line, key);
+    return text;
+}
+
+/* A prompt with its completion, without a template. */
+static void ft__completion_plain(ft__completions *s, ft__chat *chat, const char *prompt,
+                                 const char *completion)
+{
+    const ft_tokenizer *t = chat->tokenizer;
+    int i;
+    if (s->stop < 0)
+        ft__fail(s->context, FT_INVALID, "%s: the tokeniser has no piece that ends a text; name one"
+                 " by ft_completion_options.stop", s->path);
+    for (i = 0; i < t->before_count; ++i) ft__chat_id(chat, t->before[i], false);
+    chat->first = true;
+    ft__chat_text(chat, prompt, strlen(prompt), false);
+    ft__chat_text(chat, completion, strlen(completion), true);
+    ft__chat_piece(chat, s->stop, true);
+}
+
+static void ft__completion_messages(ft__completions *s, ft__chat *chat, const ft__json *json,
+                                    int list)
+{
+    const char *wrong = NULL;
+    int i;
+    if (ft__json_count(json, list) < 1)
+        ft__fail(s->context, FT_FORMAT, "%s: line %d: \"messages\" must be a list of {\"role\","
+                 " \"content\"}", s->path, s->line);
+    for (i = list + 1; ft__ok(s->context) && !wrong && i < json->values[list].next;
+         i = json->values[i].next) {
+        const char *role = ft__completion_text(s, json, i, "role");
+        const char *content = role ? ft__completion_text(s, json, i, "content") : NULL;
+        if (content) wrong = ft__chat_turn(chat, role, content);
+    }
+    if (wrong) ft__fail(s->context, FT_FORMAT, "%s: line %d: %s", s->path, s->line, wrong);
+    s->chats += 1;
+}
+
+static void ft__completion_record(ft__completions *s, ft__chat *chat, const ft__json *json)
+{
+    int messages = ft__json_member(json, 0, "messages");
+    const char *prompt, *completion, *by;
+    ft__chat_next(chat);
+    if (s->count > 0 && s->plain && (messages >= 0) != (s->chats > 0))
+        ft__fail(s->context, FT_FORMAT, "%s: line %d: prompts and messages in one file need"
+                 " ft_completion_options.chat", s->path, s->line);
+    if (ft__ok(s->context) && messages >= 0 && chat->kind == FT_CHAT_AUTO) {
+        ft_chat_template kind = ft__chat_shown(chat->tokenizer, &by);
+        if (kind == FT_CHAT_AUTO)
+            ft__fail(s->context, FT_INVALID, "%s: the tokeniser's pieces show no chat template; set"
+                     " ft_completion_options.chat", s->path);
+        else ft__log(s->context, "%s: messages are written in %s's template, as the tokeniser has"
+                     " %s", s->path, ft__chat_kinds[kind].name, by);
+        ft__chat_end(chat);
+        ft__chat_begin(chat, chat->tokenizer, kind);
+    }
+    if (!ft__ok(s->context)) return;
+    if (messages >= 0) {
+        ft__completion_messages(s, chat, json, messages);
+        return;
+    }
+    prompt = ft__completion_text(s, json, 0, "prompt");
+    completion = prompt ? ft__completion_text(s, json, 0, "completion") : NULL;
+    if (!completion) return;
+    if (s->plain) ft__completion_plain(s, chat, prompt, completion);
+    else if (ft__chat_turn(chat, "user", prompt) == NULL)
+        ft__chat_turn(chat, "assistant", completion);
+}
+
+static void ft__completions_read(ft__completions *s, ft__chat *chat, const char *text, size_t bytes)
+{
+    ft__context *c = s->context;
+    const char *line;
+    size_t at = 0, count, fault;
+    while (ft__ok(c) && ft__next_line(text, bytes, &at, &line, &count)) {
+        ft__json *json;
+        s->line += 1;
+        if (ft__spaces_at(line, count, false) == count) continue;
+        json = ft__json_parse_at(c, line, count, &fault);
+        if (ft__ok(c) && !json)
+            ft__fail(c, FT_FORMAT, "%s: line %d is not JSON: error at byte %llu of the line",
+                     s->path, s->line, (unsigned long long)fault);
+        else if (ft__ok(c) && !ft__json_at(json, 0, 'o'))
+            ft__fail(c, FT_FORMAT, "%s: line %d must be an object with \"prompt\" and"
+                     " \"completion\", or with \"messages\"", s->path, s->line);
+        if (ft__ok(c)) ft__completion_record(s, chat, json);
+        if (ft__ok(c)) ft__completions_add(s, chat);
+        ft__json_free(c, json);
+    }
+    if (ft__ok(c) && s->count == 0) ft__fail(c, FT_FORMAT, "%s: has no completions", s->path);
+}
+
+/* Says what was read and what is learnt. */
+static void ft__completions_say(ft__completions *s, const ft_tokenizer *t, int stop)
+{
+    ft__log(s->context, "%s: %d completions of up to %d tokens; %zu of all %zu tokens are learnt:"
+            " what answers, and %s after it", s->path, s->count, s->most, s->labels,
+            s->ids.count - (size_t)s->count, ft__piece_text(&t->pieces, stop));
+    if (s->cut) ft__log(s->context, "%s: %d of the completions are longer than %d tokens"
+                        " (max_length): their ends are cut", s->path, s->cut, s->longest);
+    if (s->empty) ft__log(s->context, "%s: %d of the completions have nothing to learn", s->path,
+                          s->empty);
+    ft__print(s->name, sizeof s->name, "%zu tokens %016llx", s->ids.count, (unsigned long long)
+              ft__hash_bytes(ft__hash_bytes(0, s->ids.values, s->ids.count * sizeof *s->ids.values),
+                             s->learnt.letters, s->learnt.count));
+}
+
+/* The tokeniser and the piece after a completion; an error if there is none. */
+static ft_tokenizer *ft__completions_tokenizer(ft_model *m, const ft_completion_options *o,
+                                               int *stop)
+{
+    ft_tokenizer *t = o->tokenizer ? o->tokenizer : m->tokenizer;
+    ft__context *c = &m->context;
+    const ft__field_use uses[] = {
+        {"stop", o->stop != NULL, o->chat == FT_CHAT_AUTO, "completions without a template"},
+        {"bytes", o->bytes > 0, o->memory != NULL, "memory"}};
+    if (ft__check_uses(c, "ft_completions", uses, sizeof uses / sizeof uses[0]) != FT_OK)
+        return NULL;
+    if (!t || t->model != m || (unsigned)o->chat > FT_CHAT_LLAMA2 || o->longest < 0) {
+        ft__fail(c, FT_INVALID, !t ? "ft_completions: the model has no tokeniser: load one"
+                 : t->model != m ? "ft_completions: the tokeniser belongs to another model"
+                 : "ft_completions: chat must be one of ft_chat_template, longest not negative");
+        return NULL;
+    }
+    *stop = o->stop ? ft__find_piece(t, o->stop) : t->end;
+    if (o->stop && *stop < 0)
+        ft__fail(c, FT_INVALID, "ft_completions: stop: the tokeniser has no piece %s", o->stop);
+    return ft__ok(c) ? t : NULL;
+}
+
+static ft_data *ft__completions_data(ft_model *m, ft__completions *s, int pieces)
+{
+    ft_source source;
+    ft_data *data;
+    memset(&source, 0, sizeof source);
+    source.user = s;
+    source.count = s->count;
+    source.get = ft__completions_get;
+    source.name = ft__completions_name;
+    source.length = ft__completions_length;
+    source.release = ft__completions_release;
+    data = ft_data_source(m, source);
+    if (!data) return NULL;
+    data->features.check_network = ft__completions_check_network;
+    data->features.samples = "completions";
+    data->fills = "tokens,lengths,labels";
+    data->pieces = pieces;
+    data->task = FT_TASK_LANGUAGE_MODEL;
+    return data;
+}
+
+ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options options)
+{
+    ft__context *c;
+    ft__completions *s;
+    ft_tokenizer *t;
+    ft__chat chat;
+    ft_data *data = NULL;
+    unsigned char *content = NULL;
+    const char *text = (const char *)options.memory;
+    size_t bytes = options.bytes;
+    char *owned = NULL;
+    int stop = -1;
+    if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
+    c = &m->context;
+    if (!options.memory && !ft__given(c, path, "ft_completions: the path")) return NULL;
+    t = ft__completions_tokenizer(m, &options, &stop);
+    s = t ? (ft__completions *)ft__allocate(c, 1, sizeof *s) : NULL;
+    if (!s) return NULL;
+    if (options.longest) ft_set_max_length(m, options.longest);
+    s->context = s->ids.context = s->learnt.context = c;
+    s->path = path ? path : "(memory)";
+    s->longest = ft_max_length(m);
+    s->plain = options.chat == FT_CHAT_AUTO;
+    s->stop = stop;
+    ft__chat_begin(&chat, t, options.chat);
+    if (!text && ft__ok(c)) text = (const char *)(content = ft__read_file(c, path, &bytes));
+    if (text && ft__ok(c) && ft__as_utf8(c, s->path, &text, &bytes, &owned))
+        ft__completions_read(s, &chat, text, bytes);
+    if (chat.stop >= 0) stop = chat.stop;
+    if (ft__ok(c)) ft__completions_say(s, t, stop);
+    if (ft__ok(c) && (t->end != stop || m->tokenizer != t)) { /* generation stops there */
+        t->end = stop;
+        ft_set_tokenizer(m, t);
+    }
+    s->path = NULL;
+    ft__chat_end(&chat);
+    ft__release(c, owned);
+    ft__release(c, content);
+    if (ft__ok(c)) data = ft__completions_data(m, s, t->pieces.count);
+    if (!data) ft__completions_release(s);
+    return data;
+}
 
 /* =============================================================================================
    [SECTION] training/metrics: Metrics

@@ -31,6 +31,7 @@ extern "C" {
 #endif
 #include "interface/types.h"
 #include "interface/functions.h"
+#include "interface/completions.h"
 
 #ifdef __cplusplus
 }
@@ -183,6 +184,7 @@ extern "C" {
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
 #include "text/sequences.h"
+#include "text/chats.h"
 #include "text/words.h"
 #include "networks/images.h"
 #include "networks/text.h"
@@ -211,6 +213,7 @@ extern "C" {
 #include "data/conll.h"
 #include "data/texts.h"
 #include "data/text_streams.h"
+#include "data/completions.h"
 #include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/resume.h"

@@ -101,6 +101,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_array_options array_options;
         ft_text_options text_options;
         ft_stream_options stream_options;
+        ft_completion_options completion_options;
         ft_finetune_options finetune_options;
         ft_fit_options fit_options;
         ft_evaluate_options evaluate_options;
@@ -234,6 +235,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_arrays(m, 1, NULL, NULL, o.array_options));
     TRY(ft_texts(m, NULL, o.text_options));
     TRY(ft_text_streams(m, NULL, o.stream_options));
+    TRY(ft_completions(m, NULL, o.completion_options));
     TRY(ft_data_free(NULL));
     TRY(ft_data_count(NULL));
     TRY(ft_data_classes(NULL));
@@ -345,7 +347,7 @@ static void test_null(void)
         "ft_concat", "ft_permute", "ft_activation", "ft_constant", "ft_binary", "ft_unary",
         "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
-        "ft_texts", "ft_text_streams", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
+        "ft_texts", "ft_text_streams", "ft_completions", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
         "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
         "ft_predict_text", "ft_predict_data", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];

@@ -486,6 +486,7 @@ int main(void)
     ZERO(ft_image_folder_options, folder);
     ZERO(ft_text_options, texts);
     ZERO(ft_stream_options, streams);
+    ZERO(ft_completion_options, completions);
     ZERO(ft_tokenizer_options, tokenizer);
     ZERO(ft_vocabulary_options, vocabulary);
     ZERO(ft_generate_options, generate);
@@ -544,6 +545,7 @@ int main(void)
     CALL(IMAGES, ft_predict_memory(m, "x", 1, best, 1));
     CALL(TEXT, ft_texts(m, "x", texts));
     CALL(TEXT, ft_text_streams(m, "x", streams));
+    CALL(TEXT, ft_completions(m, "x", completions));
     CALL(TEXT, ft_tokenizer_load(m, "x", tokenizer));
     CALL(TEXT, ft_tokenizer_build(m, FT_WORDS, &text, 1, vocabulary));
     CALL(TEXT, ft_set_tokenizer(m, NULL));

@@ -110,6 +110,19 @@ $tool predict --model $work/pairs.safetensors <$work/lines.txt >$work/out.txt 2>
 fails 'single texts, but the model reads pairs' $tool eval --model $work/pairs.safetensors --data $texts/reviews_test.tsv
 fails 'a pair needs two text columns' $tool train --data $work/pairs_named.tsv --text-column 1 --pairs --out $work/x.safetensors
 
+# ---- Prompts with completions, and messages: a language model ----
+golden=tests/golden/tokenizers
+printf '{"prompt":"boats","completion":" came in"}\n{"prompt":"letters","completion":" went"}\n' >$work/pairs.jsonl
+printf '{"messages":[{"role":"user","content":"boats"},{"role":"assistant","content":"in"}]}\n' >$work/chat.jsonl
+says '2 completions .*<|endoftext|> after it' sh -c "$tool train --data $work/pairs.jsonl --vocabulary \
+    $golden/smollm.json --hidden 32 --epochs 150 --lr 0.02 --out $work/answers.safetensors 2>&1"
+says "^boats came in$" $tool generate --model $work/answers.safetensors --prompt boats --greedy
+says 'ChatML.*<|im_start|>' sh -c "$tool eval --model $work/answers.safetensors --data $work/chat.jsonl 2>&1"
+fails '<|begin_of_text|>' $tool eval --model $work/answers.safetensors --data $work/chat.jsonl --chat llama3
+fails '--chat must be chatml' $tool eval --model $work/answers.safetensors --data $work/chat.jsonl --chat jinja
+fails '--chat has no effect here' $tool train --data $texts/kitchen.txt --chat chatml --out $work/x.safetensors
+fails '--streams has no effect here' $tool eval --model $work/answers.safetensors --data $work/pairs.jsonl --streams 2
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors

@@ -13,6 +13,7 @@ typedef struct options {
     const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
+    const char *chat, *stop;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
@@ -67,6 +68,9 @@ static const char usage_text[] =
     "         --worst N           mistakes to show after eval and --val (5)\n"
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
     "                             (default: what the texts show, said in one line)\n"
+    "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
+    "                             with prompts and completions: of these too\n"
+    "         --stop PIECE        ends a completion without a template (the tokeniser's end piece)\n"
     "         --language-model    as --task language-model: the texts of a table, not their labels\n"
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
@@ -112,16 +116,18 @@ static int usage(const char *problem, const char *what)
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
     LORA = 256, PICTURES = 512, TEXTS = 1024, LABELLED = 2048, STREAMS = 4096, TABLE = 8192,
-    NEW_WORDS = 16384, NO_CLASSES = 32768
+    NEW_WORDS = 16384, NO_CLASSES = 32768, COMPLETIONS = 65536, SAMPLES = 131072
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
     "eval, or train with --val", "random text, without --greedy", "output without --json",
     "--device and the verb devices", "the other verbs, and for devices with --check", "--lora",
     "pictures", "text", "labelled data; for a language model use --streams",
-    "a language model", "a table (.tsv, .csv, .jsonl)",
+    "a language model's text, not completions", "a table (.tsv, .csv, .jsonl)",
     "a vocabulary made from these texts, but there is one already",
-    "a new network or a language model, but this network classifies texts"};
+    "a new network or a language model, but this network classifies texts",
+    "a .jsonl of prompts with completions, or of messages",
+    "labelled data or completions; for a language model's text use --streams"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -142,7 +148,7 @@ static const option_row option_rows[] = {
     {"--val", 's', AT(val), "t", 0},
     {"--out", 's', AT(out), "tcv", 0},
     {"--epochs", 'n', AT(epochs), "t", 0},
-    {"--batch-size", 'n', AT(batch_size), "teiv", LABELLED},
+    {"--batch-size", 'n', AT(batch_size), "teiv", SAMPLES},
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
@@ -163,8 +169,10 @@ static const option_row option_rows[] = {
     {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
     {"--pairs", 'b', AT(pairs), "tep", TEXTS | LABELLED},
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
-    {"--max-length", 'n', AT(max_length), "tepv", TEXTS | LABELLED},
+    {"--max-length", 'n', AT(max_length), "tepv", TEXTS | SAMPLES},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
+    {"--chat", 's', AT(chat), "te", TEXTS | COMPLETIONS},
+    {"--stop", 's', AT(stop), "te", TEXTS | COMPLETIONS},
     {"--task", 's', AT(task), "te", TEXTS},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
@@ -225,6 +233,14 @@ static ft_type frozen_type(const options *o)
 
 /* --dtype auto: the weights stay as they are in the file. */
 static bool keeps_types(const options *o) { return o->dtype && strcmp(o->dtype, "auto") == 0; }
+
+/* The template that --chat names; FT_CHAT_AUTO without it, or if it names none. */
+static ft_chat_template chat_template(const options *o)
+{
+    if (!o->chat) return FT_CHAT_AUTO;
+    return !strcmp(o->chat, "chatml") ? FT_CHAT_ML : !strcmp(o->chat, "llama3") ? FT_CHAT_LLAMA3
+        : !strcmp(o->chat, "llama2") ? FT_CHAT_LLAMA2 : FT_CHAT_AUTO;
+}
 
 /* The task that --task names; FT_TASK_AUTO without it, or if it names none. */
 static ft_task wanted_task(const options *o)
@@ -398,6 +414,8 @@ static int parse(int count, char **words, options *o)
         return usage("--header must be yes or no, not ", o->header);
     if (o->dtype && frozen_type(o) == FT_OTHER && strcmp(o->dtype, "auto") != 0)
         return usage("--dtype must be f32, f16, bf16, int8 or auto, not ", o->dtype);
+    if (o->chat && chat_template(o) == FT_CHAT_AUTO)
+        return usage("--chat must be chatml, llama3 or llama2, not ", o->chat);
     if (o->task && (o->language_model || wanted_task(o) == FT_TASK_AUTO))
         return usage("--task must be classification, regression, tokens, embeddings or language-model"
                      " (alone, without --language-model), not ", o->task);

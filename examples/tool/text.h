@@ -12,6 +12,19 @@ static bool is_table(const char *path)
     return ends_with(path, ".tsv") || ends_with(path, ".csv") || ends_with(path, ".jsonl");
 }
 
+/* Is it JSON Lines of prompts with completions, or of messages? The first line decides. */
+static bool is_completions(const char *path)
+{
+    char line[8192];
+    FILE *file = ends_with(path, ".jsonl") ? fopen(path, "rb") : NULL;
+    size_t bytes = file ? fread(line, 1, sizeof line - 1, file) : 0;
+    if (file) fclose(file);
+    line[bytes] = 0;
+    line[strcspn(line, "\n")] = 0;
+    return strstr(line, "\"messages\"")
+        || (strstr(line, "\"prompt\"") && strstr(line, "\"completion\""));
+}
+
 /* Is it a folder of folders with files that end in .txt? The first file found decides. */
 static bool is_text_folder(const char *path)
 {
@@ -54,7 +67,8 @@ static bool is_language_model(const ft_model *m)
 static bool wants_language_model(const ft_model *m, const options *o)
 {
     if (wanted_task(o) != FT_TASK_AUTO) return wanted_task(o) == FT_TASK_LANGUAGE_MODEL;
-    return o->model ? is_language_model(m) && !o->label_column : ends_with(o->data, ".txt");
+    return o->model ? is_language_model(m) && !o->label_column
+                    : ends_with(o->data, ".txt") || is_completions(o->data);
 }
 
 /* Do all options have an effect with this model, or with the one that is to be built? Prints one
@@ -62,9 +76,10 @@ static bool wants_language_model(const ft_model *m, const options *o)
 static bool suits_model(const ft_model *m, const options *o)
 {
     bool streams = o->data && reads_text(m, o) && wants_language_model(m, o);
+    bool completions = streams && !o->text_column && is_completions(o->data);
     bool whole = o->data && (streams ? !is_table(o->data) : is_text_folder(o->data));
     int facts = reads_text(m, o) ? TEXTS : PICTURES;
-    facts |= streams ? STREAMS : LABELLED;
+    facts |= completions ? COMPLETIONS | SAMPLES : streams ? STREAMS : LABELLED | SAMPLES;
     if (!whole) facts |= TABLE;
     if (!ft_get_tokenizer(m) && !o->vocabulary) facts |= NEW_WORDS;
     if (ft_class_count(m) == 0) facts |= NO_CLASSES;
@@ -107,8 +122,15 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
 {
     ft_text_options texts;
     ft_stream_options streams;
+    ft_completion_options completions;
     memset(&texts, 0, sizeof texts);
     memset(&streams, 0, sizeof streams);
+    if (wants_language_model(m, o) && !o->text_column && is_completions(path)) {
+        memset(&completions, 0, sizeof completions);
+        completions.chat = chat_template(o);
+        completions.stop = o->stop;
+        return ft_completions(m, path, completions);
+    }
     if (wants_language_model(m, o)) {
         streams.table = is_table(path);
         streams.text_column = o->text_column;

@@ -558,23 +558,24 @@ static void ft__encode_part(ft_tokenizer *t, const char *text, size_t bytes, boo
         ft__split_words(t, text + done, bytes - done, first && done == 0, ft__word_ids);
 }
 
-/* Adds the ids of a text to t->ids. With `special`, special pieces are found in it too. */
-static void ft__encode_as(ft_tokenizer *t, const char *text, size_t bytes, bool special)
+/* Adds the ids of a text to t->ids; `first`: it is the begin of one, not what follows another. With
+   `special`, special pieces are found in it too. */
+static void ft__encode_as(ft_tokenizer *t, const char *text, size_t bytes, bool first, bool special)
 {
     size_t scan = 0, done = 0;
     ft__found found;
     while (ft__ok(t->ids.context)
            && ft__find_added(&t->added[0], text, bytes, special, &scan, done, &found)) {
-        ft__encode_part(t, text + done, found.from - done, done == 0, special);
+        ft__encode_part(t, text + done, found.from - done, first && done == 0, special);
         ft__ids_add(&t->ids, found.id);
         done = found.to;
     }
-    if (done < bytes) ft__encode_part(t, text + done, bytes - done, done == 0, special);
+    if (done < bytes) ft__encode_part(t, text + done, bytes - done, first && done == 0, special);
 }
 
 static void ft__encode(ft_tokenizer *t, const char *text, size_t bytes)
 {
-    ft__encode_as(t, text, bytes, false);
+    ft__encode_as(t, text, bytes, true, false);
 }
 
 /* Cuts the tokens of ft_tokenize to `longest`. What the kind puts after a text, such as [SEP],

@@ -119,7 +119,7 @@ ft_tokens ft_tokenize(ft_tokenizer *t, const char *text, size_t bytes, ft_tokeni
     if (!FT__HAS_TEXT || !t || !ft__ok(t->ids.context)) return tokens;
     t->ids.count = 0;
     for (i = 0; options.special && i < t->before_count; ++i) ft__ids_add(&t->ids, t->before[i]);
-    if (text && options.parse_special) ft__encode_as(t, text, bytes, true);
+    if (text && options.parse_special) ft__encode_as(t, text, bytes, true, true);
     else if (text) ft__encode(t, text, bytes);
     for (i = 0; options.special && i < t->after_count; ++i) ft__ids_add(&t->ids, t->after[i]);
     if (t->ids.count > INT_MAX)

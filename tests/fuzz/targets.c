@@ -379,6 +379,7 @@ static void run_table(const uint8_t *data, size_t size)
 {
     ft_model *m = new_model();
     ft_text_options options;
+    ft_completion_options completions;
     ft_stream_options streams;
     ft_data *texts;
     int i;
@@ -399,6 +400,12 @@ static void run_table(const uint8_t *data, size_t size)
         streams.vocabulary_kind = size % 2 ? FT_WORDS : FT_CHARACTERS;
         if (size % 3) streams.text_column = "text";
         ft_text_streams(m, "in", streams);
+        ft_clear_error(m);
+        memset(&completions, 0, sizeof completions);
+        completions.memory = data + 1;
+        completions.bytes = size - 1;
+        completions.stop = "<unk>";
+        ft_completions(m, "in", completions);
     }
     ft_destroy(m);
 }

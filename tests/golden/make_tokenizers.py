@@ -252,6 +252,45 @@ def forms():
         yield [text, unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)]
 
 
+# ---- Chats: ids and what is learnt, by transformers' apply_chat_template ----
+
+CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
+          "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}"
+          "{% endif %}{{ '\n' }}{% endfor %}")
+LLAMA3 = ("{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' }}"
+          "{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] | trim + '<|eot_id|>' }}{% endgeneration %}"
+          "{% else %}{{ m['content'] | trim + '<|eot_id|>' }}{% endif %}{% endfor %}")
+LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
+          "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}"
+          "{% for message in loop_messages %}{% if loop.index0 == 0 and system_message != false %}"
+          "{% set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + message['content'] %}{% else %}"
+          "{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}"
+          "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}"
+          "{% generation %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endgeneration %}{% endif %}{% endfor %}")
+CHATS = [
+    [("user", "The boats?"), ("assistant", "They came in.")],
+    [("system", "You count boats."), ("user", " How many barrels of fish?  "), ("assistant", "1,204 -- salted.\n"),
+     ("user", "And letters, caf\u00e9s?"), ("assistant", "Nobody wrote\n\nthe letters; \u706f\u53f0!")],
+    [("user", "a"), ("assistant", "b"), ("user", "tabs\there")],
+]
+
+
+def write_chats():
+    from transformers import PreTrainedTokenizerFast
+    every = []
+    for name, template, bos, eos in (("qwen2.json", CHATML, None, "<|im_end|>"), ("llama3.json", LLAMA3, "<|begin_of_text|>", None),
+                                     ("llama2.json", LLAMA2, "<s>", "</s>")):
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=OUT + "/" + name, bos_token=bos, eos_token=eos)
+        for chat in CHATS:
+            messages = [{"role": role, "content": content} for role, content in chat]
+            out = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=True, return_dict=True,
+                                                return_assistant_tokens_mask=True)
+            every.append({"tokenizer": name, "line": json.dumps({"messages": messages}), "ids": list(out["input_ids"]),
+                          "learnt": list(out["assistant_masks"])})
+    with open(OUT + "/chats.json", "w", encoding="utf-8") as file:
+        json.dump(every, file, separators=(",", ":"))
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     words, pieces, spaced = wordpiece(), byte_bpe(False), byte_bpe(True)
@@ -265,6 +304,7 @@ def main():
     every = list(cases("vocab.txt", words)) + list(cases("bpe-vocab.json", pieces))
     every += list(cases("bpe_space_first.json", spaced))
     write_pipelines()
+    write_chats()
     with open(OUT + "/cases.json", "w", encoding="utf-8") as file:
         json.dump({"cases": every, "letters": list(letters()), "forms": list(forms())}, file, separators=(",", ":"))
 

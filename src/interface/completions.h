@@ -1,0 +1,42 @@
+#pragma once
+#include "interface/types.h"
+#include "interface/functions.h"
+
+/* =============================================================================================
+   [SECTION] interface/completions: Completions
+   Data that teaches a language model to answer: only the answers are learnt, not the questions.
+   ============================================================================================= */
+typedef enum ft_chat_template {
+    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
+                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
+    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
+       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
+    FT_CHAT_ML,
+    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
+       trimmed; each message like this one, but for the first piece */
+    FT_CHAT_LLAMA3,
+    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
+    FT_CHAT_LLAMA2
+} ft_chat_template;
+
+typedef struct ft_completion_options {
+    ft_tokenizer *tokenizer;/* default: the model's */
+    ft_chat_template chat;  /* of messages; if it is set, prompts and completions are messages too,
+                               of the user and the assistant. The Jinja text of a
+                               tokenizer_config.json is not read */
+    const char *stop;       /* the piece that ends a completion without a template; default: the
+                               tokeniser's end, as "</s>" or "<|endoftext|>" */
+    int longest;            /* tokens of a sample, as in ft_text_options */
+    const void *memory;     /* the file's content instead of a path */
+    size_t bytes;
+} ft_completion_options;
+
+/* Reads JSON Lines of {"prompt": text, "completion": text}, or of {"messages": [{"role": text,
+   "content": text}, ...]}, as data for a language model. Fills "tokens" I32 [FT_LENGTH]; "labels"
+   I32 [FT_LENGTH], at each step the next token, or -1 where it is not learnt; and "lengths". Learnt
+   are the completion and what the assistant says, each with the piece that ends it, so that
+   generation stops there (that piece becomes the tokeniser's end). A prompt and its completion are
+   tokenised as one text, unless a piece would lie across their border. Special pieces come from the
+   template only: what a message spells is text. Longer samples are cut at their end, and the log
+   says how many. Returns NULL with an error, which names the line. */
+FINETUNE_API ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options options);
