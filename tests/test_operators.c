@@ -259,8 +259,11 @@ static void oracle_attention(const problem *p, double *y)
     for (n = 0; n < p->shape[0].size[0]; ++n)
         for (t = 0; t < steps; ++t)
             for (h = 0; h < heads; ++h, y += wide) {
-                int real = p->inputs > 3 && p->x[3][n] < keys ? (int)p->x[3][n] : keys;
-                int queries = p->inputs > 3 && !o->all_queries ? real : steps;
+                bool documents = p->inputs > 3 && p->shape[3].rank == 2;
+                bool lengths = p->inputs > 3 && !documents;
+                int real = lengths && p->x[3][n] < keys ? (int)p->x[3][n] : keys;
+                int queries = lengths && !o->all_queries ? real : steps;
+                int from = documents ? t - (int)p->x[3][n * steps + t] : 0;
                 int seen = o->causal && t + 1 + real - queries < real ? t + 1 + real - queries : real;
                 const double *q = p->x[0] + ((n * steps + t) * heads + h) * width;
                 const double *k = p->x[1] + n * keys * all_k + h / (heads / some) * width;
@@ -268,12 +271,12 @@ static void oracle_attention(const problem *p, double *y)
                 double sum = 0, scale = o->scale > 0 ? (double)o->scale : 1 / sqrt((double)width);
                 for (c = 0; c < wide; ++c) y[c] = 0;
                 if (t >= queries) continue;
-                for (s = 0; s < seen; ++s) {
+                for (s = from; s < seen; ++s) {
                     double dot = 0;
                     for (c = 0; c < width; ++c) dot += q[c] * k[s * all_k + c];
                     sum += e[s] = exp(scale * dot);
                 }
-                for (s = 0; s < seen; ++s)
+                for (s = from; s < seen; ++s)
                     for (c = 0; c < wide; ++c) y[c] += e[s] / sum * v[s * all_v + c];
             }
     free(e);
@@ -289,6 +292,7 @@ static void oracle_packed_attention(const problem *p, double *y)
     problem apart = *p;
     apart.inputs = p->inputs + 2;
     apart.x[3] = p->x[1];
+    apart.shape[3] = p->shape[1];
     for (i = 0; i < 3; ++i) {
         int columns = (i == 0 ? heads : some) * width, row;
         apart.shape[i] = shape3(p->shape[0].size[0], p->shape[0].size[1], columns);
@@ -1029,6 +1033,17 @@ static void check_gradients(ft__context *c, problem *p, oracle f, int op, int nu
     }
 }
 
+/* The place of a step in its document, which have 1 to a third of all steps. */
+static double place_at(size_t step, size_t steps)
+{
+    size_t start = 0, length = 1, d;
+    for (d = 0; start + length <= step; ++d) {
+        start += length;
+        length = 1 + (d * 11 + 3) % (steps / 3 + 1);
+    }
+    return (double)(step - start);
+}
+
 /* Labels, some of them ignored; words, some of them none; places; or lengths from 0 to all steps. */
 static double integer_at(const problem *p, size_t k, size_t count)
 {
@@ -1036,6 +1051,8 @@ static double integer_at(const problem *p, size_t k, size_t count)
     if (!strcmp(p->op, "embedding"))
         return k % 5 == 4 ? -1 : (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "linear_cross_entropy")) classes = (size_t)p->shape[2].size[0];
+    if (!strcmp(p->op, "attention") && p->shape[p->inputs - 1].rank == 2)
+        return place_at(k % (size_t)p->shape[0].size[1], (size_t)p->shape[0].size[1]);
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
@@ -1444,13 +1461,14 @@ static void group_norm_case(ft_shape x, int groups, float eps, bool affine)
     add_case(p, "group_norm", oracle_group_norm);
 }
 
-/* Sizes of a head: D of q and k, E of v; lengths: 0 none, 1 of all, 2 of keys only. */
+/* Sizes of a head: D of q and k, E of v; lengths: 0 none, 1 of all, 2 of keys only, 3 positions in
+   several documents. */
 static void attention_case(int n, int t, int s, int heads, int some, int d, int e, bool causal,
                            int lengths)
 {
     problem p = with(lengths ? 4 : 3, shape3(n, t, heads * d), shape3(n, s, some * d),
                      shape3(n, s, some * e));
-    p.shape[3] = shape1(lengths ? n : 0);
+    p.shape[3] = lengths == 3 ? shape2(n, t) : shape1(lengths ? n : 0);
     p.integer = lengths ? 4 : 0;
     p.options.attention.heads = heads;
     p.options.attention.key_value_heads = some;
@@ -1460,10 +1478,10 @@ static void attention_case(int n, int t, int s, int heads, int some, int d, int 
     add_case(p, "attention", oracle_attention);
 }
 
-static void packed_attention_case(int n, int t, int heads, int some, int d, bool causal, bool lengths)
+static void packed_attention_case(int n, int t, int heads, int some, int d, bool causal, int lengths)
 {
-    problem p = with(lengths ? 2 : 1, shape3(n, t, (heads + 2 * some) * d), shape1(lengths ? n : 0),
-                     shape1(0));
+    problem p = with(lengths ? 2 : 1, shape3(n, t, (heads + 2 * some) * d),
+                     lengths == 3 ? shape2(n, t) : shape1(lengths ? n : 0), shape1(0));
     p.integer = lengths ? 2 : 0;
     p.options.attention.heads = heads;
     p.options.attention.key_value_heads = some;
@@ -1516,11 +1534,17 @@ static void attention_cases(void)
         attention_case(3, sizes[i], 6, 6, 2, 3, 2, i & 1, 2);
     }
     for (i = 0; i < 4; ++i) { /* with enough heads for all threads, and without */
-        packed_attention_case(2, sizes[i], 2, 2, 4, false, false);
-        packed_attention_case(1, sizes[i], 1, 1, 6, i & 1, false);
-        packed_attention_case(4, sizes[i], 4, 2, 3, i & 1, true);
+        packed_attention_case(2, sizes[i], 2, 2, 4, false, 0);
+        packed_attention_case(1, sizes[i], 1, 1, 6, i & 1, 0);
+        packed_attention_case(4, sizes[i], 4, 2, 3, i & 1, 1);
     }
-    packed_attention_case(1, 530, 1, 1, 2, true, false);
+    for (i = 0; i < 4; ++i) { /* several documents in a sample */
+        attention_case(2, sizes[i], sizes[i], 2, 1, 3, 5, true, 3);
+        packed_attention_case(1, sizes[i], 4, 2, 3, true, 3);
+    }
+    attention_case(1, 330, 330, 1, 1, 2, 3, true, 3);
+    packed_attention_case(1, 1100, 1, 1, 2, true, 3);
+    packed_attention_case(1, 530, 1, 1, 2, true, 0);
     attention_case(3, 9, 9, 4, 2, 8, 8, true, 1);
     attention_case(2, 9, 4, 2, 2, 8, 8, true, 0); /* queries that see no key */
     attention_case(1, 2, 11, 2, 2, 8, 8, true, 0);

@@ -33,7 +33,7 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
     k.causal = o->causal;
     k.padded = a->lengths != NULL;
     k.all_queries = o->all_queries;
-    k.packed = ft__is_packed(a->call->input_count);
+    k.packed = ft__is_packed(a->call->input, a->call->input_count);
     k.scale = a->scale;
     return k;
 }
@@ -81,7 +81,14 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__go_grid(&l, 16, a.queries, a.samples * a.heads, 16, 16);
 }
 
-FT__DEVICE_ROW(attention, attention)
+/* Several documents in a sample are left to the processor. */
+static bool ft__attention_fits(const ft__call *call, int form)
+{
+    return form == call->context->device->usual_form
+        && !ft__attention_positions(call->input, call->input_count);
+}
+
+FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL)
 
 static void ft__cl_rotary_run(const ft__call *call, const float *from, float *to, bool back,
                               bool add)

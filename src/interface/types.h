@@ -239,6 +239,9 @@ typedef struct ft_attention_options {
     bool causal;            /* no query sees a key of a later step */
     ft_node lengths;        /* I32 [N]: later steps of q, k and v are padding; default: none is */
     bool all_queries;       /* lengths are of k and v only: all steps of q are real */
+    ft_node positions;      /* I32 [N, L]: a sample holds several documents, and this is each step's
+                               place in its own, from 0. No query sees a key of another document;
+                               needs causal. On a GPU the processor computes it */
 } ft_attention_options;
 
 typedef enum ft_rotary_scaling { /* rope_type of Hugging Face's networks */

@@ -28,12 +28,14 @@
    FT__KEY_TILE keys has whole rows in one tile. Kept for backward is the logarithm of each row's
    sum, by which P is computed again. Tiles depend on nothing but the place of a key, and padded
    steps are left out: so the bits of a text's rows depend neither on padding nor, if causal, on
-   later steps.
+   later steps. Where a sample holds several documents, a query's first key is the first step of its
+   own, and so is that of the first tile of a block of queries.
    ============================================================================================= */
 static const ft__field ft__attention_fields[] = {
     FT__INT(ft_attention_options, heads), FT__INT(ft_attention_options, key_value_heads),
     FT__FLOAT(ft_attention_options, scale), FT__BOOL(ft_attention_options, causal),
     FT__BOOL(ft_attention_options, all_queries), FT__NOT_KEPT(ft_attention_options, lengths)
+    FT__NOT_KEPT(ft_attention_options, positions)
     FT__NO_MORE_FIELDS};
 
 static int ft__heads_of(const ft_attention_options *o) { return o->heads ? o->heads : 1; }
@@ -42,14 +44,26 @@ static int ft__key_heads_of(const ft_attention_options *o)
     return o->key_value_heads ? o->key_value_heads : ft__heads_of(o);
 }
 
-/* Whether q, k and v are one input; lengths may follow in both cases. */
-static bool ft__is_packed(int input_count) { return input_count < 3; }
+/* Whether q, k and v are one input; lengths and positions may follow in both cases. */
+static bool ft__is_packed(const ft__tensor *input, int input_count)
+{
+    return input_count < 3 || input[1].type == FT_I32;
+}
+
+/* Positions of steps in their documents, the last input; NULL: a sample is one document. */
+static const ft__tensor *ft__attention_positions(const ft__tensor *input, int input_count)
+{
+    int at = ft__is_packed(input, input_count) ? 1 : 3;
+    const ft__tensor *last = &input[input_count - 1];
+    return input_count > at && last->type == FT_I32 && last->shape.rank == 2 ? last : NULL;
+}
 
 /* Lengths of the samples; NULL: all steps are real. */
 static const ft__tensor *ft__attention_lengths(const ft__tensor *input, int input_count)
 {
-    int at = ft__is_packed(input_count) ? 1 : 3;
-    return input_count > at ? &input[at] : NULL;
+    int at = ft__is_packed(input, input_count) ? 1 : 3;
+    bool positions = ft__attention_positions(input, input_count) != NULL;
+    return input_count > at + positions ? &input[at] : NULL;
 }
 
 static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
@@ -100,9 +114,11 @@ static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const
                                      int input_count, ft_shape *output)
 {
     const ft_attention_options *o = &node->options.attention;
-    bool packed = ft__is_packed(input_count);
+    bool packed = ft__is_packed(input, input_count);
     const ft_shape *q = &input[0].shape, *k = packed ? q : &input[1].shape;
     const ft__tensor *lengths = ft__attention_lengths(input, input_count);
+    const ft__tensor *places = ft__attention_positions(input, input_count);
+    const ft_shape *positions = places ? &places->shape : NULL;
     int heads, some;
     char text[3][80];
     *output = *q;
@@ -119,6 +135,11 @@ static ft_status ft__attention_shape(ft__context *c, const ft__node *node, const
         return ft__fail(c, FT_SHAPE, "%s: lengths of both q %s and k %s need the same number of"
                         " steps; all_queries makes them those of k and v only", node->name,
                         ft__shape_text(q, text[0]), ft__shape_text(k, text[1]));
+    if (positions && (!o->causal || q->size[1] != k->size[1] || positions->size[0] != q->size[0]
+                      || positions->size[1] != q->size[1]))
+        return ft__fail(c, FT_SHAPE, "%s: positions %s must be I32 [N, L] as q %s and k %s, and"
+                        " causal set", node->name, ft__shape_text(positions, text[0]),
+                        ft__shape_text(q, text[1]), ft__shape_text(k, text[2]));
     output->size[2] = packed ? q->size[2] / (heads + 2 * some) * heads
                              : input[2].shape.size[2] / some * heads;
     return ft__want_numbers(c, node, input, packed ? 1 : 3);
@@ -132,7 +153,7 @@ typedef struct ft__attention {
     const ft__call *call;
     const ft__tensor *part[3]; /* q, k and v; packed: all three are the first input, ... */
     size_t column[3];       /* ... each from this column on */
-    const ft__tensor *lengths;
+    const ft__tensor *lengths, *positions;
     size_t samples, queries, keys, heads, shared; /* shared: heads of q for each of k and v */
     size_t width, value_width;  /* D, E */
     float scale;
@@ -143,7 +164,7 @@ typedef struct ft__attention {
 static ft__attention ft__attention_of(const ft__call *call)
 {
     const ft_attention_options *o = &call->node->options.attention;
-    bool packed = ft__is_packed(call->input_count);
+    bool packed = ft__is_packed(call->input, call->input_count);
     size_t some = (size_t)ft__key_heads_of(o);
     ft__attention a;
     int i;
@@ -151,6 +172,7 @@ static ft__attention ft__attention_of(const ft__call *call)
     a.call = call;
     for (i = 0; i < 3; ++i) a.part[i] = &call->input[packed ? 0 : i];
     a.lengths = ft__attention_lengths(call->input, call->input_count);
+    a.positions = ft__attention_positions(call->input, call->input_count);
     a.samples = (size_t)call->input[0].shape.size[0];
     a.queries = (size_t)call->input[0].shape.size[1];
     a.keys = (size_t)a.part[1]->shape.size[1];
@@ -264,7 +286,22 @@ static size_t ft__seen(const ft__attending *t, size_t query)
         ? query + 1 + t->keys - t->queries : t->keys;
 }
 
-/* Of the tile's keys [from, from + count), those that a query sees. */
+/* The first key that a query sees: that of its document. */
+static size_t ft__first_seen(const ft__attending *t, size_t query)
+{
+    const ft__attention *a = t->a;
+    int32_t place = a->positions ? ft__integers(a->positions)[t->sample * a->queries + query] : 0;
+    return place >= 0 && (size_t)place <= query && a->positions ? query - (size_t)place : 0;
+}
+
+/* Of the tile's keys [from, from + count), how many are before the first that a query sees. */
+static size_t ft__hidden_of(const ft__attending *t, size_t query, size_t from, size_t count)
+{
+    size_t first = ft__first_seen(t, query);
+    return first <= from ? 0 : first - from < count ? first - from : count;
+}
+
+/* Of the tile's keys [from, from + count), those that a query sees, and those hidden before. */
 static size_t ft__seen_of(const ft__attending *t, size_t query, size_t from, size_t count)
 {
     size_t seen = ft__seen(t, query);
@@ -416,7 +453,7 @@ static void ft__attend_after(ft__attention *a)
 
 /* The tile's part of y's rows, not yet divided by the sums. */
 static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, size_t from,
-                            size_t count)
+                            size_t count, bool more)
 {
     ft__context *c = t->a->call->context;
     ft__matrix y = ft__head_rows(t, 3, first, false);
@@ -425,26 +462,30 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
     for (i = 0; i < rows; ++i) {
         float *s = t->scores + i * count;
         size_t seen = ft__seen_of(t, first + i, from, count);
+        size_t hidden = ft__hidden_of(t, first + i, from, seen);
         t->rows[i].shrink = 1;
-        if (seen > 0) ft__attend[c->simd](s, seen, t->a->scale, &t->rows[i]);
+        if (seen > hidden)
+            ft__attend[c->simd](s + hidden, seen - hidden, t->a->scale, &t->rows[i]);
+        for (j = 0; j < hidden; ++j) s[j] = 0;
         for (j = seen; j < count; ++j) s[j] = 0;
-        for (j = 0; from > 0 && j < t->a->value_width; ++j)
+        for (j = 0; more && j < t->a->value_width; ++j)
             ((float *)(uintptr_t)y.at)[i * (size_t)y.row + j] *= t->rows[i].shrink;
     }
     ft__head_product(t, rows, t->a->value_width, count, ft__rows_of(t->scores, count),
-                     ft__head_rows(t, 2, from, false), y, from > 0);
+                     ft__head_rows(t, 2, from, false), y, more);
 }
 
 static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
 {
-    size_t from, seen = ft__seen(t, first + rows - 1), i;
+    size_t start = ft__first_seen(t, first), from, seen = ft__seen(t, first + rows - 1), i;
     for (i = 0; i < rows; ++i) {
         t->rows[i].largest = -3.40282347e38f;
         t->rows[i].sum = 0;
     }
-    for (from = 0; from < seen; from += FT__KEY_TILE)
+    for (from = start; from < seen; from += FT__KEY_TILE)
         ft__attend_tile(t, first, rows, from, seen - from < FT__KEY_TILE ? seen - from
-                                                                         : FT__KEY_TILE);
+                                                                         : FT__KEY_TILE,
+                        from > start);
     ft__attend_end(t, first, rows);
 }
 
@@ -507,7 +548,10 @@ static void ft__attend_slopes(const ft__attending *t, size_t first, size_t rows,
     for (i = 0; i < rows; ++i, at += row) {
         float *s = t->scores + i * count, *ds = t->slopes + i * count;
         size_t seen = ft__seen_of(t, first + i, from, count);
-        ft__attend_back[call->context->simd](s, ds, seen, t->a->scale, kept[i],
+        size_t hidden = ft__hidden_of(t, first + i, from, seen);
+        for (j = 0; j < hidden; ++j) s[j] = ds[j] = 0;
+        ft__attend_back[call->context->simd](s + hidden, ds + hidden, seen - hidden, t->a->scale,
+                                             kept[i],
                                              call->output.gradient + at, call->output.value + at,
                                              t->a->value_width);
         for (j = seen; j < count; ++j) s[j] = ds[j] = 0;
@@ -521,7 +565,12 @@ static void ft__attend_back_tile(const ft__attending *t, size_t first, size_t ro
     const ft__attention *a = t->a;
     const ft__tensor *const *x = a->part;
     size_t seen = ft__seen_of(t, first + rows - 1, from, count);
-    ft__matrix p = ft__rows_of(t->scores, seen), ds = ft__rows_of(t->slopes, seen);
+    size_t hidden = ft__hidden_of(t, first, from, seen); /* of the other rows, as many or more */
+    ft__matrix p, ds;
+    from += hidden;
+    seen -= hidden;
+    p = ft__rows_of(t->scores, seen);
+    ds = ft__rows_of(t->slopes, seen);
     if (seen == 0) return;
     ft__attend_slopes(t, first, rows, from, seen);
     if (a->of_keys && x[2]->gradient)
@@ -617,7 +666,7 @@ static void ft__attention_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_attention = {
-    FT__NAMED(attention), 1, 4,
+    FT__NAMED(attention), 1, 5,
     FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST
         | FT__ATTENDS,
     ft__attention_shape, ft__attention_forward, FT__BACKWARD(ft__attention_backward),
@@ -626,7 +675,7 @@ static const ft__row ft__row_attention = {
 ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_node v,
                      ft_attention_options options)
 {
-    ft_node inputs[4], none = {0};
+    ft_node inputs[5], none = {0};
     bool packed = !k.id && !v.id;
     int count = packed ? 1 : 3;
     if (!FT__HAS(m, ATTENTION)) return none;
@@ -635,6 +684,8 @@ ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_nod
     inputs[2] = v;
     inputs[count] = options.lengths;
     count += options.lengths.id ? 1 : 0;
-    options.lengths = none; /* it is an input now */
+    inputs[count] = options.positions;
+    count += options.positions.id ? 1 : 0;
+    options.lengths = options.positions = none; /* they are inputs now */
     return ft__add_node(m, &ft__row_attention, name, inputs, count, &options, sizeof options);
 }
