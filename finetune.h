@@ -238,10 +238,10 @@
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).
-     The model file contains it. ft_texts reads labelled texts; for a language model
-     ft_text_streams reads a text, ft_completions answers and chats. Networks that read text have
-     an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths" [N].
-     examples/text_classifier.c and examples/char_rnn.c build both kinds.
+     The model file contains it. ft_texts reads labelled texts, or sentences whose words have
+     classes; for a language model ft_text_streams reads a text, ft_completions answers and chats.
+     Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
+     [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
 
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. A pointer
@@ -339,8 +339,9 @@
      FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
                                (needs DATA)
-     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts,
-                               ft_text_streams and ft_completions (need DATA)
+     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_predict_entities,
+                               ft_predict_words, ft_generate, and ft_texts, ft_text_streams and
+                               ft_completions (need DATA)
      FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
      FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
                                CONVOLUTION)
@@ -1974,9 +1975,11 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
    head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
    choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
-   trained deeper. BERT, RoBERTa and DistilBERT begin with the head, too, unless they have adapters,
-   which are trained at once with it; each stage has a rate of its own (ft_fit has one default for
-   all networks). */
+   trained deeper. For sentences whose words have classes a network that classifies texts gets a
+   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
+   once. BERT, RoBERTa and DistilBERT begin with the head otherwise, unless they have adapters, which
+   are trained at once with it; each stage has a rate of its own (ft_fit has one default for all
+   networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
@@ -47257,7 +47260,7 @@ static ft_fit_options ft__transformer_options(const ft__recipe *r)
 static bool ft__tries_head(const ft__recipe *r)
 {
     const ft_model *m = r->m;
-    return !ft__has_adapters(m) && ft_class_count(m) > 1 && m->loss.id
+    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1 && m->loss.id
         && ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES);
 }
 

@@ -123,6 +123,34 @@ fails '--chat must be chatml' $tool eval --model $work/answers.safetensors --dat
 fails '--chat has no effect here' $tool train --data $texts/kitchen.txt --chat chatml --out $work/x.safetensors
 fails '--streams has no effect here' $tool eval --model $work/answers.safetensors --data $work/pairs.jsonl --streams 2
 
+# ---- Entities: a class for each word ----
+awk 'BEGIN { srand(3); split("ada bo mary john", p); split("paris rome oslo", q); split("he lives in is now came ( ) , !", o)
+    for (n = 0; n < 240; ++n) {
+        for (i = 0; i < 6; ++i) { r = rand()
+            if (r < 0.2) print p[1 + int(4 * rand())] "\tB-person\n" p[1 + int(4 * rand())] "\tI-person"
+            else if (r < 0.4) print q[1 + int(3 * rand())] "\tB-place"
+            print o[1 + int(10 * rand())] "\tO" }
+        print n % 3 ? "" : "\t" } }' >$work/names.conll
+says '"entities": {"correct": ' $tool train --data $work/names.conll --val $work/names.conll --hidden 32 --epochs 8 --lr 0.01 \
+    --seed 1 --threads 1 --out $work/names.safetensors --json
+f1=$(sed 's/.*"f1": \([0-9.]*\).*/\1/' $work/out.txt)
+awk "BEGIN { exit !($f1 > 0.98) }" && ok || bad "F1 $f1"
+grep -q 'tokens: 240 sentences of [0-9]* words, entities of 2 types (person, place)' $work/err.txt && ok || bad "what was read"
+says '^entities: F1 9[89]\|^entities: F1 100' $tool eval --model $work/names.safetensors --data $work/names.conll
+grep -q 'words right: ' $work/out.txt && ok || bad "words"
+says '^(mary bo, is in oslo!): person "mary bo" [0-9.]* %, place "oslo" [0-9.]* %$' $tool predict --model $work/names.safetensors '(mary bo, is in oslo!)'
+says '^he is: none$' $tool predict --model $work/names.safetensors 'he is'
+printf '\303\234 rome\nada\n' | $tool predict --model $work/names.safetensors --json >$work/out.txt 2>$work/err.txt
+grep -q '"entities": \[{"type": "place", "text": "rome", "start": 2, "end": 6, "probability": ' $work/out.txt &&
+    [ "$(wc -l <$work/out.txt)" -eq 2 ] && ok || bad "JSON of entities"
+says 'output      5 classes: B-person, B-place, I-person, I-place, O$' $tool info --model $work/names.safetensors
+fails '--top has no effect here' $tool predict --model $work/names.safetensors --top 2 ada
+fails '--worst has no effect here' $tool eval --model $work/names.safetensors --data $work/names.conll --worst 2
+fails '--text-column has no effect here' $tool eval --model $work/names.safetensors --data $work/names.conll --text-column 1
+fails 'is not one of the 5 classes of the model' $tool eval --model $work/names.safetensors --data $texts/reviews_test.tsv
+printf 'ada\tB-person\nis\n' >$work/wrong.conll
+fails 'wrong.conll: line 2 has 1 column' $tool train --data $work/wrong.conll --out $work/x.safetensors
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors
@@ -141,6 +169,7 @@ fails '--language-model has no effect here: .* but this network classifies texts
 fails '--task language-model: this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --task language-model
 fails '--task must be classification, regression, .*, not spelling' $tool train --data $texts/reviews.tsv --task spelling --out $work/x.safetensors
 fails 'the task embeddings is not implemented yet' $tool train --data $texts/reviews.tsv --task embeddings --out $work/x.safetensors
+fails 'line 1: the tag is ' $tool train --data $texts/reviews.tsv --task tokens --out $work/x.safetensors
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
 fails '--per-class has no effect here: .*for a language model use --streams' $tool train --data $texts/kitchen.txt --per-class 8 --out $work/x.safetensors

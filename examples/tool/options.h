@@ -39,7 +39,7 @@ static const char usage_text[] =
     "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa or\n"
     "DistilBERT. FOLDER: one folder of pictures per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
-    "a .txt for a language model.\n"
+    "a .conll, .bio or .iob to find entities; a .txt for a language model.\n"
     "\n"
     "train:   --epochs N          of each stage (default: chosen from the size of the data)\n"
     "         --batch-size N      --lr X\n"

@@ -31,6 +31,61 @@ static void print_prediction(const ft_model *m, const options *o, const char *wh
     printf(o->json ? "]}\n" : "\n");
 }
 
+/* ---- Entities, of models that classify words ---- */
+
+/* The number of characters of UTF-8 in so many bytes, as other programs count places in a text. */
+static size_t characters(const char *text, size_t bytes)
+{
+    size_t count = 0, i;
+    for (i = 0; i < bytes; ++i) count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+static void print_entity(const char *text, const ft_entity *e, bool json, bool first)
+{
+    char *words = (char *)malloc(e->bytes + 1);
+    if (!words) return;
+    memcpy(words, text + e->start, e->bytes);
+    words[e->bytes] = 0;
+    if (json) {
+        printf(first ? "{\"type\": " : ", {\"type\": ");
+        print_json_text(e->type);
+        printf(", \"text\": ");
+        print_json_text(words);
+        printf(", \"start\": %zu, \"end\": %zu, \"probability\": %.6f}", characters(text, e->start),
+               characters(text, e->start + e->bytes), (double)e->probability);
+    } else {
+        printf("%s %s \"", first ? "" : ",", shown(e->type));
+        print_text(stdout, words, false);
+        printf("\" %.1f %%", 100 * (double)e->probability);
+    }
+    free(words);
+}
+
+/* Prints a text's entities, unless there was an error; then returns 0, else 1. */
+static int predict_entities(ft_model *m, const options *o, const char *text)
+{
+    enum { USUAL = 64 };
+    ft_entity few[USUAL], *found = few;
+    int count = ft_predict_entities(m, text, strlen(text), few, USUAL), i;
+    if (count > USUAL) found = (ft_entity *)calloc((size_t)count, sizeof *found);
+    if (!found) count = 0;
+    if (count > USUAL) count = ft_predict_entities(m, text, strlen(text), found, count);
+    if (ft_error(m)) return 0;
+    if (o->json) {
+        printf("{\"text\": ");
+        print_json_text(text);
+        printf(", \"entities\": [");
+    } else {
+        print_text(stdout, text, false);
+        printf(count ? ":" : ": none");
+    }
+    for (i = 0; i < count; ++i) print_entity(text, &found[i], o->json, i == 0);
+    printf(o->json ? "]}\n" : "\n");
+    if (found != few) free(found);
+    return 1;
+}
+
 /* A pair of texts has a tab between them. */
 static int predict_text(ft_model *m, const char *what, ft_prediction *best, int top)
 {
@@ -48,8 +103,10 @@ static int predict_one(ft_model *m, const options *o, const char *what)
 {
     ft_prediction best[64];
     int top = o->top > 0 ? o->top : 3, count;
+    bool words = classifies_words(m);
     if (top > 64) top = 64;
-    count = reads_text(m, o) ? predict_text(m, what, best, top) : ft_predict_file(m, what, best, top);
+    count = words ? predict_entities(m, o, what) : reads_text(m, o) ? predict_text(m, what, best, top)
+                                                                   : ft_predict_file(m, what, best, top);
     if (count == 0 && !ft_error(m)) {
         if (o->json) {
             printf("{\"text\": ");
@@ -59,7 +116,7 @@ static int predict_one(ft_model *m, const options *o, const char *what)
         return FAILED;
     }
     if (!ft_error(m)) {
-        print_prediction(m, o, what, best, count);
+        if (!words) print_prediction(m, o, what, best, count);
         return DONE;
     }
     complain("%s", ft_error_text(m)); /* then go on with the others */
@@ -111,6 +168,10 @@ static int predict(const options *o)
     if (o->pairs) ft_set_pairs(m, true);
     if (ft_error(m)) return report(m);
     if (o->file_count == 0 && !reads_text(m, o)) return usage("predict needs pictures", "");
+    if (o->top && classifies_words(m)) {
+        usage("--top has no effect here: each word has one class", "");
+        return unsuited(m);
+    }
     if (o->file_count == 0) status = predict_lines(m, o);
     for (i = 0; i < o->file_count; ++i)
         if (predict_one(m, o, o->files[i]) != DONE) status = FAILED;

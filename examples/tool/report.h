@@ -222,10 +222,18 @@ static void print_evaluation_json(const ft_evaluation *e)
     printf("\"correct\": %d, \"total\": %d, \"skipped\": %d, \"accuracy\": %.6f, "
            "\"interval\": [%.6f, %.6f], \"loss\": %.6f", e->correct, e->total, e->skipped,
            e->accuracy, e->low, e->high, e->loss);
+    if (e->entities)
+        printf(", \"entities\": {\"correct\": %d, \"predicted\": %d, \"total\": %d, \"precision\": %.6f, "
+               "\"recall\": %.6f, \"f1\": %.6f}", e->entities_correct, e->entities_predicted,
+               e->entities_total, e->precision, e->recall, e->f1);
 }
 
 static void print_evaluation(const ft_evaluation *e)
 {
-    printf("%d of %d right: %.2f %% (95 %% interval %.2f to %.2f), loss %.4f\n", e->correct,
-           e->total, 100 * e->accuracy, 100 * e->low, 100 * e->high, e->loss);
+    printf("%d of %d %sright: %.2f %% (95 %% interval %.2f to %.2f), loss %.4f\n", e->correct,
+           e->total, e->entities ? "words " : "", 100 * e->accuracy, 100 * e->low, 100 * e->high, e->loss);
+    if (e->entities)
+        printf("entities: F1 %.2f %%, precision %.2f %%, recall %.2f %% (%d right of %d predicted and %d in"
+               " the data)\n", 100 * e->f1, 100 * e->precision, 100 * e->recall, e->entities_correct,
+               e->entities_predicted, e->entities_total);
 }

@@ -25,6 +25,12 @@ static bool is_completions(const char *path)
         || (strstr(line, "\"prompt\"") && strstr(line, "\"completion\""));
 }
 
+/* Sentences whose words have classes. The library also recognises other names, by their content. */
+static bool is_sentences(const char *path)
+{
+    return ends_with(path, ".conll") || ends_with(path, ".bio") || ends_with(path, ".iob");
+}
+
 /* Is it a folder of folders with files that end in .txt? The first file found decides. */
 static bool is_text_folder(const char *path)
 {
@@ -48,7 +54,7 @@ static bool is_text_folder(const char *path)
 
 static bool is_text(const char *path)
 {
-    return is_table(path) || ends_with(path, ".txt") || is_text_folder(path);
+    return is_table(path) || ends_with(path, ".txt") || is_sentences(path) || is_text_folder(path);
 }
 
 /* Does the model read text, or will the one that is to be built? */
@@ -58,11 +64,15 @@ static bool reads_text(const ft_model *m, const options *o)
         || (!o->model && o->data && (o->words || is_text(o->data)));
 }
 
-/* Language models have logits for each step: [N, L, tokens]. */
-static bool is_language_model(const ft_model *m)
+/* Language models have logits for each step, [N, L, tokens], and so have models that classify words,
+   [N, L, classes]. */
+static bool has_step_outputs(const ft_model *m)
 {
     return ft_output(m).id != 0 && ft_node_shape(m, ft_output(m)).rank == 3;
 }
+
+static bool is_language_model(const ft_model *m) { return has_step_outputs(m) && ft_class_count(m) == 0; }
+static bool classifies_words(const ft_model *m) { return has_step_outputs(m) && ft_class_count(m) > 0; }
 
 static bool wants_language_model(const ft_model *m, const options *o)
 {
@@ -77,7 +87,8 @@ static bool suits_model(const ft_model *m, const options *o)
 {
     bool streams = o->data && reads_text(m, o) && wants_language_model(m, o);
     bool completions = streams && !o->text_column && is_completions(o->data);
-    bool whole = o->data && (streams ? !is_table(o->data) : is_text_folder(o->data));
+    bool whole = o->data
+        && (streams ? !is_table(o->data) : is_text_folder(o->data) || is_sentences(o->data));
     int facts = reads_text(m, o) ? TEXTS : PICTURES;
     facts |= completions ? COMPLETIONS | SAMPLES : streams ? STREAMS : LABELLED | SAMPLES;
     if (!whole) facts |= TABLE;

@@ -47,12 +47,20 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     how.batch_size = o->batch_size;
     s->classes = !is_language_model(m);
     s->data = data;
-    if (reads_text(m, o) && s->classes) {
+    if (reads_text(m, o) && s->classes && !classifies_words(m)) {
         s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
     }
     s->result = ft_evaluate(m, data, how);
+}
+
+/* Are there whole texts among whose mistakes --worst can choose? Prints that there are not. */
+static bool has_worst(const options *o, const ft_data *data)
+{
+    if (!o->worst || ft_data_task(data) != FT_TASK_TOKENS) return true;
+    usage("--worst has no effect here: it is for texts with one class, not for words", "");
+    return false;
 }
 
 static void print_score(const scored *s)
@@ -137,7 +145,7 @@ static int train(const options *o)
     memset(&save, 0, sizeof save);
     if (!o->data || !o->out) return usage("train needs --data and --out", "");
     if (!o->model && !o->words && !is_text(o->data))
-        return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .txt, or a"
+        return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .conll, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
     progress.o = o;
     progress.terminal = isatty(2) != 0;
@@ -156,7 +164,7 @@ static int train(const options *o)
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
     if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
-    if (!keeps_labels(m, o, data)) {
+    if (!keeps_labels(m, o, data) || !has_worst(o, data)) {
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return unsuited(m);
     }
@@ -199,6 +207,7 @@ static int evaluate(const options *o)
     open_vocabulary(m, o);
     data = reads_text(m, o) ? open_texts(m, o, o->data, true, NULL) : open_folder(m, o, o->data, true);
     if (!reads_text(m, o) && !fits_unnamed(m, data, o->data)) return failed(m);
+    if (!has_worst(o, data)) return unsuited(m);
     score(m, o, data, &s);
     if (ft_error(m)) return report(m);
     if (o->json) {

@@ -604,9 +604,11 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
    head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
    choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
-   trained deeper. BERT, RoBERTa and DistilBERT begin with the head, too, unless they have adapters,
-   which are trained at once with it; each stage has a rate of its own (ft_fit has one default for
-   all networks). */
+   trained deeper. For sentences whose words have classes a network that classifies texts gets a
+   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
+   once. BERT, RoBERTa and DistilBERT begin with the head otherwise, unless they have adapters, which
+   are trained at once with it; each stage has a rate of its own (ft_fit has one default for all
+   networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

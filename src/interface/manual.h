@@ -35,10 +35,10 @@
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).
-     The model file contains it. ft_texts reads labelled texts; for a language model
-     ft_text_streams reads a text, ft_completions answers and chats. Networks that read text have
-     an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths" [N].
-     examples/text_classifier.c and examples/char_rnn.c build both kinds.
+     The model file contains it. ft_texts reads labelled texts, or sentences whose words have
+     classes; for a language model ft_text_streams reads a text, ft_completions answers and chats.
+     Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
+     [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
 
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. A pointer
@@ -136,8 +136,9 @@
      FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
                                (needs DATA)
-     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_generate, and ft_texts,
-                               ft_text_streams and ft_completions (need DATA)
+     FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_predict_entities,
+                               ft_predict_words, ft_generate, and ft_texts, ft_text_streams and
+                               ft_completions (need DATA)
      FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
      FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
                                CONVOLUTION)
