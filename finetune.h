@@ -181,9 +181,11 @@
      [SECTION] data/pixels: Pictures in memory
      [SECTION] data/tables: Tables
      [SECTION] data/conll: CoNLL files: a class for each word
+     [SECTION] data/text_pairs: Pairs of texts for text vectors
      [SECTION] data/texts: Texts
      [SECTION] data/text_streams: Streams of text
      [SECTION] data/completions: Completions
+     [SECTION] training/correlation: Pearson's and Spearman's correlation
      [SECTION] training/metrics: Metrics
      [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
      [SECTION] training/resume: What a checkpoint must agree with
@@ -1134,12 +1136,16 @@ typedef struct ft_text_options { /* for labelled texts */
     ft_table_header header; /* of a .tsv or .csv */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
                                FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
-                               as `unlabelled` */
+                               as `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
+                               two texts that mean the same. With label_column, numbers that say how
+                               similar they are, the pairs are for ft_evaluate */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads
                                as one sequence (ft_tokenize_pair): they are not joined. So are,
                                without it, columns of these names: sentence1, sentence2; premise,
                                hypothesis; question, sentence; sentence_A, sentence_B; query,
                                passage; and their like */
+    float minimum_score;    /* FT_TASK_EMBEDDINGS with label_column: only pairs whose number is at
+                               least this, to be trained on */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -1317,6 +1323,9 @@ typedef struct ft_evaluation {
                                as seqeval's by default (micro average); 0 where there are none. A
                                word that was cut off (ft_max_length), or that the tokeniser drops,
                                counts as predicted O; it does not count in `accuracy` */
+    bool similarity;        /* the data are pairs of texts with numbers (FT_TASK_EMBEDDINGS): */
+    double pearson, spearman; /* correlation of these numbers and the cosines of the texts' vectors.
+                               `loss` is 0 */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -40585,6 +40594,8 @@ typedef struct ft__features {
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
     /* The words of a sample whose words have classes, and how many; valid as long as the data. */
     const ft__word *(*words)(void *user, int index, size_t *count);
+    /* The texts of a pair, and the number that says how similar they are; false: it has none. */
+    bool (*pair)(void *user, int index, const char *texts[2], double *score);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */
@@ -40671,6 +40682,9 @@ static ft_augmentation *ft__data_augmentation(const ft_data *data)
 {
     return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
 }
+
+/* Are its samples pairs of texts, for FT_TASK_EMBEDDINGS? */
+static bool ft__has_pairs(const ft_data *data) { return data && data->features.pair; }
 
 /* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
    with them. */
@@ -41124,7 +41138,7 @@ typedef struct ft__task_row {
 
 static const ft__task_row ft__tasks[] = {
     {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", true},
-    {"embeddings", false}, {"language-model", true}};
+    {"embeddings", true}, {"language-model", true}};
 enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
 
 const char *ft_task_name(ft_task task)
@@ -43736,6 +43750,250 @@ static bool ft__conll_next(ft__conll *r)
 }
 
 /* =============================================================================================
+   [SECTION] data/text_pairs: Pairs of texts for text vectors
+   Two text columns of a table, for FT_TASK_EMBEDDINGS: pairs that mean the same, to train on, or
+   pairs with a number that says how much they do, to measure. get() fills "tokens" and "lengths" of
+   the first text, "tokens_b" and "lengths_b" of the second, which ft_pair_loss reads.
+   ============================================================================================= */
+typedef struct ft__text_pairs {
+    ft__context *context;
+    ft__text letters;       /* first and second text of each pair, a 0 after each */
+    ft__ids starts;         /* [2 * count]: where each begins in letters */
+    ft__ids ids;            /* the tokens of all texts */
+    size_t *ids_start;      /* [2 * count + 1]: in ids */
+    double *scores;         /* [count]: the numbers of the pairs; NULL: none */
+    int count, capacity;
+} ft__text_pairs;
+
+static const char *ft__pair_text(const ft__text_pairs *p, int index, int side)
+{
+    return p->letters.letters + p->starts.values[2 * index + side];
+}
+
+static int ft__pair_steps(const ft__text_pairs *p, int index, int side)
+{
+    const size_t *start = p->ids_start + 2 * index + side;
+    return (int)(start[1] - start[0]);
+}
+
+static int ft__pairs_length(void *user, int index)
+{
+    const ft__text_pairs *p = (const ft__text_pairs *)user;
+    int a = ft__pair_steps(p, index, 0), b = ft__pair_steps(p, index, 1);
+    return a > b ? a : b;
+}
+
+static const char *ft__pairs_name(void *user, int index)
+{
+    return ft__pair_text((const ft__text_pairs *)user, index, 0);
+}
+
+static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int slot_count)
+{
+    static const char *const names[2][2] = {{"tokens", "tokens_b"}, {"lengths", "lengths_b"}};
+    const ft__text_pairs *p = (const ft__text_pairs *)user;
+    int s, side;
+    (void)view;
+    for (s = 0; s < slot_count; ++s)
+        for (side = 0; side < 2; ++side) {
+            int32_t steps = ft__pair_steps(p, index, side);
+            if (!strcmp(slots[s].name, names[1][side]))
+                memcpy(slots[s].values, &steps, sizeof steps);
+            if (strcmp(slots[s].name, names[0][side]) != 0) continue;
+            memcpy(slots[s].values, p->ids.values + p->ids_start[2 * index + side],
+                   (size_t)steps * sizeof steps);
+            slots[s].length = steps;
+        }
+    return true;
+}
+
+static bool ft__pairs_pair(void *user, int index, const char *texts[2], double *score)
+{
+    const ft__text_pairs *p = (const ft__text_pairs *)user;
+    texts[0] = ft__pair_text(p, index, 0);
+    texts[1] = ft__pair_text(p, index, 1);
+    if (p->scores) *score = p->scores[index];
+    return p->scores != NULL;
+}
+
+static bool ft__pairs_has_views(void *user)
+{
+    (void)user;
+    return false;
+}
+
+static void ft__pairs_release(void *user)
+{
+    ft__text_pairs *p = (ft__text_pairs *)user;
+    ft__context *c = p->context;
+    ft__release(c, p->scores);
+    ft__release(c, p->ids_start);
+    ft__release(c, p->ids.values);
+    ft__release(c, p->starts.values);
+    ft__release(c, p->letters.letters);
+    ft__release(c, p);
+}
+
+/* The number in a field, as JSON writes numbers; an error that names the line if it is none. */
+static double ft__pair_score(const ft__table *t, const char *field)
+{
+    size_t fault;
+    double number = 0;
+    ft__json *json = ft__json_parse_at(t->context, field, strlen(field), &fault);
+    if (!json || !ft__json_double(json, 0, &number))
+        ft__fail(t->context, FT_FORMAT, "%s: line %d: the label \"%.60s\" is not a number: for"
+                 " embeddings the label column says how similar the texts are", t->path, t->line,
+                 field);
+    ft__json_free(t->context, json);
+    return number;
+}
+
+static void ft__pairs_add(ft__text_pairs *p, const ft__table *t, double score)
+{
+    ft__context *c = p->context;
+    int side;
+    if (p->count == p->capacity) {
+        int capacity = 2 * p->capacity + 256;
+        double *scores = (double *)ft__grow(c, p->scores, (size_t)p->count, (size_t)capacity,
+                                            sizeof *scores);
+        if (!scores) return;
+        p->scores = scores;
+        p->capacity = capacity;
+    }
+    for (side = 0; side < 2; ++side) {
+        const char *text = ft__field_text(t, t->text[side]);
+        if (p->letters.count > INT_MAX / 2)
+            ft__fail(c, FT_UNSUPPORTED, "%s: more than %d bytes of pairs", t->path, INT_MAX / 2);
+        ft__ids_add(&p->starts, (int)p->letters.count);
+        ft__text_add_bytes(&p->letters, text, strlen(text) + 1);
+    }
+    p->scores[p->count++] = score;
+}
+
+/* Reads the table; of pairs with numbers only those of at least options.minimum_score, if it is
+   set. */
+static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *content, size_t bytes,
+                           const ft_text_options *o)
+{
+    ft__context *c = p->context;
+    const char *text, *label;
+    int records = 0;
+    ft__table t;
+    if (ft__table_open(&t, c, path, content, bytes, o) && t.texts != 2)
+        ft__fail(c, FT_INVALID, "%s: embeddings are learnt from pairs: name the columns of both"
+                 " texts in text_column (--text-column A,B)", path);
+    while (ft__ok(c) && ft__table_next(&t, &text, &label)) {
+        double score = o->label_column ? ft__pair_score(&t, label) : 0;
+        records += 1;
+        if (o->minimum_score != 0 && !(score >= (double)o->minimum_score)) continue;
+        ft__pairs_add(p, &t, score);
+    }
+    if (ft__ok(c) && p->count == 0) ft__fail(c, FT_FORMAT, "%s: has no pairs", path);
+    if (ft__ok(c) && o->minimum_score != 0)
+        ft__log(c, "%s: embeddings: %d of %d pairs, whose number is at least %g", path, p->count,
+                records, (double)o->minimum_score);
+    else if (ft__ok(c))
+        ft__log(c, "%s: embeddings: %d pairs%s", path, p->count,
+                o->label_column ? " with numbers" : "");
+    ft__table_close(&t);
+    if (o->label_column && o->minimum_score == 0) return;
+    ft__release(c, p->scores);
+    p->scores = NULL;
+}
+
+static void ft__pairs_tokenize(ft__text_pairs *p, ft_model *m, const char *path)
+{
+    ft__context *c = p->context;
+    ft_tokenize_options special;
+    int i, k, cut = 0;
+    memset(&special, 0, sizeof special);
+    special.special = true;
+    p->ids_start = (size_t *)ft__allocate(c, 2 * (size_t)p->count + 1, sizeof *p->ids_start);
+    for (i = 0; ft__ok(c) && i < 2 * p->count; ++i) {
+        const char *text = p->letters.letters + p->starts.values[i];
+        ft_tokens tokens = ft_tokenize(m->tokenizer, text, strlen(text), special);
+        cut += tokens.count > ft_max_length(m);
+        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
+        for (k = 0; k < tokens.count; ++k) ft__ids_add(&p->ids, tokens.ids[k]);
+        if (tokens.count == 0) /* a sequence has at least one step */
+            ft__ids_add(&p->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
+        p->ids_start[i + 1] = p->ids.count;
+    }
+    if (cut && ft__ok(c))
+        ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
+                " off", path, cut, ft_max_length(m));
+}
+
+static ft_status ft__pairs_check(ft_model *m, const char *path, const ft_text_options *o)
+{
+    ft__context *c = &m->context;
+    const ft_vocabulary_options *v = &o->vocabulary;
+    const char *classes = "classes, which embeddings do not have";
+    const ft__field_use uses[] = {
+        {"minimum_score", o->minimum_score != 0, o->label_column != NULL, "label_column"},
+        {"per_class", o->per_class != 0, false, classes},
+        {"match_classes", o->match_classes, false, classes},
+        {"classes_of", o->classes_of != NULL, false, classes},
+        {"shuffle", o->shuffle, false, "single texts"},
+        {"subsample", o->subsample != 0, false, "single texts"},
+        {"vocabulary", v->minimum_count || v->most || v->cased || v->spaces_only, false,
+         "a network whose tokeniser is built from the texts"}};
+    if (!o->memory && ft__is_folder(c, path))
+        return ft__fail(c, FT_INVALID, "%s: embeddings are learnt from a table with two text"
+                        " columns, not from a folder", path);
+    if (o->tokenizer && o->tokenizer->model != m)
+        return ft__fail(c, FT_INVALID, "the tokeniser belongs to another model: load it with this"
+                        " model");
+    if (!o->tokenizer && !m->tokenizer)
+        return ft__fail(c, FT_INVALID, "%s: embeddings need a model with a tokeniser"
+                        " (ft_set_tokenizer)", path);
+    return ft__check_uses(c, path, uses, sizeof uses / sizeof uses[0]);
+}
+
+/* ft_texts for FT_TASK_EMBEDDINGS. */
+static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_options options)
+{
+    ft__context *c = &m->context;
+    unsigned char *content = NULL;
+    ft__text_pairs *p;
+    ft_source source;
+    ft_data *data = NULL;
+    size_t bytes = options.bytes;
+    if (ft__pairs_check(m, path, &options) != FT_OK) return NULL;
+    p = (ft__text_pairs *)ft__allocate(c, 1, sizeof *p);
+    if (!p) return NULL;
+    p->context = p->letters.context = p->starts.context = p->ids.context = c;
+    options.unlabelled = !options.label_column;
+    if (!options.memory) content = ft__read_file(c, path, &bytes);
+    if (ft__ok(c))
+        ft__pairs_read(p, path, options.memory ? (const char *)options.memory
+                                               : (const char *)content, bytes, &options);
+    ft__release(c, content);
+    if (options.tokenizer && ft__ok(c)) ft_set_tokenizer(m, options.tokenizer);
+    if (options.longest) ft_set_max_length(m, options.longest);
+    if (ft__ok(c)) ft__pairs_tokenize(p, m, path);
+    memset(&source, 0, sizeof source);
+    source.user = p;
+    source.count = p->count;
+    source.get = ft__pairs_get;
+    source.name = ft__pairs_name;
+    source.length = ft__pairs_length;
+    source.release = ft__pairs_release;
+    if (ft__ok(c)) data = ft_data_source(m, source);
+    if (!data) {
+        ft__pairs_release(p);
+        return NULL;
+    }
+    data->features.samples = "pairs";
+    data->fills = "tokens,lengths,tokens_b,lengths_b";
+    data->pieces = ft_tokenizer_count(m->tokenizer);
+    data->task = FT_TASK_EMBEDDINGS;
+    data->features.pair = ft__pairs_pair;
+    data->features.has_views = ft__pairs_has_views;
+    return data;
+}
+
+/* =============================================================================================
    [SECTION] data/texts: Texts
    Labelled texts, from a table (TSV, CSV, JSON lines) or from PATH/CLASS/files, or sentences with a
    class for each word, from a CoNLL file. They are read and converted to tokens when they are
@@ -44368,6 +44626,8 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
 {
     bool folder = !o->memory && ft__is_folder(c, path);
     const ft__field_use uses[] = {
+        {"minimum_score", o->minimum_score != 0, o->task == FT_TASK_EMBEDDINGS,
+         "FT_TASK_EMBEDDINGS"},
         {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
@@ -44461,6 +44721,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     options.unlabelled = options.unlabelled || options.task == FT_TASK_LANGUAGE_MODEL;
     if (ft__check_task(c, "ft_texts", options.task) != FT_OK
         || ft__texts_check(c, path, &options) != FT_OK) return NULL;
+    if (options.task == FT_TASK_EMBEDDINGS) return ft__text_pairs_open(m, path, options);
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     tagged = ft__has_tags(t);
@@ -44976,6 +45237,60 @@ ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options opt
     if (ft__ok(c)) data = ft__completions_data(m, s, t->pieces.count);
     if (!data) ft__completions_release(s);
     return data;
+}
+
+/* =============================================================================================
+   [SECTION] training/correlation: Pearson's and Spearman's correlation
+   ============================================================================================= */
+
+/* Pearson's correlation of two lists; 0 where one is constant. */
+static double ft__pearson(const double *a, const double *b, int count)
+{
+    double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
+    int i;
+    for (i = 0; i < count; ++i) {
+        mean_a += a[i] / count;
+        mean_b += b[i] / count;
+    }
+    for (i = 0; i < count; ++i) {
+        ab += (a[i] - mean_a) * (b[i] - mean_b);
+        aa += (a[i] - mean_a) * (a[i] - mean_a);
+        bb += (b[i] - mean_b) * (b[i] - mean_b);
+    }
+    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+}
+
+static bool ft__lower_number(const void *context, int a, int b)
+{
+    const double *values = (const double *)context;
+    return values[a] != values[b] ? values[a] < values[b] : a < b;
+}
+
+/* The rank of each value, from 1; equal values share the mean of theirs. `order` has room for as
+   many. */
+static void ft__ranks(const double *values, int count, int *order, double *ranks)
+{
+    int i, j, k;
+    ft__sort_order(order, count, ft__lower_number, values);
+    for (i = 0; i < count; i = j) {
+        for (j = i + 1; j < count && values[order[j]] == values[order[i]]; ++j) {}
+        for (k = i; k < j; ++k) ranks[order[k]] = (i + 1 + j) / 2.0;
+    }
+}
+
+/* Spearman's correlation: Pearson's of the ranks. 0 with an error. */
+static double ft__spearman(ft__context *c, const double *a, const double *b, int count)
+{
+    double *ranks = (double *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *ranks), result = 0;
+    int *order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *order);
+    if (ft__ok(c)) {
+        ft__ranks(a, count, order, ranks);
+        ft__ranks(b, count, order, ranks + count);
+        result = ft__pearson(ranks, ranks + count, count);
+    }
+    ft__release(c, order);
+    ft__release(c, ranks);
+    return result;
 }
 
 /* =============================================================================================
@@ -47327,6 +47642,48 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
+/* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
+   sentence-transformers' examples. Large batches are better, since each pair is compared with all
+   others of its batch. */
+static void ft__recipe_embeddings(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    ft_pair_loss_options none;
+    ft_fit_options o = ft__text_options(r, true, false);
+    int samples = ft_data_count(r->data), i;
+    bool adapters = ft__has_adapters(m);
+    const char *texts[2];
+    double score;
+    memset(&none, 0, sizeof none);
+    if (ft__has_pairs(r->data)
+        && r->data->features.pair(r->data->source.user, 0, texts, &score))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: the pairs have numbers: say from which on"
+                 " they mean the same (ft_text_options.minimum_score, --min-score)");
+    if (samples < 2)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
+    if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
+    if (!ft__ok(&m->context) || ft_pair_loss(m, none) != FT_OK) return;
+    ft__decay_matrices(m);
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
+    if (r->o.batch_size == 0) o.batch_size = 64;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
+    o.warmup_epochs = 0.1f * (float)o.epochs;
+    if (r->o.freeze) ft__recipe_frozen(r, o);
+    else {
+        if (!adapters) ft__set_frozen(m, "*", false);
+        for (i = 0; adapters && i < m->node_count; ++i) /* of a network without a head */
+            if (ft__is_weight(&m->nodes[i]) && !ft__glob(ft__lora_parameters, m->nodes[i].name))
+                m->nodes[i].frozen = true;
+        m->version += 1;
+        if (adapters) ft__store_frozen(m, r->o.frozen_type);
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that the vectors of the two"
+                 " texts of each pair are near", adapters ? "the adapters" : "all layers at once");
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+    }
+    if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
+}
+
 /* Were the layers below the head trained before, here or by the file's author? */
 static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
@@ -47395,6 +47752,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (!ft__ok(&m->context)) return r.result;
     r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
     if (!ft__ok(&m->context)) return r.result;
+    if (r.task == FT_TASK_EMBEDDINGS) {
+        ft__recipe_embeddings(&r);
+        return r.result;
+    }
     if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
@@ -48449,6 +48810,62 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
     }
     ft__tokenized_free(c, &t);
     return done;
+}
+
+/* The cosine of two vectors; 0 where one is all zeros. */
+static double ft__cosine(const float *a, const float *b, int count)
+{
+    double ab = 0, aa = 0, bb = 0;
+    int j;
+    for (j = 0; j < count; ++j) {
+        ab += (double)a[j] * (double)b[j];
+        aa += (double)a[j] * (double)a[j];
+        bb += (double)b[j] * (double)b[j];
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+/* ft_evaluate for pairs with numbers: how well the cosines of their vectors say these. */
+static ft_evaluation ft__evaluate_pairs(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    ft__context *c = &m->context;
+    int count = ft_data_count(data), i, features;
+    const char **texts = (const char **)ft__allocate(c, 2 * (size_t)count, sizeof *texts);
+    double *numbers = (double *)ft__allocate(c, 2 * (size_t)count, sizeof *numbers);
+    float *vectors = NULL;
+    ft_embed_options how;
+    ft_evaluation e;
+    memset(&e, 0, sizeof e);
+    memset(&how, 0, sizeof how);
+    how.batch_size = options.batch_size;
+    if (data->model != m)
+        ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
+    if (options.confusion || options.confusion_count || options.sample)
+        ft__fail(c, FT_INVALID, "ft_evaluate: confusion and sample have no effect here: they are"
+                 " for a model that predicts classes");
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        if (!data->features.pair(data->source.user, i, texts + 2 * i, numbers + i))
+            ft__fail(c, FT_INVALID, "ft_evaluate: the pairs have no numbers that say how similar"
+                     " their texts are (ft_text_options.label_column)");
+    features = m->text_vector.id ? m->nodes[m->text_vector.id - 1].shape.size[1] : 1;
+    if (ft__ok(c))
+        vectors = (float *)ft__allocate(c, 2 * (size_t)count * (size_t)features, sizeof *vectors);
+    if (vectors && ft__embed_texts(m, texts, 2 * count, vectors,
+                                   2 * (size_t)count * (size_t)features, how)) {
+        for (i = 0; i < count; ++i) {
+            const float *first = vectors + 2 * (size_t)i * (size_t)features;
+            numbers[count + i] = ft__cosine(first, first + features, features);
+        }
+        e.similarity = true;
+        e.total = count;
+        e.accuracy = e.low = e.high = -1;
+        e.pearson = ft__pearson(numbers, numbers + count, count);
+        e.spearman = ft__spearman(c, numbers, numbers + count, count);
+    }
+    ft__release(c, vectors);
+    ft__release(c, numbers);
+    ft__release(c, (void *)(uintptr_t)texts);
+    return e;
 }
 
 /* =============================================================================================
@@ -49710,7 +50127,10 @@ ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options option
 {
     ft_evaluation none;
     memset(&none, 0, sizeof none);
-    return FT__HAS(m, DATA) ? ft__evaluate(m, data, options) : none;
+    if (!FT__HAS(m, DATA)) return none;
+    if (FT__HAS_TEXT && ft__usable(m) && ft__has_pairs(data))
+        return ft__evaluate_pairs(m, data, options);
+    return ft__evaluate(m, data, options);
 }
 
 /* =============================================================================================

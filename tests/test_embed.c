@@ -430,6 +430,162 @@ static void test_pair_errors(void)
     CHECK(ft_pair_loss(NULL, (ft_pair_loss_options){0}) != FT_OK, "no model");
 }
 
+/* ---- Pairs from a table: measured, and learnt by the recipe ---- */
+enum { ROWS = 24 };
+
+/* Pairs of texts, and a number: how many of the second's words are the first's. */
+static const char *table_made(void)
+{
+    static char table[4000];
+    size_t at = (size_t)snprintf(table, sizeof table, "id\tfirst\tsecond\tscore\n");
+    int n, k;
+    for (n = 0; n < ROWS; ++n) {
+        int same = n * 7 % 6;
+        at += (size_t)snprintf(table + at, sizeof table - at, "%d\t", n);
+        for (k = 0; k < 5; ++k)
+            at += (size_t)snprintf(table + at, sizeof table - at, "%c%s", 'b' + (n * 3 + k * 5) % 25, k < 4 ? " " : "\t");
+        for (k = 0; k < 5; ++k)
+            at += (size_t)snprintf(table + at, sizeof table - at, "%c%s", 'b' + (n * 3 + k * 5 + (k < same ? 0 : 11)) % 25,
+                                   k < 4 ? " " : "\t");
+        at += (size_t)snprintf(table + at, sizeof table - at, "%d%s\n", same, n % 2 ? ".0" : "");
+    }
+    return table;
+}
+
+static ft_data *open_pairs(ft_model *m, const char *table, const char *texts, const char *score, float least)
+{
+    return ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = strlen(table), .text_column = texts,
+        .label_column = score, .task = FT_TASK_EMBEDDINGS, .minimum_score = least,
+        .header = *texts == '2' ? FT_HEADER_YES : FT_HEADER_AUTO});
+}
+
+static double correlation(const double *a, const double *b)
+{
+    double sa = 0, sb = 0, ab = 0, aa = 0, bb = 0;
+    int i;
+    for (i = 0; i < ROWS; ++i) {
+        sa += a[i];
+        sb += b[i];
+        ab += a[i] * b[i];
+        aa += a[i] * a[i];
+        bb += b[i] * b[i];
+    }
+    return (ROWS * ab - sa * sb) / sqrt((ROWS * aa - sa * sa) * (ROWS * bb - sb * sb));
+}
+
+static void ranks(const double *x, double *to)
+{
+    int i, j;
+    for (i = 0; i < ROWS; ++i)
+        for (to[i] = 0.5, j = 0; j < ROWS; ++j) to[i] += x[j] < x[i] ? 1 : x[j] == x[i] ? 0.5 : 0;
+}
+
+/* Pearson and Spearman as naive loops over the vectors give them. */
+static void correlations(ft_model *m, double *pearson, double *spearman)
+{
+    static float vectors[2][ROWS * FEATURES];
+    const char *at = strchr(table_made(), '\n') + 1;
+    double cosines[ROWS], scores[ROWS], of_cosines[ROWS], of_scores[ROWS];
+    char words[2][ROWS][16];
+    const char *texts[2][ROWS];
+    int n, j, side;
+    for (n = 0; n < ROWS; ++n) {
+        CHECK(sscanf(at, "%*d\t%9[^\t]\t%9[^\t]\t%lf", words[0][n], words[1][n], &scores[n]) == 3, "row %d", n);
+        at = strchr(at, '\n') + 1;
+        for (side = 0; side < 2; ++side) texts[side][n] = words[side][n];
+    }
+    for (side = 0; side < 2; ++side)
+        ft_embed_texts(m, texts[side], ROWS, vectors[side], ROWS * FEATURES, (ft_embed_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (n = 0; n < ROWS; ++n) {
+        double ab = 0, aa = 0, bb = 0;
+        for (j = 0; j < FEATURES; ++j) {
+            double a = (double)vectors[0][n * FEATURES + j], b = (double)vectors[1][n * FEATURES + j];
+            ab += a * b;
+            aa += a * a;
+            bb += b * b;
+        }
+        cosines[n] = ab / sqrt(aa * bb);
+    }
+    ranks(cosines, of_cosines);
+    ranks(scores, of_scores);
+    *pearson = correlation(cosines, scores);
+    *spearman = correlation(of_cosines, of_scores);
+}
+
+static void test_similarity(void)
+{
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    ft_data *data = open_pairs(m, table_made(), "first,second", "score", 0);
+    ft_evaluation e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 5});
+    double pearson, spearman;
+    CHECK(ft_data_count(data) == ROWS && ft_data_task(data) == FT_TASK_EMBEDDINGS && ft_data_classes(data) == 0,
+          "%d pairs", ft_data_count(data));
+    correlations(m, &pearson, &spearman);
+    CHECK(e.similarity && e.total == ROWS && fabs(e.pearson - pearson) < 1e-6 && fabs(e.spearman - spearman) < 1e-9
+          && fabs(pearson - spearman) > 1e-3, "pearson %g, not %g; spearman %g, not %g: %s", e.pearson, pearson,
+          e.spearman, spearman, ft_error_text(m));
+    ft_evaluate(m, open_pairs(m, table_made(), "first,second", NULL, 0), (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no numbers"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* The recipe: the vectors of pairs that mean the same come nearer than those of others; also by adapters alone. */
+static void test_recipe(void)
+{
+    int lora;
+    for (lora = 0; lora < 2; ++lora) {
+        ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+        ft_data *train = open_pairs(m, table_made(), "2,3", "4", 3), *scored = open_pairs(m, table_made(), "2,3", "4", 0);
+        ft_evaluation before = ft_evaluate(m, scored, (ft_evaluate_options){0}), after, again;
+        float *was = weight_of(m, ft_find(m, "encoder.layer.1.output.dense.weight")), *is;
+        ft_finetune_result r;
+        CHECK(ft_data_count(train) == ROWS / 2 && strstr(noted, "12 of 24 pairs"), "%d pairs: %s",
+              ft_data_count(train), noted);
+        if (lora) ft_lora(m, NULL, (ft_lora_options){.dropout = 0.1f});
+        r = ft_finetune(m, train, (ft_finetune_options){.epochs = 20, .learning_rate = lora ? 1e-2f : 1e-3f});
+        CHECK(ft_error(m) == FT_OK && strstr(r.choice, lora ? "the adapters" : "all layers"), "%s: %s", r.choice,
+              ft_error_text(m));
+        CHECK((r.fit.after.tensors > 10) == (lora == 1) && r.fit.loss < 1.5, "%d frozen, loss %g",
+              r.fit.after.tensors, r.fit.loss);
+        CHECK(!ft_find(m, "tokens_b").id && !ft_find(m, "classifier").id, "something is left");
+        is = weight_of(m, ft_find(m, "encoder.layer.1.output.dense.weight"));
+        CHECK((memcmp(was, is, 16 * 24 * sizeof *is) == 0) == (lora == 1), "lora %d: the layer", lora);
+        free(was);
+        free(is);
+        after = ft_evaluate(m, scored, (ft_evaluate_options){0});
+        CHECK(after.spearman > before.spearman + 0.05, "lora %d: spearman %g, was %g", lora, after.spearman,
+              before.spearman);
+        ft_save(m, "build/test_embed.safetensors", (ft_save_options){0});
+        ft_destroy(m);
+        m = ft_create((ft_desc){0});
+        ft_load(m, "build/test_embed.safetensors", (ft_load_options){0});
+        again = ft_evaluate(m, open_pairs(m, table_made(), "2,3", "4", 0), (ft_evaluate_options){0});
+        CHECK(ft_error(m) == FT_OK && again.spearman == after.spearman, "saved: %g, not %g: %s", again.spearman,
+              after.spearman, ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
+static void test_pairs_refused(void)
+{
+    static const struct { const char *table, *texts, *score; float least; const char *error; } rows[] = {
+        {"x\ty\tz\na\tb\t1\n", "x", NULL, 0, "name the columns of both texts"},
+        {"x\ty\tz\na\tb\t1\nb\tc\tmuch\n", "x,y", "z", 0, "line 3: the label \"much\" is not a number"},
+        {"x\ty\tz\na\tb\t1\n", "x,y", NULL, 3, "minimum_score has no effect"},
+        {"x\ty\tz\na\tb\t1\n", "x,y", "z", 3, "has no pairs"}};
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    size_t r;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        CHECK(!open_pairs(m, rows[r].table, rows[r].texts, rows[r].score, rows[r].least)
+              && strstr(ft_error_text(m), rows[r].error), "%s: %s", rows[r].error, ft_error_text(m));
+        ft_clear_error(m);
+    }
+    ft_finetune(m, open_pairs(m, table_made(), "first,second", "score", 0), (ft_finetune_options){0});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "minimum_score"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     ft_model *m = ft_create((ft_desc){0});
@@ -439,6 +595,9 @@ int main(void)
     test_pair_steps();
     test_pair_fit();
     test_pair_errors();
+    test_similarity();
+    test_recipe();
+    test_pairs_refused();
     test_golden(expected);
     test_other_head(expected);
     test_bits();

@@ -32,6 +32,8 @@ typedef struct ft__features {
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
     /* The words of a sample whose words have classes, and how many; valid as long as the data. */
     const ft__word *(*words)(void *user, int index, size_t *count);
+    /* The texts of a pair, and the number that says how similar they are; false: it has none. */
+    bool (*pair)(void *user, int index, const char *texts[2], double *score);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */
@@ -118,6 +120,9 @@ static ft_augmentation *ft__data_augmentation(const ft_data *data)
 {
     return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
 }
+
+/* Are its samples pairs of texts, for FT_TASK_EMBEDDINGS? */
+static bool ft__has_pairs(const ft_data *data) { return data && data->features.pair; }
 
 /* Do views other than 0 differ from it? Assumed for a caller's source, whose get() may do anything
    with them. */

@@ -16,7 +16,7 @@ typedef struct ft__task_row {
 
 static const ft__task_row ft__tasks[] = {
     {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", true},
-    {"embeddings", false}, {"language-model", true}};
+    {"embeddings", true}, {"language-model", true}};
 enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
 
 const char *ft_task_name(ft_task task)

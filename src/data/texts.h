@@ -22,6 +22,7 @@
 #include "data/tasks.h"
 #include "data/tables.h"
 #include "data/conll.h"
+#include "data/text_pairs.h"
 
 /* =============================================================================================
    [SECTION] data/texts: Texts
@@ -656,6 +657,8 @@ static ft_status ft__texts_check(ft__context *c, const char *path, const ft_text
 {
     bool folder = !o->memory && ft__is_folder(c, path);
     const ft__field_use uses[] = {
+        {"minimum_score", o->minimum_score != 0, o->task == FT_TASK_EMBEDDINGS,
+         "FT_TASK_EMBEDDINGS"},
         {"text_column", o->text_column != NULL, !folder, "a table, not a folder"},
         {"label_column", o->label_column != NULL, !folder, "a table, not a folder"},
         {"format", o->format != NULL, !folder, "a table, not a folder"},
@@ -749,6 +752,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     options.unlabelled = options.unlabelled || options.task == FT_TASK_LANGUAGE_MODEL;
     if (ft__check_task(c, "ft_texts", options.task) != FT_OK
         || ft__texts_check(c, path, &options) != FT_OK) return NULL;
+    if (options.task == FT_TASK_EMBEDDINGS) return ft__text_pairs_open(m, path, options);
     t = ft__texts_read(m, path, &options);
     if (!t) return NULL;
     tagged = ft__has_tags(t);

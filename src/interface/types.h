@@ -730,12 +730,16 @@ typedef struct ft_text_options { /* for labelled texts */
     ft_table_header header; /* of a .tsv or .csv */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
                                FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
-                               as `unlabelled` */
+                               as `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
+                               two texts that mean the same. With label_column, numbers that say how
+                               similar they are, the pairs are for ft_evaluate */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads
                                as one sequence (ft_tokenize_pair): they are not joined. So are,
                                without it, columns of these names: sentence1, sentence2; premise,
                                hypothesis; question, sentence; sentence_A, sentence_B; query,
                                passage; and their like */
+    float minimum_score;    /* FT_TASK_EMBEDDINGS with label_column: only pairs whose number is at
+                               least this, to be trained on */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -913,6 +917,9 @@ typedef struct ft_evaluation {
                                as seqeval's by default (micro average); 0 where there are none. A
                                word that was cut off (ft_max_length), or that the tokeniser drops,
                                counts as predicted O; it does not count in `accuracy` */
+    bool similarity;        /* the data are pairs of texts with numbers (FT_TASK_EMBEDDINGS): */
+    double pearson, spearman; /* correlation of these numbers and the cosines of the texts' vectors.
+                               `loss` is 0 */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;

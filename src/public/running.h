@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/strings.h"
@@ -24,6 +25,7 @@
 #include "graph/settings.h"
 #include "graph/building.h"
 #include "data/image_files.h"
+#include "data/sources.h"
 #include "training/fit.h"
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
@@ -728,5 +730,8 @@ ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options option
 {
     ft_evaluation none;
     memset(&none, 0, sizeof none);
-    return FT__HAS(m, DATA) ? ft__evaluate(m, data, options) : none;
+    if (!FT__HAS(m, DATA)) return none;
+    if (FT__HAS_TEXT && ft__usable(m) && ft__has_pairs(data))
+        return ft__evaluate_pairs(m, data, options);
+    return ft__evaluate(m, data, options);
 }

@@ -12,6 +12,7 @@
 #include "text/sequences.h"
 #include "data/sources.h"
 #include "data/loader.h"
+#include "training/correlation.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
 
@@ -167,4 +168,60 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
     }
     ft__tokenized_free(c, &t);
     return done;
+}
+
+/* The cosine of two vectors; 0 where one is all zeros. */
+static double ft__cosine(const float *a, const float *b, int count)
+{
+    double ab = 0, aa = 0, bb = 0;
+    int j;
+    for (j = 0; j < count; ++j) {
+        ab += (double)a[j] * (double)b[j];
+        aa += (double)a[j] * (double)a[j];
+        bb += (double)b[j] * (double)b[j];
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+/* ft_evaluate for pairs with numbers: how well the cosines of their vectors say these. */
+static ft_evaluation ft__evaluate_pairs(ft_model *m, ft_data *data, ft_evaluate_options options)
+{
+    ft__context *c = &m->context;
+    int count = ft_data_count(data), i, features;
+    const char **texts = (const char **)ft__allocate(c, 2 * (size_t)count, sizeof *texts);
+    double *numbers = (double *)ft__allocate(c, 2 * (size_t)count, sizeof *numbers);
+    float *vectors = NULL;
+    ft_embed_options how;
+    ft_evaluation e;
+    memset(&e, 0, sizeof e);
+    memset(&how, 0, sizeof how);
+    how.batch_size = options.batch_size;
+    if (data->model != m)
+        ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
+    if (options.confusion || options.confusion_count || options.sample)
+        ft__fail(c, FT_INVALID, "ft_evaluate: confusion and sample have no effect here: they are"
+                 " for a model that predicts classes");
+    for (i = 0; ft__ok(c) && i < count; ++i)
+        if (!data->features.pair(data->source.user, i, texts + 2 * i, numbers + i))
+            ft__fail(c, FT_INVALID, "ft_evaluate: the pairs have no numbers that say how similar"
+                     " their texts are (ft_text_options.label_column)");
+    features = m->text_vector.id ? m->nodes[m->text_vector.id - 1].shape.size[1] : 1;
+    if (ft__ok(c))
+        vectors = (float *)ft__allocate(c, 2 * (size_t)count * (size_t)features, sizeof *vectors);
+    if (vectors && ft__embed_texts(m, texts, 2 * count, vectors,
+                                   2 * (size_t)count * (size_t)features, how)) {
+        for (i = 0; i < count; ++i) {
+            const float *first = vectors + 2 * (size_t)i * (size_t)features;
+            numbers[count + i] = ft__cosine(first, first + features, features);
+        }
+        e.similarity = true;
+        e.total = count;
+        e.accuracy = e.low = e.high = -1;
+        e.pearson = ft__pearson(numbers, numbers + count, count);
+        e.spearman = ft__spearman(c, numbers, numbers + count, count);
+    }
+    ft__release(c, vectors);
+    ft__release(c, numbers);
+    ft__release(c, (void *)(uintptr_t)texts);
+    return e;
 }

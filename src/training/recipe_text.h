@@ -2,13 +2,16 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
+#include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
+#include "graph/surgery.h"
 #include "graph/adapters.h"
+#include "graph/pair_loss.h"
 #include "networks/text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
@@ -176,6 +179,48 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
+/* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
+   sentence-transformers' examples. Large batches are better, since each pair is compared with all
+   others of its batch. */
+static void ft__recipe_embeddings(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    ft_pair_loss_options none;
+    ft_fit_options o = ft__text_options(r, true, false);
+    int samples = ft_data_count(r->data), i;
+    bool adapters = ft__has_adapters(m);
+    const char *texts[2];
+    double score;
+    memset(&none, 0, sizeof none);
+    if (ft__has_pairs(r->data)
+        && r->data->features.pair(r->data->source.user, 0, texts, &score))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: the pairs have numbers: say from which on"
+                 " they mean the same (ft_text_options.minimum_score, --min-score)");
+    if (samples < 2)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
+    if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
+    if (!ft__ok(&m->context) || ft_pair_loss(m, none) != FT_OK) return;
+    ft__decay_matrices(m);
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
+    if (r->o.batch_size == 0) o.batch_size = 64;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
+    o.warmup_epochs = 0.1f * (float)o.epochs;
+    if (r->o.freeze) ft__recipe_frozen(r, o);
+    else {
+        if (!adapters) ft__set_frozen(m, "*", false);
+        for (i = 0; adapters && i < m->node_count; ++i) /* of a network without a head */
+            if (ft__is_weight(&m->nodes[i]) && !ft__glob(ft__lora_parameters, m->nodes[i].name))
+                m->nodes[i].frozen = true;
+        m->version += 1;
+        if (adapters) ft__store_frozen(m, r->o.frozen_type);
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that the vectors of the two"
+                 " texts of each pair are near", adapters ? "the adapters" : "all layers at once");
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+    }
+    if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
+}
+
 /* Were the layers below the head trained before, here or by the file's author? */
 static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
 {
@@ -244,6 +289,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (!ft__ok(&m->context)) return r.result;
     r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
     if (!ft__ok(&m->context)) return r.result;
+    if (r.task == FT_TASK_EMBEDDINGS) {
+        ft__recipe_embeddings(&r);
+        return r.result;
+    }
     if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
