@@ -23,6 +23,7 @@
      [SECTION] interface/manual: Manual
      [SECTION] interface/requirements: What the compiler must offer
      [SECTION] interface/types: Types and options
+     [SECTION] interface/training_types: Types and options of training and prediction
      [SECTION] interface/functions: Functions
      [SECTION] interface/completions: Completions
      [SECTION] platform/families: What is compiled
@@ -1163,8 +1164,9 @@ typedef struct ft_stream_options { /* for one text and a language model */
     ft_table_header header; /* of a .tsv or .csv */
 } ft_stream_options;
 
-/* ---- Training ---- */
-
+/* =============================================================================================
+   [SECTION] interface/training_types: Types and options of training and prediction
+   ============================================================================================= */
 typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
 typedef enum ft_schedule {
     FT_CONSTANT,
@@ -1981,14 +1983,14 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
-   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
-   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
-   trained deeper. For sentences whose words have classes a network that classifies texts gets a
-   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
-   once. BERT, RoBERTa and DistilBERT begin with the head otherwise, unless they have adapters, which
-   are trained at once with it; each stage has a rate of its own (ft_fit has one default for all
-   networks). */
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
+   the head alone. At least 2 classes. A model that has the data's classes already keeps its
+   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
+   these are what is trained deeper. For sentences whose words have classes a network that
+   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
+   head, and is trained whole at once. BERT, RoBERTa and DistilBERT begin with the head
+   otherwise, unless they have adapters, which are trained at once with it; each stage has a rate
+   of its own (ft_fit has one default for all networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/training_types.h"
 #include "platform/families.h"
 #include "platform/system.h"
 #include "platform/context.h"

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/training_types.h"
 
 /* =============================================================================================
    [SECTION] interface/functions: Functions
@@ -601,14 +602,14 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
-   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
-   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
-   trained deeper. For sentences whose words have classes a network that classifies texts gets a
-   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
-   once. BERT, RoBERTa and DistilBERT begin with the head otherwise, unless they have adapters, which
-   are trained at once with it; each stage has a rate of its own (ft_fit has one default for all
-   networks). */
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
+   the head alone. At least 2 classes. A model that has the data's classes already keeps its
+   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
+   these are what is trained deeper. For sentences whose words have classes a network that
+   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
+   head, and is trained whole at once. BERT, RoBERTa and DistilBERT begin with the head
+   otherwise, unless they have adapters, which are trained at once with it; each stage has a rate
+   of its own (ft_fit has one default for all networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

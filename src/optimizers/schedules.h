@@ -1,5 +1,5 @@
 #pragma once
-#include "interface/types.h"
+#include "interface/training_types.h"
 #include "basics/numbers.h"
 
 /* =============================================================================================

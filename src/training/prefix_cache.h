@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "interface/training_types.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"

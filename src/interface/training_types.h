@@ -1,0 +1,221 @@
+#pragma once
+#include "interface/types.h"
+
+/* =============================================================================================
+   [SECTION] interface/training_types: Types and options of training and prediction
+   ============================================================================================= */
+typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
+typedef enum ft_schedule {
+    FT_CONSTANT,
+    FT_STEP,       /* times gamma after every step_epochs epochs */
+    FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
+    FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
+                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
+    FT_LINEAR      /* to 0 at the end, in a straight line: usual for transformers, after a
+                      warm-up */
+} ft_schedule;
+
+/* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.
+   2013, in the form that PyTorch documents. */
+typedef struct ft_optimizer_options {
+    ft_optimizer optimizer; /* default AdamW */
+    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the
+                               loop by hand ft_update's argument is used instead */
+    float momentum;         /* SGD: default 0 */
+    bool nesterov;          /* SGD with momentum: Nesterov's form, which looks ahead */
+    float beta1, beta2;     /* default 0.9, 0.999 */
+    float eps;              /* default 1e-8 */
+    float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
+    float clip_norm;        /* scales the gradients down if their norm, over all of them, is larger
+                               (Pascanu et al. 2013); 0: never */
+} ft_optimizer_options;
+
+typedef struct ft_progress {
+    int epoch, epochs;      /* from 0; how many in all */
+    int step, steps;        /* in this epoch, from 1; how many in all */
+    int batch;              /* samples in this step; 0, like learning_rate, if epoch_done */
+    const char *stage;      /* ft_fit_options.stage; of ft_finetune "trial", "head" or "all" */
+    double loss, accuracy;  /* on the training samples of this epoch so far; accuracy -1: the loss
+                               has no class labels, as in a regression */
+    float learning_rate;
+    bool epoch_done;
+    double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
+    bool preparing;         /* before the first step: `step` batches of `steps` went through the
+                               frozen prefix, `batch` samples in the last; nothing is trained yet */
+} ft_progress;
+
+typedef struct ft_fit_options {
+    int epochs;             /* default 10 */
+    int batch_size;         /* default 32, or all samples if there are fewer. An epoch's last batch
+                               may be smaller; a last batch of one sample is dropped, since batch
+                               norm needs two */
+    ft_optimizer_options optimizer;
+    ft_schedule schedule;
+    int step_epochs;        /* FT_STEP: default 10 */
+    float gamma;            /* FT_STEP: default 0.1 */
+    float warmup_epochs;    /* linear, from 0; default 0 */
+    float hold_back;        /* share of the data that is not trained on but measured after each
+                               epoch, split by class and group; default 0 */
+    bool best;              /* end with the weights of the best held-back epoch (most samples right,
+                               or as many at a lower loss), not of the last */
+    int patience;           /* stop after this many epochs without a better one; 0: never */
+    bool no_cache;          /* recompute the frozen prefix at each step */
+    int views;              /* with `augment`: how many augmented views of each sample the cache of
+                               the frozen prefix holds; default 8 */
+    bool augment;           /* train on augmented views (the data says which) */
+    size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. The rest
+                               is read from ft_desc.cache or, without one, recomputed each epoch */
+    const char *checkpoint; /* a file that a killed run continues from; NULL: none */
+    int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
+    const char *stage;      /* a name for progress and checkpoint */
+    /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.
+       On a GPU the next step is already running then: it is finished, counted and kept. Before the
+       first step it is called after each batch whose outputs of the frozen prefix were computed for
+       the cache: ft_progress.preparing. */
+    bool (*progress)(void *user, const ft_progress *progress);
+    void *progress_user;
+    /* Weights of the classes in the training loss, as `weight` of PyTorch's cross_entropy: each
+       label's loss times its class's weight, by the sum of the labels' weights. One for each class
+       of the loss's logits, at least 0; class_weight_count says how many. NULL: all are 1. */
+    const float *class_weights;
+    int class_weight_count;
+    bool balanced;          /* such weights from the data: samples / (classes * samples of the
+                               class) of what is trained on, so that rare classes count as much as
+                               frequent ones (scikit-learn's "balanced") */
+} ft_fit_options;
+
+typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
+
+typedef struct ft_fit_result {
+    int epochs;             /* that ran */
+    int best_epoch;         /* from 0: the best held-back epoch, whose weights are kept only with
+                               `best`; -1: nothing was held back */
+    double loss, accuracy;  /* on the training samples in the last epoch; accuracy -1: the loss has
+                               no class labels (for ft_mse the loss itself is the metric) */
+    double held_back_loss, held_back_accuracy; /* of the weights that were kept; negative: none */
+    int held_back_correct, held_back_total;
+    ft_digest before, after; /* of frozen bytes; always equal, otherwise ft_fit fails */
+    bool stopped;           /* by the progress function, not by `patience`; the weights are as of
+                               that step, on a GPU as of the next one */
+} ft_fit_result;
+
+typedef struct ft_finetune_options {
+    int epochs;             /* of each stage, the trial included; default: chosen */
+    int batch_size;         /* default: 16 for fewer than 300 samples (texts: 1,000), else 32; for a
+                               new head alone, and in the trial, 32 */
+    float learning_rate;    /* of the trial and of the last stage; default: chosen per stage */
+    const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
+    const char *checkpoint;
+    int checkpoint_steps;
+    ft_augmentation augmentation; /* default: small shifts, never a flip */
+    bool (*progress)(void *user, const ft_progress *progress);
+    void *progress_user;
+    bool balanced;          /* as in ft_fit_options */
+    ft_type frozen_type;    /* FT_F16, FT_BF16 or FT_I8: while they are frozen, matrices and kernels
+                               are stored so (ft_set_type). A later stage that trains them begins
+                               with the rounded numbers. FT_F32 (default): as they are */
+    ft_task task;           /* what is learnt; must be one that the data can serve; default: the
+                               data's, ft_data_task */
+} ft_finetune_options;
+
+typedef struct ft_finetune_result {
+    char choice[256];       /* one line: what was trained, and why */
+    ft_fit_result fit;      /* of the last stage */
+} ft_finetune_result;
+
+typedef struct ft_sample_result {
+    int index;              /* of the sample in the data */
+    int label;              /* its class */
+    int guess;              /* the most probable class */
+    float probability;      /* of `guess` */
+} ft_sample_result;
+
+typedef struct ft_predict_options {
+    int batch_size;         /* default 32. It does not change the predictions */
+} ft_predict_options;
+
+typedef struct ft_evaluate_options {
+    int batch_size;         /* default 32 */
+    int *confusion;         /* [true class][predicted class], ft_class_count(m) squared numbers even
+                               if the data has fewer classes; set confusion_count too; or NULL */
+    /* Called for each sample in the order of the data, on the thread that called ft_evaluate; or
+       NULL. */
+    void (*sample)(void *user, const ft_sample_result *result);
+    void *sample_user;
+    size_t confusion_count; /* how many numbers confusion has; FT_SHAPE if it is not
+                               ft_class_count(m) squared */
+} ft_evaluate_options;
+
+typedef struct ft_evaluation {
+    int correct, total, skipped;
+    double accuracy, low, high; /* with its 95 % Wilson interval. If the loss has no class labels,
+                               all three are -1 and correct is 0 */
+    double loss;            /* of a language model: nats per token; perplexity is its exp */
+    bool regression;        /* the loss is ft_mse of the output and an input: */
+    double mse, r2;         /* mean squared error; coefficient of determination, 1 - mse / variance
+                               of the targets, averaged over the outputs (scikit-learn's r2_score).
+                               For constant targets r2 is 1 if mse is 0, else 0 */
+    bool entities;          /* the classes are O, B-TYPE and I-TYPE, of words: */
+    int entities_correct, entities_predicted, entities_total; /* runs of words; one is correct if
+                               its type, its first and its last word are */
+    double precision, recall, f1; /* correct / predicted, correct / total, and their harmonic mean,
+                               as seqeval's by default (micro average); 0 where there are none. A
+                               word that was cut off (ft_max_length), or that the tokeniser drops,
+                               counts as predicted O; it does not count in `accuracy` */
+    bool similarity;        /* the data are pairs of texts with numbers (FT_TASK_EMBEDDINGS): */
+    double pearson, spearman; /* correlation of these numbers and the cosines of the texts' vectors.
+                               `loss` is 0 */
+} ft_evaluation;
+
+typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
+
+typedef struct ft_embed_options {
+    int batch_size;         /* default 32. It does not change the vectors */
+} ft_embed_options;
+
+typedef struct ft_entity {
+    size_t start, bytes;    /* in the text: from its first word's start to its last word's end */
+    const char *type;       /* the name of its classes without B- and I-; valid as long as that */
+    float probability;      /* the mean of its words' */
+} ft_entity;
+
+typedef struct ft_generated { /* one token of ft_generate */
+    int prompt;             /* the index of the prompt that it continues */
+    int32_t id;             /* -1: none, only the rest of the text, at the end */
+    const char *text;       /* whole characters, UTF-8, with a 0 behind; may be empty: a character's
+                               other bytes, or the rest of a stop string, may follow */
+    size_t bytes;
+} ft_generated;
+
+typedef struct ft_generate_options {
+    const char *prompt;     /* the text to continue; default: a new line, or the start token */
+    int length;             /* maximum number of tokens; default 200 */
+    float temperature;      /* divides the logits; default 1 */
+    bool greedy;            /* always the most probable token */
+    int top_k;              /* choose among this many of the most probable; 0: all */
+    float top_p;            /* choose among the most probable that make up this share; 0: all */
+    uint64_t seed;
+    bool (*piece)(void *user, const char *text, size_t bytes); /* gets each piece of text, in whole
+                               characters, as it is generated; false stops */
+    void *piece_user;
+    const char *const *prompts; /* several texts to continue at once, instead of `prompt`. Prompt i
+                               is continued as it would be alone with the seed seed + i */
+    int prompt_count;
+    const char *const *stops; /* a text ends before the first of these strings in it, which is not
+                               passed on */
+    int stop_count;
+    /* Gets each token, of any prompt, as it is generated; false ends that text. Instead of piece or
+       beside it. */
+    bool (*token)(void *user, const ft_generated *token);
+    void *token_user;
+    bool no_cache;          /* transformers: runs the whole text again for each token, instead of
+                               keeping keys and values; slow, and takes no memory between tokens */
+} ft_generate_options;
+
+typedef struct ft_plan_bytes { /* the memory that a run will need */
+    size_t parameters, gradients, optimizer, activations, workspace, total;
+    size_t other;                 /* in total: the graph, names, lists and everything else */
+    size_t device;                /* in total: on ft_desc.device, and not allocated yet */
+    size_t mapped;                /* not in total, nor in memory_budget: weights that are used in a
+                                     mapped file */
+} ft_plan_bytes;
