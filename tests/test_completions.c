@@ -224,7 +224,7 @@ static void answer_of(ft_model *m, const char *prompt, char *answer, size_t room
     int count = tokens.count, before = count, best = -1, i;
     memcpy(ids, tokens.ids, (size_t)count * sizeof *ids);
     while (best != t->end && count < 40) {
-        const float *logits = ft__next_logits(m, ids, count, "test");
+        const float *logits = ft__next_logits(m, ids, NULL, count, "test");
         for (i = best = 0; logits && i < ft_tokenizer_count(t); ++i)
             if (logits[i] > logits[best]) best = i;
         ids[count++] = best;
