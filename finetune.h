@@ -649,6 +649,9 @@ typedef struct ft_attention_options {
     ft_node positions;      /* I32 [N, L]: a sample holds several documents, and this is each step's
                                place in its own, from 0. No query sees a key of another document;
                                needs causal. On a GPU the processor computes it */
+    float dropout;          /* in training, unless frozen: this share of the softmax's numbers is
+                               0, the others are divided by 1 - dropout, as in PyTorch. On a GPU
+                               the processor computes it */
 } ft_attention_options;
 
 typedef enum ft_rotary_scaling { /* rope_type of Hugging Face's networks */
@@ -812,6 +815,7 @@ typedef struct ft_network_options {
                                embedding */
     float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
                                of single numbers, after the embeddings and each sublayer */
+    float attention_dropout;/* transformers: of the attention's softmax */
     /* Transformers (hidden: default 768; layers: 12): */
     int heads;              /* of attention; required, unless a config.json says it */
     int feed_forward;       /* features between a layer's linear layers; default 4 * hidden */
@@ -16736,7 +16740,8 @@ ft_node ft_step_pool(ft_model *m, const char *name, ft_node x, ft_node lengths,
 static const ft__field ft__attention_fields[] = {
     FT__INT(ft_attention_options, heads), FT__INT(ft_attention_options, key_value_heads),
     FT__FLOAT(ft_attention_options, scale), FT__BOOL(ft_attention_options, causal),
-    FT__BOOL(ft_attention_options, all_queries), FT__NOT_KEPT(ft_attention_options, lengths)
+    FT__BOOL(ft_attention_options, all_queries), FT__FLOAT(ft_attention_options, dropout),
+    FT__NOT_KEPT(ft_attention_options, lengths)
     FT__NOT_KEPT(ft_attention_options, positions)
     FT__NO_MORE_FIELDS};
 
@@ -16778,6 +16783,9 @@ static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
     if (!ft__not_negative(o->scale))
         return ft__fail(c, FT_INVALID, "%s: scale is %g; it must be above 0, or 0 for the default",
                         node->name, (double)o->scale);
+    if (!(o->dropout >= 0 && o->dropout < 1))
+        return ft__fail(c, FT_INVALID, "%s: dropout is %g; it must be from 0 to below 1",
+                        node->name, (double)o->dropout);
     return c->status;
 }
 
@@ -16859,6 +16867,7 @@ typedef struct ft__attention {
     size_t samples, queries, keys, heads, shared; /* shared: heads of q for each of k and v */
     size_t width, value_width;  /* D, E */
     float scale;
+    float dropout;          /* of this run: 0 unless it trains */
     size_t blocks;          /* of queries, of keys, or 1: per head and index of the parallel loop */
     bool of_queries, of_keys; /* the gradients that this pass computes */
 } ft__attention;
@@ -16885,6 +16894,7 @@ static ft__attention ft__attention_of(const ft__call *call)
     a.column[1] = packed ? a.heads * a.width : 0;
     a.column[2] = packed ? a.column[1] + some * a.width : 0;
     a.scale = o->scale > 0 ? o->scale : (float)(1 / sqrt((double)a.width));
+    a.dropout = call->training && !call->node->frozen ? o->dropout : 0;
     return a;
 }
 
@@ -17151,6 +17161,20 @@ static void ft__attend_after(ft__attention *a)
     ft__parallel_slots(a->call->context, ft__attend_after_slot, a);
 }
 
+/* ---- Dropout of P ----
+   With M the mask by 1 / (1 - dropout): y = (M P) v, dv = (M P)^T dy, dP = M (dy v^T). The mean of
+   a row, its sum of P dP, still is that of dy y. M depends on the step's key and the place of a
+   number in P, so backward makes it again. */
+static void ft__drop_shares(const ft__attending *t, size_t query, size_t from, size_t count,
+                            float *shares)
+{
+    const ft__attention *a = t->a;
+    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from, j;
+    float scale = 1.0f / (1.0f - a->dropout);
+    for (j = 0; a->dropout > 0 && j < count; ++j)
+        shares[j] *= ft__choose(ft__uniform(a->call->random, at + j) < a->dropout, 0.0f, scale);
+}
+
 /* ---- Forward ---- */
 
 /* The tile's part of y's rows, not yet divided by the sums. */
@@ -17168,6 +17192,7 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
         t->rows[i].shrink = 1;
         if (seen > hidden)
             ft__attend[c->simd](s + hidden, seen - hidden, t->a->scale, &t->rows[i]);
+        ft__drop_shares(t, first + i, from, seen, s);
         for (j = 0; j < hidden; ++j) s[j] = 0;
         for (j = seen; j < count; ++j) s[j] = 0;
         for (j = 0; more && j < t->a->value_width; ++j)
@@ -17252,10 +17277,12 @@ static void ft__attend_slopes(const ft__attending *t, size_t first, size_t rows,
         size_t seen = ft__seen_of(t, first + i, from, count);
         size_t hidden = ft__hidden_of(t, first + i, from, seen);
         for (j = 0; j < hidden; ++j) s[j] = ds[j] = 0;
+        ft__drop_shares(t, first + i, from, seen, ds);
         ft__attend_back[call->context->simd](s + hidden, ds + hidden, seen - hidden, t->a->scale,
                                              kept[i],
                                              call->output.gradient + at, call->output.value + at,
                                              t->a->value_width);
+        ft__drop_shares(t, first + i, from, seen, s);
         for (j = seen; j < count; ++j) s[j] = ds[j] = 0;
     }
 }
@@ -18373,9 +18400,16 @@ static int ft__op_named(const char *name)
 
 static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
 
+/* Is it random in training? It can be frozen, too. */
+static bool ft__is_random(const ft__node *node)
+{
+    return ft__is(node, FT__NOISE)
+        || (ft__is(node, FT__ATTENDS) && node->options.attention.dropout > 0);
+}
+
 static bool ft__can_freeze(const ft__node *node)
 {
-    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is(node, FT__NOISE);
+    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is_random(node);
 }
 
 /* Whether a value has one row for each sample, and no other size that is the batch. */
@@ -22531,11 +22565,12 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__go_grid(&l, 16, a.queries, a.samples * a.heads, 16, 16);
 }
 
-/* Several documents in a sample are left to the processor. */
+/* Several documents in a sample, and dropout, are left to the processor. */
 static bool ft__attention_fits(const ft__call *call, int form)
 {
     return form == call->context->device->usual_form
-        && !ft__attention_positions(call->input, call->input_count);
+        && !ft__attention_positions(call->input, call->input_count)
+        && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 
 FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL)
@@ -27207,7 +27242,7 @@ static void ft__freeze_to_adapters(ft_model *m)
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[m->order[i] - 1];
         begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
-        if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
+        if (begun && ft__is_random(node)) node->frozen = false;
     }
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
     if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);
@@ -35899,6 +35934,7 @@ static ft_node ft__encoder_layer(ft__encoder_builder *e, ft_node x)
     memset(&attention, 0, sizeof attention);
     attention.heads = e->o->heads;
     attention.lengths = e->lengths;
+    attention.dropout = e->o->attention_dropout;
     q = ft__encoder_linear(e, n->query, x, e->o->hidden);
     k = ft__encoder_linear(e, n->key, x, e->o->hidden);
     v = ft__encoder_linear(e, n->value, x, e->o->hidden);
@@ -36308,6 +36344,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     o.key_value_heads = d->some;
     o.causal = true;
     o.lengths = d->lengths;
+    o.dropout = d->o->attention_dropout;
     if (n->positions) {
         x = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true);
         q = ft__decoder_slice(d, ".query", x, 0, hidden);
@@ -36773,6 +36810,7 @@ static ft_node ft__vit_attention(ft__vit_builder *v, ft_node x)
     memset(&o, 0, sizeof o);
     k.id = w.id = 0;
     attention.heads = v->o->heads;
+    attention.dropout = v->o->attention_dropout;
     o.no_bias = v->o->no_qkv_bias;
     if (!n->key) q = ft__vit_packed(v, x);
     else {
@@ -37342,22 +37380,22 @@ typedef struct ft__config_family {
 static const ft__config_field ft__bert_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_field ft__distilbert_fields[] = {
     FT__CONFIG("n_heads", heads, 'i'), FT__CONFIG("dropout", dropout, 'f'),
+    FT__CONFIG("attention_dropout", attention_dropout, 'f'),
     FT__CONFIG("activation", activation, 'a'), {NULL, 0, 0}};
 static const ft__config_only ft__encoder_only[] = {
     {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
     {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__encoder_shares[] = {"attention_probs_dropout_prob",
-                                                 "attention_dropout", NULL};
+static const char *const ft__no_shares[] = {NULL};
 
 /* Biases and the numbers of words and layers are in the shapes of the weights. */
 static const ft__config_field ft__gpt2_fields[] = {
     FT__CONFIG("n_head", heads, 'i'), FT__CONFIG("layer_norm_epsilon", norm_eps, 'f'),
     FT__CONFIG("resid_pdrop", dropout, 'f'), FT__CONFIG("activation_function", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attn_pdrop", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_field ft__llama_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'),
     FT__CONFIG("num_key_value_heads", key_value_heads, 'i'), FT__CONFIG("head_dim", head_size, 'i'),
@@ -37365,7 +37403,7 @@ static const ft__config_field ft__llama_fields[] = {
     FT__CONFIG("max_position_embeddings", positions, 'i'),
     FT__CONFIG("tie_word_embeddings", untied, 'n'), FT__CONFIG("rope_parameters", rotary, 'r'),
     FT__CONFIG("rope_scaling", rotary, 'r'), FT__CONFIG("rope_theta", rotary.base, 'f'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_dropout", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__gpt2_only[] = {
     {"scale_attn_weights", "true"}, {"scale_attn_by_inverse_layer_idx", "false"},
     {"add_cross_attention", "false"}, {"tie_word_embeddings", "true"},
@@ -37373,24 +37411,22 @@ static const ft__config_only ft__gpt2_only[] = {
 static const ft__config_only ft__llama_only[] = {
     {"use_sliding_window", "false"}, {"partial_rotary_factor", "1"}, {"no_rope_layers", "null"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__gpt2_shares[] = {"attn_pdrop", NULL};
 static const ft__config_field ft__vision_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__vision_only[] = {
     {"problem_type", "single_label_classification"}, {"use_swiglu_ffn", "false"}, {NULL, NULL}};
-static const char *const ft__vision_shares[] = {"attention_probs_dropout_prob", "drop_path_rate",
-                                                NULL};
+static const char *const ft__vision_shares[] = {"drop_path_rate", NULL};
 
 static const ft__config_family ft__config_families[] = {
-    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
-    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
-    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__encoder_shares},
-    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__gpt2_shares},
-    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__encoder_shares},
-    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__encoder_shares},
-    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__encoder_shares},
+    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__no_shares},
+    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__no_shares},
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__no_shares},
+    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__no_shares},
+    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__no_shares},
+    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__no_shares},
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__no_shares},
     {"vit", "vit", ft__vision_fields, ft__vision_only, ft__vision_shares},
     {"deit", "deit", ft__vision_fields, ft__vision_only, ft__vision_shares},
     {"dinov2", "dinov2", ft__vision_fields, ft__vision_only, ft__vision_shares}};

@@ -679,7 +679,7 @@ static void test_minilm(void)
     snprintf(path, sizeof path, "%s/weights/minilm_l3", data);
     noted[0] = 0;
     ft_load(m, path, (ft_load_options){0});
-    CHECK(strstr(noted, "attention_probs_dropout_prob (0.1) is not applied") != NULL, "%s", noted);
+    CHECK(!strstr(noted, "is not applied"), "%s", noted);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     CHECK(ft_get_tokenizer(m) && ft_tokenizer_count(ft_get_tokenizer(m)) == 30522, "its tokeniser");
     ft_keep(m, ft_find(m, "pooled"));

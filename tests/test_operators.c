@@ -276,8 +276,12 @@ static void oracle_attention(const problem *p, double *y)
                     for (c = 0; c < width; ++c) dot += q[c] * k[s * all_k + c];
                     sum += e[s] = exp(scale * dot);
                 }
-                for (s = from; s < seen; ++s)
-                    for (c = 0; c < wide; ++c) y[c] += e[s] / sum * v[s * all_v + c];
+                for (s = from; s < seen; ++s) { /* dropped shares by the key 0 of these calls */
+                    bool drops = p->training && o->dropout > 0;
+                    uint64_t at = (uint64_t)(((n * heads + h) * steps + t) * keys + s);
+                    double left = !drops ? 1 : ft__uniform(0, at) < o->dropout ? 0 : 1 / (1 - (double)o->dropout);
+                    for (c = 0; c < wide; ++c) y[c] += left * e[s] / sum * v[s * all_v + c];
+                }
             }
     free(e);
 }
@@ -1478,6 +1482,17 @@ static void attention_case(int n, int t, int s, int heads, int some, int d, int 
     add_case(p, "attention", oracle_attention);
 }
 
+/* With a share of the softmax dropped in training, and not without. */
+static void dropped_attention_case(int n, int t, int s, int heads, bool causal, bool training)
+{
+    problem p = with(3, shape3(n, t, heads * 4), shape3(n, s, heads * 4), shape3(n, s, heads * 3));
+    p.options.attention.heads = heads;
+    p.options.attention.causal = causal;
+    p.options.attention.dropout = 0.3f;
+    p.training = training;
+    add_case(p, "attention", oracle_attention);
+}
+
 static void packed_attention_case(int n, int t, int heads, int some, int d, bool causal, int lengths)
 {
     problem p = with(lengths ? 2 : 1, shape3(n, t, (heads + 2 * some) * d),
@@ -1542,6 +1557,11 @@ static void attention_cases(void)
         attention_case(2, sizes[i], sizes[i], 2, 1, 3, 5, true, 3);
         packed_attention_case(1, sizes[i], 4, 2, 3, true, 3);
     }
+    dropped_attention_case(2, 7, 9, 2, false, true);
+    dropped_attention_case(2, 8, 8, 2, true, true);
+    dropped_attention_case(1, 5, 5, 2, false, false);
+    dropped_attention_case(1, 3, 530, 1, false, true);
+    dropped_attention_case(1, 140, 20, 1, false, true);
     attention_case(1, 330, 330, 1, 1, 2, 3, true, 3);
     packed_attention_case(1, 1100, 1, 1, 2, true, 3);
     packed_attention_case(1, 530, 1, 1, 2, true, 0);

@@ -81,11 +81,12 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__go_grid(&l, 16, a.queries, a.samples * a.heads, 16, 16);
 }
 
-/* Several documents in a sample are left to the processor. */
+/* Several documents in a sample, and dropout, are left to the processor. */
 static bool ft__attention_fits(const ft__call *call, int form)
 {
     return form == call->context->device->usual_form
-        && !ft__attention_positions(call->input, call->input_count);
+        && !ft__attention_positions(call->input, call->input_count)
+        && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 
 FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL)

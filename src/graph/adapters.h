@@ -301,7 +301,7 @@ static void ft__freeze_to_adapters(ft_model *m)
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[m->order[i] - 1];
         begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
-        if (begun && ft__is(node, FT__NOISE)) node->frozen = false;
+        if (begun && ft__is_random(node)) node->frozen = false;
     }
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
     if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);

@@ -242,6 +242,9 @@ typedef struct ft_attention_options {
     ft_node positions;      /* I32 [N, L]: a sample holds several documents, and this is each step's
                                place in its own, from 0. No query sees a key of another document;
                                needs causal. On a GPU the processor computes it */
+    float dropout;          /* in training, unless frozen: this share of the softmax's numbers is
+                               0, the others are divided by 1 - dropout, as in PyTorch. On a GPU
+                               the processor computes it */
 } ft_attention_options;
 
 typedef enum ft_rotary_scaling { /* rope_type of Hugging Face's networks */
@@ -405,6 +408,7 @@ typedef struct ft_network_options {
                                embedding */
     float dropout;          /* locked, after the embedding and each layer; default 0. Transformers:
                                of single numbers, after the embeddings and each sublayer */
+    float attention_dropout;/* transformers: of the attention's softmax */
     /* Transformers (hidden: default 768; layers: 12): */
     int heads;              /* of attention; required, unless a config.json says it */
     int feed_forward;       /* features between a layer's linear layers; default 4 * hidden */

@@ -72,22 +72,22 @@ typedef struct ft__config_family {
 static const ft__config_field ft__bert_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_field ft__distilbert_fields[] = {
     FT__CONFIG("n_heads", heads, 'i'), FT__CONFIG("dropout", dropout, 'f'),
+    FT__CONFIG("attention_dropout", attention_dropout, 'f'),
     FT__CONFIG("activation", activation, 'a'), {NULL, 0, 0}};
 static const ft__config_only ft__encoder_only[] = {
     {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
     {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__encoder_shares[] = {"attention_probs_dropout_prob",
-                                                 "attention_dropout", NULL};
+static const char *const ft__no_shares[] = {NULL};
 
 /* Biases and the numbers of words and layers are in the shapes of the weights. */
 static const ft__config_field ft__gpt2_fields[] = {
     FT__CONFIG("n_head", heads, 'i'), FT__CONFIG("layer_norm_epsilon", norm_eps, 'f'),
     FT__CONFIG("resid_pdrop", dropout, 'f'), FT__CONFIG("activation_function", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attn_pdrop", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_field ft__llama_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'),
     FT__CONFIG("num_key_value_heads", key_value_heads, 'i'), FT__CONFIG("head_dim", head_size, 'i'),
@@ -95,7 +95,7 @@ static const ft__config_field ft__llama_fields[] = {
     FT__CONFIG("max_position_embeddings", positions, 'i'),
     FT__CONFIG("tie_word_embeddings", untied, 'n'), FT__CONFIG("rope_parameters", rotary, 'r'),
     FT__CONFIG("rope_scaling", rotary, 'r'), FT__CONFIG("rope_theta", rotary.base, 'f'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_dropout", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__gpt2_only[] = {
     {"scale_attn_weights", "true"}, {"scale_attn_by_inverse_layer_idx", "false"},
     {"add_cross_attention", "false"}, {"tie_word_embeddings", "true"},
@@ -103,24 +103,22 @@ static const ft__config_only ft__gpt2_only[] = {
 static const ft__config_only ft__llama_only[] = {
     {"use_sliding_window", "false"}, {"partial_rotary_factor", "1"}, {"no_rope_layers", "null"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__gpt2_shares[] = {"attn_pdrop", NULL};
 static const ft__config_field ft__vision_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__vision_only[] = {
     {"problem_type", "single_label_classification"}, {"use_swiglu_ffn", "false"}, {NULL, NULL}};
-static const char *const ft__vision_shares[] = {"attention_probs_dropout_prob", "drop_path_rate",
-                                                NULL};
+static const char *const ft__vision_shares[] = {"drop_path_rate", NULL};
 
 static const ft__config_family ft__config_families[] = {
-    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
-    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__encoder_shares},
-    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__encoder_shares},
-    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__gpt2_shares},
-    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__encoder_shares},
-    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__encoder_shares},
-    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__encoder_shares},
+    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__no_shares},
+    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__no_shares},
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__no_shares},
+    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__no_shares},
+    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__no_shares},
+    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__no_shares},
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__no_shares},
     {"vit", "vit", ft__vision_fields, ft__vision_only, ft__vision_shares},
     {"deit", "deit", ft__vision_fields, ft__vision_only, ft__vision_shares},
     {"dinov2", "dinov2", ft__vision_fields, ft__vision_only, ft__vision_shares}};

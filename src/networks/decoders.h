@@ -182,6 +182,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     o.key_value_heads = d->some;
     o.causal = true;
     o.lengths = d->lengths;
+    o.dropout = d->o->attention_dropout;
     if (n->positions) {
         x = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true);
         q = ft__decoder_slice(d, ".query", x, 0, hidden);

@@ -136,6 +136,7 @@ static ft_node ft__encoder_layer(ft__encoder_builder *e, ft_node x)
     memset(&attention, 0, sizeof attention);
     attention.heads = e->o->heads;
     attention.lengths = e->lengths;
+    attention.dropout = e->o->attention_dropout;
     q = ft__encoder_linear(e, n->query, x, e->o->hidden);
     k = ft__encoder_linear(e, n->key, x, e->o->hidden);
     v = ft__encoder_linear(e, n->value, x, e->o->hidden);

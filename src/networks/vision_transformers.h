@@ -221,6 +221,7 @@ static ft_node ft__vit_attention(ft__vit_builder *v, ft_node x)
     memset(&o, 0, sizeof o);
     k.id = w.id = 0;
     attention.heads = v->o->heads;
+    attention.dropout = v->o->attention_dropout;
     o.no_bias = v->o->no_qkv_bias;
     if (!n->key) q = ft__vit_packed(v, x);
     else {

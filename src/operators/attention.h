@@ -3,6 +3,7 @@
 #include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
+#include "basics/random.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
@@ -34,7 +35,8 @@
 static const ft__field ft__attention_fields[] = {
     FT__INT(ft_attention_options, heads), FT__INT(ft_attention_options, key_value_heads),
     FT__FLOAT(ft_attention_options, scale), FT__BOOL(ft_attention_options, causal),
-    FT__BOOL(ft_attention_options, all_queries), FT__NOT_KEPT(ft_attention_options, lengths)
+    FT__BOOL(ft_attention_options, all_queries), FT__FLOAT(ft_attention_options, dropout),
+    FT__NOT_KEPT(ft_attention_options, lengths)
     FT__NOT_KEPT(ft_attention_options, positions)
     FT__NO_MORE_FIELDS};
 
@@ -76,6 +78,9 @@ static ft_status ft__attention_options_fit(ft__context *c, const ft__node *node)
     if (!ft__not_negative(o->scale))
         return ft__fail(c, FT_INVALID, "%s: scale is %g; it must be above 0, or 0 for the default",
                         node->name, (double)o->scale);
+    if (!(o->dropout >= 0 && o->dropout < 1))
+        return ft__fail(c, FT_INVALID, "%s: dropout is %g; it must be from 0 to below 1",
+                        node->name, (double)o->dropout);
     return c->status;
 }
 
@@ -157,6 +162,7 @@ typedef struct ft__attention {
     size_t samples, queries, keys, heads, shared; /* shared: heads of q for each of k and v */
     size_t width, value_width;  /* D, E */
     float scale;
+    float dropout;          /* of this run: 0 unless it trains */
     size_t blocks;          /* of queries, of keys, or 1: per head and index of the parallel loop */
     bool of_queries, of_keys; /* the gradients that this pass computes */
 } ft__attention;
@@ -183,6 +189,7 @@ static ft__attention ft__attention_of(const ft__call *call)
     a.column[1] = packed ? a.heads * a.width : 0;
     a.column[2] = packed ? a.column[1] + some * a.width : 0;
     a.scale = o->scale > 0 ? o->scale : (float)(1 / sqrt((double)a.width));
+    a.dropout = call->training && !call->node->frozen ? o->dropout : 0;
     return a;
 }
 
@@ -449,6 +456,20 @@ static void ft__attend_after(ft__attention *a)
     ft__parallel_slots(a->call->context, ft__attend_after_slot, a);
 }
 
+/* ---- Dropout of P ----
+   With M the mask by 1 / (1 - dropout): y = (M P) v, dv = (M P)^T dy, dP = M (dy v^T). The mean of
+   a row, its sum of P dP, still is that of dy y. M depends on the step's key and the place of a
+   number in P, so backward makes it again. */
+static void ft__drop_shares(const ft__attending *t, size_t query, size_t from, size_t count,
+                            float *shares)
+{
+    const ft__attention *a = t->a;
+    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from, j;
+    float scale = 1.0f / (1.0f - a->dropout);
+    for (j = 0; a->dropout > 0 && j < count; ++j)
+        shares[j] *= ft__choose(ft__uniform(a->call->random, at + j) < a->dropout, 0.0f, scale);
+}
+
 /* ---- Forward ---- */
 
 /* The tile's part of y's rows, not yet divided by the sums. */
@@ -466,6 +487,7 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
         t->rows[i].shrink = 1;
         if (seen > hidden)
             ft__attend[c->simd](s + hidden, seen - hidden, t->a->scale, &t->rows[i]);
+        ft__drop_shares(t, first + i, from, seen, s);
         for (j = 0; j < hidden; ++j) s[j] = 0;
         for (j = seen; j < count; ++j) s[j] = 0;
         for (j = 0; more && j < t->a->value_width; ++j)
@@ -550,10 +572,12 @@ static void ft__attend_slopes(const ft__attending *t, size_t first, size_t rows,
         size_t seen = ft__seen_of(t, first + i, from, count);
         size_t hidden = ft__hidden_of(t, first + i, from, seen);
         for (j = 0; j < hidden; ++j) s[j] = ds[j] = 0;
+        ft__drop_shares(t, first + i, from, seen, ds);
         ft__attend_back[call->context->simd](s + hidden, ds + hidden, seen - hidden, t->a->scale,
                                              kept[i],
                                              call->output.gradient + at, call->output.value + at,
                                              t->a->value_width);
+        ft__drop_shares(t, first + i, from, seen, s);
         for (j = seen; j < count; ++j) s[j] = ds[j] = 0;
     }
 }

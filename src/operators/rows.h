@@ -68,9 +68,16 @@ static int ft__op_named(const char *name)
 
 static bool ft__is_leaf(const ft__node *node) { return ft__is(node, FT__LEAF); }
 
+/* Is it random in training? It can be frozen, too. */
+static bool ft__is_random(const ft__node *node)
+{
+    return ft__is(node, FT__NOISE)
+        || (ft__is(node, FT__ATTENDS) && node->options.attention.dropout > 0);
+}
+
 static bool ft__can_freeze(const ft__node *node)
 {
-    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is(node, FT__NOISE);
+    return (ft__is_weight(node) && !ft__is_constant(node)) || ft__is_random(node);
 }
 
 /* Whether a value has one row for each sample, and no other size that is the batch. */
