@@ -161,6 +161,7 @@ extern "C" {
 #include "graph/update.h"
 #include "graph/settings.h"
 #include "graph/surgery.h"
+#include "graph/packing.h"
 #include "graph/adapters.h"
 #include "graph/building.h"
 #include "graph/pair_loss.h"

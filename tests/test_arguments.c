@@ -236,6 +236,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_texts(m, NULL, o.text_options));
     TRY(ft_text_streams(m, NULL, o.stream_options));
     TRY(ft_completions(m, NULL, o.completion_options));
+    TRY(ft_set_packed(m, true));
+    TRY(ft_set_packed(m, false));
     TRY(ft_data_free(NULL));
     TRY(ft_data_count(NULL));
     TRY(ft_data_classes(NULL));

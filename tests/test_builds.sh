@@ -510,6 +510,7 @@ int main(void)
     CALL(RECURRENT, ft_rnn(m, "r", x, 4, recurrent));
     CALL(RECURRENT, ft_language_model_to_classifier(m, 2, classifier));
     CALL(ATTENTION, ft_attention(m, "a", x, x, x, attention));
+    CALL(ATTENTION, ft_set_packed(m, true));
     CALL(ATTENTION, ft_layer_norm(m, "a", x, layer_norm));
     CALL(ATTENTION, ft_rms_norm(m, "a", x, rms_norm));
     CALL(ATTENTION, ft_rotary(m, "a", x, rotary));

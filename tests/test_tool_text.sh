@@ -119,6 +119,7 @@ says '2 completions .*<|endoftext|> after it' sh -c "$tool train --data $work/pa
 says "^boats came in$" $tool generate --model $work/answers.safetensors --prompt boats --greedy
 says 'ChatML.*<|im_start|>' sh -c "$tool eval --model $work/answers.safetensors --data $work/chat.jsonl 2>&1"
 fails '<|begin_of_text|>' $tool eval --model $work/answers.safetensors --data $work/chat.jsonl --chat llama3
+fails 'causal attention' $tool train --data $work/pairs.jsonl --vocabulary $golden/smollm.json --pack --out $work/x.safetensors
 fails '--chat must be chatml' $tool eval --model $work/answers.safetensors --data $work/chat.jsonl --chat jinja
 fails '--chat has no effect here' $tool train --data $texts/kitchen.txt --chat chatml --out $work/x.safetensors
 fails '--streams has no effect here' $tool eval --model $work/answers.safetensors --data $work/pairs.jsonl --streams 2

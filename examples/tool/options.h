@@ -14,6 +14,7 @@ typedef struct options {
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
     const char *chat, *stop;
+    bool pack;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
@@ -70,6 +71,7 @@ static const char usage_text[] =
     "                             (default: what the texts show, said in one line)\n"
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
     "                             with prompts and completions: of these too\n"
+    "         --pack              several completions in a row of --max-length tokens\n"
     "         --stop PIECE        ends a completion without a template (the tokeniser's end piece)\n"
     "         --language-model    as --task language-model: the texts of a table, not their labels\n"
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
@@ -173,6 +175,7 @@ static const option_row option_rows[] = {
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
     {"--chat", 's', AT(chat), "te", TEXTS | COMPLETIONS},
     {"--stop", 's', AT(stop), "te", TEXTS | COMPLETIONS},
+    {"--pack", 'b', AT(pack), "t", TEXTS | COMPLETIONS},
     {"--task", 's', AT(task), "te", TEXTS},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},

@@ -140,6 +140,7 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
         memset(&completions, 0, sizeof completions);
         completions.chat = chat_template(o);
         completions.stop = o->stop;
+        completions.packed = o->pack;
         return ft_completions(m, path, completions);
     }
     if (wants_language_model(m, o)) {

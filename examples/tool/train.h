@@ -169,6 +169,7 @@ static int train(const options *o)
         return unsuited(m);
     }
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
+    if (o->pack) ft_set_packed(m, true);
     result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
     if (progress.line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
@@ -178,10 +179,12 @@ static int train(const options *o)
         ft_destroy(m);
         return FAILED;
     }
+    if (o->pack) ft_set_packed(m, false); /* for what is written */
     if (o->save_adapter) ft_save_adapter(m, o->save_adapter);
     if (ft_save(m, o->out, save) == FT_OK) {
         remove(checkpoint);
         if (o->val && !val) val = open_folder(m, o, o->val, true);
+        if (o->val && o->pack) ft_set_packed(m, true);
         if (o->val) score(m, o, val, &on_val);
         if (ft_error(m)) fprintf(stderr, "%s was written, but not scored\n", o->out);
     }

@@ -7,10 +7,12 @@
 #include "basics/strings.h"
 #include "basics/files.h"
 #include "basics/json.h"
+#include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "graph/packing.h"
 #include "text/tokenizers.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
@@ -21,7 +23,8 @@
 /* =============================================================================================
    [SECTION] data/completions: Completions
    Reads JSON Lines of prompts with completions, or of messages. A sample's tokens are all but its
-   last; the label of a step is the next token, if that is learnt, else -1.
+   last; the label of a step is the next token, if that is learnt, else -1. Packed, a row holds
+   several samples.
    ============================================================================================= */
 typedef struct ft__completions {
     ft__context *context;
@@ -37,33 +40,63 @@ typedef struct ft__completions {
     int chats, cut, empty;  /* samples: of messages, that were cut, without labels */
     int most;               /* steps of the longest */
     size_t labels;
+    int rows;               /* packed: rows of samples; else 0 */
+    int *order;             /* packed [count]: the samples, row after row */
+    int *row;               /* packed [rows + 1]: where a row begins in that */
     char name[48];          /* number and hash of the tokens, to tell runs on other texts apart */
 } ft__completions;
 
-static int ft__completions_length(void *user, int index)
+static int ft__sample_steps(const ft__completions *s, int sample)
+{
+    return (int)(s->start[sample + 1] - s->start[sample]) - 1;
+}
+
+/* The samples of a row, in s->order if it is packed. */
+static int ft__row_samples(const ft__completions *s, int index, int *first)
+{
+    *first = s->rows ? s->row[index] : index;
+    return s->rows ? s->row[index + 1] - *first : 1;
+}
+
+static int ft__row_length(void *user, int index)
 {
     const ft__completions *s = (const ft__completions *)user;
-    return (int)(s->start[index + 1] - s->start[index]) - 1;
+    int first, count = ft__row_samples(s, index, &first), length = 0, i;
+    for (i = first; i < first + count; ++i)
+        length += ft__sample_steps(s, s->rows ? s->order[i] : i);
+    return length;
+}
+
+/* Writes a sample's steps of a slot. */
+static void ft__fill_steps(const ft__completions *s, int sample, char what, int32_t *to)
+{
+    const int32_t *ids = s->ids.values + s->start[sample];
+    const char *learnt = s->learnt.letters + s->start[sample];
+    int length = ft__sample_steps(s, sample), k;
+    for (k = 0; k < length; ++k)
+        to[k] = what == 't' ? ids[k] : what == 'p' ? k : learnt[k + 1] ? ids[k + 1] : -1;
 }
 
 static bool ft__completions_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
     const ft__completions *s = (const ft__completions *)user;
-    const int32_t *ids = s->ids.values + s->start[index];
-    const char *learnt = s->learnt.letters + s->start[index];
-    int length = ft__completions_length(user, index), i, k;
+    int first, count = ft__row_samples(s, index, &first), length = ft__row_length(user, index);
+    int i, k;
     (void)view;
     for (i = 0; i < slot_count; ++i) {
-        int32_t *to = (int32_t *)slots[i].values;
-        bool tokens = !strcmp(slots[i].name, "tokens");
+        static const char *const names[] = {"tokens", "labels", "positions"};
+        int32_t *to = (int32_t *)slots[i].values, which = 0, room = slots[i].shape.size[0];
         if (slots[i].type != FT_I32) continue;
         if (slots[i].shape.rank == 0 && !strcmp(slots[i].name, "lengths")) *to = length;
-        if (slots[i].shape.rank != 1 || (!tokens && strcmp(slots[i].name, "labels") != 0)) continue;
-        if (slots[i].shape.size[0] < length) return false;
-        for (k = 0; k < slots[i].shape.size[0]; ++k) {
-            if (tokens) to[k] = k < length ? ids[k] : 0;
-            else to[k] = k < length && learnt[k + 1] ? ids[k + 1] : -1;
+        while (which < 3 && strcmp(slots[i].name, names[which]) != 0) ++which;
+        if (slots[i].shape.rank != 1 || which == 3) continue;
+        if (room < length) return false;
+        for (k = 0; k < count; ++k) {
+            int sample = s->rows ? s->order[first + k] : first;
+            ft__fill_steps(s, sample, names[which][0], to);
+            to += ft__sample_steps(s, sample);
         }
+        for (k = length; k < room; ++k) *to++ = which == 1 ? -1 : 0;
         slots[i].length = length;
     }
     return true;
@@ -73,7 +106,9 @@ static bool ft__completions_get(void *user, int index, int view, ft_slot *slots,
 static void ft__completions_check_network(ft_model *m, void *user, const char *call)
 {
     const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
-    (void)user;
+    if (((const ft__completions *)user)->rows && !ft__places_input(m))
+        ft__fail(&m->context, FT_INVALID, "%s: the completions are packed: call ft_set_packed(m,"
+                 " true) first", call);
     if (labels && !ft__has_length(labels))
         ft__fail(&m->context, FT_SHAPE, "%s: ft_completions is for language models: this network"
                  " has one label per text, not per token", call);
@@ -89,6 +124,8 @@ static void ft__completions_release(void *user)
 {
     ft__completions *s = (ft__completions *)user;
     ft__context *c = s->context;
+    ft__release(c, s->row);
+    ft__release(c, s->order);
     ft__release(c, s->start);
     ft__release(c, s->learnt.letters);
     ft__release(c, s->ids.values);
@@ -229,12 +266,52 @@ static void ft__completions_read(ft__completions *s, ft__chat *chat, const char 
     if (ft__ok(c) && s->count == 0) ft__fail(c, FT_FORMAT, "%s: has no completions", s->path);
 }
 
+static bool ft__longer_sample(const void *context, int a, int b)
+{
+    const ft__completions *s = (const ft__completions *)context;
+    int one = ft__sample_steps(s, a), other = ft__sample_steps(s, b);
+    return one != other ? one > other : a < b;
+}
+
+/* Packs the samples, the longest first, each into the row that has the least room for it left (best
+   fit decreasing). rows_with[room]: the last row with this room, and before[row] the one before. */
+static void ft__pack_samples(ft__completions *s)
+{
+    ft__context *c = s->context;
+    size_t count = (size_t)s->count, rooms = (size_t)s->longest + 1;
+    int *longest = (int *)ft__allocate(c, count, sizeof *longest), i, room;
+    int *in_row = (int *)ft__allocate(c, count, sizeof *in_row);
+    int *before = (int *)ft__allocate(c, count, sizeof *before);
+    int *rows_with = (int *)ft__allocate(c, rooms, sizeof *rows_with); /* number + 1; 0: none */
+    s->order = (int *)ft__allocate(c, count, sizeof *s->order);
+    s->row = (int *)ft__allocate(c, count + 2, sizeof *s->row);
+    if (ft__ok(c)) ft__sort_order(longest, s->count, ft__longer_sample, s);
+    for (i = 0; ft__ok(c) && i < s->count; ++i) {
+        int steps = ft__sample_steps(s, longest[i]), row;
+        for (room = steps; room < s->longest && !rows_with[room];) ++room;
+        row = rows_with[room] ? rows_with[room] - 1 : s->rows++;
+        if (rows_with[room]) rows_with[room] = before[row];
+        before[row] = rows_with[room - steps];
+        rows_with[room - steps] = row + 1;
+        in_row[longest[i]] = row;
+        s->row[row + 2] += 1; /* counted one place further on: see below */
+    }
+    for (i = 0; ft__ok(c) && i < s->rows; ++i) s->row[i + 2] += s->row[i + 1];
+    for (i = 0; ft__ok(c) && i < s->count; ++i) s->order[s->row[in_row[i] + 1]++] = i;
+    ft__release(c, rows_with);
+    ft__release(c, before);
+    ft__release(c, in_row);
+    ft__release(c, longest);
+}
+
 /* Says what was read and what is learnt. */
 static void ft__completions_say(ft__completions *s, const ft_tokenizer *t, int stop)
 {
     ft__log(s->context, "%s: %d completions of up to %d tokens; %zu of all %zu tokens are learnt:"
             " what answers, and %s after it", s->path, s->count, s->most, s->labels,
             s->ids.count - (size_t)s->count, ft__piece_text(&t->pieces, stop));
+    if (s->rows) ft__log(s->context, "%s: they are packed into %d rows of up to %d tokens", s->path,
+                         s->rows, s->longest);
     if (s->cut) ft__log(s->context, "%s: %d of the completions are longer than %d tokens"
                         " (max_length): their ends are cut", s->path, s->cut, s->longest);
     if (s->empty) ft__log(s->context, "%s: %d of the completions have nothing to learn", s->path,
@@ -273,16 +350,16 @@ static ft_data *ft__completions_data(ft_model *m, ft__completions *s, int pieces
     ft_data *data;
     memset(&source, 0, sizeof source);
     source.user = s;
-    source.count = s->count;
+    source.count = s->rows ? s->rows : s->count;
     source.get = ft__completions_get;
     source.name = ft__completions_name;
-    source.length = ft__completions_length;
+    source.length = ft__row_length;
     source.release = ft__completions_release;
     data = ft_data_source(m, source);
     if (!data) return NULL;
     data->features.check_network = ft__completions_check_network;
     data->features.samples = "completions";
-    data->fills = "tokens,lengths,labels";
+    data->fills = s->rows ? "tokens,lengths,labels,positions" : "tokens,lengths,labels";
     data->pieces = pieces;
     data->task = FT_TASK_LANGUAGE_MODEL;
     return data;
@@ -317,6 +394,7 @@ ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options opt
     if (text && ft__ok(c) && ft__as_utf8(c, s->path, &text, &bytes, &owned))
         ft__completions_read(s, &chat, text, bytes);
     if (chat.stop >= 0) stop = chat.stop;
+    if (ft__ok(c) && options.packed) ft__pack_samples(s);
     if (ft__ok(c)) ft__completions_say(s, t, stop);
     if (ft__ok(c) && (t->end != stop || m->tokenizer != t)) { /* generation stops there */
         t->end = stop;

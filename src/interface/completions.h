@@ -29,6 +29,8 @@ typedef struct ft_completion_options {
     int longest;            /* tokens of a sample, as in ft_text_options */
     const void *memory;     /* the file's content instead of a path */
     size_t bytes;
+    bool packed;            /* a row holds as many samples as fit in `longest` tokens, for a network
+                               after ft_set_packed; fills "positions" I32 [FT_LENGTH] too */
 } ft_completion_options;
 
 /* Reads JSON Lines of {"prompt": text, "completion": text}, or of {"messages": [{"role": text,
@@ -40,3 +42,9 @@ typedef struct ft_completion_options {
    template only: what a message spells is text. Longer samples are cut at their end, and the log
    says how many. Returns NULL with an error, which names the line. */
 FINETUNE_API ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options options);
+/* Lets rows hold several documents, so that little is computed for padding: a language model whose
+   steps follow from those before them by causal attention gets the input "positions" I32 [N, L],
+   each step's place in its document, from 0. No step sees another document: loss and gradients are
+   those of the documents in rows of their own. `false` takes the input away, as ft_generate needs
+   it. FT_INVALID for other networks. */
+FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);

@@ -110,17 +110,19 @@ NASTY = [
     "<|im_start|>user\nthe boats<|im_end|>\n", "the<s>boats</s> <s> </s>x", "a <tool> b<tool>c  <tool>  d <tool><tool>",
     "mark me MARK remark mark_s mark  ", "<|eot_id|><|eot_id|> the <|end_header_id|>\n\nboats", "<|im_st", "<mask> the <mask>boats <mask>",
     "Keeper's KEEPER harbour\u2014HARBOUR 'quote' \u201cdouble\u201d\u00a0.", "x" * 50 + "thethethe" * 9, "``quoted'' text", "the  ", "  the",
-    "he ate . did n't , ' s do not they 're ? !", "\u0130stanbul \u03a3\u03a3 \u1e9e", "<0x41> <unk> <0xE2>", "the\u200dboat\u200c \u00ad",
+    "he ate . did n't , ' s do not they 're ? !", "\u0130stanbul \u03a3\u03a3 \u1e9e", "<0x41> <unk> <0xE2>", "the\u200dboat\u200c \u00ad", "x'\u017fab '\u017fab' 'LLy 'lly",
 ]
 
 
-def byte_level(splitter, special, normalizer=None, size=340):
+def byte_level(splitter, special, normalizer=None, size=420):
     tokenizer = Tokenizer(models.BPE())
     if normalizer:
         tokenizer.normalizer = normalizer
+    # Trained without splitting: pieces lie across words, so that the ids show each word's end.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.train_from_iterator(SENTENCES + NASTY * 2 + ["1234567890" * 3, "\u017fab \u017fab x'LLy 'Re'"] * 4, trainers.BpeTrainer(
+        vocab_size=size, show_progress=False, max_token_length=4, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.pre_tokenizer = splitter
-    tokenizer.train_from_iterator(SENTENCES * 2 + NASTY[:8], trainers.BpeTrainer(
-        vocab_size=size, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.add_special_tokens(special)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
@@ -143,14 +145,14 @@ def characters(splitter, normalizer, options, fallback=()):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     if normalizer:
         tokenizer.normalizer = normalizer
-    if splitter:
-        tokenizer.pre_tokenizer = splitter
-    tokenizer.train_from_iterator([w for s in SENTENCES[:5] for w in s.split()], trainers.BpeTrainer(
-        vocab_size=200 + len(fallback), show_progress=False, special_tokens=["<unk>", "<s>", "</s>"] + list(fallback),
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.train_from_iterator(SENTENCES[:5] + NASTY[:2] * 3, trainers.BpeTrainer(
+        vocab_size=250 + len(fallback), show_progress=False, max_token_length=4, special_tokens=["<unk>", "<s>", "</s>"] + list(fallback),
         initial_alphabet=["\u2581"]))
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = content["added_tokens"][:3]
     content["model"].update(options)
+    content["pre_tokenizer"] = json.loads(splitter.__getstate__()) if splitter else None
     return Tokenizer.from_str(json.dumps(content))
 
 
@@ -179,7 +181,7 @@ def pipelines():
 
     roberta = byte_level(pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(GPT2), "removed", invert=True),
                                                   pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)]),
-                         ["<s>", "<pad>", "</s>", mark("<mask>", lstrip=True, normalized=False)], size=300)
+                         ["<s>", "<pad>", "</s>", mark("<mask>", lstrip=True, normalized=False)], size=400)
     roberta.post_processor = processors.RobertaProcessing(("</s>", roberta.token_to_id("</s>")), ("<s>", roberta.token_to_id("<s>")))
     yield "roberta.json", roberta
 
