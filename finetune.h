@@ -2173,7 +2173,7 @@ typedef struct ft_completion_options {
    template only: what a message spells is text. Longer samples are cut at their end, and the log
    says how many. Returns NULL with an error, which names the line. */
 FINETUNE_API ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options options);
-/* Lets rows hold several documents, so that little is computed for padding: a language model whose
+/* Lets rows hold several documents, so that there is little padding: a language model whose
    steps follow from those before them by causal attention gets the input "positions" I32 [N, L],
    each step's place in its document, from 0. No step sees another document: loss and gradients are
    those of the documents in rows of their own. `false` takes the input away, as ft_generate needs
