@@ -160,6 +160,7 @@
      [SECTION] text/words: Words of a text, and their pieces
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
+     [SECTION] networks/regression: Networks that give a number
      [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
      [SECTION] networks/decoders: Transformers that write text: GPT-2, Llama, Qwen2, Qwen3
      [SECTION] networks/vision_transformers: Transformers that look at pictures: ViT, DeiT, DINOv2
@@ -844,7 +845,8 @@ typedef struct ft_network_options {
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
     ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
                                and a linear layer, as Hugging Face's ...ForTokenClassification.
-                               Default: a class of each text */
+                               FT_TASK_REGRESSION: a number, [N, 1], with ft_mse of the input
+                               "target". Default: a class of each text; with 1 class a number */
     /* Vision transformers (heads: required of sizes that were never published): */
     const char *spelling;   /* of the parameters' names: "transformers" (default), as Hugging Face's
                                files have them; "transformers5", as its version 5 has ViT's in
@@ -1141,8 +1143,10 @@ typedef struct ft_text_options { /* for labelled texts */
                                model is not trained on yet */
     ft_table_header header; /* of a .tsv or .csv */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
-                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
-                               as `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
+                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_REGRESSION: they
+                               are numbers, as is recognised if all are and one has a fraction:
+                               whole numbers alone are classes; FT_TASK_LANGUAGE_MODEL: as
+                               `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
                                two texts that mean the same. With label_column, numbers that say how
                                similar they are, the pairs are for ft_evaluate */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads
@@ -1331,8 +1335,10 @@ typedef struct ft_evaluation {
                                word that was cut off (ft_max_length), or that the tokeniser drops,
                                counts as predicted O; it does not count in `accuracy` */
     bool similarity;        /* the data are pairs of texts with numbers (FT_TASK_EMBEDDINGS): */
-    double pearson, spearman; /* correlation of these numbers and the cosines of the texts' vectors.
-                               `loss` is 0 */
+    double pearson, spearman; /* correlations of these numbers and the cosines of the texts' vectors
+                               (`loss` is 0); of a regression of one number, of output and target.
+                               spearman is that of their ranks, where equal numbers have the mean of
+                               theirs. 0 if all numbers of one list are equal */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;
@@ -3803,6 +3809,23 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     if (v->integer) v->is.whole = negative ? -whole : whole;
     else v->is.number = negative ? -number : number;
     return true;
+}
+
+/* Whether a text is one finite number, and which; a plus sign and spaces around it may be there. */
+static bool ft__read_number_text(const char *text, double *number)
+{
+    ft__json_value v;
+    ft__json_reader r;
+    memset(&v, 0, sizeof v);
+    memset(&r, 0, sizeof r);
+    while (*text == ' ') ++text;
+    if (*text == '+' && text[1] != '-') ++text;
+    r.at = text;
+    r.end = text + strlen(text);
+    while (r.end > r.at && r.end[-1] == ' ') --r.end;
+    if (r.at == r.end || !ft__json_read_number(&r, &v) || r.at != r.end) return false;
+    *number = v.integer ? (double)v.is.whole : v.is.number;
+    return *number >= -(double)FLT_MAX && *number <= (double)FLT_MAX;
 }
 
 /* The most values that a text may hold: one after each comma and each opening bracket. They may
@@ -26682,6 +26705,24 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
+/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
+static const ft__node *ft__targets_of(const ft_model *m)
+{
+    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
+    int i;
+    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
+    for (i = 0; i < 2; ++i)
+        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
+    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
+}
+
+/* Whether the output is one number that is learnt, not the score of a class. */
+static bool ft__predicts_number(const ft_model *m)
+{
+    const ft__node *targets = m ? ft__targets_of(m) : NULL;
+    return targets && targets->shape.rank == 2 && targets->shape.size[1] == 1;
+}
+
 /* How many classes each sample, or each step of it, has a score for; 0: neither. */
 static int ft__output_classes(const ft_model *m)
 {
@@ -26694,7 +26735,8 @@ static int ft__output_classes(const ft_model *m)
 /* Whether each sample has a class, or each step: a language model's tokens have no class names. */
 static bool ft__classifies_samples(const ft_model *m)
 {
-    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2;
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2
+        && !ft__predicts_number(m);
 }
 
 static bool ft__classifies_steps(const ft_model *m)
@@ -35899,6 +35941,70 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 }
 
 /* =============================================================================================
+   [SECTION] networks/regression: Networks that give a number
+   The output is [N, 1], in the unit of the data: a linear layer, times the spread of the training
+   data's numbers, plus their mean, so that the layer itself works with numbers of about 1 whatever
+   the unit is. The loss is the mean squared difference from the input "target", [N, 1].
+   ============================================================================================= */
+
+/* Makes x [N, 1] the output, with its loss. */
+static ft_node ft__number_end(ft_model *m, ft_node x)
+{
+    ft_input_options o;
+    memset(&o, 0, sizeof o);
+    o.size[0] = 1;
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_mse(m, "loss", x, ft_input(m, "target", o)));
+    return x;
+}
+
+/* What the head's result is multiplied with. */
+static double ft__output_unit(const ft_model *m)
+{
+    const ft__node *output = ft__get_node(m, m->output);
+    return output && output->op == ft__row_affine.op ? (double)output->options.unary.scale : 1;
+}
+
+/* Removes the loss, and what `x`, the new output, is not computed from. */
+static ft_status ft__cut_to(ft_model *m, ft_node x)
+{
+    char *architecture = ft__copy_text(&m->context, m->architecture);
+    if (architecture && ft_cut(m, x) == FT_OK) ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return m->context.status;
+}
+
+/* Gives a network that classifies texts a new head for numbers of this mean and spread. */
+static ft_status ft__to_regression(ft_model *m, double mean, double spread)
+{
+    ft_unary_options unit;
+    ft_node x;
+    memset(&unit, 0, sizeof unit);
+    unit.scale = (float)spread;
+    unit.shift = (float)mean;
+    if (!ft__usable(m)) return ft__status_of(m);
+    x = m->output;
+    if (!ft__classifies_samples(m))
+        return ft__fail(&m->context, FT_INVALID, "a regression needs a network that gives each text"
+                        " a class or a number");
+    if (ft__cut_to(m, x) != FT_OK || ft__replace_head(m, 1) != FT_OK) return m->context.status;
+    ft__number_end(m, ft_unary(m, "affine", "in_units", x, unit));
+    return m->context.status;
+}
+
+/* The way back: the number becomes scores of classes. */
+static ft_status ft__from_regression(ft_model *m, int classes)
+{
+    ft__node *output = ft__get_node(m, m->output);
+    ft_node x = m->output;
+    if (output->op == ft__row_affine.op) x.id = output->inputs[0];
+    if (ft__cut_to(m, x) != FT_OK || ft__replace_head(m, classes) != FT_OK)
+        return m->context.status;
+    ft__text_end(m, x, false);
+    return m->context.status;
+}
+
+/* =============================================================================================
    [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
    Each layer is attention over all steps, then two linear layers at each step; around both a
    residual and, after it, a layer norm (Vaswani et al. 2017, Devlin et al. 2018, Sanh et al. 2019,
@@ -36134,9 +36240,13 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
-    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS)
-        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION or"
-                        " FT_TASK_TOKENS", e->names->network, (int)o->task);
+    if (o->task == FT_TASK_REGRESSION && o->classes > 1)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a regression of %d numbers is not supported, only"
+                        " of one", e->names->network, o->classes);
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS
+        && o->task != FT_TASK_REGRESSION)
+        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION,"
+                        " FT_TASK_REGRESSION or FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -36157,6 +36267,7 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
     if (b->o.feed_forward == 0) b->o.feed_forward = 4 * b->o.hidden;
     if (b->o.positions == 0) b->o.positions = 512 + e.names->first;
     if (b->o.token_types == 0) b->o.token_types = e.names->types;
+    if (b->o.task == FT_TASK_AUTO && b->o.classes == 1) b->o.task = FT_TASK_REGRESSION;
     if (ft__encoder_check(&e) != FT_OK) return none;
     e.lengths = ft__tokens_input(e.m, "lengths", false);
     x = ft__encoder_embeddings(&e);
@@ -36164,6 +36275,7 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
     if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
+    else if (b->o.task == FT_TASK_REGRESSION) x = ft__number_end(e.m, ft__encoder_head(&e, x));
     else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
         ft_set_max_length(e.m, b->o.positions - e.names->first);
@@ -37343,7 +37455,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     memset(&b, 0, sizeof b);
     b.m = m;
     b.o = options;
-    if (b.o.classes == 0) b.o.classes = network->classes;
+    if (b.o.classes == 0)
+        b.o.classes = b.o.task == FT_TASK_REGRESSION ? 1 : network->classes;
     if (b.o.image_size == 0) b.o.image_size = network->image_size;
     if (b.o.channels == 0) b.o.channels = 3;
     if (b.o.words == 0 && m->tokenizer) b.o.words = ft_tokenizer_count(m->tokenizer);
@@ -37645,6 +37758,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     const ft__config_field *field;
     const ft__config_only *only;
     const char *const *share;
+    const char *problem = ft__json_string(json, ft__json_member(json, 0, "problem_type"));
     double value = 0;
     int k = 0;
     while (k < FT__CONFIG_FAMILIES && (!type || strcmp(type, family[k].type) != 0)) ++k;
@@ -37656,7 +37770,11 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     if (!o->architecture) o->architecture = family->network;
     if (o->network.task == FT_TASK_AUTO && ft__config_is(json, "ForTokenClassification"))
         o->network.task = FT_TASK_TOKENS;
-    for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
+    if (problem && !strcmp(problem, "regression") && o->network.task == FT_TASK_AUTO)
+        o->network.task = FT_TASK_REGRESSION;
+    for (only = family->only; only->name; ++only)
+        if (o->network.task != FT_TASK_REGRESSION || strcmp(only->name, "problem_type") != 0)
+            ft__config_refuse(c, json, folder, only);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
             ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,
@@ -40717,6 +40835,7 @@ typedef struct ft__features {
     /* The texts of a pair, and the number that says how similar they are; false: it has none. */
     bool (*pair)(void *user, int index, const char *texts[2], double *score);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
+    float (*number)(void *user, int index); /* what a regression learns of the sample */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */
     size_t (*kept)(void *user);     /* bytes that the source keeps and could release */
@@ -41257,7 +41376,7 @@ typedef struct ft__task_row {
 } ft__task_row;
 
 static const ft__task_row ft__tasks[] = {
-    {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", true},
+    {"auto", true}, {"classification", true}, {"regression", true}, {"tokens", true},
     {"embeddings", true}, {"language-model", true}};
 enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
 
@@ -42908,7 +43027,7 @@ typedef struct ft__table {
     ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
-    bool wants_pair, no_pair;   /* from the options */
+    bool wants_pair, no_pair, numbers;  /* from the options */
     bool pair;              /* the two text columns are the texts of a pair */
     const char *second;     /* of a record's pair; else NULL */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
@@ -43187,7 +43306,7 @@ static const char *const ft__text_names[] = {"text", "sentence", "review", "cont
     "headline", "title", "message", "comment", "document", "body", "description", "question",
     "utterance", "post", NULL};
 static const char *const ft__label_names[] = {"label", "class", "category", "sentiment", "target",
-    "labels", "topic", "intent", "emotion", "polarity", "tag", NULL};
+    "labels", "topic", "intent", "emotion", "polarity", "tag", "score", "rating", NULL};
 
 /* Two columns of these names hold the texts of a pair. */
 static const char *const ft__pair_names[][2] = {
@@ -43519,6 +43638,20 @@ static void ft__values_free(ft__context *c, ft__values *v)
     ft__vocabulary_release(&v->values);
 }
 
+/* Whether all labels from this one on are numbers; *fraction: one of them that is not whole, and so
+   is seldom a class; else NULL. */
+static bool ft__are_numbers(const ft__vocabulary *labels, int from, const char **fraction)
+{
+    double number;
+    int i;
+    *fraction = NULL;
+    for (i = from; i < labels->count; ++i) {
+        if (!ft__read_number_text(ft__piece_text(labels, i), &number)) return false;
+        if (number != floor(number) && !*fraction) *fraction = ft__piece_text(labels, i);
+    }
+    return labels->count > from;
+}
+
 /* A first line may be a header, although it names no known column: if its label occurs on no other
    line while all other labels repeat, or if only its label is not a number. Only the user knows. */
 static bool ft__may_be_header(const ft__values *v)
@@ -43609,6 +43742,7 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
 {
     ft__context *c = t->context;
     ft__values labels;
+    const char *fraction = NULL;
     int classes, records;
     if (!ft__check_utf8(t) || !ft__first_record(t, header)) return;
     if (ft__read_through(t, t->label, &labels) && t->label >= 0 && t->separator
@@ -43620,7 +43754,9 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
     records = labels.records - (t->header && t->separator ? 1 : 0);
     classes = labels.values.count - (t->header && t->separator ? 1 : 0);
     if (ft__ok(c) && t->label >= 0 && !known_classes && !ft__columns_swapped(t, &labels)
-        && ft__ok(c)) {
+        && ft__ok(c) && !t->numbers
+        && !(ft__are_numbers(&labels.values, labels.values.count - classes, &fraction)
+             && fraction)) {
         ft__warn_of_like_labels(t, &labels);
         if (records >= 4 && 2 * classes > records)
             ft__log(c, "%s: warning: %d classes in %d texts: is this the label column? (%s)",
@@ -43647,6 +43783,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
     t->wants_pair = o->pair;
+    t->numbers = o->task == FT_TASK_REGRESSION;
     t->no_pair = o->task == FT_TASK_LANGUAGE_MODEL || o->task == FT_TASK_TOKENS;
     if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
         ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",
@@ -44127,6 +44264,7 @@ typedef struct ft__texts {
     size_t *second;         /* [count]: of pairs: where the second text begins, behind a tab */
     bool pairs;
     int *labels;            /* [count] */
+    float *numbers;         /* [count]: of a regression, instead of labels; else NULL */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
@@ -44396,6 +44534,44 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary_release(&found);
 }
 
+/* What is learnt: what the options say, or what the model or the training data is for, else what
+   the labels show. */
+static ft_task ft__texts_task(const ft_model *m, const ft__texts *t, const ft_text_options *o)
+{
+    const char *fraction;
+    if (ft__has_tags(t)) return FT_TASK_TOKENS;
+    if (o->task != FT_TASK_AUTO || o->unlabelled) return o->task;
+    if (o->match_classes && m->class_count == 0 && ft__predicts_number(m))
+        return FT_TASK_REGRESSION;
+    if (o->match_classes) return FT_TASK_AUTO;
+    if (o->classes_of)
+        return ft_data_task(o->classes_of) == FT_TASK_REGRESSION ? FT_TASK_REGRESSION
+                                                                 : FT_TASK_AUTO;
+    return ft__are_numbers(&t->classes, 0, &fraction) && fraction ? FT_TASK_REGRESSION
+                                                                  : FT_TASK_AUTO;
+}
+
+/* The labels become numbers, and there are no classes. */
+static void ft__labels_to_numbers(ft__texts *t, const char *path)
+{
+    ft__context *c = t->context;
+    float *value = (float *)ft__allocate(c, (size_t)t->classes.count + 1, sizeof *value);
+    double number = 0;
+    int i;
+    t->numbers = (float *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->numbers);
+    for (i = 0; ft__ok(c) && i < t->classes.count; ++i) {
+        if (!ft__read_number_text(ft__piece_text(&t->classes, i), &number))
+            ft__fail(c, FT_FORMAT, "%s: the label \"%.60s\" is not a number: a regression needs"
+                     " one for each text", path, ft__piece_text(&t->classes, i));
+        value[i] = (float)number;
+    }
+    for (i = 0; ft__ok(c) && i < t->count; ++i) t->numbers[i] = value[t->labels[i]];
+    ft__release(c, value);
+    ft__vocabulary_release(&t->classes);
+    memset(&t->classes, 0, sizeof t->classes);
+    t->classes.context = t->classes.letters.context = c;
+}
+
 /* ---- Tokens ---- */
 
 /* The model's tokeniser; if it has none, one is built from the words of these texts. */
@@ -44551,6 +44727,9 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
         int32_t *to = (int32_t *)slots[s].values;
         bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
         bool types = !strcmp(slots[s].name, "types");
+        if (t->numbers && !strcmp(slots[s].name, "target") && slots[s].type == FT_F32
+            && ft__shape_count(&slots[s].shape) == 1)
+            *(float *)slots[s].values = t->numbers[index];
         if (slots[s].type != FT_I32) continue;
         if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
         if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
@@ -44566,6 +44745,11 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
 }
 
 static int ft__texts_label(void *user, int index) { return ((ft__texts *)user)->labels[index]; }
+
+static float ft__texts_number(void *user, int index)
+{
+    return ((ft__texts *)user)->numbers[index];
+}
 
 static const char *ft__texts_name(void *user, int index) /* the text itself */
 {
@@ -44584,9 +44768,12 @@ static const ft__word *ft__texts_words(void *user, int index, size_t *count)
 
 static uint64_t ft__texts_content(ft_model *m, void *user, int index, uint64_t hash)
 {
+    const ft__texts *t = (const ft__texts *)user;
+    const ft__word *sentence;
     size_t words, i;
-    const ft__word *sentence = ft__sentence((const ft__texts *)user, index, &words);
     (void)m;
+    if (t->numbers) return ft__hash_bytes(hash, &t->numbers[index], sizeof *t->numbers);
+    sentence = ft__sentence(t, index, &words);
     for (i = 0; i < words; ++i) {
         hash = ft__hash_bytes(hash, &sentence[i].start, sizeof sentence[i].start);
         hash = ft__hash_bytes(hash, &sentence[i].tag, sizeof sentence[i].tag);
@@ -44622,6 +44809,7 @@ static void ft__texts_release(void *user)
     ft__release(c, t->types.values);
     ft__release(c, t->ids.values);
     ft__vocabulary_release(&t->classes);
+    ft__release(c, t->numbers);
     ft__release(c, t->labels);
     ft__release(c, t->second);
     ft__release(c, t->start);
@@ -44650,6 +44838,20 @@ static void ft__sentences_say(const ft__texts *t, const char *path)
     if (at) snprintf(names + at, sizeof names - at, at < 100 ? ")" : ", ...)");
     ft__log(t->context, "%s: tokens: %d sentences of %zu words, entities of %d types%s", path,
             t->count, t->words.count, types, names);
+}
+
+/* Logs the range of a regression's numbers. */
+static void ft__numbers_say(const ft__texts *t, const char *path)
+{
+    float least = t->numbers[0], most = t->numbers[0];
+    int i;
+    for (i = 1; i < t->count; ++i) {
+        if (t->numbers[i] < least) least = t->numbers[i];
+        if (t->numbers[i] > most) most = t->numbers[i];
+    }
+    ft__log(t->context, "%s: regression: %d %s with numbers from %g to %g; %s", path, t->count,
+            t->pairs ? "pairs" : "texts", (double)least, (double)most,
+            t->note.count ? t->note.letters : "");
 }
 
 /* Logs what was read; for a table also its columns. */
@@ -44797,7 +44999,7 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     source.count = t->count;
     source.classes = t->classes.count;
     source.get = ft__texts_get;
-    source.label = tagged ? NULL : ft__texts_label;
+    source.label = tagged || t->numbers ? NULL : ft__texts_label;
     source.name = ft__texts_name;
     source.class_name = ft__texts_class_name;
     source.length = ft__texts_length;
@@ -44806,13 +45008,14 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     if (!data) return NULL;
     data->features.has_views = ft__texts_has_views;
     data->features.check_network = ft__texts_check_network;
-    data->fills = "tokens,lengths,types,labels";
-    data->task = tagged ? FT_TASK_TOKENS : task;
+    data->fills = t->numbers ? "tokens,lengths,types,target" : "tokens,lengths,types,labels";
+    data->task = task;
     data->tasks = tagged ? 0u : 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
+    if (t->numbers) data->features.number = ft__texts_number;
+    if (tagged || t->numbers) data->features.content = ft__texts_content;
     if (!tagged) return data;
     data->features.samples = "sentences";
     data->features.words = ft__texts_words;
-    data->features.content = ft__texts_content;
     return data;
 }
 
@@ -44833,6 +45036,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft__texts *t;
     ft_tokenizer *tokenizer;
     ft_data *data = NULL;
+    ft_task task;
     bool tagged;
     if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
@@ -44847,9 +45051,15 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     tagged = ft__has_tags(t);
     if (tagged) ft__sentences_check(c, path, &options);
     if (ft__ok(c)) ft__texts_set_pairs(m, t, path, options.match_classes);
-    if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
+    task = ft__texts_task(m, t, &options);
+    if (task == FT_TASK_REGRESSION && options.per_class > 0)
+        ft__fail(c, FT_INVALID, "%s: per_class has no effect here: it is for classes, but the"
+                 " labels are numbers", path);
+    if (ft__ok(c) && task == FT_TASK_REGRESSION) ft__labels_to_numbers(t, path);
+    else if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
     if (ft__ok(c) && tagged) ft__sentences_say(t, path);
+    else if (ft__ok(c) && t->numbers) ft__numbers_say(t, path);
     else if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
     if (tagged && !options.tokenizer && !m->tokenizer) options.vocabulary.spaces_only = true;
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
@@ -44857,7 +45067,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
     if (options.longest) ft_set_max_length(m, options.longest);
     if (tokenizer) ft__texts_prepare(t, tokenizer, &options, ft_max_length(m), path);
-    if (ft__ok(c)) data = ft__texts_data(m, t, options.task);
+    if (ft__ok(c)) data = ft__texts_data(m, t, task);
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;
@@ -45555,26 +45765,26 @@ typedef struct ft__regression { /* of `columns` numbers of each sample */
     double count;
     double *mean, *spread, *error; /* [columns]: the targets' mean, their summed squared distances
                                from it (Welford 1962), and the summed squared errors */
+    double *outputs, *targets;  /* [samples] of one column, for the correlations; else NULL */
+    int samples;
 } ft__regression;
 
-/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
-static const ft__node *ft__targets_of(const ft_model *m)
-{
-    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
-    int i;
-    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
-    for (i = 0; i < 2; ++i)
-        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
-    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
-}
-
-static size_t ft__regression_bytes(const ft_model *m)
+/* Numbers of a sample. */
+static size_t ft__regression_columns(const ft_model *m)
 {
     const ft__node *targets = ft__targets_of(m);
-    return targets ? 3 * ft__node_count_at(targets, ft__one) * sizeof(double) + FT__ALIGNMENT : 0;
+    return targets ? ft__node_count_at(targets, ft__one) : 0;
 }
 
-static void ft__regression_start(ft_model *m, ft__regression *r)
+static size_t ft__regression_bytes(const ft_model *m, int samples)
+{
+    size_t columns = ft__regression_columns(m), each = 4 * sizeof(double) + 3 * sizeof(int);
+    if (!columns) return 0;
+    return 3 * columns * sizeof(double) + 6 * FT__ALIGNMENT
+        + (columns == 1 ? (size_t)samples * each : 0);
+}
+
+static void ft__regression_start(ft_model *m, ft__regression *r, int samples)
 {
     const ft__node *targets = ft__targets_of(m);
     memset(r, 0, sizeof *r);
@@ -45583,7 +45793,19 @@ static void ft__regression_start(ft_model *m, ft__regression *r)
     r->mean = (double *)ft__allocate(&m->context, 3 * r->columns, sizeof(double));
     r->spread = r->mean ? r->mean + r->columns : NULL;
     r->error = r->mean ? r->spread + r->columns : NULL;
-    if (!r->mean) r->columns = 0;
+    if (r->columns == 1) r->outputs = (double *)ft__allocate(&m->context, (size_t)samples,
+                                                             sizeof(double));
+    if (r->outputs)
+        r->targets = (double *)ft__allocate(&m->context, (size_t)samples, sizeof(double));
+    if (!r->mean || (r->outputs && !r->targets)) r->columns = 0;
+}
+
+/* Pearson's and Spearman's (that of the ranks) correlations of outputs and targets. */
+static void ft__correlate(ft__context *c, ft__regression *r, ft_evaluation *e)
+{
+    if (!r->targets || !ft__ok(c)) return;
+    e->pearson = ft__pearson(r->outputs, r->targets, r->samples);
+    e->spearman = ft__spearman(c, r->outputs, r->targets, r->samples);
 }
 
 /* Adds a batch that was just run. */
@@ -45598,6 +45820,10 @@ static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batc
         const float *target = targets->value + (size_t)i * r->columns;
         const float *output = plan->values[m->output.id - 1] + (size_t)i * r->columns;
         r->count += 1;
+        if (r->targets) {
+            r->targets[r->samples] = (double)*target;
+            r->outputs[r->samples++] = (double)*output;
+        }
         for (k = 0; k < r->columns; ++k) {
             double t = (double)target[ft__place_in_sample(targets, k)], off = t - r->mean[k];
             double wrong = (double)output[ft__place_in_sample(outputs, k)] - t;
@@ -45618,6 +45844,9 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
         e->r2 += part * (r->spread[k] > 0 ? 1 - r->error[k] / r->spread[k]
                                           : r->error[k] > 0 ? 0 : 1);
     }
+    ft__correlate(&m->context, r, e);
+    ft__release(&m->context, r->targets);
+    ft__release(&m->context, r->outputs);
     ft__release(&m->context, r->mean);
 }
 
@@ -47422,11 +47651,33 @@ static bool ft__same_classes(const ft_model *m, const ft_data *data)
     return true;
 }
 
+/* A model that gives a number keeps its head and unit; another gets a head in the data's unit. */
+static ft_status ft__recipe_number(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_count(r->data), i;
+    double mean = 0, spread = 0;
+    r->keeps_head = ft__predicts_number(m);
+    if (r->keeps_head) return m->context.status;
+    for (i = 0; i < count; ++i)
+        mean += (double)r->data->features.number(r->data->source.user, i) / count;
+    for (i = 0; i < count; ++i) {
+        double off = (double)r->data->features.number(r->data->source.user, i) - mean;
+        spread += off * off / count;
+    }
+    return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
+}
+
 /* A model that was trained for these classes before keeps its head. */
 static ft_status ft__recipe_head(ft__recipe *r)
 {
     ft_model *m = r->m;
     int count = ft_data_classes(r->data);
+    if (r->task == FT_TASK_REGRESSION) return ft__recipe_number(r);
+    if (ft__predicts_number(m)) {
+        if (ft__from_regression(m, count) != FT_OK) return m->context.status;
+        return ft__take_class_names(m, r->data);
+    }
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
     if (r->task == FT_TASK_TOKENS
@@ -47750,6 +48001,11 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    if (r->task == FT_TASK_REGRESSION) { /* gradients have the square of the output's unit */
+        double unit = ft__output_unit(r->m);
+        o.optimizer.clip_norm *= (float)(unit * unit);
+        o.optimizer.eps = (float)(1e-8 * unit * unit);
+    }
     return o;
 }
 
@@ -47952,7 +48208,8 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__recipe_embeddings(&r);
         return r.result;
     }
-    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
+    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL
+        && r.task != FT_TASK_REGRESSION) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
@@ -48218,8 +48475,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (size > count) size = count;
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
-    ft__regression_start(m, &regression);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count), false);
+    ft__regression_start(m, &regression, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
                                                  &score, &regression, &entities);
@@ -48275,8 +48532,8 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
     else if (!ft__classifies_samples(m))
-        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
-                 " its numbers", call, m->nodes[m->output.id - 1].name);
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run or"
+                 " ft_run_text to get its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);
 }
 

@@ -190,6 +190,7 @@ extern "C" {
 #include "text/words.h"
 #include "networks/images.h"
 #include "networks/text.h"
+#include "networks/regression.h"
 #include "networks/encoders.h"
 #include "networks/decoders.h"
 #include "networks/vision_transformers.h"

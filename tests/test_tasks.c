@@ -58,7 +58,8 @@ static void test_recognised(void)
 static void test_refused(void)
 {
     static const struct { ft_task task; const char *says; } cases[] = {
-        {FT_TASK_REGRESSION, "ft_finetune: the task regression is not implemented yet"},
+        {FT_TASK_REGRESSION, "ft_finetune: the task is regression, but the data was read for"
+                             " classification"},
         {FT_TASK_LANGUAGE_MODEL, "ft_finetune: the task is for language models: this network has"
                                  " one label per text"},
         {(ft_task)9, "ft_finetune: task is 9; it must be one of ft_task"}};
@@ -350,8 +351,187 @@ static void test_pair_training(void)
     ft_destroy(m);
 }
 
+/* ---- Regression ---- */
+
+/* Transformers' BERT with problem_type "regression": outputs, ten steps, a round trip. */
+static void test_regression_network(void)
+{
+    ft_model *m = create(), *again = create();
+    char path[] = "build/tasks_regression.safetensors";
+    ft_file *file = ft_file_open(m, "tests/golden/tasks/expected.safetensors", (ft_weights_options){0});
+    ft_prediction best[1];
+    ft_load(m, "tests/golden/tasks/regression", (ft_load_options){0});
+    ft_set_pairs(m, true);
+    CHECK(ft_class_count(m) == 0 && ft_node_shape(m, ft_output(m)).size[1] == 1, "%d classes: %s",
+          ft_class_count(m), ft_error_text(m));
+    ft_save(m, path, (ft_save_options){0});
+    follow(m, file, "regression", "targets", 1);
+    ft_load(again, path, (ft_load_options){0});
+    CHECK(ft_class_count(again) == 0, "%d classes", ft_class_count(again));
+    follow(again, file, "regression", "targets", 1);
+    ft_set_tokenizer(m, tokenizer_named(m, "template"));
+    CHECK(!ft_predict_pair(m, "a", 1, "b", 1, best, 1)
+          && strstr(ft_error_text(m), "is not [N, classes]: use ft_run or ft_run_text"), "%s", ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(path);
+}
+
+/* Pearson and Spearman of given outputs: scipy's. The network is y = 1 x + 0. */
+static void test_correlations(void)
+{
+    ft_model *m = create();
+    ft_file *file = ft_file_open(m, "tests/golden/tasks/expected.safetensors", (ft_weights_options){0});
+    ft_node x = add_input(m, "input", FT_F32, 1, 0, 0), y, target = add_input(m, "target", FT_F32, 1, 0, 0);
+    float outputs[64], targets[64], one = 1;
+    double want[2], mse, r2, mean, spread;
+    char key[40];
+    int k;
+    y = ft_linear(m, "fc", x, 1, (ft_linear_options){.no_bias = true});
+    ft_set(m, ft_find(m, "fc.weight"), &one, 1);
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, target));
+    for (k = 0; k < 4; ++k) {
+        ft_evaluation e;
+        ft_data *data;
+        int count, i;
+        snprintf(key, sizeof key, "scores/%d/outputs", k);
+        count = (int)(expected(file, "", key, outputs, sizeof outputs) / sizeof *outputs);
+        snprintf(key, sizeof key, "scores/%d/targets", k);
+        expected(file, "", key, targets, sizeof targets);
+        snprintf(key, sizeof key, "scores/%d/expected", k);
+        expected(file, "", key, want, sizeof want);
+        data = ft_arrays(m, count, outputs, NULL, (ft_array_options){.targets = targets, .target_size = 1});
+        e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7});
+        CHECK(e.regression && CLOSE(e.pearson, want[0], 1e-9) && CLOSE(e.spearman, want[1], 1e-6),
+              "case %d: Pearson %.12g, Spearman %.12g; scipy %.12g, %.12g: %s", k, e.pearson, e.spearman,
+              want[0], want[1], ft_error_text(m));
+        for (mse = mean = spread = 0, i = 0; i < count; ++i) mean += (double)targets[i] / count;
+        for (i = 0; i < count; ++i) {
+            mse += ((double)outputs[i] - (double)targets[i]) * ((double)outputs[i] - (double)targets[i]) / count;
+            spread += ((double)targets[i] - mean) * ((double)targets[i] - mean) / count;
+        }
+        r2 = 1 - mse / spread;
+        CHECK(CLOSE(e.mse, mse, 1e-6 * mse) && CLOSE(e.r2, r2, 1e-6 * fabs(r2)), "mse %g, r2 %g", e.mse, e.r2);
+        if (k == 0) { /* all targets are equal */
+            for (i = 0; i < count; ++i) targets[i] = 2;
+            e = ft_evaluate(m, data, (ft_evaluate_options){0});
+            CHECK(e.pearson == 0 && e.spearman == 0, "constant: %g, %g", e.pearson, e.spearman);
+        }
+    }
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* A table of texts "w", "w w" ..., whose numbers are `shift` + `unit` times their lengths / 8. */
+static const char *lengths_table(double shift, double unit, const char *after)
+{
+    static char table[8000];
+    size_t at = (size_t)snprintf(table, sizeof table, "text\tscore\n");
+    int i, k;
+    for (i = 0; i < 64; ++i) {
+        for (k = 0; k <= i % 8; ++k) at += (size_t)snprintf(table + at, sizeof table - at, "word ");
+        at += (size_t)snprintf(table + at, sizeof table - at, "\t%g%s\n", shift + unit * (k + 0.0) / 8, after);
+    }
+    return table;
+}
+
+/* Which labels are numbers to be learnt, and which are classes. */
+static void test_numbers_recognised(void)
+{
+    static const struct { double shift, unit; const char *after; ft_task wanted, is; } cases[] = {
+        {0, 1, "", FT_TASK_AUTO, FT_TASK_REGRESSION},       /* 0.125, ... 1 */
+        {0, 8, "", FT_TASK_AUTO, FT_TASK_CLASSIFICATION},   /* 1 ... 8 */
+        {-4, 8, ".0", FT_TASK_AUTO, FT_TASK_CLASSIFICATION},
+        {0, 8, "", FT_TASK_REGRESSION, FT_TASK_REGRESSION},
+        {0, 1, "", FT_TASK_CLASSIFICATION, FT_TASK_CLASSIFICATION},
+        {0, 1, " kg", FT_TASK_AUTO, FT_TASK_CLASSIFICATION}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        ft_model *m = create();
+        ft_data *data = read_texts(m, lengths_table(cases[i].shift, cases[i].unit, cases[i].after),
+                                   (ft_text_options){.task = cases[i].wanted});
+        CHECK(data && ft_data_task(data) == cases[i].is
+              && ft_data_classes(data) == (cases[i].is == FT_TASK_REGRESSION ? 0 : 8),
+              "case %zu: %s, %d classes: %s", i, ft_task_name(ft_data_task(data)), ft_data_classes(data),
+              ft_error_text(m));
+        if (i == 0)
+            CHECK(strstr(log_text, "regression: 64 texts with numbers from 0.125 to 1; text from column 1")
+                  && !strstr(log_text, "warning"), "%s", log_text);
+        ft_destroy(m);
+    }
+}
+
+static void test_regression_errors(void)
+{
+    ft_model *m = create();
+    CHECK(!read_texts(m, reviews, (ft_text_options){.task = FT_TASK_REGRESSION})
+          && strstr(ft_error_text(m), "the label \"good\" is not a number"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(!read_texts(m, lengths_table(0, 1, ""), (ft_text_options){.per_class = 2})
+          && strstr(ft_error_text(m), "per_class has no effect here"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_network(m, "bert", (ft_network_options){.hidden = 8, .heads = 2, .layers = 1, .classes = 2,
+                                               .task = FT_TASK_REGRESSION});
+    CHECK(strstr(ft_error_text(m), "a regression of 2 numbers is not supported"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Numbers of two units are learnt to the same degree, by a recurrent network and by a BERT; the
+   output is in the data's unit; then the model learns classes. */
+static void test_regression_training(bool bert)
+{
+    static const double units[2][2] = {{0, 1}, {5e5, 4e6}};
+    double pearson[2];
+    int k;
+    for (k = 0; k < 2; ++k) {
+        char path[] = "build/tasks_numbers.safetensors";
+        ft_model *m = create(), *again = create();
+        const char *table = lengths_table(units[k][0], units[k][1], "");
+        ft_data *data = read_texts(m, table, (ft_text_options){.task = k ? FT_TASK_REGRESSION : FT_TASK_AUTO}), *other;
+        ft_finetune_result r;
+        ft_evaluation e;
+        float number = 0, same = 0;
+        if (bert) ft_network(m, "bert", (ft_network_options){.hidden = 16, .layers = 1, .heads = 2, .positions = 20});
+        else ft_network(m, "lstm_classifier", (ft_network_options){.hidden = 16, .embedding = 8});
+        r = ft_finetune(m, data, (ft_finetune_options){.epochs = bert ? 60 : 30, .learning_rate = 0.01f});
+        e = ft_evaluate(m, data, (ft_evaluate_options){0});
+        pearson[k] = e.pearson;
+        CHECK(e.regression && e.pearson > 0.95 && e.r2 > 0.9 && e.accuracy == -1, "Pearson %g, r2 %g: %s",
+              e.pearson, e.r2, ft_error_text(m));
+        CHECK(CLOSE(e.loss, e.mse, 1e-3 * e.mse) && r.fit.accuracy == -1, "loss %g, mse %g", e.loss, e.mse);
+        ft_run_text(m, "word word word word", 19, NULL, 0, &number, 1);
+        CHECK(CLOSE(number, units[k][0] + units[k][1] / 2, units[k][1] / 8), "4 words give %g: %s",
+              (double)number, ft_error_text(m));
+        ft_save(m, path, (ft_save_options){0});
+        ft_load(again, path, (ft_load_options){0});
+        ft_run_text(again, "word word word word", 19, NULL, 0, &same, 1);
+        CHECK(same == number && ft_class_count(again) == 0, "loaded: %g, not %g", (double)same, (double)number);
+        /* Whole numbers are numbers to a model that learnt numbers. */
+        other = read_texts(again, lengths_table(0, 8, ""), (ft_text_options){.match_classes = true});
+        CHECK(ft_data_task(other) == FT_TASK_REGRESSION, "%s", ft_error_text(again));
+        other = read_texts(m, lengths_table(0, 8, ""), (ft_text_options){.classes_of = data});
+        CHECK(ft_data_task(other) == FT_TASK_REGRESSION, "%s", ft_error_text(m));
+        other = read_texts(again, reviews, (ft_text_options){0});
+        ft_finetune(again, other, (ft_finetune_options){.epochs = 1});
+        CHECK(ft_class_count(again) == 2 && !strcmp(ft_class_name(again, 0), "bad"), "%d classes: %s",
+              ft_class_count(again), ft_error_text(again));
+        ft_destroy(again);
+        ft_destroy(m);
+        remove(path);
+    }
+    CHECK(CLOSE(pearson[0], pearson[1], 1e-3), "the unit matters: %g, %g", pearson[0], pearson[1]);
+}
+
 int main(void)
 {
+    test_regression_network();
+    test_correlations();
+    test_numbers_recognised();
+    test_regression_errors();
+    test_regression_training(false);
+    test_regression_training(true);
     test_pair_ids();
     test_pair_network();
     test_pair_tables();

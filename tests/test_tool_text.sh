@@ -152,6 +152,19 @@ fails 'is not one of the 5 classes of the model' $tool eval --model $work/names.
 printf 'ada\tB-person\nis\n' >$work/wrong.conll
 fails 'wrong.conll: line 2 has 1 column' $tool train --data $work/wrong.conll --out $work/x.safetensors
 
+# ---- Regression: labels are numbers with fractions ----
+awk 'BEGIN { print "text\tscore"; for (i = 0; i < 80; ++i) { n = i % 8 + 1; for (k = 0; k < n; ++k) printf "word "; print "\t" 100 + n / 8 } }' >$work/scores.tsv
+says '^Pearson 0.9[0-9]*, Spearman [01].[09][0-9]*, R2 0.[89][0-9]*, mean squared error' $tool train --data $work/scores.tsv --val $work/scores.tsv \
+    --epochs 25 --hidden 16 --lr 0.01 --out $work/scores.safetensors
+grep -q 'scores.tsv: regression: 80 texts with numbers from 100.125 to 101; text from column 1' $work/err.txt &&
+    ! grep -q 'right' $work/err.txt && ok || bad "what is said of numbers"
+says '^{"total": 80, "skipped": 0, "pearson": 0.9[0-9]*, "spearman": [01].[09][0-9]*, "r2": ' $tool eval --model $work/scores.safetensors --data $work/scores.tsv --json
+says '^word word: 100\.[0-9]*$' $tool predict --model $work/scores.safetensors 'word word'
+says '^{"text": "word word", "number": 100\.[0-9]*}$' $tool predict --model $work/scores.safetensors --json 'word word'
+says 'output      a number: a regression' $tool info --model $work/scores.safetensors
+fails 'the label "good" is not a number' $tool train --data $texts/reviews.tsv --task regression --out $work/x.safetensors
+fails 'the label "good" is not a number' $tool eval --model $work/scores.safetensors --data $texts/reviews.tsv
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors

@@ -154,6 +154,7 @@ static void print_output(const ft_model *m)
     if (is_language_model(m))
         printf("  output      scores of the next token for each of %d: a language model\n",
                ft_node_shape(m, ft_output(m)).size[2]);
+    else if (gives_number(m)) printf("  output      a number: a regression\n");
     else if (classes == 0)
         printf("  output      %s\n", shape_text(ft_node_shape(m, ft_output(m)), 1, shape));
     else {

@@ -86,40 +86,50 @@ static int predict_entities(ft_model *m, const options *o, const char *text)
     return 1;
 }
 
-/* A pair of texts has a tab between them. */
-static int predict_text(ft_model *m, const char *what, ft_prediction *best, int top)
+/* Predicts the number or the classes of a text, or of a pair with a tab between its texts; returns how
+   many there are. */
+static int predict_text(ft_model *m, const char *what, float *number, ft_prediction *best, int top)
 {
     const char *tab = ft_pairs(m) ? strchr(what, '\t') : NULL;
-    if (!ft_pairs(m)) return ft_predict_text(m, what, strlen(what), best, top);
-    if (tab)
-        return ft_predict_pair(m, what, (size_t)(tab - what), tab + 1, strlen(tab + 1), best, top);
-    complain("the model reads pairs of texts: FIRST, a tab, SECOND are expected, not \"%.100s\"",
-             shown(what));
-    return 0;
+    size_t bytes = tab ? (size_t)(tab - what) : strlen(what), more = tab ? strlen(tab + 1) : 0;
+    if (ft_pairs(m) && !tab) {
+        complain("the model reads pairs of texts: FIRST, a tab, SECOND are expected, not \"%.100s\"",
+                 shown(what));
+        return 0;
+    }
+    if (gives_number(m)) return ft_run_text(m, what, bytes, tab ? tab + 1 : NULL, more, number, 1) == FT_OK;
+    return tab ? ft_predict_pair(m, what, bytes, tab + 1, more, best, top)
+               : ft_predict_text(m, what, bytes, best, top);
+}
+
+static void print_number(const options *o, const char *what, float number)
+{
+    if (o->json) {
+        printf("{\"text\": ");
+        print_json_text(what);
+        printf(", \"number\": %.9g}\n", (double)number);
+        return;
+    }
+    print_text(stdout, what, false);
+    printf(": %.6g\n", (double)number);
 }
 
 /* One picture's path, one text or one pair. */
 static int predict_one(ft_model *m, const options *o, const char *what)
 {
     ft_prediction best[64];
+    float number = 0;
     int top = o->top > 0 ? o->top : 3, count;
     bool words = classifies_words(m);
     if (top > 64) top = 64;
-    count = words ? predict_entities(m, o, what) : reads_text(m, o) ? predict_text(m, what, best, top)
-                                                                   : ft_predict_file(m, what, best, top);
-    if (count == 0 && !ft_error(m)) {
-        if (o->json) {
-            printf("{\"text\": ");
-            print_json_text(what);
-            print_json_error(", ");
-        }
-        return FAILED;
-    }
-    if (!ft_error(m)) {
-        if (!words) print_prediction(m, o, what, best, count);
+    count = words ? predict_entities(m, o, what)
+        : reads_text(m, o) ? predict_text(m, what, &number, best, top) : ft_predict_file(m, what, best, top);
+    if (count > 0 && !ft_error(m)) {
+        if (gives_number(m)) print_number(o, what, number);
+        else if (!words) print_prediction(m, o, what, best, count);
         return DONE;
     }
-    complain("%s", ft_error_text(m)); /* then go on with the others */
+    if (ft_error(m)) complain("%s", ft_error_text(m)); /* then go on with the others */
     if (o->json) {
         printf("{\"%s\": ", reads_text(m, o) ? "text" : "file");
         print_json_text(what);

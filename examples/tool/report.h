@@ -67,7 +67,7 @@ static void print_progress(progress_state *s, const ft_progress *p, double now)
     snprintf(parts[PLACE], 96, "%s: epoch %d/%d step %d/%d", p->stage, p->epoch + 1, p->epochs, p->step,
              p->steps);
     snprintf(parts[LOSS], 96, "  loss %.4f", p->loss);
-    snprintf(parts[RIGHT], 96, "  right %.1f %%", 100 * p->accuracy);
+    if (p->accuracy >= 0) snprintf(parts[RIGHT], 96, "  right %.1f %%", 100 * p->accuracy);
     if (p->held_back_accuracy >= 0)
         snprintf(parts[HELD], 96, "  held back %.1f %%", 100 * p->held_back_accuracy);
     snprintf(parts[RATE], 96, "  %.0f %s/s", rate, s->samples_are);
@@ -219,6 +219,12 @@ static void print_json_error(const char *start)
 
 static void print_evaluation_json(const ft_evaluation *e)
 {
+    if (e->regression) {
+        printf("\"total\": %d, \"skipped\": %d, \"pearson\": %.6f, \"spearman\": %.6f, \"r2\": %.6f, "
+               "\"mse\": %.9g, \"loss\": %.9g", e->total, e->skipped, e->pearson, e->spearman, e->r2,
+               e->mse, e->loss);
+        return;
+    }
     printf("\"correct\": %d, \"total\": %d, \"skipped\": %d, \"accuracy\": %.6f, "
            "\"interval\": [%.6f, %.6f], \"loss\": %.6f", e->correct, e->total, e->skipped,
            e->accuracy, e->low, e->high, e->loss);
@@ -230,6 +236,11 @@ static void print_evaluation_json(const ft_evaluation *e)
 
 static void print_evaluation(const ft_evaluation *e)
 {
+    if (e->regression) {
+        printf("Pearson %.4f, Spearman %.4f, R2 %.4f, mean squared error %.4g of %d\n", e->pearson,
+               e->spearman, e->r2, e->mse, e->total);
+        return;
+    }
     printf("%d of %d %sright: %.2f %% (95 %% interval %.2f to %.2f), loss %.4f\n", e->correct,
            e->total, e->entities ? "words " : "", 100 * e->accuracy, 100 * e->low, 100 * e->high, e->loss);
     if (e->entities)

@@ -74,6 +74,13 @@ static bool has_step_outputs(const ft_model *m)
 static bool is_language_model(const ft_model *m) { return has_step_outputs(m) && ft_class_count(m) == 0; }
 static bool classifies_words(const ft_model *m) { return has_step_outputs(m) && ft_class_count(m) > 0; }
 
+/* Does the network give a number instead of classes? */
+static bool gives_number(const ft_model *m)
+{
+    ft_shape shape = ft_node_shape(m, ft_output(m));
+    return shape.rank == 2 && shape.size[1] == 1 && ft_class_count(m) == 0;
+}
+
 static bool wants_language_model(const ft_model *m, const options *o)
 {
     if (wanted_task(o) != FT_TASK_AUTO) return wanted_task(o) == FT_TASK_LANGUAGE_MODEL;
@@ -196,7 +203,8 @@ static ft_data *open_text_training(ft_model *m, const options *o)
     open_vocabulary(m, o);
     data = open_texts(m, o, o->data, false, NULL);
     if (!o->model && !ft_error(m)) build_text_network(m, o, data);
-    if (new_task && !ft_error(m)) ft_language_model_to_classifier(m, ft_data_classes(data), head);
+    if (new_task && !ft_error(m)) ft_language_model_to_classifier(
+        m, ft_data_classes(data) ? ft_data_classes(data) : 2, head); /* 2: ft_finetune changes it */
     return data;
 }
 

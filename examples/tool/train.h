@@ -47,7 +47,7 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     how.batch_size = o->batch_size;
     s->classes = !is_language_model(m);
     s->data = data;
-    if (reads_text(m, o) && s->classes && !classifies_words(m)) {
+    if (reads_text(m, o) && ft_class_count(m) > 0 && !classifies_words(m)) {
         s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;

@@ -174,6 +174,23 @@ static bool ft__json_read_number(ft__json_reader *r, ft__json_value *v)
     return true;
 }
 
+/* Whether a text is one finite number, and which; a plus sign and spaces around it may be there. */
+static bool ft__read_number_text(const char *text, double *number)
+{
+    ft__json_value v;
+    ft__json_reader r;
+    memset(&v, 0, sizeof v);
+    memset(&r, 0, sizeof r);
+    while (*text == ' ') ++text;
+    if (*text == '+' && text[1] != '-') ++text;
+    r.at = text;
+    r.end = text + strlen(text);
+    while (r.end > r.at && r.end[-1] == ' ') --r.end;
+    if (r.at == r.end || !ft__json_read_number(&r, &v) || r.at != r.end) return false;
+    *number = v.integer ? (double)v.is.whole : v.is.number;
+    return *number >= -(double)FLT_MAX && *number <= (double)FLT_MAX;
+}
+
 /* The most values that a text may hold: one after each comma and each opening bracket. They may
    take twice the bytes of the text plus a usual amount; if they would take more, returns 0, and
    *fault is the place. */

@@ -35,6 +35,7 @@ typedef struct ft__features {
     /* The texts of a pair, and the number that says how similar they are; false: it has none. */
     bool (*pair)(void *user, int index, const char *texts[2], double *score);
     const char *(*origin)(void *user);  /* tells its part of ft_desc.cache from other data's */
+    float (*number)(void *user, int index); /* what a regression learns of the sample */
     int (*skipped)(void *user);     /* samples that were left out when the source was made */
     void (*prepare)(void *user);    /* called before samples are read */
     size_t (*kept)(void *user);     /* bytes that the source keeps and could release */

@@ -33,7 +33,7 @@ typedef struct ft__table {
     ft_table_header wanted_header; /* from the options */
     bool unlabelled, header;/* header: the first record is one */
     int text[FT__MOST_TEXT_COLUMNS], texts, label; /* which fields; label -1: none */
-    bool wants_pair, no_pair;   /* from the options */
+    bool wants_pair, no_pair, numbers;  /* from the options */
     bool pair;              /* the two text columns are the texts of a pair */
     const char *second;     /* of a record's pair; else NULL */
     ft__text keys;          /* JSON: the fields' names, a 0 after each */
@@ -312,7 +312,7 @@ static const char *const ft__text_names[] = {"text", "sentence", "review", "cont
     "headline", "title", "message", "comment", "document", "body", "description", "question",
     "utterance", "post", NULL};
 static const char *const ft__label_names[] = {"label", "class", "category", "sentiment", "target",
-    "labels", "topic", "intent", "emotion", "polarity", "tag", NULL};
+    "labels", "topic", "intent", "emotion", "polarity", "tag", "score", "rating", NULL};
 
 /* Two columns of these names hold the texts of a pair. */
 static const char *const ft__pair_names[][2] = {
@@ -644,6 +644,20 @@ static void ft__values_free(ft__context *c, ft__values *v)
     ft__vocabulary_release(&v->values);
 }
 
+/* Whether all labels from this one on are numbers; *fraction: one of them that is not whole, and so
+   is seldom a class; else NULL. */
+static bool ft__are_numbers(const ft__vocabulary *labels, int from, const char **fraction)
+{
+    double number;
+    int i;
+    *fraction = NULL;
+    for (i = from; i < labels->count; ++i) {
+        if (!ft__read_number_text(ft__piece_text(labels, i), &number)) return false;
+        if (number != floor(number) && !*fraction) *fraction = ft__piece_text(labels, i);
+    }
+    return labels->count > from;
+}
+
 /* A first line may be a header, although it names no known column: if its label occurs on no other
    line while all other labels repeat, or if only its label is not a number. Only the user knows. */
 static bool ft__may_be_header(const ft__values *v)
@@ -734,6 +748,7 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
 {
     ft__context *c = t->context;
     ft__values labels;
+    const char *fraction = NULL;
     int classes, records;
     if (!ft__check_utf8(t) || !ft__first_record(t, header)) return;
     if (ft__read_through(t, t->label, &labels) && t->label >= 0 && t->separator
@@ -745,7 +760,9 @@ static void ft__table_check(ft__table *t, ft_table_header header, bool known_cla
     records = labels.records - (t->header && t->separator ? 1 : 0);
     classes = labels.values.count - (t->header && t->separator ? 1 : 0);
     if (ft__ok(c) && t->label >= 0 && !known_classes && !ft__columns_swapped(t, &labels)
-        && ft__ok(c)) {
+        && ft__ok(c) && !t->numbers
+        && !(ft__are_numbers(&labels.values, labels.values.count - classes, &fraction)
+             && fraction)) {
         ft__warn_of_like_labels(t, &labels);
         if (records >= 4 && 2 * classes > records)
             ft__log(c, "%s: warning: %d classes in %d texts: is this the label column? (%s)",
@@ -772,6 +789,7 @@ static bool ft__table_open(ft__table *t, ft__context *c, const char *path, const
     t->unlabelled = o->unlabelled;
     t->wanted_header = o->header;
     t->wants_pair = o->pair;
+    t->numbers = o->task == FT_TASK_REGRESSION;
     t->no_pair = o->task == FT_TASK_LANGUAGE_MODEL || o->task == FT_TASK_TOKENS;
     if (o->format && strcmp(name, "tsv") && strcmp(name, "csv") && strcmp(name, "jsonl")) {
         ft__fail(c, FT_INVALID, "%s: format is \"%s\"; it must be \"tsv\", \"csv\" or \"jsonl\"",

@@ -15,7 +15,7 @@ typedef struct ft__task_row {
 } ft__task_row;
 
 static const ft__task_row ft__tasks[] = {
-    {"auto", true}, {"classification", true}, {"regression", false}, {"tokens", true},
+    {"auto", true}, {"classification", true}, {"regression", true}, {"tokens", true},
     {"embeddings", true}, {"language-model", true}};
 enum { FT__TASKS = sizeof ft__tasks / sizeof ft__tasks[0] };
 

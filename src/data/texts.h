@@ -7,6 +7,7 @@
 #include "basics/strings.h"
 #include "basics/arrays.h"
 #include "basics/files.h"
+#include "basics/json.h"
 #include "basics/sorting.h"
 #include "basics/folders.h"
 #include "nodes/nodes.h"
@@ -38,6 +39,7 @@ typedef struct ft__texts {
     size_t *second;         /* [count]: of pairs: where the second text begins, behind a tab */
     bool pairs;
     int *labels;            /* [count] */
+    float *numbers;         /* [count]: of a regression, instead of labels; else NULL */
     int count, capacity;
     ft__vocabulary classes;
     ft__ids ids;            /* the tokens of all texts */
@@ -307,6 +309,44 @@ static void ft__sort_classes(ft_model *m, ft__texts *t, const char *path, const 
     ft__vocabulary_release(&found);
 }
 
+/* What is learnt: what the options say, or what the model or the training data is for, else what
+   the labels show. */
+static ft_task ft__texts_task(const ft_model *m, const ft__texts *t, const ft_text_options *o)
+{
+    const char *fraction;
+    if (ft__has_tags(t)) return FT_TASK_TOKENS;
+    if (o->task != FT_TASK_AUTO || o->unlabelled) return o->task;
+    if (o->match_classes && m->class_count == 0 && ft__predicts_number(m))
+        return FT_TASK_REGRESSION;
+    if (o->match_classes) return FT_TASK_AUTO;
+    if (o->classes_of)
+        return ft_data_task(o->classes_of) == FT_TASK_REGRESSION ? FT_TASK_REGRESSION
+                                                                 : FT_TASK_AUTO;
+    return ft__are_numbers(&t->classes, 0, &fraction) && fraction ? FT_TASK_REGRESSION
+                                                                  : FT_TASK_AUTO;
+}
+
+/* The labels become numbers, and there are no classes. */
+static void ft__labels_to_numbers(ft__texts *t, const char *path)
+{
+    ft__context *c = t->context;
+    float *value = (float *)ft__allocate(c, (size_t)t->classes.count + 1, sizeof *value);
+    double number = 0;
+    int i;
+    t->numbers = (float *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->numbers);
+    for (i = 0; ft__ok(c) && i < t->classes.count; ++i) {
+        if (!ft__read_number_text(ft__piece_text(&t->classes, i), &number))
+            ft__fail(c, FT_FORMAT, "%s: the label \"%.60s\" is not a number: a regression needs"
+                     " one for each text", path, ft__piece_text(&t->classes, i));
+        value[i] = (float)number;
+    }
+    for (i = 0; ft__ok(c) && i < t->count; ++i) t->numbers[i] = value[t->labels[i]];
+    ft__release(c, value);
+    ft__vocabulary_release(&t->classes);
+    memset(&t->classes, 0, sizeof t->classes);
+    t->classes.context = t->classes.letters.context = c;
+}
+
 /* ---- Tokens ---- */
 
 /* The model's tokeniser; if it has none, one is built from the words of these texts. */
@@ -462,6 +502,9 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
         int32_t *to = (int32_t *)slots[s].values;
         bool tokens = !strcmp(slots[s].name, "tokens"), labels = !strcmp(slots[s].name, "labels");
         bool types = !strcmp(slots[s].name, "types");
+        if (t->numbers && !strcmp(slots[s].name, "target") && slots[s].type == FT_F32
+            && ft__shape_count(&slots[s].shape) == 1)
+            *(float *)slots[s].values = t->numbers[index];
         if (slots[s].type != FT_I32) continue;
         if (slots[s].shape.rank == 0 && !strcmp(slots[s].name, "lengths")) *to = length;
         if (slots[s].shape.rank == 0 && labels) *to = t->labels[index];
@@ -477,6 +520,11 @@ static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int s
 }
 
 static int ft__texts_label(void *user, int index) { return ((ft__texts *)user)->labels[index]; }
+
+static float ft__texts_number(void *user, int index)
+{
+    return ((ft__texts *)user)->numbers[index];
+}
 
 static const char *ft__texts_name(void *user, int index) /* the text itself */
 {
@@ -495,9 +543,12 @@ static const ft__word *ft__texts_words(void *user, int index, size_t *count)
 
 static uint64_t ft__texts_content(ft_model *m, void *user, int index, uint64_t hash)
 {
+    const ft__texts *t = (const ft__texts *)user;
+    const ft__word *sentence;
     size_t words, i;
-    const ft__word *sentence = ft__sentence((const ft__texts *)user, index, &words);
     (void)m;
+    if (t->numbers) return ft__hash_bytes(hash, &t->numbers[index], sizeof *t->numbers);
+    sentence = ft__sentence(t, index, &words);
     for (i = 0; i < words; ++i) {
         hash = ft__hash_bytes(hash, &sentence[i].start, sizeof sentence[i].start);
         hash = ft__hash_bytes(hash, &sentence[i].tag, sizeof sentence[i].tag);
@@ -533,6 +584,7 @@ static void ft__texts_release(void *user)
     ft__release(c, t->types.values);
     ft__release(c, t->ids.values);
     ft__vocabulary_release(&t->classes);
+    ft__release(c, t->numbers);
     ft__release(c, t->labels);
     ft__release(c, t->second);
     ft__release(c, t->start);
@@ -561,6 +613,20 @@ static void ft__sentences_say(const ft__texts *t, const char *path)
     if (at) snprintf(names + at, sizeof names - at, at < 100 ? ")" : ", ...)");
     ft__log(t->context, "%s: tokens: %d sentences of %zu words, entities of %d types%s", path,
             t->count, t->words.count, types, names);
+}
+
+/* Logs the range of a regression's numbers. */
+static void ft__numbers_say(const ft__texts *t, const char *path)
+{
+    float least = t->numbers[0], most = t->numbers[0];
+    int i;
+    for (i = 1; i < t->count; ++i) {
+        if (t->numbers[i] < least) least = t->numbers[i];
+        if (t->numbers[i] > most) most = t->numbers[i];
+    }
+    ft__log(t->context, "%s: regression: %d %s with numbers from %g to %g; %s", path, t->count,
+            t->pairs ? "pairs" : "texts", (double)least, (double)most,
+            t->note.count ? t->note.letters : "");
 }
 
 /* Logs what was read; for a table also its columns. */
@@ -708,7 +774,7 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     source.count = t->count;
     source.classes = t->classes.count;
     source.get = ft__texts_get;
-    source.label = tagged ? NULL : ft__texts_label;
+    source.label = tagged || t->numbers ? NULL : ft__texts_label;
     source.name = ft__texts_name;
     source.class_name = ft__texts_class_name;
     source.length = ft__texts_length;
@@ -717,13 +783,14 @@ static ft_data *ft__texts_data(ft_model *m, ft__texts *t, ft_task task)
     if (!data) return NULL;
     data->features.has_views = ft__texts_has_views;
     data->features.check_network = ft__texts_check_network;
-    data->fills = "tokens,lengths,types,labels";
-    data->task = tagged ? FT_TASK_TOKENS : task;
+    data->fills = t->numbers ? "tokens,lengths,types,target" : "tokens,lengths,types,labels";
+    data->task = task;
     data->tasks = tagged ? 0u : 1u << FT_TASK_LANGUAGE_MODEL; /* the texts alone */
+    if (t->numbers) data->features.number = ft__texts_number;
+    if (tagged || t->numbers) data->features.content = ft__texts_content;
     if (!tagged) return data;
     data->features.samples = "sentences";
     data->features.words = ft__texts_words;
-    data->features.content = ft__texts_content;
     return data;
 }
 
@@ -744,6 +811,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     ft__texts *t;
     ft_tokenizer *tokenizer;
     ft_data *data = NULL;
+    ft_task task;
     bool tagged;
     if (!ft__usable(m) || !FT__HAS(m, TEXT) || !FT__HAS(m, DATA)) return NULL;
     c = &m->context;
@@ -758,9 +826,15 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     tagged = ft__has_tags(t);
     if (tagged) ft__sentences_check(c, path, &options);
     if (ft__ok(c)) ft__texts_set_pairs(m, t, path, options.match_classes);
-    if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
+    task = ft__texts_task(m, t, &options);
+    if (task == FT_TASK_REGRESSION && options.per_class > 0)
+        ft__fail(c, FT_INVALID, "%s: per_class has no effect here: it is for classes, but the"
+                 " labels are numbers", path);
+    if (ft__ok(c) && task == FT_TASK_REGRESSION) ft__labels_to_numbers(t, path);
+    else if (ft__ok(c)) ft__sort_classes(m, t, path, &options);
     if (ft__ok(c) && options.per_class > 0) ft__keep_per_class(t, options.per_class, c->desc.seed);
     if (ft__ok(c) && tagged) ft__sentences_say(t, path);
+    else if (ft__ok(c) && t->numbers) ft__numbers_say(t, path);
     else if (ft__ok(c)) ft__texts_say(t, path, !options.unlabelled);
     if (tagged && !options.tokenizer && !m->tokenizer) options.vocabulary.spaces_only = true;
     tokenizer = ft__ok(c) ? ft__tokenizer_for(m, t, options.tokenizer, FT_WORDS,
@@ -768,7 +842,7 @@ ft_data *ft_texts(ft_model *m, const char *path, ft_text_options options)
     if (tokenizer && tokenizer != m->tokenizer) ft_set_tokenizer(m, tokenizer);
     if (options.longest) ft_set_max_length(m, options.longest);
     if (tokenizer) ft__texts_prepare(t, tokenizer, &options, ft_max_length(m), path);
-    if (ft__ok(c)) data = ft__texts_data(m, t, options.task);
+    if (ft__ok(c)) data = ft__texts_data(m, t, task);
     if (data) data->pieces = ft_tokenizer_count(tokenizer);
     else ft__texts_release(t);
     return data;

@@ -127,6 +127,24 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
+/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
+static const ft__node *ft__targets_of(const ft_model *m)
+{
+    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
+    int i;
+    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
+    for (i = 0; i < 2; ++i)
+        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
+    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
+}
+
+/* Whether the output is one number that is learnt, not the score of a class. */
+static bool ft__predicts_number(const ft_model *m)
+{
+    const ft__node *targets = m ? ft__targets_of(m) : NULL;
+    return targets && targets->shape.rank == 2 && targets->shape.size[1] == 1;
+}
+
 /* How many classes each sample, or each step of it, has a score for; 0: neither. */
 static int ft__output_classes(const ft_model *m)
 {
@@ -139,7 +157,8 @@ static int ft__output_classes(const ft_model *m)
 /* Whether each sample has a class, or each step: a language model's tokens have no class names. */
 static bool ft__classifies_samples(const ft_model *m)
 {
-    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2;
+    return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2
+        && !ft__predicts_number(m);
 }
 
 static bool ft__classifies_steps(const ft_model *m)

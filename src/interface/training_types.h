@@ -163,8 +163,10 @@ typedef struct ft_evaluation {
                                word that was cut off (ft_max_length), or that the tokeniser drops,
                                counts as predicted O; it does not count in `accuracy` */
     bool similarity;        /* the data are pairs of texts with numbers (FT_TASK_EMBEDDINGS): */
-    double pearson, spearman; /* correlation of these numbers and the cosines of the texts' vectors.
-                               `loss` is 0 */
+    double pearson, spearman; /* correlations of these numbers and the cosines of the texts' vectors
+                               (`loss` is 0); of a regression of one number, of output and target.
+                               spearman is that of their ranks, where equal numbers have the mean of
+                               theirs. 0 if all numbers of one list are equal */
 } ft_evaluation;
 
 typedef struct ft_prediction { int class_index; float probability; } ft_prediction;

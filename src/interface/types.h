@@ -436,7 +436,8 @@ typedef struct ft_network_options {
     bool normalize;         /* as in ft_text_vector_options; needs `pooling` */
     ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
                                and a linear layer, as Hugging Face's ...ForTokenClassification.
-                               Default: a class of each text */
+                               FT_TASK_REGRESSION: a number, [N, 1], with ft_mse of the input
+                               "target". Default: a class of each text; with 1 class a number */
     /* Vision transformers (heads: required of sizes that were never published): */
     const char *spelling;   /* of the parameters' names: "transformers" (default), as Hugging Face's
                                files have them; "transformers5", as its version 5 has ViT's in
@@ -733,8 +734,10 @@ typedef struct ft_text_options { /* for labelled texts */
                                model is not trained on yet */
     ft_table_header header; /* of a .tsv or .csv */
     ft_task task;           /* how the texts are read; default: what they show, and the log says it.
-                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_LANGUAGE_MODEL:
-                               as `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
+                               FT_TASK_CLASSIFICATION: labels are classes; FT_TASK_REGRESSION: they
+                               are numbers, as is recognised if all are and one has a fraction:
+                               whole numbers alone are classes; FT_TASK_LANGUAGE_MODEL: as
+                               `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
                                two texts that mean the same. With label_column, numbers that say how
                                similar they are, the pairs are for ft_evaluate */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads

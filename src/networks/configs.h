@@ -255,6 +255,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     const ft__config_field *field;
     const ft__config_only *only;
     const char *const *share;
+    const char *problem = ft__json_string(json, ft__json_member(json, 0, "problem_type"));
     double value = 0;
     int k = 0;
     while (k < FT__CONFIG_FAMILIES && (!type || strcmp(type, family[k].type) != 0)) ++k;
@@ -266,7 +267,11 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     if (!o->architecture) o->architecture = family->network;
     if (o->network.task == FT_TASK_AUTO && ft__config_is(json, "ForTokenClassification"))
         o->network.task = FT_TASK_TOKENS;
-    for (only = family->only; only->name; ++only) ft__config_refuse(c, json, folder, only);
+    if (problem && !strcmp(problem, "regression") && o->network.task == FT_TASK_AUTO)
+        o->network.task = FT_TASK_REGRESSION;
+    for (only = family->only; only->name; ++only)
+        if (o->network.task != FT_TASK_REGRESSION || strcmp(only->name, "problem_type") != 0)
+            ft__config_refuse(c, json, folder, only);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
             ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,

@@ -17,6 +17,7 @@
 #include "graph/building.h"
 #include "networks/images.h"
 #include "networks/text.h"
+#include "networks/regression.h"
 
 /* =============================================================================================
    [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
@@ -254,9 +255,13 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (e->o->embedding && e->o->embedding != o->hidden)
         return ft__fail(c, FT_INVALID, "%s: embedding is %d, but must be hidden, %d",
                         e->names->network, e->o->embedding, o->hidden);
-    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS)
-        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION or"
-                        " FT_TASK_TOKENS", e->names->network, (int)o->task);
+    if (o->task == FT_TASK_REGRESSION && o->classes > 1)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a regression of %d numbers is not supported, only"
+                        " of one", e->names->network, o->classes);
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS
+        && o->task != FT_TASK_REGRESSION)
+        return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION,"
+                        " FT_TASK_REGRESSION or FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -277,6 +282,7 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
     if (b->o.feed_forward == 0) b->o.feed_forward = 4 * b->o.hidden;
     if (b->o.positions == 0) b->o.positions = 512 + e.names->first;
     if (b->o.token_types == 0) b->o.token_types = e.names->types;
+    if (b->o.task == FT_TASK_AUTO && b->o.classes == 1) b->o.task = FT_TASK_REGRESSION;
     if (ft__encoder_check(&e) != FT_OK) return none;
     e.lengths = ft__tokens_input(e.m, "lengths", false);
     x = ft__encoder_embeddings(&e);
@@ -284,6 +290,7 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
     if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
+    else if (b->o.task == FT_TASK_REGRESSION) x = ft__number_end(e.m, ft__encoder_head(&e, x));
     else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
         ft_set_max_length(e.m, b->o.positions - e.names->first);

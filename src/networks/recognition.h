@@ -123,7 +123,8 @@ ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
     memset(&b, 0, sizeof b);
     b.m = m;
     b.o = options;
-    if (b.o.classes == 0) b.o.classes = network->classes;
+    if (b.o.classes == 0)
+        b.o.classes = b.o.task == FT_TASK_REGRESSION ? 1 : network->classes;
     if (b.o.image_size == 0) b.o.image_size = network->image_size;
     if (b.o.channels == 0) b.o.channels = 3;
     if (b.o.words == 0 && m->tokenizer) b.o.words = ft_tokenizer_count(m->tokenizer);

@@ -151,8 +151,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (size > count) size = count;
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m), false);
-    ft__regression_start(m, &regression);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count), false);
+    ft__regression_start(m, &regression, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
                                                  &score, &regression, &entities);
@@ -208,8 +208,8 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
     else if (!ft__classifies_samples(m))
-        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run to get"
-                 " its numbers", call, m->nodes[m->output.id - 1].name);
+        ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run or"
+                 " ft_run_text to get its numbers", call, m->nodes[m->output.id - 1].name);
     return ft__ok(c);
 }
 

@@ -15,6 +15,7 @@
 #include "graph/settings.h"
 #include "data/sources.h"
 #include "data/tasks.h"
+#include "training/correlation.h"
 
 /* =============================================================================================
    [SECTION] training/metrics: Metrics
@@ -82,26 +83,26 @@ typedef struct ft__regression { /* of `columns` numbers of each sample */
     double count;
     double *mean, *spread, *error; /* [columns]: the targets' mean, their summed squared distances
                                from it (Welford 1962), and the summed squared errors */
+    double *outputs, *targets;  /* [samples] of one column, for the correlations; else NULL */
+    int samples;
 } ft__regression;
 
-/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
-static const ft__node *ft__targets_of(const ft_model *m)
-{
-    const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
-    int i;
-    if (!loss || !ft__is(loss, FT__REGRESSION) || !m->output.id) return NULL;
-    for (i = 0; i < 2; ++i)
-        if (loss->inputs[i] == m->output.id) targets = &m->nodes[loss->inputs[1 - i] - 1];
-    return targets && ft__is_input(targets) && !ft__has_length(targets) ? targets : NULL;
-}
-
-static size_t ft__regression_bytes(const ft_model *m)
+/* Numbers of a sample. */
+static size_t ft__regression_columns(const ft_model *m)
 {
     const ft__node *targets = ft__targets_of(m);
-    return targets ? 3 * ft__node_count_at(targets, ft__one) * sizeof(double) + FT__ALIGNMENT : 0;
+    return targets ? ft__node_count_at(targets, ft__one) : 0;
 }
 
-static void ft__regression_start(ft_model *m, ft__regression *r)
+static size_t ft__regression_bytes(const ft_model *m, int samples)
+{
+    size_t columns = ft__regression_columns(m), each = 4 * sizeof(double) + 3 * sizeof(int);
+    if (!columns) return 0;
+    return 3 * columns * sizeof(double) + 6 * FT__ALIGNMENT
+        + (columns == 1 ? (size_t)samples * each : 0);
+}
+
+static void ft__regression_start(ft_model *m, ft__regression *r, int samples)
 {
     const ft__node *targets = ft__targets_of(m);
     memset(r, 0, sizeof *r);
@@ -110,7 +111,19 @@ static void ft__regression_start(ft_model *m, ft__regression *r)
     r->mean = (double *)ft__allocate(&m->context, 3 * r->columns, sizeof(double));
     r->spread = r->mean ? r->mean + r->columns : NULL;
     r->error = r->mean ? r->spread + r->columns : NULL;
-    if (!r->mean) r->columns = 0;
+    if (r->columns == 1) r->outputs = (double *)ft__allocate(&m->context, (size_t)samples,
+                                                             sizeof(double));
+    if (r->outputs)
+        r->targets = (double *)ft__allocate(&m->context, (size_t)samples, sizeof(double));
+    if (!r->mean || (r->outputs && !r->targets)) r->columns = 0;
+}
+
+/* Pearson's and Spearman's (that of the ranks) correlations of outputs and targets. */
+static void ft__correlate(ft__context *c, ft__regression *r, ft_evaluation *e)
+{
+    if (!r->targets || !ft__ok(c)) return;
+    e->pearson = ft__pearson(r->outputs, r->targets, r->samples);
+    e->spearman = ft__spearman(c, r->outputs, r->targets, r->samples);
 }
 
 /* Adds a batch that was just run. */
@@ -125,6 +138,10 @@ static void ft__regression_add(const ft_model *m, const ft__plan *plan, int batc
         const float *target = targets->value + (size_t)i * r->columns;
         const float *output = plan->values[m->output.id - 1] + (size_t)i * r->columns;
         r->count += 1;
+        if (r->targets) {
+            r->targets[r->samples] = (double)*target;
+            r->outputs[r->samples++] = (double)*output;
+        }
         for (k = 0; k < r->columns; ++k) {
             double t = (double)target[ft__place_in_sample(targets, k)], off = t - r->mean[k];
             double wrong = (double)output[ft__place_in_sample(outputs, k)] - t;
@@ -145,6 +162,9 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
         e->r2 += part * (r->spread[k] > 0 ? 1 - r->error[k] / r->spread[k]
                                           : r->error[k] > 0 ? 0 : 1);
     }
+    ft__correlate(&m->context, r, e);
+    ft__release(&m->context, r->targets);
+    ft__release(&m->context, r->outputs);
     ft__release(&m->context, r->mean);
 }
 

@@ -15,6 +15,7 @@
 #include "graph/settings.h"
 #include "graph/adapters.h"
 #include "networks/text.h"
+#include "networks/regression.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
@@ -62,11 +63,33 @@ static bool ft__same_classes(const ft_model *m, const ft_data *data)
     return true;
 }
 
+/* A model that gives a number keeps its head and unit; another gets a head in the data's unit. */
+static ft_status ft__recipe_number(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_count(r->data), i;
+    double mean = 0, spread = 0;
+    r->keeps_head = ft__predicts_number(m);
+    if (r->keeps_head) return m->context.status;
+    for (i = 0; i < count; ++i)
+        mean += (double)r->data->features.number(r->data->source.user, i) / count;
+    for (i = 0; i < count; ++i) {
+        double off = (double)r->data->features.number(r->data->source.user, i) - mean;
+        spread += off * off / count;
+    }
+    return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
+}
+
 /* A model that was trained for these classes before keeps its head. */
 static ft_status ft__recipe_head(ft__recipe *r)
 {
     ft_model *m = r->m;
     int count = ft_data_classes(r->data);
+    if (r->task == FT_TASK_REGRESSION) return ft__recipe_number(r);
+    if (ft__predicts_number(m)) {
+        if (ft__from_regression(m, count) != FT_OK) return m->context.status;
+        return ft__take_class_names(m, r->data);
+    }
     r->keeps_head = ft__same_classes(m, r->data);
     if (r->keeps_head) return m->context.status;
     if (r->task == FT_TASK_TOKENS

@@ -14,6 +14,7 @@
 #include "graph/adapters.h"
 #include "graph/pair_loss.h"
 #include "networks/text.h"
+#include "networks/regression.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "data/tasks.h"
@@ -92,6 +93,11 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    if (r->task == FT_TASK_REGRESSION) { /* gradients have the square of the output's unit */
+        double unit = ft__output_unit(r->m);
+        o.optimizer.clip_norm *= (float)(unit * unit);
+        o.optimizer.eps = (float)(1e-8 * unit * unit);
+    }
     return o;
 }
 
@@ -294,7 +300,8 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__recipe_embeddings(&r);
         return r.result;
     }
-    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL) {
+    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL
+        && r.task != FT_TASK_REGRESSION) {
         ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
                  ft_data_classes(data));
         return r.result;
