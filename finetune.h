@@ -17105,16 +17105,16 @@ static float *ft__kept_at(const ft__attention *a, const ft__kept *k, size_t samp
 }
 
 /* Keeps the keys and values of this run's steps, behind those before. */
-static void ft__keep_steps(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+static void ft__keep_steps(const ft__attending *t, const ft__kept *k)
 {
-    const ft__call *call = a->call;
-    const ft__tile_row *tile = &ft__tiles[call->context->simd];
-    size_t some = a->heads / a->shared, t, i, width;
-    float *keys = ft__kept_at(a, k, sample, head), *values = keys + k->keys;
-    for (t = 0; t < a->queries; ++t) {
-        size_t row = (sample * a->queries + t) * some + head, at = (size_t)call->past[sample] + t;
-        const float *key = call->input[1].value + row * a->width;
-        const float *value = call->input[2].value + row * a->value_width;
+    const ft__attention *a = t->a;
+    const ft__tile_row *tile = &ft__tiles[a->call->context->simd];
+    float *keys = ft__kept_at(a, k, t->sample, t->head / a->shared), *values = keys + k->keys;
+    size_t step, i, width;
+    for (step = 0; step < a->queries; ++step) {
+        size_t at = (size_t)a->call->past[t->sample] + step;
+        const float *key = ft__head_rows(t, 1, step, false).at;
+        const float *value = ft__head_rows(t, 2, step, false).at;
         float *to = keys + at / k->wide * k->wide * a->width + at % k->wide;
         for (i = 0; i < a->width; ++i) to[i * k->wide] = key[i];
         for (i = 0; i < a->value_width; i += width) {
@@ -17168,9 +17168,9 @@ static void ft__attend_after_slot(void *context, int slot)
     int share;
     FT__PIECES(piece, share, c, slot, a->samples * some) {
         size_t sample = piece / some, head = piece % some;
-        ft__keep_steps(a, &k, sample, head);
         for (shared = 0; shared < a->shared; ++shared) {
             ft__attending t = ft__attending_of(a, sample, head * a->shared + shared, slot);
+            if (shared == 0) ft__keep_steps(&t, &k);
             t.keys = (size_t)a->call->past[sample] + a->queries;
             for (first = 0; first < t.queries; first += most) {
                 size_t rows = ft__min_size(most, t.queries - first), i;
@@ -26126,11 +26126,11 @@ static bool ft__decodes(const ft_model *m, const ft__node *node)
     if (!steps || ft__is_leaf(node)) return true;
     if (!ft__is_by_step(node) || !ft__is(node, FT__BY_STEP)) return false;
     if (!ft__is(node, FT__AFTER_PAST)) return true;
-    /* Positions that are fed, or lengths, would have to be of all steps. */
-    if (node->op == FT__OP_attention)
-        return node->options.attention.causal && node->input_count == 3
-            && ft__has_length(&m->nodes[node->inputs[1] - 1]);
-    return node->input_count == ft__rows[node->op]->least_inputs;
+    for (i = 0; i < node->input_count; ++i) /* positions or lengths: they would be of all steps */
+        if (m->nodes[node->inputs[i] - 1].type == FT_I32) return false;
+    return !ft__is(node, FT__ATTENDS)
+        || (node->options.attention.causal
+            && ft__has_length(&m->nodes[node->inputs[node->input_count > 1] - 1])); /* the keys */
 }
 
 /* Whether the output depends on a node. */
@@ -36503,17 +36503,6 @@ static ft_node ft__decoder_dropout(ft__decoder_builder *d, const char *part, ft_
                               : ft_dropout(d->m, ft__decoder_name(d, part, ".dropout"), x, o);
 }
 
-/* Numbers [first, first + count) of each step. */
-static ft_node ft__decoder_slice(ft__decoder_builder *d, const char *end, ft_node x, int first,
-                                 int count)
-{
-    ft_slice_options o;
-    memset(&o, 0, sizeof o);
-    o.start[2] = first;
-    o.stop[2] = first + count;
-    return ft_slice(d->m, ft__decoder_name(d, d->names->query, end), x, o);
-}
-
 /* A query or key, with its norm over each head (Qwen3), turned by its position. */
 static ft_node ft__decoder_turned(ft__decoder_builder *d, const char *part, const char *norm,
                                   ft_node x, int heads)
@@ -36532,7 +36521,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     int hidden = d->o->hidden, all = d->heads * d->head_size;
     bool biased = d->o->attention_bias || n->positions;
     ft_attention_options o;
-    ft_node q, k, v;
+    ft_node q, k = {0}, v = {0};
     memset(&o, 0, sizeof o);
     o.heads = d->heads;
     o.key_value_heads = d->some;
@@ -36540,10 +36529,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     o.lengths = d->lengths;
     o.dropout = d->o->attention_dropout;
     if (n->positions) {
-        x = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true);
-        q = ft__decoder_slice(d, ".query", x, 0, hidden);
-        k = ft__decoder_slice(d, ".key", x, hidden, hidden);
-        v = ft__decoder_slice(d, ".value", x, 2 * hidden, hidden);
+        q = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true); /* and k and v */
     } else {
         q = ft__decoder_turned(d, n->query, "self_attn.q_norm", x, d->heads);
         k = ft__decoder_turned(d, n->key, "self_attn.k_norm", x, d->some);

@@ -39,11 +39,11 @@ static bool ft__decodes(const ft_model *m, const ft__node *node)
     if (!steps || ft__is_leaf(node)) return true;
     if (!ft__is_by_step(node) || !ft__is(node, FT__BY_STEP)) return false;
     if (!ft__is(node, FT__AFTER_PAST)) return true;
-    /* Positions that are fed, or lengths, would have to be of all steps. */
-    if (node->op == FT__OP_attention)
-        return node->options.attention.causal && node->input_count == 3
-            && ft__has_length(&m->nodes[node->inputs[1] - 1]);
-    return node->input_count == ft__rows[node->op]->least_inputs;
+    for (i = 0; i < node->input_count; ++i) /* positions or lengths: they would be of all steps */
+        if (m->nodes[node->inputs[i] - 1].type == FT_I32) return false;
+    return !ft__is(node, FT__ATTENDS)
+        || (node->options.attention.causal
+            && ft__has_length(&m->nodes[node->inputs[node->input_count > 1] - 1])); /* the keys */
 }
 
 /* Whether the output depends on a node. */

@@ -8,7 +8,6 @@
 #include "operators/linear.h"
 #include "operators/layer_norm.h"
 #include "operators/arithmetic.h"
-#include "operators/pad_and_slice.h"
 #include "operators/embedding.h"
 #include "operators/positions.h"
 #include "operators/step_pool.h"
@@ -147,17 +146,6 @@ static ft_node ft__decoder_dropout(ft__decoder_builder *d, const char *part, ft_
                               : ft_dropout(d->m, ft__decoder_name(d, part, ".dropout"), x, o);
 }
 
-/* Numbers [first, first + count) of each step. */
-static ft_node ft__decoder_slice(ft__decoder_builder *d, const char *end, ft_node x, int first,
-                                 int count)
-{
-    ft_slice_options o;
-    memset(&o, 0, sizeof o);
-    o.start[2] = first;
-    o.stop[2] = first + count;
-    return ft_slice(d->m, ft__decoder_name(d, d->names->query, end), x, o);
-}
-
 /* A query or key, with its norm over each head (Qwen3), turned by its position. */
 static ft_node ft__decoder_turned(ft__decoder_builder *d, const char *part, const char *norm,
                                   ft_node x, int heads)
@@ -176,7 +164,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     int hidden = d->o->hidden, all = d->heads * d->head_size;
     bool biased = d->o->attention_bias || n->positions;
     ft_attention_options o;
-    ft_node q, k, v;
+    ft_node q, k = {0}, v = {0};
     memset(&o, 0, sizeof o);
     o.heads = d->heads;
     o.key_value_heads = d->some;
@@ -184,10 +172,7 @@ static ft_node ft__decoder_attention(ft__decoder_builder *d, ft_node x)
     o.lengths = d->lengths;
     o.dropout = d->o->attention_dropout;
     if (n->positions) {
-        x = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true);
-        q = ft__decoder_slice(d, ".query", x, 0, hidden);
-        k = ft__decoder_slice(d, ".key", x, hidden, hidden);
-        v = ft__decoder_slice(d, ".value", x, 2 * hidden, hidden);
+        q = ft__decoder_linear(d, n->query, x, hidden, 3 * hidden, true); /* and k and v */
     } else {
         q = ft__decoder_turned(d, n->query, "self_attn.q_norm", x, d->heads);
         k = ft__decoder_turned(d, n->key, "self_attn.k_norm", x, d->some);

@@ -368,16 +368,16 @@ static float *ft__kept_at(const ft__attention *a, const ft__kept *k, size_t samp
 }
 
 /* Keeps the keys and values of this run's steps, behind those before. */
-static void ft__keep_steps(const ft__attention *a, const ft__kept *k, size_t sample, size_t head)
+static void ft__keep_steps(const ft__attending *t, const ft__kept *k)
 {
-    const ft__call *call = a->call;
-    const ft__tile_row *tile = &ft__tiles[call->context->simd];
-    size_t some = a->heads / a->shared, t, i, width;
-    float *keys = ft__kept_at(a, k, sample, head), *values = keys + k->keys;
-    for (t = 0; t < a->queries; ++t) {
-        size_t row = (sample * a->queries + t) * some + head, at = (size_t)call->past[sample] + t;
-        const float *key = call->input[1].value + row * a->width;
-        const float *value = call->input[2].value + row * a->value_width;
+    const ft__attention *a = t->a;
+    const ft__tile_row *tile = &ft__tiles[a->call->context->simd];
+    float *keys = ft__kept_at(a, k, t->sample, t->head / a->shared), *values = keys + k->keys;
+    size_t step, i, width;
+    for (step = 0; step < a->queries; ++step) {
+        size_t at = (size_t)a->call->past[t->sample] + step;
+        const float *key = ft__head_rows(t, 1, step, false).at;
+        const float *value = ft__head_rows(t, 2, step, false).at;
         float *to = keys + at / k->wide * k->wide * a->width + at % k->wide;
         for (i = 0; i < a->width; ++i) to[i * k->wide] = key[i];
         for (i = 0; i < a->value_width; i += width) {
@@ -431,9 +431,9 @@ static void ft__attend_after_slot(void *context, int slot)
     int share;
     FT__PIECES(piece, share, c, slot, a->samples * some) {
         size_t sample = piece / some, head = piece % some;
-        ft__keep_steps(a, &k, sample, head);
         for (shared = 0; shared < a->shared; ++shared) {
             ft__attending t = ft__attending_of(a, sample, head * a->shared + shared, slot);
+            if (shared == 0) ft__keep_steps(&t, &k);
             t.keys = (size_t)a->call->past[sample] + a->queries;
             for (first = 0; first < t.queries; first += most) {
                 size_t rows = ft__min_size(most, t.queries - first), i;
