@@ -798,7 +798,8 @@ typedef enum ft_task {
 } ft_task;
 
 typedef struct ft_network_options {
-    int classes;            /* default: as the network is usually published */
+    int classes;            /* default: as the network is usually published; 0 of those that write
+                               text: language models */
     int image_size;         /* default: the same (224, or 32 for the CIFAR networks) */
     int channels;           /* of the image; default 3 */
     float width;            /* mobilenet_v1: default 1 */
@@ -1438,7 +1439,7 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    names share ("module.") is skipped if the rest fits; the log says so. The model must be empty,
    and is empty again after an error: FT_IO, FT_FORMAT, FT_MISMATCH, which lists what does not
    fit, or FT_INVALID if a checkpoint holds weights under several names: choose with
-   weights.state_dict. Or a folder of Hugging Face's, with a BERT, RoBERTa or DistilBERT: its
+   weights.state_dict. Or a folder of Hugging Face's, with a transformer of ft_network's: its
    config.json says what the shapes of weights do not, and its tokeniser becomes the model's. A
    head that the weights lack is new, of ft_load_options.network.classes or 2 classes, and must
    be trained; the log says so. A field of config.json that changes the result and is not
@@ -1457,6 +1458,11 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
                             Hugging Face's: layers are "encoder.layer.0.attention.self.query" and so
                             on, in distilbert "transformer.layer.0.attention.q_lin", after
                             ft_network_options.prefix
+     "gpt2", "llama", "qwen2", "qwen3"  with Hugging Face's names (Radford et al. 2019, Touvron et
+                            al. 2023, Yang et al. 2024 and 2025), and "meta_llama" with Meta's, as
+                            llama2.c has them: language models, logits [N, L, words]; with
+                            ft_network_options.classes instead a linear layer "score" on the last
+                            real step, with the input "lengths" [N]; logits [N, classes]
      "char_rnn", "lstm_lm"  language models, logits [N, L, words]; their state is carried from run
                             to run until ft_reset_state */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
@@ -1475,10 +1481,11 @@ FINETUNE_API ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_opt
    FT_UNSUPPORTED if it has an operator of ft_custom. */
 FINETUNE_API const char *ft_graph_text(ft_model *m);
 
-/* Makes a text classifier of a language model (recurrent layers, and a linear layer over each
-   step), as ULMFiT does (Howard and Ruder 2018). The layers stay, without carried states. The last,
-   maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc".
-   Inputs are "tokens", "lengths" and "labels". */
+/* Makes a text classifier of a language model with a linear layer over each step. Of recurrent
+   layers as ULMFiT does (Howard and Ruder 2018): they stay, without carried states; the last,
+   maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc". Of
+   a transformer with causal attention as Hugging Face's ...ForSequenceClassification: the last real
+   step goes into "score", which has no bias. Inputs are "tokens", "lengths" and "labels". */
 FINETUNE_API ft_status ft_language_model_to_classifier(
     ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
@@ -1994,14 +2001,14 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
-   the head alone. At least 2 classes. A model that has the data's classes already keeps its
-   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
-   these are what is trained deeper. For sentences whose words have classes a network that
-   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
-   head, and is trained whole at once. BERT, RoBERTa and DistilBERT begin with the head
-   otherwise, unless they have adapters, which are trained at once with it; each stage has a rate
-   of its own (ft_fit has one default for all networks). */
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
+   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
+   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
+   trained deeper. For sentences whose words have classes a network that classifies texts gets a
+   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
+   once. Transformers that classify texts begin with the head otherwise, unless they have adapters,
+   which are trained at once with it; those that are language models are trained whole, or their
+   adapters; each stage has a rate of its own (ft_fit has one default for all networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
@@ -24194,6 +24201,16 @@ static void ft__release_class_names(ft_model *m)
     m->class_count = 0;
 }
 
+/* Whether another operator reads a layer's weight, as an embedding does. */
+static bool ft__is_tied(const ft_model *m, const ft__node *layer)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i)
+        for (j = 0; &m->nodes[i] != layer && j < m->nodes[i].input_count; ++j)
+            if (layer->input_count > 1 && m->nodes[i].inputs[j] == layer->inputs[1]) return true;
+    return false;
+}
+
 static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
@@ -24206,6 +24223,10 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
+    if (ft__is_tied(m, head))
+        return ft__fail(&m->context, FT_INVALID, "%s: its weight is the embedding's too, so that it"
+                        " cannot have another size: ft_language_model_to_classifier gives the"
+                        " network a new head", head->name);
     for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
         for (i = 1; i < head->input_count; ++i)
             if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)
@@ -35904,15 +35925,19 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
+    bool recurrent, causal;
     int i;
-    if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
+    if (!ft__usable(m)) return ft__status_of(m);
+    recurrent = ft__is_recurrent(m);
+    causal = !recurrent && ft__can_decode(m);
+    if (!causal && !FT__HAS(m, RECURRENT)) return m->context.status;
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
-    if (!head || !ft__is_recurrent(m) || head->shape.rank != 3 || classes < 1
-        || ft_find(m, "lengths").id)
+    if (!head || !(recurrent || causal) || head->shape.rank != 3 || classes < 1
+        || ft__find_node(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
-                        " of recurrent layers with a linear layer over each step, without"
-                        " \"lengths\", and classes above 0 (%d)", classes);
+                        " of recurrent layers or causal attention with a linear layer over each"
+                        " step, without \"lengths\", and classes above 0 (%d)", classes);
     if (options.new_words && ft__check_new_words(m, options.new_words) != FT_OK)
         return m->context.status;
     memset(&linear, 0, sizeof linear);
@@ -35928,7 +35953,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     for (i = 0; i < m->node_count; ++i)
         if (ft__is(&m->nodes[i], FT__RECURRENT)) ft__uncarry(m, &m->nodes[i], lengths.id);
     memset(&pool, 0, sizeof pool);
-    pool.kind = FT_POOL_ALL;
+    pool.kind = recurrent ? FT_POOL_ALL : FT_POOL_LAST;
+    linear.no_bias = !recurrent; /* as Hugging Face's ...ForSequenceClassification */
     x = ft__text_dropout(m, "pool_dropout", ft_step_pool(m, "pool", x, lengths, pool),
                          options.dropout, false);
     if (options.hidden > 0) {
@@ -35936,8 +35962,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
         x = ft_activation(m, "relu", "hidden_relu", x, none);
         x = ft__text_dropout(m, "hidden_dropout", x, options.dropout, false);
     }
-    ft__text_end(m, ft_linear(m, "fc", x, classes, linear), false);
-    return ft__set_architecture(m, "");
+    ft__text_end(m, ft_linear(m, recurrent ? "fc" : "score", x, classes, linear), false);
+    return recurrent ? ft__set_architecture(m, "") : m->context.status;
 }
 
 /* =============================================================================================
@@ -36755,7 +36781,8 @@ static bool ft__size_decoder(ft__decoder_file *f, ft_network_options *o)
     if (!strcmp(n->network, "llama") && biased && !all) return false; /* Qwen2's */
     if (n->positions) o->positions = ft__decoder_size(f, false, n->positions, ".weight", 0);
     else o->untied = o->untied || ft__decoder_untied(f);
-    if (normed) o->head_size = ft__decoder_size(f, true, "self_attn.q_norm", ".weight", 0);
+    if (normed && !o->head_size)
+        o->head_size = ft__decoder_size(f, true, "self_attn.q_norm", ".weight", 0);
     if (normed && !o->heads)
         o->heads = ft__decoder_size(f, true, n->query, ".weight", 0) / o->head_size;
     if (n->key && !o->key_value_heads && o->heads > 0) {
@@ -47999,9 +48026,10 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
 static ft_fit_options ft__transformer_options(const ft__recipe *r)
 {
     int samples = ft_data_count(r->data);
-    ft_fit_options o = ft__text_options(r, true, false);
+    bool writes = r->task == FT_TASK_LANGUAGE_MODEL;
+    ft_fit_options o = ft__text_options(r, true, writes && r->data->source.streams > 0);
     o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : 3;
     if (r->o.learning_rate == 0)
         o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 5e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
@@ -48032,7 +48060,8 @@ static void ft__recipe_transformer(ft__recipe *r)
             ft__store_frozen(m, r->o.frozen_type);
         } else ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
-                 " then falls to 0", adapters ? "the adapters and the head" : "all layers at once");
+                 " then falls to 0", !adapters ? "all layers at once" : r->task
+                 == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
         r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
@@ -48141,7 +48170,7 @@ static void ft__recipe_text(ft__recipe *r)
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {

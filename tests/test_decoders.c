@@ -237,6 +237,105 @@ static void test_meta(ft_file *expected)
     ft_destroy(m);
 }
 
+/* A language model becomes a classifier, when it is loaded or afterwards: the same network, which reads
+   the last real step of each text, whatever stands behind it. */
+static void test_classifiers(ft_file *expected, const char *name)
+{
+    float score[CLASSES * 16], got[3][SAMPLES * CLASSES];
+    ft_model *m[2];
+    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
+    int i, k;
+    for (i = 0; i < CLASSES * 16; ++i) score[i] = 0.3f * (float)((i * 7 + 3) % 11 - 5);
+    m[0] = load(name, (ft_load_options){.network = {.classes = CLASSES}});
+    CHECK(strstr(noted, "score.weight [3, 16]"), "%s", noted);
+    m[1] = load(name, (ft_load_options){0});
+    CHECK(ft_class_count(m[1]) == 0, "%d classes", ft_class_count(m[1]));
+    ft_language_model_to_classifier(m[1], CLASSES, (ft_language_model_to_classifier_options){0});
+    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    for (i = 0; i < 2; ++i) {
+        CHECK(ft_error(m[i]) == FT_OK && !strcmp(ft_architecture(m[i]), name) && ft_class_count(m[i]) == CLASSES,
+              "%s: %s", name, ft_error_text(m[i]));
+        CHECK(!ft_find(m[i], "lm_head").id && !ft_find(m[i], "lm_head.weight").id, "%s: the old head", name);
+        ft_set(m[i], ft_find(m[i], "score.weight"), score, CLASSES * 16);
+        logits_of(m[i], expected, got[i]);
+    }
+    CHECK(memcmp(got[0], got[1], sizeof got[0]) == 0, "%s: loaded so, or made so", name);
+    read_expected(expected, "", "ids", ids, sizeof ids);
+    for (k = 0; k < SAMPLES; ++k) {
+        ft_set_length(m[0], lengths[k]);
+        ft_run(m[0], ids + k * STEPS, 1, got[2], CLASSES);
+        CHECK(ft_error(m[0]) == FT_OK && memcmp(got[2], got[0] + k * CLASSES, CLASSES * sizeof(float)) == 0,
+              "%s: text %d alone: %s", name, k, ft_error_text(m[0]));
+    }
+    ft_destroy(m[0]);
+    ft_destroy(m[1]);
+}
+
+static void test_tied_head(void)
+{
+    ft_model *m = load("gpt2", (ft_load_options){0});
+    CHECK(ft_replace_head(m, 3) == FT_INVALID && strstr(ft_error_text(m), "lm_head: its weight is the embedding's"),
+          "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_node_shape(m, ft_find(m, "transformer.wte.weight")).size[0] == WORDS, "it was not changed");
+    ft_destroy(m);
+    m = load("llama", (ft_load_options){0});
+    CHECK(ft_replace_head(m, 3) == FT_OK && ft_node_shape(m, ft_output(m)).size[2] == 3, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Fields of config.json that change the result are done or refused by name; so are options. */
+static void test_refusals(void)
+{
+    static const struct { const char *folder, *config, *error; } rows[] = {
+        {"qwen2", "\"use_sliding_window\": true", "use_sliding_window is another value; only false is supported"},
+        {"llama", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", "the rope_type is dynamic; it must be"},
+        {"llama", "\"rope_parameters\": {\"rope_type\": \"yarn\"}", "the rope_type is yarn; it must be default"},
+        {"llama", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5; only 1"},
+        {"llama", "\"partial_rotary_factor\": 0.5", "partial_rotary_factor is another value; only 1 is"},
+        {"llama", "\"no_rope_layers\": [1, 0]", "no_rope_layers is another value; only null is supported"},
+        {"llama", "\"hidden_act\": \"relu2\"", "hidden_act is relu2; it must be gelu"},
+        {"llama", "\"num_key_value_heads\": 3", "numbers of heads divide each other"},
+        {"gpt2", "\"scale_attn_by_inverse_layer_idx\": true", "scale_attn_by_inverse_layer_idx is another value"},
+        {"gpt2", "\"tie_word_embeddings\": false", "tie_word_embeddings is another value; only true is supported"},
+        {"gpt2", "\"n_head\": 0", "gpt2: the number of heads is needed"},
+        {"qwen3", "\"head_dim\": 4", "another shape than in the network"}};
+    char path[300], command[400];
+    size_t i;
+    FILE *file;
+    ft_model *m = ft_create((ft_desc){0});
+    mkdir("build/decoders", 0777);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        snprintf(command, sizeof command, "cp %s/%s/model.safetensors build/decoders/", folder, rows[i].folder);
+        CHECK(system(command) == 0, "%s", command);
+        file = fopen("build/decoders/config.json", "wb");
+        if (!file) exit(1);
+        fprintf(file, "{\"model_type\": \"%s\"%s, %s}", rows[i].folder,
+                strstr(rows[i].config, "heads") || strstr(rows[i].config, "n_head") ? ", \"num_attention_heads\": 4"
+                : ", \"num_attention_heads\": 4, \"n_head\": 4", rows[i].config);
+        fclose(file);
+        ft_load(m, "build/decoders", (ft_load_options){0});
+        CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), rows[i].error), "%s: %s", rows[i].config,
+              ft_error_text(m));
+        CHECK(ft_node_count(m) == 0, "%s: half a network is left", rows[i].config);
+        ft_clear_error(m);
+    }
+    ft_network(m, "gpt2", (ft_network_options){.heads = 4, .key_value_heads = 2});
+    CHECK(strstr(ft_error_text(m), "key_value_heads has no effect here"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_network(m, "llama", (ft_network_options){.heads = 4, .rotary = {.heads = 2}});
+    CHECK(strstr(ft_error_text(m), "rotary.heads has no effect here"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    snprintf(path, sizeof path, "%s/llama/model.safetensors", folder); /* without its config.json */
+    ft_load(m, path, (ft_load_options){0});
+    CHECK(strstr(ft_error_text(m), "llama: the number of heads is needed"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    snprintf(path, sizeof path, "%s/qwen3/model.safetensors", folder); /* whose norms show the heads */
+    ft_load(m, path, (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && !strcmp(ft_architecture(m), "qwen3"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Generation ---- */
 
 typedef struct heard { /* what ft_generate passed on, of each prompt */
@@ -271,6 +370,20 @@ static void give_letters(ft_model *m)
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
 }
 
+/* The logits of a last token that was run after the kept ones have the bits of a run of the whole text:
+   of 3 tokens and 11 generated ones. */
+static void check_bits(ft_model *m, const int32_t *prompt, const int32_t *more)
+{
+    float after[WORDS], whole[14 * WORDS];
+    int32_t ids[14];
+    ft_get(m, ft_output(m), after, WORDS);
+    memcpy(ids, prompt, 3 * sizeof *ids);
+    memcpy(ids + 3, more, 11 * sizeof *ids);
+    ft_set_length(m, 14);
+    ft_run(m, ids, 1, whole, 14 * WORDS);
+    CHECK(ft_error(m) == FT_OK && memcmp(after, whole + 13 * WORDS, sizeof after) == 0, "%s", ft_error_text(m));
+}
+
 /* The text that model.generate of transformers appends to the first three tokens of each row, with
    the cache and without, together and alone, and with an adapter that changes nothing. */
 static void test_greedy(ft_file *expected, const char *name)
@@ -303,6 +416,7 @@ static void test_greedy(ft_file *expected, const char *name)
         }
         CHECK(ft_error(m) == FT_OK && count == (how == 2 ? 12 : 36), "%s: %d: %s", name, count,
               ft_error_text(m));
+        if (how == 2) check_bits(m, ids + 2 * STEPS, h.ids[0]);
         for (i = how == 2 ? 2 : 0; i < SAMPLES; ++i)
             CHECK(memcmp(h.ids[how == 2 ? 0 : i], want + i * 12, 12 * sizeof *want) == 0,
                   "%s, %d: text %d: %s", name, how, i, h.text[i]);
@@ -530,6 +644,10 @@ int main(void)
     test_meta(expected);
     for (i = 0; i < sizeof networks / sizeof networks[0]; ++i)
         if (!strstr(networks[i], "classes")) test_greedy(expected, networks[i]);
+    test_classifiers(expected, "gpt2");
+    test_classifiers(expected, "llama");
+    test_tied_head();
+    test_refusals();
     test_batches("gpt2");
     test_batches("llama");
     test_stops();

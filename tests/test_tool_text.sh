@@ -165,6 +165,39 @@ says 'output      a number: a regression' $tool info --model $work/scores.safete
 fails 'the label "good" is not a number' $tool train --data $texts/reviews.tsv --task regression --out $work/x.safetensors
 fails 'the label "good" is not a number' $tool eval --model $work/scores.safetensors --data $texts/reviews.tsv
 
+# ---- Decoders: folders of Hugging Face's ----
+decoders=tests/golden/decoders
+printf '["A","B","C","D","E","F","G","H","I","J","K","L","M","N","O","P","Q","R","S","T","U","V","W","X","Y","Z","a","b","c","d"]' \
+    >$work/letters.vocab.json
+letters="--vocabulary $work/letters.vocab.json"
+$tool generate --model $decoders/llama $letters --greedy --length 12 ABC >$work/one.txt
+$tool generate --model $decoders/llama $letters --greedy --length 12 --prompt Qa >>$work/one.txt
+$tool generate --model $decoders/llama $letters --greedy --length 12 ABC Qa >$work/both.txt
+cmp -s $work/one.txt $work/both.txt && [ "$(wc -c <$work/both.txt)" -eq 31 ] && ok || bad "two prompts at once"
+says '^{"prompt": "Qa", "tokens": 12, "text": "[A-Za-d]\{12\}"}$' \
+    $tool generate --model $decoders/llama $letters --greedy --length 12 ABC Qa --json
+last=$(tail -1 $work/both.txt)
+rest=${last#Qa}
+says "^Qa\$" $tool generate --model $decoders/llama $letters --greedy --length 12 --until "${rest%?????}" ABC Qa
+fails 'only one of both' $tool generate --model $decoders/llama $letters --prompt A B
+awk 'BEGIN { for (i = 0; i < 300; ++i) printf "%c", 65 + i % 7 }' >$work/week.txt
+says 'written' $tool train --model $decoders/qwen2 $letters --data $work/week.txt --streams 2 --steps 12 --epochs 8 --lr 0.01 \
+    --out $work/week.safetensors --seed 1 --threads 1
+grep -q 'all layers at once, with a learning rate that rises' $work/out.txt && ok || bad "the recipe"
+says '^ABCDEFGABCDEFGA$' $tool generate --model $work/week.safetensors --greedy --length 12 ABC
+says 'next token right 100' $tool eval --model $work/week.safetensors --data $work/week.txt --streams 2 --steps 12
+says '^the adapters, with a learning rate' $tool train --model $decoders/llama $letters --lora 2 --data $work/week.txt --streams 2 \
+    --steps 12 --epochs 1 --save-adapter $work/week_adapter --out $work/x.safetensors --seed 1 --threads 1
+grep -q '"modules_to_save": null' $work/week_adapter/adapter_config.json && ok || bad "the adapter"
+rm -f $work/x.safetensors
+awk 'BEGIN { for (i = 0; i < 60; ++i) { for (k = 0; k < 3 + i % 5; ++k) printf "%c", 65 + (i * 7 + k * k * 3) % 13
+    printf "%s\t%s\n", i % 2 ? "Z" : "Y", i % 2 ? "last" : "first" } }' >$work/ends.tsv
+says 'written' $tool train --model $decoders/gpt2 $letters --data $work/ends.tsv --label-column 2 --epochs 12 --lr 0.01 \
+    --out $work/ends.safetensors --seed 1 --threads 1
+says 'ABCZ: last 9' $tool predict --model $work/ends.safetensors ABCZ
+says 'output      2 classes: first, last$' $tool info --model $work/ends.safetensors
+says 'of 16 tokens' $tool info --model $work/ends.safetensors
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors

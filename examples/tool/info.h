@@ -8,7 +8,8 @@ typedef struct facts {
     unsigned long long parameters, frozen, buffers, multiply_adds;
     int tensors, frozen_tensors;
     unsigned long long bytes[FT_TYPE_COUNT]; /* of the parameters, by type */
-    bool text;              /* multiply-adds per token; memory for INFO_LENGTH tokens */
+    bool text;              /* multiply-adds per token; memory for `length` tokens: */
+    int length;             /* INFO_LENGTH, or as many as are read of a text */
     int batch;
     size_t predict, train;  /* bytes; train is 0 without a loss */
     ft_node input;
@@ -76,7 +77,8 @@ static facts facts_of(ft_model *m, int batch)
     f.input = ft_find(m, "tokens");
     f.text = f.input.id != 0;
     if (!f.text) f.input = ft_find(m, "input");
-    if (f.text) ft_set_length(m, INFO_LENGTH);
+    f.length = ft_max_length(m) < INFO_LENGTH ? ft_max_length(m) : INFO_LENGTH;
+    if (f.text) ft_set_length(m, f.length);
     for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
         unsigned long long numbers = numbers_in(ft_node_shape(m, node));
         f.multiply_adds += ft_node_multiply_adds(m, node);
@@ -208,7 +210,7 @@ static void print_info(ft_model *m, const facts *f)
            f->text ? "token" : "picture");
     printf("  memory      %.1f MB to predict one %s", 1e-6 * (double)f->predict,
            f->text ? "text" : "picture");
-    if (f->text) printf(" of %d tokens", INFO_LENGTH);
+    if (f->text) printf(" of %d tokens", f->length);
     if (f->train) printf(", %.1f MB to train on %d at a time", 1e-6 * (double)f->train, f->batch);
     printf("\n");
     for (i = 0; f->missing[i]; ++i) printf("  missing     %s\n", f->missing[i]);
@@ -225,7 +227,7 @@ static void print_info_json(const ft_model *m, const facts *f)
            "\"batch_size\": %d", ft_class_count(m), f->parameters, f->tensors, f->frozen,
            f->frozen_tensors, f->buffers, all_bytes(f), f->multiply_adds, f->predict, f->train,
            f->batch);
-    if (f->text) printf(", \"length\": %d", INFO_LENGTH);
+    if (f->text) printf(", \"length\": %d", f->length);
     printf(", \"missing\": [");
     for (i = 0; f->missing[i]; ++i) {
         if (i) printf(", ");

@@ -13,7 +13,7 @@ typedef struct options {
     const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
-    const char *chat, *stop;
+    const char *chat, *stop, *until;
     bool pack;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
@@ -32,7 +32,7 @@ static const char usage_text[] =
     "  finetune predict --model FILE IMAGE...|TEXT...    (without TEXT: lines of standard input)\n"
     "  finetune train [--model WEIGHTS] --data TEXTS --out FILE\n"
     "  finetune embed --model FILE TEXT...   a vector for each (without TEXT: lines of standard input)\n"
-    "  finetune generate --model FILE [--prompt TEXT]\n"
+    "  finetune generate --model FILE [--prompt TEXT | TEXT...]   (several are continued at once)\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
     "  finetune devices [--check]        list the values of --device\n"
@@ -80,6 +80,7 @@ static const char usage_text[] =
     "         --hidden N --layers N --one-direction   settings of a new network\n";
 static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
+    "         --until TEXT        end before this text\n"
     "predict: --top N             classes to print (3)\n"
     "embed:   --pooling mean|cls|max   how tokens become the vector of a text (default: as the model's\n"
     "                             folder or file says)\n"
@@ -188,6 +189,7 @@ static const option_row option_rows[] = {
     {"--layers", 'n', AT(layers), "t", NEW},
     {"--one-direction", 'b', AT(one_direction), "t", NEW | LABELLED},
     {"--prompt", 's', AT(prompt), "g", 0},
+    {"--until", 's', AT(until), "g", 0},
     {"--length", 'n', AT(length), "g", 0},
     {"--temperature", 'f', AT(temperature), "g", DRAWN},
     {"--top-k", 'i', AT(top_k), "g", DRAWN},
@@ -427,7 +429,7 @@ static int parse(int count, char **words, options *o)
     if (o->pooling && pooling_kind(o) == FT_POOL_LAST)
         return usage("--pooling must be mean, cls or max, not ", o->pooling);
     if (o->file_count > 0 && strcmp(o->verb, "predict") != 0 && strcmp(o->verb, "info") != 0
-        && strcmp(o->verb, "embed") != 0)
+        && strcmp(o->verb, "embed") != 0 && strcmp(o->verb, "generate") != 0)
         return usage("unexpected argument: ", o->files[0]);
     return options_fit(o) ? DONE : USAGE;
 }

@@ -191,6 +191,16 @@ static void build_text_network(ft_model *m, const options *o, const ft_data *dat
     ft_network(m, language_model ? "lstm_lm" : "lstm_classifier", network);
 }
 
+static bool is_recurrent(const ft_model *m)
+{
+    ft_node node;
+    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
+        const char *kind = ft_node_operator(m, node);
+        if (kind && (!strcmp(kind, "lstm") || !strcmp(kind, "gru") || !strcmp(kind, "rnn"))) return true;
+    }
+    return false;
+}
+
 /* Opens the data of a model that reads text. Builds the model if there is none, and gives a
    language model a classifier's head if it is to learn classes. */
 static ft_data *open_text_training(ft_model *m, const options *o)
@@ -199,7 +209,7 @@ static ft_data *open_text_training(ft_model *m, const options *o)
     bool new_task = o->model && is_language_model(m) && !wants_language_model(m, o);
     ft_data *data;
     memset(&head, 0, sizeof head);
-    head.dropout = 0.5f;
+    if (is_recurrent(m)) head.dropout = 0.5f;
     open_vocabulary(m, o);
     data = open_texts(m, o, o->data, false, NULL);
     if (!o->model && !ft_error(m)) build_text_network(m, o, data);
@@ -252,56 +262,87 @@ static void print_mistakes(const ft_data *data, const mistakes *all, bool json)
 }
 
 /* ---- generate ---- */
-typedef struct printed { bool json; char *text; size_t bytes; } printed;
+typedef struct printed { bool json; int count; char **texts; int *tokens; } printed;
 
-static bool print_piece(void *user, const char *text, size_t bytes)
+/* Keeps the text of one of several prompts, or prints that of the only one at once. */
+static bool print_token(void *user, const ft_generated *token)
 {
     printed *p = (printed *)user;
-    char *grown;
-    if (!p->json) { /* print it at once */
-        print_text(stdout, text, true);
+    char **text = &p->texts[token->prompt], *grown;
+    size_t length = *text ? strlen(*text) : 0;
+    if (token->id >= 0) p->tokens[token->prompt] += 1;
+    if (!p->json && p->count == 1) {
+        print_text(stdout, token->text, true);
         return fflush(stdout) == 0 && !interrupted;
     }
-    grown = (char *)realloc(p->text, p->bytes + bytes + 1);
+    grown = (char *)realloc(*text, length + token->bytes + 1);
     if (!grown) return false;
-    memcpy(grown + p->bytes, text, bytes);
-    p->text = grown;
-    p->bytes += bytes;
-    p->text[p->bytes] = 0;
+    memcpy(grown + length, token->text, token->bytes + 1);
+    *text = grown;
     return !interrupted;
+}
+
+/* Prints what was kept: a line for each prompt, or an object. */
+static void print_texts(const printed *p, const char *const *prompts)
+{
+    int i;
+    for (i = 0; i < p->count; ++i) {
+        const char *text = p->texts[i] ? p->texts[i] : "";
+        if (p->json) {
+            printf("{");
+            if (prompts) {
+                printf("\"prompt\": ");
+                print_json_text(prompts[i]);
+                printf(", ");
+            }
+            printf("\"tokens\": %d, \"text\": ", p->tokens[i]);
+            print_json_text(text);
+            printf("}");
+        } else if (p->count > 1) {
+            print_text(stdout, prompts[i], true);
+            print_text(stdout, text, true);
+        }
+        printf("\n");
+    }
 }
 
 static int generate(const options *o)
 {
     ft_generate_options how;
-    printed p = {o->json, NULL, 0};
+    printed p = {o->json, o->file_count ? o->file_count : 1, NULL, NULL};
+    const char *const *prompts = o->file_count ? (const char *const *)o->files : o->prompt ? &o->prompt : NULL;
     ft_model *m;
-    int count;
+    int i;
     if (!o->model) return usage("generate needs --model", "");
+    if (o->prompt && o->file_count) return usage("--prompt and texts: only one of both: ", o->files[0]);
     if (!(m = open_model(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     open_vocabulary(m, o);
+    p.texts = (char **)calloc((size_t)p.count, sizeof *p.texts);
+    p.tokens = (int *)calloc((size_t)p.count, sizeof *p.tokens);
+    if (!p.texts || !p.tokens) return FAILED;
     memset(&how, 0, sizeof how);
-    how.prompt = o->prompt;
+    how.prompts = prompts;
+    how.prompt_count = prompts ? p.count : 0;
+    how.stops = &o->until;
+    how.stop_count = o->until != NULL;
+    if (!o->until) how.stops = NULL;
     how.length = o->length;
     how.temperature = (float)o->temperature;
     how.top_k = o->top_k;
     how.top_p = (float)o->top_p;
     how.greedy = o->greedy;
     how.seed = o->seed;
-    how.piece = print_piece;
-    how.piece_user = &p;
-    if (o->prompt && !o->json) print_text(stdout, o->prompt, true);
-    count = ft_generate(m, how);
+    how.token = print_token;
+    how.token_user = &p;
+    if (prompts && p.count == 1 && !o->json) print_text(stdout, prompts[0], true);
+    ft_generate(m, how);
     if (ft_error(m)) return report(m);
-    if (o->json) {
-        printf("{\"tokens\": %d, \"text\": ", count);
-        print_json_text(p.text ? p.text : "");
-        printf("}");
-    }
-    printf("\n");
-    free(p.text);
+    print_texts(&p, prompts);
+    for (i = 0; i < p.count; ++i) free(p.texts[i]);
+    free(p.texts);
+    free(p.tokens);
     ft_destroy(m);
     return DONE;
 }

@@ -308,6 +308,16 @@ static void ft__release_class_names(ft_model *m)
     m->class_count = 0;
 }
 
+/* Whether another operator reads a layer's weight, as an embedding does. */
+static bool ft__is_tied(const ft_model *m, const ft__node *layer)
+{
+    int i, j;
+    for (i = 0; i < m->node_count; ++i)
+        for (j = 0; &m->nodes[i] != layer && j < m->nodes[i].input_count; ++j)
+            if (layer->input_count > 1 && m->nodes[i].inputs[j] == layer->inputs[1]) return true;
+    return false;
+}
+
 static ft_status ft__replace_head(ft_model *m, int classes)
 {
     ft__node *head;
@@ -320,6 +330,10 @@ static ft_status ft__replace_head(ft_model *m, int classes)
     if (classes < 1)
         return ft__fail(&m->context, FT_INVALID, "%s: a head of %d classes: at least 1 is expected",
                         head->name, classes);
+    if (ft__is_tied(m, head))
+        return ft__fail(&m->context, FT_INVALID, "%s: its weight is the embedding's too, so that it"
+                        " cannot have another size: ft_language_model_to_classifier gives the"
+                        " network a new head", head->name);
     for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
         for (i = 1; i < head->input_count; ++i)
             if (ft__refuse_shared(m, &m->nodes[head->inputs[i] - 1], "ft_replace_head") != FT_OK)

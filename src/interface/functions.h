@@ -46,7 +46,7 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    names share ("module.") is skipped if the rest fits; the log says so. The model must be empty,
    and is empty again after an error: FT_IO, FT_FORMAT, FT_MISMATCH, which lists what does not
    fit, or FT_INVALID if a checkpoint holds weights under several names: choose with
-   weights.state_dict. Or a folder of Hugging Face's, with a BERT, RoBERTa or DistilBERT: its
+   weights.state_dict. Or a folder of Hugging Face's, with a transformer of ft_network's: its
    config.json says what the shapes of weights do not, and its tokeniser becomes the model's. A
    head that the weights lack is new, of ft_load_options.network.classes or 2 classes, and must
    be trained; the log says so. A field of config.json that changes the result and is not
@@ -65,6 +65,11 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
                             Hugging Face's: layers are "encoder.layer.0.attention.self.query" and so
                             on, in distilbert "transformer.layer.0.attention.q_lin", after
                             ft_network_options.prefix
+     "gpt2", "llama", "qwen2", "qwen3"  with Hugging Face's names (Radford et al. 2019, Touvron et
+                            al. 2023, Yang et al. 2024 and 2025), and "meta_llama" with Meta's, as
+                            llama2.c has them: language models, logits [N, L, words]; with
+                            ft_network_options.classes instead a linear layer "score" on the last
+                            real step, with the input "lengths" [N]; logits [N, classes]
      "char_rnn", "lstm_lm"  language models, logits [N, L, words]; their state is carried from run
                             to run until ft_reset_state */
 FINETUNE_API ft_node ft_network(ft_model *m, const char *name, ft_network_options options);
@@ -83,10 +88,11 @@ FINETUNE_API ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_opt
    FT_UNSUPPORTED if it has an operator of ft_custom. */
 FINETUNE_API const char *ft_graph_text(ft_model *m);
 
-/* Makes a text classifier of a language model (recurrent layers, and a linear layer over each
-   step), as ULMFiT does (Howard and Ruder 2018). The layers stay, without carried states. The last,
-   maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc".
-   Inputs are "tokens", "lengths" and "labels". */
+/* Makes a text classifier of a language model with a linear layer over each step. Of recurrent
+   layers as ULMFiT does (Howard and Ruder 2018): they stay, without carried states; the last,
+   maximum and mean of their outputs over the real steps, side by side, go into a new head, "fc". Of
+   a transformer with causal attention as Hugging Face's ...ForSequenceClassification: the last real
+   step goes into "score", which has no bias. Inputs are "tokens", "lengths" and "labels". */
 FINETUNE_API ft_status ft_language_model_to_classifier(
     ft_model *m, int classes, ft_language_model_to_classifier_options options);
 
@@ -602,14 +608,14 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
-   the head alone. At least 2 classes. A model that has the data's classes already keeps its
-   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
-   these are what is trained deeper. For sentences whose words have classes a network that
-   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
-   head, and is trained whole at once. BERT, RoBERTa and DistilBERT begin with the head
-   otherwise, unless they have adapters, which are trained at once with it; each stage has a rate
-   of its own (ft_fit has one default for all networks). */
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
+   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
+   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
+   trained deeper. For sentences whose words have classes a network that classifies texts gets a
+   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
+   once. Transformers that classify texts begin with the head otherwise, unless they have adapters,
+   which are trained at once with it; those that are language models are trained whole, or their
+   adapters; each stage has a rate of its own (ft_fit has one default for all networks). */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

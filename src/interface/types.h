@@ -389,7 +389,8 @@ typedef enum ft_task {
 } ft_task;
 
 typedef struct ft_network_options {
-    int classes;            /* default: as the network is usually published */
+    int classes;            /* default: as the network is usually published; 0 of those that write
+                               text: language models */
     int image_size;         /* default: the same (224, or 32 for the CIFAR networks) */
     int channels;           /* of the image; default 3 */
     float width;            /* mobilenet_v1: default 1 */

@@ -398,7 +398,8 @@ static bool ft__size_decoder(ft__decoder_file *f, ft_network_options *o)
     if (!strcmp(n->network, "llama") && biased && !all) return false; /* Qwen2's */
     if (n->positions) o->positions = ft__decoder_size(f, false, n->positions, ".weight", 0);
     else o->untied = o->untied || ft__decoder_untied(f);
-    if (normed) o->head_size = ft__decoder_size(f, true, "self_attn.q_norm", ".weight", 0);
+    if (normed && !o->head_size)
+        o->head_size = ft__decoder_size(f, true, "self_attn.q_norm", ".weight", 0);
     if (normed && !o->heads)
         o->heads = ft__decoder_size(f, true, n->query, ".weight", 0) / o->head_size;
     if (n->key && !o->key_value_heads && o->heads > 0) {

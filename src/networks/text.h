@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "kernels/stored.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
@@ -18,6 +19,7 @@
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
+#include "graph/decoding.h"
 #include "graph/settings.h"
 #include "graph/surgery.h"
 #include "graph/building.h"
@@ -354,15 +356,19 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     ft_activation_options none;
     ft_step_pool_options pool;
     ft_node x, lengths;
+    bool recurrent, causal;
     int i;
-    if (!ft__usable(m) || !FT__HAS(m, RECURRENT)) return ft__status_of(m);
+    if (!ft__usable(m)) return ft__status_of(m);
+    recurrent = ft__is_recurrent(m);
+    causal = !recurrent && ft__can_decode(m);
+    if (!causal && !FT__HAS(m, RECURRENT)) return m->context.status;
     if (ft__refuse_any_shared(m, "ft_language_model_to_classifier") != FT_OK)
         return m->context.status;
-    if (!head || !ft__is_recurrent(m) || head->shape.rank != 3 || classes < 1
-        || ft_find(m, "lengths").id)
+    if (!head || !(recurrent || causal) || head->shape.rank != 3 || classes < 1
+        || ft__find_node(m, "lengths").id)
         return ft__fail(&m->context, FT_INVALID, "ft_language_model_to_classifier: needs a network"
-                        " of recurrent layers with a linear layer over each step, without"
-                        " \"lengths\", and classes above 0 (%d)", classes);
+                        " of recurrent layers or causal attention with a linear layer over each"
+                        " step, without \"lengths\", and classes above 0 (%d)", classes);
     if (options.new_words && ft__check_new_words(m, options.new_words) != FT_OK)
         return m->context.status;
     memset(&linear, 0, sizeof linear);
@@ -378,7 +384,8 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
     for (i = 0; i < m->node_count; ++i)
         if (ft__is(&m->nodes[i], FT__RECURRENT)) ft__uncarry(m, &m->nodes[i], lengths.id);
     memset(&pool, 0, sizeof pool);
-    pool.kind = FT_POOL_ALL;
+    pool.kind = recurrent ? FT_POOL_ALL : FT_POOL_LAST;
+    linear.no_bias = !recurrent; /* as Hugging Face's ...ForSequenceClassification */
     x = ft__text_dropout(m, "pool_dropout", ft_step_pool(m, "pool", x, lengths, pool),
                          options.dropout, false);
     if (options.hidden > 0) {
@@ -386,6 +393,6 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
         x = ft_activation(m, "relu", "hidden_relu", x, none);
         x = ft__text_dropout(m, "hidden_dropout", x, options.dropout, false);
     }
-    ft__text_end(m, ft_linear(m, "fc", x, classes, linear), false);
-    return ft__set_architecture(m, "");
+    ft__text_end(m, ft_linear(m, recurrent ? "fc" : "score", x, classes, linear), false);
+    return recurrent ? ft__set_architecture(m, "") : m->context.status;
 }

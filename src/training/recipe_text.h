@@ -105,9 +105,10 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
 static ft_fit_options ft__transformer_options(const ft__recipe *r)
 {
     int samples = ft_data_count(r->data);
-    ft_fit_options o = ft__text_options(r, true, false);
+    bool writes = r->task == FT_TASK_LANGUAGE_MODEL;
+    ft_fit_options o = ft__text_options(r, true, writes && r->data->source.streams > 0);
     o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 1000 ? 20 : 3;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : 3;
     if (r->o.learning_rate == 0)
         o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 5e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
@@ -138,7 +139,8 @@ static void ft__recipe_transformer(ft__recipe *r)
             ft__store_frozen(m, r->o.frozen_type);
         } else ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
-                 " then falls to 0", adapters ? "the adapters and the head" : "all layers at once");
+                 " then falls to 0", !adapters ? "all layers at once" : r->task
+                 == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
         r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
@@ -247,7 +249,7 @@ static void ft__recipe_text(ft__recipe *r)
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (!stream && !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
