@@ -20,12 +20,10 @@ def check(right, text):
         print("FAILED", text)
 
 
-expected = load_file(f"{BASE}/expected.safetensors")
-lengths = expected["lengths"].long()
-mask = (torch.arange(9) < lengths[:, None]).long()
-for name, base in (("lora", "bert"), ("rslora", "roberta"), ("dora", "bert"), ("words", "distilbert")):
+
+def compare(name, model, ids, mask):
+    """The adapter of test_encoders or test_decoders beside its base."""
     folder = f"build/adapter_{name}"
-    model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/{base}")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         model = peft.PeftModel.from_pretrained(model, folder).eval()
@@ -34,8 +32,21 @@ for name, base in (("lora", "bert"), ("rslora", "roberta"), ("dora", "bert"), ("
     ours = peft.get_peft_model_state_dict(model)
     check(sorted(tensors) == sorted(ours), f"{name}: names {sorted(set(tensors) ^ set(ours))}")
     with torch.no_grad():
-        got = model(expected[f"{name}/ids"].long(), mask).logits.numpy()
+        got = model(ids, attention_mask=mask).logits.numpy()
     want = np.fromfile(f"{folder}/logits.f32", np.float32).reshape(got.shape)
     check(np.abs(got - want).max() <= 1e-4 * np.abs(want).max(), f"{name}: {got} instead of {want}")
+
+
+expected = load_file(f"{BASE}/expected.safetensors")
+lengths = expected["lengths"].long()
+mask = (torch.arange(9) < lengths[:, None]).long()
+for name, base in (("lora", "bert"), ("rslora", "roberta"), ("dora", "bert"), ("words", "distilbert")):
+    model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/{base}")
+    compare(name, model, expected[f"{name}/ids"].long(), mask)
+BASE = "tests/golden/decoders"
+ids = load_file(f"{BASE}/expected.safetensors")["ids"].long()
+compare("gpt2_lora", hf.AutoModelForCausalLM.from_pretrained(f"{BASE}/gpt2"), ids, torch.ones_like(ids))
+model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/llama_classes")
+compare("llama_lora", model, torch.where(mask.bool(), ids, 1), mask)
 print(f"test_peft: {passed} passed, {failed} failed, 0 skipped")
 sys.exit(failed > 0)

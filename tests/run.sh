@@ -71,12 +71,14 @@ most_skips() {
     flag() { grep -qw "$1" /proc/cpuinfo; }
     torch() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import torch, torchvision, safetensors'; }
     tokenizers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import tokenizers'; }
+    transformers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import transformers'; }
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
     without 1 torch
     without 1 tokenizers
     without 1 peft                      # test_peft
+    without 1 transformers              # test_transformers
     without 1 intel                     # test_intel
     without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
     without 1 comma                     # test_elementary
@@ -95,7 +97,7 @@ most_skips() {
     without 1 has oclgrind              # test_kernels
     without 2 links ${CC:-cc} -fsanitize=address,undefined
     without 1 links ${CC:-cc} -fsanitize=thread
-    without 13 ls "${FINETUNE_DATA:-../shared/data}/README.md"
+    without 16 ls "${FINETUNE_DATA:-../shared/data}/README.md"
     without 3 flag avx512_bf16          # test_gemm 2, test_levels
     without 12 flag avx512f             # test_elementary, test_gemm, test_golden, test_networks, ...
     without 12 flag avx2
