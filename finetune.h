@@ -1757,7 +1757,7 @@ FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
 /* If the output is [N, classes], or [N, L, classes] with class names; else 0, as for a language
-   model. */
+   model, and for a text vector that is the output. */
 FINETUNE_API int ft_class_count(const ft_model *m);
 
 /* ---- Looking at it ---- */
@@ -26757,7 +26757,8 @@ static int ft__output_classes(const ft_model *m)
 static bool ft__classifies_samples(const ft_model *m)
 {
     return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2
-        && !ft__predicts_number(m);
+        && !ft__predicts_number(m)
+        && m->output.id != m->text_vector.id; /* the features of a vector are no classes */
 }
 
 static bool ft__classifies_steps(const ft_model *m)
@@ -44174,19 +44175,15 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
 static void ft__pairs_tokenize(ft__text_pairs *p, ft_model *m, const char *path)
 {
     ft__context *c = p->context;
-    ft_tokenize_options special;
     int i, k, cut = 0;
-    memset(&special, 0, sizeof special);
-    special.special = true;
     p->ids_start = (size_t *)ft__allocate(c, 2 * (size_t)p->count + 1, sizeof *p->ids_start);
     for (i = 0; ft__ok(c) && i < 2 * p->count; ++i) {
         const char *text = p->letters.letters + p->starts.values[i];
-        ft_tokens tokens = ft_tokenize(m->tokenizer, text, strlen(text), special);
-        cut += tokens.count > ft_max_length(m);
-        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
+        int whole = 0;
+        ft_pair_tokens tokens = ft__tokens_of(m->tokenizer, text, strlen(text), NULL, 0,
+                                              ft_max_length(m), &whole);
+        cut += whole > tokens.count;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&p->ids, tokens.ids[k]);
-        if (tokens.count == 0) /* a sequence has at least one step */
-            ft__ids_add(&p->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
         p->ids_start[i + 1] = p->ids.count;
     }
     if (cut && ft__ok(c))
@@ -47681,6 +47678,15 @@ static ft_status ft__recipe_number(ft__recipe *r)
     return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
 }
 
+/* A model whose output is the vector of a text gets a head on it. */
+static void ft__add_text_head(ft_model *m, int classes)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    if (m->output.id && m->output.id == m->text_vector.id)
+        ft__text_end(m, ft_linear(m, "classifier", m->output, classes, none), false);
+}
+
 /* A model that was trained for these classes before keeps its head. */
 static ft_status ft__recipe_head(ft__recipe *r)
 {
@@ -48229,6 +48235,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
                  ft_data_classes(data));
         return r.result;
     }
+    if (r.task == FT_TASK_CLASSIFICATION) ft__add_text_head(m, ft_data_classes(data));
     if (ft__ready(m, true) != FT_OK) return r.result;
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");

@@ -68,9 +68,9 @@ static double seconds_now(void)
 #include "tool/labels.h"
 #include "tool/data.h"
 #include "tool/text.h"
+#include "tool/embed.h"
 #include "tool/train.h"
 #include "tool/predict.h"
-#include "tool/embed.h"
 #include "tool/info.h"
 #include "tool/devices.h"
 

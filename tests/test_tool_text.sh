@@ -198,6 +198,28 @@ says 'ABCZ: last 9' $tool predict --model $work/ends.safetensors ABCZ
 says 'output      2 classes: first, last$' $tool info --model $work/ends.safetensors
 says 'of 16 tokens' $tool info --model $work/ends.safetensors
 
+# ---- Vectors learnt from pairs, and measured by numbers ----
+awk 'BEGIN { print "first\tsecond\tscore"; for (n = 0; n < 40; ++n) { a = b = ""
+    for (k = 0; k < 4; ++k) { c = (n * 3 + k * 5) % 26; a = a sprintf("%c ", 97 + c); b = b sprintf("%c ", 97 + (k < n % 5 ? c : (c + 9) % 26)) }
+    print a "\t" b "\t" n % 5 } }' >$work/pairs.tsv
+columns="--text-column first,second --label-column score"
+says '^cosines of 40 pairs and their numbers: Spearman 0.[0-9]*, Pearson 0.[0-9]*$' \
+    $tool eval --task embeddings --model $work/bert --data $work/pairs.tsv $columns
+before=$(sed 's/.*Spearman \(0.[0-9]*\),.*/\1/' $work/out.txt)
+says '^all layers at once, so that the vectors' $tool train --task embeddings --model $work/bert --data $work/pairs.tsv \
+    --val $work/pairs.tsv $columns --min-score 3 --epochs 20 --lr 0.001 --out $work/vectors.safetensors
+grep -q 'embeddings: 16 of 40 pairs, whose number is at least 3' $work/err.txt && ! grep -q 'right' $work/err.txt && ok || bad "what was read"
+after=$(sed -n 's/.*Spearman \(0.[0-9]*\),.*/\1/p' $work/out.txt)
+awk "BEGIN { exit !($after > $before + 0.05) }" && ok || bad "Spearman $before, then $after"
+says '"spearman": ' $tool eval --task embeddings --model $work/vectors.safetensors --data $work/pairs.tsv $columns --json
+sed 's/.*"spearman": \([0-9.]*\),.*/\1/' $work/out.txt | awk '{ exit !($1 - '$after' < 6e-5 && '$after' - $1 < 6e-5) }' && ! grep -q classes $work/err.txt &&
+    ok || bad "the file's Spearman"
+says . $tool embed --model $work/vectors.safetensors 'a b c'
+says 'of 60 right' $tool train --model $work/vectors.safetensors --data $work/folder --val $work/folder --epochs 1 --out $work/headed.safetensors
+fails 'the pairs have numbers: say from which on' $tool train --task embeddings --model $work/bert --data $work/pairs.tsv $columns --out $work/x.safetensors
+fails 'name the columns of both texts' $tool train --task embeddings --model $work/bert --data $work/pairs.tsv --text-column first --out $work/x.safetensors
+fails '--pooling has no effect here' $tool train --model $work/bert --pooling max --data $texts/reviews.tsv --out $work/x.safetensors
+
 # ---- Errors are one line ----
 fails 'no column' $tool train --data $texts/reviews.tsv --text-column body --out $work/x.safetensors
 fails 'language model' $tool generate --model $work/reviews.safetensors

@@ -41,6 +41,32 @@ static void choose_vector(ft_model *m, const options *o)
     if (vector.id) ft_set_text_vector(m, vector, how);
 }
 
+static bool has_vector(const ft_model *m, const options *o)
+{
+    if (ft_text_vector(m).id) return true;
+    complain("%s does not say how the tokens of a text become one vector: choose --pooling mean, cls or max",
+             o->model);
+    return false;
+}
+
+/* For --task embeddings: does anything say what the vector of a text is? Prints if not, and an option of
+   vectors without effect. */
+static bool says_vector(ft_model *m, const options *o)
+{
+    bool wanted = wanted_task(o) == FT_TASK_EMBEDDINGS;
+    if (!wanted && (o->pooling || o->normalize || o->minimum_score > 0))
+        complain("%s has no effect here: it is for embed and --task embeddings",
+                 o->pooling ? "--pooling" : o->normalize ? "--normalize" : "--min-score");
+    else if (wanted && !o->model) complain("--task embeddings needs --model");
+    else if (!wanted) return true;
+    else {
+        choose_vector(m, o);
+        if (!ft_error(m)) return has_vector(m, o);
+        complain("%s", ft_error_text(m));
+    }
+    return false;
+}
+
 /* The first 128 bytes of NumPy's format 1.0: what the numbers after them are. */
 static bool write_npy_header(FILE *file, unsigned long count, int features)
 {
@@ -196,11 +222,7 @@ static int embed(const options *o)
     open_vocabulary(v.m, o);
     choose_vector(v.m, o);
     if (ft_error(v.m)) return report(v.m);
-    if (!ft_text_vector(v.m).id) {
-        complain("%s does not say how the tokens of a text become one vector: choose --pooling mean, cls or"
-                 " max", o->model);
-        return failed(v.m);
-    }
+    if (!has_vector(v.m, o)) return failed(v.m);
     v.features = ft_node_shape(v.m, ft_text_vector(v.m)).size[1];
     v.values = (float *)malloc(TEXTS_AT_ONCE * (size_t)v.features * sizeof *v.values);
     good = v.values && (o->out ? write_npy(&v) : write_all(&v));

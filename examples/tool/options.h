@@ -9,7 +9,7 @@ typedef struct options {
     const char *adapter, *save_adapter, *lora_layers;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora;
-    double learning_rate, temperature, top_p, lora_alpha, lora_dropout;
+    double minimum_score, learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
@@ -82,10 +82,11 @@ static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "         --until TEXT        end before this text\n"
     "predict: --top N             classes to print (3)\n"
-    "embed:   --pooling mean|cls|max   how tokens become the vector of a text (default: as the model's\n"
-    "                             folder or file says)\n"
+    "embed:   --out FILE.npy      write the vectors there, as NumPy's float32 [texts, features]\n"
+    "vectors of texts, in embed and with --task embeddings:\n"
+    "         --pooling mean|cls|max   how tokens become one vector (default: as the model says)\n"
     "         --normalize         divide each vector by its length\n"
-    "         --out FILE.npy      write the vectors there, as NumPy's float32 [texts, features]\n"
+    "         --min-score X       train on the pairs whose number in --label-column is at least X\n"
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
     "         --graph             print the network's description, which --arch reads\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
@@ -196,8 +197,9 @@ static const option_row option_rows[] = {
     {"--top-p", 'f', AT(top_p), "g", DRAWN},
     {"--greedy", 'b', AT(greedy), "g", 0},
     {"--top", 'n', AT(top), "p", 0},
-    {"--pooling", 's', AT(pooling), "v", TEXTS},
-    {"--normalize", 'b', AT(normalize), "v", TEXTS},
+    {"--pooling", 's', AT(pooling), "tev", TEXTS | MODEL},
+    {"--normalize", 'b', AT(normalize), "tev", TEXTS | MODEL},
+    {"--min-score", 'f', AT(minimum_score), "t", TEXTS | TABLE},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--graph", 'b', AT(graph), "i", LINES},
     {"--type", 's', AT(type), "c", 0},

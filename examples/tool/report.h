@@ -225,6 +225,11 @@ static void print_evaluation_json(const ft_evaluation *e)
                e->mse, e->loss);
         return;
     }
+    if (e->similarity) {
+        printf("\"pearson\": %.6f, \"spearman\": %.6f, \"total\": %d, \"skipped\": %d", e->pearson, e->spearman,
+               e->total, e->skipped);
+        return;
+    }
     printf("\"correct\": %d, \"total\": %d, \"skipped\": %d, \"accuracy\": %.6f, "
            "\"interval\": [%.6f, %.6f], \"loss\": %.6f", e->correct, e->total, e->skipped,
            e->accuracy, e->low, e->high, e->loss);
@@ -239,6 +244,11 @@ static void print_evaluation(const ft_evaluation *e)
     if (e->regression) {
         printf("Pearson %.4f, Spearman %.4f, R2 %.4f, mean squared error %.4g of %d\n", e->pearson,
                e->spearman, e->r2, e->mse, e->total);
+        return;
+    }
+    if (e->similarity) {
+        printf("cosines of %d pairs and their numbers: Spearman %.4f, Pearson %.4f\n", e->total, e->spearman,
+               e->pearson);
         return;
     }
     printf("%d of %d %sright: %.2f %% (95 %% interval %.2f to %.2f), loss %.4f\n", e->correct,

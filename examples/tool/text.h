@@ -165,8 +165,9 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
     texts.header = header_option(o);
     texts.task = wanted_task(o);
     texts.pair = o->pairs;
-    texts.match_classes = evaluation && !training;
-    texts.classes_of = training;
+    texts.match_classes = evaluation && !training && texts.task != FT_TASK_EMBEDDINGS;
+    if (texts.task != FT_TASK_EMBEDDINGS) texts.classes_of = training;
+    if (!evaluation) texts.minimum_score = (float)o->minimum_score;
     if (!evaluation) texts.per_class = o->per_class;
     if (!evaluation) texts.vocabulary.minimum_count = o->minimum_count;
     return ft_texts(m, path, texts);

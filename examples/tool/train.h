@@ -47,7 +47,8 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     how.batch_size = o->batch_size;
     s->classes = !is_language_model(m);
     s->data = data;
-    if (reads_text(m, o) && ft_class_count(m) > 0 && !classifies_words(m)) {
+    if (reads_text(m, o) && ft_class_count(m) > 0 && !classifies_words(m)
+        && ft_data_task(data) != FT_TASK_EMBEDDINGS) {
         s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
@@ -157,6 +158,7 @@ static int train(const options *o)
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
+    if (!says_vector(m, o)) return failed(m);
     if (o->labels && !name_classes(m, o)) return failed(m);
     progress.samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
@@ -206,6 +208,7 @@ static int evaluate(const options *o)
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
+    if (!says_vector(m, o)) return failed(m);
     if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
     data = reads_text(m, o) ? open_texts(m, o, o->data, true, NULL) : open_folder(m, o, o->data, true);

@@ -8,6 +8,7 @@
 #include "graph/settings.h"
 #include "text/tokenizers.h"
 #include "text/tokenizing.h"
+#include "text/sequences.h"
 #include "data/sources.h"
 #include "data/tables.h"
 
@@ -166,19 +167,15 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
 static void ft__pairs_tokenize(ft__text_pairs *p, ft_model *m, const char *path)
 {
     ft__context *c = p->context;
-    ft_tokenize_options special;
     int i, k, cut = 0;
-    memset(&special, 0, sizeof special);
-    special.special = true;
     p->ids_start = (size_t *)ft__allocate(c, 2 * (size_t)p->count + 1, sizeof *p->ids_start);
     for (i = 0; ft__ok(c) && i < 2 * p->count; ++i) {
         const char *text = p->letters.letters + p->starts.values[i];
-        ft_tokens tokens = ft_tokenize(m->tokenizer, text, strlen(text), special);
-        cut += tokens.count > ft_max_length(m);
-        ft__cut_tokens(m->tokenizer, &tokens, ft_max_length(m));
+        int whole = 0;
+        ft_pair_tokens tokens = ft__tokens_of(m->tokenizer, text, strlen(text), NULL, 0,
+                                              ft_max_length(m), &whole);
+        cut += whole > tokens.count;
         for (k = 0; k < tokens.count; ++k) ft__ids_add(&p->ids, tokens.ids[k]);
-        if (tokens.count == 0) /* a sequence has at least one step */
-            ft__ids_add(&p->ids, m->tokenizer->unknown > 0 ? m->tokenizer->unknown : 0);
         p->ids_start[i + 1] = p->ids.count;
     }
     if (cut && ft__ok(c))

@@ -158,7 +158,8 @@ static int ft__output_classes(const ft_model *m)
 static bool ft__classifies_samples(const ft_model *m)
 {
     return ft__output_classes(m) > 0 && m->nodes[m->output.id - 1].shape.rank == 2
-        && !ft__predicts_number(m);
+        && !ft__predicts_number(m)
+        && m->output.id != m->text_vector.id; /* the features of a vector are no classes */
 }
 
 static bool ft__classifies_steps(const ft_model *m)

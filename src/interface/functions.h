@@ -364,7 +364,7 @@ FINETUNE_API ft_preprocessing ft_get_preprocessing(const ft_model *m);
 FINETUNE_API void ft_set_class_names(ft_model *m, int count, const char *const *names);
 FINETUNE_API const char *ft_class_name(const ft_model *m, int index); /* NULL: none */
 /* If the output is [N, classes], or [N, L, classes] with class names; else 0, as for a language
-   model. */
+   model, and for a text vector that is the output. */
 FINETUNE_API int ft_class_count(const ft_model *m);
 
 /* ---- Looking at it ---- */

@@ -9,6 +9,7 @@
 #include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/adding.h"
+#include "operators/linear.h"
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
@@ -78,6 +79,15 @@ static ft_status ft__recipe_number(ft__recipe *r)
         spread += off * off / count;
     }
     return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
+}
+
+/* A model whose output is the vector of a text gets a head on it. */
+static void ft__add_text_head(ft_model *m, int classes)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    if (m->output.id && m->output.id == m->text_vector.id)
+        ft__text_end(m, ft_linear(m, "classifier", m->output, classes, none), false);
 }
 
 /* A model that was trained for these classes before keeps its head. */

@@ -308,6 +308,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
                  ft_data_classes(data));
         return r.result;
     }
+    if (r.task == FT_TASK_CLASSIFICATION) ft__add_text_head(m, ft_data_classes(data));
     if (ft__ready(m, true) != FT_OK) return r.result;
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");
