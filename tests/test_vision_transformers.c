@@ -111,7 +111,7 @@ static void test_golden(ft_file *expected, const char *name, const char *archite
     compare(name, before, want, SAMPLES * CLASSES, 1e-3);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     snprintf(path, sizeof path, "build/vision_%s.safetensors", key);
-    ft_save(m, path, (ft_save_options){0}); /* test_vision.sh loads it in PyTorch */
+    ft_save(m, path, (ft_save_options){0}); /* for test_vision.sh, which loads it in PyTorch */
     again = ft_create((ft_desc){0});
     ft_load(again, path, (ft_load_options){0});
     logits_of(again, expected, "pictures", got);
@@ -425,8 +425,9 @@ static void test_fused_adapter(ft_file *expected)
     CHECK(ft_lora(m, NULL, (ft_lora_options){.rank = 2}) == 2 * 4 + 1, "%s", ft_error_text(m));
     logits_of(m, expected, "pictures", after);
     compare("new adapters", after, before, SAMPLES * CLASSES, 1e-6);
-    ft_save_adapter(m, "build/adapter_vit");
-    file = ft_file_open(m, "build/adapter_vit/adapter_model.safetensors", (ft_weights_options){0});
+    mkdir("build/adapter_timm", 0777);
+    ft_save_adapter(m, "build/adapter_timm");
+    file = ft_file_open(m, "build/adapter_timm/adapter_model.safetensors", (ft_weights_options){0});
     CHECK(ft_file_find(file, "base_model.model.blocks.1.attn.qkv.lora_A.weight") >= 0, "%s", ft_error_text(m));
     ft_file_close(file);
     ft_destroy(m);

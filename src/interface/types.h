@@ -448,6 +448,7 @@ typedef struct ft_network_options {
     bool two_heads;         /* deit: the mean of the logits of both tokens' own heads */
     bool layer_scale;       /* dinov2: always; a factor for each feature of a residual */
     bool no_qkv_bias;       /* the layers of q, k and v have none */
+    bool mask_token;        /* keeps the pretraining's token, which nothing reads */
     bool patch_mean;        /* the head reads the class token and the mean of the patches, as in
                                Hugging Face's Dinov2ForImageClassification */
 } ft_network_options;

@@ -321,6 +321,24 @@ static ft_node ft__vit_head(ft__vit_builder *v, ft_node x)
     return ft_linear(v->m, v->names->head, parts[0], v->o->classes, none);
 }
 
+static const char *ft__vit_mask_token(const ft__vit_names *names)
+{
+    return strcmp(names->spelling, "timm") == 0 ? "mask_token" : "embeddings.mask_token";
+}
+
+/* The token that stood for hidden patches in DINOv2's pretraining. */
+static void ft__vit_keep_mask_token(ft__vit_builder *v)
+{
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    p.size[0] = 1;
+    p.size[1] = v->o->hidden;
+    p.initialiser = FT_INIT_ZEROS;
+    p.buffer = true;
+    if (v->o->mask_token)
+        ft_parameter(v->m, ft__vit_name(v, 0, ft__vit_mask_token(v->names)), p);
+}
+
 static ft_status ft__vit_check(ft__vit_builder *v, const char *network)
 {
     const ft_network_options *o = v->o;
@@ -380,6 +398,7 @@ static ft_node ft__build_vision(ft__builder *b, const char *network)
         x = ft__vit_layer(&v, x);
     v.layer = -1;
     x = ft__vit_head(&v, ft__vit_norm(&v, v.names->last_norm, x));
+    ft__vit_keep_mask_token(&v);
     halves = !strcmp(network, "vit") && strncmp(b->o.spelling, "torchvision", 11) != 0;
     x = ft__classifier(b, x, halves ? 0 : ft__resize_for(b->o.image_size),
                        halves ? ft__halves : ft__imagenet_mean,
@@ -477,6 +496,7 @@ static bool ft__size_vit(const ft__vit_search *s, const char *network, ft_networ
                     o->hidden);
     }
     o->spelling = n->spelling;
+    o->mask_token = ft__vit_size(s, ft__vit_mask_token(n), 1) == o->hidden;
     ft__vit_read_head(s, o);
     return true;
 }
