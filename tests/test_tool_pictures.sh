@@ -4,6 +4,7 @@
 passed=0 failed=0 skipped=0
 tool=$PWD/build/finetune
 work=$PWD/build/tool_pictures
+vision=$PWD/tests/golden/vision
 golden=$PWD/tests/golden/pictures.safetensors
 export FINETUNE_CACHE=none
 chmod -R u+rwx "$work" 2>/dev/null
@@ -94,6 +95,17 @@ ppm photos/a/inner/7.ppm 9
 "$tool" predict --model base.safetensors --json cmyk.jpg gone.jpg cmyk.jpg >out.txt 2>err.txt
 [ $? -eq 1 ] && [ "$(wc -l <out.txt)" -eq 3 ] && sed -n 2p out.txt | grep -q '^{"file": "gone.jpg", "error": "gone.jpg: cannot be opened.*"}$' &&
     [ "$(sed -n 1p out.txt)" = "$(sed -n 3p out.txt)" ] && ok || bad "predict --json of what is not there: $(cat out.txt err.txt)"
+
+# ---- A vision transformer from its folder; one of another size, or without the number of its heads ----
+mv photos/a/inner inner.away
+says "all layers" "$tool" train --model "$vision/vit" --image-size 20 --data photos --epochs 1 --out m.safetensors
+grep -q "the positions of 3 x 3 patches are resized to 5 x 5" out.txt && ok || bad "positions: $(cat out.txt)"
+says "vit" "$tool" info --model m.safetensors
+fails 1 "--image-size 12: this network has pictures of 20 pixels" \
+    "$tool" eval --model m.safetensors --image-size 12 --data photos
+fails 1 "the number of heads is needed" "$tool" info --model "$vision/timm.safetensors"
+says "vit" "$tool" info --model "$vision/timm.safetensors" --heads 4
+mv inner.away photos/a/inner
 
 # ---- Folders ----
 says "photos/a: skipped 1 folder inside this class, with its pictures: inner" \

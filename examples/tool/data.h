@@ -67,12 +67,20 @@ static ft_model *open_model(const options *o)
     load.architecture = o->architecture;
     load.network.pooling = pooling_kind(o);
     load.network.normalize = o->normalize;
+    load.network.image_size = o->image_size;
+    load.network.heads = o->heads;
     load.weights.rename = o->rename;
     load.weights.state_dict = o->state_dict;
     load.weights.allow_missing = o->allow_missing;
     load.weights.allow_unexpected = o->allow_unexpected;
     load.weights.keep_types = load.weights.map = keeps_types(o);
     ft_load(m, o->model, load);
+    if (o->image_size && !ft_error(m) && ft_get_preprocessing(m).width != o->image_size) {
+        complain("--image-size %d: this network has pictures of %d pixels", o->image_size,
+                 ft_get_preprocessing(m).width);
+        ft_destroy(m);
+        return NULL;
+    }
     if (o->adapter) ft_load_adapter(m, o->adapter);
     if (o->merge && !ft_error(m) && ft_merge(m) == 0 && !ft_error(m))
         fprintf(stderr, "--merge: there are no adapters\n");

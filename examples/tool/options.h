@@ -15,6 +15,7 @@ typedef struct options {
     const char *task;
     const char *chat, *stop, *until;
     bool pack;
+    int image_size, heads;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
@@ -37,8 +38,8 @@ static const char usage_text[] =
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
     "  finetune devices [--check]        list the values of --device\n"
     "\n"
-    "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa or\n"
-    "DistilBERT. FOLDER: one folder of pictures per class.\n"
+    "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
+    "DistilBERT, ViT, DeiT or DINOv2. FOLDER: one folder of pictures per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .conll, .bio or .iob to find entities; a .txt for a language model.\n"
     "\n"
@@ -96,6 +97,8 @@ static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "                             to the weights\n"
     "all:     --arch NAME|FILE    the network, if the weights do not show it; FILE describes one\n"
     "                             (docs/networks.md)\n"
+    "         --image-size N      side of a vision transformer's pictures in pixels\n"
+    "         --heads N           heads of attention, if neither folder nor sizes show them\n"
     "         --rename A=B,...    replace A by B at the start of the weights' names\n"
     "         --state-dict KEY    which weights of a checkpoint to load, such as model_ema\n"
     "         --allow-missing --allow-unexpected   load what matches\n"
@@ -207,6 +210,8 @@ static const option_row option_rows[] = {
     {"--check", 'b', AT(check), "d", 0},
     {"--labels", 's', AT(labels), "tepc", MODEL},
     {"--arch", 's', AT(architecture), "tepgicv", MODEL},
+    {"--image-size", 'n', AT(image_size), "tepic", MODEL},
+    {"--heads", 'n', AT(heads), "tepgicv", MODEL},
     {"--rename", 's', AT(rename), "tepgicv", MODEL},
     {"--state-dict", 's', AT(state_dict), "tepgicv", MODEL},
     {"--allow-missing", 'b', AT(allow_missing), "tepgicv", MODEL},

@@ -47,10 +47,14 @@ FINETUNE_API int ft_device_checks(const ft_model *m, ft_device_check *checks, in
    and is empty again after an error: FT_IO, FT_FORMAT, FT_MISMATCH, which lists what does not
    fit, or FT_INVALID if a checkpoint holds weights under several names: choose with
    weights.state_dict. Or a folder of Hugging Face's, with a transformer of ft_network's: its
-   config.json says what the shapes of weights do not, and its tokeniser becomes the model's. A
-   head that the weights lack is new, of ft_load_options.network.classes or 2 classes, and must
-   be trained; the log says so. A field of config.json that changes the result and is not
-   implemented is FT_UNSUPPORTED. */
+   config.json says what the shapes of weights do not, its tokeniser becomes the model's, and its
+   preprocessor_config.json says how pictures are resized, cut and normalised. A head that the
+   weights lack is new, of ft_load_options.network.classes or as many as such networks usually
+   have, and must be trained; the log says so. A field of these files that changes the result and
+   is not implemented is FT_UNSUPPORTED. Vision transformers are also recognised in timm's and
+   torchvision's files. For pictures of another size (network.image_size) their table of
+   positions is resized as it is loaded, as the file's library does it (bicubic), and saved so.
+   */
 FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options options);
 
 /* Builds a network with random weights and its loss; returns the logits, or {0} with an error.
@@ -59,6 +63,10 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
      "resnet20", "resnet32", "resnet44", "resnet56"  for CIFAR, option A shortcuts (the same paper)
      "mobilenet_v1"  Howard et al. 2017
      "keras_cnn"
+     "vit", "deit", "dinov2"  transformers (Dosovitskiy et al. 2021, Touvron et al. 2021, Oquab et
+                            al. 2024); the head reads the class token. Names are those of Hugging
+                            Face's files after ft_network_options.prefix, unless .spelling says
+                            others: "encoder.layer.0.attention.attention.query" and so on
    Of text, with the input "tokens" [N, L]:
      "lstm_classifier", "gru_classifier"  with the input "lengths" [N]; logits [N, classes]
      "bert", "roberta", "distilbert"  with the input "lengths" [N]; logits [N, classes]. Names are
@@ -432,7 +440,8 @@ FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
    are float32. */
 FINETUNE_API int ft_set_type(ft_model *m, const char *glob, ft_type type);
 /* Gives the last linear layer before the output `classes` outputs and new, unfrozen weights under
-   its old name, and removes the old class names. FT_INVALID if there is no such layer. */
+   its old name, and removes the old class names; where the output is the sum of two such layers, as
+   in DeiT, both. FT_INVALID if there is no such layer. */
 FINETUNE_API ft_status ft_replace_head(ft_model *m, int classes);
 /* Whatever reads `old` reads `replacement` instead, as output and loss too; what `replacement` is
    computed from goes on reading `old`. So it inserts (a node built on `old`, such as LoRA's sum
@@ -608,14 +617,16 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back, the
-   head alone. At least 2 classes. A model that has the data's classes already keeps its head. This
-   choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora) these are what is
-   trained deeper. For sentences whose words have classes a network that classifies texts gets a
-   linear layer "classifier" over each step instead of its pooling and head, and is trained whole at
-   once. Transformers that classify texts begin with the head otherwise, unless they have adapters,
-   which are trained at once with it; those that are language models are trained whole, or their
-   adapters; each stage has a rate of its own (ft_fit has one default for all networks). */
+   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
+   the head alone. At least 2 classes. A model that has the data's classes already keeps its
+   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
+   these are what is trained deeper. For sentences whose words have classes a network that
+   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
+   head, and is trained whole at once. Transformers that classify texts begin with the head
+   otherwise, unless they have adapters, which are trained at once with it; those that are
+   language models are trained whole, or their adapters; each stage has a rate of its own (ft_fit
+   has one default for all networks). Layers of a ViT, DeiT or DINOv2 are trained deeper with
+   rates that fall by 0.75 with each layer below the head, unless the caller has set rates. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

@@ -96,9 +96,9 @@
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
-             Hugging Face's folders of BERT, RoBERTa and DistilBERT: config.json, weights in one
-             file or in several with their index, tokenizer, sentence-transformers' pooling; PEFT's
-             folders of LoRA adapters;
+             Hugging Face's folders of BERT, RoBERTa, DistilBERT, ViT, DeiT and DINOv2: config.json,
+             weights in one file or in several with their index, tokenizer, image preprocessor,
+             sentence-transformers' pooling; PEFT's folders of LoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece,
              WordLevel and BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
@@ -150,7 +150,7 @@
      FINETUNE_NO_RESNET        the ResNets by name (need CONVOLUTION)
      FINETUNE_NO_MOBILENET     MobileNet by name (needs DEPTHWISE)
      FINETUNE_NO_KERAS_CNN     the small CNN of Keras by name (needs CONVOLUTION)
-     FINETUNE_NO_TRANSFORMERS  BERT, RoBERTa and DistilBERT by name, Hugging Face's folders, and
+     FINETUNE_NO_TRANSFORMERS  transformers by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
@@ -178,8 +178,8 @@
      of the largest value. Other devices compute in float32, and the log says so.
 
    LIMITS
-     Inputs: pictures, vectors, sequences. Of transformers by name only BERT, RoBERTa and
-     DistilBERT; no ONNX. OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is
+     Inputs: pictures, vectors, sequences. Of transformers by name only those of ft_network; no
+     ONNX. OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is
      code for GPUs; it checks itself against the CPU at run time, and has never been timed on one.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */
