@@ -279,6 +279,39 @@ static void test_processors(ft_file *expected)
     }
 }
 
+/* timm's folder: config.json has "pretrained_cfg", and no model_type. */
+static void test_timm_folder(ft_file *expected)
+{
+    static const char *const wrong[][2] = {
+        {"\"input_size\": [3, 12, 16]", "input_size"}, {"\"input_size\": [3, 12, 12], \"crop_pct\": 0", "crop_pct"},
+        {"\"input_size\": [3, 12, 12], \"crop_mode\": \"squash\"", "crop_mode"},
+        {"\"input_size\": [3, 12, 12], \"interpolation\": \"lanczos\"", "interpolation"},
+        {"\"input_size\": [3, 12, 12], \"mean\": 0.5", "mean"},
+        {"\"input_size\": [3, 12, 12], \"crop_pct\": 0.75, \"crop_mode\": \"center\", \"interpolation\":"
+         " \"bicubic\", \"mean\": [0.1, 0.2, 0.3], \"std\": [0.5, 0.6, 0.7]", NULL}};
+    size_t i;
+    mkdir("build/timm", 0777);
+    CHECK(system("cp tests/golden/vision/timm.safetensors build/timm/model.safetensors") == 0, "cp");
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        FILE *file = fopen("build/timm/config.json", "w");
+        ft_model *m = ft_create((ft_desc){0});
+        float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES];
+        CHECK(file && fprintf(file, "{\"architecture\": \"vit_x\", \"pretrained_cfg\": {%s}}", wrong[i][0]) > 0
+              && fclose(file) == 0, "config.json");
+        ft_load(m, "build/timm", (ft_load_options){.network = {.heads = 4}});
+        if (wrong[i][1])
+            CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), wrong[i][1])
+                  && strstr(ft_error_text(m), "build/timm/config.json"), "%s: %s", wrong[i][1], ft_error_text(m));
+        else {
+            check_photo(expected, m, "edge");
+            logits_of(m, expected, "pictures", got);
+            read_expected(expected, "timm", "logits", want, sizeof want);
+            compare("timm's folder", got, want, SAMPLES * CLASSES, 1e-4);
+        }
+        ft_destroy(m);
+    }
+}
+
 /* ---- Heads, and the recipe ---- */
 
 /* 16 pictures of noise in two classes. */
@@ -563,6 +596,7 @@ int main(void)
     test_bare(expected);
     test_positions(expected);
     test_processors(expected);
+    test_timm_folder(expected);
     test_recipe();
     test_adapter(expected, "vit", "lora_vit");
     test_adapter(expected, "vit", "lora_vit4");

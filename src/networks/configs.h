@@ -258,6 +258,8 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     const char *problem = ft__json_string(json, ft__json_member(json, 0, "problem_type"));
     double value = 0;
     int k = 0;
+    if ((!type || !strcmp(type, "timm_wrapper"))
+        && ft__json_member(json, 0, "pretrained_cfg") >= 0) return; /* timm's: the file shows it */
     while (k < FT__CONFIG_FAMILIES && (!type || strcmp(type, family[k].type) != 0)) ++k;
     if (k == FT__CONFIG_FAMILIES) {
         ft__config_unknown(c, folder, type);

@@ -344,7 +344,7 @@ static ft_status ft__load_folder(ft_model *m, const char *folder, ft_load_option
     if (ft__ok(c)) ft__read_pooling(c, folder, &options);
     if (ft__ok(c) && options.network.pooling != FT_POOL_LAST)
         known = ft__read_modules(c, folder, &options);
-    processor = ft__read_processor(c, folder);
+    processor = ft__read_processor(c, folder, json);
     if (options.network.image_size == 0) options.network.image_size = processor.p.width;
     if (ft__ok(c)) ft__load_file(m, path, options);
     if (!chosen && !known) m->text_vector.id = 0;
