@@ -99,6 +99,39 @@ static void test_reader_errors(void)
                  "task has no effect");
 }
 
+/* Every beginning of a file, and the file with one byte changed, is read or refused. */
+static void test_damaged(void)
+{
+    static const unsigned char bytes[] = {0, '\t', '\n', ' ', 0xff, 0xe2, 'B', '-'};
+    char text[sizeof good];
+    size_t i, k;
+    int read = 0, refused = 0;
+    for (i = 0; i < 2 * sizeof good; ++i) {
+        ft_model *m = create();
+        ft_text_options o = {.memory = text, .bytes = i < sizeof good ? i : sizeof good - 1, .task = FT_TASK_TOKENS};
+        memcpy(text, good, sizeof good);
+        if (i >= sizeof good) text[i - sizeof good] = (char)bytes[i % sizeof bytes];
+        if (ft_texts(m, NULL, o)) read += 1;
+        else {
+            refused += 1;
+            CHECK(ft_error(m) == FT_FORMAT, "byte %d: %s", (int)i, ft_error_text(m));
+        }
+        ft_destroy(m);
+    }
+    CHECK(read > 50 && refused > 50, "%d read, %d refused", read, refused);
+    for (k = 0; k < 2; ++k) { /* a huge word; a huge tag */
+        ft_model *m = create();
+        size_t size = 1 << 20;
+        char *huge = (char *)malloc(size + 9);
+        memset(huge, 'x', size);
+        strcpy(huge + size, k ? "\n" : " B-x\n");
+        if (k) memcpy(huge, "a B-", 4);
+        CHECK(conll(m, huge, (ft_text_options){.task = FT_TASK_TOKENS}) && ft_error(m) == FT_OK, "%.200s", ft_error_text(m));
+        ft_destroy(m);
+        free(huge);
+    }
+}
+
 /* A file of any name whose content shows what it is; and tables, which stay tables. */
 static void test_recognised(void)
 {
@@ -724,6 +757,7 @@ int main(void)
     ft_file *expected = open_golden(m, "ner/expected");
     test_reader();
     test_reader_errors();
+    test_damaged();
     test_recognised();
     test_iob1();
     test_pieces();

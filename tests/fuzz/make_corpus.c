@@ -193,6 +193,8 @@ static void texts(void)
     put_text("table", "csv", "ctext,label\n\"good, \"\"very\"\" good\nfilm\",1\r\nbad,0\r\n\"\",1\r\nfine,0\r\n");
     put_text("table", "jsonl", "j{\"text\":\"good \\u00e9\\n\",\"label\":1}\n{\"text\":\"bad\",\"label\":0}\n"
              "{\"text\":\"x\",\"label\":true,\"more\":[1,{\"a\":null}]}\n");
+    put_text("table", "conll", "b-DOCSTART- O\n\nAda\tNN\tB-person\nB.\tNN\tI-person\n\t\nin O\r\nRome I-place\n"
+             "\xc3\xa9t\xc3\xa9 B-place");
     put_text("table", "plain", "tgood film\tpos\nbad film\tneg\nfine\tpos\n");
 }
 

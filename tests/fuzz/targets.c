@@ -374,7 +374,7 @@ static void run_tokenize(const uint8_t *data, size_t size)
     ft_clear_error(m);
 }
 
-/* A table; the first letter says of which format (t, c or j). */
+/* A table, or sentences with tags; the first letter says of which format (t, c, j or b). */
 static void run_table(const uint8_t *data, size_t size)
 {
     ft_model *m = new_model();
@@ -387,6 +387,7 @@ static void run_table(const uint8_t *data, size_t size)
     memset(&streams, 0, sizeof streams);
     if (size > 0) {
         options.format = streams.format = data[0] == 'j' ? "jsonl" : data[0] == 'c' ? "csv" : "tsv";
+        if (data[0] == 'b') options.format = "conll";
         options.memory = streams.memory = data + 1;
         options.bytes = streams.bytes = size - 1;
         texts = ft_texts(m, "in", options);
