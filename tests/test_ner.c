@@ -656,6 +656,43 @@ static void test_training(void)
     remove("build/ner.safetensors");
 }
 
+/* How a text is split, by a network that takes each word for an entity of its own. */
+static void test_split(void)
+{
+    static const char *const cases[][2] = {
+        {"Hello, world!", "Hello|,|world|!"}, {"(U.S. army)", "(|U.S.|army|)"}, {"e.g. x. ", "e.g.|x|."},
+        {"It's @ada's #x.", "It|'s|@ada|'s|#x|."}, {"It 's", "It|'s"}, {"... -- :)", "...|--|:)"},
+        {"wait... (((x)))", "wait|...|(((|x|)))"}, {"don\xe2\x80\x99t WE\xe2\x80\x99LL", "don\xe2\x80\x99t|WE|\xe2\x80\x99LL"},
+        {"a-b \xe2\x80\x9cq\xe2\x80\x9d?!", "a-b|\xe2\x80\x9c|q|\xe2\x80\x9d|?|!"}, {"$5 50%", "$|5|50|%"},
+        {"x\xe3\x80\x80y\tz\n", "x|y|z"}, {"@@x ##", "@@|x|##"}, {"", ""}, {" \t", ""}, {"\xff x", "x"}};
+    ft_model *m = create();
+    const char *word = "a";
+    ft_entity found[32];
+    float always[10];
+    ft_node x, table;
+    size_t i;
+    int t, k, count;
+    ft_set_tokenizer(m, ft_tokenizer_build(m, FT_WORDS, &word, 1, (ft_vocabulary_options){.spaces_only = true}));
+    for (t = 0; t < 4; ++t) {
+        always[2 * t] = 1;
+        always[2 * t + 1] = 0;
+    }
+    x = add_input(m, "tokens", FT_I32, FT_LENGTH, 0, 0);
+    table = ft_parameter(m, "table", (ft_parameter_options){.size = {4, 2}});
+    ft_set(m, table, always, 8);
+    ft_set_output(m, ft_embedding(m, "answer", x, 4, 2, (ft_embedding_options){.weight = table}));
+    ft_set_class_names(m, 2, (const char *const[]){"B-word", "O"});
+    ft_set_max_length(m, 3);
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        char got[200] = "";
+        count = ft_predict_entities(m, cases[i][0], strlen(cases[i][0]), found, 32);
+        for (k = 0; k < count; ++k)
+            sprintf(got + strlen(got), "%s%.*s", k ? "|" : "", (int)found[k].bytes, cases[i][0] + found[k].start);
+        CHECK(!strcmp(got, cases[i][1]), "%s: %s, not %s: %s", cases[i][0], got, cases[i][1], ft_error_text(m));
+    }
+    ft_destroy(m);
+}
+
 /* Data and networks that do not fit each other. */
 static void test_mismatches(void)
 {
@@ -769,6 +806,7 @@ int main(void)
     test_naive();
     test_other_classes();
     test_training();
+    test_split();
     test_mismatches();
     test_heads();
     test_resume();
