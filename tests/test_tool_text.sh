@@ -252,9 +252,12 @@ fails 'cannot be opened' $tool eval --model $work/reviews.safetensors --data $wo
 for example in text_classifier char_rnn; do # -O1: half the time to compile of `make all`
     ${CC:-cc} -std=c99 -O1 -I. examples/$example.c -o $work/$example -lm -pthread || bad "$example.c"
 done
-${CC:-cc} -std=c99 -O0 -DFINETUNE_NO_SIMD -I. examples/lora.c -o $work/lora -lm -pthread || bad "lora.c"
+for example in lora transformer; do
+    ${CC:-cc} -std=c99 -O0 -DFINETUNE_NO_SIMD -I. examples/$example.c -o $work/$example -lm -pthread || bad "$example.c"
+done
 says 'after the language model, 24 labels' $work/text_classifier
 says 'merged: .*: the same bits' $work/lora
+says 'nats a letter' $work/transformer $texts/kitchen.txt 1
 says 'after the same number of steps' $work/char_rnn
 
 echo "test_tool_text: $passed passed, $failed failed, 0 skipped"
