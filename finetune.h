@@ -650,7 +650,7 @@ typedef struct ft_attention_options {
     bool all_queries;       /* lengths are of k and v only: all steps of q are real */
     ft_node positions;      /* I32 [N, L]: a sample holds several documents, and this is each step's
                                place in its own, from 0. No query sees a key of another document;
-                               needs causal. On a GPU the processor computes it */
+                               needs causal */
     float dropout;          /* in training, unless frozen: this share of the softmax's numbers is
                                0, the others are divided by 1 - dropout, as in PyTorch. On a GPU
                                the processor computes it */
@@ -17057,6 +17057,15 @@ static size_t ft__first_seen(const ft__attending *t, size_t query)
     return place >= 0 && (size_t)place <= query && a->positions ? query - (size_t)place : 0;
 }
 
+/* The lowest of those of queries [first, first + rows). */
+static size_t ft__first_seen_by(const ft__attending *t, size_t first, size_t rows)
+{
+    size_t lowest = ft__first_seen(t, first), i;
+    for (i = 1; t->a->positions && i < rows; ++i)
+        lowest = ft__min_size(lowest, ft__first_seen(t, first + i));
+    return lowest;
+}
+
 /* Of the tile's keys [from, from + count), how many are before the first that a query sees. */
 static size_t ft__hidden_of(const ft__attending *t, size_t query, size_t from, size_t count)
 {
@@ -17255,7 +17264,7 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
 
 static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
 {
-    size_t start = ft__first_seen(t, first), from, seen = ft__seen(t, first + rows - 1), i;
+    size_t start = ft__first_seen_by(t, first, rows), from, seen = ft__seen(t, first + rows - 1), i;
     for (i = 0; i < rows; ++i) {
         t->rows[i].largest = -3.40282347e38f;
         t->rows[i].sum = 0;
@@ -17345,7 +17354,8 @@ static void ft__attend_back_tile(const ft__attending *t, size_t first, size_t ro
     const ft__attention *a = t->a;
     const ft__tensor *const *x = a->part;
     size_t seen = ft__seen_of(t, first + rows - 1, from, count);
-    size_t hidden = ft__hidden_of(t, first, from, seen); /* of the other rows, as many or more */
+    size_t start = ft__first_seen_by(t, first, rows);
+    size_t hidden = start <= from ? 0 : ft__min_size(start - from, seen); /* from all rows */
     ft__matrix p, ds;
     from += hidden;
     seen -= hidden;
@@ -22551,7 +22561,8 @@ FT__DEVICE_ROW(step_pool, step_pool)
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_attention { /* kernels.cl's struct attention, field by field */
-    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
+    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed,
+        documents;
     cl_float scale;
 } ft__kernel_attention;
 
@@ -22569,16 +22580,18 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
     k.padded = a->lengths != NULL;
     k.all_queries = o->all_queries;
     k.packed = ft__is_packed(a->call->input, a->call->input_count);
+    k.documents = a->positions != NULL;
     k.scale = a->scale;
     return k;
 }
 
-/* The arguments that all kernels begin with: q, k, v and lengths. */
+/* The arguments that all kernels begin with: q, k, v, lengths and positions. */
 static ft__launch ft__cl_attention_start(const ft__attention *a, const char *name)
 {
     ft__launch l = ft__start(a->call->context, name);
-    ft__args(&l, "vvvR", a->part[0], a->part[1], a->part[2],
-             a->lengths ? a->lengths->value : NULL, a->samples);
+    ft__args(&l, "vvvRR", a->part[0], a->part[1], a->part[2],
+             a->lengths ? a->lengths->value : NULL, a->samples,
+             a->positions ? a->positions->value : NULL, a->samples * a->queries);
     return l;
 }
 
@@ -22616,11 +22629,10 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__go_grid(&l, 16, a.queries, a.samples * a.heads, 16, 16);
 }
 
-/* Several documents in a sample, and dropout, are left to the processor. */
+/* Dropout is left to the processor. */
 static bool ft__attention_fits(const ft__call *call, int form)
 {
     return form == call->context->device->usual_form
-        && !ft__attention_positions(call->input, call->input_count)
         && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 

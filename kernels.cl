@@ -2405,7 +2405,7 @@ void matmul(__global const float *a, __global const float *b, __global float *ou
    packed: q, k and v are columns of one tensor. */
 FINETUNE_LINE FINETUNE_CL(attention,
 typedef struct attention {
-    int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
+    int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed, documents;
     float scale;
 } attention;
 
@@ -2445,6 +2445,22 @@ int keys_seen(const attention *a, const head *h, int query)
     return a->causal ? min(max(query + 1 + h->keys - h->queries, 0), h->keys) : h->keys;
 }
 
+/* The first key that a query sees: that of its document, in which positions number the steps. */
+int first_key(const attention *a, __global const int *positions, int sample, int query)
+{
+    int place = a->documents && query < a->queries ? positions[sample * a->queries + query] : -1;
+    return place >= 0 && place <= query ? query - place : 0;
+}
+
+/* The lowest of those of the 16 queries from `first` on, rounded down to a tile. */
+int first_tile(const attention *a, __global const int *positions, int sample, int first)
+{
+    int lowest = first_key(a, positions, sample, first), i;
+    for (i = first + 1; a->documents && i < first + 16 && i < a->queries; ++i)
+        lowest = min(lowest, first_key(a, positions, sample, i));
+    return lowest / 16 * 16;
+}
+
 /* This item's number of the tile a b^T: rows and columns of `width` numbers; those from a_rows and
    b_rows on count as zeros. */
 float tile_product(__local float *left, __local float *right, __global const float *a, int a_step,
@@ -2480,26 +2496,28 @@ void add_row(__local const float *p, __global const float *from, int step, int r
 FINETUNE_LINE FINETUNE_CL(attention_forward,
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void attention_forward(__global const float *q, __global const float *k, __global const float *v,
-                       __global const int *lengths, __global float *y, __global float *saved,
-                       attention a)
+                       __global const int *lengths, __global const int *positions,
+                       __global float *y, __global float *saved, attention a)
 {
     __local float left[16 * 17], right[16 * 17], p[16 * 17];
     int x = get_local_id(0), own = get_local_id(1), query = get_global_id(1), first = query - own;
-    head h = head_of(&a, lengths, get_global_id(2) / a.heads, get_global_id(2) % a.heads);
+    int sample = get_global_id(2) / a.heads, hidden = first_key(&a, positions, sample, query);
+    head h = head_of(&a, lengths, sample, get_global_id(2) % a.heads);
     int seen = keys_seen(&a, &h, query), from, last, i, l;
     float largest = -FLT_MAX, sum = 0.0f;
     last = keys_seen(&a, &h, min(first + 15, h.queries - 1));
     for (i = x; query < a.queries && i < a.wide; i += 16) y[h.y + query * h.y_step + i] = 0.0f;
-    for (from = 0; from < last; from += 16) {
+    from = first_tile(&a, positions, sample, first);
+    for (; from < last; from += 16) {
         float score = a.scale * tile_product(left, right, q + h.q + first * h.q_step, h.q_step,
                                              h.queries - first, k + h.k + from * h.k_step,
                                              h.k_step, h.keys - from, a.width);
         float before = largest, shrink;
-        p[own * 17 + x] = from + x < seen ? score : -FLT_MAX;
+        p[own * 17 + x] = from + x < seen && from + x >= hidden ? score : -FLT_MAX;
         barrier(CLK_LOCAL_MEM_FENCE);
         for (l = 0; l < 16; ++l) largest = fmax(largest, p[own * 17 + l]);
         barrier(CLK_LOCAL_MEM_FENCE);
-        p[own * 17 + x] = from + x < seen ? exp(score - largest) : 0.0f;
+        p[own * 17 + x] = from + x < seen && from + x >= hidden ? exp(score - largest) : 0.0f;
         barrier(CLK_LOCAL_MEM_FENCE);
         shrink = exp(before - largest);
         sum *= shrink;
@@ -2532,25 +2550,27 @@ __kernel void attention_mean(__global const float *y, __global const float *dy,
 FINETUNE_LINE FINETUNE_CL(attention_queries,
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void attention_queries(__global const float *q, __global const float *k, __global const float *v,
-                       __global const int *lengths, __global const float *dy,
-                       __global const float *saved, __global const float *mean,
-                       __global float *dq, attention a, int fresh)
+                       __global const int *lengths, __global const int *positions,
+                       __global const float *dy, __global const float *saved,
+                       __global const float *mean, __global float *dq, attention a, int fresh)
 {
     __local float left[16 * 17], right[16 * 17], ds[16 * 17];
     int x = get_local_id(0), own = get_local_id(1), query = get_global_id(1), first = query - own;
-    head h = head_of(&a, lengths, get_global_id(2) / a.heads, get_global_id(2) % a.heads);
+    int sample = get_global_id(2) / a.heads, hidden = first_key(&a, positions, sample, query);
+    head h = head_of(&a, lengths, sample, get_global_id(2) % a.heads);
     int seen = keys_seen(&a, &h, query), from, last, i;
     last = keys_seen(&a, &h, min(first + 15, h.queries - 1));
     for (i = x; fresh && query < a.queries && i < a.width; i += 16)
         dq[h.q + query * h.q_step + i] = 0.0f;
-    for (from = 0; from < last; from += 16) {
+    from = first_tile(&a, positions, sample, first);
+    for (; from < last; from += 16) {
         float score = tile_product(left, right, q + h.q + first * h.q_step, h.q_step,
                                    h.queries - first, k + h.k + from * h.k_step, h.k_step,
                                    h.keys - from, a.width);
         float dp = tile_product(left, right, dy + h.y + first * h.y_step, h.y_step,
                                 h.queries - first, v + h.v + from * h.v_step, h.v_step,
                                 h.keys - from, a.wide);
-        bool sees = from + x < seen;
+        bool sees = from + x < seen && from + x >= hidden;
         float p = sees ? exp(a.scale * score - saved[h.row + query]) : 0.0f;
         ds[own * 17 + x] = sees ? a.scale * p * (dp - mean[h.row + query]) : 0.0f;
         barrier(CLK_LOCAL_MEM_FENCE);
@@ -2566,9 +2586,10 @@ void attention_queries(__global const float *q, __global const float *k, __globa
 FINETUNE_LINE FINETUNE_CL(attention_keys,
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void attention_keys(__global const float *q, __global const float *k, __global const float *v,
-                    __global const int *lengths, __global const float *dy,
-                    __global const float *saved, __global const float *mean, __global float *dk,
-                    __global float *dv, attention a, int wants, int fresh)
+                    __global const int *lengths, __global const int *positions,
+                    __global const float *dy, __global const float *saved,
+                    __global const float *mean, __global float *dk, __global float *dv,
+                    attention a, int wants, int fresh)
 {
     __local float left[16 * 17], right[16 * 17], p[16 * 17], ds[16 * 17];
     int x = get_local_id(0), own = get_local_id(1), key = get_global_id(1), from = key - own;
@@ -2589,7 +2610,7 @@ void attention_keys(__global const float *q, __global const float *k, __global c
             float dp = tile_product(left, right, v + h.v + from * h.v_step, h.v_step,
                                     h.keys - from, dy + h.y + first * h.y_step, h.y_step,
                                     h.queries - first, a.wide);
-            bool sees = key < seen;
+            bool sees = key < seen && key >= first_key(&a, positions, sample, query);
             float e = sees ? exp(a.scale * score - saved[h.row + query]) : 0.0f;
             p[own * 17 + x] = e;
             ds[own * 17 + x] = sees ? a.scale * e * (dp - mean[h.row + query]) : 0.0f;

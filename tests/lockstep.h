@@ -51,7 +51,7 @@ static void compare_numbers(const ft__call *call, const char *what, const float 
 /* Copies the inputs of a call that has not run yet. */
 static void host_begin(host_call *h, const ft__call *call)
 {
-    ft__costs costs = {0, 0, 0, 0};
+    ft__costs costs = {0, 0, 0, 0, 0};
     int i;
     memset(h, 0, sizeof *h);
     h->call = *call;

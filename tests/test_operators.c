@@ -1056,7 +1056,9 @@ static double integer_at(const problem *p, size_t k, size_t count)
         return k % 5 == 4 ? -1 : (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "linear_cross_entropy")) classes = (size_t)p->shape[2].size[0];
     if (!strcmp(p->op, "attention") && p->shape[p->inputs - 1].rank == 2)
-        return place_at(k % (size_t)p->shape[0].size[1], (size_t)p->shape[0].size[1]);
+        return p->options.attention.scale == 0.5f /* positions of nothing: each row has its own */
+            ? (double)(k * 37 % (k % (size_t)p->shape[0].size[1] + 1))
+            : place_at(k % (size_t)p->shape[0].size[1], (size_t)p->shape[0].size[1]);
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
@@ -1478,7 +1480,7 @@ static void attention_case(int n, int t, int s, int heads, int some, int d, int 
     p.options.attention.key_value_heads = some;
     p.options.attention.causal = causal;
     p.options.attention.all_queries = lengths == 2;
-    p.options.attention.scale = d == 3 ? 0.75f : 0;
+    p.options.attention.scale = lengths == 3 && d == 2 ? 0.5f : d == 3 ? 0.75f : 0;
     add_case(p, "attention", oracle_attention);
 }
 

@@ -16,7 +16,8 @@
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
 typedef struct ft__kernel_attention { /* kernels.cl's struct attention, field by field */
-    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed;
+    cl_int queries, keys, heads, shared, width, wide, causal, padded, all_queries, packed,
+        documents;
     cl_float scale;
 } ft__kernel_attention;
 
@@ -34,16 +35,18 @@ static ft__kernel_attention ft__kernel_attention_of(const ft__attention *a)
     k.padded = a->lengths != NULL;
     k.all_queries = o->all_queries;
     k.packed = ft__is_packed(a->call->input, a->call->input_count);
+    k.documents = a->positions != NULL;
     k.scale = a->scale;
     return k;
 }
 
-/* The arguments that all kernels begin with: q, k, v and lengths. */
+/* The arguments that all kernels begin with: q, k, v, lengths and positions. */
 static ft__launch ft__cl_attention_start(const ft__attention *a, const char *name)
 {
     ft__launch l = ft__start(a->call->context, name);
-    ft__args(&l, "vvvR", a->part[0], a->part[1], a->part[2],
-             a->lengths ? a->lengths->value : NULL, a->samples);
+    ft__args(&l, "vvvRR", a->part[0], a->part[1], a->part[2],
+             a->lengths ? a->lengths->value : NULL, a->samples,
+             a->positions ? a->positions->value : NULL, a->samples * a->queries);
     return l;
 }
 
@@ -81,11 +84,10 @@ static void ft__cl_attention_backward(const ft__call *call)
     ft__go_grid(&l, 16, a.queries, a.samples * a.heads, 16, 16);
 }
 
-/* Several documents in a sample, and dropout, are left to the processor. */
+/* Dropout is left to the processor. */
 static bool ft__attention_fits(const ft__call *call, int form)
 {
     return form == call->context->device->usual_form
-        && !ft__attention_positions(call->input, call->input_count)
         && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 

@@ -241,7 +241,7 @@ typedef struct ft_attention_options {
     bool all_queries;       /* lengths are of k and v only: all steps of q are real */
     ft_node positions;      /* I32 [N, L]: a sample holds several documents, and this is each step's
                                place in its own, from 0. No query sees a key of another document;
-                               needs causal. On a GPU the processor computes it */
+                               needs causal */
     float dropout;          /* in training, unless frozen: this share of the softmax's numbers is
                                0, the others are divided by 1 - dropout, as in PyTorch. On a GPU
                                the processor computes it */

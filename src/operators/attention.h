@@ -301,6 +301,15 @@ static size_t ft__first_seen(const ft__attending *t, size_t query)
     return place >= 0 && (size_t)place <= query && a->positions ? query - (size_t)place : 0;
 }
 
+/* The lowest of those of queries [first, first + rows). */
+static size_t ft__first_seen_by(const ft__attending *t, size_t first, size_t rows)
+{
+    size_t lowest = ft__first_seen(t, first), i;
+    for (i = 1; t->a->positions && i < rows; ++i)
+        lowest = ft__min_size(lowest, ft__first_seen(t, first + i));
+    return lowest;
+}
+
 /* Of the tile's keys [from, from + count), how many are before the first that a query sees. */
 static size_t ft__hidden_of(const ft__attending *t, size_t query, size_t from, size_t count)
 {
@@ -499,7 +508,7 @@ static void ft__attend_tile(const ft__attending *t, size_t first, size_t rows, s
 
 static void ft__attend_block(const ft__attending *t, size_t first, size_t rows)
 {
-    size_t start = ft__first_seen(t, first), from, seen = ft__seen(t, first + rows - 1), i;
+    size_t start = ft__first_seen_by(t, first, rows), from, seen = ft__seen(t, first + rows - 1), i;
     for (i = 0; i < rows; ++i) {
         t->rows[i].largest = -3.40282347e38f;
         t->rows[i].sum = 0;
@@ -589,7 +598,8 @@ static void ft__attend_back_tile(const ft__attending *t, size_t first, size_t ro
     const ft__attention *a = t->a;
     const ft__tensor *const *x = a->part;
     size_t seen = ft__seen_of(t, first + rows - 1, from, count);
-    size_t hidden = ft__hidden_of(t, first, from, seen); /* of the other rows, as many or more */
+    size_t start = ft__first_seen_by(t, first, rows);
+    size_t hidden = start <= from ? 0 : ft__min_size(start - from, seen); /* from all rows */
     ft__matrix p, ds;
     from += hidden;
     seen -= hidden;
