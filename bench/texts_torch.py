@@ -27,7 +27,6 @@ class Scorer(torch.nn.Module):
     def __init__(self):
         super().__init__()
         config = transformers.BertConfig.from_pretrained(MODEL)
-        config.attention_probs_dropout_prob = 0.0
         self.bert = transformers.BertModel.from_pretrained(MODEL, config=config, add_pooling_layer=False,
                                                            dtype=torch.float32)
         self.dropout = torch.nn.Dropout(config.hidden_dropout_prob)

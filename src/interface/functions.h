@@ -580,6 +580,10 @@ FINETUNE_API ft_data *ft_arrays(ft_model *m, int count, const float *values, con
    checked first: a record with another number of columns, an empty label or a quote that is never
    closed is FT_FORMAT, with its line. Classes are in the order of their names. Fills the inputs
    "tokens" I32 [FT_LENGTH], "lengths" I32 and "labels" I32. Batches hold texts of similar length.
+   Two columns of known names (sentence1 and sentence2, ...), or options.pair, make pairs: "tokens"
+   are both texts then, "types" I32 [FT_LENGTH] says which (ft_set_pairs). Labels that are numbers,
+   one of them with a fraction, or options.task, make a regression: "target" F32 [1] instead of
+   "labels".
    Sentences whose words have classes come from a CoNLL file (.conll, .bio, .iob, or by its content,
    or options.task): a word and its tag on each line, as first and last column, and an empty line
    after a sentence. Tags are O, B-TYPE or I-TYPE; classes of each type both, in the order of their
@@ -618,15 +622,17 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
    the held-back samples are then right, trains deeper layers too; if nothing can be held back,
-   the head alone. At least 2 classes. A model that has the data's classes already keeps its
-   head. This choice, or options.freeze, replaces what ft_freeze did. With adapters (ft_lora)
-   these are what is trained deeper. For sentences whose words have classes a network that
-   classifies texts gets a linear layer "classifier" over each step instead of its pooling and
-   head, and is trained whole at once. Transformers that classify texts begin with the head
-   otherwise, unless they have adapters, which are trained at once with it; those that are
-   language models are trained whole, or their adapters; each stage has a rate of its own (ft_fit
-   has one default for all networks). Layers of a ViT, DeiT or DINOv2 are trained deeper with
-   rates that fall by 0.75 with each layer below the head, unless the caller has set rates. */
+   the head alone. At least 2 classes, or numbers: a regression trains the whole network at once,
+   with a head whose output is in the data's unit, and ft_mse of "target". A model that has the
+   data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
+   did. With adapters (ft_lora) these are what is trained deeper. For sentences whose words have
+   classes a network that classifies texts gets a linear layer "classifier" over each step
+   instead of its pooling and head, and is trained whole at once. Transformers that classify
+   texts begin with the head otherwise, unless they have adapters, which are trained at once with
+   it; those that are language models are trained whole, or their adapters; each stage has a rate
+   of its own (ft_fit has one default for all networks). Layers of a ViT, DeiT or DINOv2 are
+   trained deeper with rates that fall by 0.75 with each layer below the head, unless the caller
+   has set rates. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
@@ -634,7 +640,8 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
-   regression, mean squared error and R2. Changes no weight. */
+   regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations.
+   Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The training loop by hand:

@@ -31,10 +31,12 @@ static void ft__pair_add_all(ft_tokenizer *t, const int *ids, int count, int typ
    first, and what ends one ends the second too. */
 static void ft__pair_default(ft_tokenizer *t)
 {
-    int i, texts = 0;
-    for (i = 0; i < t->pair_count; ++i)
-        texts += t->pair[i].id == FT__PAIR_FIRST || t->pair[i].id == FT__PAIR_SECOND;
-    if (texts == 2) return;
+    int i, first = 0, second = 0;
+    for (i = 0; i < t->pair_count; ++i) {
+        first += t->pair[i].id == FT__PAIR_FIRST;
+        second += t->pair[i].id == FT__PAIR_SECOND;
+    }
+    if (first == 1 && second == 1) return;
     t->pair_count = 0;
     ft__pair_add_all(t, t->before, t->before_count, 0);
     ft__pair_add(t, FT__PAIR_FIRST, 0);

@@ -11,10 +11,12 @@ static double ft__pearson(const double *a, const double *b, int count)
 {
     double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
     int i;
-    for (i = 0; i < count; ++i) {
-        mean_a += a[i] / count;
-        mean_b += b[i] / count;
+    for (i = 0; i < count; ++i) { /* a sum of equal floats is exact: their mean is, too */
+        mean_a += a[i];
+        mean_b += b[i];
     }
+    mean_a /= count > 0 ? count : 1;
+    mean_b /= count > 0 ? count : 1;
     for (i = 0; i < count; ++i) {
         ab += (a[i] - mean_a) * (b[i] - mean_b);
         aa += (a[i] - mean_a) * (a[i] - mean_a);
