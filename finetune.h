@@ -8965,6 +8965,8 @@ typedef struct ft__costs {
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
 #define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
 #define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
+#define FT__OWN_LOGITS FT__FLAG(45) /* a loss that makes the logits of its labels itself, some at a
+                                   time: training does not make the output beside it */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */
@@ -16092,7 +16094,7 @@ static void ft__linear_cross_entropy_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear_cross_entropy = {
-    FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES,
+    FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__OWN_LOGITS,
     ft__linear_cross_entropy_shape, ft__linear_cross_entropy_forward,
     ft__linear_cross_entropy_backward, ft__linear_cross_entropy_costs, ft__loss_fields, NULL};
 
@@ -24526,6 +24528,14 @@ static void ft__mark_once(ft_model *m, ft__plan *plan)
     ft__release(&m->context, fixed);
 }
 
+/* Whether training does without the output: the loss makes logits itself, and those of all labels
+   at once may take more memory than the rest of the network. */
+static bool ft__leaves_output(const ft_model *m, const ft__plan *plan)
+{
+    return plan->training && !m->context.device && m->loss.id && m->loss.id != m->output.id
+        && ft__is(&m->nodes[m->loss.id - 1], FT__OWN_LOGITS);
+}
+
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
@@ -24536,7 +24546,8 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
     if (needed && done && sole) {
-        ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        if (!ft__leaves_output(m, plan))
+            ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);
@@ -27368,6 +27379,14 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
                   ft_binary(m, "sub", NULL, bias, ft_mul(m, NULL, g, bias)));
 }
 
+/* Whether the loss computes this linear layer itself. */
+static bool ft__reads_weight_alone(const ft_model *m, const ft__node *layer)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    return loss && ft__is(loss, FT__OWN_LOGITS) && ft__is(layer, FT__CAN_BE_HEAD)
+        && layer->inputs[1] == loss->inputs[2];
+}
+
 /* Adds LoRA beside one layer. */
 static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
@@ -27375,6 +27394,9 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
     char name[512];
     ft_node layer, sum;
+    if (ft__reads_weight_alone(m, &base))
+        return ft__fail(c, FT_INVALID, "ft_lora: %s: the loss reads this layer's weight, not its"
+                        " result: it would not see the adapter", base.name);
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
     if (o->dora && base.op != FT__OP_linear)
@@ -36651,11 +36673,18 @@ static ft_node ft__decoder_embeddings(ft__decoder_builder *d)
     return ft__decoder_dropout(d, d->names->words, x);
 }
 
+/* From so many words on the loss makes the logits of a part of the labels at a time, and none are
+   kept in training. */
+enum { FT__MANY_WORDS = 4096 };
+
 /* Hidden states [N, L, hidden] -> logits [N, L, words] or [N, classes], and the loss. */
 static ft_node ft__decoder_head(ft__decoder_builder *d, ft_node x)
 {
     ft_step_pool_options last;
     ft_linear_options o;
+    ft_loss_options loss;
+    ft_node logits, none = {0};
+    memset(&loss, 0, sizeof loss);
     memset(&last, 0, sizeof last);
     memset(&o, 0, sizeof o);
     o.no_bias = true;
@@ -36665,7 +36694,13 @@ static ft_node ft__decoder_head(ft__decoder_builder *d, ft_node x)
     }
     if (!d->o->untied)
         o.weight = ft__find_node(d->m, ft__decoder_name(d, d->names->words, ".weight"));
-    return ft__text_end(d->m, ft_linear(d->m, d->names->head, x, d->o->words, o), true);
+    logits = ft_linear(d->m, d->names->head, x, d->o->words, o);
+    if (d->o->words < FT__MANY_WORDS || !logits.id) return ft__text_end(d->m, logits, true);
+    o.weight.id = d->m->nodes[logits.id - 1].inputs[1];
+    ft_set_output(d->m, logits);
+    ft_set_loss(d->m, ft_linear_cross_entropy(d->m, "loss", x, o.weight, none,
+                                              ft__tokens_input(d->m, "labels", true), loss));
+    return logits;
 }
 
 static ft_status ft__decoder_check(const ft__decoder_builder *d)
@@ -45848,7 +45883,11 @@ static int ft__guess(const ft__context *c, const float *scores, int count)
 }
 
 /* Sums over samples, for the report of an epoch or an evaluation. */
-typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
+typedef struct ft__score {
+    double loss;
+    int64_t correct, total;
+    bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
+} ft__score;
 
 /* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
@@ -45861,10 +45900,10 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
-/* The share of correct predictions; -1: the loss has no class labels. */
+/* The share of correct predictions; -1: the loss has no class labels, or kept no logits. */
 static double ft__accuracy(const ft_model *m, const ft__score *score)
 {
-    if (!ft__scored_rows(m, 1)) return -1;
+    if (!ft__scored_rows(m, 1) || score->unseen) return -1;
     return score->total > 0 ? (double)score->correct / (double)score->total : 0;
 }
 
@@ -45975,10 +46014,12 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     if (count) labels = (const int32_t *)(const void *)m->nodes[loss_node->inputs[1] - 1].value;
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
-        int label = labels[i];
-        int guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
+        int label = labels[i], guess;
         if (ft__is_ignored(label)) continue;
         counted += 1;
+        score->unseen = score->unseen || !logits;
+        if (!logits) continue;
+        guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
         if (guess == label) score->correct += 1;
         if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
     }
@@ -47300,7 +47341,7 @@ static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size
 
 static ft__score ft__fit_measure(ft__fit *f)
 {
-    ft__score score = {0, 0, 0};
+    ft__score score = {0, 0, 0, false};
     int at = 0, batch, i;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
     ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
@@ -48581,7 +48622,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0};
+    ft__score score = {0, 0, 0, false};
     ft__regression regression;
     ft__entities entities;
     ft__pass pass;

@@ -340,6 +340,99 @@ static void test_refusals(void)
     ft_destroy(m);
 }
 
+enum { MANY = 5000, LONG = 16 };
+typedef struct lines { int32_t ids[2 * LONG], next[2 * LONG]; double accuracy; int calls; } lines;
+
+static bool get_line(void *user, int index, int view, ft_slot *slots, int count)
+{
+    const lines *l = (const lines *)user;
+    int i;
+    (void)view;
+    for (i = 0; i < count; ++i) {
+        memcpy(slots[i].values, (strcmp(slots[i].name, "tokens") ? l->next : l->ids) + index * LONG,
+               LONG * sizeof(int32_t));
+        slots[i].length = LONG;
+    }
+    return true;
+}
+
+static int line_length(void *user, int index)
+{
+    (void)user;
+    (void)index;
+    return LONG;
+}
+
+static bool watch(void *user, const ft_progress *p)
+{
+    lines *l = (lines *)user;
+    l->accuracy = p->accuracy;
+    l->calls += 1;
+    return p->loss > 0;
+}
+
+/* With many words the loss makes its logits by itself. Losses and gradients are those of the logits, in
+   training these are not kept: the memory shows it. */
+static void test_many_words(bool untied)
+{
+    ft_model *m = ft_create((ft_desc){.seed = 5}), *plain = ft_create((ft_desc){.seed = 5});
+    ft_network_options o = {.words = MANY, .hidden = 8, .layers = 1, .heads = 2, .feed_forward = 8, .untied = untied};
+    ft_node logits, labels;
+    static float values[2 * LONG * MANY], gradient[2][MANY * 8];
+    static lines l;
+    const char *weight = untied ? "lm_head.weight" : "embed_tokens.weight";
+    ft_data *data;
+    ft_fit_result result;
+    double sum = 0;
+    ft_evaluation e;
+    int i, k;
+    size_t saved;
+    memset(&l, 0, sizeof l);
+    ft_network(m, "llama", o);
+    logits = ft_network(plain, "llama", o); /* the same network, with the loss of the kept logits */
+    labels = ft_find(plain, "labels");
+    ft_set_loss(plain, ft_cross_entropy(plain, "kept", logits, labels, (ft_loss_options){0}));
+    for (i = 0; i < 2 * LONG; ++i) {
+        l.ids[i] = (i * 1237 + 11) % MANY;
+        l.next[i] = i == 5 ? -100 : (i * 733 + 3) % MANY;
+    }
+    for (k = 0; k < 2; ++k) {
+        ft_model *one = k ? plain : m;
+        float loss;
+        ft_set_length(one, LONG);
+        ft_feed(one, ft_find(one, "tokens"), l.ids, 2);
+        ft_feed(one, ft_find(one, "labels"), l.next, 2);
+        loss = ft_forward(one, true);
+        ft_backward(one);
+        ft_get_gradient(one, ft_find(one, weight), gradient[k], MANY * 8);
+        CHECK(ft_error(one) == FT_OK && (k == 0 || CLOSE(loss, sum, 1e-5)), "%g, %g: %s", (double)loss, sum,
+              ft_error_text(one));
+        sum = (double)loss;
+    }
+    for (i = 0; i < MANY * 8; ++i)
+        for (k = 0; k < 2; ++k) gradient[k][i] *= 100;
+    compare("gradients", gradient[0], gradient[1], MANY * 8, 1e-4);
+    ft_set_length(m, 512); /* of 2,048 tokens: their logits and gradients take 82 MB */
+    ft_set_length(plain, 512);
+    saved = ft_plan(plain, 4, true).total - ft_plan(m, 4, true).total;
+    CHECK(saved > 82000000 && saved < 164000000, "%zu bytes", saved);
+    ft_set_length(m, LONG);
+    ft_run(m, l.ids, 2, values, 2 * LONG * MANY);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_lora(m, "lm_head", (ft_lora_options){0}) == 0 && strstr(ft_error_text(m), "the loss reads this layer's"),
+          "%s", ft_error_text(m));
+    ft_clear_error(m);
+    data = ft_data_source(m, (ft_source){.user = &l, .count = 2, .get = get_line, .length = line_length});
+    result = ft_fit(m, data, (ft_fit_options){.epochs = 60, .batch_size = 2, .progress = watch, .progress_user = &l,
+                                              .optimizer = {.learning_rate = 0.03f}});
+    e = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && l.calls == 120 && l.accuracy == -1 && result.accuracy == -1 && result.loss < 1,
+          "%d, %g, %g, loss %g: %s", l.calls, l.accuracy, result.accuracy, result.loss, ft_error_text(m));
+    CHECK(e.total == 31 && e.accuracy > 0.9 && e.loss < result.loss, "%d, %g, %g", e.total, e.accuracy, e.loss);
+    ft_destroy(plain);
+    ft_destroy(m);
+}
+
 /* ---- Generation ---- */
 
 typedef struct heard { /* what ft_generate passed on, of each prompt */
@@ -652,6 +745,8 @@ int main(void)
     test_classifiers(expected, "llama");
     test_tied_head();
     test_refusals();
+    test_many_words(false);
+    test_many_words(true);
     test_batches("gpt2");
     test_batches("llama");
     test_stops();

@@ -250,6 +250,14 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
                   ft_binary(m, "sub", NULL, bias, ft_mul(m, NULL, g, bias)));
 }
 
+/* Whether the loss computes this linear layer itself. */
+static bool ft__reads_weight_alone(const ft_model *m, const ft__node *layer)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    return loss && ft__is(loss, FT__OWN_LOGITS) && ft__is(layer, FT__CAN_BE_HEAD)
+        && layer->inputs[1] == loss->inputs[2];
+}
+
 /* Adds LoRA beside one layer. */
 static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
@@ -257,6 +265,9 @@ static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
     char name[512];
     ft_node layer, sum;
+    if (ft__reads_weight_alone(m, &base))
+        return ft__fail(c, FT_INVALID, "ft_lora: %s: the loss reads this layer's weight, not its"
+                        " result: it would not see the adapter", base.name);
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
     if (o->dora && base.op != FT__OP_linear)

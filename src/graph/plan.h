@@ -602,6 +602,14 @@ static void ft__mark_once(ft_model *m, ft__plan *plan)
     ft__release(&m->context, fixed);
 }
 
+/* Whether training does without the output: the loss makes logits itself, and those of all labels
+   at once may take more memory than the rest of the network. */
+static bool ft__leaves_output(const ft_model *m, const ft__plan *plan)
+{
+    return plan->training && !m->context.device && m->loss.id && m->loss.id != m->output.id
+        && ft__is(&m->nodes[m->loss.id - 1], FT__OWN_LOGITS);
+}
+
 /* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
@@ -612,7 +620,8 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
     if (needed && done && sole) {
-        ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
+        if (!ft__leaves_output(m, plan))
+            ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);

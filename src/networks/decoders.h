@@ -8,6 +8,7 @@
 #include "operators/linear.h"
 #include "operators/layer_norm.h"
 #include "operators/arithmetic.h"
+#include "operators/linear_cross_entropy.h"
 #include "operators/embedding.h"
 #include "operators/positions.h"
 #include "operators/step_pool.h"
@@ -234,11 +235,18 @@ static ft_node ft__decoder_embeddings(ft__decoder_builder *d)
     return ft__decoder_dropout(d, d->names->words, x);
 }
 
+/* From so many words on the loss makes the logits of a part of the labels at a time, and none are
+   kept in training. */
+enum { FT__MANY_WORDS = 4096 };
+
 /* Hidden states [N, L, hidden] -> logits [N, L, words] or [N, classes], and the loss. */
 static ft_node ft__decoder_head(ft__decoder_builder *d, ft_node x)
 {
     ft_step_pool_options last;
     ft_linear_options o;
+    ft_loss_options loss;
+    ft_node logits, none = {0};
+    memset(&loss, 0, sizeof loss);
     memset(&last, 0, sizeof last);
     memset(&o, 0, sizeof o);
     o.no_bias = true;
@@ -248,7 +256,13 @@ static ft_node ft__decoder_head(ft__decoder_builder *d, ft_node x)
     }
     if (!d->o->untied)
         o.weight = ft__find_node(d->m, ft__decoder_name(d, d->names->words, ".weight"));
-    return ft__text_end(d->m, ft_linear(d->m, d->names->head, x, d->o->words, o), true);
+    logits = ft_linear(d->m, d->names->head, x, d->o->words, o);
+    if (d->o->words < FT__MANY_WORDS || !logits.id) return ft__text_end(d->m, logits, true);
+    o.weight.id = d->m->nodes[logits.id - 1].inputs[1];
+    ft_set_output(d->m, logits);
+    ft_set_loss(d->m, ft_linear_cross_entropy(d->m, "loss", x, o.weight, none,
+                                              ft__tokens_input(d->m, "labels", true), loss));
+    return logits;
 }
 
 static ft_status ft__decoder_check(const ft__decoder_builder *d)

@@ -168,7 +168,7 @@ static void ft__linear_cross_entropy_backward(const ft__call *call)
 }
 
 static const ft__row ft__row_linear_cross_entropy = {
-    FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES,
+    FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__OWN_LOGITS,
     ft__linear_cross_entropy_shape, ft__linear_cross_entropy_forward,
     ft__linear_cross_entropy_backward, ft__linear_cross_entropy_costs, ft__loss_fields, NULL};
 

@@ -106,6 +106,8 @@ typedef struct ft__costs {
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
 #define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
 #define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
+#define FT__OWN_LOGITS FT__FLAG(45) /* a loss that makes the logits of its labels itself, some at a
+                                   time: training does not make the output beside it */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 /* What often goes together */

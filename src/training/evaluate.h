@@ -136,7 +136,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0};
+    ft__score score = {0, 0, 0, false};
     ft__regression regression;
     ft__entities entities;
     ft__pass pass;

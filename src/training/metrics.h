@@ -57,7 +57,11 @@ static int ft__guess(const ft__context *c, const float *scores, int count)
 }
 
 /* Sums over samples, for the report of an epoch or an evaluation. */
-typedef struct ft__score { double loss; int64_t correct, total; } ft__score;
+typedef struct ft__score {
+    double loss;
+    int64_t correct, total;
+    bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
+} ft__score;
 
 /* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
@@ -70,10 +74,10 @@ static size_t ft__scored_rows(const ft_model *m, int batch)
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
 
-/* The share of correct predictions; -1: the loss has no class labels. */
+/* The share of correct predictions; -1: the loss has no class labels, or kept no logits. */
 static double ft__accuracy(const ft_model *m, const ft__score *score)
 {
-    if (!ft__scored_rows(m, 1)) return -1;
+    if (!ft__scored_rows(m, 1) || score->unseen) return -1;
     return score->total > 0 ? (double)score->correct / (double)score->total : 0;
 }
 
@@ -184,10 +188,12 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     if (count) labels = (const int32_t *)(const void *)m->nodes[loss_node->inputs[1] - 1].value;
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
-        int label = labels[i];
-        int guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
+        int label = labels[i], guess;
         if (ft__is_ignored(label)) continue;
         counted += 1;
+        score->unseen = score->unseen || !logits;
+        if (!logits) continue;
+        guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
         if (guess == label) score->correct += 1;
         if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
     }
