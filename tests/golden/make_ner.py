@@ -23,6 +23,8 @@ import transformers as hf
 from safetensors.torch import save_file
 from seqeval.metrics import f1_score, precision_score, recall_score
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 warnings.filterwarnings("ignore")
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
@@ -92,8 +94,13 @@ def networks():
 
 def pieces():
     with open(f"{HERE}/pieces.txt", "w", encoding="utf-8") as out:
-        for file in ("wordpiece.json", "bpe_space_first.json"):
-            tokenizer = Tokenizer.from_file(f"{GOLDEN}/tokenizers/{file}")
+        for file in ("wordpiece.json", "bpe_space_first.json", "bpe-vocab.json"):
+            path = f"{GOLDEN}/tokenizers/{file}"
+            if file == "bpe-vocab.json":  # without a space first, which Hugging Face refuses for words
+                tokenizer = Tokenizer(BPE.from_file(path, f"{GOLDEN}/tokenizers/bpe-merges.txt"))
+                tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True)
+            else:
+                tokenizer = Tokenizer.from_file(path)
             out.write(f"{file}\n")
             for words in SENTENCES:
                 made = tokenizer.encode(words, is_pretokenized=True)
