@@ -132,7 +132,8 @@ static void ft__find_words(ft__context *c, const char *text, size_t bytes, ft__g
    add_prefix_space does. */
 static ft_tokens ft__tokenize_word(ft_tokenizer *t, const char *word, size_t bytes, ft__text *work)
 {
-    const ft_tokenize_options plain = {false};
+    ft_tokenize_options plain;
+    memset(&plain, 0, sizeof plain);
     if (t->kind != FT_BYTE_BPE || bytes == 0) return ft_tokenize(t, word, bytes, plain);
     work->count = 0;
     ft__text_add_bytes(work, " ", 1);
