@@ -211,11 +211,16 @@ static ft_model *with_processor(const char *text, ft_network_options network)
 /* The input that Pillow makes of a photo. */
 static void check_photo(ft_file *expected, ft_model *m, const char *key)
 {
-    unsigned char photo[30 * 21 * 3];
+    unsigned char photo[30 * 21 * 3], wide[30 * 21 * 3];
+    bool is_wide = !strcmp(key, "wide");
+    int x, y, c;
     float got[3 * SIDE * SIDE], want[3 * SIDE * SIDE];
     ft_prediction best;
     read_expected(expected, "", "photo", photo, sizeof photo);
-    ft_predict_pixels(m, photo, 21, 30, 3, &best, 1);
+    for (y = 0; y < 30; ++y)
+        for (x = 0; x < 21; ++x)
+            for (c = 0; c < 3; ++c) wide[(x * 30 + y) * 3 + c] = photo[(y * 21 + x) * 3 + c];
+    ft_predict_pixels(m, is_wide ? wide : photo, is_wide ? 30 : 21, is_wide ? 21 : 30, 3, &best, 1);
     ft_get(m, ft_find(m, "input"), got, 3 * SIDE * SIDE);
     CHECK(ft_error(m) == FT_OK, "%s: %s", key, ft_error_text(m));
     read_expected(expected, "photo", key, want, sizeof want);
@@ -243,6 +248,7 @@ static void test_processors(ft_file *expected)
              " \"width\": 12}, \"resample\": 3, %s}", colours);
     m = with_processor(text, (ft_network_options){0});
     check_photo(expected, m, "square");
+    check_photo(expected, m, "wide");
     ft_save(m, "build/vision/saved.safetensors", (ft_save_options){0});
     ft_destroy(m);
     m = ft_create((ft_desc){0});

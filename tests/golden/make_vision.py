@@ -12,7 +12,8 @@ vision/expected.safetensors
                     _bare have no head: NAME/hidden, the last hidden state.
                     positions/KIND [1, 1 + 25, 4], resized to 3 x 3 and 8 x 8 as KIND's library does:
                     positions/KIND/3, positions/KIND/8. photo [30, 21, 3] U8, and photo/KIND [3, 12, 12]:
-                    resized by Pillow's bicubic, to a square of 16 or the shorter side to 16, then cut.
+                    resized by Pillow's bicubic, to a square of 16 (wide: of the photo with rows and
+                    columns exchanged) or the shorter side to 16, then cut.
 vision/lora_vit/, lora_vit4/    adapters of vit by PEFT, with the names of versions 5 and 4 of
                     transformers; lora_vit/logits, losses and after as above
 """
@@ -95,8 +96,10 @@ def describe(tensors, name, model, pictures, labels, larger):
 def photo(tensors, generator):
     pixels = torch.randint(0, 256, (30, 21, 3), generator=generator, dtype=torch.uint8)
     tensors["photo"] = pixels
-    picture = Image.fromarray(pixels.numpy())
-    for kind, sides in (("square", (16, 16)), ("edge", (16, int(16 * 30 / 21)))):
+    tall = Image.fromarray(pixels.numpy())
+    wide = Image.fromarray(pixels.transpose(0, 1).contiguous().numpy())
+    for kind, picture, sides in (("square", tall, (16, 16)), ("wide", wide, (16, 16)),
+                                 ("edge", tall, (16, int(16 * 30 / 21)))):
         resized = np.asarray(picture.resize(sides, Image.BICUBIC)).astype(np.float32) / 255
         top, left = round((resized.shape[0] - 12) / 2), round((resized.shape[1] - 12) / 2)
         cut = (resized[top:top + 12, left:left + 12] - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
