@@ -717,7 +717,7 @@ static void test_mismatches(void)
     ft_destroy(m);
     m = create();
     data = conll(m, lesson, (ft_text_options){0});
-    ft_network(m, "bert", (ft_network_options){.hidden = 8, .heads = 1, .layers = 1, .task = FT_TASK_REGRESSION});
+    ft_network(m, "bert", (ft_network_options){.hidden = 8, .heads = 1, .layers = 1, .task = FT_TASK_LANGUAGE_MODEL});
     CHECK(ft_error(m) == FT_INVALID, "%s", ft_error_text(m));
     ft_destroy(m);
 }
@@ -747,7 +747,33 @@ static void test_heads(void)
     ft_destroy(m);
 }
 
-/* The adapters of a stopped run go on only with the same tags. */
+/* What the recipe does when it is told nothing. */
+typedef struct recipe { float highest; int epochs; char stages[200]; } recipe;
+
+static bool note_recipe(void *user, const ft_progress *p)
+{
+    recipe *r = (recipe *)user;
+    if (p->learning_rate > r->highest) r->highest = p->learning_rate;
+    r->epochs = p->epochs;
+    if (!strstr(r->stages, p->stage)) strcat(r->stages, p->stage);
+    return true;
+}
+
+static void test_recipe(void)
+{
+    ft_data *data;
+    ft_model *m = small_bert(&data);
+    recipe r = {0};
+    ft_finetune(m, data, (ft_finetune_options){.progress = note_recipe, .progress_user = &r});
+    CHECK(ft_error(m) == FT_OK && !strcmp(r.stages, "all") && r.epochs == 20, "%s: %s, %d epochs", ft_error_text(m),
+          r.stages, r.epochs);
+    CHECK(r.highest > 0.95f * 4.8e-3f && r.highest <= 4.8e-3f, "16 wide, at %g", (double)r.highest);
+    CHECK(ft_evaluate(m, data, (ft_evaluate_options){0}).f1 > 0.9, "F1 %g",
+          ft_evaluate(m, data, (ft_evaluate_options){0}).f1);
+    ft_destroy(m);
+}
+
+/* A stopped run goes on only with the same tags. */
 static void test_resume(void)
 {
     ft_data *data;
@@ -811,6 +837,7 @@ int main(void)
     test_split();
     test_mismatches();
     test_heads();
+    test_recipe();
     test_resume();
     test_adapters();
     ft_file_close(expected);

@@ -627,7 +627,7 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
    did. With adapters (ft_lora) these are what is trained deeper. For sentences whose words have
    classes a network that classifies texts gets a linear layer "classifier" over each step
-   instead of its pooling and head, and is trained whole at once. Transformers that classify
+   instead of its pooling and head; transformers are then trained whole. Those that classify
    texts begin with the head otherwise, unless they have adapters, which are trained at once with
    it; those that are language models are trained whole, or their adapters; each stage has a rate
    of its own (ft_fit has one default for all networks). Layers of a ViT, DeiT or DINOv2 are

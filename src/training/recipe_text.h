@@ -101,16 +101,27 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     return o;
 }
 
+/* The rate of the whole network, or of its adapters. For a class of each word a higher one is
+   better: minilm_l3, 384 wide, got an entity F1 of 40.0 % on WNUT 17's dev set in 5 epochs at 2e-4,
+   and 37.7 % in 6 at 5e-5. The wider the network, the lower it is. */
+static float ft__transformer_rate(const ft__recipe *r)
+{
+    const ft__node *head = ft__head(r->m);
+    int width = head && head->input_count > 1
+        ? r->m->nodes[head->inputs[1] - 1].shape.size[1] : 0;
+    if (ft__has_adapters(r->m)) return 1e-3f;
+    return r->task == FT_TASK_TOKENS && width > 0 ? 2e-4f * 384 / (float)width : 5e-5f;
+}
+
 /* Of the stage that trains the whole network, or its adapters. */
 static ft_fit_options ft__transformer_options(const ft__recipe *r)
 {
     int samples = ft_data_count(r->data);
-    bool writes = r->task == FT_TASK_LANGUAGE_MODEL;
+    bool writes = r->task == FT_TASK_LANGUAGE_MODEL, words = r->task == FT_TASK_TOKENS;
     ft_fit_options o = ft__text_options(r, true, writes && r->data->source.streams > 0);
     o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : 3;
-    if (r->o.learning_rate == 0)
-        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 5e-5f;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : words ? 5 : 3;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = ft__transformer_rate(r);
     o.warmup_epochs = 0.1f * (float)o.epochs;
     return o;
 }
