@@ -201,6 +201,7 @@ static void test_folder(void)
     ft_model *m;
     mkdir(folder, 0777);
     mkdir("build/embed_folder/1_Pooling", 0777);
+    remove("build/embed_folder/config_sentence_transformers.json");
     CHECK(system("cp tests/golden/encoders/bert_bare/* build/embed_folder") == 0, "cp");
     write_file("build/embed_folder/1_Pooling/config.json", "{\"pooling_mode_cls_token\": false,"
                " \"pooling_mode_mean_tokens\": true}");
@@ -225,6 +226,18 @@ static void test_folder(void)
           ft_error_text(m), noted);
     ft_embed_texts(m, &text, 1, got, FEATURES, (ft_embed_options){0});
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "pooling"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    write_file("build/embed_folder/modules.json", normal);
+    write_file("build/embed_folder/config_sentence_transformers.json", "{\"prompts\": {\"query\": \"query: \","
+               " \"document\": \"\"}, \"default_prompt_name\": \"query\"}");
+    m = load(folder, (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && strstr(noted, "the prompt \"query: \" before each text") && !ft_text_vector(m).id,
+          "%s %s", ft_error_text(m), noted);
+    ft_destroy(m);
+    write_file("build/embed_folder/config_sentence_transformers.json", "{\"prompts\": {\"query\": \"\","
+               " \"document\": \"\"}, \"default_prompt_name\": null}");
+    m = load(folder, (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s %s", ft_error_text(m), noted);
     ft_destroy(m);
     m = load(folder, (ft_load_options){.network = {.pooling = FT_POOL_MAX}}); /* as the caller says */
     CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s", ft_error_text(m));

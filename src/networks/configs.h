@@ -307,6 +307,22 @@ static void ft__read_pooling(ft__context *c, const char *folder, ft_load_options
     ft__json_free(c, json);
 }
 
+/* False, and a line in the log: sentence-transformers puts a prompt before every text. */
+static bool ft__reads_prompts(ft__context *c, const char *folder)
+{
+    ft__json *json = ft__folder_json(c, folder, "config_sentence_transformers.json");
+    int prompts = json ? ft__json_member(json, 0, "prompts") : -1;
+    const char *name = json ? ft__json_string(json, ft__json_member(json, 0, "default_prompt_name"))
+                            : NULL;
+    const char *text = name ? ft__json_string(json, ft__json_member(json, prompts, name)) : NULL;
+    bool none = !text || !*text;
+    if (!none)
+        ft__log(c, "%s/config_sentence_transformers.json: the prompt \"%.100s\" before each text is"
+                " not supported: the vectors of texts are unknown", folder, text);
+    ft__json_free(c, json);
+    return none;
+}
+
 /* Sets what modules.json says that is done after the pooling. False, and a line in the log: it does
    something else there, so what the pooling gives is not the vector of a text. */
 static bool ft__read_modules(ft__context *c, const char *folder, ft_load_options *o)
@@ -326,7 +342,7 @@ static bool ft__read_modules(ft__context *c, const char *folder, ft_load_options
                     folder, name);
     }
     ft__json_free(c, json);
-    return i < 3;
+    return i < 3 && ft__reads_prompts(c, folder);
 }
 
 /* How many tokens of a text sentence-transformers reads; 0: the folder does not say. */
