@@ -864,6 +864,9 @@ typedef struct ft_network_options {
 
 typedef struct ft_pair_loss_options {
     float scale;            /* of the cosines; default 20 */
+    bool scored;            /* the pairs have numbers, the input "scores" F32 [N, 1], and the loss is
+                               the mean of (cos(a_i, b_i) - score_i)^2: sentence-transformers'
+                               CosineSimilarityLoss (Reimers and Gurevych 2019) */
 } ft_pair_loss_options;
 
 typedef struct ft_text_vector_options {
@@ -1149,15 +1152,15 @@ typedef struct ft_text_options { /* for labelled texts */
                                are numbers, as is recognised if all are and one has a fraction:
                                whole numbers alone are classes; FT_TASK_LANGUAGE_MODEL: as
                                `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
-                               two texts that mean the same. With label_column, numbers that say how
-                               similar they are, the pairs are for ft_evaluate */
+                               two texts that mean the same, or with label_column numbers that say
+                               how similar they are: the cosines of their vectors shall follow them */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads
                                as one sequence (ft_tokenize_pair): they are not joined. So are,
                                without it, columns of these names: sentence1, sentence2; premise,
                                hypothesis; question, sentence; sentence_A, sentence_B; query,
                                passage; and their like */
     float minimum_score;    /* FT_TASK_EMBEDDINGS with label_column: only pairs whose number is at
-                               least this, to be trained on */
+                               least this; they are trained as such that mean the same */
 } ft_text_options;
 
 typedef struct ft_stream_options { /* for one text and a language model */
@@ -1880,8 +1883,9 @@ FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
    text. The loss of a batch is the mean over its pairs of
    -log(exp(s cos(a_i, b_i)) / sum over j of exp(s cos(a_i, b_j))), s options.scale, a and b the
    vectors of the first and the second texts: sentence-transformers' MultipleNegativesRankingLoss
-   (Henderson et al. 2017). ft_finetune does this itself for FT_TASK_EMBEDDINGS. After the training
-   ft_cut(m, ft_text_vector(m)) removes the second copy. FT_INVALID without a text vector. */
+   (Henderson et al. 2017). Of pairs with numbers see options.scored. ft_finetune does this itself
+   for FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
+   FT_INVALID without a text vector. */
 FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
 /* Changes the activations whose names match to `kind`. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
@@ -27747,6 +27751,17 @@ static ft_node ft__ranking_loss(ft_model *m, ft_node a, ft_node b, float scale)
     return ft_reduce(m, "mean", "pair_loss", ft_binary(m, "sub", "pair_losses", all, own), whole);
 }
 
+/* a, b [N, C] -> the mean of (cos(a_i, b_i) - score_i)^2, of the input "scores" [N, 1]. */
+static ft_node ft__score_loss(ft_model *m, ft_node a, ft_node b)
+{
+    ft_input_options one;
+    memset(&one, 0, sizeof one);
+    one.size[0] = 1;
+    a = ft_mul(m, "pair_product", ft__unit_rows(m, "pair_a", a), ft__unit_rows(m, "pair_b", b));
+    return ft_mse(m, "pair_loss", ft__of_rows(m, "sum", "pair_cosine", a),
+                  ft_input(m, "scores", one));
+}
+
 ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
 {
     float scale = options.scale == 0 ? 20.0f : options.scale;
@@ -27758,12 +27773,16 @@ ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
         return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: nothing says how the tokens of a"
                         " text become one vector: load the model with ft_network_options.pooling,"
                         " or use ft_set_text_vector");
+    if (options.scored && options.scale != 0)
+        return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: scale has no effect here: it is for"
+                        " pairs without scores");
     if (!(scale > 0 && scale <= FLT_MAX))
         return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: scale is %g; it must be finite and"
                         " above 0", (double)options.scale);
     if (ft_cut(m, vector) != FT_OK) return m->context.status;
     second = ft__add_twins(m, vector);
-    loss = ft__ranking_loss(m, vector, second, scale);
+    loss = options.scored ? ft__score_loss(m, vector, second)
+                          : ft__ranking_loss(m, vector, second, scale);
     if (ft__ok(&m->context)) ft_set_loss(m, loss);
     return m->context.status;
 }
@@ -44172,9 +44191,10 @@ static bool ft__conll_next(ft__conll *r)
 
 /* =============================================================================================
    [SECTION] data/text_pairs: Pairs of texts for text vectors
-   Two text columns of a table, for FT_TASK_EMBEDDINGS: pairs that mean the same, to train on, or
-   pairs with a number that says how much they do, to measure. get() fills "tokens" and "lengths" of
-   the first text, "tokens_b" and "lengths_b" of the second, which ft_pair_loss reads.
+   Two text columns of a table, for FT_TASK_EMBEDDINGS: pairs that mean the same, or pairs with a
+   number that says how much they do. get() fills "tokens" and "lengths" of the first text,
+   "tokens_b" and "lengths_b" of the second, which ft_pair_loss reads, and "scores": the numbers,
+   from 0 for the least to 1 for the largest.
    ============================================================================================= */
 typedef struct ft__text_pairs {
     ft__context *context;
@@ -44183,6 +44203,7 @@ typedef struct ft__text_pairs {
     ft__ids ids;            /* the tokens of all texts */
     size_t *ids_start;      /* [2 * count + 1]: in ids */
     double *scores;         /* [count]: the numbers of the pairs; NULL: none */
+    double least, most;     /* of these numbers */
     int count, capacity;
 } ft__text_pairs;
 
@@ -44209,13 +44230,23 @@ static const char *ft__pairs_name(void *user, int index)
     return ft__pair_text((const ft__text_pairs *)user, index, 0);
 }
 
+/* The number of a pair, from 0 for the least to 1 for the largest of the data: what the cosine
+   shall be. */
+static float ft__pair_target(const ft__text_pairs *p, int index)
+{
+    double spread = p->most - p->least;
+    return spread > 0 ? (float)((p->scores[index] - p->least) / spread) : 1;
+}
+
 static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
     static const char *const names[2][2] = {{"tokens", "tokens_b"}, {"lengths", "lengths_b"}};
     const ft__text_pairs *p = (const ft__text_pairs *)user;
     int s, side;
     (void)view;
-    for (s = 0; s < slot_count; ++s)
+    for (s = 0; s < slot_count; ++s) {
+        if (p->scores && slots[s].type == FT_F32 && !strcmp(slots[s].name, "scores"))
+            *(float *)slots[s].values = ft__pair_target(p, index);
         for (side = 0; side < 2; ++side) {
             int32_t steps = ft__pair_steps(p, index, side);
             if (!strcmp(slots[s].name, names[1][side]))
@@ -44225,6 +44256,7 @@ static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int s
                    (size_t)steps * sizeof steps);
             slots[s].length = steps;
         }
+    }
     return true;
 }
 
@@ -44288,6 +44320,8 @@ static void ft__pairs_add(ft__text_pairs *p, const ft__table *t, double score)
         ft__ids_add(&p->starts, (int)p->letters.count);
         ft__text_add_bytes(&p->letters, text, strlen(text) + 1);
     }
+    if (p->count == 0 || score < p->least) p->least = score;
+    if (p->count == 0 || score > p->most) p->most = score;
     p->scores[p->count++] = score;
 }
 
@@ -44313,9 +44347,10 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
     if (ft__ok(c) && o->minimum_score != 0)
         ft__log(c, "%s: embeddings: %d of %d pairs, whose number is at least %g", path, p->count,
                 records, (double)o->minimum_score);
-    else if (ft__ok(c))
-        ft__log(c, "%s: embeddings: %d pairs%s", path, p->count,
-                o->label_column ? " with numbers" : "");
+    else if (ft__ok(c) && o->label_column)
+        ft__log(c, "%s: embeddings: %d pairs with numbers from %g to %g", path, p->count, p->least,
+                p->most);
+    else if (ft__ok(c)) ft__log(c, "%s: embeddings: %d pairs that mean the same", path, p->count);
     ft__table_close(&t);
     if (o->label_column && o->minimum_score == 0) return;
     ft__release(c, p->scores);
@@ -44402,7 +44437,7 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
         return NULL;
     }
     data->features.samples = "pairs";
-    data->fills = "tokens,lengths,tokens_b,lengths_b";
+    data->fills = "tokens,lengths,tokens_b,lengths_b,scores";
     data->pieces = ft_tokenizer_count(m->tokenizer);
     data->task = FT_TASK_EMBEDDINGS;
     data->features.pair = ft__pairs_pair;
@@ -48285,30 +48320,28 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 }
 
 /* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
-   sentence-transformers' examples. Large batches are better, since each pair is compared with all
-   others of its batch. */
+   sentence-transformers' examples. Without numbers large batches are better, since each pair is
+   compared with all others of its batch. */
 static void ft__recipe_embeddings(ft__recipe *r)
 {
     ft_model *m = r->m;
-    ft_pair_loss_options none;
+    ft_pair_loss_options how;
     ft_fit_options o = ft__text_options(r, true, false);
     int samples = ft_data_count(r->data), i;
     bool adapters = ft__has_adapters(m);
     const char *texts[2];
     double score;
-    memset(&none, 0, sizeof none);
-    if (ft__has_pairs(r->data)
-        && r->data->features.pair(r->data->source.user, 0, texts, &score))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: the pairs have numbers: say from which on"
-                 " they mean the same (ft_text_options.minimum_score, --min-score)");
+    memset(&how, 0, sizeof how);
+    how.scored = ft__has_pairs(r->data)
+        && r->data->features.pair(r->data->source.user, 0, texts, &score);
     if (samples < 2)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
     if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
-    if (!ft__ok(&m->context) || ft_pair_loss(m, none) != FT_OK) return;
+    if (!ft__ok(&m->context) || ft_pair_loss(m, how) != FT_OK) return;
     ft__decay_matrices(m);
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
-    if (r->o.batch_size == 0) o.batch_size = 64;
+    if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
     if (r->o.freeze) ft__recipe_frozen(r, o);
@@ -48319,8 +48352,10 @@ static void ft__recipe_embeddings(ft__recipe *r)
                 m->nodes[i].frozen = true;
         m->version += 1;
         if (adapters) ft__store_frozen(m, r->o.frozen_type);
-        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that the vectors of the two"
-                 " texts of each pair are near", adapters ? "the adapters" : "all layers at once");
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that %s",
+                 adapters ? "the adapters" : "all layers at once",
+                 how.scored ? "the cosines of the pairs' vectors follow their numbers"
+                            : "the vectors of the two texts of each pair are near");
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */

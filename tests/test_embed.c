@@ -594,8 +594,52 @@ static void test_pairs_refused(void)
               && strstr(ft_error_text(m), rows[r].error), "%s: %s", rows[r].error, ft_error_text(m));
         ft_clear_error(m);
     }
-    ft_finetune(m, open_pairs(m, table_made(), "first,second", "score", 0), (ft_finetune_options){0});
-    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "minimum_score"), "%s", ft_error_text(m));
+    CHECK(ft_pair_loss(m, (ft_pair_loss_options){.scored = true, .scale = 3}) == FT_INVALID
+          && strstr(ft_error_text(m), "scale has no effect"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Pairs with numbers: the loss is the mean squared distance of cosine and number, which goes from 0 to 1; then the
+   cosines follow the numbers, by the recipe too. */
+static void test_scored(void)
+{
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    ft_data *data = open_pairs(m, table_made(), "first,second", "score", 0);
+    ft_evaluation before = ft_evaluate(m, data, (ft_evaluate_options){0}), after;
+    const char *at = strchr(table_made(), '\n') + 1;
+    float vectors[2 * FEATURES];
+    double want = 0, score;
+    ft_finetune_result r;
+    ft_fit_result first;
+    int n, j;
+    for (n = 0; n < ROWS; ++n) {
+        char a[16], b[16];
+        const char *texts[2];
+        double ab = 0, aa = 0, bb = 0;
+        CHECK(sscanf(at, "%*d\t%9[^\t]\t%9[^\t]\t%lf", a, b, &score) == 3, "row %d", n);
+        at = strchr(at, '\n') + 1;
+        texts[0] = a;
+        texts[1] = b;
+        ft_embed_texts(m, texts, 2, vectors, 2 * FEATURES, (ft_embed_options){0});
+        for (j = 0; j < FEATURES; ++j) {
+            ab += (double)vectors[j] * (double)vectors[FEATURES + j];
+            aa += (double)vectors[j] * (double)vectors[j];
+            bb += (double)vectors[FEATURES + j] * (double)vectors[FEATURES + j];
+        }
+        want += pow(ab / sqrt(aa * bb) - score / 5, 2) / ROWS; /* the numbers go from 0 to 5 */
+    }
+    CHECK(strstr(noted, "24 pairs with numbers from 0 to 5") != NULL, "%s", noted);
+    ft_pair_loss(m, (ft_pair_loss_options){.scored = true});
+    first = ft_fit(m, data, (ft_fit_options){.epochs = 1, .batch_size = ROWS, .optimizer = {.learning_rate = 1e-8f}});
+    CHECK(ft_error(m) == FT_OK && CLOSE(first.loss, want, 1e-5 * want), "loss %g, not %g: %s", first.loss, want,
+          ft_error_text(m));
+    ft_destroy(m);
+    m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    data = open_pairs(m, table_made(), "first,second", "score", 0);
+    r = ft_finetune(m, data, (ft_finetune_options){.epochs = 30, .learning_rate = 1e-3f});
+    after = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && strstr(r.choice, "follow their numbers") && after.spearman > before.spearman + 0.05
+          && after.spearman > 0.9, "%s: %g, then %g: %s", r.choice, before.spearman, after.spearman, ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -611,6 +655,7 @@ int main(void)
     test_similarity();
     test_recipe();
     test_pairs_refused();
+    test_scored();
     test_golden(expected);
     test_other_head(expected);
     test_bits();

@@ -14,9 +14,10 @@
 
 /* =============================================================================================
    [SECTION] data/text_pairs: Pairs of texts for text vectors
-   Two text columns of a table, for FT_TASK_EMBEDDINGS: pairs that mean the same, to train on, or
-   pairs with a number that says how much they do, to measure. get() fills "tokens" and "lengths" of
-   the first text, "tokens_b" and "lengths_b" of the second, which ft_pair_loss reads.
+   Two text columns of a table, for FT_TASK_EMBEDDINGS: pairs that mean the same, or pairs with a
+   number that says how much they do. get() fills "tokens" and "lengths" of the first text,
+   "tokens_b" and "lengths_b" of the second, which ft_pair_loss reads, and "scores": the numbers,
+   from 0 for the least to 1 for the largest.
    ============================================================================================= */
 typedef struct ft__text_pairs {
     ft__context *context;
@@ -25,6 +26,7 @@ typedef struct ft__text_pairs {
     ft__ids ids;            /* the tokens of all texts */
     size_t *ids_start;      /* [2 * count + 1]: in ids */
     double *scores;         /* [count]: the numbers of the pairs; NULL: none */
+    double least, most;     /* of these numbers */
     int count, capacity;
 } ft__text_pairs;
 
@@ -51,13 +53,23 @@ static const char *ft__pairs_name(void *user, int index)
     return ft__pair_text((const ft__text_pairs *)user, index, 0);
 }
 
+/* The number of a pair, from 0 for the least to 1 for the largest of the data: what the cosine
+   shall be. */
+static float ft__pair_target(const ft__text_pairs *p, int index)
+{
+    double spread = p->most - p->least;
+    return spread > 0 ? (float)((p->scores[index] - p->least) / spread) : 1;
+}
+
 static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
     static const char *const names[2][2] = {{"tokens", "tokens_b"}, {"lengths", "lengths_b"}};
     const ft__text_pairs *p = (const ft__text_pairs *)user;
     int s, side;
     (void)view;
-    for (s = 0; s < slot_count; ++s)
+    for (s = 0; s < slot_count; ++s) {
+        if (p->scores && slots[s].type == FT_F32 && !strcmp(slots[s].name, "scores"))
+            *(float *)slots[s].values = ft__pair_target(p, index);
         for (side = 0; side < 2; ++side) {
             int32_t steps = ft__pair_steps(p, index, side);
             if (!strcmp(slots[s].name, names[1][side]))
@@ -67,6 +79,7 @@ static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int s
                    (size_t)steps * sizeof steps);
             slots[s].length = steps;
         }
+    }
     return true;
 }
 
@@ -130,6 +143,8 @@ static void ft__pairs_add(ft__text_pairs *p, const ft__table *t, double score)
         ft__ids_add(&p->starts, (int)p->letters.count);
         ft__text_add_bytes(&p->letters, text, strlen(text) + 1);
     }
+    if (p->count == 0 || score < p->least) p->least = score;
+    if (p->count == 0 || score > p->most) p->most = score;
     p->scores[p->count++] = score;
 }
 
@@ -155,9 +170,10 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
     if (ft__ok(c) && o->minimum_score != 0)
         ft__log(c, "%s: embeddings: %d of %d pairs, whose number is at least %g", path, p->count,
                 records, (double)o->minimum_score);
-    else if (ft__ok(c))
-        ft__log(c, "%s: embeddings: %d pairs%s", path, p->count,
-                o->label_column ? " with numbers" : "");
+    else if (ft__ok(c) && o->label_column)
+        ft__log(c, "%s: embeddings: %d pairs with numbers from %g to %g", path, p->count, p->least,
+                p->most);
+    else if (ft__ok(c)) ft__log(c, "%s: embeddings: %d pairs that mean the same", path, p->count);
     ft__table_close(&t);
     if (o->label_column && o->minimum_score == 0) return;
     ft__release(c, p->scores);
@@ -244,7 +260,7 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
         return NULL;
     }
     data->features.samples = "pairs";
-    data->fills = "tokens,lengths,tokens_b,lengths_b";
+    data->fills = "tokens,lengths,tokens_b,lengths_b,scores";
     data->pieces = ft_tokenizer_count(m->tokenizer);
     data->task = FT_TASK_EMBEDDINGS;
     data->features.pair = ft__pairs_pair;

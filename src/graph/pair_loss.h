@@ -8,6 +8,7 @@
 #include "operators/elementwise.h"
 #include "operators/reduce.h"
 #include "operators/matmul.h"
+#include "operators/losses.h"
 #include "operators/rows.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
@@ -145,6 +146,17 @@ static ft_node ft__ranking_loss(ft_model *m, ft_node a, ft_node b, float scale)
     return ft_reduce(m, "mean", "pair_loss", ft_binary(m, "sub", "pair_losses", all, own), whole);
 }
 
+/* a, b [N, C] -> the mean of (cos(a_i, b_i) - score_i)^2, of the input "scores" [N, 1]. */
+static ft_node ft__score_loss(ft_model *m, ft_node a, ft_node b)
+{
+    ft_input_options one;
+    memset(&one, 0, sizeof one);
+    one.size[0] = 1;
+    a = ft_mul(m, "pair_product", ft__unit_rows(m, "pair_a", a), ft__unit_rows(m, "pair_b", b));
+    return ft_mse(m, "pair_loss", ft__of_rows(m, "sum", "pair_cosine", a),
+                  ft_input(m, "scores", one));
+}
+
 ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
 {
     float scale = options.scale == 0 ? 20.0f : options.scale;
@@ -156,12 +168,16 @@ ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
         return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: nothing says how the tokens of a"
                         " text become one vector: load the model with ft_network_options.pooling,"
                         " or use ft_set_text_vector");
+    if (options.scored && options.scale != 0)
+        return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: scale has no effect here: it is for"
+                        " pairs without scores");
     if (!(scale > 0 && scale <= FLT_MAX))
         return ft__fail(&m->context, FT_INVALID, "ft_pair_loss: scale is %g; it must be finite and"
                         " above 0", (double)options.scale);
     if (ft_cut(m, vector) != FT_OK) return m->context.status;
     second = ft__add_twins(m, vector);
-    loss = ft__ranking_loss(m, vector, second, scale);
+    loss = options.scored ? ft__score_loss(m, vector, second)
+                          : ft__ranking_loss(m, vector, second, scale);
     if (ft__ok(&m->context)) ft_set_loss(m, loss);
     return m->context.status;
 }

@@ -200,30 +200,28 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 }
 
 /* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
-   sentence-transformers' examples. Large batches are better, since each pair is compared with all
-   others of its batch. */
+   sentence-transformers' examples. Without numbers large batches are better, since each pair is
+   compared with all others of its batch. */
 static void ft__recipe_embeddings(ft__recipe *r)
 {
     ft_model *m = r->m;
-    ft_pair_loss_options none;
+    ft_pair_loss_options how;
     ft_fit_options o = ft__text_options(r, true, false);
     int samples = ft_data_count(r->data), i;
     bool adapters = ft__has_adapters(m);
     const char *texts[2];
     double score;
-    memset(&none, 0, sizeof none);
-    if (ft__has_pairs(r->data)
-        && r->data->features.pair(r->data->source.user, 0, texts, &score))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: the pairs have numbers: say from which on"
-                 " they mean the same (ft_text_options.minimum_score, --min-score)");
+    memset(&how, 0, sizeof how);
+    how.scored = ft__has_pairs(r->data)
+        && r->data->features.pair(r->data->source.user, 0, texts, &score);
     if (samples < 2)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
     if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
-    if (!ft__ok(&m->context) || ft_pair_loss(m, none) != FT_OK) return;
+    if (!ft__ok(&m->context) || ft_pair_loss(m, how) != FT_OK) return;
     ft__decay_matrices(m);
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
-    if (r->o.batch_size == 0) o.batch_size = 64;
+    if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
     o.warmup_epochs = 0.1f * (float)o.epochs;
     if (r->o.freeze) ft__recipe_frozen(r, o);
@@ -234,8 +232,10 @@ static void ft__recipe_embeddings(ft__recipe *r)
                 m->nodes[i].frozen = true;
         m->version += 1;
         if (adapters) ft__store_frozen(m, r->o.frozen_type);
-        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that the vectors of the two"
-                 " texts of each pair are near", adapters ? "the adapters" : "all layers at once");
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that %s",
+                 adapters ? "the adapters" : "all layers at once",
+                 how.scored ? "the cosines of the pairs' vectors follow their numbers"
+                            : "the vectors of the two texts of each pair are near");
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
