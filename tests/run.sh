@@ -75,9 +75,11 @@ most_skips() {
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
-    without 1 torch
+    timm() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import timm'; }
+    without 2 torch                     # test_torch, test_vision
+    without 3 timm                      # test_vision
     without 1 tokenizers
-    without 1 peft                      # test_peft
+    without 2 peft                      # test_peft, test_vision
     without 1 transformers              # test_transformers
     without 1 intel                     # test_intel
     without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
@@ -97,7 +99,7 @@ most_skips() {
     without 1 has oclgrind              # test_kernels
     without 2 links ${CC:-cc} -fsanitize=address,undefined
     without 1 links ${CC:-cc} -fsanitize=thread
-    without 16 ls "${FINETUNE_DATA:-../shared/data}/README.md"
+    without 17 ls "${FINETUNE_DATA:-../shared/data}/README.md"
     without 3 flag avx512_bf16          # test_gemm 2, test_levels
     without 12 flag avx512f             # test_elementary, test_gemm, test_golden, test_networks, ...
     without 12 flag avx2
