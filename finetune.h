@@ -864,9 +864,9 @@ typedef struct ft_network_options {
 
 typedef struct ft_pair_loss_options {
     float scale;            /* of the cosines; default 20 */
-    bool scored;            /* the pairs have numbers, the input "scores" F32 [N, 1], and the loss is
-                               the mean of (cos(a_i, b_i) - score_i)^2: sentence-transformers'
-                               CosineSimilarityLoss (Reimers and Gurevych 2019) */
+    bool scored;            /* the pairs have numbers, the input "scores" F32 [N, 1], and the loss
+                               is the mean of (cos(a_i, b_i) - score_i)^2: CosineSimilarityLoss of
+                               sentence-transformers (Reimers and Gurevych 2019) */
 } ft_pair_loss_options;
 
 typedef struct ft_text_vector_options {
@@ -1153,7 +1153,8 @@ typedef struct ft_text_options { /* for labelled texts */
                                whole numbers alone are classes; FT_TASK_LANGUAGE_MODEL: as
                                `unlabelled`; FT_TASK_EMBEDDINGS: text_column names the columns of
                                two texts that mean the same, or with label_column numbers that say
-                               how similar they are: the cosines of their vectors shall follow them */
+                               how similar they are: the cosines of their vectors shall follow
+                               them */
     bool pair;              /* the two text columns hold the texts of a pair, which a network reads
                                as one sequence (ft_tokenize_pair): they are not joined. So are,
                                without it, columns of these names: sentence1, sentence2; premise,
