@@ -49960,7 +49960,11 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
             ft__fail(c, FT_MISMATCH, "%s: has no values of the constant %.200s, nor has the"
                      " network's description", path, node->name);
     }
-    if (ft__ok(c) && classes > 0 && classes != ft_class_count(m)) {
+    if (ft__ok(c) && classes > 0 && ft__predicts_number(m) && classes > 1) {
+        ft__log(c, "%s: its head, which gives a number, is replaced by a new one for the %d classes"
+                " of ft_load_options.network", path, classes);
+        ft__from_regression(m, classes);
+    } else if (ft__ok(c) && classes > 0 && classes != ft__output_classes(m)) {
         ft__log(c, "%s: its head of %d classes is replaced by a new one for the %d of"
                 " ft_load_options.network", path, ft_class_count(m), classes);
         ft__replace_head(m, classes);

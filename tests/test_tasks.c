@@ -513,6 +513,15 @@ static void test_regression_training(bool bert)
         CHECK(ft_data_task(other) == FT_TASK_REGRESSION, "%s", ft_error_text(again));
         other = read_texts(m, lengths_table(0, 8, ""), (ft_text_options){.classes_of = data});
         CHECK(ft_data_task(other) == FT_TASK_REGRESSION, "%s", ft_error_text(m));
+        ft_destroy(again);
+        again = create();
+        ft_load(again, path, (ft_load_options){.network = {.classes = 3}});
+        CHECK(ft_class_count(again) == 3 && strstr(log_text, "which gives a number, is replaced"), "%d classes: %s",
+              ft_class_count(again), ft_error_text(again));
+        ft_destroy(again);
+        again = create();
+        ft_load(again, path, (ft_load_options){.network = {.classes = 1}});
+        CHECK(ft_class_count(again) == 0 && !strstr(log_text, "replaced"), "%s", log_text);
         other = read_texts(again, reviews, (ft_text_options){0});
         ft_finetune(again, other, (ft_finetune_options){.epochs = 1});
         CHECK(ft_class_count(again) == 2 && !strcmp(ft_class_name(again, 0), "bad"), "%d classes: %s",
