@@ -30,20 +30,29 @@ typedef struct work {
     const char *freeze, *unfreeze; /* globs, in this order; NULL: none */
     const char *precision;
     int length;                 /* steps of a sequence of token ids; 0: pictures or vectors */
+    int layers, hidden, heads;  /* of a transformer; 0: none */
+    bool lora;                  /* rank 8 beside all linear layers but the head */
 } work;
 
+#define NOT_A_TRANSFORMER 0, 0, 0, false
 static const work works[] = {
-    {"resnet18_whole", "resnet18", 16, true, NULL, NULL, NULL, 0},
-    {"resnet18_bf16", "resnet18", 16, true, NULL, NULL, "bf16", 0},
-    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*", NULL, 0},
-    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL, NULL, 0},
-    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL, NULL, 0},
-    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL, NULL, 0},
-    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL, NULL, 0},
-    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL, NULL, 0},
-    {"mlp", NULL, 32, true, NULL, NULL, NULL, 0},
-    {"lstm_classifier", "lstm_classifier", 32, true, NULL, NULL, NULL, 100},
-    {"char_rnn_generate", "char_rnn", 1, false, NULL, NULL, NULL, 1}};
+    {"resnet18_whole", "resnet18", 16, true, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"resnet18_bf16", "resnet18", 16, true, NULL, NULL, "bf16", 0, NOT_A_TRANSFORMER},
+    {"resnet18_layer4", "resnet18", 16, true, "*", "layer4.*", NULL, 0, NOT_A_TRANSFORMER},
+    {"resnet18_inference_16", "resnet18", 16, false, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"resnet18_inference_1", "resnet18", 1, false, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"keras_cnn", "keras_cnn", 32, true, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"mobilenet_whole", "mobilenet_v1", 16, true, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"mobilenet_inference_1", "mobilenet_v1", 1, false, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"mlp", NULL, 32, true, NULL, NULL, NULL, 0, NOT_A_TRANSFORMER},
+    {"lstm_classifier", "lstm_classifier", 32, true, NULL, NULL, NULL, 100, NOT_A_TRANSFORMER},
+    {"char_rnn_generate", "char_rnn", 1, false, NULL, NULL, NULL, 1, NOT_A_TRANSFORMER},
+    {"bert_tiny", "bert", 32, true, NULL, NULL, NULL, 128, 2, 128, 2, false},
+    {"bert_mini", "bert", 32, true, NULL, NULL, NULL, 128, 4, 256, 4, false},
+    {"bert_mini_lora", "bert", 32, true, NULL, NULL, NULL, 128, 4, 256, 4, true},
+    {"bert_mini_inference_1", "bert", 1, false, NULL, NULL, NULL, 128, 4, 256, 4, false},
+    {"bert_mini_inference_32", "bert", 32, false, NULL, NULL, NULL, 128, 4, 256, 4, false},
+    {"vit_tiny", "vit", 8, true, NULL, NULL, NULL, 0, 12, 192, 3, false}};
 
 static void build(ft_model *m, const work *w)
 {
@@ -52,7 +61,23 @@ static void build(ft_model *m, const work *w)
     if (w->network) {
         if (strcmp(w->network, "mobilenet_v1") == 0) o.width = 0.25f;
         if (strcmp(w->network, "lstm_classifier") == 0) o.layers = 2; /* 2 x 256 behind 128 */
+        if (w->heads) {
+            o.layers = w->layers;
+            o.hidden = w->hidden;
+            o.heads = w->heads;
+        }
+        if (strcmp(w->network, "bert") == 0) { /* as BertForSequenceClassification by default */
+            o.prefix = "bert.";
+            o.dense_head = true;
+            o.classes = 2;
+            o.dropout = o.attention_dropout = 0.1f;
+        }
+        if (strcmp(w->network, "vit") == 0) { /* ViTForImageClassification */
+            o.prefix = "vit.";
+            o.spelling = "transformers5";
+        }
         ft_network(m, w->network, o);
+        if (w->lora) ft_lora(m, NULL, (ft_lora_options){.rank = 8});
     } else {
         ft_input_options pixels = {.size = {784}}, labels = {.type = FT_I32};
         ft_linear_options linear = {0};
@@ -224,6 +249,17 @@ typedef struct job {
     int steps;
 } job;
 
+/* The output for a batch; its lengths stand behind its labels. */
+static void run(ft_model *m, const work *w, const float *values, const int *labels, float *logits)
+{
+    ft_node lengths = ft_find(m, "lengths");
+    ft_feed(m, ft_find(m, w->length ? "tokens" : "input"), values, w->batch);
+    if (lengths.id) ft_feed(m, lengths, labels + w->batch, w->batch);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), logits,
+           ft__node_count_at(ft__get_node(m, ft_output(m)), ft__extent_of(m, w->batch)));
+}
+
 /* What a training loop does, or a prediction. */
 static void step(job *j)
 {
@@ -234,9 +270,8 @@ static void step(job *j)
         ft__gemm_parallel(&m->context, j->rows, j->columns, j->k, ft__rows_of(j->a, j->k),
                           ft__rows_of(j->b, j->columns), j->out, j->columns, false, j->workspace);
     } else if (!w->training) {
-        ft_run(m, j->values, w->batch, j->logits,
-               ft__node_count_at(ft__get_node(m, ft_output(m)), ft__extent_of(m, w->batch)));
-        if (w->length) { /* the most probable character is the next input */
+        run(m, w, j->values, j->labels, j->logits);
+        if (w->length == 1) { /* the most probable character is the next input */
             int32_t next = ft__argmax(j->logits, ft_node_shape(m, ft_output(m)).size[2]);
             memcpy(j->values, &next, sizeof next);
         }
@@ -331,7 +366,9 @@ static int compare(ft_model *m, const work *w, const char *directory, size_t sam
     char path[700];
     size_t i, count;
     float *input, *want, *got;
+    int *labels;
     double worst = 0, largest = 0;
+    if (w->lora) ft_merge(m); /* B is zero: the base, whose weights the file has */
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
     ft_load_weights(m, path, strict);
     shape = ft_node_shape(m, ft_output(m));
@@ -339,7 +376,11 @@ static int compare(ft_model *m, const work *w, const char *directory, size_t sam
     input = read_numbers(directory, "input.bin", sample * (size_t)w->batch);
     want = read_numbers(directory, "logits.bin", count);
     got = random_numbers(count);
-    ft_run(m, input, w->batch, got, count);
+    labels = (int *)calloc(2 * (size_t)w->batch, sizeof *labels);
+    if (!labels) exit(1);
+    for (i = 0; i < (size_t)w->batch; ++i) labels[(size_t)w->batch + i] = w->length;
+    run(m, w, input, labels, got);
+    free(labels);
     for (i = 0; i < count; ++i) {
         double off = fabs((double)got[i] - (double)want[i]);
         if (!(off <= worst)) worst = off;

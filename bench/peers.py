@@ -112,6 +112,8 @@ def build(work):
         return Lstm(), tokens(32, 100)
     if work == "char_rnn_generate":
         return CharRnn(), tokens(1, 1)
+    if work.startswith(("bert", "vit")):
+        return transformer(work, tokens)
     batch = 1 if work.endswith("_1") else 32 if work in ("keras_cnn", "mlp") else 16
     if work.startswith("resnet18"):
         from torchvision.models import resnet18
@@ -121,6 +123,35 @@ def build(work):
     if work == "keras_cnn":
         return KerasCnn(), torch.randn(batch, 3, 32, 32)
     return Mlp(), torch.randn(batch, 784)
+
+
+def transformer(work, tokens):
+    """Hugging Face's, with its scaled_dot_product_attention; PEFT's LoRA as ours."""
+    import torch
+    import transformers as hf
+
+    class Logits(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x).logits
+
+    if work == "vit_tiny":
+        net = hf.ViTForImageClassification(hf.ViTConfig(
+            hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768,
+            num_labels=1000))
+        return Logits(net), torch.randn(8, 3, 224, 224)
+    layers, hidden = (2, 128) if work == "bert_tiny" else (4, 256)
+    net = hf.BertForSequenceClassification(hf.BertConfig(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden, num_labels=2))
+    if work.endswith("_lora") and PEER != "export":
+        import peft
+        net = peft.get_peft_model(net, peft.LoraConfig(
+            r=8, lora_alpha=16, target_modules="all-linear", modules_to_save=["classifier"]))
+    return Logits(net), tokens(1 if work.endswith("_1") else 32, 128)
 
 
 def export(work, directory):
@@ -134,7 +165,8 @@ def export(work, directory):
     net.eval()
     with torch.no_grad():
         logits = net(x)
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()},
+    state = net.net.state_dict() if hasattr(net, "net") else net.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()},
               f"{directory}/model.safetensors")
     x = x if x.is_floating_point() else x.int()
     x.numpy().tofile(f"{directory}/input.bin")
@@ -147,7 +179,7 @@ def torch_step(work, with_network=False):
     net, x = build(work)
     if PEER == "compile":
         net = torch.compile(net)
-    y = torch.arange(x.shape[0]) % (2 if work == "lstm_classifier" else 10)
+    y = torch.arange(x.shape[0]) % (10 if x.is_floating_point() else 2)
     if x.dim() == 4:  # its faster memory format
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     if work == "char_rnn_generate":
@@ -163,7 +195,8 @@ def torch_step(work, with_network=False):
     if "inference" in work:
         net.eval()
         with torch.no_grad():
-            net = torch.jit.optimize_for_inference(torch.jit.trace(net, x))
+            if not hasattr(net, "net"):
+                net = torch.jit.optimize_for_inference(torch.jit.trace(net, x))
 
         def predict():
             with torch.no_grad():

@@ -23,9 +23,9 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = os.path.join(HERE, "..", "build", "bench")
 TRAINING = ["resnet18_whole", "resnet18_bf16", "resnet18_layer4", "keras_cnn", "mobilenet_whole",
-            "mlp", "lstm_classifier"]
+            "mlp", "lstm_classifier", "bert_tiny", "bert_mini", "bert_mini_lora", "vit_tiny"]
 INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inference_1",
-             "char_rnn_generate"]
+             "char_rnn_generate", "bert_mini_inference_1", "bert_mini_inference_32"]
 GEMM = ["gemm_512_512_512", "gemm_1024_1024_1024", "gemm_2048_2048_2048", "gemm_3136_64_576",
         "gemm_784_128_1152", "gemm_196_256_2304", "gemm_49_512_4608"]
 
