@@ -1009,6 +1009,20 @@ typedef struct ft_tokenize_options {
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;
 
+/* How messages are written as one text. */
+typedef enum ft_chat_template {
+    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
+                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
+    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
+       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
+    FT_CHAT_ML,
+    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
+       trimmed; each message like this one, but for the first piece */
+    FT_CHAT_LLAMA3,
+    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
+    FT_CHAT_LLAMA2
+} ft_chat_template;
+
 typedef struct ft_tokenize_pair_options {
     int longest;            /* cut to this many tokens, with those around and between the texts, as
                                Hugging Face's "longest_first": of the longer text, then of both; 0:
@@ -1390,6 +1404,8 @@ typedef struct ft_generate_options {
     void *token_user;
     bool no_cache;          /* transformers: runs the whole text again for each token, instead of
                                keeping keys and values; slow, and takes no memory between tokens */
+    ft_chat_template chat;  /* a prompt is a user's message, which the assistant answers; default:
+                               it is text that goes on */
 } ft_generate_options;
 
 typedef struct ft_plan_bytes { /* the memory that a run will need */
@@ -2175,19 +2191,6 @@ FINETUNE_API ft_model *ft_share(ft_model *m, ft_desc desc);
    [SECTION] interface/completions: Completions
    Data that teaches a language model to answer: only the answers are learnt, not the questions.
    ============================================================================================= */
-typedef enum ft_chat_template {
-    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
-                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
-    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
-       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
-    FT_CHAT_ML,
-    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
-       trimmed; each message like this one, but for the first piece */
-    FT_CHAT_LLAMA3,
-    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
-    FT_CHAT_LLAMA2
-} ft_chat_template;
-
 typedef struct ft_completion_options {
     ft_tokenizer *tokenizer;/* default: the model's */
     ft_chat_template chat;  /* of messages; if it is set, prompts and completions are messages too,
@@ -35144,6 +35147,21 @@ static const char *ft__chat_turn(ft__chat *chat, const char *role, const char *c
     return NULL;
 }
 
+/* A user's message, and what stands before the answer; an empty one is a message too. */
+static void ft__chat_prompt(ft__chat *chat, const char *prompt)
+{
+    static const char assistant[] = "assistant";
+    size_t bytes = sizeof assistant - 1;
+    ft__chat_turn(chat, "user", prompt);
+    ft__chat_flush(chat);
+    if (chat->kind == FT_CHAT_LLAMA2) return;
+    ft__chat_piece(chat, chat->open, false);
+    ft__chat_text(chat, assistant, bytes, false);
+    if (chat->kind == FT_CHAT_LLAMA3) ft__chat_piece(chat, chat->close, false);
+    ft__chat_text(chat, "\n\n", chat->kind == FT_CHAT_LLAMA3 ? 2 : 1, false);
+    ft__chat_flush(chat);
+}
+
 /* Begins the next sample. */
 static void ft__chat_next(ft__chat *chat)
 {
@@ -49139,17 +49157,27 @@ static void ft__read_prompt(ft__generation *g, int row, const char *prompt)
     ft_tokenizer *t = g->m->tokenizer;
     ft__writing *w = &g->texts[row];
     ft_tokenize_options plain = {false, false};
-    ft_tokens tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    ft_tokens tokens = {NULL, 0};
+    ft__chat chat;
     int32_t start = t->begin >= 0 ? t->begin : t->end >= 0 ? t->end : ft__find_piece(t, "\n");
-    int before = t->before_count, i;
-    size_t most = (size_t)before + (size_t)tokens.count + 1;
+    int before = g->o.chat ? 0 : t->before_count, i;
+    size_t most;
+    ft__chat_begin(&chat, t, g->o.chat);
+    if (!g->o.chat) tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    else if (ft__ok(c)) {
+        ft__chat_prompt(&chat, prompt);
+        tokens.ids = chat.ids.values;
+        tokens.count = (int)chat.ids.count;
+    }
+    most = (size_t)before + (size_t)tokens.count + 1;
     w->text.context = c;
-    w->first = tokens.count == 0;
+    w->first = tokens.count == 0 || g->o.chat;
     w->ids = (int32_t *)ft__allocate(c, most + (size_t)g->length, sizeof *w->ids);
     w->logits = (float *)ft__allocate(c, (size_t)g->classes, sizeof *w->logits);
+    for (i = 0; ft__ok(c) && i < before; ++i) w->ids[w->count++] = t->before[i];
+    for (i = 0; ft__ok(c) && i < tokens.count; ++i) w->ids[w->count++] = tokens.ids[i];
+    ft__chat_end(&chat);
     if (!ft__ok(c)) return;
-    for (i = 0; i < before; ++i) w->ids[w->count++] = t->before[i];
-    for (i = 0; i < tokens.count; ++i) w->ids[w->count++] = tokens.ids[i];
     if (w->count == 0) w->ids[w->count++] = start < 0 ? 0 : start;
     if (w->count > g->longest) g->longest = w->count;
     w->most = g->length;
@@ -49273,6 +49301,9 @@ static ft_status ft__check_generate(ft_model *m, const ft_generate_options *o)
         || !o->prompts != !o->prompt_count)
         return ft__fail(c, FT_INVALID, "ft_generate: %d prompts and %d stops: each list needs its"
                         " number", o->prompt_count, o->stop_count);
+    if ((unsigned)o->chat > FT_CHAT_LLAMA2)
+        return ft__fail(c, FT_INVALID, "ft_generate: chat is %d; it must be one of"
+                        " ft_chat_template", (int)o->chat);
     for (i = 0; i < o->stop_count; ++i)
         if (!o->stops[i] || !*o->stops[i])
             return ft__fail(c, FT_INVALID, "ft_generate: stop %d is empty", i);

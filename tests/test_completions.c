@@ -91,6 +91,32 @@ static void chat_case(const ft__json *json, int one)
     }
 }
 
+/* The tokens before an answer, when it is generated, are those before it in training. */
+static void test_prompts(void)
+{
+    static const struct { const char *tokenizer; ft_chat_template kind; } all[] = {
+        {"qwen2.json", FT_CHAT_ML}, {"llama3.json", FT_CHAT_LLAMA3}, {"llama2.json", FT_CHAT_LLAMA2}};
+    int32_t tokens[ROOM], labels[ROOM];
+    int k, i, count;
+    for (k = 0; k < 3; ++k) {
+        ft_model *m = new_model(all[k].tokenizer);
+        ft_data *data = read_text(m, "{\"prompt\":\"The boats? \",\"completion\":\"They came in.\"}",
+                                  (ft_completion_options){.chat = all[k].kind});
+        ft__chat chat;
+        CHECK(data != NULL, "%s", ft_error_text(m));
+        sample_of(data, 0, tokens, labels);
+        for (count = 0; labels[count] < 0; ++count) {}
+        ft__chat_begin(&chat, ft_get_tokenizer(m), all[k].kind);
+        ft__chat_prompt(&chat, "The boats? ");
+        CHECK((int)chat.ids.count == count + 1, "%s: %zu tokens, %d in training", all[k].tokenizer,
+              chat.ids.count, count + 1);
+        for (i = 0; i <= count && i < (int)chat.ids.count; ++i)
+            CHECK(chat.ids.values[i] == tokens[i], "%s: token %d", all[k].tokenizer, i);
+        ft__chat_end(&chat);
+        ft_destroy(m);
+    }
+}
+
 static void test_chats(void)
 {
     ft_model *m = ft_create((ft_desc){.threads = 1});
@@ -282,6 +308,7 @@ static void test_chatterbot(void)
 int main(void)
 {
     test_chats();
+    test_prompts();
     test_plain();
     test_cut_and_errors();
     test_training();

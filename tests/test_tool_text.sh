@@ -117,6 +117,8 @@ printf '{"messages":[{"role":"user","content":"boats"},{"role":"assistant","cont
 says '2 completions .*<|endoftext|> after it' sh -c "$tool train --data $work/pairs.jsonl --vocabulary \
     $golden/smollm.json --hidden 32 --epochs 150 --lr 0.02 --out $work/answers.safetensors 2>&1"
 says "^boats came in$" $tool generate --model $work/answers.safetensors --prompt boats --greedy
+says '"tokens"' $tool generate --model $work/answers.safetensors --prompt boats --greedy --chat chatml --length 3 --json
+fails '<|begin_of_text|>' $tool generate --model $work/answers.safetensors --prompt boats --chat llama3
 says 'ChatML.*<|im_start|>' sh -c "$tool eval --model $work/answers.safetensors --data $work/chat.jsonl 2>&1"
 fails '<|begin_of_text|>' $tool eval --model $work/answers.safetensors --data $work/chat.jsonl --chat llama3
 fails 'causal attention' $tool train --data $work/pairs.jsonl --vocabulary $golden/smollm.json --pack --out $work/x.safetensors

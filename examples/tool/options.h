@@ -179,7 +179,7 @@ static const option_row option_rows[] = {
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
     {"--max-length", 'n', AT(max_length), "tepv", TEXTS | SAMPLES},
     {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
-    {"--chat", 's', AT(chat), "te", TEXTS | COMPLETIONS},
+    {"--chat", 's', AT(chat), "teg", TEXTS | COMPLETIONS},
     {"--stop", 's', AT(stop), "te", TEXTS | COMPLETIONS},
     {"--pack", 'b', AT(pack), "t", TEXTS | COMPLETIONS},
     {"--task", 's', AT(task), "te", TEXTS},

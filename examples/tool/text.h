@@ -98,6 +98,7 @@ static bool suits_model(const ft_model *m, const options *o)
         && (streams ? !is_table(o->data) : is_text_folder(o->data) || is_sentences(o->data));
     int facts = reads_text(m, o) ? TEXTS : PICTURES;
     facts |= completions ? COMPLETIONS | SAMPLES : streams ? STREAMS : LABELLED | SAMPLES;
+    if (!o->data) facts |= COMPLETIONS; /* generate's prompts */
     if (!whole) facts |= TABLE;
     if (!ft_get_tokenizer(m) && !o->vocabulary) facts |= NEW_WORDS;
     if (ft_class_count(m) == 0) facts |= NO_CLASSES;
@@ -335,6 +336,7 @@ static int generate(const options *o)
     how.top_p = (float)o->top_p;
     how.greedy = o->greedy;
     how.seed = o->seed;
+    how.chat = chat_template(o);
     how.token = print_token;
     how.token_user = &p;
     if (prompts && p.count == 1 && !o->json) print_text(stdout, prompts[0], true);

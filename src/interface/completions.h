@@ -6,19 +6,6 @@
    [SECTION] interface/completions: Completions
    Data that teaches a language model to answer: only the answers are learnt, not the questions.
    ============================================================================================= */
-typedef enum ft_chat_template {
-    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
-                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
-    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
-       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
-    FT_CHAT_ML,
-    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
-       trimmed; each message like this one, but for the first piece */
-    FT_CHAT_LLAMA3,
-    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
-    FT_CHAT_LLAMA2
-} ft_chat_template;
-
 typedef struct ft_completion_options {
     ft_tokenizer *tokenizer;/* default: the model's */
     ft_chat_template chat;  /* of messages; if it is set, prompts and completions are messages too,

@@ -212,6 +212,8 @@ typedef struct ft_generate_options {
     void *token_user;
     bool no_cache;          /* transformers: runs the whole text again for each token, instead of
                                keeping keys and values; slow, and takes no memory between tokens */
+    ft_chat_template chat;  /* a prompt is a user's message, which the assistant answers; default:
+                               it is text that goes on */
 } ft_generate_options;
 
 typedef struct ft_plan_bytes { /* the memory that a run will need */

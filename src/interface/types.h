@@ -600,6 +600,20 @@ typedef struct ft_tokenize_options {
 
 typedef struct ft_tokens { const int32_t *ids; int count; } ft_tokens;
 
+/* How messages are written as one text. */
+typedef enum ft_chat_template {
+    FT_CHAT_AUTO,           /* by the tokeniser's pieces: "<|im_start|>" ChatML,
+                               "<|start_header_id|>" Llama 3, "[INST]" Llama 2 */
+    /* Qwen's and SmolLM's, without the system message that Qwen2 adds itself:
+       <|im_start|>user\nTEXT<|im_end|>\n<|im_start|>assistant\nTEXT<|im_end|>\n */
+    FT_CHAT_ML,
+    /* <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|>, with TEXT
+       trimmed; each message like this one, but for the first piece */
+    FT_CHAT_LLAMA3,
+    /* <s>[INST] <<SYS>>\nTEXT\n<</SYS>>\n\nTEXT [/INST] TEXT </s>; trimmed */
+    FT_CHAT_LLAMA2
+} ft_chat_template;
+
 typedef struct ft_tokenize_pair_options {
     int longest;            /* cut to this many tokens, with those around and between the texts, as
                                Hugging Face's "longest_first": of the longer text, then of both; 0:

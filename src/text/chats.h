@@ -1,6 +1,5 @@
 #pragma once
 #include "interface/types.h"
-#include "interface/completions.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "text/tokenizers.h"
@@ -223,6 +222,21 @@ static const char *ft__chat_turn(ft__chat *chat, const char *role, const char *c
     k->turn(chat, role, content);
     chat->turns += !system;
     return NULL;
+}
+
+/* A user's message, and what stands before the answer; an empty one is a message too. */
+static void ft__chat_prompt(ft__chat *chat, const char *prompt)
+{
+    static const char assistant[] = "assistant";
+    size_t bytes = sizeof assistant - 1;
+    ft__chat_turn(chat, "user", prompt);
+    ft__chat_flush(chat);
+    if (chat->kind == FT_CHAT_LLAMA2) return;
+    ft__chat_piece(chat, chat->open, false);
+    ft__chat_text(chat, assistant, bytes, false);
+    if (chat->kind == FT_CHAT_LLAMA3) ft__chat_piece(chat, chat->close, false);
+    ft__chat_text(chat, "\n\n", chat->kind == FT_CHAT_LLAMA3 ? 2 : 1, false);
+    ft__chat_flush(chat);
 }
 
 /* Begins the next sample. */

@@ -18,6 +18,7 @@
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
 #include "text/sequences.h"
+#include "text/chats.h"
 #include "networks/text.h"
 #include "training/metrics.h"
 #include "training/evaluate.h"
@@ -296,17 +297,27 @@ static void ft__read_prompt(ft__generation *g, int row, const char *prompt)
     ft_tokenizer *t = g->m->tokenizer;
     ft__writing *w = &g->texts[row];
     ft_tokenize_options plain = {false, false};
-    ft_tokens tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    ft_tokens tokens = {NULL, 0};
+    ft__chat chat;
     int32_t start = t->begin >= 0 ? t->begin : t->end >= 0 ? t->end : ft__find_piece(t, "\n");
-    int before = t->before_count, i;
-    size_t most = (size_t)before + (size_t)tokens.count + 1;
+    int before = g->o.chat ? 0 : t->before_count, i;
+    size_t most;
+    ft__chat_begin(&chat, t, g->o.chat);
+    if (!g->o.chat) tokens = ft_tokenize(t, prompt, strlen(prompt), plain);
+    else if (ft__ok(c)) {
+        ft__chat_prompt(&chat, prompt);
+        tokens.ids = chat.ids.values;
+        tokens.count = (int)chat.ids.count;
+    }
+    most = (size_t)before + (size_t)tokens.count + 1;
     w->text.context = c;
-    w->first = tokens.count == 0;
+    w->first = tokens.count == 0 || g->o.chat;
     w->ids = (int32_t *)ft__allocate(c, most + (size_t)g->length, sizeof *w->ids);
     w->logits = (float *)ft__allocate(c, (size_t)g->classes, sizeof *w->logits);
+    for (i = 0; ft__ok(c) && i < before; ++i) w->ids[w->count++] = t->before[i];
+    for (i = 0; ft__ok(c) && i < tokens.count; ++i) w->ids[w->count++] = tokens.ids[i];
+    ft__chat_end(&chat);
     if (!ft__ok(c)) return;
-    for (i = 0; i < before; ++i) w->ids[w->count++] = t->before[i];
-    for (i = 0; i < tokens.count; ++i) w->ids[w->count++] = tokens.ids[i];
     if (w->count == 0) w->ids[w->count++] = start < 0 ? 0 : start;
     if (w->count > g->longest) g->longest = w->count;
     w->most = g->length;
@@ -430,6 +441,9 @@ static ft_status ft__check_generate(ft_model *m, const ft_generate_options *o)
         || !o->prompts != !o->prompt_count)
         return ft__fail(c, FT_INVALID, "ft_generate: %d prompts and %d stops: each list needs its"
                         " number", o->prompt_count, o->stop_count);
+    if ((unsigned)o->chat > FT_CHAT_LLAMA2)
+        return ft__fail(c, FT_INVALID, "ft_generate: chat is %d; it must be one of"
+                        " ft_chat_template", (int)o->chat);
     for (i = 0; i < o->stop_count; ++i)
         if (!o->stops[i] || !*o->stops[i])
             return ft__fail(c, FT_INVALID, "ft_generate: stop %d is empty", i);
