@@ -337,6 +337,7 @@ static void test_refusals(void)
     snprintf(path, sizeof path, "%s/qwen3/model.safetensors", folder); /* whose norms show the heads */
     ft_load(m, path, (ft_load_options){0});
     CHECK(ft_error(m) == FT_OK && !strcmp(ft_architecture(m), "qwen3"), "%s", ft_error_text(m));
+    CHECK(ft_find(m, "lm_head.weight").id != 0, "the last layer has its own weight in the file");
     ft_destroy(m);
 }
 
@@ -560,6 +561,35 @@ static void test_batches(const char *name)
     ft_destroy(m);
 }
 
+/* A prompt of more tokens than are run at once, and than attention has in one tile. */
+static void test_long_prompt(void)
+{
+    enum { LETTERS = 600, MORE = 4 };
+    static heard h[2];
+    static float after[WORDS], whole[(LETTERS + MORE) * WORDS];
+    char prompt[LETTERS + 1] = "";
+    int32_t ids[LETTERS + MORE];
+    ft_model *m = load("llama", (ft_load_options){0});
+    int i, how;
+    give_letters(m);
+    for (i = 0; i < LETTERS; ++i) {
+        ids[i] = (i * i + i / 7) % WORDS;
+        prompt[i] = letters[ids[i]];
+    }
+    memset(h, 0, sizeof h);
+    for (how = 1; how >= 0; --how)
+        ft_generate(m, (ft_generate_options){.prompt = prompt, .length = MORE, .greedy = true, .no_cache = how == 1,
+                                             .token = hear, .token_user = &h[how]});
+    ft_get(m, ft_output(m), after, WORDS);
+    memcpy(ids + LETTERS, h[0].ids[0], (MORE - 1) * sizeof *ids);
+    ft_set_length(m, LETTERS + MORE - 1);
+    ft_run(m, ids, 1, whole, (LETTERS + MORE - 1) * WORDS);
+    CHECK(ft_error(m) == FT_OK && h[0].count[0] == MORE && !strcmp(h[0].text[0], h[1].text[0]), "%s, %s: %s",
+          h[0].text[0], h[1].text[0], ft_error_text(m));
+    CHECK(memcmp(after, whole + (LETTERS + MORE - 2) * WORDS, sizeof after) == 0, "the last logits");
+    ft_destroy(m);
+}
+
 static bool hear_piece(void *user, const char *text, size_t bytes)
 {
     strncat((char *)user, text, bytes);
@@ -749,6 +779,7 @@ int main(void)
     test_many_words(true);
     test_batches("gpt2");
     test_batches("llama");
+    test_long_prompt();
     test_stops();
     test_stories();
     test_lessons(false);
