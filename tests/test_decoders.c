@@ -590,6 +590,37 @@ static void test_long_prompt(void)
     ft_destroy(m);
 }
 
+/* Without memory for any one block ft_generate says so, and leaves nothing behind. */
+static void test_no_memory(void)
+{
+    static const char *const prompts[] = {"ABC", "D"};
+    static heard h;
+    memory_count memory;
+    long fail, calls = 1;
+    for (fail = 0; fail <= calls; ++fail) {
+        ft_model *m;
+        long before;
+        memset(&memory, 0, sizeof memory);
+        memset(&h, 0, sizeof h);
+        m = ft_create((ft_desc){.allocator = counting(&memory), .threads = 1});
+        ft_load(m, "tests/golden/decoders/llama", (ft_load_options){0});
+        give_letters(m);
+        before = memory.calls;
+        if (fail) memory.fail_at = before + fail;
+        ft_generate(m, (ft_generate_options){.prompts = prompts, .prompt_count = 2, .length = 6, .greedy = true,
+                                             .token = hear, .token_user = &h});
+        if (fail == 0) calls = memory.calls - before;
+        CHECK(ft_error(m) == (fail ? FT_MEMORY : FT_OK), "block %ld of %ld: %s", fail, calls, ft_error_text(m));
+        ft_clear_error(m);
+        memory.fail_at = 0;
+        ft_generate(m, (ft_generate_options){.prompts = prompts, .prompt_count = 2, .length = 6, .greedy = true});
+        CHECK(ft_error(m) == FT_OK, "after block %ld: %s", fail, ft_error_text(m));
+        ft_destroy(m);
+        CHECK(memory.blocks == 0 && memory.bytes == 0, "block %ld: %ld are left", fail, memory.blocks);
+    }
+    CHECK(calls > 10, "%ld blocks", calls);
+}
+
 static bool hear_piece(void *user, const char *text, size_t bytes)
 {
     strncat((char *)user, text, bytes);
@@ -780,6 +811,7 @@ int main(void)
     test_batches("gpt2");
     test_batches("llama");
     test_long_prompt();
+    test_no_memory();
     test_stops();
     test_stories();
     test_lessons(false);
