@@ -1,6 +1,6 @@
 """Entities in PyTorch and transformers by the recipe of `finetune train --task tokens`, to compare.
 
-    ner_torch.py MODEL_FOLDER DATA_FOLDER [--seeds 1,2,3] [--epochs 6] [--lr 5e-5] [--batch 32]
+    ner_torch.py MODEL_FOLDER DATA_FOLDER [--seeds 1,2,3] [--epochs 5] [--lr 2e-4] [--batch 32]
 
 DATA_FOLDER has train.conll, dev.conll and test.conll. BertForTokenClassification's network, without
 dropout in attention: the label at the first piece of each word; AdamW, no decay of biases and norms,
@@ -17,8 +17,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model")
 parser.add_argument("data")
 parser.add_argument("--seeds", default="1,2,3")
-parser.add_argument("--epochs", type=int, default=6)
-parser.add_argument("--lr", type=float, default=5e-5)
+parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--lr", type=float, default=2e-4)
 parser.add_argument("--batch", type=int, default=32)
 parser.add_argument("--threads", type=int, default=1)
 options = parser.parse_args()
