@@ -5,6 +5,7 @@
 #include "check.h"
 #include "goldens.h"
 #include "public.h"
+#include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, CLASSES = 3, MOST = 64 };
 
@@ -806,14 +807,26 @@ static void test_resume(void)
 /* ---- Adapters: the head for words is trained and saved beside them ---- */
 static void test_adapters(void)
 {
-    ft_data *data;
-    ft_model *m = small_bert(&data);
+    ft_data *data, *other;
+    ft_model *m = small_bert(&data), *again = small_bert(&other);
+    ft_evaluation e;
     ft_lora(m, NULL, (ft_lora_options){.rank = 4});
     ft_finetune(m, data, (ft_finetune_options){.epochs = 20, .learning_rate = 1e-2f});
-    CHECK(ft_error(m) == FT_OK && ft_evaluate(m, data, (ft_evaluate_options){0}).f1 > 0.9, "%s", ft_error_text(m));
+    e = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && e.f1 > 0.9, "%s: F1 %g", ft_error_text(m), e.f1);
     CHECK(!ft_node_frozen(m, ft_find(m, "classifier.weight")), "the head is frozen");
     CHECK(ft_node_frozen(m, ft_find(m, "embeddings.word_embeddings.weight")), "the rest is not");
+    mkdir("build/ner_adapter", 0777);
+    ft_save_adapter(m, "build/ner_adapter");
+    ft_load_adapter(again, "build/ner_adapter"); /* the same random weights, with a head for texts */
+    CHECK(ft_error(again) == FT_OK && ft_class_count(again) == 5 && ft_node_shape(again, ft_output(again)).rank == 3,
+          "%s: %d classes", ft_error_text(again), ft_class_count(again));
+    CHECK(ft_evaluate(again, other, (ft_evaluate_options){0}).f1 == e.f1, "%s: F1", ft_error_text(again));
+    ft_destroy(again);
     ft_destroy(m);
+    remove("build/ner_adapter/adapter_config.json");
+    remove("build/ner_adapter/adapter_model.safetensors");
+    rmdir("build/ner_adapter");
 }
 
 int main(void)

@@ -478,7 +478,8 @@ FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
-   tensors without a place in the network are FT_MISMATCH, and nothing is changed then. */
+   tensors without a place in the network are FT_MISMATCH, and nothing is changed then. A network
+   that classifies texts first gets a head for tokens if the task_type is TOKEN_CLS. */
 FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
 /* Prepares training of text vectors by pairs of texts that mean the same. The text vector becomes
    the output: what came after it is removed. All that it is computed from is added once more, with

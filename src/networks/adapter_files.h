@@ -19,6 +19,7 @@
 #include "formats/weights.h"
 #include "formats/graphs.h"
 #include "formats/model_files.h"
+#include "networks/text.h"
 #include "networks/encoders.h"
 #include "networks/decoders.h"
 #include "networks/vision_transformers.h"
@@ -200,8 +201,9 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__text text;
     memset(&text, 0, sizeof text);
     text.context = &list->m->context;
-    ft__text_add(&text, "{\n \"peft_type\": \"LORA\",\n \"task_type\": null,\n \"r\": %d,\n"
-                 " \"lora_alpha\": ", list->rank);
+    ft__text_add(&text, "{\n \"peft_type\": \"LORA\",\n \"task_type\": %s,\n \"r\": %d,\n"
+                 " \"lora_alpha\": ", ft__classifies_steps(list->m) ? "\"TOKEN_CLS\"" : "null",
+                 list->rank);
     ft__json_add_float(&text, (float)list->alpha);
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
@@ -499,6 +501,15 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     return c->status;
 }
 
+/* Adapters of a network that classifies tokens come with its head: one that classifies texts gets
+   it. */
+static void ft__adapter_token_head(ft__adapter_reader *r)
+{
+    const char *task = ft__json_string(r->config, ft__json_member(r->config, 0, "task_type"));
+    if (task && !strcmp(task, "TOKEN_CLS") && ft__classifies_samples(r->m))
+        ft__to_token_classifier(r->m, 2);
+}
+
 ft_status ft_load_adapter(ft_model *m, const char *folder)
 {
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin", NULL};
@@ -521,6 +532,7 @@ ft_status ft_load_adapter(ft_model *m, const char *folder)
                  " adapter_model.safetensors", folder);
     if (ft__ok(c) && ft__adapter_check(&r) == FT_OK) r.file = ft_file_open(m, path, none);
     ft__host_takes_weights(c, true);
+    if (ft__ok(c)) ft__adapter_token_head(&r);
     if (ft__ok(c)) ft__adapter_apply(&r);
     m->weights_version += 1;
     ft_file_close(r.file);
