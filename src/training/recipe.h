@@ -234,6 +234,13 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.batch_size = 32;
         o.optimizer.learning_rate = 2e-3f;
         o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
+        /* A head that fits few texts too closely leaves the layers below little to learn: of sst2's
+           few_2 then 71.8 % are right instead of 73.6. */
+        if (r->data->source.length) {
+            o.epochs = samples < 1000 ? 20 : 10;
+            o.schedule = FT_LINEAR;
+            o.optimizer.learning_rate = samples < 1000 ? 2e-3f : 1e-3f;
+        }
     } else {
         /* Small sets need more epochs for the same number of steps. */
         o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
