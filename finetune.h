@@ -32524,8 +32524,10 @@ static void ft__step_lowercase(const ft__text_step *s, const char *text, size_t 
     int taken;
     (void)s;
     (void)first;
-    for (; bytes > 0; text += taken, bytes -= (size_t)taken)
-        ft__add_lower(to, ft__utf8_read(text, bytes, &taken), text, taken);
+    for (; bytes > 0; text += taken, bytes -= (size_t)taken) {
+        uint32_t code = ft__utf8_read(text, bytes, &taken);
+        ft__add_lower(to, code, text, taken);
+    }
     ft__end_word(to);
 }
 

@@ -567,6 +567,21 @@ static int print_ids(const char *path)
     return ft_error(m) ? 1 : 0;
 }
 
+/* A byte that is not UTF-8 stays itself in small letters too, after a character of two bytes. */
+static void test_lower_bytes(void)
+{
+    static const char json[] = "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"\xc3\x83\": 0, \"\xc2\xa9\": 1,"
+        " \"\xc3\xbf\": 2}, \"merges\": []}, \"normalizer\": {\"type\": \"Lowercase\"}, \"pre_tokenizer\":"
+        " {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": false}, \"decoder\":"
+        " {\"type\": \"ByteLevel\"}}";
+    ft_model *m = ft_create((ft_desc){0});
+    ft_tokenizer *t = ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = json, .bytes = sizeof json - 1});
+    ft_tokens ids = ft_tokenize(t, "\xc3\x89\xff", 3, (ft_tokenize_options){0});
+    CHECK(ids.count == 3 && ids.ids[0] == 0 && ids.ids[1] == 1 && ids.ids[2] == 2, "%d ids: %s", ids.count,
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(int count, char **words)
 {
     if (count == 3 && !strcmp(words[1], "--ids")) return print_ids(words[2]);
@@ -582,6 +597,7 @@ int main(int count, char **words)
     test_scored();
     test_tok512();
     test_any_bytes();
+    test_lower_bytes();
     test_megabyte();
     test_errors();
     damage("vocab.txt", NULL);

@@ -13,7 +13,7 @@ bad() { failed=$((failed + 1)); echo "FAILED $*"; }
 says() { # says PATTERN COMMAND...: ends well, and its output holds the pattern
     pattern=$1; shift
     if "$@" >$work/out.txt 2>$work/err.txt && grep -q -- "$pattern" $work/out.txt; then ok
-    else bad "$pattern: $*"; tail -3 $work/out.txt $work/err.txt; fi
+    else bad "$pattern: $*"; tail -n 3 $work/out.txt $work/err.txt; fi
 }
 fails() { # fails WORD COMMAND...
     word=$1; shift
