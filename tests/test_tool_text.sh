@@ -240,7 +240,7 @@ fails "wrong.tsv: the class 'sour' is not one of the 2 classes of the model" $to
 fails '--language-model has no effect here: .* but this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --language-model
 fails '--task language-model: this network classifies texts' $tool eval --model $work/reviews.safetensors --data $texts/reviews.tsv --task language-model
 fails '--task must be classification, regression, .*, not spelling' $tool train --data $texts/reviews.tsv --task spelling --out $work/x.safetensors
-fails 'the task embeddings is not implemented yet' $tool train --data $texts/reviews.tsv --task embeddings --out $work/x.safetensors
+fails '--task embeddings needs --model' $tool train --data $texts/reviews.tsv --task embeddings --out $work/x.safetensors
 fails 'line 1: the tag is ' $tool train --data $texts/reviews.tsv --task tokens --out $work/x.safetensors
 fails '--flip has no effect here: it is for pictures' $tool train --data $texts/reviews.tsv --flip --out $work/x.safetensors
 fails '--streams has no effect here: it is for a language model' $tool train --data $texts/reviews.tsv --streams 8 --out $work/x.safetensors
