@@ -29,42 +29,17 @@ static ft_model *load(const char *name, ft_load_options options)
     return m;
 }
 
-static size_t read_expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
-{
-    char name[128];
-    int index;
-    ft_tensor_info info;
-    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
-    index = ft_file_find(file, name);
-    CHECK(index >= 0, "%s is missing", name);
-    info = ft_file_tensor(file, index);
-    CHECK(info.bytes <= bytes, "%s is too large", name);
-    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes / 4 : 0;
-}
-
-static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
-{
-    double largest = 0, worst = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
-    }
-    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
-}
-
 /* The next tokens of a language model, or texts of some lengths for a classifier, padded by 1. */
 static void feed(ft_model *m, ft_file *expected, bool labels)
 {
     int32_t ids[SAMPLES * STEPS], next[SAMPLES * STEPS], lengths[SAMPLES];
     int i, classes = ft_class_count(m);
-    read_expected(expected, "", "ids", ids, sizeof ids);
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "", "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
     for (i = 0; i < SAMPLES * STEPS; ++i) next[i] = i % STEPS < STEPS - 1 ? ids[i + 1] : -100;
     for (i = 0; classes && i < SAMPLES * STEPS; ++i)
         if (i % STEPS >= lengths[i / STEPS]) ids[i] = 1;
-    if (classes) read_expected(expected, "", "labels", next, sizeof next);
+    if (classes) golden_numbers(expected, "", "labels", next, sizeof next);
     ft_set_length(m, STEPS);
     ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
     if (classes) ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
@@ -88,9 +63,9 @@ static size_t check_training(ft_model *m, ft_file *expected, const char *name, f
     size_t count = logits_of(m, expected, got);
     int step;
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
-    CHECK(read_expected(expected, name, "logits", want, sizeof want) == count, "%s: logits", name);
-    compare(name, got, want, count, 1e-4);
-    read_expected(expected, name, "losses", losses, sizeof losses);
+    CHECK(golden_numbers(expected, name, "logits", want, sizeof want) == count, "%s: logits", name);
+    compare_golden(name, got, want, count, 1e-4);
+    golden_numbers(expected, name, "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;
@@ -102,8 +77,8 @@ static size_t check_training(ft_model *m, ft_file *expected, const char *name, f
         ft_update(m, 1e-3f);
     }
     logits_of(m, expected, after);
-    read_expected(expected, name, "after", want, sizeof want);
-    compare(name, after, want, count, 1e-3);
+    golden_numbers(expected, name, "after", want, sizeof want);
+    compare_golden(name, after, want, count, 1e-3);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     return count;
 }
@@ -173,13 +148,13 @@ static void test_files(ft_file *expected)
         ft_load(again, path, (ft_load_options){0});
         logits_of(again, expected, got);
         CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
-        compare("in another type", got, want, count, tolerances[i]);
+        compare_golden("in another type", got, want, count, tolerances[i]);
         ft_destroy(again);
         again = ft_create((ft_desc){0});
         ft_load(again, path, (ft_load_options){.weights = {.map = i != 1, .keep_types = true}});
         logits_of(again, expected, mapped);
         CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
-        compare("mapped", mapped, got, count, 1e-5);
+        compare_golden("mapped", mapped, got, count, 1e-5);
         ft_destroy(again);
     }
     ft_destroy(m);
@@ -223,7 +198,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
           "%s, written and read: %s", name, ft_error_text(again));
     CHECK(ft_merge(again) > 0, "%s", ft_error_text(again));
     logits_of(again, expected, got);
-    compare("merged", got, trained, count, 1e-5);
+    compare_golden("merged", got, trained, count, 1e-5);
     ft_destroy(again);
     ft_destroy(m);
 }
@@ -236,8 +211,8 @@ static void test_meta(ft_file *expected)
     size_t count = logits_of(m, expected, got);
     CHECK(ft_error(m) == FT_OK && !strcmp(ft_architecture(m), "meta_llama"), "%s", ft_error_text(m));
     CHECK(ft_max_length(m) == 16, "%d", ft_max_length(m));
-    read_expected(expected, "llama_tied", "logits", want, sizeof want);
-    compare("meta", got, want, count, 1e-4);
+    golden_numbers(expected, "llama_tied", "logits", want, sizeof want);
+    compare_golden("meta", got, want, count, 1e-4);
     ft_destroy(m);
 }
 
@@ -255,7 +230,7 @@ static void test_classifiers(ft_file *expected, const char *name)
     m[1] = load(name, (ft_load_options){0});
     CHECK(ft_class_count(m[1]) == 0, "%d classes", ft_class_count(m[1]));
     ft_language_model_to_classifier(m[1], CLASSES, (ft_language_model_to_classifier_options){0});
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
     for (i = 0; i < 2; ++i) {
         CHECK(ft_error(m[i]) == FT_OK && !strcmp(ft_architecture(m[i]), name) && ft_class_count(m[i]) == CLASSES,
               "%s: %s", name, ft_error_text(m[i]));
@@ -264,7 +239,7 @@ static void test_classifiers(ft_file *expected, const char *name)
         logits_of(m[i], expected, got[i]);
     }
     CHECK(memcmp(got[0], got[1], sizeof got[0]) == 0, "%s: loaded so, or made so", name);
-    read_expected(expected, "", "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "ids", ids, sizeof ids);
     for (k = 0; k < SAMPLES; ++k) {
         ft_set_length(m[0], lengths[k]);
         ft_run(m[0], ids + k * STEPS, 1, got[2], CLASSES);
@@ -412,7 +387,7 @@ static void test_many_words(bool untied)
     }
     for (i = 0; i < MANY * 8; ++i)
         for (k = 0; k < 2; ++k) gradient[k][i] *= 100;
-    compare("gradients", gradient[0], gradient[1], MANY * 8, 1e-4);
+    compare_golden("gradients", gradient[0], gradient[1], MANY * 8, 1e-4);
     ft_set_length(m, 512); /* of 2,048 tokens: their logits and gradients take 82 MB */
     ft_set_length(plain, 512);
     saved = ft_plan(plain, 4, true).total - ft_plan(m, 4, true).total;
@@ -493,8 +468,8 @@ static void test_greedy(ft_file *expected, const char *name)
     const char *prompts[SAMPLES];
     int i, t, how, count;
     give_letters(m);
-    read_expected(expected, "", "ids", ids, sizeof ids);
-    read_expected(expected, name, "greedy", want, sizeof want);
+    golden_numbers(expected, "", "ids", ids, sizeof ids);
+    golden_numbers(expected, name, "greedy", want, sizeof want);
     for (i = 0; i < SAMPLES; ++i) {
         for (t = 0; t < 3; ++t) texts[i][t] = letters[ids[i * STEPS + t]];
         prompts[i] = texts[i];
@@ -763,14 +738,14 @@ static void test_lessons(bool lora)
     file = m ? fopen(path, "rb") : NULL;
     if (file) {
         CHECK(fread(text, 1, sizeof text, file) == sizeof text && fclose(file) == 0, "%s", path);
-        read_expected(expected, "", lora ? "lora_losses" : "losses", want, sizeof want);
+        golden_numbers(expected, "", lora ? "lora_losses" : "losses", want, sizeof want);
         if (lora) CHECK(ft_lora(m, "*.wq,*.wv", (ft_lora_options){.rank = 4, .alpha = 8}) == 10, "%s",
                         ft_error_text(m));
         for (i = 0; lora && i < 5; ++i)
             for (k = 0; k < 2; ++k) {
                 char name[64];
                 snprintf(name, sizeof name, "%d.%s", i, k ? "wv" : "wq");
-                read_expected(expected, "", name, a, sizeof a);
+                golden_numbers(expected, "", name, a, sizeof a);
                 snprintf(name, sizeof name, "layers.%d.attention.%s.lora_A.weight", i, k ? "wv" : "wq");
                 ft_set(m, ft_find(m, name), a, 4 * 64);
             }

@@ -67,18 +67,6 @@ static void read_expected(ft_file *file, const char *name, void *to, size_t byte
     ft_file_read(file, index, to, bytes);
 }
 
-static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
-{
-    double largest = 0, worst = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
-    }
-    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
-}
-
 /* Pools PyTorch's hidden states. */
 static void pool(const float *hidden, const int32_t *lengths, ft_step_pooling kind, bool normalize, float *to)
 {
@@ -123,12 +111,12 @@ static void test_golden(ft_file *expected)
         CHECK(ft_embed_texts(m, texts, SAMPLES, got, SAMPLES * FEATURES, (ft_embed_options){0}) == SAMPLES,
               "%s: %s", kinds[k / 2].name, ft_error_text(m));
         pool(hidden, lengths, kinds[k / 2].kind, normalize, want);
-        compare(kinds[k / 2].name, got, want, SAMPLES * FEATURES, 1e-4);
+        compare_golden(kinds[k / 2].name, got, want, SAMPLES * FEATURES, 1e-4);
         ft_destroy(m);
     }
     read_expected(expected, "bert_bare/mean", want, sizeof want);
     pool(hidden, lengths, FT_POOL_MEAN, false, got);
-    compare("the test's own mean", got, want, SAMPLES * FEATURES, 1e-5);
+    compare_golden("the test's own mean", got, want, SAMPLES * FEATURES, 1e-5);
 }
 
 /* Texts of 0 to 11 words. */
@@ -263,7 +251,7 @@ static void test_other_head(ft_file *expected)
         ft_run_lengths(models[k], ids, lengths, SAMPLES, logits[k], SAMPLES * 3);
         CHECK(ft_error(models[k]) == FT_OK, "%s", ft_error_text(models[k]));
     }
-    compare("logits", logits[1], want, SAMPLES * 3, 1e-4);
+    compare_golden("logits", logits[1], want, SAMPLES * 3, 1e-4);
     CHECK(memcmp(logits[0], logits[1], sizeof logits[0]) == 0, "the vector changes the logits");
     CHECK(!ft_text_vector(m).id && !strcmp(ft_node_name(pooled, ft_text_vector(pooled)), "text_vector"), "vector");
     ft_destroy(pooled);
@@ -365,7 +353,7 @@ static void check_vectors(ft_model *m, const char *how)
     for (side = 0; side < 2; ++side) {
         ft_run_lengths(m, pairs.ids[side], pairs.lengths[side], PAIRS, got, PAIRS * FEATURES);
         CHECK(ft_error(m) == FT_OK, "%s: %s", how, ft_error_text(m));
-        compare(how, got, pairs.after[side], PAIRS * FEATURES, 1e-3);
+        compare_golden(how, got, pairs.after[side], PAIRS * FEATURES, 1e-3);
     }
 }
 
@@ -389,7 +377,7 @@ static void test_pair_steps(void)
         ft_backward(m);
         if (step == 0) {
             ft_get_gradient(m, ft_find(m, "encoder.layer.1.output.dense.weight"), got, 16 * 24);
-            compare("the first gradient", got, pairs.gradient, 16 * 24, 1e-4);
+            compare_golden("the first gradient", got, pairs.gradient, 16 * 24, 1e-4);
         }
         ft_update(m, 1e-3f);
     }

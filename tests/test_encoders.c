@@ -30,37 +30,12 @@ static ft_model *load(const char *name, ft_load_options options)
     return m;
 }
 
-static size_t read_expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
-{
-    char name[128];
-    int index;
-    ft_tensor_info info;
-    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
-    index = ft_file_find(file, name);
-    CHECK(index >= 0, "%s is missing", name);
-    info = ft_file_tensor(file, index);
-    CHECK(info.bytes <= bytes, "%s is too large", name);
-    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes / 4 : 0;
-}
-
-static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
-{
-    double largest = 0, worst = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
-    }
-    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
-}
-
 static void feed(ft_model *m, ft_file *expected, const char *network, bool labels)
 {
     int32_t ids[SAMPLES * STEPS], lengths[SAMPLES], wanted[SAMPLES];
-    read_expected(expected, network, "ids", ids, sizeof ids);
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
-    read_expected(expected, "", "labels", wanted, sizeof wanted);
+    golden_numbers(expected, network, "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "", "labels", wanted, sizeof wanted);
     ft_set_length(m, STEPS);
     ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
     ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
@@ -79,9 +54,9 @@ static void test_golden(ft_file *expected, const char *network)
     feed(m, expected, network, false);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, SAMPLES * CLASSES);
-    read_expected(expected, network, "logits", want, sizeof want);
-    compare(network, got, want, SAMPLES * CLASSES, 1e-4);
-    read_expected(expected, network, "losses", losses, sizeof losses);
+    golden_numbers(expected, network, "logits", want, sizeof want);
+    compare_golden(network, got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(expected, network, "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;
@@ -95,8 +70,8 @@ static void test_golden(ft_file *expected, const char *network)
     feed(m, expected, network, false);
     ft_forward(m, false);
     ft_get(m, ft_output(m), before, SAMPLES * CLASSES);
-    read_expected(expected, network, "after", want, sizeof want);
-    compare(network, before, want, SAMPLES * CLASSES, 1e-3);
+    golden_numbers(expected, network, "after", want, sizeof want);
+    compare_golden(network, before, want, SAMPLES * CLASSES, 1e-3);
     CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
     snprintf(path, sizeof path, "build/%s.safetensors", network);
     ft_save(m, path, (ft_save_options){0});
@@ -135,10 +110,10 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     CHECK(!strcmp(ft_architecture(m), base), "%s: architecture %s", name, ft_architecture(m));
     logits_of(m, expected, name, got);
-    read_expected(expected, name, "logits", want, sizeof want);
-    compare(name, got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(expected, name, "logits", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    read_expected(expected, name, "losses", losses, sizeof losses);
+    golden_numbers(expected, name, "losses", losses, sizeof losses);
     for (step = 0; step < 10; ++step) {
         float loss;
         feed(m, expected, name, true);
@@ -149,8 +124,8 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
         ft_update(m, 1e-3f);
     }
     logits_of(m, expected, name, trained);
-    read_expected(expected, name, "after", want, sizeof want);
-    compare(name, trained, want, SAMPLES * CLASSES, 1e-3);
+    golden_numbers(expected, name, "after", want, sizeof want);
+    compare_golden(name, trained, want, SAMPLES * CLASSES, 1e-3);
     snprintf(path, sizeof path, "build/adapter_%s", name);
     mkdir(path, 0777);
     ft_save_adapter(m, path);
@@ -173,7 +148,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     CHECK(frozen > 20, "%d are frozen", frozen);
     CHECK(ft_merge(again) > 0, "%s", ft_error_text(again));
     logits_of(again, expected, name, got);
-    compare("merged", got, trained, SAMPLES * CLASSES, 1e-5);
+    compare_golden("merged", got, trained, SAMPLES * CLASSES, 1e-5);
     CHECK(!ft_find(again, "bert.encoder.layer.0.attention.self.query.lora").id
           && !ft_find(again, "roberta.encoder.layer.0.attention.self.query.lora_A.weight").id, "is left");
     CHECK(ft_merge(again) == 0 && ft_error(again) == FT_OK, "there is nothing to merge");
@@ -268,7 +243,7 @@ static void test_new_dora(ft_file *expected)
     CHECK(ft_lora(m, "*query,*output.dense", (ft_lora_options){.rank = 2, .dora = true}) == 6, "%s",
           ft_error_text(m));
     logits_of(m, expected, "bert", after);
-    compare("new DoRA", after, before, SAMPLES * CLASSES, 1e-5);
+    compare_golden("new DoRA", after, before, SAMPLES * CLASSES, 1e-5);
     snprintf(name, sizeof name, "%s.weight", query);
     ft_get(m, ft_find(m, name), &weight[0][0], 256);
     snprintf(name, sizeof name, "%s.lora_magnitude_vector", query);
@@ -311,7 +286,7 @@ static void test_convolution(void)
     CHECK(ft_merge(m) == 1, "%s", ft_error_text(m));
     ft_run(m, x, 2, before, sizeof before / sizeof *before);
     CHECK(ft_node_count(m) > 0 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    compare("a convolution, merged", before, after, sizeof after / sizeof *after, 1e-5);
+    compare_golden("a convolution, merged", before, after, sizeof after / sizeof *after, 1e-5);
     ft_destroy(m);
 }
 
@@ -383,14 +358,14 @@ static void test_bare(ft_file *expected)
     ft_get(m, ft_find(m, last), hidden, sizeof hidden / sizeof *hidden);
     ft_get(m, ft_find(m, "pooled"), mean, SAMPLES * 16);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
-    read_expected(expected, "bert_bare", "hidden", want, sizeof want);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "bert_bare", "hidden", want, sizeof want);
     for (n = 0; n < SAMPLES; ++n)
         for (t = lengths[n]; t < STEPS; ++t)
             for (j = 0; j < 16; ++j) hidden[(n * STEPS + t) * 16 + j] = 0; /* of padding: anything */
-    compare("bert_bare", hidden, want, sizeof hidden / sizeof *hidden, 1e-4);
-    read_expected(expected, "bert_bare", "mean", want, sizeof want);
-    compare("bert_bare, mean", mean, want, SAMPLES * 16, 1e-4);
+    compare_golden("bert_bare", hidden, want, sizeof hidden / sizeof *hidden, 1e-4);
+    golden_numbers(expected, "bert_bare", "mean", want, sizeof want);
+    compare_golden("bert_bare, mean", mean, want, SAMPLES * 16, 1e-4);
     ft_destroy(m);
 }
 
@@ -404,8 +379,8 @@ static void test_alone(ft_file *expected)
     feed(m, expected, "bert", false);
     ft_forward(m, false);
     ft_get(m, ft_output(m), together, SAMPLES * CLASSES);
-    read_expected(expected, "bert", "ids", ids, sizeof ids);
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "bert", "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
     for (n = 0; n < SAMPLES; ++n) {
         ft_set_length(m, lengths[n]);
         ft_feed(m, ft_find(m, "tokens"), ids + n * STEPS, 1);
@@ -689,12 +664,12 @@ static void test_minilm(void)
     ft_forward(m, false);
     ft_get(m, ft_find(m, "pooled"), got, TEXTS * FEATURES);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    compare("minilm_l3", got, want, TEXTS * FEATURES, 1e-4);
+    compare_golden("minilm_l3", got, want, TEXTS * FEATURES, 1e-4);
     memset(got, 0, sizeof got);
     ft_set_text_vector(m, ft_find(m, "pooled"), (ft_text_vector_options){0});
     ft_embed_texts(m, sentences, TEXTS, got, TEXTS * FEATURES, (ft_embed_options){0});
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    compare("minilm_l3, from texts", got, want, TEXTS * FEATURES, 1e-4);
+    compare_golden("minilm_l3, from texts", got, want, TEXTS * FEATURES, 1e-4);
     ft_destroy(m);
 }
 

@@ -267,25 +267,12 @@ static void test_pieces(void)
 
 /* ---- Hugging Face's networks ---- */
 
-static size_t read_expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
-{
-    char name[128];
-    int index;
-    ft_tensor_info info;
-    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
-    index = ft_file_find(file, name);
-    CHECK(index >= 0, "%s is missing", name);
-    info = ft_file_tensor(file, index);
-    CHECK(info.bytes <= bytes, "%s is too large", name);
-    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes / 4 : 0;
-}
-
 static void feed(ft_model *m, ft_file *expected, const char *network)
 {
     int32_t ids[SAMPLES * STEPS], lengths[SAMPLES], labels[SAMPLES * STEPS];
-    read_expected(expected, network, "ids", ids, sizeof ids);
-    read_expected(expected, "", "lengths", lengths, sizeof lengths);
-    read_expected(expected, "", "labels", labels, sizeof labels);
+    golden_numbers(expected, network, "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(expected, "", "labels", labels, sizeof labels);
     ft_set_length(m, STEPS);
     ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
     ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
@@ -302,7 +289,7 @@ static void compare(ft_model *m, ft_file *expected, const char *network, const c
     feed(m, expected, network);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, SAMPLES * STEPS * CLASSES);
-    read_expected(expected, network, key, want, sizeof want);
+    golden_numbers(expected, network, key, want, sizeof want);
     for (n = 0; n < SAMPLES; ++n)
         for (i = n * STEPS * CLASSES; i < (n * STEPS + lengths[n]) * CLASSES; ++i) {
             double d = fabs((double)got[i] - (double)want[i]);
@@ -326,7 +313,7 @@ static void test_network(ft_file *expected, const char *network)
     for (c = 0; c < CLASSES && strcmp(network, "roberta"); ++c)
         CHECK(ft_class_name(m, c) && !strcmp(ft_class_name(m, c), tags[c]), "%s: class %d", network, c);
     compare(m, expected, network, "logits", 1e-4);
-    read_expected(expected, network, "losses", losses, sizeof losses);
+    golden_numbers(expected, network, "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;

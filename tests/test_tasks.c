@@ -1,6 +1,7 @@
 /* test_tasks.c - what is learnt from texts: how it is recognised, said, and refused. */
 #include "finetune.h"
 #include "check.h"
+#include "goldens.h"
 #include "public.h"
 #include "log.h"
 
@@ -159,42 +160,17 @@ static void test_pair_ids(void)
 
 enum { SAMPLES = 3, STEPS = 9 };
 
-static size_t expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
-{
-    char name[100];
-    int index;
-    ft_tensor_info info;
-    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
-    index = ft_file_find(file, name);
-    CHECK(index >= 0, "%s is missing", name);
-    info = ft_file_tensor(file, index);
-    CHECK(info.bytes <= bytes, "%s is too large", name);
-    return ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK ? (size_t)info.bytes : 0;
-}
-
-static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
-{
-    double largest = 0, worst = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
-    }
-    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
-}
-
 static void feed(ft_model *m, ft_file *file, const char *network, const char *target)
 {
     int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
     ft_set_length(m, STEPS);
-    expected(file, network, "ids", ids, sizeof ids);
+    golden_numbers(file, network, "ids", ids, sizeof ids);
     ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
-    expected(file, network, "types", ids, sizeof ids);
+    golden_numbers(file, network, "types", ids, sizeof ids);
     if (ft_find(m, "types").id) ft_feed(m, ft_find(m, "types"), ids, SAMPLES);
-    expected(file, "", "lengths", lengths, sizeof lengths);
+    golden_numbers(file, "", "lengths", lengths, sizeof lengths);
     ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
-    expected(file, "", target, lengths, sizeof lengths);
+    golden_numbers(file, "", target, lengths, sizeof lengths);
     ft_feed(m, ft_find(m, !strcmp(target, "labels") ? "labels" : "target"), lengths, SAMPLES);
 }
 
@@ -207,9 +183,9 @@ static void follow(ft_model *m, ft_file *file, const char *network, const char *
     feed(m, file, network, target);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, outputs);
-    expected(file, network, "outputs", want, sizeof want);
-    compare(network, got, want, outputs, 1e-4);
-    expected(file, network, "losses", losses, sizeof losses);
+    golden_numbers(file, network, "outputs", want, sizeof want);
+    compare_golden(network, got, want, outputs, 1e-4);
+    golden_numbers(file, network, "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;
@@ -223,8 +199,8 @@ static void follow(ft_model *m, ft_file *file, const char *network, const char *
     feed(m, file, network, target);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, outputs);
-    expected(file, network, "after", want, sizeof want);
-    compare(network, got, want, outputs, 1e-3);
+    golden_numbers(file, network, "after", want, sizeof want);
+    compare_golden(network, got, want, outputs, 1e-3);
     CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
 }
 
@@ -238,7 +214,7 @@ static void test_pair_network(void)
     int32_t ids[SAMPLES * STEPS];
     float before[9], after[9];
     ft_load(m, "tests/golden/encoders/bert", (ft_load_options){0});
-    expected(file, "bert", "ids", ids, sizeof ids);
+    golden_numbers(file, "bert", "ids", ids, sizeof ids);
     ft_set_length(m, STEPS);
     ft_run(m, ids, SAMPLES, before, 9);
     CHECK(!ft_pairs(m), "it reads pairs already");
@@ -397,11 +373,11 @@ static void test_correlations(void)
         ft_data *data;
         int count, i;
         snprintf(key, sizeof key, "scores/%d/outputs", k);
-        count = (int)(expected(file, "", key, outputs, sizeof outputs) / sizeof *outputs);
+        count = (int)golden_numbers(file, "", key, outputs, sizeof outputs);
         snprintf(key, sizeof key, "scores/%d/targets", k);
-        expected(file, "", key, targets, sizeof targets);
+        golden_numbers(file, "", key, targets, sizeof targets);
         snprintf(key, sizeof key, "scores/%d/expected", k);
-        expected(file, "", key, want, sizeof want);
+        golden_numbers(file, "", key, want, sizeof want);
         data = ft_arrays(m, count, outputs, NULL, (ft_array_options){.targets = targets, .target_size = 1});
         e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7});
         CHECK(e.regression && CLOSE(e.pearson, want[0], 1e-9) && CLOSE(e.spearman, want[1], 1e-6),

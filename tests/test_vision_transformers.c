@@ -30,38 +30,12 @@ static ft_model *load(const char *name, ft_load_options options)
     return m;
 }
 
-static size_t read_expected(ft_file *file, const char *network, const char *key, void *to, size_t bytes)
-{
-    char name[128];
-    int index;
-    ft_tensor_info info;
-    snprintf(name, sizeof name, "%s%s%s", network, *network ? "/" : "", key);
-    index = ft_file_find(file, name);
-    CHECK(index >= 0, "%s is missing", name);
-    info = ft_file_tensor(file, index);
-    CHECK(info.bytes <= bytes, "%s is too large", name);
-    return index >= 0 && info.bytes <= bytes && ft_file_read(file, index, to, (size_t)info.bytes) == FT_OK
-        ? (size_t)info.bytes / 4 : 0;
-}
-
-static void compare(const char *what, const float *got, const float *want, size_t count, double tolerance)
-{
-    double largest = 0, worst = 0;
-    size_t i;
-    for (i = 0; i < count; ++i) {
-        double d = fabs((double)got[i] - (double)want[i]);
-        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
-    }
-    CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
-}
-
 static void feed(ft_model *m, ft_file *expected, const char *pictures, bool labels)
 {
     static float x[SAMPLES * 3 * LARGER * LARGER];
     int32_t wanted[SAMPLES];
-    read_expected(expected, "", pictures, x, sizeof x);
-    read_expected(expected, "", "labels", wanted, sizeof wanted);
+    golden_numbers(expected, "", pictures, x, sizeof x);
+    golden_numbers(expected, "", "labels", wanted, sizeof wanted);
     ft_feed(m, ft_find(m, "input"), x, SAMPLES);
     if (labels) ft_feed(m, ft_find(m, "labels"), wanted, SAMPLES);
 }
@@ -93,9 +67,9 @@ static void test_golden(ft_file *expected, const char *name, const char *archite
     CHECK(!strcmp(ft_architecture(m), architecture), "%s is a %s", name, ft_architecture(m));
     CHECK(ft_class_count(m) == CLASSES, "%s: %d classes", name, ft_class_count(m));
     logits_of(m, expected, "pictures", got);
-    read_expected(expected, key, "logits", want, sizeof want);
-    compare(name, got, want, SAMPLES * CLASSES, 1e-4);
-    read_expected(expected, key, "losses", losses, sizeof losses);
+    golden_numbers(expected, key, "logits", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(expected, key, "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;
@@ -107,8 +81,8 @@ static void test_golden(ft_file *expected, const char *name, const char *archite
         ft_update(m, 1e-3f);
     }
     logits_of(m, expected, "pictures", before);
-    read_expected(expected, key, "after", want, sizeof want);
-    compare(name, before, want, SAMPLES * CLASSES, 1e-3);
+    golden_numbers(expected, key, "after", want, sizeof want);
+    compare_golden(name, before, want, SAMPLES * CLASSES, 1e-3);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     snprintf(path, sizeof path, "build/vision_%s.safetensors", key);
     ft_save(m, path, (ft_save_options){0}); /* for test_vision.sh, which loads it in PyTorch */
@@ -129,8 +103,8 @@ static void test_larger(ft_file *expected, const char *name)
     logits_of(m, expected, "larger", got);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     CHECK(strstr(noted, "3 x 3 patches are resized to 5 x 5") != NULL, "%s: %s", name, noted);
-    read_expected(expected, key_of(name), "larger", want, sizeof want);
-    compare("larger", got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(expected, key_of(name), "larger", want, sizeof want);
+    compare_golden("larger", got, want, SAMPLES * CLASSES, 1e-4);
     CHECK(ft_get_preprocessing(m).width == LARGER, "%d pixels", ft_get_preprocessing(m).width);
     ft_destroy(m);
 }
@@ -150,10 +124,10 @@ static void test_bare(ft_file *expected)
         ft_keep(m, ft_find(m, "layernorm"));
         feed(m, expected, larger ? "larger" : "pictures", false);
         ft_forward(m, false);
-        count = read_expected(expected, "dinov2_bare", larger ? "larger" : "hidden", want, sizeof want);
+        count = golden_numbers(expected, "dinov2_bare", larger ? "larger" : "hidden", want, sizeof want);
         ft_get(m, ft_find(m, "layernorm"), got, count);
         CHECK(ft_error(m) == FT_OK && count > 0, "%s", ft_error_text(m));
-        compare("hidden", got, want, count, 1e-4);
+        compare_golden("hidden", got, want, count, 1e-4);
         ft_destroy(m);
     }
 }
@@ -166,7 +140,7 @@ static void test_positions(ft_file *expected)
     static const int sides[] = {3, 8};
     float table[26 * 4], got[65 * 4], want[65 * 4];
     int i, k;
-    read_expected(expected, "positions", "table", table, sizeof table);
+    golden_numbers(expected, "positions", "table", table, sizeof table);
     for (i = 0; i < 3; ++i)
         for (k = 0; k < 2; ++k) {
             ft_model *m = ft_create((ft_desc){0});
@@ -184,8 +158,8 @@ static void test_positions(ft_file *expected)
             CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
             ft_get(m, ft_find(m, names[i]), got, (size_t)rows * 4);
             snprintf(key, sizeof key, "%s/%d", last ? last + 1 : names[i], sides[k]);
-            read_expected(expected, "positions", key, want, sizeof want);
-            compare(key, got, want, (size_t)rows * 4, 1e-5);
+            golden_numbers(expected, "positions", key, want, sizeof want);
+            compare_golden(key, got, want, (size_t)rows * 4, 1e-5);
             ft_destroy(m);
         }
     remove("build/positions.safetensors");
@@ -216,15 +190,15 @@ static void check_photo(ft_file *expected, ft_model *m, const char *key)
     int x, y, c;
     float got[3 * SIDE * SIDE], want[3 * SIDE * SIDE];
     ft_prediction best;
-    read_expected(expected, "", "photo", photo, sizeof photo);
+    golden_numbers(expected, "", "photo", photo, sizeof photo);
     for (y = 0; y < 30; ++y)
         for (x = 0; x < 21; ++x)
             for (c = 0; c < 3; ++c) wide[(x * 30 + y) * 3 + c] = photo[(y * 21 + x) * 3 + c];
     ft_predict_pixels(m, is_wide ? wide : photo, is_wide ? 30 : 21, is_wide ? 21 : 30, 3, &best, 1);
     ft_get(m, ft_find(m, "input"), got, 3 * SIDE * SIDE);
     CHECK(ft_error(m) == FT_OK, "%s: %s", key, ft_error_text(m));
-    read_expected(expected, "photo", key, want, sizeof want);
-    compare(key, got, want, 3 * SIDE * SIDE, 1e-6);
+    golden_numbers(expected, "photo", key, want, sizeof want);
+    compare_golden(key, got, want, 3 * SIDE * SIDE, 1e-6);
 }
 
 static void test_processors(ft_file *expected)
@@ -311,8 +285,8 @@ static void test_timm_folder(ft_file *expected)
         else {
             check_photo(expected, m, "edge");
             logits_of(m, expected, "pictures", got);
-            read_expected(expected, "timm", "logits", want, sizeof want);
-            compare("timm's folder", got, want, SAMPLES * CLASSES, 1e-4);
+            golden_numbers(expected, "timm", "logits", want, sizeof want);
+            compare_golden("timm's folder", got, want, SAMPLES * CLASSES, 1e-4);
         }
         ft_destroy(m);
     }
@@ -419,9 +393,9 @@ static void test_adapter(ft_file *expected, const char *base, const char *name)
     ft_load_adapter(m, path);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     logits_of(m, expected, "pictures", got);
-    read_expected(expected, "lora_vit", "logits", want, sizeof want);
-    compare(name, got, want, SAMPLES * CLASSES, 1e-4);
-    read_expected(expected, "lora_vit", "losses", losses, sizeof losses);
+    golden_numbers(expected, "lora_vit", "logits", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(expected, "lora_vit", "losses", losses, sizeof losses);
     ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
     for (step = 0; step < 10; ++step) {
         float loss;
@@ -433,8 +407,8 @@ static void test_adapter(ft_file *expected, const char *base, const char *name)
         ft_update(m, 1e-3f);
     }
     logits_of(m, expected, "pictures", got);
-    read_expected(expected, "lora_vit", "after", want, sizeof want);
-    compare(name, got, want, SAMPLES * CLASSES, 1e-3);
+    golden_numbers(expected, "lora_vit", "after", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-3);
     mkdir("build/adapter_vit", 0777);
     ft_save_adapter(m, "build/adapter_vit");
     logits = fopen("build/adapter_vit/logits.f32", "wb"); /* for test_peft.sh */
@@ -463,7 +437,7 @@ static void test_fused_adapter(ft_file *expected)
     logits_of(m, expected, "pictures", before);
     CHECK(ft_lora(m, NULL, (ft_lora_options){.rank = 2}) == 2 * 4 + 1, "%s", ft_error_text(m));
     logits_of(m, expected, "pictures", after);
-    compare("new adapters", after, before, SAMPLES * CLASSES, 1e-6);
+    compare_golden("new adapters", after, before, SAMPLES * CLASSES, 1e-6);
     mkdir("build/adapter_timm", 0777);
     ft_save_adapter(m, "build/adapter_timm");
     file = ft_file_open(m, "build/adapter_timm/adapter_model.safetensors", (ft_weights_options){0});
@@ -578,7 +552,7 @@ static void test_dinov2_small(void)
     ft_forward(m, false);
     ft_get(m, ft_find(m, "layernorm"), got, PICTURES * STEPS * FEATURES);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    compare("dinov2_small", got, want, PICTURES * STEPS * FEATURES, 1e-4);
+    compare_golden("dinov2_small", got, want, PICTURES * STEPS * FEATURES, 1e-4);
     ft_destroy(m);
 }
 
