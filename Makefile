@@ -61,7 +61,8 @@ $(LINKED): build/%: tests/%.c build/finetune.o
 # level. Where SIMD is not the point its kernels are left out, and where little is computed -O0 does.
 FOR_TESTS = -O1 -g1
 build/test_tensor: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
-build/test_data build/test_internals build/test_opencl_failures build/test_text build/test_tokenizers: \
+build/test_completions build/test_data build/test_internals build/test_opencl_failures build/test_text \
+    build/test_tokenizers: \
     FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
 build/test_layout build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build

@@ -49416,11 +49416,12 @@ static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, i
 static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
 {
     ft__context *c = &m->context;
-    int i, k, has, cut = 0;
+    int i, k, cut = 0;
     t->ids.context = c;
     t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
     for (i = 0; ft__ok(c) && i < count; ++i) {
         ft_pair_tokens tokens = {NULL, NULL, 0};
+        int has = 0;
         if (ft__given(c, texts[i], "ft_embed_texts: a text"))
             tokens = ft__tokens_of(m->tokenizer, texts[i], strlen(texts[i]), NULL, 0,
                                    ft_max_length(m), &has);
