@@ -110,7 +110,7 @@ static void test_unseen(const char *name)
     enum { ROOM = 40 };
     static float before[ROOM * WORDS], after[ROOM * WORDS];
     ft_model *m = network(name, 2);
-    int32_t tokens[ROOM], positions[ROOM], changed, d, t, at = 0, from = 0, end;
+    int32_t tokens[ROOM], positions[ROOM], changed, d, t, at = 0, from = 0, end = 0;
     ft_set_packed(m, true);
     ft_keep(m, ft_output(m));
     for (changed = 0; changed < DOCUMENTS; ++changed) {
