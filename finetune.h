@@ -243,8 +243,10 @@
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).
-     The model file contains it. ft_texts reads labelled texts, or sentences whose words have
-     classes; for a language model ft_text_streams reads a text, ft_completions answers and chats.
+     The model file contains it. ft_texts reads texts or pairs of texts with classes or numbers,
+     or sentences whose words have classes; for a language model ft_text_streams reads a text,
+     ft_completions answers and chats. ft_predict_text, ft_predict_pair, ft_run_text,
+     ft_predict_entities, ft_embed_texts and ft_generate use what was learnt.
      Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
      [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
 
@@ -304,9 +306,10 @@
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
-             Hugging Face's folders of BERT, RoBERTa, DistilBERT, ViT, DeiT and DINOv2: config.json,
-             weights in one file or in several with their index, tokenizer, image preprocessor,
-             sentence-transformers' pooling; PEFT's folders of LoRA adapters;
+             Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
+             DeiT and DINOv2: config.json, weights in one file or in several with their index,
+             tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
+             and DoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece,
              WordLevel and BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
@@ -1886,14 +1889,17 @@ FINETUNE_API int ft_merge(ft_model *m);
    adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside
    Hugging Face's ...ForSequenceClassification, whose names it has; the head of a network that was
    loaded without one stands on the mean of the tokens instead (ft_network_options.pooling), and
-   fits there in shape only. The tokeniser and its length are in neither file. FT_INVALID without
+   fits there in shape only. The class names, whether the network reads pairs (ft_set_pairs) and
+   ft_max_length are in the second file's metadata; the tokeniser is in neither. FT_INVALID without
    adapters. */
 FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
    tensors without a place in the network are FT_MISMATCH, and nothing is changed then. A network
-   that classifies texts first gets a head for tokens if the task_type is TOKEN_CLS. */
+   that classifies texts first gets a head for tokens if the task_type is TOKEN_CLS. Class names,
+   pairs and ft_max_length are as ft_save_adapter wrote them; the head takes its number of classes
+   from the file. */
 FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
 /* Prepares training of text vectors by pairs of texts that mean the same. The text vector becomes
    the output: what came after it is removed. All that it is computed from is added once more, with
@@ -38267,8 +38273,10 @@ static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t 
     snprintf(to, size, "%s%s", ft__peft_family(m, name), own);
 }
 
-/* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
+/* ---- What PEFT has no place for, in the file's metadata: class names as a JSON list, whether the
+   network reads pairs of texts, and ft_max_length ---- */
 static const char ft__classes_key[] = "finetune.classes";
+static const char ft__pairs_key[] = "finetune.pairs", ft__length_key[] = "finetune.max_length";
 
 /* NULL: there are none, or an error. Released by the caller. */
 static char *ft__classes_text(ft_model *m)
@@ -38286,6 +38294,14 @@ static void ft__read_classes_text(ft_model *m, const char *text)
     if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft__output_classes(m))
         ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
+}
+
+/* Texts are read as they were in training: in pairs, and cut at as many tokens. */
+static void ft__read_use(ft_model *m, const char *pairs, const char *length)
+{
+    int tokens = length ? atoi(length) : 0, most = ft__most_steps(m);
+    if (pairs && !m->pairs) ft_set_pairs(m, true);
+    if (tokens > 0 && (most == 0 || tokens <= most)) ft_set_max_length(m, tokens);
 }
 
 /* ---- Writing ---- */
@@ -38436,13 +38452,17 @@ static void ft__write_text(ft__context *c, const char *path, const char *text)
 
 static void ft__adapter_write(ft__adapter_list *list, const char *folder)
 {
-    ft__context *c = &list->m->context;
-    const char *pair[2];
-    char *config = ft__adapter_config(list), *classes;
+    ft_model *m = list->m;
+    ft__context *c = &m->context;
+    const char *pairs[6];
+    char *config = ft__adapter_config(list), *classes = ft__classes_text(m), length[16];
     char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
-    pair[0] = ft__classes_key;
-    pair[1] = classes = ft__classes_text(list->m);
-    if (path) ft__tensor_list_write(c, path, &list->tensors, pair, classes ? 1 : 0);
+    int count = 0;
+    snprintf(length, sizeof length, "%d", ft_max_length(m));
+    ft__add_text_pair(pairs, &count, ft__classes_key, classes);
+    ft__add_text_pair(pairs, &count, ft__pairs_key, m->pairs ? "1" : NULL);
+    ft__add_text_pair(pairs, &count, ft__length_key, m->tokenizer ? length : NULL);
+    if (path) ft__tensor_list_write(c, path, &list->tensors, pairs, count);
     ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
@@ -38685,6 +38705,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));
     ft__read_classes_text(r->m, ft_file_metadata(r->file, ft__classes_key));
+    ft__read_use(r->m, ft_file_metadata(r->file, ft__pairs_key),
+                 ft_file_metadata(r->file, ft__length_key));
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */
@@ -44793,6 +44815,16 @@ static void ft__labels_to_numbers(ft__texts *t, const char *path)
 
 /* ---- Tokens ---- */
 
+/* Were the rows of words learnt before, for pieces in an order that these texts do not show? */
+static bool ft__words_were_loaded(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_embedding && m->nodes[m->nodes[i].inputs[1] - 1].loaded)
+            return true;
+    return false;
+}
+
 /* The model's tokeniser; if it has none, one is built from the words of these texts. */
 static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
                                        ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
@@ -44812,6 +44844,12 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     }
     if (given) return given;
     if (m->tokenizer) return m->tokenizer;
+    if (ft__words_were_loaded(m)) {
+        ft__fail(&m->context, FT_INVALID, "the loaded weights need the tokeniser that they were"
+                 " trained with, not one that is built from these texts: load it with"
+                 " ft_tokenizer_load (--vocabulary FILE)");
+        return NULL;
+    }
     texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
     if (!texts) return NULL;
     for (i = 0; i < t->count; ++i) texts[i] = ft__one_text(t, i);
@@ -48788,6 +48826,9 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
                  " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
+    else if (ft__predicts_number(m))
+        ft__fail(c, FT_INVALID, "%s: the model gives a number, not classes: use ft_run_text or"
+                 " ft_run", call);
     else if (!ft__classifies_samples(m))
         ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run or"
                  " ft_run_text to get its numbers", call, m->nodes[m->output.id - 1].name);
@@ -49321,9 +49362,12 @@ static ft_status ft__check_generate(ft_model *m, const ft_generate_options *o)
             return ft__fail(c, FT_INVALID, "ft_generate: stop %d is empty", i);
     for (i = 0; i < o->prompt_count; ++i)
         if (!ft__given(c, o->prompts[i], "ft_generate: a prompt")) return c->status;
-    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m))
+    if (!output || output->shape.rank != 3 || ft__classifies_steps(m))
         return ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L,"
                         " tokens], and its tokeniser");
+    if (!m->tokenizer)
+        return ft__fail(c, FT_INVALID, "ft_generate: the model has no tokeniser: load it with"
+                        " ft_tokenizer_load and ft_set_tokenizer (--vocabulary FILE)");
     return c->status;
 }
 

@@ -230,6 +230,36 @@ static void test_new_adapter(ft_file *expected)
     ft_destroy(m);
 }
 
+/* Rows of words that were learnt are no place for a vocabulary that is built from other texts. */
+static void test_vocabulary_refused(void)
+{
+    static const char table[] = "text\tlabel\na b\tx\nc d\ty\n";
+    ft_model *m = load("bert", (ft_load_options){0});
+    CHECK(!ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1})
+          && ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "need the tokeniser that they were trained with"),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* An adapter tells how texts are read: in pairs, and cut at as many tokens; then its base need not be told. */
+static void test_adapter_use(void)
+{
+    static const char *const words[] = {"a b c d"};
+    ft_model *m = load("bert", (ft_load_options){0}), *again = load("bert", (ft_load_options){0});
+    ft_set_tokenizer(m, ft_tokenizer_build(m, FT_WORDS, words, 1, (ft_vocabulary_options){0}));
+    ft_set_pairs(m, true);
+    ft_set_max_length(m, 7);
+    ft_lora(m, "*query", (ft_lora_options){0});
+    mkdir("build/adapter", 0777);
+    ft_save_adapter(m, "build/adapter");
+    CHECK(ft_error(m) == FT_OK && !ft_pairs(again) && ft_max_length(again) == 12, "%s", ft_error_text(m));
+    ft_load_adapter(again, "build/adapter");
+    CHECK(ft_error(again) == FT_OK && ft_pairs(again) && ft_max_length(again) == 7, "%d tokens, %s: %s",
+          ft_max_length(again), ft_pairs(again) ? "pairs" : "single texts", ft_error_text(again));
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
 /* DoRA's lengths start as those of the rows, so that nothing changes but by rounding. A convolution has
    none. An embedding is adapted where its name is given. */
 static void test_new_dora(ft_file *expected)
@@ -772,6 +802,8 @@ int main(void)
     test_new_adapter(expected);
     test_convolution();
     test_new_dora(expected);
+    test_adapter_use();
+    test_vocabulary_refused();
     test_adapter_refused();
     test_bare(expected);
     test_alone(expected);

@@ -347,7 +347,7 @@ static void test_regression_network(void)
     follow(again, file, "regression", "targets", 1);
     ft_set_tokenizer(m, tokenizer_named(m, "template"));
     CHECK(!ft_predict_pair(m, "a", 1, "b", 1, best, 1)
-          && strstr(ft_error_text(m), "is not [N, classes]: use ft_run or ft_run_text"), "%s", ft_error_text(m));
+          && strstr(ft_error_text(m), "gives a number, not classes: use ft_run_text"), "%s", ft_error_text(m));
     ft_file_close(file);
     ft_destroy(again);
     ft_destroy(m);

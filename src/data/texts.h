@@ -12,6 +12,7 @@
 #include "basics/folders.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "operators/table.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "text/tokenizers.h"
@@ -349,6 +350,16 @@ static void ft__labels_to_numbers(ft__texts *t, const char *path)
 
 /* ---- Tokens ---- */
 
+/* Were the rows of words learnt before, for pieces in an order that these texts do not show? */
+static bool ft__words_were_loaded(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (m->nodes[i].op == FT__OP_embedding && m->nodes[m->nodes[i].inputs[1] - 1].loaded)
+            return true;
+    return false;
+}
+
 /* The model's tokeniser; if it has none, one is built from the words of these texts. */
 static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_tokenizer *given,
                                        ft_tokenizer_kind kind, ft_vocabulary_options vocabulary)
@@ -368,6 +379,12 @@ static ft_tokenizer *ft__tokenizer_for(ft_model *m, const ft__texts *t, ft_token
     }
     if (given) return given;
     if (m->tokenizer) return m->tokenizer;
+    if (ft__words_were_loaded(m)) {
+        ft__fail(&m->context, FT_INVALID, "the loaded weights need the tokeniser that they were"
+                 " trained with, not one that is built from these texts: load it with"
+                 " ft_tokenizer_load (--vocabulary FILE)");
+        return NULL;
+    }
     texts = (const char **)ft__allocate(&m->context, (size_t)t->count + 1, sizeof *texts);
     if (!texts) return NULL;
     for (i = 0; i < t->count; ++i) texts[i] = ft__one_text(t, i);

@@ -472,14 +472,17 @@ FINETUNE_API int ft_merge(ft_model *m);
    adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside
    Hugging Face's ...ForSequenceClassification, whose names it has; the head of a network that was
    loaded without one stands on the mean of the tokens instead (ft_network_options.pooling), and
-   fits there in shape only. The tokeniser and its length are in neither file. FT_INVALID without
+   fits there in shape only. The class names, whether the network reads pairs (ft_set_pairs) and
+   ft_max_length are in the second file's metadata; the tokeniser is in neither. FT_INVALID without
    adapters. */
 FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
    tensors without a place in the network are FT_MISMATCH, and nothing is changed then. A network
-   that classifies texts first gets a head for tokens if the task_type is TOKEN_CLS. */
+   that classifies texts first gets a head for tokens if the task_type is TOKEN_CLS. Class names,
+   pairs and ft_max_length are as ft_save_adapter wrote them; the head takes its number of classes
+   from the file. */
 FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
 /* Prepares training of text vectors by pairs of texts that mean the same. The text vector becomes
    the output: what came after it is removed. All that it is computed from is added once more, with

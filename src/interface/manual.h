@@ -35,8 +35,10 @@
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).
-     The model file contains it. ft_texts reads labelled texts, or sentences whose words have
-     classes; for a language model ft_text_streams reads a text, ft_completions answers and chats.
+     The model file contains it. ft_texts reads texts or pairs of texts with classes or numbers,
+     or sentences whose words have classes; for a language model ft_text_streams reads a text,
+     ft_completions answers and chats. ft_predict_text, ft_predict_pair, ft_run_text,
+     ft_predict_entities, ft_embed_texts and ft_generate use what was learnt.
      Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
      [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
 
@@ -96,9 +98,10 @@
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
-             Hugging Face's folders of BERT, RoBERTa, DistilBERT, ViT, DeiT and DINOv2: config.json,
-             weights in one file or in several with their index, tokenizer, image preprocessor,
-             sentence-transformers' pooling; PEFT's folders of LoRA adapters;
+             Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
+             DeiT and DINOv2: config.json, weights in one file or in several with their index,
+             tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
+             and DoRA adapters;
              vocabularies: vocab.txt, vocab.json with merges.txt, tokenizer.json of WordPiece,
              WordLevel and BPE, llama2.c's tokenizer.bin
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):

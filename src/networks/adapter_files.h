@@ -12,6 +12,7 @@
 #include "operators/table.h"
 #include "devices/device.h"
 #include "graph/plan.h"
+#include "graph/decoding.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
 #include "formats/readers.h"
@@ -75,8 +76,10 @@ static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t 
     snprintf(to, size, "%s%s", ft__peft_family(m, name), own);
 }
 
-/* ---- Class names, which PEFT has no place for: a JSON list in the file's metadata ---- */
+/* ---- What PEFT has no place for, in the file's metadata: class names as a JSON list, whether the
+   network reads pairs of texts, and ft_max_length ---- */
 static const char ft__classes_key[] = "finetune.classes";
+static const char ft__pairs_key[] = "finetune.pairs", ft__length_key[] = "finetune.max_length";
 
 /* NULL: there are none, or an error. Released by the caller. */
 static char *ft__classes_text(ft_model *m)
@@ -94,6 +97,14 @@ static void ft__read_classes_text(ft_model *m, const char *text)
     if (json && ft__json_at(json, 0, 'a') && ft__json_count(json, 0) == ft__output_classes(m))
         ft__set_classes(m, json, 0);
     ft__json_free(&m->context, json);
+}
+
+/* Texts are read as they were in training: in pairs, and cut at as many tokens. */
+static void ft__read_use(ft_model *m, const char *pairs, const char *length)
+{
+    int tokens = length ? atoi(length) : 0, most = ft__most_steps(m);
+    if (pairs && !m->pairs) ft_set_pairs(m, true);
+    if (tokens > 0 && (most == 0 || tokens <= most)) ft_set_max_length(m, tokens);
 }
 
 /* ---- Writing ---- */
@@ -244,13 +255,17 @@ static void ft__write_text(ft__context *c, const char *path, const char *text)
 
 static void ft__adapter_write(ft__adapter_list *list, const char *folder)
 {
-    ft__context *c = &list->m->context;
-    const char *pair[2];
-    char *config = ft__adapter_config(list), *classes;
+    ft_model *m = list->m;
+    ft__context *c = &m->context;
+    const char *pairs[6];
+    char *config = ft__adapter_config(list), *classes = ft__classes_text(m), length[16];
     char *path = config ? ft__join_path(c, folder, "adapter_model.safetensors") : NULL;
-    pair[0] = ft__classes_key;
-    pair[1] = classes = ft__classes_text(list->m);
-    if (path) ft__tensor_list_write(c, path, &list->tensors, pair, classes ? 1 : 0);
+    int count = 0;
+    snprintf(length, sizeof length, "%d", ft_max_length(m));
+    ft__add_text_pair(pairs, &count, ft__classes_key, classes);
+    ft__add_text_pair(pairs, &count, ft__pairs_key, m->pairs ? "1" : NULL);
+    ft__add_text_pair(pairs, &count, ft__length_key, m->tokenizer ? length : NULL);
+    if (path) ft__tensor_list_write(c, path, &list->tensors, pairs, count);
     ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
@@ -493,6 +508,8 @@ static ft_status ft__adapter_apply(ft__adapter_reader *r)
     for (i = 0; ft__ok(c) && i < r->file->count; ++i)
         ft__adapter_read(r, i, ft__adapter_name(r, i));
     ft__read_classes_text(r->m, ft_file_metadata(r->file, ft__classes_key));
+    ft__read_use(r->m, ft_file_metadata(r->file, ft__pairs_key),
+                 ft_file_metadata(r->file, ft__length_key));
     if (!ft__ok(c)) return c->status;
     ft__freeze_to_adapters(r->m);
     for (i = 0; i < r->file->count; ++i) /* and what was trained whole */

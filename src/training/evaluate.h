@@ -207,6 +207,9 @@ static bool ft__can_predict(ft_model *m, const ft_prediction *best, int count, c
                  " prediction", call, best ? "given" : "NULL", count);
     else if (!m->output.id)
         ft__fail(c, FT_INVALID, "%s: the model has no output: load or build a network first", call);
+    else if (ft__predicts_number(m))
+        ft__fail(c, FT_INVALID, "%s: the model gives a number, not classes: use ft_run_text or"
+                 " ft_run", call);
     else if (!ft__classifies_samples(m))
         ft__fail(c, FT_INVALID, "%s: the output \"%.100s\" is not [N, classes]: use ft_run or"
                  " ft_run_text to get its numbers", call, m->nodes[m->output.id - 1].name);

@@ -449,9 +449,12 @@ static ft_status ft__check_generate(ft_model *m, const ft_generate_options *o)
             return ft__fail(c, FT_INVALID, "ft_generate: stop %d is empty", i);
     for (i = 0; i < o->prompt_count; ++i)
         if (!ft__given(c, o->prompts[i], "ft_generate: a prompt")) return c->status;
-    if (!m->tokenizer || !output || output->shape.rank != 3 || ft__classifies_steps(m))
+    if (!output || output->shape.rank != 3 || ft__classifies_steps(m))
         return ft__fail(c, FT_INVALID, "ft_generate needs a language model with an output [N, L,"
                         " tokens], and its tokeniser");
+    if (!m->tokenizer)
+        return ft__fail(c, FT_INVALID, "ft_generate: the model has no tokeniser: load it with"
+                        " ft_tokenizer_load and ft_set_tokenizer (--vocabulary FILE)");
     return c->status;
 }
 
