@@ -40,7 +40,8 @@
      ft_completions answers and chats. ft_predict_text, ft_predict_pair, ft_run_text,
      ft_predict_entities, ft_embed_texts and ft_generate use what was learnt.
      Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
-     [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds.
+     [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds; transformer.c there
+     writes attention out, and lora.c an adapter.
 
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. A pointer
