@@ -130,8 +130,8 @@ static void test_faults(void)
         {"text,label\ngood, really,pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 2 has 3 columns"},
         {"text;label\ngood;pos\n", "csv", NULL, NULL, FT_HEADER_AUTO, "line 1 has only 1 column; a text and a"
          " label are expected, separated by a comma"},
-        {"id,text,score\n1,good,2\n", "csv", NULL, NULL, FT_HEADER_AUTO,
-         "line 1 has the columns id, text, score: which is the label? Set label_column (--label-column)"},
+        {"id,text,price\n1,good,2\n", "csv", NULL, NULL, FT_HEADER_AUTO,
+         "line 1 has the columns id, text, price: which is the label? Set label_column (--label-column)"},
         {"1\tgood\tpos\n2\tbad\tneg\n", "tsv", NULL, NULL, FT_HEADER_AUTO,
          "has no known column name: set text_column"},
         {"text,label,label\na,b,c\n", "csv", NULL, "LABEL", FT_HEADER_AUTO, "several columns named LABEL"},
