@@ -735,7 +735,8 @@ typedef struct ft_text_options { /* for labelled texts */
     const char *text_column, *label_column;
     const char *format;     /* "tsv", "csv" or "jsonl"; default: from the path's end, else TSV */
     ft_tokenizer *tokenizer;/* default: the model's; if it has none, one is built from the words of
-                               these texts and becomes the model's */
+                               these texts and becomes the model's, unless rows of words were
+                               loaded: they need their own (FT_INVALID) */
     ft_vocabulary_options vocabulary; /* for that one */
     int longest;            /* keep this many tokens of a text, [CLS] and [SEP] among them, as
                                ft_set_max_length does; default: ft_max_length(m) */
