@@ -31,7 +31,7 @@
      [SECTION] platform/formatting: printf's sizes and 64-bit numbers, the same everywhere
      [SECTION] platform/utf8: UTF-8
      [SECTION] platform/context: Checked sizes, allocator, errors
-     [SECTION] basics/numbers: Arithmetic on sizes, and powers
+     [SECTION] basics/numbers: Arithmetic on sizes, powers, and a filter
      [SECTION] basics/random: Random numbers
      [SECTION] basics/strings: Strings
      [SECTION] basics/arrays: Arrays that grow
@@ -2921,7 +2921,7 @@ static const char *ft__shape_text(const ft_shape *shape, char text[80])
 }
 
 /* =============================================================================================
-   [SECTION] basics/numbers: Arithmetic on sizes, and powers
+   [SECTION] basics/numbers: Arithmetic on sizes, powers, and a filter
    ============================================================================================= */
 static size_t ft__pad_to(size_t count, size_t multiple)
 {
@@ -2940,6 +2940,15 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     for (; exponent; exponent >>= 1, base *= base)
         if (exponent & 1) result *= base;
     return result;
+}
+
+/* The bicubic kernel (Keys 1981) at a distance: a is -0.5 in Pillow and in PyTorch's interpolate
+   with antialias, -0.75 without. */
+static double ft__cubic(double x, double a)
+{
+    if (x < 0) x = -x;
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
 /* =============================================================================================
@@ -27199,11 +27208,16 @@ static float ft__lora_scale(const ft_lora_options *o, int rank)
 
 static int ft__lora_rank(const ft_lora_options *o) { return o->rank > 0 ? o->rank : 8; }
 
+static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
+{
+    snprintf(to, size, "%s.%s", layer, part);
+    return to;
+}
+
 static ft_node ft__find_part(const ft_model *m, const char *layer, const char *part)
 {
     char name[512];
-    snprintf(name, sizeof name, "%s.%s", layer, part);
-    return ft__find_node(m, name);
+    return ft__find_node(m, ft__part_name(name, sizeof name, layer, part));
 }
 
 /* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
@@ -27249,12 +27263,6 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
-{
-    snprintf(to, size, "%s.%s", layer, part);
-    return to;
-}
-
 static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
 {
     ft_unary_options affine;
@@ -27273,7 +27281,7 @@ static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, 
     ft_conv2d_options o;
     char name[512];
     memset(&linear, 0, sizeof linear);
-    snprintf(name, sizeof name, "%s.%s", layer, part);
+    ft__part_name(name, sizeof name, layer, part);
     linear.no_bias = true;
     linear.initialiser = how;
     if (!conv) return ft_linear(m, name, x, outputs, linear);
@@ -27630,6 +27638,15 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
     int op = ft__activation_named(m, kind);
     ft__check_activation(m, kind, &options);
     return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
+}
+
+/* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */
+static ft_node ft__named_activation(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_activation_options o;
+    memset(&o, 0, sizeof o);
+    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
+    return ft_activation(m, o.tanh_approximation ? "gelu" : kind, name, x, o);
 }
 
 /* =============================================================================================
@@ -29983,14 +30000,6 @@ static int ft__grid_tokens(int rows, int other)
     for (tokens = 0; tokens < 8 && tokens < rows && tokens < other; ++tokens)
         if (ft__grid_side(rows - tokens) && ft__grid_side(other - tokens)) return tokens;
     return -1;
-}
-
-/* The bicubic kernel at a distance: a is -0.75 in PyTorch's interpolate, -0.5 with antialias. */
-static double ft__cubic(double x, double a)
-{
-    if (x < 0) x = -x;
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
 /* Weights [to, from]: output i is the sum of weight[i][k] times input k. Outside the side its last
@@ -33021,8 +33030,8 @@ static void ft__read_steps(ft__step_reader *r, int object)
 
 /* ---- Using steps ---- */
 
-/* Runs normalizers or pre-tokenizers on a text: both lists of words are used in turn. Returns the
-   one that holds the result. */
+/* Runs normalizers or pre-tokenizers on a text: the steps go from one list of words to the
+   other and back. Returns the one that holds the result. */
 static ft__words *ft__run_steps(const ft__text_steps *steps, const char *text, size_t bytes,
                                 bool first, ft__words lists[2])
 {
@@ -34939,6 +34948,52 @@ static ft_pair_tokens ft__tokens_of(ft_tokenizer *t, const char *text, size_t by
     return tokens;
 }
 
+/* ---- Many texts ---- */
+typedef struct ft__tokenized { /* texts as tokens */
+    ft__ids ids;            /* of all texts */
+    size_t *start;          /* [count + 1]: in ids */
+} ft__tokenized;
+
+static void ft__tokenized_begin(ft__context *c, ft__tokenized *to, int count)
+{
+    to->ids.context = c;
+    to->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *to->start);
+}
+
+/* Adds text number `index`, the next; returns whether its end was cut off. */
+static bool ft__tokenized_add(ft__tokenized *to, int index, ft_tokenizer *t, const char *text,
+                              int longest)
+{
+    int whole = 0, k;
+    ft_pair_tokens tokens = ft__tokens_of(t, text, strlen(text), NULL, 0, longest, &whole);
+    for (k = 0; k < tokens.count; ++k) ft__ids_add(&to->ids, tokens.ids[k]);
+    to->start[index + 1] = to->ids.count;
+    return whole > tokens.count;
+}
+
+static int ft__tokenized_length(void *tokenized, int index)
+{
+    const ft__tokenized *t = (const ft__tokenized *)tokenized;
+    return (int)(t->start[index + 1] - t->start[index]);
+}
+
+/* Writes a text's tokens, or how many they are, into a slot of one of these names. */
+static void ft__tokenized_fill(const ft__tokenized *t, int index, const char *tokens,
+                               const char *lengths, ft_slot *slot)
+{
+    int32_t length = ft__tokenized_length((void *)(uintptr_t)t, index);
+    if (!strcmp(slot->name, lengths)) memcpy(slot->values, &length, sizeof length);
+    if (strcmp(slot->name, tokens) != 0) return;
+    memcpy(slot->values, t->ids.values + t->start[index], (size_t)length * sizeof length);
+    slot->length = length;
+}
+
+static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
+{
+    ft__release(c, t->start);
+    ft__release(c, t->ids.values);
+}
+
 /* =============================================================================================
    [SECTION] text/chats: Chats
    Makes the tokens of a prompt with its completion, or of messages by a chat template, and tells
@@ -35982,13 +36037,21 @@ static ft__node *ft__last_pool(ft_model *m)
     return NULL;
 }
 
+/* Removes the loss, and what `x`, the new output, is not computed from. */
+static ft_status ft__cut_to(ft_model *m, ft_node x)
+{
+    char *architecture = ft__copy_text(&m->context, m->architecture);
+    if (architecture && ft_cut(m, x) == FT_OK) ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return m->context.status;
+}
+
 /* Replaces what follows the last layer over steps, the pooling and the head, by a dropout like the
    head's and a linear layer over each step: as Hugging Face's ...ForTokenClassification. */
 static ft_status ft__to_token_classifier(ft_model *m, int classes)
 {
     const ft__node *pool = ft__last_pool(m), *head = ft__head(m), *before;
     ft_linear_options linear;
-    char *architecture;
     char dropout[300] = "";
     float probability = 0;
     ft_node x;
@@ -36003,15 +36066,9 @@ static ft_status ft__to_token_classifier(ft_model *m, int classes)
         probability = before->options.dropout.probability;
     }
     x.id = pool->inputs[0];
-    architecture = ft__copy_text(&m->context, m->architecture);
-    if (!architecture || ft_cut(m, x) != FT_OK) {
-        ft__release(&m->context, architecture);
-        return m->context.status;
-    }
+    if (ft__cut_to(m, x) != FT_OK) return m->context.status;
     if (*dropout) x = ft__text_dropout(m, dropout, x, probability, false);
     ft__text_end(m, ft_linear(m, ft__token_head, x, classes, linear), true);
-    ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
     return m->context.status;
 }
 
@@ -36096,15 +36153,6 @@ static double ft__output_unit(const ft_model *m)
 {
     const ft__node *output = ft__get_node(m, m->output);
     return output && output->op == ft__row_affine.op ? (double)output->options.unary.scale : 1;
-}
-
-/* Removes the loss, and what `x`, the new output, is not computed from. */
-static ft_status ft__cut_to(ft_model *m, ft_node x)
-{
-    char *architecture = ft__copy_text(&m->context, m->architecture);
-    if (architecture && ft_cut(m, x) == FT_OK) ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
-    return m->context.status;
 }
 
 /* Gives a network that classifies texts a new head for numbers of this mean and spread. */
@@ -36233,16 +36281,12 @@ static ft_node ft__encoder_residual(ft__encoder_builder *e, const char *linear, 
     return ft__encoder_norm(e, norm, ft_add(e->m, name, inner, x));
 }
 
-/* `kind` as a config.json calls it: "gelu_new" is the approximation by tanh. */
 static ft_node ft__encoder_activation(ft__encoder_builder *e, const char *kind, const char *part,
                                       ft_node x)
 {
     char name[300];
-    ft_activation_options o;
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     snprintf(name, sizeof name, "%s.activation", ft__encoder_name(e, 0, part));
-    return ft_activation(e->m, o.tanh_approximation ? "gelu" : kind, name, x, o);
+    return ft__named_activation(e->m, kind, name, x);
 }
 
 /* x [N, L, hidden] -> the same. */
@@ -36680,14 +36724,11 @@ static ft_node ft__decoder_feed_forward(ft__decoder_builder *d, ft_node x)
     const char *kind = d->o->activation ? d->o->activation : n->activation;
     int hidden = d->o->hidden, wide = d->o->feed_forward;
     bool biased = n->positions || d->o->feed_forward_bias;
-    ft_activation_options o;
     ft_node up = {0};
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     if (n->gate) up = ft__decoder_linear(d, n->up, x, hidden, wide, biased);
     x = ft__decoder_linear(d, n->gate ? n->gate : n->up, x, hidden, wide, biased);
-    x = ft_activation(d->m, o.tanh_approximation ? "gelu" : kind,
-                      ft__decoder_name(d, n->gate ? n->gate : n->up, ".activation"), x, o);
+    x = ft__named_activation(d->m, kind,
+                             ft__decoder_name(d, n->gate ? n->gate : n->up, ".activation"), x);
     if (n->gate) x = ft_mul(d->m, ft__decoder_name(d, n->up, ".gated"), x, up);
     return ft__decoder_linear(d, n->down, x, wide, hidden, biased);
 }
@@ -37170,15 +37211,11 @@ static ft_node ft__vit_layer(ft__vit_builder *v, ft_node x)
 {
     const ft__vit_names *n = v->names;
     const char *kind = v->o->activation ? v->o->activation : "gelu";
-    ft_activation_options o;
     ft_node inner = ft__vit_attention(v, ft__vit_norm(v, n->norm, x));
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     x = ft__vit_residual(v, n->scale, n->output, x, inner);
     inner = ft__vit_norm(v, n->second_norm, x);
     inner = ft__vit_linear(v, n->up, inner, v->o->feed_forward);
-    inner = ft_activation(v->m, o.tanh_approximation ? "gelu" : kind,
-                          ft__vit_step(v, 0, n->up, "activation"), inner, o);
+    inner = ft__named_activation(v->m, kind, ft__vit_step(v, 0, n->up, "activation"), inner);
     inner = ft__vit_linear(v, n->down, inner, v->o->hidden);
     return ft__vit_residual(v, n->second_scale, n->down, x, inner);
 }
@@ -38983,12 +39020,9 @@ static double ft__filter_support(ft__filter filter) { return filter == FT__BICUB
 
 static double ft__filter_value(ft__filter filter, double x)
 {
-    const double a = -0.5; /* Keys 1981 */
+    if (filter == FT__BICUBIC) return ft__cubic(x, -0.5);
     if (x < 0.0) x = -x;
-    if (filter == FT__BILINEAR) return x < 1.0 ? 1.0 - x : 0.0;
-    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-    return 0.0;
+    return x < 1.0 ? 1.0 - x : 0.0;
 }
 
 /* The maximum number of input samples that one output sample reads. */
@@ -41365,7 +41399,8 @@ static uint64_t ft__arrays_content(ft_model *m, void *user, int index, uint64_t 
     return hash;
 }
 
-static bool ft__arrays_has_views(void *user)
+/* Of data that are the same in each epoch. */
+static bool ft__no_views(void *user)
 {
     (void)user;
     return false;
@@ -41478,7 +41513,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     data->features.check_slots = ft__arrays_check_slots;
     data->features.check_network = ft__arrays_check_network;
     data->features.content = ft__arrays_content;
-    data->features.has_views = ft__arrays_has_views;
+    data->features.has_views = ft__no_views;
     return data;
 }
 
@@ -44248,8 +44283,7 @@ typedef struct ft__text_pairs {
     ft__context *context;
     ft__text letters;       /* first and second text of each pair, a 0 after each */
     ft__ids starts;         /* [2 * count]: where each begins in letters */
-    ft__ids ids;            /* the tokens of all texts */
-    size_t *ids_start;      /* [2 * count + 1]: in ids */
+    ft__tokenized tokens;   /* of all texts: text `side` of pair i is number 2 i + side */
     double *scores;         /* [count]: the numbers of the pairs; NULL: none */
     double least, most;     /* of these numbers */
     int count, capacity;
@@ -44260,16 +44294,11 @@ static const char *ft__pair_text(const ft__text_pairs *p, int index, int side)
     return p->letters.letters + p->starts.values[2 * index + side];
 }
 
-static int ft__pair_steps(const ft__text_pairs *p, int index, int side)
-{
-    const size_t *start = p->ids_start + 2 * index + side;
-    return (int)(start[1] - start[0]);
-}
-
 static int ft__pairs_length(void *user, int index)
 {
-    const ft__text_pairs *p = (const ft__text_pairs *)user;
-    int a = ft__pair_steps(p, index, 0), b = ft__pair_steps(p, index, 1);
+    ft__text_pairs *p = (ft__text_pairs *)user;
+    int a = ft__tokenized_length(&p->tokens, 2 * index);
+    int b = ft__tokenized_length(&p->tokens, 2 * index + 1);
     return a > b ? a : b;
 }
 
@@ -44288,22 +44317,14 @@ static float ft__pair_target(const ft__text_pairs *p, int index)
 
 static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
-    static const char *const names[2][2] = {{"tokens", "tokens_b"}, {"lengths", "lengths_b"}};
     const ft__text_pairs *p = (const ft__text_pairs *)user;
-    int s, side;
+    int s;
     (void)view;
     for (s = 0; s < slot_count; ++s) {
         if (p->scores && slots[s].type == FT_F32 && !strcmp(slots[s].name, "scores"))
             *(float *)slots[s].values = ft__pair_target(p, index);
-        for (side = 0; side < 2; ++side) {
-            int32_t steps = ft__pair_steps(p, index, side);
-            if (!strcmp(slots[s].name, names[1][side]))
-                memcpy(slots[s].values, &steps, sizeof steps);
-            if (strcmp(slots[s].name, names[0][side]) != 0) continue;
-            memcpy(slots[s].values, p->ids.values + p->ids_start[2 * index + side],
-                   (size_t)steps * sizeof steps);
-            slots[s].length = steps;
-        }
+        ft__tokenized_fill(&p->tokens, 2 * index, "tokens", "lengths", &slots[s]);
+        ft__tokenized_fill(&p->tokens, 2 * index + 1, "tokens_b", "lengths_b", &slots[s]);
     }
     return true;
 }
@@ -44317,19 +44338,12 @@ static bool ft__pairs_pair(void *user, int index, const char *texts[2], double *
     return p->scores != NULL;
 }
 
-static bool ft__pairs_has_views(void *user)
-{
-    (void)user;
-    return false;
-}
-
 static void ft__pairs_release(void *user)
 {
     ft__text_pairs *p = (ft__text_pairs *)user;
     ft__context *c = p->context;
     ft__release(c, p->scores);
-    ft__release(c, p->ids_start);
-    ft__release(c, p->ids.values);
+    ft__tokenized_free(c, &p->tokens);
     ft__release(c, p->starts.values);
     ft__release(c, p->letters.letters);
     ft__release(c, p);
@@ -44408,17 +44422,11 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
 static void ft__pairs_tokenize(ft__text_pairs *p, ft_model *m, const char *path)
 {
     ft__context *c = p->context;
-    int i, k, cut = 0;
-    p->ids_start = (size_t *)ft__allocate(c, 2 * (size_t)p->count + 1, sizeof *p->ids_start);
-    for (i = 0; ft__ok(c) && i < 2 * p->count; ++i) {
-        const char *text = p->letters.letters + p->starts.values[i];
-        int whole = 0;
-        ft_pair_tokens tokens = ft__tokens_of(m->tokenizer, text, strlen(text), NULL, 0,
-                                              ft_max_length(m), &whole);
-        cut += whole > tokens.count;
-        for (k = 0; k < tokens.count; ++k) ft__ids_add(&p->ids, tokens.ids[k]);
-        p->ids_start[i + 1] = p->ids.count;
-    }
+    int i, cut = 0;
+    ft__tokenized_begin(c, &p->tokens, 2 * p->count);
+    for (i = 0; ft__ok(c) && i < 2 * p->count; ++i)
+        cut += ft__tokenized_add(&p->tokens, i, m->tokenizer, ft__pair_text(p, i / 2, i % 2),
+                                 ft_max_length(m));
     if (cut && ft__ok(c))
         ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
                 " off", path, cut, ft_max_length(m));
@@ -44462,7 +44470,7 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
     if (ft__pairs_check(m, path, &options) != FT_OK) return NULL;
     p = (ft__text_pairs *)ft__allocate(c, 1, sizeof *p);
     if (!p) return NULL;
-    p->context = p->letters.context = p->starts.context = p->ids.context = c;
+    p->context = p->letters.context = p->starts.context = c;
     options.unlabelled = !options.label_column;
     if (!options.memory) content = ft__read_file(c, path, &bytes);
     if (ft__ok(c))
@@ -44489,7 +44497,7 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
     data->pieces = ft_tokenizer_count(m->tokenizer);
     data->task = FT_TASK_EMBEDDINGS;
     data->features.pair = ft__pairs_pair;
-    data->features.has_views = ft__pairs_has_views;
+    data->features.has_views = ft__no_views;
     return data;
 }
 
@@ -45600,13 +45608,10 @@ static bool ft__completions_get(void *user, int index, int view, ft_slot *slots,
 /* An error if the network classifies whole texts: it cannot use a label for each token. */
 static void ft__completions_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     if (((const ft__completions *)user)->rows && !ft__places_input(m))
         ft__fail(&m->context, FT_INVALID, "%s: the completions are packed: call ft_set_packed(m,"
                  " true) first", call);
-    if (labels && !ft__has_length(labels))
-        ft__fail(&m->context, FT_SHAPE, "%s: ft_completions is for language models: this network"
-                 " has one label per text, not per token", call);
+    ft__check_predicts_tokens(m, call, "ft_completions is");
 }
 
 static const char *ft__completions_name(void *user, int index)
@@ -46148,8 +46153,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
 /* The embedding must have a row for each piece of the data's tokeniser. */
 static ft_status ft__check_words(ft_model *m, const ft_data *data)
 {
-    const ft__node *tokens = ft__get_node(m, ft__find_node(m, "tokens"));
-    int words = tokens ? ft__words_of(m, tokens) : 0;
+    int words = ft__word_count(m);
     if (words == 0 || data->pieces <= words) return m->context.status;
     return ft__fail(&m->context, FT_SHAPE, "the tokeniser has %d pieces, but the embedding has %d"
                     " rows: set ft_network_options.words", data->pieces, words);
@@ -48371,10 +48375,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 {
     ft_model *m = r->m;
     int first = ft__thaw_resume(r, layers), open, i;
-    bool own_factors = false;
-    for (i = 0; i < m->node_count; ++i)
-        own_factors = own_factors || (ft__is_parameter(&m->nodes[i])
-                                      && m->nodes[i].learning_rate_factor != 1);
+    bool own_factors = ft__has_own_rates(m);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
@@ -49432,29 +49433,12 @@ static int ft__generate(ft_model *m, ft_generate_options options)
    The texts become a source of tokens, so that batches hold texts of similar length, as in
    ft_predict_data. The node of ft_set_text_vector is read after each run.
    ============================================================================================= */
-typedef struct ft__tokenized { /* texts as tokens */
-    ft__ids ids;            /* of all texts */
-    size_t *start;          /* [count + 1]: in ids */
-} ft__tokenized;
-
-static int ft__tokenized_length(void *user, int index)
-{
-    const ft__tokenized *t = (const ft__tokenized *)user;
-    return (int)(t->start[index + 1] - t->start[index]);
-}
-
 static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
-    const ft__tokenized *t = (const ft__tokenized *)user;
-    int32_t length = ft__tokenized_length(user, index);
     int s;
     (void)view;
-    for (s = 0; s < slot_count; ++s) {
-        if (!strcmp(slots[s].name, "lengths")) memcpy(slots[s].values, &length, sizeof length);
-        if (strcmp(slots[s].name, "tokens") != 0) continue;
-        memcpy(slots[s].values, t->ids.values + t->start[index], (size_t)length * sizeof length);
-        slots[s].length = length;
-    }
+    for (s = 0; s < slot_count; ++s)
+        ft__tokenized_fill((const ft__tokenized *)user, index, "tokens", "lengths", &slots[s]);
     return true;
 }
 
@@ -49462,29 +49446,15 @@ static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, i
 static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
 {
     ft__context *c = &m->context;
-    int i, k, cut = 0;
-    t->ids.context = c;
-    t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
-    for (i = 0; ft__ok(c) && i < count; ++i) {
-        ft_pair_tokens tokens = {NULL, NULL, 0};
-        int has = 0;
+    int i, cut = 0;
+    ft__tokenized_begin(c, t, count);
+    for (i = 0; ft__ok(c) && i < count; ++i)
         if (ft__given(c, texts[i], "ft_embed_texts: a text"))
-            tokens = ft__tokens_of(m->tokenizer, texts[i], strlen(texts[i]), NULL, 0,
-                                   ft_max_length(m), &has);
-        cut += tokens.count > 0 && has > tokens.count;
-        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        t->start[i + 1] = t->ids.count;
-    }
+            cut += ft__tokenized_add(t, i, m->tokenizer, texts[i], ft_max_length(m));
     if (cut && ft__ok(c))
         ft__log(c, "%d of the texts have more than %d tokens (max_length): their ends are cut off",
                 cut, ft_max_length(m));
     return ft__ok(c);
-}
-
-static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
-{
-    ft__release(c, t->start);
-    ft__release(c, t->ids.values);
 }
 
 /* Writes a row of numbers; with `normalize` it is divided by its length, at least 1e-12 as in

@@ -19,8 +19,8 @@ enum { COUNT = 128, WIDTH = 64, RANK = 4, STEPS = 300 };
 static const float alpha = 8;
 static const char base[] = "build/lora_base.safetensors", layer[] = "hidden2";
 
-/* Points in a square; those of task 0 are told apart by a circle, those of task 1 by an ellipse that
-   lies elsewhere. */
+/* Points in a square; a circle separates those of task 0, an ellipse that lies elsewhere those of
+   task 1. */
 static void points(int task, float (*x)[2], int32_t *labels)
 {
     unsigned state = 1;

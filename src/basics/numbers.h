@@ -1,7 +1,7 @@
 #pragma once
 
 /* =============================================================================================
-   [SECTION] basics/numbers: Arithmetic on sizes, and powers
+   [SECTION] basics/numbers: Arithmetic on sizes, powers, and a filter
    ============================================================================================= */
 static size_t ft__pad_to(size_t count, size_t multiple)
 {
@@ -20,4 +20,13 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     for (; exponent; exponent >>= 1, base *= base)
         if (exponent & 1) result *= base;
     return result;
+}
+
+/* The bicubic kernel (Keys 1981) at a distance: a is -0.5 in Pillow and in PyTorch's interpolate
+   with antialias, -0.75 without. */
+static double ft__cubic(double x, double a)
+{
+    if (x < 0) x = -x;
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }

@@ -9,8 +9,6 @@
 #include "basics/json.h"
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
-#include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/packing.h"
 #include "text/tokenizers.h"
@@ -18,6 +16,7 @@
 #include "text/tokenizing.h"
 #include "text/chats.h"
 #include "data/sources.h"
+#include "data/tasks.h"
 #include "data/tables.h"
 
 /* =============================================================================================
@@ -105,13 +104,10 @@ static bool ft__completions_get(void *user, int index, int view, ft_slot *slots,
 /* An error if the network classifies whole texts: it cannot use a label for each token. */
 static void ft__completions_check_network(ft_model *m, void *user, const char *call)
 {
-    const ft__node *labels = ft__get_node(m, ft__find_node(m, "labels"));
     if (((const ft__completions *)user)->rows && !ft__places_input(m))
         ft__fail(&m->context, FT_INVALID, "%s: the completions are packed: call ft_set_packed(m,"
                  " true) first", call);
-    if (labels && !ft__has_length(labels))
-        ft__fail(&m->context, FT_SHAPE, "%s: ft_completions is for language models: this network"
-                 " has one label per text, not per token", call);
+    ft__check_predicts_tokens(m, call, "ft_completions is");
 }
 
 static const char *ft__completions_name(void *user, int index)

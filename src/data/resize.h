@@ -1,5 +1,6 @@
 #pragma once
 #include "platform/context.h"
+#include "basics/numbers.h"
 
 /* =============================================================================================
    [SECTION] data/resize: Resizing
@@ -22,12 +23,9 @@ static double ft__filter_support(ft__filter filter) { return filter == FT__BICUB
 
 static double ft__filter_value(ft__filter filter, double x)
 {
-    const double a = -0.5; /* Keys 1981 */
+    if (filter == FT__BICUBIC) return ft__cubic(x, -0.5);
     if (x < 0.0) x = -x;
-    if (filter == FT__BILINEAR) return x < 1.0 ? 1.0 - x : 0.0;
-    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-    if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-    return 0.0;
+    return x < 1.0 ? 1.0 - x : 0.0;
 }
 
 /* The maximum number of input samples that one output sample reads. */

@@ -325,7 +325,8 @@ static uint64_t ft__arrays_content(ft_model *m, void *user, int index, uint64_t 
     return hash;
 }
 
-static bool ft__arrays_has_views(void *user)
+/* Of data that are the same in each epoch. */
+static bool ft__no_views(void *user)
 {
     (void)user;
     return false;
@@ -438,7 +439,7 @@ ft_data *ft_arrays(ft_model *m, int count, const float *values, const int *label
     data->features.check_slots = ft__arrays_check_slots;
     data->features.check_network = ft__arrays_check_network;
     data->features.content = ft__arrays_content;
-    data->features.has_views = ft__arrays_has_views;
+    data->features.has_views = ft__no_views;
     return data;
 }
 

@@ -23,8 +23,7 @@ typedef struct ft__text_pairs {
     ft__context *context;
     ft__text letters;       /* first and second text of each pair, a 0 after each */
     ft__ids starts;         /* [2 * count]: where each begins in letters */
-    ft__ids ids;            /* the tokens of all texts */
-    size_t *ids_start;      /* [2 * count + 1]: in ids */
+    ft__tokenized tokens;   /* of all texts: text `side` of pair i is number 2 i + side */
     double *scores;         /* [count]: the numbers of the pairs; NULL: none */
     double least, most;     /* of these numbers */
     int count, capacity;
@@ -35,16 +34,11 @@ static const char *ft__pair_text(const ft__text_pairs *p, int index, int side)
     return p->letters.letters + p->starts.values[2 * index + side];
 }
 
-static int ft__pair_steps(const ft__text_pairs *p, int index, int side)
-{
-    const size_t *start = p->ids_start + 2 * index + side;
-    return (int)(start[1] - start[0]);
-}
-
 static int ft__pairs_length(void *user, int index)
 {
-    const ft__text_pairs *p = (const ft__text_pairs *)user;
-    int a = ft__pair_steps(p, index, 0), b = ft__pair_steps(p, index, 1);
+    ft__text_pairs *p = (ft__text_pairs *)user;
+    int a = ft__tokenized_length(&p->tokens, 2 * index);
+    int b = ft__tokenized_length(&p->tokens, 2 * index + 1);
     return a > b ? a : b;
 }
 
@@ -63,22 +57,14 @@ static float ft__pair_target(const ft__text_pairs *p, int index)
 
 static bool ft__pairs_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
-    static const char *const names[2][2] = {{"tokens", "tokens_b"}, {"lengths", "lengths_b"}};
     const ft__text_pairs *p = (const ft__text_pairs *)user;
-    int s, side;
+    int s;
     (void)view;
     for (s = 0; s < slot_count; ++s) {
         if (p->scores && slots[s].type == FT_F32 && !strcmp(slots[s].name, "scores"))
             *(float *)slots[s].values = ft__pair_target(p, index);
-        for (side = 0; side < 2; ++side) {
-            int32_t steps = ft__pair_steps(p, index, side);
-            if (!strcmp(slots[s].name, names[1][side]))
-                memcpy(slots[s].values, &steps, sizeof steps);
-            if (strcmp(slots[s].name, names[0][side]) != 0) continue;
-            memcpy(slots[s].values, p->ids.values + p->ids_start[2 * index + side],
-                   (size_t)steps * sizeof steps);
-            slots[s].length = steps;
-        }
+        ft__tokenized_fill(&p->tokens, 2 * index, "tokens", "lengths", &slots[s]);
+        ft__tokenized_fill(&p->tokens, 2 * index + 1, "tokens_b", "lengths_b", &slots[s]);
     }
     return true;
 }
@@ -92,19 +78,12 @@ static bool ft__pairs_pair(void *user, int index, const char *texts[2], double *
     return p->scores != NULL;
 }
 
-static bool ft__pairs_has_views(void *user)
-{
-    (void)user;
-    return false;
-}
-
 static void ft__pairs_release(void *user)
 {
     ft__text_pairs *p = (ft__text_pairs *)user;
     ft__context *c = p->context;
     ft__release(c, p->scores);
-    ft__release(c, p->ids_start);
-    ft__release(c, p->ids.values);
+    ft__tokenized_free(c, &p->tokens);
     ft__release(c, p->starts.values);
     ft__release(c, p->letters.letters);
     ft__release(c, p);
@@ -183,17 +162,11 @@ static void ft__pairs_read(ft__text_pairs *p, const char *path, const char *cont
 static void ft__pairs_tokenize(ft__text_pairs *p, ft_model *m, const char *path)
 {
     ft__context *c = p->context;
-    int i, k, cut = 0;
-    p->ids_start = (size_t *)ft__allocate(c, 2 * (size_t)p->count + 1, sizeof *p->ids_start);
-    for (i = 0; ft__ok(c) && i < 2 * p->count; ++i) {
-        const char *text = p->letters.letters + p->starts.values[i];
-        int whole = 0;
-        ft_pair_tokens tokens = ft__tokens_of(m->tokenizer, text, strlen(text), NULL, 0,
-                                              ft_max_length(m), &whole);
-        cut += whole > tokens.count;
-        for (k = 0; k < tokens.count; ++k) ft__ids_add(&p->ids, tokens.ids[k]);
-        p->ids_start[i + 1] = p->ids.count;
-    }
+    int i, cut = 0;
+    ft__tokenized_begin(c, &p->tokens, 2 * p->count);
+    for (i = 0; ft__ok(c) && i < 2 * p->count; ++i)
+        cut += ft__tokenized_add(&p->tokens, i, m->tokenizer, ft__pair_text(p, i / 2, i % 2),
+                                 ft_max_length(m));
     if (cut && ft__ok(c))
         ft__log(c, "%s: %d of the texts are longer than %d tokens (max_length): their ends are cut"
                 " off", path, cut, ft_max_length(m));
@@ -237,7 +210,7 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
     if (ft__pairs_check(m, path, &options) != FT_OK) return NULL;
     p = (ft__text_pairs *)ft__allocate(c, 1, sizeof *p);
     if (!p) return NULL;
-    p->context = p->letters.context = p->starts.context = p->ids.context = c;
+    p->context = p->letters.context = p->starts.context = c;
     options.unlabelled = !options.label_column;
     if (!options.memory) content = ft__read_file(c, path, &bytes);
     if (ft__ok(c))
@@ -264,6 +237,6 @@ static ft_data *ft__text_pairs_open(ft_model *m, const char *path, ft_text_optio
     data->pieces = ft_tokenizer_count(m->tokenizer);
     data->task = FT_TASK_EMBEDDINGS;
     data->features.pair = ft__pairs_pair;
-    data->features.has_views = ft__pairs_has_views;
+    data->features.has_views = ft__no_views;
     return data;
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "formats/tensor_files.h"
@@ -39,14 +40,6 @@ static int ft__grid_tokens(int rows, int other)
     for (tokens = 0; tokens < 8 && tokens < rows && tokens < other; ++tokens)
         if (ft__grid_side(rows - tokens) && ft__grid_side(other - tokens)) return tokens;
     return -1;
-}
-
-/* The bicubic kernel at a distance: a is -0.75 in PyTorch's interpolate, -0.5 with antialias. */
-static double ft__cubic(double x, double a)
-{
-    if (x < 0) x = -x;
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
 /* Weights [to, from]: output i is the sum of weight[i][k] times input k. Outside the side its last

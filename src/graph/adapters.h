@@ -52,11 +52,16 @@ static float ft__lora_scale(const ft_lora_options *o, int rank)
 
 static int ft__lora_rank(const ft_lora_options *o) { return o->rank > 0 ? o->rank : 8; }
 
+static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
+{
+    snprintf(to, size, "%s.%s", layer, part);
+    return to;
+}
+
 static ft_node ft__find_part(const ft_model *m, const char *layer, const char *part)
 {
     char name[512];
-    snprintf(name, sizeof name, "%s.%s", layer, part);
-    return ft__find_node(m, name);
+    return ft__find_node(m, ft__part_name(name, sizeof name, layer, part));
 }
 
 /* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
@@ -102,12 +107,6 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-static const char *ft__part_name(char *to, size_t size, const char *layer, const char *part)
-{
-    snprintf(to, size, "%s.%s", layer, part);
-    return to;
-}
-
 static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
 {
     ft_unary_options affine;
@@ -126,7 +125,7 @@ static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, 
     ft_conv2d_options o;
     char name[512];
     memset(&linear, 0, sizeof linear);
-    snprintf(name, sizeof name, "%s.%s", layer, part);
+    ft__part_name(name, sizeof name, layer, part);
     linear.no_bias = true;
     linear.initialiser = how;
     if (!conv) return ft_linear(m, name, x, outputs, linear);

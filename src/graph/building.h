@@ -44,3 +44,12 @@ ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x
     ft__check_activation(m, kind, &options);
     return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
 }
+
+/* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */
+static ft_node ft__named_activation(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_activation_options o;
+    memset(&o, 0, sizeof o);
+    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
+    return ft_activation(m, o.tanh_approximation ? "gelu" : kind, name, x, o);
+}

@@ -191,14 +191,11 @@ static ft_node ft__decoder_feed_forward(ft__decoder_builder *d, ft_node x)
     const char *kind = d->o->activation ? d->o->activation : n->activation;
     int hidden = d->o->hidden, wide = d->o->feed_forward;
     bool biased = n->positions || d->o->feed_forward_bias;
-    ft_activation_options o;
     ft_node up = {0};
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     if (n->gate) up = ft__decoder_linear(d, n->up, x, hidden, wide, biased);
     x = ft__decoder_linear(d, n->gate ? n->gate : n->up, x, hidden, wide, biased);
-    x = ft_activation(d->m, o.tanh_approximation ? "gelu" : kind,
-                      ft__decoder_name(d, n->gate ? n->gate : n->up, ".activation"), x, o);
+    x = ft__named_activation(d->m, kind,
+                             ft__decoder_name(d, n->gate ? n->gate : n->up, ".activation"), x);
     if (n->gate) x = ft_mul(d->m, ft__decoder_name(d, n->up, ".gated"), x, up);
     return ft__decoder_linear(d, n->down, x, wide, hidden, biased);
 }

@@ -115,16 +115,12 @@ static ft_node ft__encoder_residual(ft__encoder_builder *e, const char *linear, 
     return ft__encoder_norm(e, norm, ft_add(e->m, name, inner, x));
 }
 
-/* `kind` as a config.json calls it: "gelu_new" is the approximation by tanh. */
 static ft_node ft__encoder_activation(ft__encoder_builder *e, const char *kind, const char *part,
                                       ft_node x)
 {
     char name[300];
-    ft_activation_options o;
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     snprintf(name, sizeof name, "%s.activation", ft__encoder_name(e, 0, part));
-    return ft_activation(e->m, o.tanh_approximation ? "gelu" : kind, name, x, o);
+    return ft__named_activation(e->m, kind, name, x);
 }
 
 /* x [N, L, hidden] -> the same. */

@@ -1,14 +1,12 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
-#include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "operators/adding.h"
 #include "operators/elementwise.h"
 #include "operators/losses.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
-#include "graph/surgery.h"
 #include "networks/text.h"
 
 /* =============================================================================================
@@ -34,15 +32,6 @@ static double ft__output_unit(const ft_model *m)
 {
     const ft__node *output = ft__get_node(m, m->output);
     return output && output->op == ft__row_affine.op ? (double)output->options.unary.scale : 1;
-}
-
-/* Removes the loss, and what `x`, the new output, is not computed from. */
-static ft_status ft__cut_to(ft_model *m, ft_node x)
-{
-    char *architecture = ft__copy_text(&m->context, m->architecture);
-    if (architecture && ft_cut(m, x) == FT_OK) ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
-    return m->context.status;
 }
 
 /* Gives a network that classifies texts a new head for numbers of this mean and spread. */

@@ -306,13 +306,21 @@ static ft__node *ft__last_pool(ft_model *m)
     return NULL;
 }
 
+/* Removes the loss, and what `x`, the new output, is not computed from. */
+static ft_status ft__cut_to(ft_model *m, ft_node x)
+{
+    char *architecture = ft__copy_text(&m->context, m->architecture);
+    if (architecture && ft_cut(m, x) == FT_OK) ft__set_architecture(m, architecture);
+    ft__release(&m->context, architecture);
+    return m->context.status;
+}
+
 /* Replaces what follows the last layer over steps, the pooling and the head, by a dropout like the
    head's and a linear layer over each step: as Hugging Face's ...ForTokenClassification. */
 static ft_status ft__to_token_classifier(ft_model *m, int classes)
 {
     const ft__node *pool = ft__last_pool(m), *head = ft__head(m), *before;
     ft_linear_options linear;
-    char *architecture;
     char dropout[300] = "";
     float probability = 0;
     ft_node x;
@@ -327,15 +335,9 @@ static ft_status ft__to_token_classifier(ft_model *m, int classes)
         probability = before->options.dropout.probability;
     }
     x.id = pool->inputs[0];
-    architecture = ft__copy_text(&m->context, m->architecture);
-    if (!architecture || ft_cut(m, x) != FT_OK) {
-        ft__release(&m->context, architecture);
-        return m->context.status;
-    }
+    if (ft__cut_to(m, x) != FT_OK) return m->context.status;
     if (*dropout) x = ft__text_dropout(m, dropout, x, probability, false);
     ft__text_end(m, ft_linear(m, ft__token_head, x, classes, linear), true);
-    ft__set_architecture(m, architecture);
-    ft__release(&m->context, architecture);
     return m->context.status;
 }
 

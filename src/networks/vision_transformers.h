@@ -254,15 +254,11 @@ static ft_node ft__vit_layer(ft__vit_builder *v, ft_node x)
 {
     const ft__vit_names *n = v->names;
     const char *kind = v->o->activation ? v->o->activation : "gelu";
-    ft_activation_options o;
     ft_node inner = ft__vit_attention(v, ft__vit_norm(v, n->norm, x));
-    memset(&o, 0, sizeof o);
-    o.tanh_approximation = !strcmp(kind, "gelu_new") || !strcmp(kind, "gelu_pytorch_tanh");
     x = ft__vit_residual(v, n->scale, n->output, x, inner);
     inner = ft__vit_norm(v, n->second_norm, x);
     inner = ft__vit_linear(v, n->up, inner, v->o->feed_forward);
-    inner = ft_activation(v->m, o.tanh_approximation ? "gelu" : kind,
-                          ft__vit_step(v, 0, n->up, "activation"), inner, o);
+    inner = ft__named_activation(v->m, kind, ft__vit_step(v, 0, n->up, "activation"), inner);
     inner = ft__vit_linear(v, n->down, inner, v->o->hidden);
     return ft__vit_residual(v, n->second_scale, n->down, x, inner);
 }

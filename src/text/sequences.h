@@ -35,3 +35,49 @@ static ft_pair_tokens ft__tokens_of(ft_tokenizer *t, const char *text, size_t by
     tokens.count = (int)ids->count;
     return tokens;
 }
+
+/* ---- Many texts ---- */
+typedef struct ft__tokenized { /* texts as tokens */
+    ft__ids ids;            /* of all texts */
+    size_t *start;          /* [count + 1]: in ids */
+} ft__tokenized;
+
+static void ft__tokenized_begin(ft__context *c, ft__tokenized *to, int count)
+{
+    to->ids.context = c;
+    to->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *to->start);
+}
+
+/* Adds text number `index`, the next; returns whether its end was cut off. */
+static bool ft__tokenized_add(ft__tokenized *to, int index, ft_tokenizer *t, const char *text,
+                              int longest)
+{
+    int whole = 0, k;
+    ft_pair_tokens tokens = ft__tokens_of(t, text, strlen(text), NULL, 0, longest, &whole);
+    for (k = 0; k < tokens.count; ++k) ft__ids_add(&to->ids, tokens.ids[k]);
+    to->start[index + 1] = to->ids.count;
+    return whole > tokens.count;
+}
+
+static int ft__tokenized_length(void *tokenized, int index)
+{
+    const ft__tokenized *t = (const ft__tokenized *)tokenized;
+    return (int)(t->start[index + 1] - t->start[index]);
+}
+
+/* Writes a text's tokens, or how many they are, into a slot of one of these names. */
+static void ft__tokenized_fill(const ft__tokenized *t, int index, const char *tokens,
+                               const char *lengths, ft_slot *slot)
+{
+    int32_t length = ft__tokenized_length((void *)(uintptr_t)t, index);
+    if (!strcmp(slot->name, lengths)) memcpy(slot->values, &length, sizeof length);
+    if (strcmp(slot->name, tokens) != 0) return;
+    memcpy(slot->values, t->ids.values + t->start[index], (size_t)length * sizeof length);
+    slot->length = length;
+}
+
+static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
+{
+    ft__release(c, t->start);
+    ft__release(c, t->ids.values);
+}

@@ -635,8 +635,8 @@ static void ft__read_steps(ft__step_reader *r, int object)
 
 /* ---- Using steps ---- */
 
-/* Runs normalizers or pre-tokenizers on a text: both lists of words are used in turn. Returns the
-   one that holds the result. */
+/* Runs normalizers or pre-tokenizers on a text: the steps go from one list of words to the
+   other and back. Returns the one that holds the result. */
 static ft__words *ft__run_steps(const ft__text_steps *steps, const char *text, size_t bytes,
                                 bool first, ft__words lists[2])
 {

@@ -8,7 +8,6 @@
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
-#include "text/tokenizers.h"
 #include "text/tokenizing.h"
 #include "text/sequences.h"
 #include "data/sources.h"
@@ -22,29 +21,12 @@
    The texts become a source of tokens, so that batches hold texts of similar length, as in
    ft_predict_data. The node of ft_set_text_vector is read after each run.
    ============================================================================================= */
-typedef struct ft__tokenized { /* texts as tokens */
-    ft__ids ids;            /* of all texts */
-    size_t *start;          /* [count + 1]: in ids */
-} ft__tokenized;
-
-static int ft__tokenized_length(void *user, int index)
-{
-    const ft__tokenized *t = (const ft__tokenized *)user;
-    return (int)(t->start[index + 1] - t->start[index]);
-}
-
 static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, int slot_count)
 {
-    const ft__tokenized *t = (const ft__tokenized *)user;
-    int32_t length = ft__tokenized_length(user, index);
     int s;
     (void)view;
-    for (s = 0; s < slot_count; ++s) {
-        if (!strcmp(slots[s].name, "lengths")) memcpy(slots[s].values, &length, sizeof length);
-        if (strcmp(slots[s].name, "tokens") != 0) continue;
-        memcpy(slots[s].values, t->ids.values + t->start[index], (size_t)length * sizeof length);
-        slots[s].length = length;
-    }
+    for (s = 0; s < slot_count; ++s)
+        ft__tokenized_fill((const ft__tokenized *)user, index, "tokens", "lengths", &slots[s]);
     return true;
 }
 
@@ -52,29 +34,15 @@ static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, i
 static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
 {
     ft__context *c = &m->context;
-    int i, k, cut = 0;
-    t->ids.context = c;
-    t->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *t->start);
-    for (i = 0; ft__ok(c) && i < count; ++i) {
-        ft_pair_tokens tokens = {NULL, NULL, 0};
-        int has = 0;
+    int i, cut = 0;
+    ft__tokenized_begin(c, t, count);
+    for (i = 0; ft__ok(c) && i < count; ++i)
         if (ft__given(c, texts[i], "ft_embed_texts: a text"))
-            tokens = ft__tokens_of(m->tokenizer, texts[i], strlen(texts[i]), NULL, 0,
-                                   ft_max_length(m), &has);
-        cut += tokens.count > 0 && has > tokens.count;
-        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
-        t->start[i + 1] = t->ids.count;
-    }
+            cut += ft__tokenized_add(t, i, m->tokenizer, texts[i], ft_max_length(m));
     if (cut && ft__ok(c))
         ft__log(c, "%d of the texts have more than %d tokens (max_length): their ends are cut off",
                 cut, ft_max_length(m));
     return ft__ok(c);
-}
-
-static void ft__tokenized_free(ft__context *c, ft__tokenized *t)
-{
-    ft__release(c, t->start);
-    ft__release(c, t->ids.values);
 }
 
 /* Writes a row of numbers; with `normalize` it is divided by its length, at least 1e-12 as in

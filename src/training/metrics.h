@@ -4,15 +4,14 @@
 #include "platform/context.h"
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/losses.h"
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
-#include "graph/forward_backward.h"
 #include "graph/settings.h"
+#include "graph/adapters.h"
 #include "data/sources.h"
 #include "data/tasks.h"
 #include "training/correlation.h"
@@ -205,8 +204,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
 /* The embedding must have a row for each piece of the data's tokeniser. */
 static ft_status ft__check_words(ft_model *m, const ft_data *data)
 {
-    const ft__node *tokens = ft__get_node(m, ft__find_node(m, "tokens"));
-    int words = tokens ? ft__words_of(m, tokens) : 0;
+    int words = ft__word_count(m);
     if (words == 0 || data->pieces <= words) return m->context.status;
     return ft__fail(&m->context, FT_SHAPE, "the tokeniser has %d pieces, but the embedding has %d"
                     " rows: set ft_network_options.words", data->pieces, words);

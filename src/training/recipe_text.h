@@ -180,10 +180,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
 {
     ft_model *m = r->m;
     int first = ft__thaw_resume(r, layers), open, i;
-    bool own_factors = false;
-    for (i = 0; i < m->node_count; ++i)
-        own_factors = own_factors || (ft__is_parameter(&m->nodes[i])
-                                      && m->nodes[i].learning_rate_factor != 1);
+    bool own_factors = ft__has_own_rates(m);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
