@@ -48,4 +48,39 @@ static inline void compare_golden(const char *what, const float *got, const floa
     CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
 }
 
+/* Ten steps of AdamW (rate 1e-3, weight decay 0.01): the losses must be those of "NAME/losses". FEED puts
+   the batch in. */
+#define GOLDEN_STEPS(m, expected, name, FEED)                                                     \
+    do {                                                                                          \
+        float losses_[10];                                                                        \
+        int step_;                                                                                \
+        golden_numbers(expected, name, "losses", losses_, sizeof losses_);                        \
+        ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});                       \
+        for (step_ = 0; step_ < 10; ++step_) {                                                    \
+            float loss_;                                                                          \
+            FEED;                                                                                 \
+            loss_ = ft_forward(m, true);                                                          \
+            CHECK(CLOSE(loss_, losses_[step_], 1e-3 * (double)losses_[step_]),                    \
+                  "%s, step %d: loss %g, expected %g", name, step_, (double)loss_,                \
+                  (double)losses_[step_]);                                                        \
+            ft_backward(m);                                                                       \
+            ft_update(m, 1e-3f);                                                                  \
+        }                                                                                         \
+    } while (0)
+
+/* The bytes of a file, with zeros behind them, to be freed; NULL: it cannot be opened. */
+static inline unsigned char *bytes_of_file(const char *path, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    unsigned char *content = NULL;
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *bytes = (size_t)ftell(file);
+    rewind(file);
+    content = (unsigned char *)calloc(*bytes + 128, 1);
+    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
+    fclose(file);
+    return content;
+}
+
 #endif

@@ -4,29 +4,17 @@
 #include "finetune.h"
 #include "check.h"
 #include "goldens.h"
+#include "networks.h"
 #include "public.h"
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, WORDS = 30, CLASSES = 3, MOST = SAMPLES * STEPS * WORDS };
 
 static const char folder[] = "tests/golden/decoders";
-static char noted[4096]; /* what the log said */
-
-static void note(void *user, const char *text)
-{
-    size_t used = strlen(noted);
-    (void)user;
-    snprintf(noted + used, sizeof noted - used, "%s\n", text);
-}
 
 static ft_model *load(const char *name, ft_load_options options)
 {
-    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    noted[0] = 0;
-    ft_load(m, path, options);
-    return m;
+    return load_from(folder, name, options);
 }
 
 /* The next tokens of a language model, or texts of some lengths for a classifier, padded by 1. */
@@ -59,23 +47,11 @@ static size_t logits_of(ft_model *m, ft_file *expected, float *to)
 static size_t check_training(ft_model *m, ft_file *expected, const char *name, float *after)
 {
     static float got[MOST], want[MOST];
-    float losses[10];
     size_t count = logits_of(m, expected, got);
-    int step;
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     CHECK(golden_numbers(expected, name, "logits", want, sizeof want) == count, "%s: logits", name);
     compare_golden(name, got, want, count, 1e-4);
-    golden_numbers(expected, name, "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, true);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
-              name, step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, name, feed(m, expected, true));
     logits_of(m, expected, after);
     golden_numbers(expected, name, "after", want, sizeof want);
     compare_golden(name, after, want, count, 1e-3);
@@ -226,7 +202,7 @@ static void test_classifiers(ft_file *expected, const char *name)
     int i, k;
     for (i = 0; i < CLASSES * 16; ++i) score[i] = 0.3f * (float)((i * 7 + 3) % 11 - 5);
     m[0] = load(name, (ft_load_options){.network = {.classes = CLASSES}});
-    CHECK(strstr(noted, "score.weight [3, 16]"), "%s", noted);
+    CHECK(strstr(log_text, "score.weight [3, 16]"), "%s", log_text);
     m[1] = load(name, (ft_load_options){0});
     CHECK(ft_class_count(m[1]) == 0, "%d classes", ft_class_count(m[1]));
     ft_language_model_to_classifier(m[1], CLASSES, (ft_language_model_to_classifier_options){0});
@@ -512,11 +488,11 @@ static void test_batches(const char *name)
         memset(&h, 0, sizeof h);
         h.stop_after = how == 1 ? 2 : 0;
         o.no_cache = how == 2;
-        noted[0] = 0;
+        log_text[0] = 0;
         count = ft_generate(m, o);
         for (i = total = 0; i < 5; ++i) total += h.count[i];
         CHECK(ft_error(m) == FT_OK && count == total, "%s: %d, %d: %s", name, count, total, ft_error_text(m));
-        CHECK(!!strstr(noted, "positions") == (most == 16), "%s: %s", name, noted);
+        CHECK(!!strstr(log_text, "positions") == (most == 16), "%s: %s", name, log_text);
         for (i = 0; i < 5; ++i) {
             ft_generate_options one = {.prompt = prompts[i], .length = 40, .seed = 7 + (uint64_t)i,
                                        .temperature = 1.5f, .top_k = 12, .token = hear, .token_user = &alone};
@@ -658,8 +634,8 @@ static ft_model *open_stories(void)
 {
     const char *data = getenv("FINETUNE_DATA");
     char path[512];
-    ft_model *m = ft_create((ft_desc){.threads = 2, .log = note});
-    noted[0] = 0;
+    ft_model *m = ft_create((ft_desc){.threads = 2, .log = collect});
+    log_text[0] = 0;
     snprintf(path, sizeof path, "%s/weights/stories260K.safetensors", data ? data : "../shared/data");
     ft_load(m, path, (ft_load_options){0});
     if (ft_error(m) == FT_IO) {

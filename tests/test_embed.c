@@ -4,19 +4,11 @@
 #include "finetune.h"
 #include "check.h"
 #include "goldens.h"
+#include "log.h"
 #include "public.h"
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, FEATURES = 16, WORDS = 30, TEXTS = 70 };
-
-static char noted[4096]; /* what the log said */
-
-static void note(void *user, const char *text)
-{
-    size_t used = strlen(noted);
-    (void)user;
-    snprintf(noted + used, sizeof noted - used, "%s\n", text);
-}
 
 static void write_file(const char *path, const char *text)
 {
@@ -41,8 +33,8 @@ static void give_tokenizer(ft_model *m)
 
 static ft_model *load(const char *path, ft_load_options options)
 {
-    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
-    noted[0] = 0;
+    ft_model *m = ft_create((ft_desc){.log = collect, .threads = 2});
+    log_text[0] = 0;
     ft_load(m, path, options);
     if (ft_error(m) == FT_OK && !ft_get_tokenizer(m)) give_tokenizer(m);
     return m;
@@ -210,8 +202,8 @@ static void test_folder(void)
     ft_destroy(m);
     write_file("build/embed_folder/modules.json", dense);
     m = load(folder, (ft_load_options){0});
-    CHECK(ft_error(m) == FT_OK && strstr(noted, "Dense is not supported") && !ft_text_vector(m).id, "%s %s",
-          ft_error_text(m), noted);
+    CHECK(ft_error(m) == FT_OK && strstr(log_text, "Dense is not supported") && !ft_text_vector(m).id, "%s %s",
+          ft_error_text(m), log_text);
     ft_embed_texts(m, &text, 1, got, FEATURES, (ft_embed_options){0});
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "pooling"), "%s", ft_error_text(m));
     ft_destroy(m);
@@ -219,13 +211,13 @@ static void test_folder(void)
     write_file("build/embed_folder/config_sentence_transformers.json", "{\"prompts\": {\"query\": \"query: \","
                " \"document\": \"\"}, \"default_prompt_name\": \"query\"}");
     m = load(folder, (ft_load_options){0});
-    CHECK(ft_error(m) == FT_OK && strstr(noted, "the prompt \"query: \" before each text") && !ft_text_vector(m).id,
-          "%s %s", ft_error_text(m), noted);
+    CHECK(ft_error(m) == FT_OK && strstr(log_text, "the prompt \"query: \" before each text") && !ft_text_vector(m).id,
+          "%s %s", ft_error_text(m), log_text);
     ft_destroy(m);
     write_file("build/embed_folder/config_sentence_transformers.json", "{\"prompts\": {\"query\": \"\","
                " \"document\": \"\"}, \"default_prompt_name\": null}");
     m = load(folder, (ft_load_options){0});
-    CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s %s", ft_error_text(m), noted);
+    CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s %s", ft_error_text(m), log_text);
     ft_destroy(m);
     m = load(folder, (ft_load_options){.network = {.pooling = FT_POOL_MAX}}); /* as the caller says */
     CHECK(ft_error(m) == FT_OK && ft_text_vector(m).id, "%s", ft_error_text(m));
@@ -541,8 +533,8 @@ static void test_recipe(void)
         ft_evaluation before = ft_evaluate(m, scored, (ft_evaluate_options){0}), after, again;
         float *was = weight_of(m, ft_find(m, "encoder.layer.1.output.dense.weight")), *is;
         ft_finetune_result r;
-        CHECK(ft_data_count(train) == ROWS / 2 && strstr(noted, "12 of 24 pairs"), "%d pairs: %s",
-              ft_data_count(train), noted);
+        CHECK(ft_data_count(train) == ROWS / 2 && strstr(log_text, "12 of 24 pairs"), "%d pairs: %s",
+              ft_data_count(train), log_text);
         if (lora) ft_lora(m, NULL, (ft_lora_options){.dropout = 0.1f});
         r = ft_finetune(m, train, (ft_finetune_options){.epochs = 20, .learning_rate = lora ? 1e-2f : 1e-3f});
         CHECK(ft_error(m) == FT_OK && strstr(r.choice, lora ? "the adapters" : "all layers"), "%s: %s", r.choice,
@@ -616,7 +608,7 @@ static void test_scored(void)
         }
         want += pow(ab / sqrt(aa * bb) - score / 5, 2) / ROWS; /* the numbers go from 0 to 5 */
     }
-    CHECK(strstr(noted, "24 pairs with numbers from 0 to 5") != NULL, "%s", noted);
+    CHECK(strstr(log_text, "24 pairs with numbers from 0 to 5") != NULL, "%s", log_text);
     ft_pair_loss(m, (ft_pair_loss_options){.scored = true});
     first = ft_fit(m, data, (ft_fit_options){.epochs = 1, .batch_size = ROWS, .optimizer = {.learning_rate = 1e-8f}});
     CHECK(ft_error(m) == FT_OK && CLOSE(first.loss, want, 1e-5 * want), "loss %g, not %g: %s", first.loss, want,

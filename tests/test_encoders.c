@@ -5,29 +5,17 @@
 #include "finetune.h"
 #include "check.h"
 #include "goldens.h"
+#include "networks.h"
 #include "public.h"
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, CLASSES = 3 };
 
 static const char folder[] = "tests/golden/encoders";
-static char noted[4096]; /* what the log said */
-
-static void note(void *user, const char *text)
-{
-    size_t used = strlen(noted);
-    (void)user;
-    snprintf(noted + used, sizeof noted - used, "%s\n", text);
-}
 
 static ft_model *load(const char *name, ft_load_options options)
 {
-    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    noted[0] = 0;
-    ft_load(m, path, options);
-    return m;
+    return load_from(folder, name, options);
 }
 
 static void feed(ft_model *m, ft_file *expected, const char *network, bool labels)
@@ -46,9 +34,8 @@ static void feed(ft_model *m, ft_file *expected, const char *network, bool label
 static void test_golden(ft_file *expected, const char *network)
 {
     ft_model *m = load(network, (ft_load_options){0}), *again;
-    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], before[SAMPLES * CLASSES];
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], before[SAMPLES * CLASSES];
     char path[64];
-    int step;
     CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
     CHECK(ft_class_count(m) == CLASSES, "%s: %d classes", network, ft_class_count(m));
     feed(m, expected, network, false);
@@ -56,17 +43,7 @@ static void test_golden(ft_file *expected, const char *network)
     ft_get(m, ft_output(m), got, SAMPLES * CLASSES);
     golden_numbers(expected, network, "logits", want, sizeof want);
     compare_golden(network, got, want, SAMPLES * CLASSES, 1e-4);
-    golden_numbers(expected, network, "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, network, true);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
-              network, step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, network, feed(m, expected, network, true));
     feed(m, expected, network, false);
     ft_forward(m, false);
     ft_get(m, ft_output(m), before, SAMPLES * CLASSES);
@@ -101,9 +78,9 @@ static void logits_of(ft_model *m, ft_file *expected, const char *network, float
 static void test_adapter(ft_file *expected, const char *name, const char *base)
 {
     ft_model *m = load(base, (ft_load_options){0}), *again;
-    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], trained[SAMPLES * CLASSES];
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], trained[SAMPLES * CLASSES];
     char path[300];
-    int step, nodes = ft_node_count(m), i, frozen = 0;
+    int nodes = ft_node_count(m), i, frozen = 0;
     FILE *file;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     ft_load_adapter(m, path);
@@ -112,17 +89,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     logits_of(m, expected, name, got);
     golden_numbers(expected, name, "logits", want, sizeof want);
     compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    golden_numbers(expected, name, "losses", losses, sizeof losses);
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, name, true);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PEFT %g", name,
-              step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, name, feed(m, expected, name, true));
     logits_of(m, expected, name, trained);
     golden_numbers(expected, name, "after", want, sizeof want);
     compare_golden(name, trained, want, SAMPLES * CLASSES, 1e-3);
@@ -378,9 +345,9 @@ static void test_bare(ft_file *expected)
     int32_t lengths[SAMPLES];
     int n, t, j;
     CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 5, "%s", ft_error_text(m));
-    CHECK(strstr(noted, "2 tensors of the network are new, and must be trained: classifier.weight [5, 16]")
-          != NULL, "%s", noted);
-    CHECK(strstr(noted, "2 tensors have no use in the network: pooler.dense.") != NULL, "%s", noted);
+    CHECK(strstr(log_text, "2 tensors of the network are new, and must be trained: classifier.weight [5, 16]")
+          != NULL, "%s", log_text);
+    CHECK(strstr(log_text, "2 tensors have no use in the network: pooler.dense.") != NULL, "%s", log_text);
     ft_keep(m, ft_find(m, last));
     ft_keep(m, ft_find(m, "pooled"));
     feed(m, expected, "bert_bare", false);
@@ -633,20 +600,6 @@ static unsigned char *array_in(unsigned char *file, size_t bytes, const char *na
     return NULL;
 }
 
-static unsigned char *whole_file(const char *path, size_t *bytes)
-{
-    FILE *file = fopen(path, "rb");
-    unsigned char *content = NULL;
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *bytes = (size_t)ftell(file);
-    rewind(file);
-    content = (unsigned char *)calloc(*bytes + 128, 1);
-    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
-    fclose(file);
-    return content;
-}
-
 static void test_minilm(void)
 {
     enum { TEXTS = 5, LENGTH = 11, FEATURES = 384 };
@@ -662,7 +615,7 @@ static void test_minilm(void)
     static float got[TEXTS * FEATURES], want[TEXTS * FEATURES];
     int n, t;
     if (data) snprintf(path, sizeof path, "%s/weights/minilm_l3/expected.npz", data);
-    file = data ? whole_file(path, &bytes) : NULL;
+    file = data ? bytes_of_file(path, &bytes) : NULL;
     if (!file) {
         SKIP("needs FINETUNE_DATA/weights/minilm_l3");
         return;
@@ -680,11 +633,11 @@ static void test_minilm(void)
             lengths[n] += id != 0;
         }
     free(file);
-    m = ft_create((ft_desc){.log = note});
+    m = ft_create((ft_desc){.log = collect});
     snprintf(path, sizeof path, "%s/weights/minilm_l3", data);
-    noted[0] = 0;
+    log_text[0] = 0;
     ft_load(m, path, (ft_load_options){0});
-    CHECK(!strstr(noted, "is not applied"), "%s", noted);
+    CHECK(!strstr(log_text, "is not applied"), "%s", log_text);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     CHECK(ft_get_tokenizer(m) && ft_tokenizer_count(ft_get_tokenizer(m)) == 30522, "its tokeniser");
     ft_keep(m, ft_find(m, "pooled"));
@@ -779,8 +732,8 @@ static void test_resumed_adapters(void)
     train_adapters(checkpoint, 2, "build/adapters_parts.safetensors");
     train_adapters(checkpoint, 4, "build/adapters_parts.safetensors");
     train_adapters(checkpoint, 1000, "build/adapters_parts.safetensors");
-    file[0] = whole_file("build/adapters_whole.safetensors", &bytes[0]);
-    file[1] = whole_file("build/adapters_parts.safetensors", &bytes[1]);
+    file[0] = bytes_of_file("build/adapters_whole.safetensors", &bytes[0]);
+    file[1] = bytes_of_file("build/adapters_parts.safetensors", &bytes[1]);
     CHECK(bytes[0] > 1000 && bytes[0] == bytes[1] && memcmp(file[0], file[1], bytes[0]) == 0,
           "%zu and %zu bytes differ", bytes[0], bytes[1]);
     free(file[0]);

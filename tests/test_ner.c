@@ -4,28 +4,21 @@
 #include "finetune.h"
 #include "check.h"
 #include "goldens.h"
+#include "log.h"
 #include "public.h"
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, CLASSES = 3, MOST = 64 };
 
 static const char folder[] = "tests/golden/ner";
-static char noted[8192]; /* what the log said */
-
-static void note(void *user, const char *text)
-{
-    size_t used = strlen(noted);
-    (void)user;
-    snprintf(noted + used, sizeof noted - used, "%s\n", text);
-}
 
 static ft_model *create(void)
 {
-    noted[0] = 0;
-    return ft_create((ft_desc){.log = note, .threads = 1, .seed = 5});
+    log_text[0] = 0;
+    return ft_create((ft_desc){.log = collect, .threads = 1, .seed = 5});
 }
 
-static bool said(const char *text) { return strstr(noted, text) != NULL; }
+static bool said(const char *text) { return strstr(log_text, text) != NULL; }
 
 static ft_data *conll(ft_model *m, const char *text, ft_text_options o)
 {
@@ -70,8 +63,8 @@ static void test_reader(void)
     CHECK(!strcmp(ft_data_name(data, 0), "Empire State ."), "%s", ft_data_name(data, 0));
     CHECK(!strcmp(ft_data_name(data, 1), "Ada came"), "%s", ft_data_name(data, 1));
     CHECK(!strcmp(ft_data_name(data, 2), "#end"), "%s", ft_data_name(data, 2));
-    CHECK(said("3 sentences of 6 words, entities of 2 types (location, person)"), "%s", noted);
-    CHECK(!said("IOB1"), "%s", noted);
+    CHECK(said("3 sentences of 6 words, entities of 2 types (location, person)"), "%s", log_text);
+    CHECK(!said("IOB1"), "%s", log_text);
     CHECK(ft_data_label(data, 0) == -1, "a sentence has no class of its own");
     ft_destroy(m);
 }
@@ -157,7 +150,7 @@ static void test_iob1(void)
     ft_network_options net = {.task = FT_TASK_TOKENS, .classes = 5, .hidden = 4, .heads = 1, .layers = 1};
     float got[10], want[10];
     ft_data *data = conll(m, old, (ft_text_options){0}), *other = conll(b, now, (ft_text_options){0});
-    noted[0] = 0;
+    log_text[0] = 0;
     ft_network(m, "bert", net);
     ft_network(b, "bert", net);
     ft_evaluate(m, data, (ft_evaluate_options){0});
@@ -169,7 +162,7 @@ static void test_iob1(void)
     ft_destroy(m);
     m = create();
     conll(m, old, (ft_text_options){0});
-    CHECK(said("3 tags at the start of an entity are I- (IOB1)"), "%s", noted);
+    CHECK(said("3 tags at the start of an entity are I- (IOB1)"), "%s", log_text);
     ft_destroy(m);
     ft_destroy(b);
 }
@@ -304,8 +297,7 @@ static void test_network(ft_file *expected, const char *network)
     static const char *const tags[] = {"O", "B-PER", "I-PER"};
     ft_model *m = create(), *again;
     char path[300];
-    float losses[10];
-    int step, c;
+    int c;
     snprintf(path, sizeof path, "%s/%s", folder, network);
     ft_load(m, path, (ft_load_options){0});
     CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
@@ -313,17 +305,7 @@ static void test_network(ft_file *expected, const char *network)
     for (c = 0; c < CLASSES && strcmp(network, "roberta"); ++c)
         CHECK(ft_class_name(m, c) && !strcmp(ft_class_name(m, c), tags[c]), "%s: class %d", network, c);
     compare(m, expected, network, "logits", 1e-4);
-    golden_numbers(expected, network, "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, network);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
-              network, step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, network, feed(m, expected, network));
     compare(m, expected, network, "after", 1e-3);
     snprintf(path, sizeof path, "build/ner_%s.safetensors", network);
     ft_save(m, path, (ft_save_options){0});
@@ -596,10 +578,10 @@ static void check_cut(ft_model *m)
 {
     ft_data *data;
     ft_evaluation e;
-    noted[0] = 0;
+    log_text[0] = 0;
     data = conll(m, "he O\nlives O\nin O\nparis B-place\n\nmr B-person\nada I-person\ncame O\n",
                  (ft_text_options){.match_classes = true, .longest = 3});
-    CHECK(said("1 of the sentences are longer than 3 tokens (max_length): 1 words are cut off"), "%s", noted);
+    CHECK(said("1 of the sentences are longer than 3 tokens (max_length): 1 words are cut off"), "%s", log_text);
     e = ft_evaluate(m, data, (ft_evaluate_options){0});
     CHECK(e.entities_total == 2 && e.entities_predicted == 1 && e.entities_correct == 1 && e.total == 6,
           "%d %d %d of %d: %s", e.entities_correct, e.entities_predicted, e.entities_total, e.total, ft_error_text(m));

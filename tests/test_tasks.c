@@ -177,25 +177,14 @@ static void feed(ft_model *m, ft_file *file, const char *network, const char *ta
 /* Outputs of transformers, ten steps, and the outputs after them. */
 static void follow(ft_model *m, ft_file *file, const char *network, const char *target, size_t outputs)
 {
-    float got[SAMPLES * 3], want[SAMPLES * 3], losses[10];
-    int step;
+    float got[SAMPLES * 3], want[SAMPLES * 3];
     outputs *= SAMPLES;
     feed(m, file, network, target);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, outputs);
     golden_numbers(file, network, "outputs", want, sizeof want);
     compare_golden(network, got, want, outputs, 1e-4);
-    golden_numbers(file, network, "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, file, network, target);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
-              network, step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, file, network, feed(m, file, network, target));
     feed(m, file, network, target);
     ft_forward(m, false);
     ft_get(m, ft_output(m), got, outputs);

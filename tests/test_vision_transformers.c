@@ -4,30 +4,18 @@
 #include "finetune.h"
 #include "check.h"
 #include "goldens.h"
+#include "networks.h"
 #include "public.h"
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, CLASSES = 3, SIDE = 12, LARGER = 20, HIDDEN = 16 };
 
 static const char folder[] = "tests/golden/vision";
-static char noted[8192]; /* what the log said */
-
-static void note(void *user, const char *text)
-{
-    size_t used = strlen(noted);
-    (void)user;
-    snprintf(noted + used, sizeof noted - used, "%s\n", text);
-}
 
 static ft_model *load(const char *name, ft_load_options options)
 {
-    ft_model *m = ft_create((ft_desc){.log = note, .threads = 2});
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    noted[0] = 0;
     if (strstr(name, ".safetensors")) options.network.heads = 4;
-    ft_load(m, path, options);
-    return m;
+    return load_from(folder, name, options);
 }
 
 static void feed(ft_model *m, ft_file *expected, const char *pictures, bool labels)
@@ -59,27 +47,16 @@ static const char *key_of(const char *name)
 static void test_golden(ft_file *expected, const char *name, const char *architecture)
 {
     ft_model *m = load(name, (ft_load_options){0}), *again;
-    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10], before[SAMPLES * CLASSES];
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], before[SAMPLES * CLASSES];
     const char *key = key_of(name);
     char path[64];
-    int step;
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     CHECK(!strcmp(ft_architecture(m), architecture), "%s is a %s", name, ft_architecture(m));
     CHECK(ft_class_count(m) == CLASSES, "%s: %d classes", name, ft_class_count(m));
     logits_of(m, expected, "pictures", got);
     golden_numbers(expected, key, "logits", want, sizeof want);
     compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
-    golden_numbers(expected, key, "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, "pictures", true);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PyTorch %g",
-              name, step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, key, feed(m, expected, "pictures", true));
     logits_of(m, expected, "pictures", before);
     golden_numbers(expected, key, "after", want, sizeof want);
     compare_golden(name, before, want, SAMPLES * CLASSES, 1e-3);
@@ -102,7 +79,7 @@ static void test_larger(ft_file *expected, const char *name)
     float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES];
     logits_of(m, expected, "larger", got);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
-    CHECK(strstr(noted, "3 x 3 patches are resized to 5 x 5") != NULL, "%s: %s", name, noted);
+    CHECK(strstr(log_text, "3 x 3 patches are resized to 5 x 5") != NULL, "%s: %s", name, log_text);
     golden_numbers(expected, key_of(name), "larger", want, sizeof want);
     compare_golden("larger", got, want, SAMPLES * CLASSES, 1e-4);
     CHECK(ft_get_preprocessing(m).width == LARGER, "%d pixels", ft_get_preprocessing(m).width);
@@ -120,7 +97,7 @@ static void test_bare(ft_file *expected)
         ft_model *m = load("dinov2_bare", (ft_load_options){.network = {.classes = 7,
                                               .image_size = larger ? LARGER : 0}});
         CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 7, "%s", ft_error_text(m));
-        CHECK(strstr(noted, "classifier.weight") != NULL, "the new head is not said: %s", noted);
+        CHECK(strstr(log_text, "classifier.weight") != NULL, "the new head is not said: %s", log_text);
         ft_keep(m, ft_find(m, "layernorm"));
         feed(m, expected, larger ? "larger" : "pictures", false);
         ft_forward(m, false);
@@ -170,13 +147,13 @@ static void test_positions(ft_file *expected)
 /* A folder with vit's network and this preprocessor_config.json; NULL: none. */
 static ft_model *with_processor(const char *text, ft_network_options network)
 {
-    ft_model *m = ft_create((ft_desc){.log = note});
+    ft_model *m = ft_create((ft_desc){.log = collect});
     FILE *file;
     mkdir("build/vision", 0777);
     CHECK(system("cp tests/golden/vision/vit/* build/vision") == 0, "cp");
     file = fopen("build/vision/preprocessor_config.json", "w");
     CHECK(file && fputs(text, file) >= 0 && fclose(file) == 0, "preprocessor_config.json");
-    noted[0] = 0;
+    log_text[0] = 0;
     ft_load(m, "build/vision", (ft_load_options){.network = network});
     remove("build/vision/preprocessor_config.json");
     return m;
@@ -245,7 +222,7 @@ static void test_processors(ft_file *expected)
     p = ft_get_preprocessing(m);
     CHECK(ft_error(m) == FT_OK && p.width == 20 && p.resize == 0 && !p.bicubic && p.mean[1] == 0 && p.std[1] == 1,
           "%s, %d pixels", ft_error_text(m), p.width);
-    CHECK(strstr(noted, "resized to 5 x 5") != NULL, "%s", noted);
+    CHECK(strstr(log_text, "resized to 5 x 5") != NULL, "%s", log_text);
     ft_destroy(m);
     m = load("vit", (ft_load_options){0}); /* without the file: as published */
     p = ft_get_preprocessing(m);
@@ -384,28 +361,17 @@ static void test_recipe(void)
 static void test_adapter(ft_file *expected, const char *base, const char *name)
 {
     ft_model *m = load(base, (ft_load_options){0}), *again;
-    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], losses[10];
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES];
     char path[300];
     ft_file *file;
     FILE *logits;
-    int step;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     ft_load_adapter(m, path);
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     logits_of(m, expected, "pictures", got);
     golden_numbers(expected, "lora_vit", "logits", want, sizeof want);
     compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
-    golden_numbers(expected, "lora_vit", "losses", losses, sizeof losses);
-    ft_set_optimizer(m, (ft_optimizer_options){.weight_decay = 0.01f});
-    for (step = 0; step < 10; ++step) {
-        float loss;
-        feed(m, expected, "pictures", true);
-        loss = ft_forward(m, true);
-        CHECK(CLOSE(loss, losses[step], 1e-3 * (double)losses[step]), "%s, step %d: loss %g, PEFT %g", name,
-              step, (double)loss, (double)losses[step]);
-        ft_backward(m);
-        ft_update(m, 1e-3f);
-    }
+    GOLDEN_STEPS(m, expected, "lora_vit", feed(m, expected, "pictures", true));
     logits_of(m, expected, "pictures", got);
     golden_numbers(expected, "lora_vit", "after", want, sizeof want);
     compare_golden(name, got, want, SAMPLES * CLASSES, 1e-3);
@@ -469,16 +435,16 @@ static void test_refusals(void)
     ft_load(m, "tests/golden/vision/timm.safetensors", (ft_load_options){0});
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "heads is needed"), "%s", ft_error_text(m));
     ft_destroy(m);
-    m = ft_create((ft_desc){.log = note}); /* 192 features: ViT-Ti, whose heads are known and said */
+    m = ft_create((ft_desc){.log = collect}); /* 192 features: ViT-Ti, whose heads are known and said */
     ft_network(m, "vit", (ft_network_options){.hidden = 192, .heads = 3, .layers = 1, .classes = 2,
                                               .image_size = 32, .spelling = "timm"});
     ft_save(m, "build/tiny.safetensors", (ft_save_options){.weights_only = true});
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
-    m = ft_create((ft_desc){.log = note});
-    noted[0] = 0;
+    m = ft_create((ft_desc){.log = collect});
+    log_text[0] = 0;
     ft_load(m, "build/tiny.safetensors", (ft_load_options){0});
-    CHECK(ft_error(m) == FT_OK && strstr(noted, "3 heads"), "%s: %s", ft_error_text(m), noted);
+    CHECK(ft_error(m) == FT_OK && strstr(log_text, "3 heads"), "%s: %s", ft_error_text(m), log_text);
     ft_destroy(m);
     remove("build/tiny.safetensors");
 }
@@ -508,20 +474,6 @@ static bool array_in(const unsigned char *file, size_t bytes, const char *name, 
     return false;
 }
 
-static unsigned char *whole_file(const char *path, size_t *bytes)
-{
-    FILE *file = fopen(path, "rb");
-    unsigned char *content = NULL;
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *bytes = (size_t)ftell(file);
-    rewind(file);
-    content = (unsigned char *)calloc(*bytes + 128, 1);
-    if (fread(content, 1, *bytes, file) != *bytes) *bytes = 0;
-    fclose(file);
-    return content;
-}
-
 static void test_dinov2_small(void)
 {
     enum { PICTURES = 1, STEPS = 257, FEATURES = 384 };
@@ -532,7 +484,7 @@ static void test_dinov2_small(void)
     char path[400];
     ft_model *m;
     if (data) snprintf(path, sizeof path, "%s/weights/dinov2_small/expected.npz", data);
-    file = data ? whole_file(path, &bytes) : NULL;
+    file = data ? bytes_of_file(path, &bytes) : NULL;
     if (!file) {
         SKIP("needs FINETUNE_DATA/weights/dinov2_small");
         return;
@@ -541,12 +493,12 @@ static void test_dinov2_small(void)
           && array_in(file, bytes, "last_hidden.npy", want, PICTURES * STEPS * FEATURES),
           "expected.npz is not as described");
     free(file);
-    m = ft_create((ft_desc){.log = note, .threads = 2});
+    m = ft_create((ft_desc){.log = collect, .threads = 2});
     snprintf(path, sizeof path, "%s/weights/dinov2_small", data);
-    noted[0] = 0;
+    log_text[0] = 0;
     ft_load(m, path, (ft_load_options){.network = {.classes = 2}});
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    CHECK(strstr(noted, "37 x 37 patches are resized to 16 x 16") != NULL, "%s", noted);
+    CHECK(strstr(log_text, "37 x 37 patches are resized to 16 x 16") != NULL, "%s", log_text);
     ft_keep(m, ft_find(m, "layernorm"));
     ft_feed(m, ft_find(m, "input"), got, PICTURES);
     ft_forward(m, false);
