@@ -23,6 +23,8 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
+from drawing import draw, draw_adapter
+
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/decoders"
 torch.set_num_threads(1)
 WORDS = 30
@@ -82,13 +84,8 @@ def train(tensors, name, model, ids, mask, labels):
     tensors[f"{name}/after"] = run(model, ids, mask, labels)[0].detach()
 
 
-def draw(model, generator):
-    with torch.no_grad():
-        for key, p in model.named_parameters():
-            noise = torch.randn(p.shape, generator=generator)
-            norm = key.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
-            p.copy_(1 + 0.2 * noise if norm else noise * (0.4 if p.dim() > 1 else 0.2))
-    model.eval()
+def is_norm(key, p):
+    return key.endswith(("norm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight"))
 
 
 def tidy(path, drop):
@@ -105,11 +102,7 @@ def adapters(tensors, ids, padded, mask, labels, generator):
     for name, (base, config) in ADAPTERS.items():
         model = type(NETWORKS[base]).from_pretrained(f"{HERE}/{base}")
         model = peft.get_peft_model(model, peft.LoraConfig(**config))
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                if p.requires_grad:  # B too, which PEFT leaves at zeros
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-        model.eval()
+        draw_adapter(model, generator)
         model.save_pretrained(f"{HERE}/{name}")
         os.remove(f"{HERE}/{name}/README.md")
         tidy(f"{HERE}/{name}/adapter_config.json", ["peft_version", "base_model_name_or_path"])
@@ -149,7 +142,7 @@ def main():
     tensors = {"ids": ids.int(), "lengths": lengths.int(), "labels": labels.int()}
     shutil.rmtree(HERE, ignore_errors=True)
     for name, model in NETWORKS.items():
-        draw(model, generator)
+        draw(model, generator, is_norm)
         model.save_pretrained(f"{HERE}/{name}")
         if name == "llama_tied":
             meta(model)

@@ -20,6 +20,8 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
+from drawing import draw, draw_adapter
+
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/encoders"
 torch.set_num_threads(1)
 SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -73,11 +75,7 @@ def adapters(tensors, mask, labels, generator):
         model = type(NETWORKS[base]).from_pretrained(f"{HERE}/{base}")
         model = peft.get_peft_model(model, peft.LoraConfig(**config))
         padded = tensors[f"{base}/ids"].long()
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                if p.requires_grad:  # B too, which PEFT leaves at zeros
-                    p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-        model.eval()
+        draw_adapter(model, generator)
         model.save_pretrained(f"{HERE}/{name}")
         os.remove(f"{HERE}/{name}/README.md")
         path = f"{HERE}/{name}/adapter_config.json"
@@ -103,12 +101,7 @@ def main():
     for name, model in NETWORKS.items():
         padded = torch.where(mask.bool(), ids, model.config.pad_token_id)
         tensors[f"{name}/ids"] = padded.int()
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                noise = torch.randn(p.shape, generator=generator)
-                norm = key.endswith("orm.weight")
-                p.copy_(1 + 0.2 * noise if norm else noise * (0.4 if p.dim() > 1 else 0.2))
-        model.eval()
+        draw(model, generator)
         model.save_pretrained(f"{HERE}/{name}")
         if name == "bert":
             model.save_pretrained(f"{HERE}/bert_shards", max_shard_size="12KB")

@@ -26,6 +26,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
+from drawing import draw
+
 warnings.filterwarnings("ignore")
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
 HERE = GOLDEN + "/ner"
@@ -65,12 +67,7 @@ def networks():
     for name, model in NETWORKS.items():
         padded = torch.where(real, ids, model.config.pad_token_id)
         tensors[f"{name}/ids"] = padded.int()
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                noise = torch.randn(p.shape, generator=generator)
-                norm = key.endswith("orm.weight")
-                p.copy_(1 + 0.2 * noise if norm else noise * (0.4 if p.dim() > 1 else 0.2))
-        model.eval()
+        draw(model, generator)
         model.save_pretrained(f"{HERE}/{name}")
         mask = real.long()
         wanted = torch.where(labels < 0, -100, labels)

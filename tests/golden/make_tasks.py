@@ -22,6 +22,8 @@ import transformers as hf
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from drawing import draw
+
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
 HERE = GOLDEN + "/tasks"
 TEXTS = [
@@ -116,21 +118,18 @@ def main():
     config = model.config
     config.num_labels, config.problem_type = 1, "regression"
     model = hf.BertForSequenceClassification(config).eval()
-    with torch.no_grad():
-        for key, p in model.named_parameters():
-            noise = torch.randn(p.shape, generator=generator)
-            p.copy_(1 + 0.2 * noise if key.endswith("orm.weight") else noise * (0.4 if p.dim() > 1 else 0.2))
+    draw(model, generator)
     model.save_pretrained(f"{HERE}/regression")
     train(tensors, "regression", model, tensors["targets"], mask)
-    draw = random.Random(31)
+    dice = random.Random(31)
     scores = [  # plain, with ties in both, another unit, no relation
-        ([draw.gauss(0, 1) for _ in range(40)], 0.5, 1.0, 0.0, None),
-        ([draw.gauss(0, 1) for _ in range(60)], 0.7, 1.0, 0.0, 0),
-        ([draw.gauss(0, 1) for _ in range(33)], 0.2, 1e4, 3e5, 1),
-        ([draw.gauss(0, 1) for _ in range(25)], 9.0, -1.0, 0.0, None),
+        ([dice.gauss(0, 1) for _ in range(40)], 0.5, 1.0, 0.0, None),
+        ([dice.gauss(0, 1) for _ in range(60)], 0.7, 1.0, 0.0, 0),
+        ([dice.gauss(0, 1) for _ in range(33)], 0.2, 1e4, 3e5, 1),
+        ([dice.gauss(0, 1) for _ in range(25)], 9.0, -1.0, 0.0, None),
     ]
     for k, (x, noise, scale, shift, digits) in enumerate(scores):
-        y = [scale * (a + noise * draw.gauss(0, 1)) + shift for a in x]
+        y = [scale * (a + noise * dice.gauss(0, 1)) + shift for a in x]
         if digits is not None:
             x, y = [round(a, digits) for a in x], [round(b, digits) for b in y]
         x, y = torch.tensor(x), torch.tensor(y)

@@ -32,6 +32,8 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
+from drawing import draw, draw_adapter
+
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/vision"
 torch.set_num_threads(1)
 SIDE, PATCH, HIDDEN, CLASSES = 12, 4, 16, 3
@@ -61,13 +63,8 @@ FILES = {
 }
 
 
-def draw(model, generator):
-    with torch.no_grad():
-        for key, p in model.named_parameters():
-            noise = torch.randn(p.shape, generator=generator)
-            near_one = p.dim() == 1 and "weight" in key or "lambda1" in key or "gamma" in key
-            p.copy_(1 + 0.2 * noise if near_one else noise * (0.3 if p.dim() > 1 else 0.2))
-    model.eval()
+def near_one(key, p):
+    return p.dim() == 1 and "weight" in key or "lambda1" in key or "gamma" in key
 
 
 def logits_of(model, pictures, **more):
@@ -111,11 +108,7 @@ def adapter(tensors, pictures, labels, generator):
     model = peft.get_peft_model(model, peft.LoraConfig(
         r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "o_proj", "fc2"],
         modules_to_save=["classifier"]))
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.requires_grad:  # B too, which PEFT leaves at zeros
-                p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-    model.eval()
+    draw_adapter(model, generator)
     model.save_pretrained(f"{HERE}/lora_vit")
     os.remove(f"{HERE}/lora_vit/README.md")
     path = f"{HERE}/lora_vit/adapter_config.json"
@@ -159,7 +152,7 @@ def main():
     shutil.rmtree(HERE, ignore_errors=True)
     os.mkdir(HERE)
     for name, model in FOLDERS.items():
-        draw(model, generator)
+        draw(model, generator, near_one, 0.3)
         model.save_pretrained(f"{HERE}/{name}")
         path = f"{HERE}/{name}/config.json"
         config = json.load(open(path))
@@ -171,7 +164,7 @@ def main():
         else:
             describe(tensors, name, model, pictures, labels, larger)
     for name, model in FILES.items():
-        draw(model, generator)
+        draw(model, generator, near_one, 0.3)
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, f"{HERE}/{name}.safetensors")
         describe(tensors, name, model, pictures, labels, larger)
     table = torch.randn(1, 26, 4, generator=generator)
