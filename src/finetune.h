@@ -30,6 +30,7 @@
 extern "C" {
 #endif
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "interface/training_types.h"
 #include "interface/functions.h"
 #include "interface/completions.h"

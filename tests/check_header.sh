@@ -86,7 +86,7 @@ fields=$(awk -v names="$options" '
                 print name ", " field[j] }
         }
         if (closes) open = 0 }
-    END { for (i in list) if (list[i] == "none" || found < 10) print "this check is broken" }' src/interface/*types.h src/nodes/nodes.h | sort)
+    END { for (i in list) if (list[i] == "none" || found < 10) print "this check is broken" }' src/interface/*.h src/nodes/nodes.h | sort)
 listed=$(grep -hoE 'FT__(INT|FLOAT|BOOL|NOT_KEPT)\(ft_[a-z0-9_]*, [a-z0-9_]*' src/operators/*.h | sed 's/.*(//' | sort)
 printf '%s\n' "$listed" >$out/listed.txt
 check "fields of options are listed once" "$(printf '%s\n' "$fields" | diff - $out/listed.txt)"

@@ -468,7 +468,7 @@ static double largest(ft_model *m, const char *name, double *square)
 }
 
 /* New layers begin as PyTorch's: uniform within 1 / sqrt(fan_in), or hidden for recurrent ones;
-   embeddings normal. Others by their definition: see types.h. */
+   embeddings normal. Others by their definition: see interface/types. */
 static void test_first_values(void)
 {
     static const struct { const char *name; double fan_in; } uniform[] = {

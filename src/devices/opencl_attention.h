@@ -1,5 +1,5 @@
 #pragma once
-#include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/positions.h"

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "basics/strings.h"

@@ -1,6 +1,6 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
-#include "interface/functions.h"
 
 /* =============================================================================================
    [SECTION] interface/completions: Completions

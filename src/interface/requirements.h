@@ -13,3 +13,6 @@
 
 #define FINETUNE_VERSION "0.1.0"
 #define FINETUNE_MAX_RANK 6 /* dimensions of a tensor, the batch included */
+#ifndef FINETUNE_API
+#define FINETUNE_API extern
+#endif

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/context.h"
 #include "basics/json.h"
 #include "nodes/names.h"

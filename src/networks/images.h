@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "operators/adding.h"
 #include "operators/dropout.h"
 #include "operators/conv2d.h"

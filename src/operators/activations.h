@@ -1,5 +1,5 @@
 #pragma once
-#include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/families.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"

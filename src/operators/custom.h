@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/families.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "interface/training_types.h"
 #include "platform/families.h"
 #include "platform/context.h"
