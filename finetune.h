@@ -60,6 +60,7 @@
      [SECTION] kernels/batch_norm: Batch norm: passes over rows
      [SECTION] kernels/pooling: Maximum of a window
      [SECTION] kernels/recurrent: Recurrent cells
+     [SECTION] nodes/operators: The list of operators
      [SECTION] nodes/nodes: Nodes and parameters
      [SECTION] nodes/names: Nodes by name
      [SECTION] nodes/sharing: Weights of several models
@@ -1395,18 +1396,24 @@ typedef struct ft_activation_options {
     bool tanh_approximation;/* gelu */
 } ft_activation_options;
 
-/* Applied to each element; y has x's shape. `kind` is one of
-     "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
-     "relu"        max(x, 0): Nair and Hinton 2010
-     "relu6"       min(max(x, 0), 6): Krizhevsky 2010
-     "leaky_relu"  x, or slope * x below 0: Maas et al. 2013
-     "elu"         x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016
-     "softplus"    log(1 + exp(x)): Dugas et al. 2001
-     "softsign"    x / (1 + |x|): Bergstra et al. 2009
-     "gelu"        x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016
-     "silu"        x * sigmoid(x): Elfwing et al. 2017
-     "mish"        x * tanh(log(1 + exp(x))): Misra 2019
-     "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
+/* The kinds of ft_activation, by their names in text ("relu"). */
+#define FINETUNE_ACTIVATION_LIST(X)                                                               \
+    X(sigmoid)     /* 1 / (1 + exp(-x)) */                                                        \
+    X(tanh)        /* (exp(2x) - 1) / (exp(2x) + 1) */                                            \
+    X(relu)        /* max(x, 0): Nair and Hinton 2010 */                                          \
+    X(relu6)       /* min(max(x, 0), 6): Krizhevsky 2010 */                                       \
+    X(leaky_relu)  /* x, or slope * x below 0: Maas et al. 2013 */                                \
+    X(elu)         /* x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016 */                  \
+    X(softplus)    /* log(1 + exp(x)): Dugas et al. 2001 */                                       \
+    X(softsign)    /* x / (1 + |x|): Bergstra et al. 2009 */                                      \
+    X(gelu)        /* x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016 */    \
+    X(silu)        /* x * sigmoid(x): Elfwing et al. 2017 */                                      \
+    X(mish)        /* x * tanh(log(1 + exp(x))): Misra 2019 */                                    \
+    X(softmax)     /* exp(x) / sum of exp(x) over an axis: Bridle 1990 */                         \
+    X(log_softmax) /* log(softmax(x)) */
+
+/* Applies an activation to each element; y has x's shape. `kind` is one of
+   FINETUNE_ACTIVATION_LIST. */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
 /* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */
@@ -8257,6 +8264,48 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
 #endif
 
 /* =============================================================================================
+   [SECTION] nodes/operators: The list of operators
+   ============================================================================================= */
+/* The nodes that compute nothing: values come from outside. */
+#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
+
+/* The only list of operators: it gives the enum, the members of ft__options, the table of rows, the
+   table of devices' rows, and what the tests and the "what runs where" listing walk through.
+   X(NAME), or O(NAME) for one with options of its own, ft_NAME_options, means that there are
+   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
+
+   To add an operator:
+   1. Its name, PyTorch's, in the list below; of an activation in FINETUNE_ACTIVATION_LIST
+      (interface/operators), with its formula and source.
+   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
+      the function that builds the node. Above them shapes, formula and source. An activation is one
+      FT__ACTIVATION.
+   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
+   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
+      demanded by the list; an activation needs but its formula in the first.
+   With a function of its own also:
+   5. Its options and its declaration in interface/operators.
+   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
+#define FT__OPERATORS(X, O)                                                                       \
+    FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
+    FT__ATTENTION_OPERATORS(X, O) FT__ARITHMETIC_OPERATORS(X, O)
+/* By the families that a build may leave out (platform/families). */
+#define FT__BASIC_OPERATORS(X, O)                                                                 \
+    FINETUNE_ACTIVATION_LIST(X) X(linear) X(flatten) X(reshape) X(add) X(mul) X(concat) O(pad)    \
+    O(slice) O(dropout) O(embedding) O(step_pool) X(cross_entropy) X(soft_cross_entropy)          \
+    X(binary_cross_entropy) X(mse) X(custom)
+#define FT__CONVOLUTION_OPERATORS(X, O)                                                           \
+    O(conv2d) X(conv1d) O(batch_norm) O(group_norm) X(max_pool2d) X(avg_pool2d)                   \
+    X(global_avg_pool) X(global_max_pool)
+#define FT__RECURRENT_OPERATORS(X, O) X(lstm) X(gru) X(rnn)
+#define FT__ATTENTION_OPERATORS(X, O)                                                             \
+    O(attention) O(layer_norm) O(rms_norm) O(rotary) O(add_positions) X(linear_cross_entropy)
+#define FT__ARITHMETIC_OPERATORS(X, O)                                                            \
+    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
+    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)
+
+/* =============================================================================================
    [SECTION] nodes/nodes: Nodes and parameters
    A node is one tensor and the operator that makes it. Inputs, parameters, buffers and constants
    are nodes too: their operator computes nothing. Ids are positions in `nodes` plus one.
@@ -8296,30 +8345,21 @@ typedef struct ft__recurrent_options { /* of one layer */
 
 typedef ft_custom_options ft__callbacks; /* in no file */
 
-typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
-    ft_conv2d_options conv2d;
-    ft_batch_norm_options batch_norm;
+/* By operator: each O(NAME) of the list has the member NAME; others share these. The row lists the
+   fields that a file keeps. */
+#define FT__OWN_OPTIONS(name) ft_##name##_options name;
+#define FT__NO_OPTIONS(name)
+typedef union ft__options {
+    FT__OPERATORS(FT__NO_OPTIONS, FT__OWN_OPTIONS)
     ft_pool2d_options pool2d;
-    ft_dropout_options dropout;
     ft_activation_options activation;
-    ft_pad_options pad;
-    ft_slice_options slice;
     ft__reshape_options reshape;
     ft__concat_options concat;
     ft__permute_options permute;
-    ft_matmul_options matmul;
-    ft_attention_options attention;
-    ft_rotary_options rotary;
-    ft_add_positions_options add_positions;
-    ft_layer_norm_options layer_norm;
-    ft_rms_norm_options rms_norm;
-    ft_group_norm_options group_norm;
     ft_loss_options loss;
     ft_unary_options unary;
     ft_reduce_options reduce;
     ft__callbacks custom;
-    ft_embedding_options embedding;
-    ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;
 
@@ -8917,49 +8957,11 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
 
 /* =============================================================================================
    [SECTION] operators/table: The table of operators
-   The list of operators' names, and what a row says of one. The row stands at the end of the
+   What a row says of an operator of the list (nodes/operators). The row stands at the end of the
    operator's part; operators/rows gathers them all.
    ============================================================================================= */
-/* The nodes that compute nothing: values come from outside. */
-#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
-
-/* The only list of operators: it gives the enum, the table of rows, the table of devices' rows, and
-   what the tests and the "what runs where" listing walk through. X(NAME) means that there are
-   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
-
-   To add an operator:
-   1. Its name, PyTorch's, in the list below.
-   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
-      the function that builds the node. Above them shapes, formula and source. An activation is one
-      FT__ACTIVATION.
-   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
-   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
-      demanded by the list; an activation needs but its formula in the first.
-   With a function of its own also:
-   5. Its options (in ft__options too) and its declaration in interface/.
-   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
-#define FT__OPERATORS(X)                                                                          \
-    FT__BASIC_OPERATORS(X) FT__CONVOLUTION_OPERATORS(X) FT__RECURRENT_OPERATORS(X)                \
-    FT__ATTENTION_OPERATORS(X) FT__ARITHMETIC_OPERATORS(X)
-/* By the families that a build may leave out (platform/families). */
-#define FT__BASIC_OPERATORS(X)                                                                    \
-    X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
-    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(flatten) X(reshape) X(add) X(mul)       \
-    X(concat) X(pad) X(slice) X(dropout) X(embedding) X(step_pool) X(cross_entropy)              \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse) X(custom)
-#define FT__CONVOLUTION_OPERATORS(X)                                                              \
-    X(conv2d) X(conv1d) X(batch_norm) X(group_norm) X(max_pool2d) X(avg_pool2d)                   \
-    X(global_avg_pool) X(global_max_pool)
-#define FT__RECURRENT_OPERATORS(X) X(lstm) X(gru) X(rnn)
-#define FT__ATTENTION_OPERATORS(X)                                                                \
-    X(attention) X(layer_norm) X(rms_norm) X(rotary) X(add_positions) X(linear_cross_entropy)
-#define FT__ARITHMETIC_OPERATORS(X)                                                               \
-    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
-    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) X(matmul)
-
 #define FT__OP_ENUM(name) FT__OP_##name,
-enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
+enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM, FT__OP_ENUM) FT__OP_COUNT };
 
 typedef struct ft__costs {
     size_t saved, workspace, prepared;
@@ -18492,19 +18494,21 @@ FT__LEFT_OUT(ARITHMETIC)
 #define FT__RECURRENT_ROW(name) FT__LEFT_OUT_ROW(name, RECURRENT)
 #define FT__ATTENTION_ROW(name) FT__LEFT_OUT_ROW(name, ATTENTION)
 #define FT__ARITHMETIC_ROW(name) FT__LEFT_OUT_ROW(name, ARITHMETIC)
-FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_ROW)
-FT__RECURRENT_OPERATORS(FT__RECURRENT_ROW)
-FT__ATTENTION_OPERATORS(FT__ATTENTION_ROW)
-FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_ROW)
+FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_ROW, FT__CONVOLUTION_ROW)
+FT__RECURRENT_OPERATORS(FT__RECURRENT_ROW, FT__RECURRENT_ROW)
+FT__ATTENTION_OPERATORS(FT__ATTENTION_ROW, FT__ATTENTION_ROW)
+FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_ROW, FT__ARITHMETIC_ROW)
 
 #define FT__CONVOLUTION_AT(name) FT__HAS_CONVOLUTION ? &ft__row_##name : &ft__no_row_##name,
 #define FT__RECURRENT_AT(name) FT__HAS_RECURRENT ? &ft__row_##name : &ft__no_row_##name,
 #define FT__ATTENTION_AT(name) FT__HAS_ATTENTION ? &ft__row_##name : &ft__no_row_##name,
 #define FT__ARITHMETIC_AT(name) FT__HAS_ARITHMETIC ? &ft__row_##name : &ft__no_row_##name,
 static const ft__row *const ft__rows[] = {
-    FT__LEAVES(FT__ROW_AT) FT__BASIC_OPERATORS(FT__ROW_AT)
-    FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_AT) FT__RECURRENT_OPERATORS(FT__RECURRENT_AT)
-    FT__ATTENTION_OPERATORS(FT__ATTENTION_AT) FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_AT)};
+    FT__LEAVES(FT__ROW_AT) FT__BASIC_OPERATORS(FT__ROW_AT, FT__ROW_AT)
+    FT__CONVOLUTION_OPERATORS(FT__CONVOLUTION_AT, FT__CONVOLUTION_AT)
+    FT__RECURRENT_OPERATORS(FT__RECURRENT_AT, FT__RECURRENT_AT)
+    FT__ATTENTION_OPERATORS(FT__ATTENTION_AT, FT__ATTENTION_AT)
+    FT__ARITHMETIC_OPERATORS(FT__ARITHMETIC_AT, FT__ARITHMETIC_AT)};
 
 /* Whether the row of a node's operator has one of these flags. */
 static bool ft__is(const ft__node *node, uint64_t flags)
@@ -23036,8 +23040,8 @@ FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
 static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL};
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
-static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
-                                                        FT__OPERATORS(FT__DEVICE_ROW_AT)};
+static const ft__device_row *const ft__device_rows[] = {
+    FT__LEAVES(FT__NO_DEVICE_ROW_AT) FT__OPERATORS(FT__DEVICE_ROW_AT, FT__DEVICE_ROW_AT)};
 
 static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 

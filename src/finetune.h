@@ -90,6 +90,7 @@ extern "C" {
 #include "kernels/batch_norm.h"
 #include "kernels/pooling.h"
 #include "kernels/recurrent.h"
+#include "nodes/operators.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/sharing.h"

@@ -69,7 +69,8 @@ check "functions of at most 60 lines" "$(awk '/^[a-zA-Z].*[(]/ { name = $0 } /^\
     /^\}/ { if (start && FNR - start > 61) print FILENAME ": " name " (" FNR - start " lines)"; start = 0 }' $parts)"
 check "parts of at most 900 lines" "$(wc -l $parts | awk '$2 != "total" && $1 > 900 { print $2 ": " $1 " lines" }')"
 # Each field of the options in ft__options is kept in files, or said not to be.
-options=$(sed -n '/^typedef union ft__options/,/^}/s/^ *\(ft_*[a-z0-9_]*_options\) .*/\1/p' src/nodes/nodes.h)
+options=$(sed -n '/^typedef union ft__options/,/^}/s/^ *\(ft_*[a-z0-9_]*_options\) .*/\1/p' src/nodes/nodes.h
+    grep -o '\bO([a-z0-9_]*)' src/nodes/operators.h | sed 's/O(\(.*\))/ft_\1_options/')
 [ -n "$options" ] || options=none
 fields=$(awk -v names="$options" '
     BEGIN { split(names, list, /[ \n]+/); for (i in list) wanted[list[i]] = 1 }

@@ -38,8 +38,7 @@ if [ -e "$simulator" ] && ! build/test_opencl relu 1 | grep -q ', 1 skipped'; th
     OCLGRIND_LOCAL_MEM_SIZE=49152 watch_program build/test_tensor --brief
     if [ -n "$LONG" ]; then
         # all of the list of operators, but for dropout, which has no cases, and conv2d
-        for op in $(sed -n '/define FT__OPERATORS(X)/,/^$/p' src/operators/table.h | grep -o 'X([a-z0-9_]*)' |
-            tr -d 'X()' | grep -vE '^(conv2d|dropout)$'); do watch --brief $op; done
+        for op in $(sh tests/operators.sh finetune.h | grep -vE '^(conv2d|dropout)$'); do watch --brief $op; done
         for case in 1 2 11 13 14 15 16 17 18 19 20 21; do watch --brief conv2d $case; done
     fi
 else skip "Oclgrind is not installed, or the tests are built without OpenCL"; fi

@@ -171,7 +171,7 @@ else
         # Every operator of the table is compared, or said to have no kernel; nothing is wrong.
         "$tool" devices --check --device opencl:0:0 --quiet >out.txt 2>err.txt && [ ! -s err.txt ] && ok ||
             bad "devices --check: $(cat err.txt)"
-        operators=$(sed -n '/define FT__OPERATORS(X)/,/^$/p' ../../finetune.h | grep -o 'X([a-z0-9_]*)' | tr -d 'X()')
+        operators=$(sh ../../tests/operators.sh ../../finetune.h)
         [ -n "$operators" ] && ok || bad "no operator is found in finetune.h"
         for op in $operators; do
             grep -q "^  $op .* \(no kernel\|[0-9].* \(kernel\|plain\|tiled\|wide\|CLBlast\)\)" out.txt && ok || bad "devices --check: $op"

@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "kernels/bf16.h"
+#include "nodes/operators.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
@@ -26,8 +27,8 @@
 static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL};
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
-static const ft__device_row *const ft__device_rows[] = {FT__LEAVES(FT__NO_DEVICE_ROW_AT)
-                                                        FT__OPERATORS(FT__DEVICE_ROW_AT)};
+static const ft__device_row *const ft__device_rows[] = {
+    FT__LEAVES(FT__NO_DEVICE_ROW_AT) FT__OPERATORS(FT__DEVICE_ROW_AT, FT__DEVICE_ROW_AT)};
 
 static const size_t ft__most_on_device = (size_t)1 << 30; /* kernels index with int */
 

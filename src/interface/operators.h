@@ -392,18 +392,24 @@ typedef struct ft_activation_options {
     bool tanh_approximation;/* gelu */
 } ft_activation_options;
 
-/* Applied to each element; y has x's shape. `kind` is one of
-     "sigmoid"     1 / (1 + exp(-x))             "tanh"        (exp(2x) - 1) / (exp(2x) + 1)
-     "relu"        max(x, 0): Nair and Hinton 2010
-     "relu6"       min(max(x, 0), 6): Krizhevsky 2010
-     "leaky_relu"  x, or slope * x below 0: Maas et al. 2013
-     "elu"         x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016
-     "softplus"    log(1 + exp(x)): Dugas et al. 2001
-     "softsign"    x / (1 + |x|): Bergstra et al. 2009
-     "gelu"        x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016
-     "silu"        x * sigmoid(x): Elfwing et al. 2017
-     "mish"        x * tanh(log(1 + exp(x))): Misra 2019
-     "softmax"     exp(x) / sum of exp(x) over an axis: Bridle 1990; "log_softmax": its logarithm */
+/* The kinds of ft_activation, by their names in text ("relu"). */
+#define FINETUNE_ACTIVATION_LIST(X)                                                               \
+    X(sigmoid)     /* 1 / (1 + exp(-x)) */                                                        \
+    X(tanh)        /* (exp(2x) - 1) / (exp(2x) + 1) */                                            \
+    X(relu)        /* max(x, 0): Nair and Hinton 2010 */                                          \
+    X(relu6)       /* min(max(x, 0), 6): Krizhevsky 2010 */                                       \
+    X(leaky_relu)  /* x, or slope * x below 0: Maas et al. 2013 */                                \
+    X(elu)         /* x, or alpha * (exp(x) - 1) below 0: Clevert et al. 2016 */                  \
+    X(softplus)    /* log(1 + exp(x)): Dugas et al. 2001 */                                       \
+    X(softsign)    /* x / (1 + |x|): Bergstra et al. 2009 */                                      \
+    X(gelu)        /* x * Phi(x), Phi of the normal distribution: Hendrycks and Gimpel 2016 */    \
+    X(silu)        /* x * sigmoid(x): Elfwing et al. 2017 */                                      \
+    X(mish)        /* x * tanh(log(1 + exp(x))): Misra 2019 */                                    \
+    X(softmax)     /* exp(x) / sum of exp(x) over an axis: Bridle 1990 */                         \
+    X(log_softmax) /* log(softmax(x)) */
+
+/* Applies an activation to each element; y has x's shape. `kind` is one of
+   FINETUNE_ACTIVATION_LIST. */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
 /* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */

@@ -6,6 +6,7 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "kernels/stored.h"
+#include "nodes/operators.h"
 
 /* =============================================================================================
    [SECTION] nodes/nodes: Nodes and parameters
@@ -47,30 +48,21 @@ typedef struct ft__recurrent_options { /* of one layer */
 
 typedef ft_custom_options ft__callbacks; /* in no file */
 
-typedef union ft__options { /* by operator; its row lists the fields that a file keeps */
-    ft_conv2d_options conv2d;
-    ft_batch_norm_options batch_norm;
+/* By operator: each O(NAME) of the list has the member NAME; others share these. The row lists the
+   fields that a file keeps. */
+#define FT__OWN_OPTIONS(name) ft_##name##_options name;
+#define FT__NO_OPTIONS(name)
+typedef union ft__options {
+    FT__OPERATORS(FT__NO_OPTIONS, FT__OWN_OPTIONS)
     ft_pool2d_options pool2d;
-    ft_dropout_options dropout;
     ft_activation_options activation;
-    ft_pad_options pad;
-    ft_slice_options slice;
     ft__reshape_options reshape;
     ft__concat_options concat;
     ft__permute_options permute;
-    ft_matmul_options matmul;
-    ft_attention_options attention;
-    ft_rotary_options rotary;
-    ft_add_positions_options add_positions;
-    ft_layer_norm_options layer_norm;
-    ft_rms_norm_options rms_norm;
-    ft_group_norm_options group_norm;
     ft_loss_options loss;
     ft_unary_options unary;
     ft_reduce_options reduce;
     ft__callbacks custom;
-    ft_embedding_options embedding;
-    ft_step_pool_options step_pool;
     ft__recurrent_options recurrent;
 } ft__options;
 

@@ -1,53 +1,16 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "nodes/operators.h"
 #include "nodes/nodes.h"
 
 /* =============================================================================================
    [SECTION] operators/table: The table of operators
-   The list of operators' names, and what a row says of one. The row stands at the end of the
+   What a row says of an operator of the list (nodes/operators). The row stands at the end of the
    operator's part; operators/rows gathers them all.
    ============================================================================================= */
-/* The nodes that compute nothing: values come from outside. */
-#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
-
-/* The only list of operators: it gives the enum, the table of rows, the table of devices' rows, and
-   what the tests and the "what runs where" listing walk through. X(NAME) means that there are
-   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
-
-   To add an operator:
-   1. Its name, PyTorch's, in the list below.
-   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
-      the function that builds the node. Above them shapes, formula and source. An activation is one
-      FT__ACTIVATION.
-   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
-   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
-      demanded by the list; an activation needs but its formula in the first.
-   With a function of its own also:
-   5. Its options (in ft__options too) and its declaration in interface/.
-   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
-#define FT__OPERATORS(X)                                                                          \
-    FT__BASIC_OPERATORS(X) FT__CONVOLUTION_OPERATORS(X) FT__RECURRENT_OPERATORS(X)                \
-    FT__ATTENTION_OPERATORS(X) FT__ARITHMETIC_OPERATORS(X)
-/* By the families that a build may leave out (platform/families). */
-#define FT__BASIC_OPERATORS(X)                                                                    \
-    X(sigmoid) X(tanh) X(relu) X(relu6) X(leaky_relu) X(elu) X(softplus) X(softsign) X(gelu)      \
-    X(silu) X(mish) X(softmax) X(log_softmax) X(linear) X(flatten) X(reshape) X(add) X(mul)       \
-    X(concat) X(pad) X(slice) X(dropout) X(embedding) X(step_pool) X(cross_entropy)              \
-    X(soft_cross_entropy) X(binary_cross_entropy) X(mse) X(custom)
-#define FT__CONVOLUTION_OPERATORS(X)                                                              \
-    X(conv2d) X(conv1d) X(batch_norm) X(group_norm) X(max_pool2d) X(avg_pool2d)                   \
-    X(global_avg_pool) X(global_max_pool)
-#define FT__RECURRENT_OPERATORS(X) X(lstm) X(gru) X(rnn)
-#define FT__ATTENTION_OPERATORS(X)                                                                \
-    X(attention) X(layer_norm) X(rms_norm) X(rotary) X(add_positions) X(linear_cross_entropy)
-#define FT__ARITHMETIC_OPERATORS(X)                                                               \
-    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
-    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) X(matmul)
-
 #define FT__OP_ENUM(name) FT__OP_##name,
-enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM) FT__OP_COUNT };
+enum { FT__LEAVES(FT__OP_ENUM) FT__OPERATORS(FT__OP_ENUM, FT__OP_ENUM) FT__OP_COUNT };
 
 typedef struct ft__costs {
     size_t saved, workspace, prepared;

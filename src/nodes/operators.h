@@ -1,0 +1,44 @@
+#pragma once
+#include "interface/operators.h"
+
+/* =============================================================================================
+   [SECTION] nodes/operators: The list of operators
+   ============================================================================================= */
+/* The nodes that compute nothing: values come from outside. */
+#define FT__LEAVES(X) X(none) X(input) X(parameter) X(buffer) X(constant) X(state)
+
+/* The only list of operators: it gives the enum, the members of ft__options, the table of rows, the
+   table of devices' rows, and what the tests and the "what runs where" listing walk through.
+   X(NAME), or O(NAME) for one with options of its own, ft_NAME_options, means that there are
+   ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
+
+   To add an operator:
+   1. Its name, PyTorch's, in the list below; of an activation in FINETUNE_ACTIVATION_LIST
+      (interface/operators), with its formula and source.
+   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
+      the function that builds the node. Above them shapes, formula and source. An activation is one
+      FT__ACTIVATION.
+   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
+   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
+      demanded by the list; an activation needs but its formula in the first.
+   With a function of its own also:
+   5. Its options and its declaration in interface/operators.
+   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
+#define FT__OPERATORS(X, O)                                                                       \
+    FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
+    FT__ATTENTION_OPERATORS(X, O) FT__ARITHMETIC_OPERATORS(X, O)
+/* By the families that a build may leave out (platform/families). */
+#define FT__BASIC_OPERATORS(X, O)                                                                 \
+    FINETUNE_ACTIVATION_LIST(X) X(linear) X(flatten) X(reshape) X(add) X(mul) X(concat) O(pad)    \
+    O(slice) O(dropout) O(embedding) O(step_pool) X(cross_entropy) X(soft_cross_entropy)          \
+    X(binary_cross_entropy) X(mse) X(custom)
+#define FT__CONVOLUTION_OPERATORS(X, O)                                                           \
+    O(conv2d) X(conv1d) O(batch_norm) O(group_norm) X(max_pool2d) X(avg_pool2d)                   \
+    X(global_avg_pool) X(global_max_pool)
+#define FT__RECURRENT_OPERATORS(X, O) X(lstm) X(gru) X(rnn)
+#define FT__ATTENTION_OPERATORS(X, O)                                                             \
+    O(attention) O(layer_norm) O(rms_norm) O(rotary) O(add_positions) X(linear_cross_entropy)
+#define FT__ARITHMETIC_OPERATORS(X, O)                                                            \
+    X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
+    X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)
