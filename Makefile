@@ -2,7 +2,8 @@
 # make demo       fine-tune a small network on letters that it has never seen (under a minute)
 # make test       every test; ends with "N passed, N failed, N skipped"
 # make test-long  also those that need PyTorch or many minutes
-# make header     join the parts in src/ into finetune.h (every other target does so too)
+# make header     join the parts in src/ into finetune.h, and write the table of docs/networks.md (every
+#                 other target does so too)
 # make check      the form of src/: no part uses a later one, widths, finetune.h is what src/ gives
 # make digests    digests of what six networks are after three steps: the same before and after a change
 # make check-cl   kernels.cl is valid OpenCL C 1.2 by itself (needs clang)
@@ -29,12 +30,15 @@ EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 
 all: build/finetune
 
-# finetune.h is joined from the parts in src/, and written only where that changes it.
+# finetune.h is joined from the parts in src/, and written only where that changes it; so is the table
+# of operators in docs/networks.md.
 header: finetune.h
 finetune.h: build/joined.h ;
-build/joined.h: $(wildcard src/*.h src/*/*.h) src/join.awk | build
+build/joined.h: $(wildcard src/*.h src/*/*.h src/*.awk) | build
 	@awk -f src/join.awk src/finetune.h >$@ || { rm -f $@; exit 1; }
 	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined again from src/"; }
+	@awk -f src/networks.awk src/finetune.h docs/networks.md >build/networks.md
+	@cmp -s build/networks.md docs/networks.md || { cp build/networks.md docs/networks.md; echo "docs/networks.md: written again"; }
 
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)

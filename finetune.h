@@ -9773,6 +9773,7 @@ FT__INLINE float ft__softsign_slope(float x)
 }
 
 /* relu and relu6 only clamp, which kernels do while the numbers are in registers. */
+/* In files: the other activations | x | */
 FT__ACTIVATION_LOOPS(relu, 0, ft__choose(x < 0, 0.0f, x), ft__choose(y <= 0, 0.0f, 1.0f))
 FT__ACTIVATION_ROW(relu, FT__OF_Y, ft__no_fields, (float)HUGE_VAL)
 
@@ -9782,6 +9783,9 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
+/* In files: `leaky_relu`, `elu`, `gelu`, `softmax`, `log_softmax` | x | `slope` 0.01 (leaky_relu),
+   `alpha` 1 (elu), `tanh_approximation` false (gelu), `axis` 0: the last, 1: channels (softmax,
+   log_softmax) */
 FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
                o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
@@ -10040,6 +10044,7 @@ static void ft__dropout_backward(const ft__call *call)
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
 
+/* In files: `dropout` | x | `probability` 0.5, `locked` false */
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
@@ -12627,6 +12632,9 @@ static void ft__conv2d_backward(const ft__call *call)
     }
 }
 
+/* In files: `conv2d` | x [N, C, H, W], weight [out, C/groups, kernel, kernel], bias [out] or no
+   third | `stride` [1, 1], `padding` [0, 0, 0, 0], `dilation` [1, 1], `groups` 1, `same` false
+   (TensorFlow's SAME; padding is ignored) */
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
         | FT__CHANNELS_LAST | FT__READS_TYPES,
@@ -12769,6 +12777,9 @@ static void ft__conv1d_backward(const ft__call *call)
                       call->input[0].gradient, !call->input[0].fresh);
 }
 
+/* In files: `conv1d` | x [N, C, L], weight [out, C/groups, kernel], bias [out] or no third | the
+   same: the second of each pair is the steps' (`stride` [1, s], `dilation` [1, d], `padding` [0,
+   before, 0, after]), `groups` 1, `same` false */
 static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
     ft__conv1d_shape, ft__conv1d_forward, FT__BACKWARD(ft__conv1d_backward), ft__conv1d_costs,
@@ -13011,6 +13022,7 @@ static void ft__linear_backward(const ft__call *call)
     }
 }
 
+/* In files: `linear` | x [..., in], weight [out, in], bias [out] or no third | */
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
         | FT__READS_TYPES | FT__BY_STEP,
@@ -13337,6 +13349,8 @@ static void ft__batch_norm_backward(const ft__call *call)
         ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
 }
 
+/* In files: `batch_norm` | x, weight, bias, buffers running_mean and running_var, all [C] | `eps`
+   1e-5, `momentum` 0.1 */
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
         | FT__STATISTICS | FT__CHANNELS_LAST,
@@ -13506,12 +13520,15 @@ static void ft__layer_norm_backward(const ft__call *call)
     }
 }
 
+/* In files: `layer_norm` | x, weight, bias, both [D] | `eps` 1e-5 */
 static const ft__row ft__row_layer_norm = {
     FT__NAMED(layer_norm), 3, 3,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
     ft__layer_norm_shape, ft__layer_norm_forward, FT__BACKWARD(ft__layer_norm_backward),
     ft__layer_norm_costs, ft__layer_norm_fields, NULL};
 
+/* In files: `rms_norm` | x, weight [D], or [size] for each run of so many numbers | `eps`
+   1.1920929e-7 */
 static const ft__row ft__row_rms_norm = {
     FT__NAMED(rms_norm), 2, 2,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__BY_STEP,
@@ -13717,6 +13734,7 @@ static void ft__group_norm_backward(const ft__call *call)
     }
 }
 
+/* In files: `group_norm` | x; or x, weight and bias, both [C] | `groups` 32, `eps` 1e-5 */
 static const ft__row ft__row_group_norm = {
     FT__NAMED(group_norm), 1, 3,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__ANY_LAYOUT,
@@ -14063,6 +14081,8 @@ static void ft__global_max_pool_backward(const ft__call *call)
     ft__max_pool2d_backward(call);
 }
 
+/* In files: `max_pool2d`, `avg_pool2d` | x [N, C, H, W] | `kernel` required, `stride` the kernel,
+   `padding` 0, `same` false, `ceil_mode` false, `exclude_padding` false (average only) */
 static const ft__row ft__row_max_pool2d = {
     FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__max_pool2d_forward, FT__BACKWARD(ft__max_pool2d_backward),
@@ -14073,6 +14093,7 @@ static const ft__row ft__row_avg_pool2d = {
     ft__pool2d_shape, ft__avg_pool2d_forward, FT__BACKWARD(ft__avg_pool2d_backward), NULL,
     ft__pool2d_fields, NULL};
 
+/* In files: `global_avg_pool`, `global_max_pool` | x [N, C, H, W] | */
 static const ft__row ft__row_global_avg_pool = {
     FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_avg_pool_forward, FT__BACKWARD(ft__global_avg_pool_backward),
@@ -14204,11 +14225,14 @@ static void ft__copy_run(const ft__call *call, bool backward)
 static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); }
 static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
 
+/* In files: `flatten` | x | */
 static const ft__row ft__row_flatten = {
     FT__NAMED(flatten), 1, 1, FT__REORDERS,
     ft__flatten_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__no_fields,
     NULL};
 
+/* In files: `reshape` | x | `rank`, the sizes of a sample without the batch, and `size`, those: -1
+   is the rest, -2 stands for L */
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, FT__REORDERS,
     ft__reshape_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__reshape_fields,
@@ -14528,6 +14552,7 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     FT__PAIR_SLOPES(name, DA, DB)                                                                 \
     FT__PAIR_ROW(name, ft__##name##_line_slopes, FT__READS_X)
 
+/* In files: `add`, `sub`, `mul`, `div`, `maximum`, `minimum` | a, b | */
 FT__PAIR_VALUES(add, a + b)
 FT__PAIR_ROW(add, NULL, FT__IN_PLACE)
 FT__PAIR(mul, a * b, b, a)
@@ -14552,6 +14577,7 @@ FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
         FT__NAMED(name), 2, 2, FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,                       \
         ft__broadcast_shape, ft__##name##_forward, NULL, NULL, ft__no_fields, NULL};
 
+/* In files: `equal`, `not_equal`, `less`, `less_equal`, `greater`, `greater_equal` | a, b | */
 FT__COMPARISON(equal, a == b ? 1.0f : 0.0f)
 FT__COMPARISON(not_equal, a != b ? 1.0f : 0.0f)
 FT__COMPARISON(less, a < b ? 1.0f : 0.0f)
@@ -14585,6 +14611,7 @@ static void ft__where_backward(const ft__call *call)
     ft__broadcast(call, &ft__where_terms, 2);
 }
 
+/* In files: `where` | condition, a, b | */
 static const ft__row ft__row_where = {
     FT__NAMED(where), 3, 3,
     FT__READS_X | FT__WRITES_ALL | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,
@@ -14659,6 +14686,7 @@ FT__INLINE float ft__pow(float x, float e)
 #pragma GCC push_options /* not fused: all levels give the same bits */
 #pragma GCC optimize("O3", "fp-contract=off")
 #endif
+/* In files: `exp`, `log`, `sqrt`, `abs`, `neg`, `erf`, `detach` | x | */
 FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
 FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
 FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
@@ -14666,12 +14694,15 @@ FT__ELEMENTWISE(abs, FT__READS_X, ft__no_fields, 0, ft__absolute(x),
                 ft__choose(x > 0, 1.0f, ft__choose(x < 0, -1.0f, 0.0f)))
 FT__ELEMENTWISE(neg, 0, ft__no_fields, 0, -x, -1.0f)
 FT__ELEMENTWISE(erf, FT__READS_X, ft__no_fields, 0, ft__erf(x), 1.12837917f * ft__exp(-x * x))
+/* In files: `pow` | x | `exponent` required */
 FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, a),
                 a * ft__pow(x, a - 1))
 
 /* At a bound the slope is 0, as in PyTorch 2.15 (it was 1 before). */
+/* In files: `clamp` | x | `min` and `max` required */
 FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
                 ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
+/* In files: `affine` | x | `scale` required, `shift` 0 */
 FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
@@ -14941,6 +14972,8 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
         ft__reduce_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,        \
         ft__reduce_fields, NULL};
 
+/* In files: `mean`, `sum`, `amax` | x | `axes` to reduce (0 is the batch, -1 the last) and `count`,
+   how many they are (0: all, to one number), `keep` false */
 FT__REDUCE(mean, sum, true, 0)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
@@ -15087,6 +15120,7 @@ static void ft__concat_run(const ft__call *call, bool backward)
 static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
 
+/* In files: `concat` | any number of nodes | `axis`, from 1 */
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
     ft__concat_shape, ft__concat_forward, FT__BACKWARD(ft__concat_backward), NULL,
@@ -15246,10 +15280,12 @@ static void ft__slice_backward(const ft__call *call)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
 
+/* In files: `pad` | x | `before` 0, `after` 0: zeros to add, for each dimension */
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
     ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
+/* In files: `slice` | x | `start` 0, `stop` 0 (to the end), `step` 1, for each dimension */
 static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT | FT__BY_STEP, /* FT_LENGTH is not cut */
     ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,
@@ -15328,6 +15364,7 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
+/* In files: `permute` | x | `axes`, for each dimension; the first is 0 */
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
     ft__permute_shape, ft__permute_forward, FT__BACKWARD(ft__permute_backward), NULL,
@@ -15421,6 +15458,7 @@ static void ft__gather_all(const ft__call *call, bool backward)
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
 
+/* In files: `gather` | x, index (I32) | `axis`, from 1 */
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
     ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,
@@ -15578,6 +15616,7 @@ static void ft__matmul_backward(const ft__call *call)
             ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
 }
 
+/* In files: `matmul` | a, b | `transpose_a` false, `transpose_b` false */
 static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
     ft__matmul_shape, ft__matmul_forward, FT__BACKWARD(ft__matmul_backward), ft__matmul_costs,
@@ -15951,22 +15990,26 @@ static void ft__mse_backward(const ft__call *call)
     }
 }
 
+/* In files: `cross_entropy` | logits, labels (I32) | `label_smoothing` 0 */
 static const ft__row ft__row_cross_entropy = {
     FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
+/* In files: `soft_cross_entropy` | logits, targets [N, classes] | */
 static const ft__row ft__row_soft_cross_entropy = {
     FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
     ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward,
     FT__BACKWARD(ft__soft_cross_entropy_backward), ft__soft_cross_entropy_costs, ft__no_fields,
     NULL};
 
+/* In files: `binary_cross_entropy` | logits, targets of the same shape | */
 static const ft__row ft__row_binary_cross_entropy = {
     FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward,
     FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
 
+/* In files: `mse` | x, target of the same shape | */
 static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, FT__BACKWARD(ft__mse_backward), NULL, ft__no_fields,
@@ -16148,6 +16191,8 @@ static void ft__linear_cross_entropy_backward(const ft__call *call)
     }
 }
 
+/* In files: `linear_cross_entropy` | x [..., D], labels (I32), weight [classes, D], bias [classes]
+   or no fourth | `label_smoothing` 0 */
 static const ft__row ft__row_linear_cross_entropy = {
     FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__OWN_LOGITS,
     ft__linear_cross_entropy_shape, ft__linear_cross_entropy_forward,
@@ -16231,6 +16276,8 @@ static void ft__embedding_backward(const ft__call *call)
     }
 }
 
+/* In files: `embedding` | ids (I32), weight [words, features] | `padding_index` 0, `padded` false:
+   whether that row gets no gradient */
 static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2,
     FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES | FT__BY_STEP,
@@ -16494,6 +16541,10 @@ static void ft__rotary_backward(const ft__call *call)
     if (call->input[0].gradient) ft__rotary_run(call, true);
 }
 
+/* In files: `rotary` | x [N, L, heads * D]; or x and positions (I32 [N, L]) | `heads` 1,
+   `dimensions` D, `interleaved` false, `base` 10000, `scaling` 0 (0 none, 1 linear, 2 llama3),
+   `factor` required with a scaling, `low_frequency_factor` 1, `high_frequency_factor` 4,
+   `original_length` 8192 (those three: llama3) */
 static const ft__row ft__row_rotary = {
     FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE | FT__BY_STEP | FT__AFTER_PAST,
     ft__rotary_shape, ft__rotary_forward, ft__rotary_backward, ft__rotary_costs, ft__rotary_fields,
@@ -16626,6 +16677,8 @@ static void ft__add_positions_backward(const ft__call *call)
                      ft__pass_gradient_chunk, (void *)(uintptr_t)call);
 }
 
+/* In files: `add_positions` | x [N, L, features], weight [count, features]; and positions (I32 [N,
+   L]) or no third | `first` 0 */
 static const ft__row ft__row_add_positions = {
     FT__NAMED(add_positions), 2, 3,
     FT__WRITES | FT__IN_PLACE | FT__WEIGHTS | FT__BY_STEP | FT__AFTER_PAST,
@@ -16801,6 +16854,8 @@ static void ft__step_pool_backward(const ft__call *call)
                      (void *)(uintptr_t)call);
 }
 
+/* In files: `step_pool` | x [N, L, C]; or x and lengths | `kind` 0 (0 last, 1 mean, 2 maximum, 4
+   first), `bidirectional` false */
 static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
     ft__step_pool_shape, ft__step_pool_forward, FT__BACKWARD(ft__step_pool_backward),
@@ -17519,6 +17574,9 @@ static void ft__attention_backward(const ft__call *call)
     if (a.of_queries) ft__parallel_slots(call->context, ft__attention_queries_slot, &a);
 }
 
+/* In files: `attention` | q, k, v; then, if given, lengths; then positions in several documents,
+   I32 [N, L] | `heads` 1, `key_value_heads` heads, `scale` 1/sqrt(size of a head), `causal` false,
+   `all_queries` false, `dropout` 0 */
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 1, 5,
     FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST
@@ -18250,6 +18308,12 @@ static void ft__recurrent_backward(const ft__call *call)
     if (!r->o->carry) ft__recurrent_first_states(&run);
 }
 
+/* In files: `lstm`, `gru`, `rnn` | x [N, L, in]; for each direction weight_ih [G hidden, in],
+   weight_hh [G hidden, hidden], and bias_ih and bias_hh [G hidden], with G 4, 3 and 1; then
+   lengths; then the first hidden state and, of an lstm, cell | `hidden` required, `bidirectional`
+   false, `no_bias` false: no biases among the inputs, `lengths` false and `initial` false: whether
+   lengths and first states are, `relu` false (rnn only), `carry` false: the first states are kept
+   from run to run, `cells` false: the output has the cells beside the hidden states (lstm only) */
 static const ft__row ft__row_lstm = {
     FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),

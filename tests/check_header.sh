@@ -2,7 +2,7 @@
 # Holds the form of src/ and of finetune.h, which is joined from it:
 # - data flows one way: no part uses a name that a later part defines, each includes just the parts
 #   that it uses, no conditional or pragma crosses a part, and the parts of a folder stand together;
-# - finetune.h is what src/ gives, its INDEX and its banners agree;
+# - finetune.h and the table in docs/networks.md are what src/ gives, INDEX and banners agree;
 # - no line is wider than 100 columns, no function longer than 60 lines, no part longer than 900;
 # - training and the public functions know no kind of data source, and only formats/ knows formats;
 # - no comment or message names a section by number.
@@ -59,6 +59,9 @@ check "data flows one way" "$(printf '%s\n' "$faults" | grep -v '^parts: ')"
 awk -f src/join.awk src/finetune.h >$out/finetune.h
 cmp -s $out/finetune.h finetune.h && stale= || stale="finetune.h is not what src/ gives: make header"
 check "finetune.h is joined from src/" "$stale"
+awk -f src/networks.awk src/finetune.h docs/networks.md >$out/networks.md
+cmp -s $out/networks.md docs/networks.md && stale= || stale="its table is not what src/operators/ says: make header"
+check "docs/networks.md" "$stale"
 index=$(sed -n '/^   INDEX$/,/^\*\/$/s/^ *\[SECTION\] //p' finetune.h)
 banners=$(awk '/^\/\* =====/ { getline; if ($1 == "[SECTION]") { sub(/^ *\[SECTION\] /, ""); print } }' finetune.h)
 [ -n "$index" ] && [ "$index" = "$banners" ] && differ= || differ="$(printf '%s\n' "$index" >$out/index.txt; printf '%s\n' "$banners" | diff $out/index.txt - | head; echo "(above: the difference)")"

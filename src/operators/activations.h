@@ -202,6 +202,7 @@ FT__INLINE float ft__softsign_slope(float x)
 }
 
 /* relu and relu6 only clamp, which kernels do while the numbers are in registers. */
+/* In files: the other activations | x | */
 FT__ACTIVATION_LOOPS(relu, 0, ft__choose(x < 0, 0.0f, x), ft__choose(y <= 0, 0.0f, 1.0f))
 FT__ACTIVATION_ROW(relu, FT__OF_Y, ft__no_fields, (float)HUGE_VAL)
 
@@ -211,6 +212,9 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
+/* In files: `leaky_relu`, `elu`, `gelu`, `softmax`, `log_softmax` | x | `slope` 0.01 (leaky_relu),
+   `alpha` 1 (elu), `tanh_approximation` false (gelu), `axis` 0: the last, 1: channels (softmax,
+   log_softmax) */
 FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
                o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))

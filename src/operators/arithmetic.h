@@ -301,6 +301,7 @@ static void ft__broadcast(const ft__call *call, const ft__terms *terms, int inpu
     FT__PAIR_SLOPES(name, DA, DB)                                                                 \
     FT__PAIR_ROW(name, ft__##name##_line_slopes, FT__READS_X)
 
+/* In files: `add`, `sub`, `mul`, `div`, `maximum`, `minimum` | a, b | */
 FT__PAIR_VALUES(add, a + b)
 FT__PAIR_ROW(add, NULL, FT__IN_PLACE)
 FT__PAIR(mul, a * b, b, a)
@@ -325,6 +326,7 @@ FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
         FT__NAMED(name), 2, 2, FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,                       \
         ft__broadcast_shape, ft__##name##_forward, NULL, NULL, ft__no_fields, NULL};
 
+/* In files: `equal`, `not_equal`, `less`, `less_equal`, `greater`, `greater_equal` | a, b | */
 FT__COMPARISON(equal, a == b ? 1.0f : 0.0f)
 FT__COMPARISON(not_equal, a != b ? 1.0f : 0.0f)
 FT__COMPARISON(less, a < b ? 1.0f : 0.0f)
@@ -358,6 +360,7 @@ static void ft__where_backward(const ft__call *call)
     ft__broadcast(call, &ft__where_terms, 2);
 }
 
+/* In files: `where` | condition, a, b | */
 static const ft__row ft__row_where = {
     FT__NAMED(where), 3, 3,
     FT__READS_X | FT__WRITES_ALL | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT,

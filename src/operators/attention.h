@@ -700,6 +700,9 @@ static void ft__attention_backward(const ft__call *call)
     if (a.of_queries) ft__parallel_slots(call->context, ft__attention_queries_slot, &a);
 }
 
+/* In files: `attention` | q, k, v; then, if given, lengths; then positions in several documents,
+   I32 [N, L] | `heads` 1, `key_value_heads` heads, `scale` 1/sqrt(size of a head), `causal` false,
+   `all_queries` false, `dropout` 0 */
 static const ft__row ft__row_attention = {
     FT__NAMED(attention), 1, 5,
     FT__READS_X | FT__READS_Y | FT__WRITES | FT__WRITES_ALL | FT__BY_STEP | FT__AFTER_PAST

@@ -308,6 +308,8 @@ static void ft__batch_norm_backward(const ft__call *call)
         ft__parallel(call->context, (int)run.s.blocks, ft__batch_norm_back_block, &run);
 }
 
+/* In files: `batch_norm` | x, weight, bias, buffers running_mean and running_var, all [C] | `eps`
+   1e-5, `momentum` 0.1 */
 static const ft__row ft__row_batch_norm = {
     FT__NAMED(batch_norm), 5, 5, FT__LAYER | FT__IN_PLACE | FT__MASKS | FT__RESTORES | FT__WEIGHTS
         | FT__STATISTICS | FT__CHANNELS_LAST,

@@ -60,6 +60,7 @@ static void ft__concat_run(const ft__call *call, bool backward)
 static void ft__concat_forward(const ft__call *call) { ft__concat_run(call, false); }
 static void ft__concat_backward(const ft__call *call) { ft__concat_run(call, true); }
 
+/* In files: `concat` | any number of nodes | `axis`, from 1 */
 static const ft__row ft__row_concat = {
     FT__NAMED(concat), 1, INT_MAX, FT__ANY_LAYOUT,
     ft__concat_shape, ft__concat_forward, FT__BACKWARD(ft__concat_backward), NULL,

@@ -116,6 +116,9 @@ static void ft__conv1d_backward(const ft__call *call)
                       call->input[0].gradient, !call->input[0].fresh);
 }
 
+/* In files: `conv1d` | x [N, C, L], weight [out, C/groups, kernel], bias [out] or no third | the
+   same: the second of each pair is the steps' (`stride` [1, s], `dilation` [1, d], `padding` [0,
+   before, 0, after]), `groups` 1, `same` false */
 static const ft__row ft__row_conv1d = {
     FT__NAMED(conv1d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__READS_TYPES,
     ft__conv1d_shape, ft__conv1d_forward, FT__BACKWARD(ft__conv1d_backward), ft__conv1d_costs,

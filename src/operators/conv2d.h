@@ -77,6 +77,9 @@ static void ft__conv2d_backward(const ft__call *call)
     }
 }
 
+/* In files: `conv2d` | x [N, C, H, W], weight [out, C/groups, kernel, kernel], bias [out] or no
+   third | `stride` [1, 1], `padding` [0, 0, 0, 0], `dilation` [1, 1], `groups` 1, `same` false
+   (TensorFlow's SAME; padding is ignored) */
 static const ft__row ft__row_conv2d = {
     FT__NAMED(conv2d), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS
         | FT__CHANNELS_LAST | FT__READS_TYPES,

@@ -77,6 +77,7 @@ static void ft__dropout_backward(const ft__call *call)
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
 
+/* In files: `dropout` | x | `probability` 0.5, `locked` false */
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,

@@ -45,6 +45,7 @@ FT__INLINE float ft__pow(float x, float e)
 #pragma GCC push_options /* not fused: all levels give the same bits */
 #pragma GCC optimize("O3", "fp-contract=off")
 #endif
+/* In files: `exp`, `log`, `sqrt`, `abs`, `neg`, `erf`, `detach` | x | */
 FT__ELEMENTWISE(exp, FT__READS_Y, ft__no_fields, 0, ft__exp(x), y)
 FT__ELEMENTWISE(log, FT__READS_X, ft__no_fields, 0, ft__ln(x), 1.0f / x)
 FT__ELEMENTWISE(sqrt, FT__READS_Y, ft__no_fields, 0, sqrtf(x), 0.5f / y)
@@ -52,12 +53,15 @@ FT__ELEMENTWISE(abs, FT__READS_X, ft__no_fields, 0, ft__absolute(x),
                 ft__choose(x > 0, 1.0f, ft__choose(x < 0, -1.0f, 0.0f)))
 FT__ELEMENTWISE(neg, 0, ft__no_fields, 0, -x, -1.0f)
 FT__ELEMENTWISE(erf, FT__READS_X, ft__no_fields, 0, ft__erf(x), 1.12837917f * ft__exp(-x * x))
+/* In files: `pow` | x | `exponent` required */
 FT__ELEMENTWISE(pow, FT__READS_X, ft__pow_fields, o->unary.exponent, ft__pow(x, a),
                 a * ft__pow(x, a - 1))
 
 /* At a bound the slope is 0, as in PyTorch 2.15 (it was 1 before). */
+/* In files: `clamp` | x | `min` and `max` required */
 FT__ELEMENTWISE(clamp, FT__READS_X, ft__clamp_fields, 0, ft__clamp(x, o->unary.min, o->unary.max),
                 ft__choose(x > o->unary.min, ft__choose(x < o->unary.max, 1.0f, 0.0f), 0.0f))
+/* In files: `affine` | x | `scale` required, `shift` 0 */
 FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.shift, a)
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options

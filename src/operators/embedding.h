@@ -75,6 +75,8 @@ static void ft__embedding_backward(const ft__call *call)
     }
 }
 
+/* In files: `embedding` | ids (I32), weight [words, features] | `padding_index` 0, `padded` false:
+   whether that row gets no gradient */
 static const ft__row ft__row_embedding = {
     FT__NAMED(embedding), 2, 2,
     FT__READS_X | FT__WEIGHTS | FT__LOOKS_UP | FT__READS_TYPES | FT__BY_STEP,

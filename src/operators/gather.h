@@ -82,6 +82,7 @@ static void ft__gather_all(const ft__call *call, bool backward)
 static void ft__gather_along_forward(const ft__call *call) { ft__gather_all(call, false); }
 static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(call, true); }
 
+/* In files: `gather` | x, index (I32) | `axis`, from 1 */
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
     ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,

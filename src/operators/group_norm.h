@@ -181,6 +181,7 @@ static void ft__group_norm_backward(const ft__call *call)
     }
 }
 
+/* In files: `group_norm` | x; or x, weight and bias, both [C] | `groups` 32, `eps` 1e-5 */
 static const ft__row ft__row_group_norm = {
     FT__NAMED(group_norm), 1, 3,
     FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__WEIGHTS | FT__ANY_LAYOUT,

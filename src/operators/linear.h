@@ -217,6 +217,7 @@ static void ft__linear_backward(const ft__call *call)
     }
 }
 
+/* In files: `linear` | x [..., in], weight [out, in], bias [out] or no third | */
 static const ft__row ft__row_linear = {
     FT__NAMED(linear), 2, 3, FT__LAYER | FT__WEIGHTS | FT__PRODUCT | FT__FOLDS | FT__CAN_BE_HEAD
         | FT__READS_TYPES | FT__BY_STEP,

@@ -168,6 +168,8 @@ static void ft__linear_cross_entropy_backward(const ft__call *call)
     }
 }
 
+/* In files: `linear_cross_entropy` | x [..., D], labels (I32), weight [classes, D], bias [classes]
+   or no fourth | `label_smoothing` 0 */
 static const ft__row ft__row_linear_cross_entropy = {
     FT__NAMED(linear_cross_entropy), 3, 4, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__OWN_LOGITS,
     ft__linear_cross_entropy_shape, ft__linear_cross_entropy_forward,

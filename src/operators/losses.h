@@ -372,22 +372,26 @@ static void ft__mse_backward(const ft__call *call)
     }
 }
 
+/* In files: `cross_entropy` | logits, labels (I32) | `label_smoothing` 0 */
 static const ft__row ft__row_cross_entropy = {
     FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
     ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
+/* In files: `soft_cross_entropy` | logits, targets [N, classes] | */
 static const ft__row ft__row_soft_cross_entropy = {
     FT__NAMED(soft_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS,
     ft__soft_cross_entropy_shape, ft__soft_cross_entropy_forward,
     FT__BACKWARD(ft__soft_cross_entropy_backward), ft__soft_cross_entropy_costs, ft__no_fields,
     NULL};
 
+/* In files: `binary_cross_entropy` | logits, targets of the same shape | */
 static const ft__row ft__row_binary_cross_entropy = {
     FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__binary_cross_entropy_forward,
     FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
 
+/* In files: `mse` | x, target of the same shape | */
 static const ft__row ft__row_mse = {
     FT__NAMED(mse), 2, 2, FT__READS_X | FT__WEIGHS | FT__REGRESSION | FT__ANY_LAYOUT,
     ft__pair_loss_shape, ft__mse_forward, FT__BACKWARD(ft__mse_backward), NULL, ft__no_fields,

@@ -155,6 +155,7 @@ static void ft__matmul_backward(const ft__call *call)
             ft__parallel(call->context, call->context->threads, ft__matmul_slot, &run);
 }
 
+/* In files: `matmul` | a, b | `transpose_a` false, `transpose_b` false */
 static const ft__row ft__row_matmul = {
     FT__NAMED(matmul), 2, 2, FT__READS_X | FT__WRITES | FT__WRITES_ALL | FT__STRIDED | FT__MIXES,
     ft__matmul_shape, ft__matmul_forward, FT__BACKWARD(ft__matmul_backward), ft__matmul_costs,

@@ -156,10 +156,12 @@ static void ft__slice_backward(const ft__call *call)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
 
+/* In files: `pad` | x | `before` 0, `after` 0: zeros to add, for each dimension */
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
     ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
 
+/* In files: `slice` | x | `start` 0, `stop` 0 (to the end), `step` 1, for each dimension */
 static const ft__row ft__row_slice = {
     FT__NAMED(slice), 1, 1, FT__ANY_LAYOUT | FT__BY_STEP, /* FT_LENGTH is not cut */
     ft__slice_shape, ft__slice_forward, FT__BACKWARD(ft__slice_backward), NULL, ft__slice_fields,

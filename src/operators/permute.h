@@ -72,6 +72,7 @@ static void ft__permute_run_all(const ft__call *call, bool backward)
 static void ft__permute_forward(const ft__call *call) { ft__permute_run_all(call, false); }
 static void ft__permute_backward(const ft__call *call) { ft__permute_run_all(call, true); }
 
+/* In files: `permute` | x | `axes`, for each dimension; the first is 0 */
 static const ft__row ft__row_permute = {
     FT__NAMED(permute), 1, 1, FT__WRITES | FT__REORDERS | FT__PERMUTES,
     ft__permute_shape, ft__permute_forward, FT__BACKWARD(ft__permute_backward), NULL,

@@ -339,6 +339,8 @@ static void ft__global_max_pool_backward(const ft__call *call)
     ft__max_pool2d_backward(call);
 }
 
+/* In files: `max_pool2d`, `avg_pool2d` | x [N, C, H, W] | `kernel` required, `stride` the kernel,
+   `padding` 0, `same` false, `ceil_mode` false, `exclude_padding` false (average only) */
 static const ft__row ft__row_max_pool2d = {
     FT__NAMED(max_pool2d), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__pool2d_shape, ft__max_pool2d_forward, FT__BACKWARD(ft__max_pool2d_backward),
@@ -349,6 +351,7 @@ static const ft__row ft__row_avg_pool2d = {
     ft__pool2d_shape, ft__avg_pool2d_forward, FT__BACKWARD(ft__avg_pool2d_backward), NULL,
     ft__pool2d_fields, NULL};
 
+/* In files: `global_avg_pool`, `global_max_pool` | x [N, C, H, W] | */
 static const ft__row ft__row_global_avg_pool = {
     FT__NAMED(global_avg_pool), 1, 1, FT__WRITES | FT__CHANNELS_LAST,
     ft__global_pool_shape, ft__global_avg_pool_forward, FT__BACKWARD(ft__global_avg_pool_backward),

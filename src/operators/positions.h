@@ -243,6 +243,10 @@ static void ft__rotary_backward(const ft__call *call)
     if (call->input[0].gradient) ft__rotary_run(call, true);
 }
 
+/* In files: `rotary` | x [N, L, heads * D]; or x and positions (I32 [N, L]) | `heads` 1,
+   `dimensions` D, `interleaved` false, `base` 10000, `scaling` 0 (0 none, 1 linear, 2 llama3),
+   `factor` required with a scaling, `low_frequency_factor` 1, `high_frequency_factor` 4,
+   `original_length` 8192 (those three: llama3) */
 static const ft__row ft__row_rotary = {
     FT__NAMED(rotary), 1, 2, FT__WRITES | FT__IN_PLACE | FT__BY_STEP | FT__AFTER_PAST,
     ft__rotary_shape, ft__rotary_forward, ft__rotary_backward, ft__rotary_costs, ft__rotary_fields,
@@ -375,6 +379,8 @@ static void ft__add_positions_backward(const ft__call *call)
                      ft__pass_gradient_chunk, (void *)(uintptr_t)call);
 }
 
+/* In files: `add_positions` | x [N, L, features], weight [count, features]; and positions (I32 [N,
+   L]) or no third | `first` 0 */
 static const ft__row ft__row_add_positions = {
     FT__NAMED(add_positions), 2, 3,
     FT__WRITES | FT__IN_PLACE | FT__WEIGHTS | FT__BY_STEP | FT__AFTER_PAST,

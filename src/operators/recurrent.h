@@ -718,6 +718,12 @@ static void ft__recurrent_backward(const ft__call *call)
     if (!r->o->carry) ft__recurrent_first_states(&run);
 }
 
+/* In files: `lstm`, `gru`, `rnn` | x [N, L, in]; for each direction weight_ih [G hidden, in],
+   weight_hh [G hidden, hidden], and bias_ih and bias_hh [G hidden], with G 4, 3 and 1; then
+   lengths; then the first hidden state and, of an lstm, cell | `hidden` required, `bidirectional`
+   false, `no_bias` false: no biases among the inputs, `lengths` false and `initial` false: whether
+   lengths and first states are, `relu` false (rnn only), `carry` false: the first states are kept
+   from run to run, `cells` false: the output has the cells beside the hidden states (lstm only) */
 static const ft__row ft__row_lstm = {
     FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),

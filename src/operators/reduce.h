@@ -201,6 +201,8 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
         ft__reduce_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,        \
         ft__reduce_fields, NULL};
 
+/* In files: `mean`, `sum`, `amax` | x | `axes` to reduce (0 is the batch, -1 the last) and `count`,
+   how many they are (0: all, to one number), `keep` false */
 FT__REDUCE(mean, sum, true, 0)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)

@@ -102,11 +102,14 @@ static void ft__copy_run(const ft__call *call, bool backward)
 static void ft__copy_forward(const ft__call *call) { ft__copy_run(call, false); }
 static void ft__copy_backward(const ft__call *call) { ft__copy_run(call, true); }
 
+/* In files: `flatten` | x | */
 static const ft__row ft__row_flatten = {
     FT__NAMED(flatten), 1, 1, FT__REORDERS,
     ft__flatten_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__no_fields,
     NULL};
 
+/* In files: `reshape` | x | `rank`, the sizes of a sample without the batch, and `size`, those: -1
+   is the rest, -2 stands for L */
 static const ft__row ft__row_reshape = {
     FT__NAMED(reshape), 1, 1, FT__REORDERS,
     ft__reshape_shape, ft__copy_forward, FT__BACKWARD(ft__copy_backward), NULL, ft__reshape_fields,

@@ -123,6 +123,8 @@ static void ft__step_pool_backward(const ft__call *call)
                      (void *)(uintptr_t)call);
 }
 
+/* In files: `step_pool` | x [N, L, C]; or x and lengths | `kind` 0 (0 last, 1 mean, 2 maximum, 4
+   first), `bidirectional` false */
 static const ft__row ft__row_step_pool = {
     FT__NAMED(step_pool), 1, 2, FT__READS_X,
     ft__step_pool_shape, ft__step_pool_forward, FT__BACKWARD(ft__step_pool_backward),
