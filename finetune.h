@@ -2078,10 +2078,10 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
-   the head alone. At least 2 classes, or numbers: a regression trains the whole network at once,
-   with a head whose output is in the data's unit, and ft_mse of "target". A model that has the
-   data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
+   the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
+   back, the head alone. At least 2 classes, or numbers: a regression trains the whole network at
+   once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
+   the data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
    did. With adapters (ft_lora) these are what is trained deeper. For sentences whose words have
    classes a network that classifies texts gets a linear layer "classifier" over each step
    instead of its pooling and head; transformers are then trained whole. Those that classify
@@ -2099,7 +2099,8 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations.
-   Changes no weight. */
+   Logs a line if no entity is found, or if at least 10 predictions are all of one class and the
+   labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The training loop by hand:
@@ -2662,12 +2663,13 @@ static bool ft__utf8_valid(const char *text, size_t bytes)
     return true;
 }
 
-/* Whether a code point does something other than stand on its line: controls, ends of lines, and
-   marks that turn the direction of what follows. */
+/* Whether a code point does something other than stand on its line: controls but the tab, ends of
+   lines, and marks that turn the direction of what follows. */
 static bool ft__is_control(uint32_t code)
 {
-    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x200e || code == 0x200f
-           || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return (code < 0x20 && code != '\t') || (code >= 0x7f && code < 0xa0) || code == 0x200e
+           || code == 0x200f || (code >= 0x2028 && code <= 0x202e)
+           || (code >= 0x2066 && code <= 0x2069);
 }
 
 /* Copies a text to memory of `room` bytes, as UTF-8: a byte that is none becomes \xE9, as Python
@@ -44443,17 +44445,14 @@ static void ft__pairs_release(void *user)
     ft__release(c, p);
 }
 
-/* The number in a field, as JSON writes numbers; an error that names the line if it is none. */
+/* The number in a field; an error that names the line if it is none. */
 static double ft__pair_score(const ft__table *t, const char *field)
 {
-    size_t fault;
     double number = 0;
-    ft__json *json = ft__json_parse_at(t->context, field, strlen(field), &fault);
-    if (!json || !ft__json_double(json, 0, &number))
+    if (!ft__read_number_text(field, &number))
         ft__fail(t->context, FT_FORMAT, "%s: line %d: the label \"%.60s\" is not a number: for"
                  " embeddings the label column says how similar the texts are", t->path, t->line,
                  field);
-    ft__json_free(t->context, json);
     return number;
 }
 
@@ -46103,7 +46102,15 @@ typedef struct ft__score {
     double loss;
     int64_t correct, total;
     bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
+    int guess, label;       /* the first of each, plus 1; of classes. -1: there were others too */
 } ft__score;
+
+/* Notes one more of some classes: whether all are the same. */
+static void ft__note_class(int *noted, int one)
+{
+    if (*noted == 0) *noted = one + 1;
+    else if (*noted != one + 1) *noted = -1;
+}
 
 /* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
@@ -46237,6 +46244,8 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
         if (!logits) continue;
         guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
         if (guess == label) score->correct += 1;
+        ft__note_class(&score->guess, guess);
+        ft__note_class(&score->label, label);
         if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
     }
     if (count == 0) counted = batch;
@@ -47556,7 +47565,7 @@ static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size
 
 static ft__score ft__fit_measure(ft__fit *f)
 {
-    ft__score score = {0, 0, 0, false};
+    ft__score score = {0, 0, 0, false, 0, 0};
     int at = 0, batch, i;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
     ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
@@ -47977,15 +47986,18 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
    A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
-   the training data shows whether it is ("trial"). Then the head is trained on all data ("head")
-   and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
-   that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
-   that the result is scored on.
+   the training data shows whether it is ("trial"); of too few samples that would be chance. Then
+   the head is trained on all data ("head") and, if the trial left too many errors, all layers after
+   it ("all"). The head comes first, so that its random start does not spoil the features (Kumar et
+   al. 2022). None of this sees the data that the result is scored on.
    Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
    rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
    factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
+/* With fewer samples held back one more wrong answer changes the choice, whatever the network is
+   worth: the head alone is trained, as with few samples it is least likely to overfit. */
+enum { FT__LEAST_HELD_BACK = 10 };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
 
 enum { FT__HEAD_WEIGHTS = 8 };
@@ -48251,12 +48263,8 @@ static void ft__recipe_choose(ft__recipe *r)
 {
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
-    r->deeper = trial->held_back_total > 0 && right < r->enough;
-    if (trial->held_back_total == 0)
-        snprintf(r->result.choice, sizeof r->result.choice, "head only: there are too few samples"
-                 " to hold any back and check whether training more than %s head helps",
-                 r->keeps_head ? "the" : "a new");
-    else snprintf(r->result.choice, sizeof r->result.choice,
+    r->deeper = right < r->enough;
+    snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
              !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
              r->keeps_head ? "the model's own" : "a new",
@@ -48293,11 +48301,25 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
+/* Are there too few samples for a trial? Then the choice is made without one. */
+static bool ft__recipe_untried(ft__recipe *r)
+{
+    int held = ft_data_held_back(r->data, 0.2f, NULL, 0);
+    if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
+    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
+             " back, too few (%d are needed) to check whether training more than %s head helps",
+             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
+             r->keeps_head ? "the" : "a new");
+    ft__log(&r->m->context, "%s", r->result.choice);
+    return true;
+}
+
 /* Runs the stages in order, from the one that a checkpoint names. */
 static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);
-    if (r->start == FT__TRIAL) {
+    if (r->start == FT__TRIAL && ft__recipe_untried(r)) r->start = FT__HEAD;
+    else if (r->start == FT__TRIAL) {
         bool tried;
         ft__keep_head(r, false);
         tried = ft__recipe_stage(r, FT__TRIAL);
@@ -48847,12 +48869,30 @@ static void ft__pass_end(ft__pass *p)
     ft__release(&p->m->context, p->order);
 }
 
+/* Says that a classifier learnt nothing yet: it finds no entity, or gives all samples one class. */
+static void ft__tell_constant(ft_model *m, const ft__score *score, const ft_evaluation *e)
+{
+    enum { FEW = 10 };
+    static const char advice[] = "train for more epochs, or with another learning rate";
+    int classes = ft_class_count(m);
+    char number[12];
+    if (!ft__ok(&m->context)) return;
+    if (e->entities) {
+        if (e->entities_predicted == 0 && e->entities_total > 0)
+            ft__log(&m->context, "no entity was found, of %d in the data: %s", e->entities_total,
+                    advice);
+    } else if (score->guess > 0 && score->label < 0 && e->total >= FEW && score->guess <= classes)
+        ft__log(&m->context, "all %d predictions are %.100s, although the data has other classes"
+                " too: %s", e->total, ft__name_or_number(ft_class_name(m, score->guess - 1),
+                                                         score->guess - 1, number), advice);
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0, false};
+    ft__score score = {0, 0, 0, false, 0, 0};
     ft__regression regression;
     ft__entities entities;
     ft__pass pass;
@@ -48881,6 +48921,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
     ft__regression_end(m, &regression, &e);
     ft__entities_end(&entities, &e);
+    ft__tell_constant(m, &score, &e);
     ft__release(c, entities.tags);
     return e;
 }

@@ -565,6 +565,7 @@ static void test_pairs_refused(void)
     static const struct { const char *table, *texts, *score; float least; const char *error; } rows[] = {
         {"x\ty\tz\na\tb\t1\n", "x", NULL, 0, "name the columns of both texts"},
         {"x\ty\tz\na\tb\t1\nb\tc\tmuch\n", "x,y", "z", 0, "line 3: the label \"much\" is not a number"},
+        {"x\ty\tz\na\tb\t1\nb\tc\t1e99\n", "x,y", "z", 0, "line 3: the label \"1e99\" is not a number"},
         {"x\ty\tz\na\tb\t1\n", "x,y", NULL, 3, "minimum_score has no effect"},
         {"x\ty\tz\na\tb\t1\n", "x,y", "z", 3, "has no pairs"}};
     ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});

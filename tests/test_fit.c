@@ -2,6 +2,7 @@
    resume; and what may go wrong in a run: NaN, no memory, a budget, a caller that stops it.
        build/test_fit threads     only the runs with several threads, for a thread sanitizer */
 #include "public.h"
+#include "log.h"
 
 enum { SAMPLES = 90, CLASSES = 3, SIDE = 8, PIXELS = 2 * SIDE * SIDE };
 
@@ -1069,6 +1070,50 @@ static void test_too_few_to_hold_back(void)
     ft_destroy(m);
 }
 
+/* With 9 samples held back there is no trial, with 12 there is; the line tells the numbers. */
+static void test_least_held_back(void)
+{
+    int count, k;
+    for (k = 0; k < 2; ++k) {
+        ft_array_options three = {.classes = CLASSES};
+        ft_desc desc = {.seed = 9, .log = collect};
+        ft_model *m = new_model(desc);
+        ft_finetune_options o = {.epochs = 1};
+        ft_data *data = ft_arrays(m, k ? 60 : 45, pictures, labels, three);
+        ft_finetune_result r = ft_finetune(m, data, o);
+        count = ft_data_held_back(data, 0.2f, NULL, 0);
+        CHECK(ft_error(m) == FT_OK && count == (k ? 12 : 9), "%d held back: %s", count, ft_error_text(m));
+        CHECK(k ? strstr(r.choice, " of 12 held-back ") && strstr(r.choice, "%")
+                : !strcmp(r.choice, "head only: of 45 samples only 9 can be held back, too few (10 are needed) to check"
+                          " whether training more than a new head helps"), "%s", r.choice);
+        CHECK(strstr(log_text, r.choice) != NULL, "the log has no \"%s\"", r.choice);
+        ft_destroy(m);
+    }
+}
+
+/* A classifier that gives all samples one class is told of, if they have several. */
+static void test_constant_classifier(void)
+{
+    static const float bias[CLASSES] = {0, 90, 0};
+    static const struct { int first, count; bool constant; const char *line; } rows[] = {
+        {0, SAMPLES, true, "all 90 predictions are 1, although the data has other classes too: train for more"},
+        {0, 9, true, NULL}, {0, SAMPLES, false, NULL}};
+    size_t r;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        ft_desc desc = {.seed = 4, .log = collect};
+        ft_array_options three = {.classes = CLASSES};
+        ft_model *m = new_model(desc);
+        ft_data *data = ft_arrays(m, rows[r].count, pictures, labels, three);
+        if (rows[r].constant) ft_set(m, ft_find(m, "fc2.bias"), bias, CLASSES);
+        else ft_fit(m, data, quick(4));
+        log_text[0] = 0;
+        ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7});
+        CHECK(ft_error(m) == FT_OK && (rows[r].line ? strstr(log_text, rows[r].line) != NULL
+                                       : !strstr(log_text, "predictions are")), "row %d: %s", (int)r, log_text);
+        ft_destroy(m);
+    }
+}
+
 /* ---- Activations applied by the layer before them ---- */
 
 enum { CONV, NORM, ADD, LINEAR, LAYERS };
@@ -1178,6 +1223,8 @@ int main(int count, char **words)
     test_labels_not_a_class();
     test_names();
     test_too_few_to_hold_back();
+    test_least_held_back();
+    test_constant_classifier();
     test_no_memory();
     test_no_allocation_in_a_step();
     test_plan_and_budget();

@@ -591,6 +591,8 @@ static void test_training(void)
 {
     ft_data *data;
     ft_model *m = small_bert(&data), *again = create();
+    float outside[5];
+    int i;
     ft_finetune_result r;
     ft_evaluation e;
     ft_prediction best;
@@ -612,7 +614,13 @@ static void test_training(void)
     e = ft_evaluate(again, data, (ft_evaluate_options){0});
     CHECK(e.entities_total == 1 && e.entities_correct == 1 && e.entities_predicted == 2, "%d %d %d: %s",
           e.entities_correct, e.entities_predicted, e.entities_total, ft_error_text(again));
+    CHECK(!said("no entity was found"), "%s", log_text);
     check_cut(again);
+    for (i = 0; i < 5; ++i) outside[i] = strcmp(ft_class_name(again, i), "O") ? 0.0f : 900.0f;
+    ft_set(again, ft_find(again, "classifier.bias"), outside, 5);
+    ft_evaluate(again, data, (ft_evaluate_options){0});
+    CHECK(said("no entity was found, of 1 in the data: train for more epochs, or with another learning rate"), "%s",
+          log_text);
     CHECK(!ft_predict_text(again, "ada", 3, &best, 1) && strstr(ft_error_text(again), "ft_predict_entities"), "%s",
           ft_error_text(again));
     ft_clear_error(again);

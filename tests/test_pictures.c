@@ -464,8 +464,8 @@ static void test_names(void)
     ft_file_close(file);
     ft_destroy(m);
     m = ft_create((ft_desc){0});
-    ft_load(m, "no\x1b[2J\nsuch\xff.pth", (ft_load_options){0});
-    CHECK(strstr(ft_error_text(m), "no\\x1B[2J\\x0Asuch\\xFF.pth") != NULL, "%s", ft_error_text(m));
+    ft_load(m, "no\x1b[2J\n\tsuch\xff.pth", (ft_load_options){0});
+    CHECK(strstr(ft_error_text(m), "no\\x1B[2J\\x0A\tsuch\\xFF.pth") != NULL, "%s", ft_error_text(m));
     ft_destroy(m);
     write_file(table, "good\tcaf\xe9\nbad\tx\n", 16);
     m = mirror(1, 1, 0);

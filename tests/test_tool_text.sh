@@ -107,6 +107,7 @@ says '^40 texts\|of 40 right' $tool eval --model $work/pairs.safetensors --data 
 printf 'the soup was sour\tthe tea was cold\nno pair\n' >$work/lines.txt
 $tool predict --model $work/pairs.safetensors <$work/lines.txt >$work/out.txt 2>$work/err.txt && bad "a line that is no pair" || ok
 [ "$(wc -l <$work/out.txt)" -eq 1 ] && grep -q 'same [0-9.]* %' $work/out.txt && grep -q 'FIRST, a tab, SECOND' $work/err.txt && ok || bad "predict of pairs"
+grep -q "$(printf '^the soup was sour\tthe tea was cold: ')" $work/out.txt && ok || bad "the tab of a pair"
 fails 'single texts, but the model reads pairs' $tool eval --model $work/pairs.safetensors --data $texts/reviews_test.tsv
 fails 'a pair needs two text columns' $tool train --data $work/pairs_named.tsv --text-column 1 --pairs --out $work/x.safetensors
 

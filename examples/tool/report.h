@@ -148,7 +148,7 @@ static int utf8_bytes(const unsigned char *at)
    lines, and marks that turn the direction of what follows. */
 static bool is_control(const unsigned char *at, int bytes)
 {
-    if (bytes == 1) return *at < 0x20 || *at == 0x7f;
+    if (bytes == 1) return (*at < 0x20 && *at != '\t') || *at == 0x7f;
     if (bytes == 2) return *at == 0xc2 && at[1] < 0xa0;
     if (bytes != 3 || *at != 0xe2) return false;
     return at[1] == 0x80 ? at[2] == 0x8e || at[2] == 0x8f || (at[2] >= 0xa8 && at[2] <= 0xae)
@@ -156,13 +156,13 @@ static bool is_control(const unsigned char *at, int bytes)
 }
 
 /* Writes a text that came from a file: what a terminal would obey, and what is not UTF-8, is written
-   as \x1B, byte by byte. With `lines`, its ends of lines and tabs stay. */
+   as \x1B, byte by byte. A tab stays, as between the texts of a pair; with `lines`, ends of lines too. */
 static void print_text(FILE *to, const char *text, bool lines)
 {
     const unsigned char *at = (const unsigned char *)text;
     while (*at) {
         int bytes = utf8_bytes(at), i;
-        bool plain = bytes && (!is_control(at, bytes) || (lines && (*at == '\n' || *at == '\t')));
+        bool plain = bytes && (!is_control(at, bytes) || (lines && *at == '\n'));
         if (bytes == 0) bytes = 1;
         for (i = 0; i < bytes; ++i) fprintf(to, plain ? "%c" : "\\x%02X", at[i]);
         at += bytes;

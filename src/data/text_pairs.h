@@ -89,17 +89,14 @@ static void ft__pairs_release(void *user)
     ft__release(c, p);
 }
 
-/* The number in a field, as JSON writes numbers; an error that names the line if it is none. */
+/* The number in a field; an error that names the line if it is none. */
 static double ft__pair_score(const ft__table *t, const char *field)
 {
-    size_t fault;
     double number = 0;
-    ft__json *json = ft__json_parse_at(t->context, field, strlen(field), &fault);
-    if (!json || !ft__json_double(json, 0, &number))
+    if (!ft__read_number_text(field, &number))
         ft__fail(t->context, FT_FORMAT, "%s: line %d: the label \"%.60s\" is not a number: for"
                  " embeddings the label column says how similar the texts are", t->path, t->line,
                  field);
-    ft__json_free(t->context, json);
     return number;
 }
 

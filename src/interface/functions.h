@@ -412,10 +412,10 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* ---- Training ---- */
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
-   the held-back samples are then right, trains deeper layers too; if nothing can be held back,
-   the head alone. At least 2 classes, or numbers: a regression trains the whole network at once,
-   with a head whose output is in the data's unit, and ft_mse of "target". A model that has the
-   data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
+   the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
+   back, the head alone. At least 2 classes, or numbers: a regression trains the whole network at
+   once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
+   the data's classes already keeps its head. This choice, or options.freeze, replaces what ft_freeze
    did. With adapters (ft_lora) these are what is trained deeper. For sentences whose words have
    classes a network that classifies texts gets a linear layer "classifier" over each step
    instead of its pooling and head; transformers are then trained whole. Those that classify
@@ -433,7 +433,8 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations.
-   Changes no weight. */
+   Logs a line if no entity is found, or if at least 10 predictions are all of one class and the
+   labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
 
 /* The training loop by hand:

@@ -36,12 +36,13 @@ static bool ft__utf8_valid(const char *text, size_t bytes)
     return true;
 }
 
-/* Whether a code point does something other than stand on its line: controls, ends of lines, and
-   marks that turn the direction of what follows. */
+/* Whether a code point does something other than stand on its line: controls but the tab, ends of
+   lines, and marks that turn the direction of what follows. */
 static bool ft__is_control(uint32_t code)
 {
-    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x200e || code == 0x200f
-           || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return (code < 0x20 && code != '\t') || (code >= 0x7f && code < 0xa0) || code == 0x200e
+           || code == 0x200f || (code >= 0x2028 && code <= 0x202e)
+           || (code >= 0x2066 && code <= 0x2069);
 }
 
 /* Copies a text to memory of `room` bytes, as UTF-8: a byte that is none becomes \xE9, as Python

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "interface/training_types.h"
 #include "platform/context.h"
+#include "basics/strings.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -131,12 +132,30 @@ static void ft__pass_end(ft__pass *p)
     ft__release(&p->m->context, p->order);
 }
 
+/* Says that a classifier learnt nothing yet: it finds no entity, or gives all samples one class. */
+static void ft__tell_constant(ft_model *m, const ft__score *score, const ft_evaluation *e)
+{
+    enum { FEW = 10 };
+    static const char advice[] = "train for more epochs, or with another learning rate";
+    int classes = ft_class_count(m);
+    char number[12];
+    if (!ft__ok(&m->context)) return;
+    if (e->entities) {
+        if (e->entities_predicted == 0 && e->entities_total > 0)
+            ft__log(&m->context, "no entity was found, of %d in the data: %s", e->entities_total,
+                    advice);
+    } else if (score->guess > 0 && score->label < 0 && e->total >= FEW && score->guess <= classes)
+        ft__log(&m->context, "all %d predictions are %.100s, although the data has other classes"
+                " too: %s", e->total, ft__name_or_number(ft_class_name(m, score->guess - 1),
+                                                         score->guess - 1, number), advice);
+}
+
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0, false};
+    ft__score score = {0, 0, 0, false, 0, 0};
     ft__regression regression;
     ft__entities entities;
     ft__pass pass;
@@ -165,6 +184,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (ft__scored_rows(m, 1)) ft__wilson(e.correct, e.total, &e.low, &e.high);
     ft__regression_end(m, &regression, &e);
     ft__entities_end(&entities, &e);
+    ft__tell_constant(m, &score, &e);
     ft__release(c, entities.tags);
     return e;
 }

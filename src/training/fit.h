@@ -401,7 +401,7 @@ static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size
 
 static ft__score ft__fit_measure(ft__fit *f)
 {
-    ft__score score = {0, 0, 0, false};
+    ft__score score = {0, 0, 0, false, 0, 0};
     int at = 0, batch, i;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
     ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);

@@ -60,7 +60,15 @@ typedef struct ft__score {
     double loss;
     int64_t correct, total;
     bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
+    int guess, label;       /* the first of each, plus 1; of classes. -1: there were others too */
 } ft__score;
+
+/* Notes one more of some classes: whether all are the same. */
+static void ft__note_class(int *noted, int one)
+{
+    if (*noted == 0) *noted = one + 1;
+    else if (*noted != one + 1) *noted = -1;
+}
 
 /* The number of labels that a batch of the output is compared with; 0: there are none. */
 static size_t ft__scored_rows(const ft_model *m, int batch)
@@ -194,6 +202,8 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
         if (!logits) continue;
         guess = ft__guess(&m->context, logits + i * (size_t)classes, classes);
         if (guess == label) score->correct += 1;
+        ft__note_class(&score->guess, guess);
+        ft__note_class(&score->label, label);
         if (confusion && label >= 0 && label < classes) confusion[label * classes + guess] += 1;
     }
     if (count == 0) counted = batch;

@@ -26,15 +26,18 @@
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
    A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
-   the training data shows whether it is ("trial"). Then the head is trained on all data ("head")
-   and, if the trial left too many errors, all layers after it ("all"). The head comes first, so
-   that its random start does not spoil the features (Kumar et al. 2022). None of this sees the data
-   that the result is scored on.
+   the training data shows whether it is ("trial"); of too few samples that would be chance. Then
+   the head is trained on all data ("head") and, if the trial left too many errors, all layers after
+   it ("all"). The head comes first, so that its random start does not spoil the features (Kumar et
+   al. 2022). None of this sees the data that the result is scored on.
    Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
    rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
    factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
    ============================================================================================= */
 enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
+/* With fewer samples held back one more wrong answer changes the choice, whatever the network is
+   worth: the head alone is trained, as with few samples it is least likely to overfit. */
+enum { FT__LEAST_HELD_BACK = 10 };
 static const char *const ft__stage_names[] = {"trial", "head", "all"};
 
 enum { FT__HEAD_WEIGHTS = 8 };
@@ -300,12 +303,8 @@ static void ft__recipe_choose(ft__recipe *r)
 {
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
-    r->deeper = trial->held_back_total > 0 && right < r->enough;
-    if (trial->held_back_total == 0)
-        snprintf(r->result.choice, sizeof r->result.choice, "head only: there are too few samples"
-                 " to hold any back and check whether training more than %s head helps",
-                 r->keeps_head ? "the" : "a new");
-    else snprintf(r->result.choice, sizeof r->result.choice,
+    r->deeper = right < r->enough;
+    snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
              !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
              r->keeps_head ? "the model's own" : "a new",
@@ -342,11 +341,25 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
+/* Are there too few samples for a trial? Then the choice is made without one. */
+static bool ft__recipe_untried(ft__recipe *r)
+{
+    int held = ft_data_held_back(r->data, 0.2f, NULL, 0);
+    if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
+    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
+             " back, too few (%d are needed) to check whether training more than %s head helps",
+             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
+             r->keeps_head ? "the" : "a new");
+    ft__log(&r->m->context, "%s", r->result.choice);
+    return true;
+}
+
 /* Runs the stages in order, from the one that a checkpoint names. */
 static void ft__recipe_stages(ft__recipe *r)
 {
     r->start = ft__recipe_resume(r);
-    if (r->start == FT__TRIAL) {
+    if (r->start == FT__TRIAL && ft__recipe_untried(r)) r->start = FT__HEAD;
+    else if (r->start == FT__TRIAL) {
         bool tried;
         ft__keep_head(r, false);
         tried = ft__recipe_stage(r, FT__TRIAL);
