@@ -423,7 +423,8 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    it; those that are language models are trained whole, or their adapters; each stage has a rate of
    its own (ft_fit has one default for all networks). Layers of a ViT, DeiT or DINOv2 are trained
    deeper with rates that fall by 0.75 with each layer below the head, unless the caller has set
-   rates. For FT_TASK_EMBEDDINGS the text vector is trained by ft_pair_loss, and is the output then. */
+   rates. For FT_TASK_EMBEDDINGS the text vector is trained by ft_pair_loss, and is the output then.
+   */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
