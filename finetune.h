@@ -135,6 +135,7 @@
      [SECTION] graph/surgery: Graph: replacing and removing nodes
      [SECTION] graph/packing: Graph: several documents in a row
      [SECTION] graph/adapters: LoRA
+     [SECTION] graph/merging: Adapters added to the weights, and taken out again
      [SECTION] graph/building: Graph: building by kind
      [SECTION] graph/pair_loss: The loss of pairs of texts
      [SECTION] formats/readers: The table of file readers
@@ -369,7 +370,7 @@
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
-                               ft_merge
+                               ft_merge, ft_unmerge
      FINETUNE_NO_SHARING       ft_share
      FINETUNE_NO_STDIO         opening files: they come from memory, or by ft_desc.files
      FINETUNE_NO_WINOGRAD      the fast form of 3x3 convolutions (needs CONVOLUTION). Without it
@@ -710,10 +711,17 @@ typedef struct ft_lora_options {
     float alpha;            /* default 16 */
     float dropout;          /* of the adapter's input, in training; default 0 */
     ft_lora_scaling scaling;
-    bool dora;              /* DoRA (Liu et al. 2024), of linear layers: the length of each row of
-                               the sum is trained by itself. Call ft_lora once the weights are
-                               loaded: it starts as theirs */
+    bool dora;              /* DoRA (Liu et al. 2024): the length of each row of the sum (a filter
+                               of a convolution, a column of an embedding) is trained by itself.
+                               Call ft_lora once the weights are loaded: it starts as theirs */
+    bool bias;              /* PEFT's lora_bias: trains a bias beside B, "<layer>.lora_B.bias"; not
+                               with dora, nor of an embedding */
 } ft_lora_options;
+
+typedef struct ft_merge_options {
+    bool keep;              /* for ft_unmerge: the adapters, and the weights as they were, stay in
+                               memory */
+} ft_merge_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {
@@ -1912,14 +1920,20 @@ FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
    ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
    "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
    "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
-   options.dora also "<layer>.lora_magnitude_vector" [out]. Returns the number of layers, 0 with
-   an error: FT_INVALID if none matches, FT_UNSUPPORTED for DoRA of another layer than a linear
-   one. */
+   options.dora also "<layer>.lora_magnitude_vector" [out], of a convolution [1, out, 1, 1]; with
+   options.bias "<layer>.lora_B.bias" [out]. Returns the number of layers, 0 with an error:
+   FT_INVALID if none matches. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
    adapters: the network is as fast as before. What was frozen stays so. Returns how many there
-   were. */
-FINETUNE_API int ft_merge(ft_model *m);
+   were. FT_UNSUPPORTED, and nothing is changed, if another layer reads the same weight, or if an
+   adapter has a bias and its layer none. */
+FINETUNE_API int ft_merge(ft_model *m, ft_merge_options options);
+/* Undoes the last ft_merge that had options.keep: each layer has the bytes that it had before, and
+   its adapter beside it, frozen or not as it was. What was trained in these weights since then is
+   lost. Returns the number of adapters; 0 with an error: FT_INVALID if nothing was kept, or if a
+   layer was removed or has another adapter now. */
+FINETUNE_API int ft_unmerge(ft_model *m);
 /* Writes the adapters, and what else is trained, into an existing folder as PEFT does:
    adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside
    Hugging Face's ...ForSequenceClassification, whose names it has; the head of a network that was
@@ -8484,6 +8498,7 @@ typedef struct ft__field {
 typedef struct ft__plan ft__plan;           /* graph/plan */
 typedef struct ft__optimizer ft__optimizer; /* optimizers/options */
 typedef struct ft__sharing ft__sharing;     /* nodes/sharing */
+typedef struct ft__merged ft__merged;       /* graph/merging */
 
 struct ft_model {
     ft__context context;    /* first: everything that can fail needs it */
@@ -8538,6 +8553,7 @@ struct ft_model {
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
     ft__decoding *decoding; /* during a run that continues texts; else NULL */
+    ft__merged *merged;     /* what ft_unmerge needs, the last layer first; NULL: nothing */
     ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
     ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */
@@ -8801,6 +8817,15 @@ static ft__stored ft__stored_of(const ft__node *node)
 static bool ft__transposed_as(const ft__node *node, ft_type type)
 {
     return node->transposed && type != FT_I8;
+}
+
+static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
+{
+    int d;
+    if (a->rank != b->rank) return false;
+    for (d = 0; d < a->rank; ++d)
+        if (a->size[d] != b->size[d]) return false;
+    return true;
 }
 
 static ft_shape ft__shape_in_file(const ft__node *node, ft_type type)
@@ -27052,6 +27077,16 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
+/* After an error removes the nodes that were added: half a network is useless. */
+static void ft__remove_last_nodes(ft_model *m, int count)
+{
+    for (; m->node_count > count; m->node_count -= 1) {
+        ft__unlist_node(m, m->node_count);
+        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
+    }
+    m->version += 1;
+}
+
 /* Removes, of the marked nodes, what nothing reads any more, from the end of the network on: the
    leaves too, but not the output, the loss, and what the user asked for. */
 static void ft__remove_marked(ft_model *m, const char *marked)
@@ -27289,10 +27324,16 @@ ft_status ft_set_packed(ft_model *m, bool packed)
    DoRA (Liu et al. 2024) trains the length of each row of W + s B A apart from its direction, as m:
        y = g (W x + s B A drop(x)) + b,   g = m / |W + s B A|, of each row
    m starts as |W|; the length below the line counts as a constant in backward, as in PEFT. Its node
-   "n.lora_dora" is read instead of "n".
+   "n.lora_dora" is read instead of "n". A row of a convolution is a filter. Of an embedding it is a
+   column of the table: y = g (W[id] + s B A[id]), as PEFT has it.
+   With a bias beside B (PEFT's lora_bias) s comes after B: y = W x + b + s (B A drop(x) + bias).
    ============================================================================================= */
-static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_embedding_A,"
-                                          "*.lora_embedding_B,*.lora_magnitude_vector";
+static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_B.bias,"
+                                          "*.lora_embedding_A,*.lora_embedding_B,"
+                                          "*.lora_magnitude_vector";
+
+static const char ft__lora_scale_name[] = "lora_scale"; /* between A and B, or after B */
+static const char ft__lora_length_scale[] = "lora_length_scale"; /* where DoRA's lengths need it */
 
 /* s for a rank. */
 static float ft__lora_scale(const ft_lora_options *o, int rank)
@@ -27319,6 +27360,7 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
 /* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
 typedef struct ft__adapter {
     ft_node a, b;           /* a.id 0: the layer has none */
+    ft_node bias;           /* beside b; 0: none */
     ft_node scale;
     ft_node magnitude;      /* 0: it is not DoRA */
     bool of_words;          /* beside an embedding */
@@ -27334,7 +27376,8 @@ static ft__adapter ft__adapter_of(const ft_model *m, const ft__node *layer)
         found.a = ft__find_part(m, layer->name, "lora_embedding_A");
         found.b = ft__find_part(m, layer->name, "lora_embedding_B");
     }
-    found.scale = ft__find_part(m, layer->name, "lora_scale");
+    found.bias = ft__find_part(m, layer->name, "lora_B.bias");
+    found.scale = ft__find_part(m, layer->name, ft__lora_scale_name);
     found.magnitude = ft__find_part(m, layer->name, "lora_magnitude_vector");
     return found;
 }
@@ -27359,35 +27402,36 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
+static ft_node ft__lora_scaled(ft_model *m, const char *layer, const char *part, ft_node x,
+                               const ft_lora_options *o)
 {
     ft_unary_options affine;
     char name[512];
     memset(&affine, 0, sizeof affine);
     affine.scale = ft__lora_scale(o, ft__lora_rank(o));
-    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, "lora_scale"), x, affine);
+    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, part), x, affine);
 }
 
-/* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
-   place. */
+/* A or B beside a layer: B, and A beside a linear layer, are products at each place. */
 static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, ft_node x,
-                              int outputs, const ft_conv2d_options *conv, ft_initialiser how)
+                              int outputs, const ft_conv2d_options *conv, ft_initialiser how,
+                              bool bias)
 {
     ft_linear_options linear;
     ft_conv2d_options o;
     char name[512];
     memset(&linear, 0, sizeof linear);
     ft__part_name(name, sizeof name, layer, part);
-    linear.no_bias = true;
+    linear.no_bias = !bias;
     linear.initialiser = how;
     if (!conv) return ft_linear(m, name, x, outputs, linear);
     o = *conv;
-    o.no_bias = true;
+    o.no_bias = !bias;
     o.initialiser = how;
     return ft_conv2d(m, name, x, outputs, o);
 }
 
-/* x -> B (s A drop(x)) */
+/* x -> B (s A drop(x)), or with a bias s (B A drop(x) + bias), which starts as zeros */
 static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *base,
                                const ft_lora_options *o)
 {
@@ -27407,10 +27451,12 @@ static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *b
     if (o->dropout > 0)
         x = ft_dropout(m, ft__part_name(name, sizeof name, layer, "lora_dropout"), x, dropout);
     x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
-                       FT_INIT_KAIMING_UNIFORM);
-    x = ft__lora_scaled(m, layer, x, o);
-    return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
-                          FT_INIT_ZEROS);
+                       FT_INIT_KAIMING_UNIFORM, false);
+    if (!o->bias) x = ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
+    x = ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
+                       FT_INIT_ZEROS, o->bias);
+    if (!o->bias) return x;
+    return ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
 }
 
 /* ids -> B (s A[ids]), beside an embedding. PEFT's file has A transposed, [rank, words]; it drops
@@ -27441,60 +27487,85 @@ static ft_node ft__lora_words(ft_model *m, const char *layer, const ft__node *ba
     x.id = base->inputs[0];
     x = ft_embedding(m, ft__part_name(name, sizeof name, layer, "lora_A"), x, table.size[0],
                      ft__lora_rank(o), narrow);
-    x = ft__lora_scaled(m, layer, x, o);
+    x = ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
     return ft_linear(m, ft__part_name(name, sizeof name, layer, "lora_B"), x, table.size[1], wide);
 }
 
 /* ---- DoRA ---- */
 
-/* Sets m to the lengths of W's rows. */
-static void ft__row_lengths(ft_model *m, ft_node weight, ft_node magnitude)
+/* Sets m to the lengths of W's rows; of a table of words, of its columns. */
+static void ft__weight_lengths(ft_model *m, ft_node weight, ft_node magnitude, bool of_words)
 {
     const ft__node *node = &m->nodes[weight.id - 1];
-    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows, i, k;
+    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows;
+    size_t lines = of_words ? columns : rows, each = of_words ? rows : columns, i, k;
     float *lengths = m->nodes[magnitude.id - 1].value;
     ft__host_takes_weights(&m->context, true);
-    for (i = 0; i < rows; ++i) {
+    for (i = 0; i < lines; ++i) {
         double sum = 0;
-        for (k = 0; k < columns; ++k)
-            sum += (double)node->value[i * columns + k] * (double)node->value[i * columns + k];
+        for (k = 0; k < each; ++k) {
+            double number = (double)node->value[of_words ? k * columns + i : i * columns + k];
+            sum += number * number;
+        }
         lengths[i] = (float)sqrt(sum);
     }
     m->weights_version += 1;
 }
 
-/* sum = W x + b + s B A x, of a linear layer -> g (sum - b) + b. */
-static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum)
+/* |W + s B A| of each row, [out], of a table of words, of each column, [features]. */
+static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *base,
+                                const ft_lora_options *o)
 {
-    ft_node weight, bias, a, b, lengths, g, none = {0};
+    ft__adapter adapter = ft__adapter_of(m, base);
+    ft_node weight, a = adapter.a, b = adapter.b, sum;
+    ft_matmul_options product;
+    ft_unary_options nothing;
+    ft_reduce_options along;
+    memset(&product, 0, sizeof product);
+    memset(&nothing, 0, sizeof nothing);
+    memset(&along, 0, sizeof along);
+    weight.id = base->inputs[1];
+    along.axes[0] = adapter.of_words ? 0 : -1;
+    along.count = 1;
+    product.transpose_b = adapter.of_words;
+    if (base->op == FT__OP_conv2d) { /* as matrices: [out, in * kernel] */
+        weight = ft_flatten(m, NULL, weight);
+        a = ft_flatten(m, NULL, a);
+        b = ft_flatten(m, NULL, b);
+    }
+    sum = adapter.of_words ? ft_matmul(m, NULL, a, b, product) : ft_matmul(m, NULL, b, a, product);
+    sum = ft__lora_scaled(m, layer, ft__lora_length_scale, sum, o);
+    sum = ft_add(m, NULL, weight, sum);
+    return ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, sum, sum), along),
+                    nothing);
+}
+
+/* sum = W x + b + s B A x -> g (sum - b) + b, g [out]; of a convolution g [1, out, 1, 1], the shape
+   that m has in PEFT's file. */
+static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum,
+                        const ft_lora_options *o)
+{
+    static const int ones[] = {1, 1};
+    ft_node weight, bias, lengths, g, none = {0};
     ft_parameter_options p;
-    ft_matmul_options plain;
-    ft_unary_options affine, nothing;
-    ft_reduce_options rows;
+    ft_unary_options nothing;
+    bool of_words = base->op == FT__OP_embedding, is_conv = base->op == FT__OP_conv2d;
     char name[512];
     memset(&p, 0, sizeof p);
-    memset(&plain, 0, sizeof plain);
-    memset(&affine, 0, sizeof affine);
     memset(&nothing, 0, sizeof nothing);
-    memset(&rows, 0, sizeof rows);
-    rows.axes[0] = -1;
-    rows.count = 1;
     weight.id = base->inputs[1];
     bias.id = base->input_count > 2 ? base->inputs[2] : 0;
-    p.size[0] = m->nodes[weight.id - 1].shape.size[0];
+    if (is_conv) p.size[0] = p.size[2] = p.size[3] = 1;
+    p.size[is_conv] = m->nodes[weight.id - 1].shape.size[of_words];
     p.initialiser = FT_INIT_ONES;
     g = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_magnitude_vector"), p);
-    a = ft__find_part(m, layer, "lora_A.weight");
-    b = ft__find_part(m, layer, "lora_B.weight");
     if (!ft__ok(&m->context)
         || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
-    if (!m->values_follow) ft__row_lengths(m, weight, g);
-    affine.scale = m->nodes[ft__find_part(m, layer, "lora_scale").id - 1].options.unary.scale;
-    a = ft_unary(m, "affine", NULL, ft_matmul(m, NULL, b, a, plain), affine); /* s B A [out, in] */
-    a = ft_add(m, NULL, weight, a);
-    lengths = ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, a, a), rows),
-                       nothing);
-    g = ft_binary(m, "div", NULL, g, ft_unary(m, "detach", NULL, lengths, nothing));
+    if (!m->values_follow) ft__weight_lengths(m, weight, g, of_words);
+    lengths = ft_unary(m, "detach", NULL, ft__dora_lengths(m, layer, base, o), nothing);
+    if (is_conv) lengths = ft_reshape(m, NULL, lengths, 2, ones); /* [out, 1, 1] */
+    if (is_conv && bias.id) bias = ft_reshape(m, NULL, bias, 2, ones);
+    g = ft_binary(m, "div", NULL, g, lengths);
     ft__part_name(name, sizeof name, layer, "lora_dora");
     if (!bias.id) return ft_mul(m, name, sum, g);
     return ft_add(m, name, ft_mul(m, NULL, sum, g),
@@ -27509,27 +27580,30 @@ static bool ft__reads_weight_alone(const ft_model *m, const ft__node *layer)
         && layer->inputs[1] == loss->inputs[2];
 }
 
-/* Adds LoRA beside one layer. */
+/* Adds LoRA beside one layer; with an error nothing is added. */
 static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
     ft__context *c = &m->context;
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
     char name[512];
     ft_node layer, sum;
+    int nodes = m->node_count;
     if (ft__reads_weight_alone(m, &base))
         return ft__fail(c, FT_INVALID, "ft_lora: %s: the loss reads this layer's weight, not its"
                         " result: it would not see the adapter", base.name);
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
-    if (o->dora && base.op != FT__OP_linear)
-        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: DoRA is for linear layers only",
+    if (o->bias && base.op == FT__OP_embedding)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: an adapter of an embedding has no bias",
                         base.name);
     layer.id = id;
     sum = base.op == FT__OP_embedding ? ft__lora_words(m, base.name, &base, o)
                                       : ft__lora_branch(m, base.name, &base, o);
     sum = ft_add(m, ft__part_name(name, sizeof name, base.name, "lora"), layer, sum);
-    if (o->dora) sum = ft__dora(m, base.name, &base, sum);
-    return ft__replace(m, layer, sum); /* an adapter makes no other network */
+    if (o->dora) sum = ft__dora(m, base.name, &base, sum, o);
+    if (ft__ok(c) && ft__replace(m, layer, sum) == FT_OK) return FT_OK;
+    ft__remove_last_nodes(m, nodes);
+    return c->status;
 }
 
 static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
@@ -27540,6 +27614,8 @@ static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
                         " %d: rank and alpha must not be negative, dropout from 0 to below 1,"
                         " scaling FT_LORA_AUTO to FT_LORA_STABLE", o->rank, (double)o->alpha,
                         (double)o->dropout, (int)o->scaling);
+    if (o->bias && o->dora)
+        return ft__fail(&m->context, FT_INVALID, "ft_lora: bias is for adapters without dora");
     return ft__refuse_any_shared(m, "ft_lora");
 }
 
@@ -27606,73 +27682,6 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
     return ft__ok(&m->context) ? count : 0;
 }
 
-/* ---- Merging ---- */
-
-/* What is added to a weight: s left right, left [rows, rank], right [rank, columns], whose element
-   r, j is at r * r_step + j * j_step. */
-typedef struct ft__low_rank {
-    const float *left, *right;
-    size_t rank, r_step, j_step;
-    double scale;
-} ft__low_rank;
-
-/* A number of the merged weight, in double. */
-static double ft__merged_number(float w, const ft__low_rank *p, size_t i, size_t j)
-{
-    double sum = 0;
-    size_t r;
-    for (r = 0; r < p->rank; ++r)
-        sum += (double)p->left[i * p->rank + r] * (double)p->right[r * p->r_step + j * p->j_step];
-    return (double)w + p->scale * sum;
-}
-
-/* W += s B A, each number rounded once; with m (DoRA, or NULL) each row then gets its length. */
-static void ft__merge_product(ft__node *weight, const ft__low_rank *p, const float *magnitude)
-{
-    size_t rows = (size_t)weight->shape.size[0], columns, i, j;
-    columns = ft__shape_count(&weight->shape) / rows;
-    for (i = 0; i < rows; ++i) {
-        float *w = weight->value + i * columns;
-        double length = 0, factor = 1;
-        for (j = 0; magnitude && j < columns; ++j) {
-            double number = ft__merged_number(w[j], p, i, j);
-            length += number * number;
-        }
-        if (magnitude) factor = (double)magnitude[i] / sqrt(length);
-        for (j = 0; j < columns; ++j) w[j] = (float)(factor * ft__merged_number(w[j], p, i, j));
-    }
-}
-
-/* Merges the adapter whose sum is this node. */
-static ft_status ft__merge_one(ft_model *m, int id)
-{
-    ft_node read, base;
-    const ft__node *a, *b;
-    ft__adapter adapter;
-    ft__low_rank p;
-    ft__node *weight;
-    base.id = m->nodes[id - 1].inputs[0];
-    read = ft__find_part(m, m->nodes[base.id - 1].name, "lora_dora");
-    if (!read.id) read.id = id;
-    adapter = ft__adapter_of(m, &m->nodes[base.id - 1]);
-    weight = &m->nodes[m->nodes[base.id - 1].inputs[1] - 1];
-    if (ft__refuse_shared(m, weight, "ft_merge") != FT_OK
-        || ft__own_float32(m, weight, true) != FT_OK
-        || ft__own_float32(m, &m->nodes[adapter.a.id - 1], true) != FT_OK
-        || ft__own_float32(m, &m->nodes[adapter.b.id - 1], true) != FT_OK) return m->context.status;
-    a = &m->nodes[adapter.a.id - 1];
-    b = &m->nodes[adapter.b.id - 1];
-    p.rank = (size_t)(adapter.of_words ? a->shape.size[1] : a->shape.size[0]);
-    p.left = adapter.of_words ? a->value : b->value;
-    p.right = adapter.of_words ? b->value : a->value;
-    p.r_step = adapter.of_words ? 1 : ft__shape_count(&a->shape) / p.rank;
-    p.j_step = adapter.of_words ? p.rank : 1;
-    p.scale = (double)m->nodes[adapter.scale.id - 1].options.unary.scale;
-    ft__merge_product(weight, &p,
-                      adapter.magnitude.id ? m->nodes[adapter.magnitude.id - 1].value : NULL);
-    return ft__replace(m, read, base);
-}
-
 /* Is it the sum of a layer and its adapter? */
 static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 {
@@ -27686,14 +27695,339 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
         && base->input_count > 1 && adapter.a.id && adapter.b.id && adapter.scale.id;
 }
 
-int ft_merge(ft_model *m)
+/* =============================================================================================
+   [SECTION] graph/merging: Adapters added to the weights, and taken out again
+   y = W x + b + s B A x is (W + s B A) x + b: one layer, as fast as before. Rounded numbers do not
+   give W back by subtraction, so ft_unmerge needs what W was: ft_merge keeps it where it is asked
+   to, with the adapter's parameters.
+   ============================================================================================= */
+static const char *const ft__lora_parts[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias",
+                                             "lora_embedding_A", "lora_embedding_B",
+                                             "lora_magnitude_vector"};
+enum { FT__LORA_PARTS = sizeof ft__lora_parts / sizeof ft__lora_parts[0] };
+
+/* A layer before its adapter was merged, in a list of which the last is the first. */
+struct ft__merged {
+    ft__merged *next;
+    int call;               /* the number of the call of ft_merge */
+    char *layer;
+    ft_lora_options options;/* of its adapter, but for alpha: */
+    float scale;
+    bool dropout_frozen;
+    ft__node part[FT__LORA_PARTS]; /* their numbers and settings; no name: there is no such part */
+    ft__node weight, bias;  /* of the layer; bias: only if the adapter has one */
+};
+
+static void ft__merged_free(ft__context *c, ft__merged *merged)
 {
-    int i, count = 0;
+    int i;
+    if (!merged) return;
+    for (i = 0; i < FT__LORA_PARTS; ++i) ft__release_value(c, &merged->part[i]);
+    ft__release_value(c, &merged->weight);
+    ft__release_value(c, &merged->bias);
+    ft__release(c, merged->layer);
+    ft__release(c, merged);
+}
+
+static void ft__merged_free_all(ft_model *m)
+{
+    while (m->merged) {
+        ft__merged *next = m->merged->next;
+        ft__merged_free(&m->context, m->merged);
+        m->merged = next;
+    }
+}
+
+/* Gives a weight's numbers to another holder, which has none. */
+static void ft__move_value(ft__node *from, ft__node *to)
+{
+    to->value = from->value;
+    to->stored = from->stored;
+    to->mapping = from->mapping;
+    from->value = NULL;
+    from->mapping = NULL;
+    memset(&from->stored, 0, sizeof from->stored);
+}
+
+/* What is needed to make the adapter of a layer again, but for the numbers; NULL: no memory. */
+static ft__merged *ft__merged_make(ft_model *m, const ft__node *layer, int call)
+{
+    ft__context *c = &m->context;
+    ft__adapter adapter = ft__adapter_of(m, layer);
+    const ft__node *d = ft__get_node(m, ft__find_part(m, layer->name, "lora_dropout"));
+    ft__merged *merged = (ft__merged *)ft__allocate(c, 1, sizeof *merged);
+    if (!merged) return NULL;
+    merged->layer = ft__copy_text(c, layer->name);
+    merged->call = call;
+    merged->options.rank = m->nodes[adapter.a.id - 1].shape.size[adapter.of_words ? 1 : 0];
+    merged->options.dora = adapter.magnitude.id != 0;
+    merged->options.bias = adapter.bias.id != 0;
+    merged->options.dropout = d ? d->options.dropout.probability : 0;
+    merged->dropout_frozen = d && d->frozen;
+    merged->scale = m->nodes[adapter.scale.id - 1].options.unary.scale;
+    if (merged->layer) return merged;
+    ft__merged_free(c, merged);
+    return NULL;
+}
+
+/* Moves the numbers of a layer's adapter into what is kept, or, in the network, back. */
+static void ft__move_parts(ft_model *m, ft__merged *merged, bool back)
+{
+    int i;
+    for (i = 0; i < FT__LORA_PARTS; ++i) {
+        ft__node *kept = &merged->part[i];
+        ft__node *node = ft__get_node(m, ft__find_part(m, merged->layer, ft__lora_parts[i]));
+        if (!node) continue;
+        if (back) {
+            ft__release_value(&m->context, node);
+            ft__move_value(kept, node);
+            node->frozen = kept->frozen;
+            node->learning_rate_factor = kept->learning_rate_factor;
+            node->weight_decay = kept->weight_decay;
+        } else {
+            *kept = *node;
+            ft__move_value(node, kept);
+        }
+    }
+}
+
+/* ---- Merging ---- */
+
+/* What is added to a weight: s left right, left [rows, rank], right [rank, columns], whose element
+   r, j is at r * r_step + j * j_step. With `magnitude` (DoRA) each row of the sum then gets its
+   length; with `of_words` each column. */
+typedef struct ft__low_rank {
+    const float *left, *right;
+    size_t rank, r_step, j_step;
+    double scale;
+    const float *magnitude; /* NULL: none */
+    double *factors;        /* room for as many numbers */
+    bool of_words;
+} ft__low_rank;
+
+/* A number of the sum, in double. */
+static double ft__merged_number(float w, const ft__low_rank *p, size_t i, size_t j)
+{
+    double sum = 0;
+    size_t r;
+    for (r = 0; r < p->rank; ++r)
+        sum += (double)p->left[i * p->rank + r] * (double)p->right[r * p->r_step + j * p->j_step];
+    return (double)w + p->scale * sum;
+}
+
+/* w [rows, columns] += s left right, each number rounded once. */
+static void ft__merge_product(float *w, size_t rows, size_t columns, const ft__low_rank *p)
+{
+    size_t lines = p->of_words ? columns : rows, i, j;
+    for (i = 0; p->magnitude && i < lines; ++i) p->factors[i] = 0;
+    for (i = 0; p->magnitude && i < rows; ++i)
+        for (j = 0; j < columns; ++j) {
+            double number = ft__merged_number(w[i * columns + j], p, i, j);
+            p->factors[p->of_words ? j : i] += number * number;
+        }
+    for (i = 0; p->magnitude && i < lines; ++i)
+        p->factors[i] = (double)p->magnitude[i] / sqrt(p->factors[i]);
+    for (i = 0; i < rows; ++i)
+        for (j = 0; j < columns; ++j) {
+            double factor = p->magnitude ? p->factors[p->of_words ? j : i] : 1;
+            float *to = &w[i * columns + j];
+            *to = (float)(factor * ft__merged_number(*to, p, i, j));
+        }
+}
+
+/* A weight's numbers as float32; NULL: no memory. */
+static float *ft__float32_copy(ft_model *m, const ft__node *node)
+{
+    ft__stored s = ft__stored_of(node);
+    size_t count = ft__shape_count(&node->shape);
+    float *copy = (float *)ft__allocate(&m->context, count, sizeof *copy);
+    if (copy) ft__read_stored_run(&m->context, &s, 0, count, copy);
+    return copy;
+}
+
+/* Returns the layer's weight with its adapter in it, and its bias, NULL if that does not change. */
+static float *ft__merged_weight(ft_model *m, const ft__node *layer, float **bias)
+{
+    ft__context *c = &m->context;
+    ft__adapter adapter = ft__adapter_of(m, layer);
+    const ft__node *a = &m->nodes[adapter.a.id - 1], *b = &m->nodes[adapter.b.id - 1];
+    const ft__node *weight = &m->nodes[layer->inputs[1] - 1];
+    const ft__node *magnitude = ft__get_node(m, adapter.magnitude);
+    size_t rows = (size_t)weight->shape.size[0], columns, i;
+    ft__low_rank p;
+    float *left = ft__float32_copy(m, adapter.of_words ? a : b);
+    float *right = left ? ft__float32_copy(m, adapter.of_words ? b : a) : NULL;
+    float *lengths = right && magnitude ? ft__float32_copy(m, magnitude) : NULL;
+    float *sum = ft__ok(c) ? ft__float32_copy(m, weight) : NULL;
+    columns = ft__shape_count(&weight->shape) / rows;
+    memset(&p, 0, sizeof p);
+    p.left = left;
+    p.right = right;
+    p.rank = (size_t)(adapter.of_words ? a->shape.size[1] : a->shape.size[0]);
+    p.r_step = adapter.of_words ? 1 : ft__shape_count(&a->shape) / p.rank;
+    p.j_step = adapter.of_words ? p.rank : 1;
+    p.scale = (double)m->nodes[adapter.scale.id - 1].options.unary.scale;
+    p.magnitude = lengths;
+    p.of_words = adapter.of_words;
+    if (sum && lengths)
+        p.factors = (double *)ft__allocate(c, p.of_words ? columns : rows, sizeof *p.factors);
+    if (ft__ok(c)) ft__merge_product(sum, rows, columns, &p);
+    *bias = NULL;
+    if (ft__ok(c) && adapter.bias.id) {
+        float *more = ft__float32_copy(m, &m->nodes[adapter.bias.id - 1]);
+        *bias = more ? ft__float32_copy(m, &m->nodes[layer->inputs[2] - 1]) : NULL;
+        for (i = 0; *bias && i < rows; ++i)
+            (*bias)[i] = (float)((double)(*bias)[i] + p.scale * (double)more[i]);
+        ft__release(c, more);
+    }
+    ft__release(c, p.factors);
+    ft__release(c, lengths);
+    ft__release(c, right);
+    ft__release(c, left);
+    if (ft__ok(c)) return sum;
+    ft__release(c, sum);
+    return NULL;
+}
+
+/* Gives a weight other numbers; `kept` gets those that it had, or, NULL, they are released. */
+static void ft__exchange_value(ft_model *m, ft__node *node, float *value, ft__node *kept)
+{
+    if (kept) *kept = *node;
+    if (kept) ft__move_value(node, kept);
+    else ft__release_value(&m->context, node);
+    node->value = value;
+}
+
+/* Merges the adapter whose sum is this node; or nothing is changed. */
+static ft_status ft__merge_one(ft_model *m, int id, int call, bool keep)
+{
+    ft__context *c = &m->context;
+    ft_node base, read;
+    const ft__node *layer;
+    ft__merged *merged = NULL;
+    float *weight, *bias;
+    base.id = m->nodes[id - 1].inputs[0];
+    layer = &m->nodes[base.id - 1];
+    read = ft__find_part(m, layer->name, "lora_dora");
+    if (!read.id) read.id = id;
+    if (keep && !(merged = ft__merged_make(m, layer, call))) return c->status;
+    weight = ft__merged_weight(m, layer, &bias);
+    if (weight && merged) ft__move_parts(m, merged, false);
+    if (weight && ft__replace(m, read, base) == FT_OK) {
+        ft__exchange_value(m, &m->nodes[layer->inputs[1] - 1], weight,
+                           merged ? &merged->weight : NULL);
+        if (bias)
+            ft__exchange_value(m, &m->nodes[layer->inputs[2] - 1], bias,
+                               merged ? &merged->bias : NULL);
+        if (merged) merged->next = m->merged;
+        if (merged) m->merged = merged;
+        m->version += 1;
+        return c->status;
+    }
+    if (weight && merged) ft__move_parts(m, merged, true);
+    ft__release(c, bias);
+    ft__release(c, weight);
+    ft__merged_free(c, merged);
+    return c->status;
+}
+
+/* Whether the adapter of this layer can be added to its weights alone. */
+static ft_status ft__merge_check(ft_model *m, const ft__node *layer)
+{
+    ft__adapter adapter = ft__adapter_of(m, layer);
+    int i, k;
+    if (adapter.bias.id && layer->input_count < 3)
+        return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s has no bias, but its adapter"
+                        " has", layer->name);
+    for (i = 0; i < m->node_count; ++i)
+        for (k = 1; k < m->nodes[i].input_count; ++k)
+            if (&m->nodes[i] != layer && m->nodes[i].inputs[k] == layer->inputs[1]
+                && (ft__is(&m->nodes[i], FT__WEIGHTS) || ft__is(&m->nodes[i], FT__OWN_LOGITS)))
+                return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s reads the weight of %s"
+                                " too, and would change with it", m->nodes[i].name, layer->name);
+    return m->context.status;
+}
+
+int ft_merge(ft_model *m, ft_merge_options options)
+{
+    int i, count = 0, call;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)
         || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
     ft__host_takes_weights(&m->context, true);
+    call = m->merged ? m->merged->call + 1 : 1;
     for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
-        if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
+        if (ft__is_adapted(m, &m->nodes[i]))
+            ft__merge_check(m, &m->nodes[m->nodes[i].inputs[0] - 1]);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
+        if (ft__is_adapted(m, &m->nodes[i])
+            && ft__merge_one(m, i + 1, call, options.keep) == FT_OK) count += 1;
+    m->weights_version += 1;
+    return ft__ok(&m->context) ? count : 0;
+}
+
+/* ---- Unmerging ---- */
+
+/* Whether the layer is still there, without an adapter. */
+static ft_status ft__unmerge_check(ft_model *m, const ft__merged *merged)
+{
+    const ft__node *layer = ft__get_node(m, ft__find_node(m, merged->layer));
+    ft__context *c = &m->context;
+    if (!layer || !ft__can_adapt(layer)
+        || !ft__same_sizes(&m->nodes[layer->inputs[1] - 1].shape, &merged->weight.shape)
+        || (merged->options.bias && layer->input_count < 3))
+        return ft__fail(c, FT_INVALID, "ft_unmerge: %s is no longer the layer that was merged",
+                        merged->layer);
+    if (ft__has_adapter(m, layer))
+        return ft__fail(c, FT_INVALID, "ft_unmerge: %s has another adapter now", merged->layer);
+    return c->status;
+}
+
+static void ft__set_scale(ft_model *m, const ft__merged *merged, const char *part)
+{
+    ft__node *node = ft__get_node(m, ft__find_part(m, merged->layer, part));
+    if (node) node->options.unary.scale = merged->scale;
+}
+
+/* Makes the last adapter again, and takes it out of the list. */
+static ft_status ft__unmerge_one(ft_model *m)
+{
+    ft__merged *merged = m->merged;
+    int id = ft__find_node(m, merged->layer).id;
+    ft__node *layer, *d;
+    if (ft__adapt(m, id, &merged->options) != FT_OK) return m->context.status;
+    layer = &m->nodes[id - 1];
+    ft__release_value(&m->context, &m->nodes[layer->inputs[1] - 1]);
+    ft__move_value(&merged->weight, &m->nodes[layer->inputs[1] - 1]);
+    if (merged->options.bias) {
+        ft__release_value(&m->context, &m->nodes[layer->inputs[2] - 1]);
+        ft__move_value(&merged->bias, &m->nodes[layer->inputs[2] - 1]);
+    }
+    ft__move_parts(m, merged, true);
+    ft__set_scale(m, merged, ft__lora_scale_name);
+    ft__set_scale(m, merged, ft__lora_length_scale);
+    d = ft__get_node(m, ft__find_part(m, merged->layer, "lora_dropout"));
+    if (d) d->frozen = merged->dropout_frozen;
+    m->merged = merged->next;
+    ft__merged_free(&m->context, merged);
+    m->version += 1;
+    return m->context.status;
+}
+
+int ft_unmerge(ft_model *m)
+{
+    const ft__merged *merged;
+    int count = 0, call;
+    if (!ft__usable(m) || !FT__HAS(m, SURGERY)
+        || ft__refuse_any_shared(m, "ft_unmerge") != FT_OK) return 0;
+    if (!m->merged)
+        ft__fail(&m->context, FT_INVALID, "ft_unmerge: nothing was kept: call ft_merge with"
+                 " options.keep");
+    call = m->merged ? m->merged->call : 0;
+    for (merged = m->merged; merged && merged->call == call; merged = merged->next)
+        if (ft__unmerge_check(m, merged) != FT_OK) return 0;
+    ft__host_takes_weights(&m->context, true);
+    while (ft__ok(&m->context) && m->merged && m->merged->call == call
+           && ft__unmerge_one(m) == FT_OK) count += 1;
     m->weights_version += 1;
     return ft__ok(&m->context) ? count : 0;
 }
@@ -30287,15 +30621,6 @@ static void ft__list_add(ft__list *list, const char *name, const char *detail)
     wrote = snprintf(list->text + list->used, sizeof list->text - list->used, "%s%.100s %.60s",
                      list->used ? ", " : "", name, detail);
     if (wrote > 0) list->used += (size_t)wrote < 159 ? (size_t)wrote : 159;
-}
-
-static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
-{
-    int d;
-    if (a->rank != b->rank) return false;
-    for (d = 0; d < a->rank; ++d)
-        if (a->size[d] != b->size[d]) return false;
-    return true;
 }
 
 /* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
@@ -37714,16 +38039,6 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     return NULL;
 }
 
-/* After an error removes the nodes that were added: half a network is useless. */
-static void ft__remove_last_nodes(ft_model *m, int count)
-{
-    for (; m->node_count > count; m->node_count -= 1) {
-        ft__unlist_node(m, m->node_count);
-        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
-    }
-    m->version += 1;
-}
-
 ft_node ft_network(ft_model *m, const char *name, ft_network_options options)
 {
     const ft__network *network = NULL;
@@ -38450,6 +38765,7 @@ typedef struct ft__adapter_list {
     bool transposed;        /* the adapted weights lie so in files: PEFT's fan_in_fan_out */
     bool biases;            /* some of the adapted layers' biases are trained */
     int with_dora, without; /* layers */
+    int with_bias;          /* of these, beside B */
 } ft__adapter_list;
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
@@ -38498,6 +38814,8 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
     if (adapter.magnitude.id) ft__adapter_tensor(list, &m->nodes[adapter.magnitude.id - 1]);
     if (adapter.magnitude.id) list->with_dora += 1;
     else list->without += 1;
+    if (adapter.bias.id) ft__adapter_tensor(list, &m->nodes[adapter.bias.id - 1]);
+    if (adapter.bias.id) list->with_bias += 1;
 }
 
 /* Adds the trained bias of a layer that has an adapter; false: the weight is none. */
@@ -38550,11 +38868,11 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__json_add_float(&text, (float)list->alpha);
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
-    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"bias\": \"%s\",\n"
-                 " \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"lora_bias\": %s,\n"
+                 " \"bias\": \"%s\",\n \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
                  " \"base_model_name_or_path\": null,\n \"target_modules\": [",
-                 list->with_dora ? "true" : "false", list->biases ? "lora_only" : "none",
-                 list->transposed ? "true" : "false");
+                 list->with_dora ? "true" : "false", list->with_bias ? "true" : "false",
+                 list->biases ? "lora_only" : "none", list->transposed ? "true" : "false");
     ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
     ft__text_add(&text, "],\n \"modules_to_save\": ");
     if (list->saved.count == 0) ft__text_add(&text, "null");
@@ -38628,6 +38946,9 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     if (ft__ok(c) && list.with_dora && list.without)
         ft__fail(c, FT_UNSUPPORTED, "%s: %d layers have DoRA and %d plain LoRA; PEFT's files hold"
                  " one kind", folder, list.with_dora, list.without);
+    if (ft__ok(c) && list.with_bias && list.with_bias != list.without)
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d of %d adapters have a bias; PEFT's files hold all or"
+                 " none", folder, list.with_bias, list.without);
     if (ft__ok(c)) ft__adapter_whole(&list);
     if (ft__ok(c)) ft__adapter_write(&list, folder);
     ft__release(c, list.alphas.letters);
@@ -38651,7 +38972,7 @@ typedef struct ft__adapter_reader {
 static ft_status ft__adapter_check(const ft__adapter_reader *r)
 {
     static const char *const absent[] = {
-        "lora_bias", "layer_replication", "target_parameters",
+        "layer_replication", "target_parameters",
         "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
     static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
     const ft__json *j = r->config;
@@ -38742,8 +39063,8 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     o.alpha = (float)alpha;
     o.dropout = (float)dropout;
     o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
-    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"))
-        && m->nodes[id - 1].op != FT__OP_embedding;
+    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"));
+    o.bias = ft__json_true(r->config, ft__json_member(r->config, 0, "lora_bias"));
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
@@ -38764,15 +39085,15 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {"lora_A.weight", "lora_B.weight", "lora_embedding_A",
-                                        "lora_embedding_B", "lora_magnitude_vector"};
+    static const char *const parts[] = {"lora_magnitude_vector", "lora_A.weight", "lora_B.weight",
+                                        "lora_B.bias", "lora_embedding_A", "lora_embedding_B"};
     char module[640];
     int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    while (i < 5 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
-    id = i < 5 ? ft__adapter_node(r->m, module) : 0;
+    while (i < 6 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
+    id = i < 6 ? ft__adapter_node(r->m, module) : 0;
     return id && ft__can_adapt(&r->m->nodes[id - 1])
-        && (r->m->nodes[id - 1].op == FT__OP_embedding) == (i == 2 || i == 3);
+        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i > 3));
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
@@ -49974,6 +50295,7 @@ static void ft__clear_graph(ft_model *m)
     m->max_length = 0;
     m->pairs = false;
     ft__release_class_names(m);
+    if (FT__HAS_SURGERY) ft__merged_free_all(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->chains);
     ft__release(c, m->order);

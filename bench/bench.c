@@ -362,13 +362,14 @@ static float *read_numbers(const char *directory, const char *name, size_t count
 static int compare(ft_model *m, const work *w, const char *directory, size_t sample)
 {
     ft_weights_options strict = {0};
+    ft_merge_options merge = {0};
     ft_shape shape;
     char path[700];
     size_t i, count;
     float *input, *want, *got;
     int *labels;
     double worst = 0, largest = 0;
-    if (w->lora) ft_merge(m); /* B is zero: the base, whose weights the file has */
+    if (w->lora) ft_merge(m, merge); /* B is zero: the base, whose weights the file has */
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
     ft_load_weights(m, path, strict);
     shape = ft_node_shape(m, ft_output(m));

@@ -137,7 +137,7 @@ int main(void)
     train(own, 1, STEPS);
     same = same_logits("with the adapter", hand, own);
     merged = merge_by_hand(hand);
-    ft_merge(own);
+    ft_merge(own, (ft_merge_options){0});
     same = same_logits("merged", merged, own) && same;
     ft_destroy(hand);
     ft_destroy(merged);

@@ -165,6 +165,7 @@ extern "C" {
 #include "graph/surgery.h"
 #include "graph/packing.h"
 #include "graph/adapters.h"
+#include "graph/merging.h"
 #include "graph/building.h"
 #include "graph/pair_loss.h"
 #include "formats/readers.h"

@@ -9,6 +9,9 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
+sys.path.append("tests/golden")
+import make_adapters  # noqa: E402
+
 BASE = "tests/golden/encoders"
 passed = failed = 0
 
@@ -20,8 +23,7 @@ def check(right, text):
         print("FAILED", text)
 
 
-
-def compare(name, model, ids, mask):
+def compare(name, model, *inputs, **masks):
     """The adapter of test_encoders or test_decoders beside its base."""
     folder = f"build/adapter_{name}"
     with warnings.catch_warnings(record=True) as said:
@@ -32,7 +34,8 @@ def compare(name, model, ids, mask):
     ours = peft.get_peft_model_state_dict(model)
     check(sorted(tensors) == sorted(ours), f"{name}: names {sorted(set(tensors) ^ set(ours))}")
     with torch.no_grad():
-        got = model(ids, attention_mask=mask).logits.numpy()
+        got = model(*inputs, **masks)
+    got = getattr(got, "logits", got).numpy()
     want = np.fromfile(f"{folder}/logits.f32", np.float32).reshape(got.shape)
     check(np.abs(got - want).max() <= 1e-4 * np.abs(want).max(), f"{name}: {got} instead of {want}")
 
@@ -42,11 +45,17 @@ lengths = expected["lengths"].long()
 mask = (torch.arange(9) < lengths[:, None]).long()
 for name, base in (("lora", "bert"), ("rslora", "roberta"), ("dora", "bert"), ("words", "distilbert")):
     model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/{base}")
-    compare(name, model, expected[f"{name}/ids"].long(), mask)
+    compare(name, model, expected[f"{name}/ids"].long(), attention_mask=mask)
+expected = load_file("tests/golden/adapters/expected.safetensors")
+for name in ("dora_mixed", "bias_mixed"):
+    model = make_adapters.Network()
+    model.load_state_dict(load_file("tests/golden/adapters/base.safetensors"))
+    compare(name, model, expected["pictures"], expected["ids"].long())
 BASE = "tests/golden/decoders"
 ids = load_file(f"{BASE}/expected.safetensors")["ids"].long()
-compare("gpt2_lora", hf.AutoModelForCausalLM.from_pretrained(f"{BASE}/gpt2"), ids, torch.ones_like(ids))
+compare("gpt2_lora", hf.AutoModelForCausalLM.from_pretrained(f"{BASE}/gpt2"), ids,
+        attention_mask=torch.ones_like(ids))
 model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/llama_classes")
-compare("llama_lora", model, torch.where(mask.bool(), ids, 1), mask)
+compare("llama_lora", model, torch.where(mask.bool(), ids, 1), attention_mask=mask)
 print(f"test_peft: {passed} passed, {failed} failed, 0 skipped")
 sys.exit(failed > 0)

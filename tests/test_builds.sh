@@ -474,6 +474,7 @@ int main(void)
     ZERO(ft_rotary_options, rotary);
     ZERO(ft_add_positions_options, positions);
     ZERO(ft_lora_options, lora);
+    ZERO(ft_merge_options, merge);
     ZERO(ft_loss_options, loss);
     ZERO(ft_attention_options, attention);
     ZERO(ft_unary_options, unary);
@@ -563,7 +564,8 @@ int main(void)
     CALL(SURGERY, ft_replace_head(m, 2));
     CALL(SURGERY, ft_swap_activations(m, "*", "relu", activation));
     CALL(SURGERY, ft_lora(m, "*", lora));
-    CALL(SURGERY, ft_merge(m));
+    CALL(SURGERY, ft_merge(m, merge));
+    CALL(SURGERY, ft_unmerge(m));
     CALL(TRANSFORMERS, ft_load_adapter(m, "examples"));
     CALL(TRANSFORMERS, ft_save_adapter(m, "examples"));
     CALL(SHARING, ft_share(m, desc));

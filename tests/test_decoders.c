@@ -172,7 +172,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     logits_of(again, expected, got);
     CHECK(ft_error(again) == FT_OK && memcmp(got, trained, count * sizeof *got) == 0,
           "%s, written and read: %s", name, ft_error_text(again));
-    CHECK(ft_merge(again) > 0, "%s", ft_error_text(again));
+    CHECK(ft_merge(again, (ft_merge_options){0}) > 0, "%s", ft_error_text(again));
     logits_of(again, expected, got);
     compare_golden("merged", got, trained, count, 1e-5);
     ft_destroy(again);

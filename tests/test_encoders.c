@@ -113,12 +113,12 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
         frozen += is_parameter(again, node) && ft_node_frozen(again, node);
     }
     CHECK(frozen > 20, "%d are frozen", frozen);
-    CHECK(ft_merge(again) > 0, "%s", ft_error_text(again));
+    CHECK(ft_merge(again, (ft_merge_options){0}) > 0, "%s", ft_error_text(again));
     logits_of(again, expected, name, got);
     compare_golden("merged", got, trained, SAMPLES * CLASSES, 1e-5);
     CHECK(!ft_find(again, "bert.encoder.layer.0.attention.self.query.lora").id
           && !ft_find(again, "roberta.encoder.layer.0.attention.self.query.lora_A.weight").id, "is left");
-    CHECK(ft_merge(again) == 0 && ft_error(again) == FT_OK, "there is nothing to merge");
+    CHECK(ft_merge(again, (ft_merge_options){0}) == 0 && ft_error(again) == FT_OK, "there is nothing to merge");
     ft_save(again, "build/merged.safetensors", (ft_save_options){0});
     CHECK(ft_error(again) == FT_OK && ft_node_count(again) >= nodes, "%s", ft_error_text(again));
     ft_destroy(again);
@@ -227,11 +227,11 @@ static void test_adapter_use(void)
     ft_destroy(m);
 }
 
-/* DoRA's lengths start as those of the rows, so that nothing changes but by rounding. A convolution has
-   none. An embedding is adapted where its name is given. */
+/* DoRA's lengths start as those of the rows, so that nothing changes but by rounding. An embedding is
+   adapted where its name is given. */
 static void test_new_dora(ft_file *expected)
 {
-    ft_model *m = load("bert", (ft_load_options){0}), *conv = ft_create((ft_desc){0});
+    ft_model *m = load("bert", (ft_load_options){0});
     float before[SAMPLES * CLASSES], after[SAMPLES * CLASSES], weight[16][16], lengths[16];
     static const char query[] = "bert.encoder.layer.0.attention.self.query";
     char name[200];
@@ -257,11 +257,235 @@ static void test_new_dora(ft_file *expected)
     CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), "6 layers have DoRA and 1 plain LoRA"), "%s",
           ft_error_text(m));
     ft_destroy(m);
-    ft_conv2d(conv, "conv", ft_input(conv, "x", (ft_input_options){.size = {3, 7, 7}}), 5,
-              (ft_conv2d_options){.kernel = {3}});
-    CHECK(ft_lora(conv, "conv", (ft_lora_options){.dora = true}) == 0 && ft_error(conv) == FT_UNSUPPORTED, "%s",
-          ft_error_text(conv));
-    ft_destroy(conv);
+}
+
+/* ---- Adapters of convolutions and embeddings, as PEFT has them (make_adapters.py) ---- */
+
+/* Network of make_adapters.py, with its weights. */
+static ft_model *mixed_network(ft_allocator allocator)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 1, .allocator = allocator});
+    ft_node x = add_input(m, "pictures", FT_F32, 3, 7, 7), ids = add_input(m, "ids", FT_I32, 0, 0, 0);
+    ft_node labels = add_input(m, "labels", FT_I32, 0, 0, 0), words;
+    x = ft_conv2d(m, "conv", x, 6, (ft_conv2d_options){.kernel = {3, 2}, .stride = {2}, .padding = {1, 1, 1, 1}});
+    x = ft_conv2d(m, "point", ft_activation(m, "relu", NULL, x, (ft_activation_options){0}), 4,
+                  (ft_conv2d_options){.kernel = {1}, .no_bias = true});
+    x = ft_linear(m, "fc", ft_flatten(m, NULL, x), 5, (ft_linear_options){0});
+    words = ft_embedding(m, "words", ids, 11, 5, (ft_embedding_options){0});
+    x = ft_activation(m, "relu", NULL, ft_add(m, NULL, x, words), (ft_activation_options){0});
+    x = ft_linear(m, "head", x, CLASSES, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, labels, (ft_loss_options){0}));
+    ft_load_weights(m, "tests/golden/adapters/base.safetensors", (ft_weights_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static void feed_mixed(ft_model *m, ft_file *expected)
+{
+    float pictures[SAMPLES * 3 * 7 * 7];
+    int32_t ids[SAMPLES], labels[SAMPLES];
+    golden_numbers(expected, "", "pictures", pictures, sizeof pictures);
+    golden_numbers(expected, "", "ids", ids, sizeof ids);
+    golden_numbers(expected, "", "labels", labels, sizeof labels);
+    ft_feed(m, ft_find(m, "pictures"), pictures, SAMPLES);
+    ft_feed(m, ft_find(m, "ids"), ids, SAMPLES);
+    ft_feed(m, ft_find(m, "labels"), labels, SAMPLES);
+}
+
+static void mixed_logits(ft_model *m, ft_file *expected, float *to)
+{
+    feed_mixed(m, expected);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), to, SAMPLES * CLASSES);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+}
+
+/* A hash of each weight's name, bytes and whether it is frozen, in any order of them. */
+static uint64_t weights_and_frozen(ft_model *m)
+{
+    uint64_t sum = 0;
+    int i;
+    for (i = 1; i <= ft_node_count(m); ++i) {
+        ft_node node = {i};
+        uint64_t hash;
+        float *values;
+        if (!is_weight(m, node)) continue;
+        values = weight_of(m, node);
+        hash = hash_bytes(1, ft_node_name(m, node), strlen(ft_node_name(m, node)));
+        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
+        sum += ft_node_frozen(m, node) ? 3 * hash : hash;
+        free(values);
+    }
+    return sum;
+}
+
+/* PEFT's logits and ten steps; written and read again: the same bits; merged: the same logits; unmerged:
+   the same bytes. */
+static void test_mixed(const char *name, int layers)
+{
+    ft_model *m = mixed_network((ft_allocator){0}), *again = mixed_network((ft_allocator){0});
+    ft_file *expected = open_golden(m, "adapters/expected");
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES], trained[SAMPLES * CLASSES];
+    char path[300];
+    uint64_t was;
+    int i;
+    FILE *file;
+    snprintf(path, sizeof path, "tests/golden/adapters/%s", name);
+    CHECK(ft_load_adapter(m, path) == FT_OK, "%s: %s", name, ft_error_text(m));
+    mixed_logits(m, expected, got);
+    golden_numbers(expected, name, "logits", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-5);
+    GOLDEN_STEPS(m, expected, name, feed_mixed(m, expected));
+    mixed_logits(m, expected, trained);
+    golden_numbers(expected, name, "after", want, sizeof want);
+    compare_golden(name, trained, want, SAMPLES * CLASSES, 1e-4);
+    snprintf(path, sizeof path, "build/adapter_%s_mixed", name);
+    mkdir(path, 0777);
+    CHECK(ft_save_adapter(m, path) == FT_OK, "%s: %s", name, ft_error_text(m));
+    CHECK(ft_load_adapter(again, path) == FT_OK, "%s: %s", name, ft_error_text(again));
+    mixed_logits(again, expected, got);
+    CHECK(memcmp(got, trained, sizeof got) == 0, "%s: written and read", name);
+    for (i = 0; i < 3; ++i) { /* taken out again, and merged for good */
+        was = weights_and_frozen(again);
+        CHECK(ft_merge(again, (ft_merge_options){.keep = i < 2}) == layers, "%s: %s", name, ft_error_text(again));
+        CHECK(!ft_find(again, "conv.lora_A.weight").id, "%s: it is left", name);
+        mixed_logits(again, expected, got);
+        compare_golden("merged", got, trained, SAMPLES * CLASSES, 1e-5);
+        if (i == 2) break;
+        CHECK(weights_and_frozen(again) != was, "%s: merged, and the same bytes", name);
+        CHECK(ft_unmerge(again) == layers, "%s: %s", name, ft_error_text(again));
+        CHECK(weights_and_frozen(again) == was, "%s: unmerged, and other bytes", name);
+        mixed_logits(again, expected, got);
+        CHECK(memcmp(got, trained, sizeof got) == 0, "%s: unmerged", name);
+    }
+    CHECK(ft_unmerge(again) == 0 && strstr(ft_error_text(again), "nothing was kept"), "%s", ft_error_text(again));
+    snprintf(path, sizeof path, "build/adapter_%s_mixed/logits.f32", name); /* for test_peft.sh */
+    file = fopen(path, "wb");
+    CHECK(file && fwrite(trained, sizeof trained, 1, file) == 1 && fclose(file) == 0, "%s", path);
+    ft_file_close(expected);
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
+/* The loss after a step of training. */
+static float loss_of(ft_model *m, ft_file *expected)
+{
+    int step;
+    float loss = 0;
+    for (step = 0; step < 2; ++step) {
+        feed(m, expected, "bert", true);
+        loss = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 1e-2f);
+    }
+    return loss;
+}
+
+/* Weights of each type get their bytes back, and the adapter its settings: a training run has the same
+   loss. */
+static void test_unmerge(ft_file *expected)
+{
+    static const ft_type types[] = {FT_F32, FT_BF16, FT_I8};
+    static const char a[] = "bert.encoder.layer.1.attention.self.query.lora_A.weight";
+    size_t i;
+    for (i = 0; i < 3; ++i) {
+        ft_model *m = load("bert", (ft_load_options){0}), *same = load("bert", (ft_load_options){0}), *both[2] = {m, same};
+        float b[16 * 3], loss;
+        uint64_t was;
+        int k;
+        for (k = 0; k < 48; ++k) b[k] = (float)(k * 5 % 7) / 7 - 0.4f;
+        for (k = 0; k < 2; ++k) {
+            ft_lora(both[k], "*query,*key", (ft_lora_options){.rank = 3, .alpha = 5});
+            ft_set(both[k], ft_find(both[k], "bert.encoder.layer.1.attention.self.query.lora_B.weight"), b, 48);
+            ft_freeze(both[k], "*layer.0*key.lora_A.weight");
+            ft_scale_learning_rate(both[k], a, 3);
+            ft_set_type(both[k], "*.self.query.weight,*.self.key.weight", types[i]);
+        }
+        was = ft_frozen_digest(m).frozen;
+        CHECK(ft_merge(m, (ft_merge_options){.keep = true}) == 4, "%s", ft_error_text(m));
+        CHECK(ft_frozen_digest(m).frozen != was, "merged, and the same bytes");
+        CHECK(ft_unmerge(m) == 4, "%s", ft_error_text(m));
+        CHECK(ft_frozen_digest(m).frozen == was && ft_frozen_digest(same).frozen == was, "type %d: other bytes", (int)types[i]);
+        loss = loss_of(m, expected);
+        CHECK(ft_error(m) == FT_OK && loss == loss_of(same, expected), "type %d: another loss: %s", (int)types[i],
+              ft_error_text(m));
+        ft_destroy(same);
+        ft_destroy(m);
+    }
+}
+
+/* Memory that ends at any moment leaves each layer with its adapter, or merged: the logits stay. */
+static void test_unmerge_memory(void)
+{
+    memory_count memory;
+    ft_model *m = ft_create((ft_desc){0});
+    ft_file *expected = open_golden(m, "adapters/expected");
+    float want[SAMPLES * CLASSES], got[SAMPLES * CLASSES];
+    bool failed = true;
+    long n;
+    golden_numbers(expected, "dora", "logits", want, sizeof want);
+    for (n = 1; failed; ++n) {
+        ft_model *one;
+        memset(&memory, 0, sizeof memory);
+        one = mixed_network(counting(&memory));
+        ft_load_adapter(one, "tests/golden/adapters/dora");
+        memory.fail_at = memory.calls + n;
+        failed = ft_merge(one, (ft_merge_options){.keep = true}) == 0 || ft_unmerge(one) == 0;
+        CHECK(failed == (ft_error(one) == FT_MEMORY), "allocation %ld: %s", n, ft_error_text(one));
+        memory.fail_at = 0;
+        ft_clear_error(one);
+        mixed_logits(one, expected, got);
+        compare_golden("without memory", got, want, SAMPLES * CLASSES, 1e-5);
+        ft_destroy(one);
+        CHECK(memory.blocks == 0, "allocation %ld: %ld blocks are left", n, memory.blocks);
+    }
+    CHECK(n > 100, "%ld allocations", n);
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* What cannot be merged or unmerged is refused, and nothing is changed. */
+static void test_unmerge_refused(void)
+{
+    ft_model *m = load("bert", (ft_load_options){0}), *tied = ft_create((ft_desc){0});
+    ft_node x, table;
+    ft_lora(m, "*query", (ft_lora_options){.dropout = 0.3f});
+    ft_freeze(m, "*layer.0*lora_dropout");
+    ft_merge(m, (ft_merge_options){.keep = true});
+    ft_lora(m, "*layer.1*query", (ft_lora_options){0});
+    CHECK(ft_unmerge(m) == 0 && strstr(ft_error_text(m), "layer.1.attention.self.query has another adapter now"), "%s",
+          ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_merge(m, (ft_merge_options){0}) == 1 && ft_unmerge(m) == 2, "%s", ft_error_text(m));
+    CHECK(ft_node_frozen(m, ft_find(m, "bert.encoder.layer.0.attention.self.query.lora_dropout"))
+          && !ft_node_frozen(m, ft_find(m, "bert.encoder.layer.1.attention.self.query.lora_dropout")), "dropout");
+    ft_merge(m, (ft_merge_options){.keep = true});
+    ft_cut(m, ft_find(m, "bert.encoder.layer.0.output.LayerNorm"));
+    CHECK(ft_unmerge(m) == 0 && strstr(ft_error_text(m), "layer.1.attention.self.query is no longer"), "%s",
+          ft_error_text(m));
+    ft_destroy(m); /* with what is kept */
+    x = add_input(tied, "x", FT_I32, 0, 0, 0);
+    table = ft_parameter(tied, "table", (ft_parameter_options){.size = {5, 4}});
+    x = ft_embedding(tied, "words", x, 5, 4, (ft_embedding_options){.weight = table});
+    ft_set_output(tied, ft_linear(tied, "decoder", x, 5, (ft_linear_options){.weight = table, .no_bias = true}));
+    CHECK(ft_lora(tied, "words", (ft_lora_options){0}) == 1, "%s", ft_error_text(tied));
+    CHECK(ft_merge(tied, (ft_merge_options){0}) == 0 && ft_error(tied) == FT_UNSUPPORTED
+          && strstr(ft_error_text(tied), "decoder reads the weight of words too"), "%s", ft_error_text(tied));
+    ft_clear_error(tied);
+    ft_cut(tied, ft_find(tied, "words.lora"));
+    CHECK(ft_merge(tied, (ft_merge_options){0}) == 1, "%s", ft_error_text(tied));
+    ft_destroy(tied);
+    m = ft_create((ft_desc){0});
+    x = add_input(m, "x", FT_F32, 3, 0, 0);
+    ft_set_output(m, ft_linear(m, "fc", x, 2, (ft_linear_options){.no_bias = true}));
+    CHECK(ft_lora(m, "fc", (ft_lora_options){.bias = true, .dora = true}) == 0
+          && strstr(ft_error_text(m), "bias is for adapters without dora"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_lora(m, "fc", (ft_lora_options){.bias = true}) == 1, "%s", ft_error_text(m));
+    CHECK(ft_merge(m, (ft_merge_options){0}) == 0 && strstr(ft_error_text(m), "fc has no bias, but its adapter has"),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
 }
 
 /* Beside a convolution: y + s B (A x), merged into one weight. */
@@ -280,7 +504,7 @@ static void test_convolution(void)
     ft_set(m, ft_find(m, "conv.lora_B.weight"), b, 10);
     ft_run(m, x, 2, after, sizeof after / sizeof *after);
     CHECK(ft_error(m) == FT_OK && memcmp(before, after, sizeof after) != 0, "%s", ft_error_text(m));
-    CHECK(ft_merge(m) == 1, "%s", ft_error_text(m));
+    CHECK(ft_merge(m, (ft_merge_options){0}) == 1, "%s", ft_error_text(m));
     ft_run(m, x, 2, before, sizeof before / sizeof *before);
     CHECK(ft_node_count(m) > 0 && ft_error(m) == FT_OK, "%s", ft_error_text(m));
     compare_golden("a convolution, merged", before, after, sizeof after / sizeof *after, 1e-5);
@@ -294,7 +518,7 @@ static void test_adapter_refused(void)
     static const struct { const char *config, *error; } rows[] = {
         {"{}", "peft_type is missing; only LORA is supported"},
         {"{\"peft_type\": \"LOHA\"}", "peft_type is LOHA"},
-        {"{\"peft_type\": \"LORA\", \"lora_bias\": true}", "lora_bias is not supported"},
+        {"{\"peft_type\": \"LORA\", \"use_qalora\": true}", "use_qalora is not supported"},
         {"{\"peft_type\": \"LORA\", \"bias\": \"some\"}", "bias is some"},
         {"{\"peft_type\": \"LORA\", \"init_lora_weights\": \"pissa\"}", "init_lora_weights is pissa"},
         {"{\"peft_type\": \"LORA\", \"alpha_pattern\": {\".*query\": 3}}", "is a regular expression"},
@@ -755,6 +979,11 @@ int main(void)
     test_new_adapter(expected);
     test_convolution();
     test_new_dora(expected);
+    test_mixed("dora", 4);
+    test_mixed("bias", 2);
+    test_unmerge(expected);
+    test_unmerge_refused();
+    test_unmerge_memory();
     test_adapter_use();
     test_vocabulary_refused();
     test_adapter_refused();

@@ -61,6 +61,7 @@ static ft_model *create(const options *o)
 static ft_model *open_model(const options *o)
 {
     ft_load_options load;
+    ft_merge_options merge;
     ft_model *m = create(o);
     memset(&load, 0, sizeof load);
     if (!m) return NULL;
@@ -82,7 +83,8 @@ static ft_model *open_model(const options *o)
         return NULL;
     }
     if (o->adapter) ft_load_adapter(m, o->adapter);
-    if (o->merge && !ft_error(m) && ft_merge(m) == 0 && !ft_error(m))
+    memset(&merge, 0, sizeof merge);
+    if (o->merge && !ft_error(m) && ft_merge(m, merge) == 0 && !ft_error(m))
         fprintf(stderr, "--merge: there are no adapters\n");
     if (frozen_type(o) != FT_F32 && frozen_type(o) != FT_OTHER && strcmp(o->verb, "train") != 0) {
         ft_freeze(m, "*");

@@ -15,7 +15,6 @@
 #include "graph/settings.h"
 #include "formats/readers.h"
 #include "formats/tensor_files.h"
-#include "formats/weights.h"
 /* =============================================================================================
    [SECTION] formats/graphs: Networks described in JSON
    The graph, class names and preprocessing, as model files hold them and people write them:

@@ -128,15 +128,6 @@ static void ft__list_add(ft__list *list, const char *name, const char *detail)
     if (wrote > 0) list->used += (size_t)wrote < 159 ? (size_t)wrote : 159;
 }
 
-static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
-{
-    int d;
-    if (a->rank != b->rank) return false;
-    for (d = 0; d < a->rank; ++d)
-        if (a->size[d] != b->size[d]) return false;
-    return true;
-}
-
 /* PyTorch counts the batches that a batch norm saw; with a set momentum the count has no effect. */
 static bool ft__is_counter(const char *name) { return ft__ends_with(name, "num_batches_tracked"); }
 

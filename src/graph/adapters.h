@@ -13,6 +13,7 @@
 #include "operators/dropout.h"
 #include "operators/conv2d.h"
 #include "operators/linear.h"
+#include "operators/reshape.h"
 #include "operators/arithmetic.h"
 #include "operators/elementwise.h"
 #include "operators/reduce.h"
@@ -38,10 +39,16 @@
    DoRA (Liu et al. 2024) trains the length of each row of W + s B A apart from its direction, as m:
        y = g (W x + s B A drop(x)) + b,   g = m / |W + s B A|, of each row
    m starts as |W|; the length below the line counts as a constant in backward, as in PEFT. Its node
-   "n.lora_dora" is read instead of "n".
+   "n.lora_dora" is read instead of "n". A row of a convolution is a filter. Of an embedding it is a
+   column of the table: y = g (W[id] + s B A[id]), as PEFT has it.
+   With a bias beside B (PEFT's lora_bias) s comes after B: y = W x + b + s (B A drop(x) + bias).
    ============================================================================================= */
-static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_embedding_A,"
-                                          "*.lora_embedding_B,*.lora_magnitude_vector";
+static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_B.bias,"
+                                          "*.lora_embedding_A,*.lora_embedding_B,"
+                                          "*.lora_magnitude_vector";
+
+static const char ft__lora_scale_name[] = "lora_scale"; /* between A and B, or after B */
+static const char ft__lora_length_scale[] = "lora_length_scale"; /* where DoRA's lengths need it */
 
 /* s for a rank. */
 static float ft__lora_scale(const ft_lora_options *o, int rank)
@@ -68,6 +75,7 @@ static ft_node ft__find_part(const ft_model *m, const char *layer, const char *p
 /* The nodes of a layer's adapter. a [rank, in], b [out, rank]; of an embedding a [words, rank]. */
 typedef struct ft__adapter {
     ft_node a, b;           /* a.id 0: the layer has none */
+    ft_node bias;           /* beside b; 0: none */
     ft_node scale;
     ft_node magnitude;      /* 0: it is not DoRA */
     bool of_words;          /* beside an embedding */
@@ -83,7 +91,8 @@ static ft__adapter ft__adapter_of(const ft_model *m, const ft__node *layer)
         found.a = ft__find_part(m, layer->name, "lora_embedding_A");
         found.b = ft__find_part(m, layer->name, "lora_embedding_B");
     }
-    found.scale = ft__find_part(m, layer->name, "lora_scale");
+    found.bias = ft__find_part(m, layer->name, "lora_B.bias");
+    found.scale = ft__find_part(m, layer->name, ft__lora_scale_name);
     found.magnitude = ft__find_part(m, layer->name, "lora_magnitude_vector");
     return found;
 }
@@ -108,35 +117,36 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
         && !ft__glob("*.lora_A,*.lora_B", node->name);
 }
 
-static ft_node ft__lora_scaled(ft_model *m, const char *layer, ft_node x, const ft_lora_options *o)
+static ft_node ft__lora_scaled(ft_model *m, const char *layer, const char *part, ft_node x,
+                               const ft_lora_options *o)
 {
     ft_unary_options affine;
     char name[512];
     memset(&affine, 0, sizeof affine);
     affine.scale = ft__lora_scale(o, ft__lora_rank(o));
-    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, "lora_scale"), x, affine);
+    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, part), x, affine);
 }
 
-/* A or B beside a layer, without a bias: B, and A beside a linear layer, are products at each
-   place. */
+/* A or B beside a layer: B, and A beside a linear layer, are products at each place. */
 static ft_node ft__lora_layer(ft_model *m, const char *layer, const char *part, ft_node x,
-                              int outputs, const ft_conv2d_options *conv, ft_initialiser how)
+                              int outputs, const ft_conv2d_options *conv, ft_initialiser how,
+                              bool bias)
 {
     ft_linear_options linear;
     ft_conv2d_options o;
     char name[512];
     memset(&linear, 0, sizeof linear);
     ft__part_name(name, sizeof name, layer, part);
-    linear.no_bias = true;
+    linear.no_bias = !bias;
     linear.initialiser = how;
     if (!conv) return ft_linear(m, name, x, outputs, linear);
     o = *conv;
-    o.no_bias = true;
+    o.no_bias = !bias;
     o.initialiser = how;
     return ft_conv2d(m, name, x, outputs, o);
 }
 
-/* x -> B (s A drop(x)) */
+/* x -> B (s A drop(x)), or with a bias s (B A drop(x) + bias), which starts as zeros */
 static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *base,
                                const ft_lora_options *o)
 {
@@ -156,10 +166,12 @@ static ft_node ft__lora_branch(ft_model *m, const char *layer, const ft__node *b
     if (o->dropout > 0)
         x = ft_dropout(m, ft__part_name(name, sizeof name, layer, "lora_dropout"), x, dropout);
     x = ft__lora_layer(m, layer, "lora_A", x, rank, is_conv ? &conv : NULL,
-                       FT_INIT_KAIMING_UNIFORM);
-    x = ft__lora_scaled(m, layer, x, o);
-    return ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
-                          FT_INIT_ZEROS);
+                       FT_INIT_KAIMING_UNIFORM, false);
+    if (!o->bias) x = ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
+    x = ft__lora_layer(m, layer, "lora_B", x, weight.size[0], is_conv ? &pointwise : NULL,
+                       FT_INIT_ZEROS, o->bias);
+    if (!o->bias) return x;
+    return ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
 }
 
 /* ids -> B (s A[ids]), beside an embedding. PEFT's file has A transposed, [rank, words]; it drops
@@ -190,60 +202,85 @@ static ft_node ft__lora_words(ft_model *m, const char *layer, const ft__node *ba
     x.id = base->inputs[0];
     x = ft_embedding(m, ft__part_name(name, sizeof name, layer, "lora_A"), x, table.size[0],
                      ft__lora_rank(o), narrow);
-    x = ft__lora_scaled(m, layer, x, o);
+    x = ft__lora_scaled(m, layer, ft__lora_scale_name, x, o);
     return ft_linear(m, ft__part_name(name, sizeof name, layer, "lora_B"), x, table.size[1], wide);
 }
 
 /* ---- DoRA ---- */
 
-/* Sets m to the lengths of W's rows. */
-static void ft__row_lengths(ft_model *m, ft_node weight, ft_node magnitude)
+/* Sets m to the lengths of W's rows; of a table of words, of its columns. */
+static void ft__weight_lengths(ft_model *m, ft_node weight, ft_node magnitude, bool of_words)
 {
     const ft__node *node = &m->nodes[weight.id - 1];
-    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows, i, k;
+    size_t rows = (size_t)node->shape.size[0], columns = ft__shape_count(&node->shape) / rows;
+    size_t lines = of_words ? columns : rows, each = of_words ? rows : columns, i, k;
     float *lengths = m->nodes[magnitude.id - 1].value;
     ft__host_takes_weights(&m->context, true);
-    for (i = 0; i < rows; ++i) {
+    for (i = 0; i < lines; ++i) {
         double sum = 0;
-        for (k = 0; k < columns; ++k)
-            sum += (double)node->value[i * columns + k] * (double)node->value[i * columns + k];
+        for (k = 0; k < each; ++k) {
+            double number = (double)node->value[of_words ? k * columns + i : i * columns + k];
+            sum += number * number;
+        }
         lengths[i] = (float)sqrt(sum);
     }
     m->weights_version += 1;
 }
 
-/* sum = W x + b + s B A x, of a linear layer -> g (sum - b) + b. */
-static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum)
+/* |W + s B A| of each row, [out], of a table of words, of each column, [features]. */
+static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *base,
+                                const ft_lora_options *o)
 {
-    ft_node weight, bias, a, b, lengths, g, none = {0};
+    ft__adapter adapter = ft__adapter_of(m, base);
+    ft_node weight, a = adapter.a, b = adapter.b, sum;
+    ft_matmul_options product;
+    ft_unary_options nothing;
+    ft_reduce_options along;
+    memset(&product, 0, sizeof product);
+    memset(&nothing, 0, sizeof nothing);
+    memset(&along, 0, sizeof along);
+    weight.id = base->inputs[1];
+    along.axes[0] = adapter.of_words ? 0 : -1;
+    along.count = 1;
+    product.transpose_b = adapter.of_words;
+    if (base->op == FT__OP_conv2d) { /* as matrices: [out, in * kernel] */
+        weight = ft_flatten(m, NULL, weight);
+        a = ft_flatten(m, NULL, a);
+        b = ft_flatten(m, NULL, b);
+    }
+    sum = adapter.of_words ? ft_matmul(m, NULL, a, b, product) : ft_matmul(m, NULL, b, a, product);
+    sum = ft__lora_scaled(m, layer, ft__lora_length_scale, sum, o);
+    sum = ft_add(m, NULL, weight, sum);
+    return ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, sum, sum), along),
+                    nothing);
+}
+
+/* sum = W x + b + s B A x -> g (sum - b) + b, g [out]; of a convolution g [1, out, 1, 1], the shape
+   that m has in PEFT's file. */
+static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum,
+                        const ft_lora_options *o)
+{
+    static const int ones[] = {1, 1};
+    ft_node weight, bias, lengths, g, none = {0};
     ft_parameter_options p;
-    ft_matmul_options plain;
-    ft_unary_options affine, nothing;
-    ft_reduce_options rows;
+    ft_unary_options nothing;
+    bool of_words = base->op == FT__OP_embedding, is_conv = base->op == FT__OP_conv2d;
     char name[512];
     memset(&p, 0, sizeof p);
-    memset(&plain, 0, sizeof plain);
-    memset(&affine, 0, sizeof affine);
     memset(&nothing, 0, sizeof nothing);
-    memset(&rows, 0, sizeof rows);
-    rows.axes[0] = -1;
-    rows.count = 1;
     weight.id = base->inputs[1];
     bias.id = base->input_count > 2 ? base->inputs[2] : 0;
-    p.size[0] = m->nodes[weight.id - 1].shape.size[0];
+    if (is_conv) p.size[0] = p.size[2] = p.size[3] = 1;
+    p.size[is_conv] = m->nodes[weight.id - 1].shape.size[of_words];
     p.initialiser = FT_INIT_ONES;
     g = ft_parameter(m, ft__part_name(name, sizeof name, layer, "lora_magnitude_vector"), p);
-    a = ft__find_part(m, layer, "lora_A.weight");
-    b = ft__find_part(m, layer, "lora_B.weight");
     if (!ft__ok(&m->context)
         || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
-    if (!m->values_follow) ft__row_lengths(m, weight, g);
-    affine.scale = m->nodes[ft__find_part(m, layer, "lora_scale").id - 1].options.unary.scale;
-    a = ft_unary(m, "affine", NULL, ft_matmul(m, NULL, b, a, plain), affine); /* s B A [out, in] */
-    a = ft_add(m, NULL, weight, a);
-    lengths = ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, a, a), rows),
-                       nothing);
-    g = ft_binary(m, "div", NULL, g, ft_unary(m, "detach", NULL, lengths, nothing));
+    if (!m->values_follow) ft__weight_lengths(m, weight, g, of_words);
+    lengths = ft_unary(m, "detach", NULL, ft__dora_lengths(m, layer, base, o), nothing);
+    if (is_conv) lengths = ft_reshape(m, NULL, lengths, 2, ones); /* [out, 1, 1] */
+    if (is_conv && bias.id) bias = ft_reshape(m, NULL, bias, 2, ones);
+    g = ft_binary(m, "div", NULL, g, lengths);
     ft__part_name(name, sizeof name, layer, "lora_dora");
     if (!bias.id) return ft_mul(m, name, sum, g);
     return ft_add(m, name, ft_mul(m, NULL, sum, g),
@@ -258,27 +295,30 @@ static bool ft__reads_weight_alone(const ft_model *m, const ft__node *layer)
         && layer->inputs[1] == loss->inputs[2];
 }
 
-/* Adds LoRA beside one layer. */
+/* Adds LoRA beside one layer; with an error nothing is added. */
 static ft_status ft__adapt(ft_model *m, int id, const ft_lora_options *o)
 {
     ft__context *c = &m->context;
     ft__node base = m->nodes[id - 1]; /* a copy: the array grows */
     char name[512];
     ft_node layer, sum;
+    int nodes = m->node_count;
     if (ft__reads_weight_alone(m, &base))
         return ft__fail(c, FT_INVALID, "ft_lora: %s: the loss reads this layer's weight, not its"
                         " result: it would not see the adapter", base.name);
     if (strlen(base.name) > 400)
         return ft__fail(c, FT_INVALID, "ft_lora: %.60s...: the name is too long", base.name);
-    if (o->dora && base.op != FT__OP_linear)
-        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: DoRA is for linear layers only",
+    if (o->bias && base.op == FT__OP_embedding)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_lora: %s: an adapter of an embedding has no bias",
                         base.name);
     layer.id = id;
     sum = base.op == FT__OP_embedding ? ft__lora_words(m, base.name, &base, o)
                                       : ft__lora_branch(m, base.name, &base, o);
     sum = ft_add(m, ft__part_name(name, sizeof name, base.name, "lora"), layer, sum);
-    if (o->dora) sum = ft__dora(m, base.name, &base, sum);
-    return ft__replace(m, layer, sum); /* an adapter makes no other network */
+    if (o->dora) sum = ft__dora(m, base.name, &base, sum, o);
+    if (ft__ok(c) && ft__replace(m, layer, sum) == FT_OK) return FT_OK;
+    ft__remove_last_nodes(m, nodes);
+    return c->status;
 }
 
 static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
@@ -289,6 +329,8 @@ static ft_status ft__lora_check(ft_model *m, const ft_lora_options *o)
                         " %d: rank and alpha must not be negative, dropout from 0 to below 1,"
                         " scaling FT_LORA_AUTO to FT_LORA_STABLE", o->rank, (double)o->alpha,
                         (double)o->dropout, (int)o->scaling);
+    if (o->bias && o->dora)
+        return ft__fail(&m->context, FT_INVALID, "ft_lora: bias is for adapters without dora");
     return ft__refuse_any_shared(m, "ft_lora");
 }
 
@@ -355,73 +397,6 @@ int ft_lora(ft_model *m, const char *glob, ft_lora_options options)
     return ft__ok(&m->context) ? count : 0;
 }
 
-/* ---- Merging ---- */
-
-/* What is added to a weight: s left right, left [rows, rank], right [rank, columns], whose element
-   r, j is at r * r_step + j * j_step. */
-typedef struct ft__low_rank {
-    const float *left, *right;
-    size_t rank, r_step, j_step;
-    double scale;
-} ft__low_rank;
-
-/* A number of the merged weight, in double. */
-static double ft__merged_number(float w, const ft__low_rank *p, size_t i, size_t j)
-{
-    double sum = 0;
-    size_t r;
-    for (r = 0; r < p->rank; ++r)
-        sum += (double)p->left[i * p->rank + r] * (double)p->right[r * p->r_step + j * p->j_step];
-    return (double)w + p->scale * sum;
-}
-
-/* W += s B A, each number rounded once; with m (DoRA, or NULL) each row then gets its length. */
-static void ft__merge_product(ft__node *weight, const ft__low_rank *p, const float *magnitude)
-{
-    size_t rows = (size_t)weight->shape.size[0], columns, i, j;
-    columns = ft__shape_count(&weight->shape) / rows;
-    for (i = 0; i < rows; ++i) {
-        float *w = weight->value + i * columns;
-        double length = 0, factor = 1;
-        for (j = 0; magnitude && j < columns; ++j) {
-            double number = ft__merged_number(w[j], p, i, j);
-            length += number * number;
-        }
-        if (magnitude) factor = (double)magnitude[i] / sqrt(length);
-        for (j = 0; j < columns; ++j) w[j] = (float)(factor * ft__merged_number(w[j], p, i, j));
-    }
-}
-
-/* Merges the adapter whose sum is this node. */
-static ft_status ft__merge_one(ft_model *m, int id)
-{
-    ft_node read, base;
-    const ft__node *a, *b;
-    ft__adapter adapter;
-    ft__low_rank p;
-    ft__node *weight;
-    base.id = m->nodes[id - 1].inputs[0];
-    read = ft__find_part(m, m->nodes[base.id - 1].name, "lora_dora");
-    if (!read.id) read.id = id;
-    adapter = ft__adapter_of(m, &m->nodes[base.id - 1]);
-    weight = &m->nodes[m->nodes[base.id - 1].inputs[1] - 1];
-    if (ft__refuse_shared(m, weight, "ft_merge") != FT_OK
-        || ft__own_float32(m, weight, true) != FT_OK
-        || ft__own_float32(m, &m->nodes[adapter.a.id - 1], true) != FT_OK
-        || ft__own_float32(m, &m->nodes[adapter.b.id - 1], true) != FT_OK) return m->context.status;
-    a = &m->nodes[adapter.a.id - 1];
-    b = &m->nodes[adapter.b.id - 1];
-    p.rank = (size_t)(adapter.of_words ? a->shape.size[1] : a->shape.size[0]);
-    p.left = adapter.of_words ? a->value : b->value;
-    p.right = adapter.of_words ? b->value : a->value;
-    p.r_step = adapter.of_words ? 1 : ft__shape_count(&a->shape) / p.rank;
-    p.j_step = adapter.of_words ? p.rank : 1;
-    p.scale = (double)m->nodes[adapter.scale.id - 1].options.unary.scale;
-    ft__merge_product(weight, &p,
-                      adapter.magnitude.id ? m->nodes[adapter.magnitude.id - 1].value : NULL);
-    return ft__replace(m, read, base);
-}
-
 /* Is it the sum of a layer and its adapter? */
 static bool ft__is_adapted(const ft_model *m, const ft__node *node)
 {
@@ -433,16 +408,4 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
     adapter = ft__adapter_of(m, base);
     return !strcmp(node->name, ft__part_name(name, sizeof name, base->name, "lora"))
         && base->input_count > 1 && adapter.a.id && adapter.b.id && adapter.scale.id;
-}
-
-int ft_merge(ft_model *m)
-{
-    int i, count = 0;
-    if (!ft__usable(m) || !FT__HAS(m, SURGERY)
-        || ft__refuse_any_shared(m, "ft_merge") != FT_OK) return 0;
-    ft__host_takes_weights(&m->context, true);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i)
-        if (ft__is_adapted(m, &m->nodes[i]) && ft__merge_one(m, i + 1) == FT_OK) count += 1;
-    m->weights_version += 1;
-    return ft__ok(&m->context) ? count : 0;
 }

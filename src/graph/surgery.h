@@ -30,6 +30,16 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
+/* After an error removes the nodes that were added: half a network is useless. */
+static void ft__remove_last_nodes(ft_model *m, int count)
+{
+    for (; m->node_count > count; m->node_count -= 1) {
+        ft__unlist_node(m, m->node_count);
+        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
+    }
+    m->version += 1;
+}
+
 /* Removes, of the marked nodes, what nothing reads any more, from the end of the network on: the
    leaves too, but not the output, the loss, and what the user asked for. */
 static void ft__remove_marked(ft_model *m, const char *marked)

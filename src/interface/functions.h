@@ -246,14 +246,20 @@ FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
    ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
    "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
    "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
-   options.dora also "<layer>.lora_magnitude_vector" [out]. Returns the number of layers, 0 with
-   an error: FT_INVALID if none matches, FT_UNSUPPORTED for DoRA of another layer than a linear
-   one. */
+   options.dora also "<layer>.lora_magnitude_vector" [out], of a convolution [1, out, 1, 1]; with
+   options.bias "<layer>.lora_B.bias" [out]. Returns the number of layers, 0 with an error:
+   FT_INVALID if none matches. */
 FINETUNE_API int ft_lora(ft_model *m, const char *glob, ft_lora_options options);
 /* Adds each adapter's product to its layer's weight, which becomes float32, and removes the
    adapters: the network is as fast as before. What was frozen stays so. Returns how many there
-   were. */
-FINETUNE_API int ft_merge(ft_model *m);
+   were. FT_UNSUPPORTED, and nothing is changed, if another layer reads the same weight, or if an
+   adapter has a bias and its layer none. */
+FINETUNE_API int ft_merge(ft_model *m, ft_merge_options options);
+/* Undoes the last ft_merge that had options.keep: each layer has the bytes that it had before, and
+   its adapter beside it, frozen or not as it was. What was trained in these weights since then is
+   lost. Returns the number of adapters; 0 with an error: FT_INVALID if nothing was kept, or if a
+   layer was removed or has another adapter now. */
+FINETUNE_API int ft_unmerge(ft_model *m);
 /* Writes the adapters, and what else is trained, into an existing folder as PEFT does:
    adapter_config.json and adapter_model.safetensors. PeftModel.from_pretrained reads it beside
    Hugging Face's ...ForSequenceClassification, whose names it has; the head of a network that was

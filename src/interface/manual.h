@@ -159,7 +159,7 @@
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
-                               ft_merge
+                               ft_merge, ft_unmerge
      FINETUNE_NO_SHARING       ft_share
      FINETUNE_NO_STDIO         opening files: they come from memory, or by ft_desc.files
      FINETUNE_NO_WINOGRAD      the fast form of 3x3 convolutions (needs CONVOLUTION). Without it

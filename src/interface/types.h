@@ -292,10 +292,17 @@ typedef struct ft_lora_options {
     float alpha;            /* default 16 */
     float dropout;          /* of the adapter's input, in training; default 0 */
     ft_lora_scaling scaling;
-    bool dora;              /* DoRA (Liu et al. 2024), of linear layers: the length of each row of
-                               the sum is trained by itself. Call ft_lora once the weights are
-                               loaded: it starts as theirs */
+    bool dora;              /* DoRA (Liu et al. 2024): the length of each row of the sum (a filter
+                               of a convolution, a column of an embedding) is trained by itself.
+                               Call ft_lora once the weights are loaded: it starts as theirs */
+    bool bias;              /* PEFT's lora_bias: trains a bias beside B, "<layer>.lora_B.bias"; not
+                               with dora, nor of an embedding */
 } ft_lora_options;
+
+typedef struct ft_merge_options {
+    bool keep;              /* for ft_unmerge: the adapters, and the weights as they were, stay in
+                               memory */
+} ft_merge_options;
 
 /* How a picture becomes the network's input; stored in the model file. */
 typedef struct ft_preprocessing {

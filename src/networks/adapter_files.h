@@ -118,6 +118,7 @@ typedef struct ft__adapter_list {
     bool transposed;        /* the adapted weights lie so in files: PEFT's fan_in_fan_out */
     bool biases;            /* some of the adapted layers' biases are trained */
     int with_dora, without; /* layers */
+    int with_bias;          /* of these, beside B */
 } ft__adapter_list;
 
 static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
@@ -166,6 +167,8 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
     if (adapter.magnitude.id) ft__adapter_tensor(list, &m->nodes[adapter.magnitude.id - 1]);
     if (adapter.magnitude.id) list->with_dora += 1;
     else list->without += 1;
+    if (adapter.bias.id) ft__adapter_tensor(list, &m->nodes[adapter.bias.id - 1]);
+    if (adapter.bias.id) list->with_bias += 1;
 }
 
 /* Adds the trained bias of a layer that has an adapter; false: the weight is none. */
@@ -218,11 +221,11 @@ static char *ft__adapter_config(ft__adapter_list *list)
     ft__json_add_float(&text, (float)list->alpha);
     ft__text_add(&text, ",\n \"lora_dropout\": ");
     ft__json_add_float(&text, list->dropout);
-    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"bias\": \"%s\",\n"
-                 " \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
+    ft__text_add(&text, ",\n \"use_rslora\": false,\n \"use_dora\": %s,\n \"lora_bias\": %s,\n"
+                 " \"bias\": \"%s\",\n \"fan_in_fan_out\": %s,\n \"inference_mode\": true,\n"
                  " \"base_model_name_or_path\": null,\n \"target_modules\": [",
-                 list->with_dora ? "true" : "false", list->biases ? "lora_only" : "none",
-                 list->transposed ? "true" : "false");
+                 list->with_dora ? "true" : "false", list->with_bias ? "true" : "false",
+                 list->biases ? "lora_only" : "none", list->transposed ? "true" : "false");
     ft__text_add_bytes(&text, list->targets.letters, list->targets.count);
     ft__text_add(&text, "],\n \"modules_to_save\": ");
     if (list->saved.count == 0) ft__text_add(&text, "null");
@@ -296,6 +299,9 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     if (ft__ok(c) && list.with_dora && list.without)
         ft__fail(c, FT_UNSUPPORTED, "%s: %d layers have DoRA and %d plain LoRA; PEFT's files hold"
                  " one kind", folder, list.with_dora, list.without);
+    if (ft__ok(c) && list.with_bias && list.with_bias != list.without)
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d of %d adapters have a bias; PEFT's files hold all or"
+                 " none", folder, list.with_bias, list.without);
     if (ft__ok(c)) ft__adapter_whole(&list);
     if (ft__ok(c)) ft__adapter_write(&list, folder);
     ft__release(c, list.alphas.letters);
@@ -319,7 +325,7 @@ typedef struct ft__adapter_reader {
 static ft_status ft__adapter_check(const ft__adapter_reader *r)
 {
     static const char *const absent[] = {
-        "lora_bias", "layer_replication", "target_parameters",
+        "layer_replication", "target_parameters",
         "alora_invocation_tokens", "trainable_token_indices", "use_qalora", "use_bdlora"};
     static const char *const inits[] = {"gaussian", "orthogonal"}; /* and true, false, null */
     const ft__json *j = r->config;
@@ -410,8 +416,8 @@ static void ft__adapter_add(ft__adapter_reader *r, const char *module, int tenso
     o.alpha = (float)alpha;
     o.dropout = (float)dropout;
     o.scaling = stable ? FT_LORA_STABLE : FT_LORA_PLAIN;
-    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"))
-        && m->nodes[id - 1].op != FT__OP_embedding;
+    o.dora = ft__json_true(r->config, ft__json_member(r->config, 0, "use_dora"));
+    o.bias = ft__json_true(r->config, ft__json_member(r->config, 0, "lora_bias"));
     if (rank < 1 || !(alpha > 0 && alpha < 1e9) || !(dropout >= 0 && dropout < 1))
         ft__fail(&m->context, FT_FORMAT, "%s: %s: rank %d, lora_alpha %g, lora_dropout %g",
                  r->folder, module, rank, alpha, dropout);
@@ -432,15 +438,15 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {"lora_A.weight", "lora_B.weight", "lora_embedding_A",
-                                        "lora_embedding_B", "lora_magnitude_vector"};
+    static const char *const parts[] = {"lora_magnitude_vector", "lora_A.weight", "lora_B.weight",
+                                        "lora_B.bias", "lora_embedding_A", "lora_embedding_B"};
     char module[640];
     int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    while (i < 5 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
-    id = i < 5 ? ft__adapter_node(r->m, module) : 0;
+    while (i < 6 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
+    id = i < 6 ? ft__adapter_node(r->m, module) : 0;
     return id && ft__can_adapt(&r->m->nodes[id - 1])
-        && (r->m->nodes[id - 1].op == FT__OP_embedding) == (i == 2 || i == 3);
+        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i > 3));
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */

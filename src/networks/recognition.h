@@ -2,8 +2,7 @@
 #include "interface/types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
-#include "nodes/names.h"
-#include "graph/plan.h"
+#include "graph/surgery.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "text/tokenizing.h"
@@ -94,16 +93,6 @@ static const ft__network *ft__network_named(ft_model *m, const char *name)
     ft__fail(&m->context, FT_INVALID, "%s: unknown network; it must be one of %s",
              name ? name : "(none)", ft__network_names(names, sizeof names));
     return NULL;
-}
-
-/* After an error removes the nodes that were added: half a network is useless. */
-static void ft__remove_last_nodes(ft_model *m, int count)
-{
-    for (; m->node_count > count; m->node_count -= 1) {
-        ft__unlist_node(m, m->node_count);
-        ft__release_node(&m->context, &m->nodes[m->node_count - 1]);
-    }
-    m->version += 1;
 }
 
 ft_node ft_network(ft_model *m, const char *name, ft_network_options options)

@@ -185,6 +185,7 @@ typedef struct ft__field {
 typedef struct ft__plan ft__plan;           /* graph/plan */
 typedef struct ft__optimizer ft__optimizer; /* optimizers/options */
 typedef struct ft__sharing ft__sharing;     /* nodes/sharing */
+typedef struct ft__merged ft__merged;       /* graph/merging */
 
 struct ft_model {
     ft__context context;    /* first: everything that can fail needs it */
@@ -239,6 +240,7 @@ struct ft_model {
     ft__plan *in_use;       /* that of a run which calls the user back: it is not given up */
     ft__optimizer *optimizer;
     ft__decoding *decoding; /* during a run that continues texts; else NULL */
+    ft__merged *merged;     /* what ft_unmerge needs, the last layer first; NULL: nothing */
     ft_model *owner;        /* of the weights, if ft_share made this model; else NULL */
     ft__sharing *sharing;   /* the owner's; NULL: nothing was shared so far */
     ft_data *data;          /* list of the data sources it owns */

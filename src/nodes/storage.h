@@ -60,6 +60,15 @@ static bool ft__transposed_as(const ft__node *node, ft_type type)
     return node->transposed && type != FT_I8;
 }
 
+static bool ft__same_sizes(const ft_shape *a, const ft_shape *b)
+{
+    int d;
+    if (a->rank != b->rank) return false;
+    for (d = 0; d < a->rank; ++d)
+        if (a->size[d] != b->size[d]) return false;
+    return true;
+}
+
 static ft_shape ft__shape_in_file(const ft__node *node, ft_type type)
 {
     ft_shape shape = node->shape;

@@ -17,6 +17,7 @@
 #include "devices/opening.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "graph/merging.h"
 #include "formats/readers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
@@ -123,6 +124,7 @@ static void ft__clear_graph(ft_model *m)
     m->max_length = 0;
     m->pairs = false;
     ft__release_class_names(m);
+    if (FT__HAS_SURGERY) ft__merged_free_all(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
     ft__release(c, m->chains);
     ft__release(c, m->order);
