@@ -70,7 +70,8 @@
      [SECTION] operators/adding: Adding nodes
      [SECTION] operators/common: Shared by many operators
      [SECTION] operators/activations: Activations
-     [SECTION] operators/softmax: Softmax and log_softmax over one axis
+     [SECTION] operators/more_activations: More activations
+     [SECTION] operators/softmax: Softmax, log_softmax and softmin over one axis
      [SECTION] operators/dropout: Dropout
      [SECTION] operators/convolution: Convolution
      [SECTION] operators/conv2d_rows: Convolution by gathered rows
@@ -570,7 +571,8 @@ typedef enum ft_initialiser {
     FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) (Glorot and
                                  Bengio 2010) */
     FT_INIT_ZEROS,
-    FT_INIT_ONES
+    FT_INIT_ONES,
+    FT_INIT_QUARTER           /* 0.25: the slopes of prelu (He et al. 2015) */
 } ft_initialiser;
 
 /* Seconds in a node's operator since the model was created; 0 without ft_desc.clock. */
@@ -1399,9 +1401,14 @@ FINETUNE_API ft_node ft_custom(ft_model *m, const char *name, const ft_node *inp
 
 typedef struct ft_activation_options {
     float slope;            /* leaky_relu: default 0.01 */
-    float alpha;            /* elu: default 1 */
-    int axis;               /* softmax, log_softmax: 0 is the last axis, 1 the channels */
+    float alpha;            /* elu, celu: default 1 */
+    int axis;               /* softmax, log_softmax, softmin, glu: 0 is the last axis, 1 the
+                               channels */
     bool tanh_approximation;/* gelu */
+    float min, max;         /* hardtanh: both 0: -1 and 1 */
+    float threshold, value; /* threshold */
+    float lambda;           /* softshrink: default 0.5 */
+    bool per_channel;       /* prelu: a slope for each channel, not one for all */
 } ft_activation_options;
 
 /* The kinds of ft_activation, by their names in text ("relu"). */
@@ -1419,9 +1426,27 @@ typedef struct ft_activation_options {
     X(mish)        /* x * tanh(log(1 + exp(x))): Misra 2019 */                                    \
     X(softmax)     /* exp(x) / sum of exp(x) over an axis: Bridle 1990 */                         \
     X(log_softmax) /* log(softmax(x)) */
+/* The same of the family ARITHMETIC. */
+#define FINETUNE_MORE_ACTIVATION_LIST(X)                                                          \
+    X(selu)        /* 1.0507 (x, or 1.6733 (exp(x) - 1) below 0): Klambauer et al. 2017 */        \
+    X(celu)        /* x, or alpha * (exp(x / alpha) - 1) below 0: Barron 2017 */                  \
+    X(hardsigmoid) /* min(max(x + 3, 0), 6) / 6: Howard et al. 2019 */                            \
+    X(hardswish)   /* x * hardsigmoid(x): Howard et al. 2019 */                                   \
+    X(hardtanh)    /* min(max(x, options.min), options.max) */                                    \
+    X(threshold)   /* x, or options.value where x <= options.threshold */                         \
+    X(logsigmoid)  /* log(sigmoid(x)) */                                                          \
+    X(softshrink)  /* x - lambda above lambda, x + lambda below -lambda, 0 between */             \
+    X(tanhshrink)  /* x - tanh(x) */                                                              \
+    X(quick_gelu)  /* x * sigmoid(1.702 x): CLIP's form of GELU */                                \
+    X(softmin)     /* softmax(-x) */                                                              \
+    X(prelu)       /* x, or weight * x below 0: He et al. 2015 */                                 \
+    X(glu)         /* a * sigmoid(b), a and b the halves of x: Dauphin et al. 2017 */
 
-/* Applies an activation to each element; y has x's shape. `kind` is one of
-   FINETUNE_ACTIVATION_LIST. */
+/* Applies an activation to each element; y has x's shape, with glu half of it along options.axis.
+   `kind` is one of FINETUNE_ACTIVATION_LIST and FINETUNE_MORE_ACTIVATION_LIST. prelu has trained
+   slopes, "<name>.weight", so that `name` must be given: one number or, with options.per_channel,
+   one for each channel (dimension 1), at first 0.25. FT_INVALID for options.min, max, threshold,
+   value, lambda or per_channel of another kind. */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
 /* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */
@@ -8291,8 +8316,8 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
 
    To add an operator:
-   1. Its name, PyTorch's, in the list below; of an activation in FINETUNE_ACTIVATION_LIST
-      (interface/operators), with its formula and source.
+   1. Its name, PyTorch's, in the list below; of an activation in
+      FINETUNE_MORE_ACTIVATION_LIST (interface/operators), with its formula and source.
    2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
       the function that builds the node. Above them shapes, formula and source. An activation is one
       FT__ACTIVATION.
@@ -8319,7 +8344,8 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
 #define FT__ARITHMETIC_OPERATORS(X, O)                                                            \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
+    FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
    [SECTION] nodes/nodes: Nodes and parameters
@@ -8975,8 +9001,8 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     bound = how == FT_INIT_KAIMING_UNIFORM ? 1 / sqrtf(in)
         : how == FT_INIT_XAVIER_UNIFORM ? sqrtf(6 / (in + out)) : sqrtf(2 / out);
     for (i = 0; node->value && i < count; ++i) {
-        if (how == FT_INIT_ZEROS || how == FT_INIT_ONES)
-            node->value[i] = how == FT_INIT_ONES ? 1.0f : 0.0f;
+        if (how >= FT_INIT_ZEROS)
+            node->value[i] = how == FT_INIT_ZEROS ? 0.0f : how == FT_INIT_ONES ? 1.0f : 0.25f;
         else if (how == FT_INIT_KAIMING_NORMAL) node->value[i] = bound * ft__normal(key, i);
         else node->value[i] = bound * (2 * ft__uniform(key, i) - 1);
     }
@@ -9368,9 +9394,10 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     count = ft__shape_count(&made->shape);
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
-    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
+    if ((unsigned)options.initialiser > FT_INIT_QUARTER || options.fan_in < 0
+        || options.fan_out < 0)
         ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
-                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
+                 " FT_INIT_DEFAULT to FT_INIT_QUARTER, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
     if (options.transposed && made->shape.rank != 2)
         ft__fail(c, FT_INVALID, "%s: transposed needs two sizes", name);
@@ -9616,7 +9643,7 @@ typedef struct ft__either_way { const ft__call *call; bool backward; } ft__eithe
 static const ft__field ft__activation_fields[] = {
     FT__FLOAT(ft_activation_options, slope), FT__FLOAT(ft_activation_options, alpha),
     FT__INT(ft_activation_options, axis), FT__BOOL(ft_activation_options, tanh_approximation),
-    FT__NO_MORE_FIELDS};
+    FT__NOT_KEPT(ft_activation_options, per_channel) FT__NO_MORE_FIELDS};
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -9810,9 +9837,9 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
-/* In files: `leaky_relu`, `elu`, `gelu`, `softmax`, `log_softmax` | x | `slope` 0.01 (leaky_relu),
-   `alpha` 1 (elu), `tanh_approximation` false (gelu), `axis` 0: the last, 1: channels (softmax,
-   log_softmax) */
+/* In files: `leaky_relu`, `elu`, `celu`, `gelu`, `softmax`, `log_softmax`, `softmin`, `glu` | x |
+   `slope` 0.01 (leaky_relu), `alpha` 1 (elu, celu), `tanh_approximation` false (gelu), `axis` 0:
+   the last, 1: channels (softmax, log_softmax, softmin, glu) */
 FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
                o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))
@@ -9900,7 +9927,294 @@ static void ft__activation_back(const ft__call *call)
 }
 
 /* =============================================================================================
-   [SECTION] operators/softmax: Softmax and log_softmax over one axis
+   [SECTION] operators/more_activations: More activations
+   Those of the family ARITHMETIC, which a small program leaves out. Formulas and slopes are
+   PyTorch's; quick_gelu is transformers'.
+   ============================================================================================= */
+static const ft__field ft__hardtanh_fields[] = {FT__FLOAT(ft_activation_options, min),
+                                                FT__FLOAT(ft_activation_options, max),
+                                                FT__NO_MORE_FIELDS};
+static const ft__field ft__threshold_fields[] = {FT__FLOAT(ft_activation_options, threshold),
+                                                 FT__FLOAT(ft_activation_options, value),
+                                                 FT__NO_MORE_FIELDS};
+static const ft__field ft__softshrink_fields[] = {FT__FLOAT(ft_activation_options, lambda),
+                                                  FT__NO_MORE_FIELDS};
+
+/* hardtanh's bounds: -1 and 1 if both are 0. */
+FT__INLINE float ft__hardtanh_low(const ft__options *o)
+{
+    return o->activation.min == 0 && o->activation.max == 0 ? -1.0f : o->activation.min;
+}
+
+FT__INLINE float ft__hardtanh_high(const ft__options *o)
+{
+    return o->activation.min == 0 && o->activation.max == 0 ? 1.0f : o->activation.max;
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+/* 1.75809934 is selu's scale times its alpha. */
+FT__ACTIVATION(selu, FT__OF_X, ft__no_fields, 0,
+               ft__choose(x > 0, 1.05070099f * x, 1.75809934f * ft__expm1(x)),
+               ft__choose(x > 0, 1.05070099f, 1.75809934f * ft__exp(x)))
+FT__ACTIVATION(celu, FT__OF_X, ft__activation_fields,
+               o->activation.alpha != 0 ? o->activation.alpha : 1.0f,
+               ft__choose(x > 0, x, a * ft__expm1(x / a)), ft__choose(x > 0, 1.0f, ft__exp(x / a)))
+
+FT__INLINE float ft__hardsigmoid(float x) { return ft__clamp(x + 3.0f, 0.0f, 6.0f) / 6.0f; }
+
+FT__ACTIVATION(hardsigmoid, FT__OF_X, ft__no_fields, 0, ft__hardsigmoid(x),
+               ft__choose(ft__absolute(x) < 3.0f, 1.0f / 6.0f, 0.0f))
+FT__ACTIVATION(hardswish, FT__OF_X, ft__no_fields, 0, x * ft__hardsigmoid(x),
+               ft__choose(x <= -3.0f, 0.0f, ft__choose(x < 3.0f, x / 3.0f + 0.5f, 1.0f)))
+FT__ACTIVATION(logsigmoid, FT__OF_X, ft__no_fields, 0, -ft__softplus(-x), ft__sigmoid(-x))
+FT__ACTIVATION(softshrink, FT__OF_X, ft__softshrink_fields,
+               o->activation.lambda != 0 ? o->activation.lambda : 0.5f,
+               ft__choose(x > a, x - a, ft__choose(x < -a, x + a, 0.0f * x)),
+               ft__choose(ft__absolute(x) > a, 1.0f, 0.0f))
+
+FT__INLINE float ft__tanhshrink_slope(float x)
+{
+    float t = ft__tanh(x);
+    return t * t;
+}
+
+FT__ACTIVATION(tanhshrink, FT__OF_X, ft__no_fields, 0, x - ft__tanh(x), ft__tanhshrink_slope(x))
+
+FT__INLINE float ft__quick_gelu_slope(float x)
+{
+    float s = ft__sigmoid(1.702f * x);
+    return s * (1.0f + 1.702f * x * (1.0f - s));
+}
+
+FT__ACTIVATION(quick_gelu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(1.702f * x),
+               ft__quick_gelu_slope(x))
+
+/* In files: `softshrink` | x | `lambda` 0.5 */
+/* In files: `hardtanh` | x | `min` and `max`, both 0: -1 and 1 */
+/* In files: `threshold` | x | `threshold` 0, `value` 0 */
+/* Two numbers, where what a layer applies to its output has at most one: nodes of their own. At a
+   bound the slope is 0. */
+FT__ACTIVATION_LOOPS(hardtanh, ft__hardtanh_low(o), ft__clamp(x, a, ft__hardtanh_high(o)),
+                     ft__choose(x > a, ft__choose(x < ft__hardtanh_high(o), 1.0f, 0.0f), 0.0f))
+FT__ELEMENTWISE_ROW(hardtanh, FT__OF_X, ft__hardtanh_fields, NULL)
+FT__ACTIVATION_LOOPS(threshold, o->activation.threshold,
+                     ft__choose(x <= a, o->activation.value, x), ft__choose(x > a, 1.0f, 0.0f))
+FT__ELEMENTWISE_ROW(threshold, FT__OF_X, ft__threshold_fields, NULL)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* ---- glu: x [outer, 2 half] in memory, y and its slopes [outer, half] ---- */
+
+static ft_status ft__glu_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                               int input_count, ft_shape *output)
+{
+    int axis = ft__axis_of(node, input[0].shape.rank), size;
+    *output = input[0].shape;
+    if (axis < 1 || axis >= output->rank)
+        return ft__fail(c, FT_SHAPE, "%s: axis is %d; it must be at least 1 and below %d",
+                        node->name, axis, output->rank);
+    size = output->size[axis];
+    if (size < 2 || size % 2)
+        return ft__fail(c, FT_SHAPE, "%s: glu halves a size of %d; it must be even and known",
+                        node->name, size);
+    output->size[axis] = size / 2;
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+typedef struct ft__glu_job {
+    const ft__call *call;
+    size_t half, lines, part; /* half: numbers of a line of y; part: lines per index */
+    bool backward;
+} ft__glu_job;
+
+static void ft__glu_line(const ft__call *call, size_t line, size_t half)
+{
+    const float *a = call->input[0].value + line * 2 * half, *b = a + half;
+    float *y = call->output.value + line * half;
+    size_t i;
+    for (i = 0; i < half; ++i) y[i] = a[i] * ft__sigmoid(b[i]);
+}
+
+/* da = dy s, db = dy a s (1 - s), s = sigmoid(b) */
+static void ft__glu_line_backward(const ft__call *call, size_t line, size_t half)
+{
+    const float *a = call->input[0].value + line * 2 * half, *b = a + half;
+    const float *dy = call->output.gradient + line * half;
+    float *da = call->input[0].gradient + line * 2 * half, *db = da + half;
+    bool fresh = call->input[0].fresh;
+    size_t i;
+    for (i = 0; i < half; ++i) {
+        float s = ft__sigmoid(b[i]);
+        da[i] = (fresh ? 0 : da[i]) + dy[i] * s;
+        db[i] = (fresh ? 0 : db[i]) + dy[i] * a[i] * s * (1 - s);
+    }
+}
+
+static void ft__glu_chunk(void *context, int index)
+{
+    const ft__glu_job *job = (const ft__glu_job *)context;
+    size_t line = (size_t)index * job->part, end = line + job->part;
+    if (end > job->lines) end = job->lines;
+    for (; line < end; ++line)
+        if (job->backward) ft__glu_line_backward(job->call, line, job->half);
+        else ft__glu_line(job->call, line, job->half);
+}
+
+static ft__axis ft__glu_axis(const ft__call *call)
+{
+    ft_shape shape = ft__memory_shape(&call->output);
+    return ft__split_axis(&shape, ft__memory_axis(&call->output,
+                                                  ft__axis_of(call->node, shape.rank)));
+}
+
+static void ft__glu_run(const ft__call *call, bool backward)
+{
+    ft__axis axis = ft__glu_axis(call);
+    ft__glu_job job;
+    job.call = call;
+    job.half = axis.size * axis.inner;
+    job.lines = axis.outer;
+    job.part = job.half < FT__CHUNK ? FT__CHUNK / job.half : 1;
+    job.backward = backward;
+    if (backward && !call->input[0].gradient) return;
+    ft__parallel(call->context, (int)((job.lines + job.part - 1) / job.part), ft__glu_chunk, &job);
+}
+
+static void ft__glu_forward(const ft__call *call) { ft__glu_run(call, false); }
+static void ft__glu_backward(const ft__call *call) { ft__glu_run(call, true); }
+
+static const ft__row ft__row_glu = {
+    FT__NAMED(glu), 1, 1, FT__READS_X | FT__WRITES | FT__BY_KIND | FT__ANY_LAYOUT,
+    ft__glu_shape, ft__glu_forward, FT__BACKWARD(ft__glu_backward), NULL, ft__activation_fields,
+    NULL};
+
+/* ---- prelu: y = x, or w x below 0; w [1], or [C] along dimension 1 ---- */
+
+static ft_status ft__prelu_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                 int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *w = &input[1].shape;
+    char text[80], other[80];
+    *output = *x;
+    if (w->rank != 1 || (w->size[0] != 1 && (x->rank < 2 || w->size[0] != x->size[1])))
+        return ft__fail(c, FT_SHAPE, "%s: the weight is %s; it must be [1], or one number for each"
+                        " channel of %s", node->name, ft__shape_text(w, text),
+                        ft__shape_text(x, other));
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+/* x in memory as [outer, size, inner], with a slope for each of `size`. */
+static ft__axis ft__prelu_axis(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0];
+    ft_shape shape = ft__memory_shape(x);
+    ft__axis one;
+    one.outer = ft__count(x);
+    one.size = one.inner = 1;
+    return ft__count(&call->input[1]) == 1 ? one : ft__split_axis(&shape, ft__memory_axis(x, 1));
+}
+
+typedef struct ft__prelu_job {
+    const ft__call *call;
+    ft__axis axis;
+    size_t part;            /* of `outer`, per index of the parallel loop */
+} ft__prelu_job;
+
+static ft__prelu_job ft__prelu_parts(const ft__call *call)
+{
+    ft__prelu_job job;
+    size_t each;
+    job.call = call;
+    job.axis = ft__prelu_axis(call);
+    each = job.axis.size * job.axis.inner;
+    job.part = each < FT__CHUNK ? FT__CHUNK / each : 1;
+    return job;
+}
+
+static size_t ft__prelu_part_count(const ft__prelu_job *job)
+{
+    return (job->axis.outer + job->part - 1) / job->part;
+}
+
+/* Backward keeps the sums of the weight's gradient of each part, so that its bits do not depend on
+   the number of threads. */
+static void ft__prelu_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__prelu_job job = ft__prelu_parts(call);
+    costs->workspace = ft__prelu_part_count(&job) * job.axis.size * sizeof(double);
+}
+
+static void ft__prelu_chunk(void *context, int index)
+{
+    const ft__prelu_job *job = (const ft__prelu_job *)context;
+    const ft__call *call = job->call;
+    const float *w = call->input[1].value;
+    size_t o = (size_t)index * job->part, end = o + job->part, c, i;
+    if (end > job->axis.outer) end = job->axis.outer;
+    for (; o < end; ++o)
+        for (c = 0; c < job->axis.size; ++c) {
+            size_t at = (o * job->axis.size + c) * job->axis.inner;
+            const float *x = call->input[0].value + at;
+            float *y = call->output.value + at;
+            for (i = 0; i < job->axis.inner; ++i) y[i] = x[i] > 0 ? x[i] : w[c] * x[i];
+        }
+}
+
+static void ft__prelu_forward(const ft__call *call)
+{
+    ft__prelu_job job = ft__prelu_parts(call);
+    ft__parallel(call->context, (int)ft__prelu_part_count(&job), ft__prelu_chunk, &job);
+}
+
+/* dx = dy, or w dy below 0; dw = the sum of x dy below 0. dx may lie where dy does. */
+static void ft__prelu_back_chunk(void *context, int index)
+{
+    const ft__prelu_job *job = (const ft__prelu_job *)context;
+    const ft__call *call = job->call;
+    const float *w = call->input[1].value;
+    float *dx = call->input[0].gradient;
+    double *sums = (double *)(void *)call->workspace + (size_t)index * job->axis.size;
+    size_t o = (size_t)index * job->part, end = o + job->part, c, i;
+    if (end > job->axis.outer) end = job->axis.outer;
+    for (c = 0; c < job->axis.size; ++c) sums[c] = 0;
+    for (; o < end; ++o)
+        for (c = 0; c < job->axis.size; ++c) {
+            size_t at = (o * job->axis.size + c) * job->axis.inner;
+            for (i = at; i < at + job->axis.inner; ++i) {
+                float x = call->input[0].value[i], dy = call->output.gradient[i];
+                if (!(x > 0)) sums[c] += (double)x * (double)dy;
+                if (dx) dx[i] = (call->input[0].fresh ? 0 : dx[i]) + (x > 0 ? dy : w[c] * dy);
+            }
+        }
+}
+
+static void ft__prelu_backward(const ft__call *call)
+{
+    ft__prelu_job job = ft__prelu_parts(call);
+    const double *sums = (const double *)(const void *)call->workspace;
+    float *dw = call->input[1].gradient;
+    size_t parts = ft__prelu_part_count(&job), c, p;
+    ft__parallel(call->context, (int)parts, ft__prelu_back_chunk, &job);
+    for (c = 0; dw && c < job.axis.size; ++c) {
+        double sum = 0;
+        for (p = 0; p < parts; ++p) sum += sums[p * job.axis.size + c];
+        dw[c] += (float)sum;
+    }
+}
+
+/* In files: `prelu` | x, weight [1] or [C], for each channel of x | */
+static const ft__row ft__row_prelu = {
+    FT__NAMED(prelu), 2, 2,
+    FT__READS_X | FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__WEIGHTS,
+    ft__prelu_shape, ft__prelu_forward, FT__BACKWARD(ft__prelu_backward), ft__prelu_costs,
+    ft__no_fields, NULL};
+
+/* =============================================================================================
+   [SECTION] operators/softmax: Softmax, log_softmax and softmin over one axis
    ============================================================================================= */
 static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
@@ -9913,7 +10227,7 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* ft__softmax for numbers that are `stride` apart, and its oracle. */
+/* ft__softmax for numbers that are `stride` apart, and its oracle. x may be y. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
     float largest = x[0], all;
@@ -9928,9 +10242,9 @@ static void ft__softmax_line(const float *x, float *y, size_t count, size_t stri
         y[i * stride] = logarithm ? (x[i * stride] - largest) - all : y[i * stride] / all;
 }
 
-/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
+/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). sign: softmin's is -1. */
 static void ft__softmax_line_backward(const float *y, const float *dy, float *dx, size_t count,
-                                      size_t stride, bool logarithm)
+                                      size_t stride, bool logarithm, float sign)
 {
     double total = 0;
     float sum;
@@ -9940,7 +10254,7 @@ static void ft__softmax_line_backward(const float *y, const float *dy, float *dx
     sum = (float)total;
     for (i = 0; i < count; ++i) {
         size_t j = i * stride;
-        dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
+        dx[j] += sign * (logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum));
     }
 }
 
@@ -9949,7 +10263,16 @@ typedef struct ft__softmax_job {
     ft__axis axis;
     size_t lines;           /* per index of the parallel loop */
     bool logarithm, backward;
+    float sign;             /* of x: softmin's is -1 */
 } ft__softmax_job;
+
+/* y = -x for one line; returns y, of which the softmax is taken in place. */
+static const float *ft__negated_line(const float *x, float *y, size_t count, size_t stride)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) y[i * stride] = -x[i * stride];
+    return y;
+}
 
 static void ft__softmax_chunk(void *context, int index)
 {
@@ -9960,20 +10283,20 @@ static void ft__softmax_chunk(void *context, int index)
     for (; line < end; ++line) {
         size_t at = line / job->axis.inner * job->axis.size * job->axis.inner
             + line % job->axis.inner;
+        const float *x = call->input[0].value + at;
+        float *y = call->output.value + at;
+        if (job->sign < 0 && !job->backward)
+            x = ft__negated_line(x, y, job->axis.size, job->axis.inner);
         if (job->backward)
-            ft__softmax_line_backward(call->output.value + at, call->output.gradient + at,
-                                      call->input[0].gradient + at, job->axis.size,
-                                      job->axis.inner, job->logarithm);
+            ft__softmax_line_backward(y, call->output.gradient + at, call->input[0].gradient + at,
+                                      job->axis.size, job->axis.inner, job->logarithm, job->sign);
         else if (job->axis.inner == 1)
-            ft__softmax[call->context->simd](call->input[0].value + at, call->output.value + at,
-                                             job->axis.size, job->logarithm);
-        else
-            ft__softmax_line(call->input[0].value + at, call->output.value + at, job->axis.size,
-                             job->axis.inner, job->logarithm);
+            ft__softmax[call->context->simd](x, y, job->axis.size, job->logarithm);
+        else ft__softmax_line(x, y, job->axis.size, job->axis.inner, job->logarithm);
     }
 }
 
-static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
+static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
 {
     ft_shape shape = ft__memory_shape(&call->output);
     ft__softmax_job job;
@@ -9984,16 +10307,19 @@ static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
     job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
     job.logarithm = logarithm;
     job.backward = backward;
+    job.sign = sign;
     lines = job.axis.outer * job.axis.inner;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
                  &job);
 }
 
-static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, false); }
-static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, true); }
-static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
-static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, 1, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, 1, true); }
+static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, 1, false); }
+static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, 1, true); }
+static void ft__softmin_forward(const ft__call *call) { ft__softmax_run(call, false, -1, false); }
+static void ft__softmin_backward(const ft__call *call) { ft__softmax_run(call, false, -1, true); }
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
@@ -10003,6 +10329,11 @@ static const ft__row ft__row_softmax = {
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
     ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
+    ft__activation_fields, NULL};
+
+static const ft__row ft__row_softmin = {
+    FT__NAMED(softmin), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
+    ft__softmax_shape, ft__softmin_forward, FT__BACKWARD(ft__softmin_backward), NULL,
     ft__activation_fields, NULL};
 
 /* =============================================================================================
@@ -20987,7 +21318,7 @@ FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
    5.4, 8.0 to 1.9, its input's gradient 5.2 to 5.6, 16.5 to 2.0. No GPU was measured. */
 static bool ft__by_groups(const ft__axis *a) { return a->inner == 1 && a->size >= FT__GROUP; }
 
-static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
+static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
 {
     static const char *const names[2][2] = {{"softmax_forward", "softmax_group_forward"},
                                             {"softmax_backward", "softmax_group_backward"}};
@@ -21001,25 +21332,99 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     if (backward && !dx) return;
     if (backward) ft__args(&l, "vdA", &call->output, &call->output, dx, ft__count(&call->output));
     else ft__args(&l, "vy", &call->input[0], &call->output);
-    if (groups) ft__args(&l, "ni", a.size, logarithm);
-    else ft__args(&l, "nnni", lines, a.size, a.inner, logarithm);
+    if (groups) ft__args(&l, "nif", a.size, logarithm, sign);
+    else ft__args(&l, "nnnif", lines, a.size, a.inner, logarithm, sign);
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
-static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
-static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+static void ft__cl_softmax_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, 1, false);
+}
+static void ft__cl_softmax_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, 1, true);
+}
 
 FT__DEVICE_ROW(softmax, softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
-    ft__cl_softmax_run(call, true, false);
+    ft__cl_softmax_run(call, true, 1, false);
 }
 static void ft__cl_log_softmax_backward(const ft__call *call)
 {
-    ft__cl_softmax_run(call, true, true);
+    ft__cl_softmax_run(call, true, 1, true);
 }
 
 FT__DEVICE_ROW(log_softmax, log_softmax)
+static void ft__cl_softmin_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, -1, false);
+}
+static void ft__cl_softmin_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, -1, true);
+}
+
+FT__DEVICE_ROW(softmin, softmin)
+
+/* ---- glu and prelu ---- */
+
+static void ft__cl_glu_forward(const ft__call *call)
+{
+    ft__axis a = ft__glu_axis(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "glu_forward", count, "vynn", &call->input[0], &call->output,
+                   count, a.size * a.inner);
+}
+
+static void ft__cl_glu_backward(const ft__call *call)
+{
+    ft__axis a = ft__glu_axis(call);
+    size_t count = ft__count(&call->output);
+    if (call->input[0].gradient)
+        ft__run_kernel(call->context, "glu_backward", count, "vdgnni", &call->input[0],
+                       &call->output, &call->input[0], count, a.size * a.inner,
+                       call->input[0].fresh);
+}
+
+FT__DEVICE_ROW(glu, glu)
+
+static void ft__cl_prelu_forward(const ft__call *call)
+{
+    ft__axis a = ft__prelu_axis(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "prelu_forward", count, "vvynnn", &call->input[0],
+                   &call->input[1], &call->output, count, a.size, a.inner);
+}
+
+static void ft__cl_prelu_weight(const ft__call *call, const ft__axis *a)
+{
+    size_t parts = ft__blocks_of(a->outer * a->inner, 64);
+    float *dw = ft__started(call, 1);
+    cl_mem sums;
+    if (parts > 1024) parts = 1024;
+    sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, a->size * parts * sizeof(float));
+    ft__run_kernel(call->context, "prelu_weight", a->size * parts, "vdbnnnn", &call->input[0],
+                   &call->output, sums, a->outer, a->size, a->inner, parts);
+    ft__run_kernel(call->context, "prelu_weight_end", a->size, "bAnn", sums, dw, a->size, a->size,
+                   parts);
+}
+
+static void ft__cl_prelu_backward(const ft__call *call)
+{
+    ft__axis a = ft__prelu_axis(call);
+    const ft__tensor *x = &call->input[0];
+    size_t count = ft__count(x);
+    bool writes = x->fresh && x->gradient != call->output.gradient;
+    if (call->input[1].gradient) ft__cl_prelu_weight(call, &a);
+    if (x->gradient)
+        ft__run_kernel(call->context, "prelu_backward", count, "vvdmnnni", x, &call->input[1],
+                       &call->output, x->gradient, count, writes ? FT__WRITE : FT__READ | FT__WRITE,
+                       count, a.size, a.inner, x->fresh);
+}
+
+FT__DEVICE_ROW(prelu, prelu)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -21973,7 +22378,8 @@ FT__DEVICE_ROW(where, where)
 
 /* ---- Functions of one tensor ---- */
 
-/* The operator's number in kernels.cl, and its options: the first two fields of its row. */
+/* The operator's number in kernels.cl, and its options: the first two fields of its row, or the
+   bounds that hardtanh's mean. */
 static void ft__arg_unary(ft__launch *l, const ft__call *call)
 {
 #define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,
@@ -21986,6 +22392,10 @@ static void ft__arg_unary(ft__launch *l, const ft__call *call)
     for (i = 0; i < 2 && field[i].name; ++i)
         memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
                sizeof options[i]);
+    if (ft__rows[call->node->op]->fields == ft__hardtanh_fields) {
+        options[0] = ft__hardtanh_low(&call->node->options);
+        options[1] = ft__hardtanh_high(&call->node->options);
+    }
     ft__args(l, "nff", number, options[0], options[1]);
 }
 
@@ -27118,6 +27528,18 @@ static void ft__sort_execution(ft_model *m, int *sorted, char *done)
     memcpy(m->order, sorted, (size_t)count * sizeof *sorted);
 }
 
+/* The same for a network whose inputs were changed in place. */
+static bool ft__sort_nodes(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int *sorted = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *sorted);
+    char *done = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    if (ft__ok(c)) ft__sort_execution(m, sorted, done);
+    ft__release(c, done);
+    ft__release(c, sorted);
+    return ft__ok(c);
+}
+
 typedef struct ft__rewiring {
     char *kept;             /* [nodes]: what goes on reading the old node: all that the new one is
                                computed from */
@@ -28055,19 +28477,66 @@ static int ft__activation_named(ft_model *m, const char *kind)
     return row ? row->op : FT__OP_none;
 }
 
-static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
+/* Refuses numbers that are not finite and, from those of hardtanh on, options of other kinds. */
+static void ft__check_activation(ft_model *m, const ft__row *row, const ft__options *options)
 {
-    if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
+    static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
+                                           ft__softshrink_fields};
+    const ft_activation_options *o = &options->activation;
+    const ft__field *field;
+    size_t i;
+    if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
-                 kind, (double)o->slope, (double)o->alpha);
+                 row->name, (double)o->slope, (double)o->alpha);
+    if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
+    for (i = 0; i < sizeof all / sizeof all[0]; ++i)
+        for (field = all[i]; field->name && row->fields != all[i]; ++field)
+            if (ft__is_set(field, options))
+                ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
+    if (o->per_channel && row->least_inputs == 1)
+        ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
+    if (!(ft__hardtanh_low(options) < ft__hardtanh_high(options)))
+        ft__fail(&m->context, FT_INVALID, "hardtanh: min is %g and max is %g: min must be below"
+                 " max", (double)o->min, (double)o->max);
+    if (!(o->lambda >= 0) || !ft__is_finite(o->threshold) || !ft__is_finite(o->value))
+        ft__fail(&m->context, FT_INVALID, "%s: lambda %g, threshold %g, value %g: the first must"
+                 " not be negative, the others finite", row->name, (double)o->lambda,
+                 (double)o->threshold, (double)o->value);
+}
+
+/* The row of this kind if the options suit it; NULL with an error. */
+static const ft__row *ft__activation_of(ft_model *m, const char *kind, const ft__options *options)
+{
+    int op = ft__activation_named(m, kind);
+    if (op != FT__OP_none) ft__check_activation(m, ft__rows[op], options);
+    return ft__usable(m) ? ft__rows[op] : NULL;
+}
+
+/* The trained slopes of prelu for x. */
+static ft_node ft__slopes_parameter(ft_model *m, const char *name, ft_node x, bool per_channel)
+{
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    p.size[0] = per_channel ? ft__size_of(m, name, x, 1) : 1;
+    p.initialiser = FT_INIT_QUARTER;
+    return ft__layer_parameter(m, name, "weight", p);
 }
 
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
-    int op = ft__activation_named(m, kind);
-    ft__check_activation(m, kind, &options);
-    return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
+    const ft__row *row;
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.activation = options;
+    row = ft__activation_of(m, kind, &o);
+    inputs[0] = x;
+    inputs[1].id = 0;
+    if (FT__HAS_ARITHMETIC && row && row->least_inputs > 1)
+        inputs[1] = ft__slopes_parameter(m, name, x, options.per_channel);
+    return ft__add_node(m, row, name, inputs, row ? row->least_inputs : 0, &options,
+                        sizeof options);
 }
 
 /* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */
@@ -31023,7 +31492,8 @@ static void ft__write_field(ft__text *text, const ft__field *field, const ft__op
 }
 
 static const char *const ft__initialiser_names[] = {
-    "default", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "zeros", "ones"};
+    "default", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "zeros", "ones",
+    "quarter"};
 
 static void ft__write_values(ft__text *text, const ft__node *constant)
 {
@@ -31294,9 +31764,9 @@ static void ft__read_initialiser(ft__graph_reader *r, int node, ft__node *to)
     const char *named = ft__json_string(r->json, value);
     int64_t number = -1;
     ft__json_int(r->json, value, &number);
-    for (i = 0; named && i <= FT_INIT_ONES; ++i)
+    for (i = 0; named && i <= FT_INIT_QUARTER; ++i)
         if (strcmp(named, ft__initialiser_names[i]) == 0) number = i;
-    if (value >= 0 && (number < FT_INIT_DEFAULT || number > FT_INIT_ONES))
+    if (value >= 0 && (number < FT_INIT_DEFAULT || number > FT_INIT_QUARTER))
         ft__field_fault(r, to->name, "initialiser", "default, kaiming_uniform, kaiming_normal,"
                         " xavier_uniform, zeros or ones");
     else if (value >= 0) to->initialiser = (ft_initialiser)number;
@@ -50962,24 +51432,58 @@ ft_status ft_replace_head(ft_model *m, int classes)
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
+/* Makes the node's second input what the kind wants: its slopes, or none. Returns the id of the
+   weight that it no longer reads, or 0. */
+static int ft__set_slopes(ft_model *m, int id, bool wants, bool per_channel)
+{
+    ft__node *node = &m->nodes[id - 1];
+    ft_node x = {node->inputs[0]}, slopes;
+    int *inputs, unread = 0;
+    if (wants == (node->input_count > 1)) return 0;
+    if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return 0;
+    if (!wants) unread = node->inputs[1];
+    else slopes = ft__slopes_parameter(m, node->name, x, per_channel);
+    inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
+    if (!ft__ok(&m->context)) return 0;
+    node = &m->nodes[id - 1]; /* the nodes may have moved */
+    inputs[0] = x.id;
+    if (wants) inputs[1] = slopes.id;
+    ft__release(&m->context, node->inputs);
+    node->inputs = inputs;
+    node->input_count = wants ? 2 : 1;
+    return unread;
+}
+
+/* Changes one activation; its slopes come and go with it. */
+static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o)
+{
+    int unread = ft__set_slopes(m, id, row->least_inputs > 1, o->activation.per_channel);
+    if (!ft__ok(&m->context)) return;
+    m->nodes[id - 1].op = row->op;
+    m->nodes[id - 1].options = *o;
+    if (unread) ft__remove_unread(m, unread);
+}
+
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
-    int op, i, count = 0;
+    const ft__row *row;
+    ft__options o;
+    int id, count = 0, nodes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
-    op = ft__activation_named(m, kind);
-    ft__check_activation(m, kind, &options);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (!ft__is(node, FT__BY_KIND) || !ft__glob(glob, node->name)) continue;
-        node->op = op;
-        memset(&node->options, 0, sizeof node->options);
-        node->options.activation = options;
+    memset(&o, 0, sizeof o);
+    o.activation = options;
+    row = ft__activation_of(m, kind, &o);
+    nodes = m->node_count;
+    for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
+        if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)
+            || !ft__glob(glob, m->nodes[id - 1].name)) continue;
+        ft__swap_activation(m, id, row, &o);
         count += 1;
     }
     m->version += 1;
-    ft__infer_all(m);
+    if (ft__sort_nodes(m)) ft__infer_all(m);
     return count;
 }
 
@@ -51021,9 +51525,9 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
     if (!ft__usable(m)) return 0;
-    if ((unsigned)initialiser > FT_INIT_ONES) {
+    if ((unsigned)initialiser > FT_INIT_QUARTER) {
         ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: it must be"
-                 " FT_INIT_DEFAULT to FT_INIT_ONES", (int)initialiser);
+                 " FT_INIT_DEFAULT to FT_INIT_QUARTER", (int)initialiser);
         return 0;
     }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);

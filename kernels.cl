@@ -25,8 +25,8 @@
 #endif
 
 /* ---- Activations, as in operators/activations: X(name, y = f(x), slope dy/dx in x or y). The
-   library reads the names and numbers them. a: the slope of leaky_relu, alpha of elu, or whether
-   gelu is the form with tanh ---- */
+   library reads the names and numbers them. a: the slope of leaky_relu, alpha of elu and celu,
+   lambda of softshrink, or whether gelu is the form with tanh ---- */
 #define FINETUNE_ACTIVATIONS(X)                                                                   \
     X(sigmoid, sigmoid(x), y * (1.0f - y))                                                        \
     X(tanh, tanh(x), 1.0f - y * y)                                                                \
@@ -39,7 +39,16 @@
     X(gelu, gelu(x, a), gelu_slope(x, a))                                                         \
     X(silu, x * sigmoid(x), silu_slope(x))                                                        \
     X(mish, x * tanh(softplus(x)),                                                                \
-      tanh(softplus(x)) + x * (1.0f - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))
+      tanh(softplus(x)) + x * (1.0f - tanh(softplus(x)) * tanh(softplus(x))) * sigmoid(x))        \
+    X(selu, x > 0.0f ? 1.05070099f * x : 1.75809934f * expm1(x),                                  \
+      x > 0.0f ? 1.05070099f : 1.75809934f * exp(x))                                              \
+    X(celu, x > 0.0f ? x : a * expm1(x / a), x > 0.0f ? 1.0f : exp(x / a))                        \
+    X(hardsigmoid, hardsigmoid(x), fabs(x) < 3.0f ? 1.0f / 6.0f : 0.0f)                           \
+    X(hardswish, x * hardsigmoid(x), x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f)       \
+    X(logsigmoid, -softplus(-x), sigmoid(-x))                                                     \
+    X(softshrink, x > a ? x - a : x < -a ? x + a : 0.0f * x, fabs(x) > a ? 1.0f : 0.0f)           \
+    X(tanhshrink, x - tanh(x), tanh(x) * tanh(x))                                                 \
+    X(quick_gelu, x * sigmoid(1.702f * x), quick_gelu_slope(x))
 #define ACTIVATION_NUMBER(name, value, slope) FINETUNE_PASTE(ACTIVATION_, name),
 #define ACTIVATION_VALUE(name, value, slope) case FINETUNE_PASTE(ACTIVATION_, name): return value;
 #define ACTIVATION_SLOPE(name, value, slope) case FINETUNE_PASTE(ACTIVATION_, name): return slope;
@@ -49,6 +58,18 @@ enum { FINETUNE_ACTIVATIONS(ACTIVATION_NUMBER) NO_ACTIVATION = -1 };
 
 float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 float softplus(float x) { return (x > 0.0f ? x : 0.0f) + log1p(exp(-fabs(x))); }
+
+float hardsigmoid(float x)
+{
+    float v = x + 3.0f;
+    return (v < 0.0f ? 0.0f : v > 6.0f ? 6.0f : v) / 6.0f;
+}
+
+float quick_gelu_slope(float x)
+{
+    float s = sigmoid(1.702f * x);
+    return s * (1.0f + 1.702f * x * (1.0f - s));
+}
 
 float softsign_slope(float x)
 {
@@ -186,23 +207,23 @@ float group_max(__local float *parts, int item, float x)
 )
 
 /* Softmax along an axis: x is [outer, size, inner], one work-item per line.
-       y = exp(x - max) / sum(exp(x - max)), or its logarithm */
+       y = exp(x - max) / sum(exp(x - max)), or its logarithm. sign: of x, -1 for softmin */
 FINETUNE_LINE FINETUNE_CL(softmax_forward,
 __kernel void softmax_forward(__global const float *x, __global float *y, int lines, int size,
-                              int inner, int logarithm)
+                              int inner, int logarithm, float sign)
 {
     int line = get_global_id(0), at, i;
     float largest, sum = 0.0f;
     if (line >= lines) return;
     at = line / inner * size * inner + line % inner;
-    largest = x[at];
+    largest = sign * x[at];
     for (i = 1; i < size; ++i) {
-        float v = x[at + i * inner];
+        float v = sign * x[at + i * inner];
         largest = v > largest || v != v ? v : largest;
     }
-    for (i = 0; i < size; ++i) sum += exp(x[at + i * inner] - largest);
+    for (i = 0; i < size; ++i) sum += exp(sign * x[at + i * inner] - largest);
     for (i = 0; i < size; ++i) {
-        float v = x[at + i * inner] - largest;
+        float v = sign * x[at + i * inner] - largest;
         y[at + i * inner] = logarithm ? v - log(sum) : exp(v) / sum;
     }
 }
@@ -211,7 +232,8 @@ __kernel void softmax_forward(__global const float *x, __global float *y, int li
 /* softmax: dx += y (dy - sum(dy y)); log_softmax: dx += dy - exp(y) sum(dy) */
 FINETUNE_LINE FINETUNE_CL(softmax_backward,
 __kernel void softmax_backward(__global const float *y, __global const float *dy,
-                               __global float *dx, int lines, int size, int inner, int logarithm)
+                               __global float *dx, int lines, int size, int inner, int logarithm,
+                               float sign)
 {
     int line = get_global_id(0), at, i;
     float sum = 0.0f;
@@ -223,7 +245,7 @@ __kernel void softmax_backward(__global const float *y, __global const float *dy
     }
     for (i = 0; i < size; ++i) {
         int j = at + i * inner;
-        dx[j] += logarithm ? dy[j] - exp(y[j]) * sum : y[j] * (dy[j] - sum);
+        dx[j] += sign * (logarithm ? dy[j] - exp(y[j]) * sum : y[j] * (dy[j] - sum));
     }
 }
 )
@@ -232,26 +254,27 @@ __kernel void softmax_backward(__global const float *y, __global const float *dy
    GROUP-th number. */
 FINETUNE_LINE FINETUNE_CL(softmax_group,
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
-void softmax_group_forward(__global const float *x, __global float *y, int size, int logarithm)
+void softmax_group_forward(__global const float *x, __global float *y, int size, int logarithm,
+                           float sign)
 {
     __local float parts[GROUP];
     int item = get_local_id(0), at = get_group_id(0) * size, i;
     float largest = -INFINITY, sum = 0.0f;
-    for (i = item; i < size; i += GROUP) largest = fmax(largest, x[at + i]);
+    for (i = item; i < size; i += GROUP) largest = fmax(largest, sign * x[at + i]);
     largest = group_max(parts, item, largest);
     for (i = item; i < size; i += GROUP) {
-        float e = exp(x[at + i] - largest);
+        float e = exp(sign * x[at + i] - largest);
         if (!logarithm) y[at + i] = e;
         sum += e;
     }
     sum = group_sum(parts, item, sum);
     for (i = item; i < size; i += GROUP)
-        y[at + i] = logarithm ? x[at + i] - largest - log(sum) : y[at + i] / sum;
+        y[at + i] = logarithm ? sign * x[at + i] - largest - log(sum) : y[at + i] / sum;
 }
 
 __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))
 void softmax_group_backward(__global const float *y, __global const float *dy,
-                            __global float *dx, int size, int logarithm)
+                            __global float *dx, int size, int logarithm, float sign)
 {
     __local float parts[GROUP];
     int item = get_local_id(0), at = get_group_id(0) * size, i;
@@ -259,7 +282,70 @@ void softmax_group_backward(__global const float *y, __global const float *dy,
     for (i = item; i < size; i += GROUP) sum += dy[at + i] * (logarithm ? 1.0f : y[at + i]);
     sum = group_sum(parts, item, sum);
     for (i = item; i < size; i += GROUP)
-        dx[at + i] += logarithm ? dy[at + i] - exp(y[at + i]) * sum : y[at + i] * (dy[at + i] - sum);
+        dx[at + i] += sign * (logarithm ? dy[at + i] - exp(y[at + i]) * sum
+                                        : y[at + i] * (dy[at + i] - sum));
+}
+)
+
+/* glu: y = a sigmoid(b), a and b the halves of each line of x, [2 half]; da = dy s, db = dy a s (1 - s) */
+FINETUNE_LINE FINETUNE_CL(glu,
+__kernel void glu_forward(__global const float *x, __global float *y, int count, int half_line)
+{
+    int i = get_global_id(0), at = i / half_line * 2 * half_line + i % half_line;
+    if (i < count) y[i] = x[at] * sigmoid(x[at + half_line]);
+}
+
+__kernel void glu_backward(__global const float *x, __global const float *dy, __global float *dx,
+                           int count, int half_line, int fresh)
+{
+    int i = get_global_id(0), at = i / half_line * 2 * half_line + i % half_line;
+    float s;
+    if (i >= count) return;
+    s = sigmoid(x[at + half_line]);
+    dx[at] = (fresh ? 0.0f : dx[at]) + dy[i] * s;
+    dx[at + half_line] = (fresh ? 0.0f : dx[at + half_line]) + dy[i] * x[at] * s * (1.0f - s);
+}
+)
+
+/* prelu: x is [outer, size, inner], w [size]. The gradient of w: item `part` of each slope sums every
+   parts-th number below 0, prelu_weight_end puts them together. It runs before dx, which may be dy */
+FINETUNE_LINE FINETUNE_CL(prelu,
+__kernel void prelu_forward(__global const float *x, __global const float *w, __global float *y,
+                            int count, int size, int inner)
+{
+    int i = get_global_id(0);
+    if (i < count) y[i] = x[i] > 0.0f ? x[i] : w[i / inner % size] * x[i];
+}
+
+__kernel void prelu_backward(__global const float *x, __global const float *w,
+                             __global const float *dy, __global float *dx, int count, int size,
+                             int inner, int fresh)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    dx[i] = (fresh ? 0.0f : dx[i]) + (x[i] > 0.0f ? 1.0f : w[i / inner % size]) * dy[i];
+}
+
+__kernel void prelu_weight(__global const float *x, __global const float *dy, __global float *sums,
+                           int outer, int size, int inner, int parts)
+{
+    int part = get_global_id(0) % parts, c = get_global_id(0) / parts, i;
+    float sum = 0.0f;
+    if (c >= size) return;
+    for (i = part; i < outer * inner; i += parts) {
+        int at = (i / inner * size + c) * inner + i % inner;
+        if (!(x[at] > 0.0f)) sum += x[at] * dy[at];
+    }
+    sums[c * parts + part] = sum;
+}
+
+__kernel void prelu_weight_end(__global const float *sums, __global float *dw, int size, int parts)
+{
+    int c = get_global_id(0), i;
+    float sum = 0.0f;
+    if (c >= size) return;
+    for (i = 0; i < parts; ++i) sum += sums[c * parts + i];
+    dw[c] += sum;
 }
 )
 
@@ -1983,7 +2069,8 @@ __kernel void where_backward(__global const float *c, __global const float *dy,
 )
 
 /* ---- Functions of one tensor, as in operators/elementwise: X(name, y = f(x), slope dy/dx in x or y).
-   p, q: the exponent of pow, the bounds of clamp, the scale and shift of affine ---- */
+   p, q: the exponent of pow, the bounds of clamp and hardtanh, threshold and value of threshold, the
+   scale and shift of affine ---- */
 #define FINETUNE_UNARIES(X)                                                                       \
     X(exp, exp(x), y)                                                                             \
     X(log, log(x), 1.0f / x)                                                                      \
@@ -1993,6 +2080,8 @@ __kernel void where_backward(__global const float *c, __global const float *dy,
     X(erf, erf(x), 1.12837917f * exp(-x * x))                                                     \
     X(pow, pow(x, p), p * pow(x, p - 1.0f))                                                       \
     X(clamp, x < p ? p : x > q ? q : x, x > p && x < q ? 1.0f : 0.0f)                             \
+    X(hardtanh, x < p ? p : x > q ? q : x, x > p && x < q ? 1.0f : 0.0f)                          \
+    X(threshold, x <= p ? q : x, x > p ? 1.0f : 0.0f)                                             \
     X(affine, p * x + q, p)                                                                       \
     X(detach, x, 0.0f)
 #define UNARY_NUMBER(name, value, slope) FINETUNE_PASTE(UNARY_, name),

@@ -100,6 +100,7 @@ extern "C" {
 #include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/activations.h"
+#include "operators/more_activations.h"
 #include "operators/softmax.h"
 #include "operators/dropout.h"
 #include "operators/convolution.h"

@@ -1,13 +1,14 @@
 # Writes the table of operators of docs/networks.md from the comments "In files: NAMES | inputs |
 # fields" above their rows:
 #     awk -f src/networks.awk src/finetune.h docs/networks.md
-# "the other activations" are those of FINETUNE_ACTIVATION_LIST that no such comment names.
+# "the other activations" are those of FINETUNE_ACTIVATION_LIST and FINETUNE_MORE_ACTIVATION_LIST that no
+# such comment names.
 FNR == 1 { file += 1; folder = folder == "" ? FILENAME : folder; sub(/[^\/]*$/, "", folder) }
 
 file == 1 && /^#include "(interface\/operators|operators\/[a-z0-9_]+)\.h"$/ {
     split($0, part, "\"")
     while ((getline line <(folder part[2])) > 0) {
-        if (line ~ /^#define FINETUNE_ACTIVATION_LIST/) list = 1
+        if (line ~ /^#define FINETUNE_(MORE_)?ACTIVATION_LIST/) list = 1
         if (list && match(line, /X\([a-z0-9_]+\)/))
             activation[++activations] = "`" substr(line, RSTART + 2, RLENGTH - 3) "`"
         if (line !~ /\\$/) list = 0

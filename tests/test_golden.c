@@ -1,6 +1,6 @@
 /* test_golden.c - the same results as PyTorch: every operator, every optimiser over ten steps,
    schedules, a CNN, two ResNets and recurrent networks, at each SIMD level, against files that
-   tests/golden/make_goldens.py made with PyTorch.
+   tests/golden/make_goldens.py and make_more_operators.py made with PyTorch.
        build/test_golden [CASE]       runs one operator's case only */
 #include "check.h"
 #include "formula.h"
@@ -228,29 +228,33 @@ static void test_operator(ft_model *m, ft_file *file, const ft__json *json, int 
     free_case(&c);
 }
 
+static void test_operators_of(ft_model *m, const char *name, const char *only, bool *covered)
+{
+    ft_file *file = open_golden(m, name);
+    const char *text = ft_file_metadata(file, "cases");
+    ft__json *json = ft__json_parse(&m->context, text, strlen(text));
+    int entry;
+    for (entry = 1; entry < json->count; entry = json->values[entry].next)
+        if (!only || strcmp(only, json->values[entry].key) == 0)
+            test_operator(m, file, json, entry, covered);
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+}
+
 static void test_operators(const char *simd, int threads, const char *only)
 {
     bool covered[FT__OP_COUNT] = {false};
     ft_desc desc;
     ft_model *m;
-    ft_file *file;
-    const char *text;
-    ft__json *json;
-    int entry, op;
+    int op;
     memset(&desc, 0, sizeof desc);
     desc.simd = simd;
     desc.threads = threads;
     m = ft_create(desc);
-    file = open_golden(m, "operators");
-    text = ft_file_metadata(file, "cases");
-    json = ft__json_parse(&m->context, text, strlen(text));
-    for (entry = 1; entry < json->count; entry = json->values[entry].next)
-        if (!only || strcmp(only, json->values[entry].key) == 0)
-            test_operator(m, file, json, entry, covered);
+    test_operators_of(m, "operators", only, covered);
+    test_operators_of(m, "more_operators", only, covered);
     for (op = FT__OP_state + 1; !only && op < FT__OP_COUNT; ++op)
         CHECK(covered[op] || op == FT__OP_dropout || op == FT__OP_custom, "%s: has no golden case", ft__rows[op]->name);
-    ft__json_free(&m->context, json);
-    ft_file_close(file);
     ft_destroy(m);
 }
 

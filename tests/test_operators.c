@@ -397,7 +397,7 @@ static void oracle_batch_norm(const problem *p, double *y)
 static double activation(const char *op, const ft_activation_options *o, double x)
 {
     double slope = o->slope > 0 ? (double)o->slope : 0.01;
-    double alpha = o->alpha > 0 ? (double)o->alpha : 1;
+    double alpha = o->alpha > 0 ? (double)o->alpha : 1, lambda = o->lambda > 0 ? (double)o->lambda : 0.5;
     if (!strcmp(op, "sigmoid")) return 1 / (1 + exp(-x));
     if (!strcmp(op, "tanh")) return tanh(x);
     if (!strcmp(op, "relu")) return x > 0 ? x : 0;
@@ -408,6 +408,17 @@ static double activation(const char *op, const ft_activation_options *o, double 
     if (!strcmp(op, "softsign")) return x / (1 + fabs(x));
     if (!strcmp(op, "silu")) return x / (1 + exp(-x));
     if (!strcmp(op, "mish")) return x * tanh(log1p(exp(x)));
+    if (!strcmp(op, "selu")) return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * expm1(x));
+    if (!strcmp(op, "celu")) return x > 0 ? x : alpha * expm1(x / alpha);
+    if (!strcmp(op, "hardsigmoid")) return fmin(fmax(x + 3, 0), 6) / 6;
+    if (!strcmp(op, "hardswish")) return x * fmin(fmax(x + 3, 0), 6) / 6;
+    if (!strcmp(op, "logsigmoid")) return -log1p(exp(-x));
+    if (!strcmp(op, "softshrink")) return x > lambda ? x - lambda : x < -lambda ? x + lambda : 0;
+    if (!strcmp(op, "tanhshrink")) return x - tanh(x);
+    if (!strcmp(op, "quick_gelu")) return x / (1 + exp(-1.702 * x));
+    if (!strcmp(op, "hardtanh"))
+        return o->min < o->max ? fmin(fmax(x, (double)o->min), (double)o->max) : fmin(fmax(x, -1), 1);
+    if (!strcmp(op, "threshold")) return x > (double)o->threshold ? x : (double)o->value;
     if (strcmp(op, "gelu")) return NAN; /* each needs an oracle here */
     if (o->tanh_approximation)
         return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
@@ -425,17 +436,40 @@ static void oracle_softmax(const problem *p, double *y)
 {
     int rank = p->shape[0].rank, axis = or_default(p->options.activation.axis, rank - 1), d;
     size_t outer = 1, inner = 1, size = (size_t)p->shape[0].size[axis], a, b, i;
+    double sign = strcmp(p->op, "softmin") ? 1 : -1;
     for (d = 0; d < axis; ++d) outer *= (size_t)p->shape[0].size[d];
     for (d = axis + 1; d < rank; ++d) inner *= (size_t)p->shape[0].size[d];
     for (a = 0; a < outer; ++a)
         for (b = 0; b < inner; ++b) {
             double sum = 0;
-            for (i = 0; i < size; ++i) sum += exp(p->x[0][(a * size + i) * inner + b]);
+            for (i = 0; i < size; ++i) sum += exp(sign * p->x[0][(a * size + i) * inner + b]);
             for (i = 0; i < size; ++i) {
-                double share = exp(p->x[0][(a * size + i) * inner + b]) / sum;
-                y[(a * size + i) * inner + b] = strcmp(p->op, "softmax") ? log(share) : share;
+                double share = exp(sign * p->x[0][(a * size + i) * inner + b]) / sum;
+                y[(a * size + i) * inner + b] = strcmp(p->op, "log_softmax") ? share : log(share);
             }
         }
+}
+
+static void oracle_glu(const problem *p, double *y)
+{
+    int rank = p->shape[0].rank, axis = or_default(p->options.activation.axis, rank - 1), d;
+    size_t outer = 1, inner = 1, half = (size_t)p->shape[0].size[axis] / 2, a, b, i;
+    for (d = 0; d < axis; ++d) outer *= (size_t)p->shape[0].size[d];
+    for (d = axis + 1; d < rank; ++d) inner *= (size_t)p->shape[0].size[d];
+    for (a = 0; a < outer; ++a)
+        for (i = 0; i < half; ++i)
+            for (b = 0; b < inner; ++b)
+                y[(a * half + i) * inner + b] = p->x[0][(a * 2 * half + i) * inner + b]
+                    / (1 + exp(-p->x[0][(a * 2 * half + half + i) * inner + b]));
+}
+
+static void oracle_prelu(const problem *p, double *y)
+{
+    size_t count = count_of(&p->shape[0]), channels = count_of(&p->shape[1]), inner = 1, i;
+    int d;
+    for (d = 2; d < p->shape[0].rank; ++d) inner *= (size_t)p->shape[0].size[d];
+    for (i = 0; i < count; ++i)
+        y[i] = p->x[0][i] * (p->x[0][i] > 0 ? 1 : p->x[1][channels > 1 ? i / inner % channels : 0]);
 }
 
 static void oracle_pool(const problem *p, double *y)
@@ -1687,8 +1721,29 @@ static void elementwise_cases(void)
     add_case(p, "elu", oracle_activation);
     p.options.activation.tanh_approximation = true;
     add_case(p, "gelu", oracle_activation);
-    for (n = 0; n < 2; ++n) {
-        const char *name = n ? "log_softmax" : "softmax";
+    p = with(1, shape2(17, 17), shape1(0), shape1(0));
+    p.options.activation.alpha = 0.5f;
+    add_case(p, "celu", oracle_activation);
+    p.options.activation.lambda = 0.75f;
+    add_case(p, "softshrink", oracle_activation);
+    add_case(p, "hardtanh", oracle_activation);
+    p.options.activation.min = -0.25f;
+    p.options.activation.max = 1.5f;
+    add_case(p, "hardtanh", oracle_activation);
+    add_case(p, "threshold", oracle_activation);
+    p.options.activation.threshold = -0.5f;
+    p.options.activation.value = 2;
+    add_case(p, "threshold", oracle_activation);
+    add_case(with(1, shape2(3, 34), shape1(0), shape1(0)), "glu", oracle_glu);
+    add_case(with(1, shape4(2, 3, 1, 64), shape1(0), shape1(0)), "glu", oracle_glu);
+    p = with(1, shape4(3, 6, 1, 17), shape1(0), shape1(0));
+    p.options.activation.axis = 1;
+    add_case(p, "glu", oracle_glu);
+    add_case(with(2, shape2(3, 17), shape1(1), shape1(0)), "prelu", oracle_prelu);
+    add_case(with(2, shape2(64, 17), shape1(17), shape1(0)), "prelu", oracle_prelu);
+    add_case(with(2, shape4(3, 17, 3, 5), shape1(17), shape1(0)), "prelu", oracle_prelu);
+    for (n = 0; n < 3; ++n) {
+        const char *name = n == 2 ? "softmin" : n ? "log_softmax" : "softmax";
         add_case(with(1, shape2(3, 17), shape1(0), shape1(0)), name, oracle_softmax);
         add_case(with(1, shape2(64, 3), shape1(0), shape1(0)), name, oracle_softmax);
         add_case(with(1, shape2(3, 75), shape1(0), shape1(0)), name, oracle_softmax);

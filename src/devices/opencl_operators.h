@@ -6,6 +6,7 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
+#include "operators/more_activations.h"
 #include "operators/convolution.h"
 #include "operators/conv2d_rows.h"
 #include "operators/rows.h"
@@ -106,7 +107,7 @@ FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
    5.4, 8.0 to 1.9, its input's gradient 5.2 to 5.6, 16.5 to 2.0. No GPU was measured. */
 static bool ft__by_groups(const ft__axis *a) { return a->inner == 1 && a->size >= FT__GROUP; }
 
-static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backward)
+static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
 {
     static const char *const names[2][2] = {{"softmax_forward", "softmax_group_forward"},
                                             {"softmax_backward", "softmax_group_backward"}};
@@ -120,25 +121,99 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, bool backwa
     if (backward && !dx) return;
     if (backward) ft__args(&l, "vdA", &call->output, &call->output, dx, ft__count(&call->output));
     else ft__args(&l, "vy", &call->input[0], &call->output);
-    if (groups) ft__args(&l, "ni", a.size, logarithm);
-    else ft__args(&l, "nnni", lines, a.size, a.inner, logarithm);
+    if (groups) ft__args(&l, "nif", a.size, logarithm, sign);
+    else ft__args(&l, "nnnif", lines, a.size, a.inner, logarithm, sign);
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
-static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false, false); }
-static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, false, true); }
+static void ft__cl_softmax_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, 1, false);
+}
+static void ft__cl_softmax_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, 1, true);
+}
 
 FT__DEVICE_ROW(softmax, softmax)
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
-    ft__cl_softmax_run(call, true, false);
+    ft__cl_softmax_run(call, true, 1, false);
 }
 static void ft__cl_log_softmax_backward(const ft__call *call)
 {
-    ft__cl_softmax_run(call, true, true);
+    ft__cl_softmax_run(call, true, 1, true);
 }
 
 FT__DEVICE_ROW(log_softmax, log_softmax)
+static void ft__cl_softmin_forward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, -1, false);
+}
+static void ft__cl_softmin_backward(const ft__call *call)
+{
+    ft__cl_softmax_run(call, false, -1, true);
+}
+
+FT__DEVICE_ROW(softmin, softmin)
+
+/* ---- glu and prelu ---- */
+
+static void ft__cl_glu_forward(const ft__call *call)
+{
+    ft__axis a = ft__glu_axis(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "glu_forward", count, "vynn", &call->input[0], &call->output,
+                   count, a.size * a.inner);
+}
+
+static void ft__cl_glu_backward(const ft__call *call)
+{
+    ft__axis a = ft__glu_axis(call);
+    size_t count = ft__count(&call->output);
+    if (call->input[0].gradient)
+        ft__run_kernel(call->context, "glu_backward", count, "vdgnni", &call->input[0],
+                       &call->output, &call->input[0], count, a.size * a.inner,
+                       call->input[0].fresh);
+}
+
+FT__DEVICE_ROW(glu, glu)
+
+static void ft__cl_prelu_forward(const ft__call *call)
+{
+    ft__axis a = ft__prelu_axis(call);
+    size_t count = ft__count(&call->output);
+    ft__run_kernel(call->context, "prelu_forward", count, "vvynnn", &call->input[0],
+                   &call->input[1], &call->output, count, a.size, a.inner);
+}
+
+static void ft__cl_prelu_weight(const ft__call *call, const ft__axis *a)
+{
+    size_t parts = ft__blocks_of(a->outer * a->inner, 64);
+    float *dw = ft__started(call, 1);
+    cl_mem sums;
+    if (parts > 1024) parts = 1024;
+    sums = ft__device_scratch(call->context, FT__SCRATCH_SUMS, a->size * parts * sizeof(float));
+    ft__run_kernel(call->context, "prelu_weight", a->size * parts, "vdbnnnn", &call->input[0],
+                   &call->output, sums, a->outer, a->size, a->inner, parts);
+    ft__run_kernel(call->context, "prelu_weight_end", a->size, "bAnn", sums, dw, a->size, a->size,
+                   parts);
+}
+
+static void ft__cl_prelu_backward(const ft__call *call)
+{
+    ft__axis a = ft__prelu_axis(call);
+    const ft__tensor *x = &call->input[0];
+    size_t count = ft__count(x);
+    bool writes = x->fresh && x->gradient != call->output.gradient;
+    if (call->input[1].gradient) ft__cl_prelu_weight(call, &a);
+    if (x->gradient)
+        ft__run_kernel(call->context, "prelu_backward", count, "vvdmnnni", x, &call->input[1],
+                       &call->output, x->gradient, count, writes ? FT__WRITE : FT__READ | FT__WRITE,
+                       count, a.size, a.inner, x->fresh);
+}
+
+FT__DEVICE_ROW(prelu, prelu)
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {

@@ -6,6 +6,7 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
+#include "operators/more_activations.h"
 #include "operators/pooling.h"
 #include "operators/arithmetic.h"
 #include "operators/reduce.h"
@@ -323,7 +324,8 @@ FT__DEVICE_ROW(where, where)
 
 /* ---- Functions of one tensor ---- */
 
-/* The operator's number in kernels.cl, and its options: the first two fields of its row. */
+/* The operator's number in kernels.cl, and its options: the first two fields of its row, or the
+   bounds that hardtanh's mean. */
 static void ft__arg_unary(ft__launch *l, const ft__call *call)
 {
 #define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,
@@ -336,6 +338,10 @@ static void ft__arg_unary(ft__launch *l, const ft__call *call)
     for (i = 0; i < 2 && field[i].name; ++i)
         memcpy(&options[i], (const char *)&call->node->options + field[i].offset,
                sizeof options[i]);
+    if (ft__rows[call->node->op]->fields == ft__hardtanh_fields) {
+        options[0] = ft__hardtanh_low(&call->node->options);
+        options[1] = ft__hardtanh_high(&call->node->options);
+    }
     ft__args(l, "nff", number, options[0], options[1]);
 }
 

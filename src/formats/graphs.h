@@ -71,7 +71,8 @@ static void ft__write_field(ft__text *text, const ft__field *field, const ft__op
 }
 
 static const char *const ft__initialiser_names[] = {
-    "default", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "zeros", "ones"};
+    "default", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "zeros", "ones",
+    "quarter"};
 
 static void ft__write_values(ft__text *text, const ft__node *constant)
 {
@@ -342,9 +343,9 @@ static void ft__read_initialiser(ft__graph_reader *r, int node, ft__node *to)
     const char *named = ft__json_string(r->json, value);
     int64_t number = -1;
     ft__json_int(r->json, value, &number);
-    for (i = 0; named && i <= FT_INIT_ONES; ++i)
+    for (i = 0; named && i <= FT_INIT_QUARTER; ++i)
         if (strcmp(named, ft__initialiser_names[i]) == 0) number = i;
-    if (value >= 0 && (number < FT_INIT_DEFAULT || number > FT_INIT_ONES))
+    if (value >= 0 && (number < FT_INIT_DEFAULT || number > FT_INIT_QUARTER))
         ft__field_fault(r, to->name, "initialiser", "default, kaiming_uniform, kaiming_normal,"
                         " xavier_uniform, zeros or ones");
     else if (value >= 0) to->initialiser = (ft_initialiser)number;

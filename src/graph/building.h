@@ -1,11 +1,14 @@
 #pragma once
 #include "interface/types.h"
 #include "interface/operators.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/adding.h"
+#include "operators/more_activations.h"
+#include "operators/elementwise.h"
 #include "operators/rows.h"
 
 /* =============================================================================================
@@ -31,19 +34,66 @@ static int ft__activation_named(ft_model *m, const char *kind)
     return row ? row->op : FT__OP_none;
 }
 
-static void ft__check_activation(ft_model *m, const char *kind, const ft_activation_options *o)
+/* Refuses numbers that are not finite and, from those of hardtanh on, options of other kinds. */
+static void ft__check_activation(ft_model *m, const ft__row *row, const ft__options *options)
 {
-    if (ft__usable(m) && !(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
+    static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
+                                           ft__softshrink_fields};
+    const ft_activation_options *o = &options->activation;
+    const ft__field *field;
+    size_t i;
+    if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
-                 kind, (double)o->slope, (double)o->alpha);
+                 row->name, (double)o->slope, (double)o->alpha);
+    if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
+    for (i = 0; i < sizeof all / sizeof all[0]; ++i)
+        for (field = all[i]; field->name && row->fields != all[i]; ++field)
+            if (ft__is_set(field, options))
+                ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
+    if (o->per_channel && row->least_inputs == 1)
+        ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
+    if (!(ft__hardtanh_low(options) < ft__hardtanh_high(options)))
+        ft__fail(&m->context, FT_INVALID, "hardtanh: min is %g and max is %g: min must be below"
+                 " max", (double)o->min, (double)o->max);
+    if (!(o->lambda >= 0) || !ft__is_finite(o->threshold) || !ft__is_finite(o->value))
+        ft__fail(&m->context, FT_INVALID, "%s: lambda %g, threshold %g, value %g: the first must"
+                 " not be negative, the others finite", row->name, (double)o->lambda,
+                 (double)o->threshold, (double)o->value);
+}
+
+/* The row of this kind if the options suit it; NULL with an error. */
+static const ft__row *ft__activation_of(ft_model *m, const char *kind, const ft__options *options)
+{
+    int op = ft__activation_named(m, kind);
+    if (op != FT__OP_none) ft__check_activation(m, ft__rows[op], options);
+    return ft__usable(m) ? ft__rows[op] : NULL;
+}
+
+/* The trained slopes of prelu for x. */
+static ft_node ft__slopes_parameter(ft_model *m, const char *name, ft_node x, bool per_channel)
+{
+    ft_parameter_options p;
+    memset(&p, 0, sizeof p);
+    p.size[0] = per_channel ? ft__size_of(m, name, x, 1) : 1;
+    p.initialiser = FT_INIT_QUARTER;
+    return ft__layer_parameter(m, name, "weight", p);
 }
 
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
-    int op = ft__activation_named(m, kind);
-    ft__check_activation(m, kind, &options);
-    return ft__add_node(m, ft__rows[op], name, &x, 1, &options, sizeof options);
+    const ft__row *row;
+    ft__options o;
+    ft_node inputs[2];
+    memset(&o, 0, sizeof o);
+    o.activation = options;
+    row = ft__activation_of(m, kind, &o);
+    inputs[0] = x;
+    inputs[1].id = 0;
+    if (FT__HAS_ARITHMETIC && row && row->least_inputs > 1)
+        inputs[1] = ft__slopes_parameter(m, name, x, options.per_channel);
+    return ft__add_node(m, row, name, inputs, row ? row->least_inputs : 0, &options,
+                        sizeof options);
 }
 
 /* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */

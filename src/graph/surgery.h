@@ -71,6 +71,18 @@ static void ft__sort_execution(ft_model *m, int *sorted, char *done)
     memcpy(m->order, sorted, (size_t)count * sizeof *sorted);
 }
 
+/* The same for a network whose inputs were changed in place. */
+static bool ft__sort_nodes(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int *sorted = (int *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *sorted);
+    char *done = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    if (ft__ok(c)) ft__sort_execution(m, sorted, done);
+    ft__release(c, done);
+    ft__release(c, sorted);
+    return ft__ok(c);
+}
+
 typedef struct ft__rewiring {
     char *kept;             /* [nodes]: what goes on reading the old node: all that the new one is
                                computed from */

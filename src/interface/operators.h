@@ -387,9 +387,14 @@ FINETUNE_API ft_node ft_custom(ft_model *m, const char *name, const ft_node *inp
 
 typedef struct ft_activation_options {
     float slope;            /* leaky_relu: default 0.01 */
-    float alpha;            /* elu: default 1 */
-    int axis;               /* softmax, log_softmax: 0 is the last axis, 1 the channels */
+    float alpha;            /* elu, celu: default 1 */
+    int axis;               /* softmax, log_softmax, softmin, glu: 0 is the last axis, 1 the
+                               channels */
     bool tanh_approximation;/* gelu */
+    float min, max;         /* hardtanh: both 0: -1 and 1 */
+    float threshold, value; /* threshold */
+    float lambda;           /* softshrink: default 0.5 */
+    bool per_channel;       /* prelu: a slope for each channel, not one for all */
 } ft_activation_options;
 
 /* The kinds of ft_activation, by their names in text ("relu"). */
@@ -407,9 +412,27 @@ typedef struct ft_activation_options {
     X(mish)        /* x * tanh(log(1 + exp(x))): Misra 2019 */                                    \
     X(softmax)     /* exp(x) / sum of exp(x) over an axis: Bridle 1990 */                         \
     X(log_softmax) /* log(softmax(x)) */
+/* The same of the family ARITHMETIC. */
+#define FINETUNE_MORE_ACTIVATION_LIST(X)                                                          \
+    X(selu)        /* 1.0507 (x, or 1.6733 (exp(x) - 1) below 0): Klambauer et al. 2017 */        \
+    X(celu)        /* x, or alpha * (exp(x / alpha) - 1) below 0: Barron 2017 */                  \
+    X(hardsigmoid) /* min(max(x + 3, 0), 6) / 6: Howard et al. 2019 */                            \
+    X(hardswish)   /* x * hardsigmoid(x): Howard et al. 2019 */                                   \
+    X(hardtanh)    /* min(max(x, options.min), options.max) */                                    \
+    X(threshold)   /* x, or options.value where x <= options.threshold */                         \
+    X(logsigmoid)  /* log(sigmoid(x)) */                                                          \
+    X(softshrink)  /* x - lambda above lambda, x + lambda below -lambda, 0 between */             \
+    X(tanhshrink)  /* x - tanh(x) */                                                              \
+    X(quick_gelu)  /* x * sigmoid(1.702 x): CLIP's form of GELU */                                \
+    X(softmin)     /* softmax(-x) */                                                              \
+    X(prelu)       /* x, or weight * x below 0: He et al. 2015 */                                 \
+    X(glu)         /* a * sigmoid(b), a and b the halves of x: Dauphin et al. 2017 */
 
-/* Applies an activation to each element; y has x's shape. `kind` is one of
-   FINETUNE_ACTIVATION_LIST. */
+/* Applies an activation to each element; y has x's shape, with glu half of it along options.axis.
+   `kind` is one of FINETUNE_ACTIVATION_LIST and FINETUNE_MORE_ACTIVATION_LIST. prelu has trained
+   slopes, "<name>.weight", so that `name` must be given: one number or, with options.per_channel,
+   one for each channel (dimension 1), at first 0.25. FT_INVALID for options.min, max, threshold,
+   value, lambda or per_channel of another kind. */
 FINETUNE_API ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                                    ft_activation_options options);
 /* The kinds that ft_activation knows, by index from 0; NULL behind the last one. */

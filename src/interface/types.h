@@ -151,7 +151,8 @@ typedef enum ft_initialiser {
     FT_INIT_XAVIER_UNIFORM,   /* Keras' layers: U(-b, b), b = sqrt(6/(fan_in + fan_out)) (Glorot and
                                  Bengio 2010) */
     FT_INIT_ZEROS,
-    FT_INIT_ONES
+    FT_INIT_ONES,
+    FT_INIT_QUARTER           /* 0.25: the slopes of prelu (He et al. 2015) */
 } ft_initialiser;
 
 /* Seconds in a node's operator since the model was created; 0 without ft_desc.clock. */

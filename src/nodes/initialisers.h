@@ -57,8 +57,8 @@ static void ft__initialise_node(ft_model *m, ft__node *node)
     bound = how == FT_INIT_KAIMING_UNIFORM ? 1 / sqrtf(in)
         : how == FT_INIT_XAVIER_UNIFORM ? sqrtf(6 / (in + out)) : sqrtf(2 / out);
     for (i = 0; node->value && i < count; ++i) {
-        if (how == FT_INIT_ZEROS || how == FT_INIT_ONES)
-            node->value[i] = how == FT_INIT_ONES ? 1.0f : 0.0f;
+        if (how >= FT_INIT_ZEROS)
+            node->value[i] = how == FT_INIT_ZEROS ? 0.0f : how == FT_INIT_ONES ? 1.0f : 0.25f;
         else if (how == FT_INIT_KAIMING_NORMAL) node->value[i] = bound * ft__normal(key, i);
         else node->value[i] = bound * (2 * ft__uniform(key, i) - 1);
     }

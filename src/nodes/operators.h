@@ -13,8 +13,8 @@
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
 
    To add an operator:
-   1. Its name, PyTorch's, in the list below; of an activation in FINETUNE_ACTIVATION_LIST
-      (interface/operators), with its formula and source.
+   1. Its name, PyTorch's, in the list below; of an activation in
+      FINETUNE_MORE_ACTIVATION_LIST (interface/operators), with its formula and source.
    2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
       the function that builds the node. Above them shapes, formula and source. An activation is one
       FT__ACTIVATION.
@@ -41,4 +41,5 @@
 #define FT__ARITHMETIC_OPERATORS(X, O)                                                            \
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
-    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)
+    X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
+    FINETUNE_MORE_ACTIVATION_LIST(X)

@@ -18,7 +18,7 @@
 static const ft__field ft__activation_fields[] = {
     FT__FLOAT(ft_activation_options, slope), FT__FLOAT(ft_activation_options, alpha),
     FT__INT(ft_activation_options, axis), FT__BOOL(ft_activation_options, tanh_approximation),
-    FT__NO_MORE_FIELDS};
+    FT__NOT_KEPT(ft_activation_options, per_channel) FT__NO_MORE_FIELDS};
 
 typedef struct ft__activation_run {
     const ft__call *call;
@@ -212,9 +212,9 @@ FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
 FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
-/* In files: `leaky_relu`, `elu`, `gelu`, `softmax`, `log_softmax` | x | `slope` 0.01 (leaky_relu),
-   `alpha` 1 (elu), `tanh_approximation` false (gelu), `axis` 0: the last, 1: channels (softmax,
-   log_softmax) */
+/* In files: `leaky_relu`, `elu`, `celu`, `gelu`, `softmax`, `log_softmax`, `softmin`, `glu` | x |
+   `slope` 0.01 (leaky_relu), `alpha` 1 (elu, celu), `tanh_approximation` false (gelu), `axis` 0:
+   the last, 1: channels (softmax, log_softmax, softmin, glu) */
 FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
                o->activation.slope != 0 ? o->activation.slope : 0.01f,
                ft__choose(x > 0, x, a * x), ft__choose(x > 0, 1.0f, a))

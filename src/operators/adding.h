@@ -239,9 +239,10 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     count = ft__shape_count(&made->shape);
     if (count == 0 || made->shape.rank == 0)
         ft__fail(c, FT_INVALID, "%s: a parameter needs sizes above 0 that fit into memory", name);
-    if ((unsigned)options.initialiser > FT_INIT_ONES || options.fan_in < 0 || options.fan_out < 0)
+    if ((unsigned)options.initialiser > FT_INIT_QUARTER || options.fan_in < 0
+        || options.fan_out < 0)
         ft__fail(c, FT_INVALID, "%s: initialiser %d, fan_in %d, fan_out %d: the first must be"
-                 " FT_INIT_DEFAULT to FT_INIT_ONES, the others not negative", name,
+                 " FT_INIT_DEFAULT to FT_INIT_QUARTER, the others not negative", name,
                  (int)options.initialiser, options.fan_in, options.fan_out);
     if (options.transposed && made->shape.rank != 2)
         ft__fail(c, FT_INVALID, "%s: transposed needs two sizes", name);

@@ -11,7 +11,7 @@
 #include "operators/activations.h"
 
 /* =============================================================================================
-   [SECTION] operators/softmax: Softmax and log_softmax over one axis
+   [SECTION] operators/softmax: Softmax, log_softmax and softmin over one axis
    ============================================================================================= */
 static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
@@ -24,7 +24,7 @@ static ft_status ft__softmax_shape(ft__context *c, const ft__node *node, const f
     return ft__want_numbers(c, node, input, input_count);
 }
 
-/* ft__softmax for numbers that are `stride` apart, and its oracle. */
+/* ft__softmax for numbers that are `stride` apart, and its oracle. x may be y. */
 static void ft__softmax_line(const float *x, float *y, size_t count, size_t stride, bool logarithm)
 {
     float largest = x[0], all;
@@ -39,9 +39,9 @@ static void ft__softmax_line(const float *x, float *y, size_t count, size_t stri
         y[i * stride] = logarithm ? (x[i * stride] - largest) - all : y[i * stride] / all;
 }
 
-/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). */
+/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - e^y sum(dy). sign: softmin's is -1. */
 static void ft__softmax_line_backward(const float *y, const float *dy, float *dx, size_t count,
-                                      size_t stride, bool logarithm)
+                                      size_t stride, bool logarithm, float sign)
 {
     double total = 0;
     float sum;
@@ -51,7 +51,7 @@ static void ft__softmax_line_backward(const float *y, const float *dy, float *dx
     sum = (float)total;
     for (i = 0; i < count; ++i) {
         size_t j = i * stride;
-        dx[j] += logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum);
+        dx[j] += sign * (logarithm ? dy[j] - ft__exp(y[j]) * sum : y[j] * (dy[j] - sum));
     }
 }
 
@@ -60,7 +60,16 @@ typedef struct ft__softmax_job {
     ft__axis axis;
     size_t lines;           /* per index of the parallel loop */
     bool logarithm, backward;
+    float sign;             /* of x: softmin's is -1 */
 } ft__softmax_job;
+
+/* y = -x for one line; returns y, of which the softmax is taken in place. */
+static const float *ft__negated_line(const float *x, float *y, size_t count, size_t stride)
+{
+    size_t i;
+    for (i = 0; i < count; ++i) y[i * stride] = -x[i * stride];
+    return y;
+}
 
 static void ft__softmax_chunk(void *context, int index)
 {
@@ -71,20 +80,20 @@ static void ft__softmax_chunk(void *context, int index)
     for (; line < end; ++line) {
         size_t at = line / job->axis.inner * job->axis.size * job->axis.inner
             + line % job->axis.inner;
+        const float *x = call->input[0].value + at;
+        float *y = call->output.value + at;
+        if (job->sign < 0 && !job->backward)
+            x = ft__negated_line(x, y, job->axis.size, job->axis.inner);
         if (job->backward)
-            ft__softmax_line_backward(call->output.value + at, call->output.gradient + at,
-                                      call->input[0].gradient + at, job->axis.size,
-                                      job->axis.inner, job->logarithm);
+            ft__softmax_line_backward(y, call->output.gradient + at, call->input[0].gradient + at,
+                                      job->axis.size, job->axis.inner, job->logarithm, job->sign);
         else if (job->axis.inner == 1)
-            ft__softmax[call->context->simd](call->input[0].value + at, call->output.value + at,
-                                             job->axis.size, job->logarithm);
-        else
-            ft__softmax_line(call->input[0].value + at, call->output.value + at, job->axis.size,
-                             job->axis.inner, job->logarithm);
+            ft__softmax[call->context->simd](x, y, job->axis.size, job->logarithm);
+        else ft__softmax_line(x, y, job->axis.size, job->axis.inner, job->logarithm);
     }
 }
 
-static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
+static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
 {
     ft_shape shape = ft__memory_shape(&call->output);
     ft__softmax_job job;
@@ -95,16 +104,19 @@ static void ft__softmax_run(const ft__call *call, bool logarithm, bool backward)
     job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
     job.logarithm = logarithm;
     job.backward = backward;
+    job.sign = sign;
     lines = job.axis.outer * job.axis.inner;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
                  &job);
 }
 
-static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, false); }
-static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, true); }
-static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, false); }
-static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, true); }
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, 1, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, 1, true); }
+static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, 1, false); }
+static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, 1, true); }
+static void ft__softmin_forward(const ft__call *call) { ft__softmax_run(call, false, -1, false); }
+static void ft__softmin_backward(const ft__call *call) { ft__softmax_run(call, false, -1, true); }
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
@@ -114,4 +126,9 @@ static const ft__row ft__row_softmax = {
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
     ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
+    ft__activation_fields, NULL};
+
+static const ft__row ft__row_softmin = {
+    FT__NAMED(softmin), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
+    ft__softmax_shape, ft__softmin_forward, FT__BACKWARD(ft__softmin_backward), NULL,
     ft__activation_fields, NULL};

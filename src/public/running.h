@@ -25,6 +25,7 @@
 #include "graph/forward_backward.h"
 #include "graph/update.h"
 #include "graph/settings.h"
+#include "graph/surgery.h"
 #include "graph/building.h"
 #include "data/image_files.h"
 #include "data/sources.h"
@@ -366,24 +367,58 @@ ft_status ft_replace_head(ft_model *m, int classes)
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
+/* Makes the node's second input what the kind wants: its slopes, or none. Returns the id of the
+   weight that it no longer reads, or 0. */
+static int ft__set_slopes(ft_model *m, int id, bool wants, bool per_channel)
+{
+    ft__node *node = &m->nodes[id - 1];
+    ft_node x = {node->inputs[0]}, slopes;
+    int *inputs, unread = 0;
+    if (wants == (node->input_count > 1)) return 0;
+    if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return 0;
+    if (!wants) unread = node->inputs[1];
+    else slopes = ft__slopes_parameter(m, node->name, x, per_channel);
+    inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
+    if (!ft__ok(&m->context)) return 0;
+    node = &m->nodes[id - 1]; /* the nodes may have moved */
+    inputs[0] = x.id;
+    if (wants) inputs[1] = slopes.id;
+    ft__release(&m->context, node->inputs);
+    node->inputs = inputs;
+    node->input_count = wants ? 2 : 1;
+    return unread;
+}
+
+/* Changes one activation; its slopes come and go with it. */
+static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o)
+{
+    int unread = ft__set_slopes(m, id, row->least_inputs > 1, o->activation.per_channel);
+    if (!ft__ok(&m->context)) return;
+    m->nodes[id - 1].op = row->op;
+    m->nodes[id - 1].options = *o;
+    if (unread) ft__remove_unread(m, unread);
+}
+
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                         ft_activation_options options)
 {
-    int op, i, count = 0;
+    const ft__row *row;
+    ft__options o;
+    int id, count = 0, nodes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
-    op = ft__activation_named(m, kind);
-    ft__check_activation(m, kind, &options);
-    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (!ft__is(node, FT__BY_KIND) || !ft__glob(glob, node->name)) continue;
-        node->op = op;
-        memset(&node->options, 0, sizeof node->options);
-        node->options.activation = options;
+    memset(&o, 0, sizeof o);
+    o.activation = options;
+    row = ft__activation_of(m, kind, &o);
+    nodes = m->node_count;
+    for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
+        if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)
+            || !ft__glob(glob, m->nodes[id - 1].name)) continue;
+        ft__swap_activation(m, id, row, &o);
         count += 1;
     }
     m->version += 1;
-    ft__infer_all(m);
+    if (ft__sort_nodes(m)) ft__infer_all(m);
     return count;
 }
 
@@ -425,9 +460,9 @@ int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser)
 {
     int i, count = 0;
     if (!ft__usable(m)) return 0;
-    if ((unsigned)initialiser > FT_INIT_ONES) {
+    if ((unsigned)initialiser > FT_INIT_QUARTER) {
         ft__fail(&m->context, FT_INVALID, "ft_initialise: initialiser %d: it must be"
-                 " FT_INIT_DEFAULT to FT_INIT_ONES", (int)initialiser);
+                 " FT_INIT_DEFAULT to FT_INIT_QUARTER", (int)initialiser);
         return 0;
     }
     ft__say_unmatched(m, "ft_initialise", glob, ft__is_weight);
