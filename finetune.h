@@ -122,6 +122,7 @@
      [SECTION] devices/opencl_attention: OpenCL: attention
      [SECTION] devices/opencl_recurrent: OpenCL: recurrent layers
      [SECTION] devices/opencl_dispatch: OpenCL: where an operator runs
+     [SECTION] devices/opencl_samples: OpenCL: every operator compared on a sample of its own
      [SECTION] devices/opencl_update: OpenCL: a step's report, and the update of the weights
      [SECTION] devices/opencl: OpenCL: the device's functions
      [SECTION] devices/opening: Devices: the list of them, and which one a model has
@@ -1729,6 +1730,11 @@ FINETUNE_API const char *ft_status_name(ft_status status);
 /* Lists the machine's OpenCL devices, whatever ft_desc.device is: writes up to `most` of them and
    returns how many there are. If there are none, returns 0 and logs the reason. */
 FINETUNE_API int ft_devices(ft_model *m, ft_device_info *devices, int most);
+
+/* Compares every operator that has kernels with the CPU, each on a sample of its own, and times it
+   if there is ft_desc.clock: ft_device_checks then lists them. A few seconds on a GPU. Does nothing
+   if the model runs on the CPU. */
+FINETUNE_API ft_status ft_check_device(ft_model *m);
 
 /* Lists how this model's operators compared with the CPU on its device (each is compared when it is
    first used), then the operators without kernels. Writes up to `most` and returns how many there
@@ -19428,6 +19434,7 @@ struct ft__backend {
     void (*run)(const ft__call *call, bool backward); /* only after runs() */
     void (*activation_back)(const ft__call *call);    /* so too */
     int (*checks)(const ft__context *c, ft_device_check *checks, int most);
+    void (*check_all)(ft__context *c);         /* compares all operators, for `checks` */
     /* The choices that decide bits, for a checkpoint: members of a JSON object; and back, false if
        they are of a device of another name. */
     void (*add_choices)(const ft__context *c, ft__text *text);
@@ -19444,7 +19451,7 @@ struct ft__backend {
 
 static const ft__backend ft__processor = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
                                           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                                          NULL, NULL, NULL, NULL, NULL, NULL};
+                                          NULL, NULL, NULL, NULL, NULL, NULL, NULL};
 
 /* What runs the model. Where there is one device the compiler knows it, and drops the rest. */
 static const ft__backend *ft__backend_of(const ft__context *c)
@@ -20878,14 +20885,16 @@ typedef struct ft__device_row {
     ft__conv (*product)(const ft__call *call);  /* the product that it is; NULL: it is none */
     int (*below)(const ft__call *call);         /* its second input's integers are below this;
                                                    NULL: they are lengths, up to that of input 0 */
+    const char *sample;     /* what ft_check_device tries: see devices/opencl_samples */
 } ft__device_row;
 
 /* Of an operator with ft__cl_ENTRY_forward and ft__cl_ENTRY_backward. */
-#define FT__DEVICE_ROW_OF(name, entry, fits, product, below)                                      \
+#define FT__DEVICE_ROW_OF(name, entry, fits, product, below, sample)                              \
     static const ft__device_row ft__cl_row_##name = {ft__cl_##entry##_forward,                    \
                                                      ft__cl_##entry##_backward, fits, product,    \
-                                                     below};
-#define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
+                                                     below, sample};
+#define FT__DEVICE_ROW(name, entry, sample)                                                       \
+    FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL, sample)
 
 enum { FT__MOST_KERNELS = 256 };
 
@@ -21308,7 +21317,7 @@ static void ft__cl_activation_backward(const ft__call *call)
                       call->input[0].gradient, call->input[0].fresh);
 }
 
-#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation)
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation, "8x64x32x32")
 FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
 #undef FINETUNE_ACTIVATIONS
 
@@ -21346,7 +21355,7 @@ static void ft__cl_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, false, 1, true);
 }
 
-FT__DEVICE_ROW(softmax, softmax)
+FT__DEVICE_ROW(softmax, softmax, "8x10")
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, 1, false);
@@ -21356,7 +21365,7 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, true, 1, true);
 }
 
-FT__DEVICE_ROW(log_softmax, log_softmax)
+FT__DEVICE_ROW(log_softmax, log_softmax, "8x10")
 static void ft__cl_softmin_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, false, -1, false);
@@ -21366,7 +21375,7 @@ static void ft__cl_softmin_backward(const ft__call *call)
     ft__cl_softmax_run(call, false, -1, true);
 }
 
-FT__DEVICE_ROW(softmin, softmin)
+FT__DEVICE_ROW(softmin, softmin, "8x10")
 
 /* ---- glu and prelu ---- */
 
@@ -21388,7 +21397,7 @@ static void ft__cl_glu_backward(const ft__call *call)
                        call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(glu, glu)
+FT__DEVICE_ROW(glu, glu, "8x64x32x32 axis=1")
 
 static void ft__cl_prelu_forward(const ft__call *call)
 {
@@ -21424,7 +21433,7 @@ static void ft__cl_prelu_backward(const ft__call *call)
                        count, a.size, a.inner, x->fresh);
 }
 
-FT__DEVICE_ROW(prelu, prelu)
+FT__DEVICE_ROW(prelu, prelu, "8x64x32x32 64")
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -21455,7 +21464,7 @@ static void ft__cl_dropout_backward(const ft__call *call)
                            !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(dropout, dropout)
+FT__DEVICE_ROW(dropout, dropout, "8x64x32x32")
 
 /* ---- Convolution and linear ---- */
 
@@ -21991,7 +22000,9 @@ static bool ft__conv2d_fits(const ft__call *call, int form)
     return ft__conv_fits(call, &c, form);
 }
 
-FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL)
+FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL,
+                  "8x64x32x32 64x64x3x3 64 padding=1; 8x64x32x32 64x64x1x1 64 relu;"
+                  " 8x64x32x32 64x1x3x3 64 padding=1 groups=64")
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -22067,7 +22078,7 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
                    call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(batch_norm, batch_norm)
+FT__DEVICE_ROW(batch_norm, batch_norm, "8x64x32x32 64 64 64 64; 8x64x32x32 64 64 64 64 relu")
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -22135,13 +22146,13 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
 
-FT__DEVICE_ROW(max_pool2d, max_pool)
-FT__DEVICE_ROW(global_max_pool, max_pool)
+FT__DEVICE_ROW(max_pool2d, max_pool, "8x64x32x32 kernel=3 stride=2")
+FT__DEVICE_ROW(global_max_pool, max_pool, "8x64x15x15")
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
 
-FT__DEVICE_ROW(avg_pool2d, avg_pool)
-FT__DEVICE_ROW(global_avg_pool, avg_pool)
+FT__DEVICE_ROW(avg_pool2d, avg_pool, "8x64x32x32 kernel=3 stride=2")
+FT__DEVICE_ROW(global_avg_pool, avg_pool, "8x64x15x15")
 
 /* ---- Shapes ---- */
 
@@ -22169,8 +22180,8 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
 
-FT__DEVICE_ROW(flatten, reshape)
-FT__DEVICE_ROW(reshape, reshape)
+FT__DEVICE_ROW(flatten, reshape, "8x64x15x15")
+FT__DEVICE_ROW(reshape, reshape, "8x64x15x15 rank=2 size=64,225")
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -22199,7 +22210,7 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-FT__DEVICE_ROW(concat, concat)
+FT__DEVICE_ROW(concat, concat, "8x64x32x32 8x64x32x32 axis=1")
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -22248,7 +22259,7 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, pad)
+FT__DEVICE_ROW(pad, pad, "8x64x32x32 before=0,1 after=0,1")
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -22262,7 +22273,7 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, false, true);
 }
 
-FT__DEVICE_ROW(slice, slice)
+FT__DEVICE_ROW(slice, slice, "8x66x32x32 stop=0,64")
 
 /* ---- Arithmetic of several tensors ---- */
 
@@ -22371,10 +22382,11 @@ static void ft__cl_where_backward(const ft__call *call)
 
 #define FT__CL_PAIR_ROW(name, value, da, db)                                                      \
     static const ft__device_row ft__cl_row_##name = {ft__cl_pair_forward, ft__cl_pair_backward,   \
-                                                     NULL, NULL, NULL};
+                                                     NULL, NULL, NULL,                            \
+                                                     "8x64x16x16 8x64x16x16"};
 FINETUNE_PAIRS(FT__CL_PAIR_ROW)
 #undef FINETUNE_PAIRS
-FT__DEVICE_ROW(where, where)
+FT__DEVICE_ROW(where, where, "8x64 8x64 8x64")
 
 /* ---- Functions of one tensor ---- */
 
@@ -22423,7 +22435,8 @@ static void ft__cl_unary_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-#define FT__CL_UNARY_ROW(name, value, slope) FT__DEVICE_ROW(name, unary)
+#define FT__CL_UNARY_ROW(name, value, slope)                                                      \
+    FT__DEVICE_ROW(name, unary, "8x64 exponent=3 scale=2 max=1")
 FINETUNE_UNARIES(FT__CL_UNARY_ROW)
 #undef FINETUNE_UNARIES
 
@@ -22515,11 +22528,11 @@ static void ft__cl_amax_forward(const ft__call *call)
 
 static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(call, true, 1); }
 
-FT__DEVICE_ROW(mean, mean)
-FT__DEVICE_ROW(sum, sum)
-FT__DEVICE_ROW(amax, amax)
+FT__DEVICE_ROW(mean, mean, "8x64 axes=-1 count=1 keep=1")
+FT__DEVICE_ROW(sum, sum, "8x64 axes=-1 count=1 keep=1")
+FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 
-static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -22583,8 +22596,8 @@ static int ft__classes_below(const ft__call *call)
     return x->size[x->rank - 1];
 }
 
-FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below)
-FT__DEVICE_ROW(soft_cross_entropy, entropy)
+FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below, "8x10 i8")
+FT__DEVICE_ROW(soft_cross_entropy, entropy, "8x10 8x10")
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
@@ -22605,8 +22618,8 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
                    binary, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
-FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
-FT__DEVICE_ROW(mse, pair_loss)
+FT__DEVICE_ROW(binary_cross_entropy, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(mse, pair_loss, "8x10 8x10")
 
 /* ---- The gradients' norm ---- */
 
@@ -22622,7 +22635,7 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 {
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
-static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -22672,7 +22685,7 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(permute, permute)
+FT__DEVICE_ROW(permute, permute, "8x64x225 axes=0,2,1")
 
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
@@ -22723,7 +22736,7 @@ static int ft__places_below(const ft__call *call)
     return call->input[0].shape.size[call->node->options.concat.axis];
 }
 
-FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
+FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below, "8x225x225 i8x8 axis=1")
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
@@ -22778,8 +22791,8 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__cl_layer_norm_weight(call);
 }
 
-FT__DEVICE_ROW(layer_norm, layer_norm)
-FT__DEVICE_ROW(rms_norm, layer_norm)
+FT__DEVICE_ROW(layer_norm, layer_norm, "8x225x64 64 64")
+FT__DEVICE_ROW(rms_norm, layer_norm, "8x12x64 64")
 
 typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by field */
     cl_int samples, channels, places, groups, each, last, affine;
@@ -22834,7 +22847,7 @@ static void ft__cl_group_norm_backward(const ft__call *call)
                        (dweight ? 1 : 0) + (dbias ? 2 : 0));
 }
 
-FT__DEVICE_ROW(group_norm, group_norm)
+FT__DEVICE_ROW(group_norm, group_norm, "8x64x32x32 64 64")
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -22988,7 +23001,7 @@ static bool ft__matmul_fits(const ft__call *call, int form)
     return form == d->usual_form;
 }
 
-FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL, "8x225x64 8x225x64 transpose_b=1")
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
@@ -23033,7 +23046,7 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(conv1d, conv1d)
+FT__DEVICE_ROW(conv1d, conv1d, "8x64x225 64x64x3 64 padding=0,1,0,1")
 
 /* ---- linear ---- */
 
@@ -23055,7 +23068,8 @@ static bool ft__linear_fits(const ft__call *call, int form)
     return ft__conv_fits(call, &c, form);
 }
 
-FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
+FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL,
+                  "8x1800 64x1800 64; 8x64 10x64 10 relu")
 
 /* ---- embedding, step_pool ---- */
 
@@ -23090,7 +23104,7 @@ static void ft__cl_embedding_backward(const ft__call *call)
 
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
-FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
+FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below, "i8x12 1000x64")
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
@@ -23120,7 +23134,7 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
 
-FT__DEVICE_ROW(step_pool, step_pool)
+FT__DEVICE_ROW(step_pool, step_pool, "8x12x64 kind=1")
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -23203,7 +23217,8 @@ static bool ft__attention_fits(const ft__call *call, int form)
         && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 
-FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL,
+                  "8x12x64 8x12x64 8x12x64 heads=4 causal=1")
 
 static void ft__cl_rotary_run(const ft__call *call, const float *from, float *to, bool back,
                               bool add)
@@ -23235,7 +23250,7 @@ static void ft__cl_rotary_backward(const ft__call *call)
                           !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(rotary, rotary)
+FT__DEVICE_ROW(rotary, rotary, "8x12x64 heads=4")
 
 static const float *ft__given_positions(const ft__call *call)
 {
@@ -23274,7 +23289,7 @@ static void ft__cl_add_positions_backward(const ft__call *call)
 
 static int ft__positions_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
-FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below)
+FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below, "8x12x64 12x64")
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -23527,9 +23542,12 @@ static bool ft__recurrent_fits(const ft__call *call, int form)
     return form == FT__FORM_CLBLAST && d->gemm;
 }
 
-FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL)
-FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL)
-FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 256x64 256x64 256 256 hidden=64")
+FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 192x64 192x64 192 192 hidden=64")
+FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 64x64 64x64 64 64 hidden=64")
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -23538,7 +23556,7 @@ FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL, NULL};
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
 static const ft__device_row *const ft__device_rows[] = {
@@ -24153,6 +24171,98 @@ static int ft__cl_checks(const ft__context *c, ft_device_check *checks, int most
 #endif
 
 /* =============================================================================================
+   [SECTION] devices/opencl_samples: OpenCL: every operator compared on a sample of its own
+   The text of a sample, in a device's row, is what a call needs: the shapes of the inputs ("8x64",
+   with an i in front for whole numbers), then options that are not zero ("padding=0,1"; those that
+   the operator lacks are skipped), then an activation that the kernel shall apply too ("relu").
+   Semicolons separate several samples.
+   ============================================================================================= */
+#ifdef FINETUNE_OPENCL
+typedef struct ft__sample_call {
+    ft__node node;
+    ft__tensor input[12];
+    ft__call call;
+    ft__options plain;      /* of the activation */
+} ft__sample_call;
+
+/* "8x64", "i8x12" */
+static void ft__sample_shape(ft__tensor *x, const char *word)
+{
+    char *at = (char *)(uintptr_t)(word + (*word == 'i'));
+    x->type = *word == 'i' ? FT_I32 : FT_F32;
+    do {
+        if (x->shape.rank > 0) ++at;
+        x->shape.size[x->shape.rank++] = (int)strtol(at, &at, 10);
+    } while (*at == 'x' && x->shape.rank < FINETUNE_MAX_RANK);
+}
+
+/* "padding=0,1" */
+static void ft__sample_field(const ft__field *field, ft__options *options, const char *word)
+{
+    size_t bytes = strcspn(word, "=");
+    char *at = (char *)(uintptr_t)(word + bytes);
+    int i;
+    while (field->name && (strncmp(field->name, word, bytes) || field->name[bytes])) ++field;
+    for (i = 0; field->name && i < field->count && (*at == '=' || *at == ','); ++i) {
+        int value = (int)strtol(at + 1, &at, 10);
+        char *to = (char *)options + field->offset;
+        if (field->kind == 'i') ((int *)(void *)to)[i] = value;
+        else if (field->kind == 'f') ((float *)(void *)to)[i] = (float)value;
+        else ((bool *)(void *)to)[i] = value != 0;
+    }
+}
+
+/* The call that a sample means; its text ends at a semicolon or its end. */
+static bool ft__sample_read(ft__sample_call *s, ft__context *c, int op, const char *text)
+{
+    static char name[] = "sample";
+    const ft__row *row = ft__rows[op];
+    bool last = row->flags & (FT__CHANNELS_LAST | FT__ANY_LAYOUT | FT__REORDERS);
+    char word[40];
+    size_t bytes;
+    memset(s, 0, sizeof *s);
+    s->node.op = op;
+    s->node.name = name;
+    s->call.context = c;
+    s->call.node = &s->node;
+    s->call.input = s->input;
+    s->call.training = true;
+    for (text += strspn(text, " "); *text && *text != ';'; text += strspn(text, " ")) {
+        bytes = strcspn(text, " ;");
+        snprintf(word, sizeof word, "%.*s", (int)bytes, text);
+        text += bytes;
+        if (strchr(word, '=')) ft__sample_field(row->fields, &s->node.options, word);
+        else if (strspn(word, "i0123456789x") == strlen(word) && s->call.input_count < 12) {
+            ft__tensor *x = &s->input[s->call.input_count];
+            bool weight = s->call.input_count++ > 0 && row->flags & FT__WEIGHTS;
+            ft__sample_shape(x, word);
+            x->channels_last = x->shape.rank == 4 && last && !weight;
+        } else s->call.fused = ft__rows[ft__op_named(word)];
+    }
+    s->call.fused_options = s->call.fused ? &s->plain : NULL;
+    if (row->shape(c, &s->node, s->input, s->call.input_count, &s->call.output.shape) != FT_OK)
+        return false;
+    s->call.output.channels_last = s->call.output.shape.rank == 4 && last;
+    return true;
+}
+
+/* Compares each operator that has kernels with the processor, as its first call does. */
+static void ft__cl_check_all(ft__context *c)
+{
+    int op;
+    for (op = 0; op < FT__OP_COUNT && ft__ok(c); ++op) {
+        const char *text = ft__rows[op]->forward ? ft__device_rows[op]->sample : NULL;
+        while (text && ft__ok(c)) {
+            ft__sample_call s;
+            if (ft__sample_read(&s, c, op, text)) ft__verdict_of(&s.call);
+            text = strchr(text, ';');
+            if (text) ++text;
+        }
+    }
+}
+#endif
+
+/* =============================================================================================
    [SECTION] devices/opencl_update: OpenCL: a step's report, and the update of the weights
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -24235,8 +24345,8 @@ static const ft__backend ft__opencl = {
     ft__cl_describe, ft__cl_open_device, ft__cl_close, ft__cl_lost, ft__cl_tensor_type,
     ft__cl_to_host, ft__cl_host_wrote, ft__cl_host_fed, ft__cl_all_to_host, ft__cl_plan,
     ft__cl_fill, ft__cl_takes, ft__cl_slices,
-    ft__cl_runs, ft__cl_run, ft__cl_activation_back, ft__cl_checks, ft__cl_add_choices,
-    ft__cl_read_choices,
+    ft__cl_runs, ft__cl_run, ft__cl_activation_back, ft__cl_checks, ft__cl_check_all,
+    ft__cl_add_choices, ft__cl_read_choices,
     ft__cl_guard, ft__cl_update, ft__cl_report_reset, ft__cl_report_ask, ft__cl_report_get};
 #endif /* FINETUNE_OPENCL */
 
@@ -50858,6 +50968,13 @@ const char *ft_status_name(ft_status status)
 int ft_devices(ft_model *m, ft_device_info *devices, int most)
 {
     return ft__usable(m) ? ft__device_list(&m->context, devices, devices ? most : 0) : 0;
+}
+
+ft_status ft_check_device(ft_model *m)
+{
+    const ft__backend *device = m ? ft__backend_of(&m->context) : NULL;
+    if (ft__usable(m) && device->check_all) device->check_all(&m->context);
+    return ft__status_of(m);
 }
 
 int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)

@@ -152,6 +152,7 @@ extern "C" {
 #include "devices/opencl_attention.h"
 #include "devices/opencl_recurrent.h"
 #include "devices/opencl_dispatch.h"
+#include "devices/opencl_samples.h"
 #include "devices/opencl_update.h"
 #include "devices/opencl.h"
 #include "devices/opening.h"

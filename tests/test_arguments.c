@@ -113,6 +113,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_error_text(m));
     TRY(ft_clear_error(m));
     TRY(ft_devices(m, NULL, 1));
+    TRY(ft_check_device(m));
     TRY(ft_device_checks(m, NULL, 1));
     TRY(ft_load(m, NULL, o.load_options));
     TRY(ft_network(m, NULL, o.network_options));

@@ -57,6 +57,7 @@ struct ft__backend {
     void (*run)(const ft__call *call, bool backward); /* only after runs() */
     void (*activation_back)(const ft__call *call);    /* so too */
     int (*checks)(const ft__context *c, ft_device_check *checks, int most);
+    void (*check_all)(ft__context *c);         /* compares all operators, for `checks` */
     /* The choices that decide bits, for a checkpoint: members of a JSON object; and back, false if
        they are of a device of another name. */
     void (*add_choices)(const ft__context *c, ft__text *text);
@@ -73,7 +74,7 @@ struct ft__backend {
 
 static const ft__backend ft__processor = {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
                                           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                                          NULL, NULL, NULL, NULL, NULL, NULL};
+                                          NULL, NULL, NULL, NULL, NULL, NULL, NULL};
 
 /* What runs the model. Where there is one device the compiler knows it, and drops the rest. */
 static const ft__backend *ft__backend_of(const ft__context *c)

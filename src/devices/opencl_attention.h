@@ -91,7 +91,8 @@ static bool ft__attention_fits(const ft__call *call, int form)
         && !(call->training && !call->node->frozen && call->node->options.attention.dropout > 0);
 }
 
-FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(attention, attention, ft__attention_fits, NULL, NULL,
+                  "8x12x64 8x12x64 8x12x64 heads=4 causal=1")
 
 static void ft__cl_rotary_run(const ft__call *call, const float *from, float *to, bool back,
                               bool add)
@@ -123,7 +124,7 @@ static void ft__cl_rotary_backward(const ft__call *call)
                           !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(rotary, rotary)
+FT__DEVICE_ROW(rotary, rotary, "8x12x64 heads=4")
 
 static const float *ft__given_positions(const ft__call *call)
 {
@@ -162,5 +163,5 @@ static void ft__cl_add_positions_backward(const ft__call *call)
 
 static int ft__positions_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
-FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below)
+FT__DEVICE_ROW_OF(add_positions, add_positions, NULL, NULL, ft__positions_below, "8x12x64 12x64")
 #endif /* FINETUNE_OPENCL */

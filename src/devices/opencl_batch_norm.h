@@ -81,5 +81,5 @@ static void ft__cl_batch_norm_backward(const ft__call *call)
                    call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(batch_norm, batch_norm)
+FT__DEVICE_ROW(batch_norm, batch_norm, "8x64x32x32 64 64 64 64; 8x64x32x32 64 64 64 64 relu")
 #endif /* FINETUNE_OPENCL */

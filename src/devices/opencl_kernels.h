@@ -22,14 +22,16 @@ typedef struct ft__device_row {
     ft__conv (*product)(const ft__call *call);  /* the product that it is; NULL: it is none */
     int (*below)(const ft__call *call);         /* its second input's integers are below this;
                                                    NULL: they are lengths, up to that of input 0 */
+    const char *sample;     /* what ft_check_device tries: see devices/opencl_samples */
 } ft__device_row;
 
 /* Of an operator with ft__cl_ENTRY_forward and ft__cl_ENTRY_backward. */
-#define FT__DEVICE_ROW_OF(name, entry, fits, product, below)                                      \
+#define FT__DEVICE_ROW_OF(name, entry, fits, product, below, sample)                              \
     static const ft__device_row ft__cl_row_##name = {ft__cl_##entry##_forward,                    \
                                                      ft__cl_##entry##_backward, fits, product,    \
-                                                     below};
-#define FT__DEVICE_ROW(name, entry) FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL)
+                                                     below, sample};
+#define FT__DEVICE_ROW(name, entry, sample)                                                       \
+    FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL, sample)
 
 enum { FT__MOST_KERNELS = 256 };
 

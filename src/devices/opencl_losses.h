@@ -69,8 +69,8 @@ static int ft__classes_below(const ft__call *call)
     return x->size[x->rank - 1];
 }
 
-FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below)
-FT__DEVICE_ROW(soft_cross_entropy, entropy)
+FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below, "8x10 i8")
+FT__DEVICE_ROW(soft_cross_entropy, entropy, "8x10 8x10")
 
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
@@ -91,8 +91,8 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
                    binary, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
-FT__DEVICE_ROW(binary_cross_entropy, pair_loss)
-FT__DEVICE_ROW(mse, pair_loss)
+FT__DEVICE_ROW(binary_cross_entropy, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(mse, pair_loss, "8x10 8x10")
 
 /* ---- The gradients' norm ---- */
 
@@ -108,5 +108,5 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 {
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
-static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */

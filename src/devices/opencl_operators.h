@@ -97,7 +97,7 @@ static void ft__cl_activation_backward(const ft__call *call)
                       call->input[0].gradient, call->input[0].fresh);
 }
 
-#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation)
+#define FT__CL_ACTIVATION_ROW(name, value, slope) FT__DEVICE_ROW(name, activation, "8x64x32x32")
 FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
 #undef FINETUNE_ACTIVATIONS
 
@@ -135,7 +135,7 @@ static void ft__cl_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, false, 1, true);
 }
 
-FT__DEVICE_ROW(softmax, softmax)
+FT__DEVICE_ROW(softmax, softmax, "8x10")
 static void ft__cl_log_softmax_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, true, 1, false);
@@ -145,7 +145,7 @@ static void ft__cl_log_softmax_backward(const ft__call *call)
     ft__cl_softmax_run(call, true, 1, true);
 }
 
-FT__DEVICE_ROW(log_softmax, log_softmax)
+FT__DEVICE_ROW(log_softmax, log_softmax, "8x10")
 static void ft__cl_softmin_forward(const ft__call *call)
 {
     ft__cl_softmax_run(call, false, -1, false);
@@ -155,7 +155,7 @@ static void ft__cl_softmin_backward(const ft__call *call)
     ft__cl_softmax_run(call, false, -1, true);
 }
 
-FT__DEVICE_ROW(softmin, softmin)
+FT__DEVICE_ROW(softmin, softmin, "8x10")
 
 /* ---- glu and prelu ---- */
 
@@ -177,7 +177,7 @@ static void ft__cl_glu_backward(const ft__call *call)
                        call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(glu, glu)
+FT__DEVICE_ROW(glu, glu, "8x64x32x32 axis=1")
 
 static void ft__cl_prelu_forward(const ft__call *call)
 {
@@ -213,7 +213,7 @@ static void ft__cl_prelu_backward(const ft__call *call)
                        count, a.size, a.inner, x->fresh);
 }
 
-FT__DEVICE_ROW(prelu, prelu)
+FT__DEVICE_ROW(prelu, prelu, "8x64x32x32 64")
 
 static void ft__cl_dropout_run(const ft__call *call, const float *from, float *to, bool add)
 {
@@ -244,7 +244,7 @@ static void ft__cl_dropout_backward(const ft__call *call)
                            !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(dropout, dropout)
+FT__DEVICE_ROW(dropout, dropout, "8x64x32x32")
 
 /* ---- Convolution and linear ---- */
 
@@ -780,5 +780,7 @@ static bool ft__conv2d_fits(const ft__call *call, int form)
     return ft__conv_fits(call, &c, form);
 }
 
-FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL)
+FT__DEVICE_ROW_OF(conv2d, conv2d, ft__conv2d_fits, ft__conv_of_call, NULL,
+                  "8x64x32x32 64x64x3x3 64 padding=1; 8x64x32x32 64x64x1x1 64 relu;"
+                  " 8x64x32x32 64x1x3x3 64 padding=1 groups=64")
 #endif /* FINETUNE_OPENCL */

@@ -260,7 +260,10 @@ static bool ft__recurrent_fits(const ft__call *call, int form)
     return form == FT__FORM_CLBLAST && d->gemm;
 }
 
-FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL)
-FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL)
-FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(lstm, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 256x64 256x64 256 256 hidden=64")
+FT__DEVICE_ROW_OF(gru, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 192x64 192x64 192 192 hidden=64")
+FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL,
+                  "8x12x64 64x64 64x64 64 64 hidden=64")
 #endif /* FINETUNE_OPENCL */

@@ -65,7 +65,7 @@ static void ft__cl_permute_backward(const ft__call *call)
                        ft__count(&call->output), true, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(permute, permute)
+FT__DEVICE_ROW(permute, permute, "8x64x225 axes=0,2,1")
 
 typedef struct ft__kernel_gathering {
     cl_int size[6], x[6], y[6], index[6], axis, limit, many;
@@ -116,7 +116,7 @@ static int ft__places_below(const ft__call *call)
     return call->input[0].shape.size[call->node->options.concat.axis];
 }
 
-FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below)
+FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below, "8x225x225 i8x8 axis=1")
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {
@@ -171,8 +171,8 @@ static void ft__cl_layer_norm_backward(const ft__call *call)
     ft__cl_layer_norm_weight(call);
 }
 
-FT__DEVICE_ROW(layer_norm, layer_norm)
-FT__DEVICE_ROW(rms_norm, layer_norm)
+FT__DEVICE_ROW(layer_norm, layer_norm, "8x225x64 64 64")
+FT__DEVICE_ROW(rms_norm, layer_norm, "8x12x64 64")
 
 typedef struct ft__norm_groups { /* kernels.cl's struct norm_groups, field by field */
     cl_int samples, channels, places, groups, each, last, affine;
@@ -227,7 +227,7 @@ static void ft__cl_group_norm_backward(const ft__call *call)
                        (dweight ? 1 : 0) + (dbias ? 2 : 0));
 }
 
-FT__DEVICE_ROW(group_norm, group_norm)
+FT__DEVICE_ROW(group_norm, group_norm, "8x64x32x32 64 64")
 
 typedef struct ft__kernel_matrix { cl_int outer, inner, row, column; } ft__kernel_matrix;
 typedef struct ft__kernel_product {
@@ -381,7 +381,7 @@ static bool ft__matmul_fits(const ft__call *call, int form)
     return form == d->usual_form;
 }
 
-FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL)
+FT__DEVICE_ROW_OF(matmul, matmul, ft__matmul_fits, NULL, NULL, "8x225x64 8x225x64 transpose_b=1")
 
 /* Transposes [N, C, L] to [N, L, C], or back; L may be H and W. */
 static void ft__cl_transpose(ft__context *c, const ft_shape *shape, int direction,
@@ -426,7 +426,7 @@ static void ft__cl_conv1d_backward(const ft__call *call)
                          call->input[0].gradient, !call->input[0].fresh);
 }
 
-FT__DEVICE_ROW(conv1d, conv1d)
+FT__DEVICE_ROW(conv1d, conv1d, "8x64x225 64x64x3 64 padding=0,1,0,1")
 
 /* ---- linear ---- */
 
@@ -448,7 +448,8 @@ static bool ft__linear_fits(const ft__call *call, int form)
     return ft__conv_fits(call, &c, form);
 }
 
-FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL)
+FT__DEVICE_ROW_OF(linear, linear, ft__linear_fits, ft__linear_size, NULL,
+                  "8x1800 64x1800 64; 8x64 10x64 10 relu")
 
 /* ---- embedding, step_pool ---- */
 
@@ -483,7 +484,7 @@ static void ft__cl_embedding_backward(const ft__call *call)
 
 static int ft__words_below(const ft__call *call) { return call->input[1].shape.size[0]; }
 
-FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below)
+FT__DEVICE_ROW_OF(embedding, embedding, NULL, NULL, ft__words_below, "i8x12 1000x64")
 
 typedef struct ft__kernel_step_pool { cl_int steps, features, kind, bidirectional, has_lengths; }
     ft__kernel_step_pool;
@@ -513,5 +514,5 @@ static void ft__cl_step_pool_run(const ft__call *call, bool backward)
 static void ft__cl_step_pool_forward(const ft__call *call) { ft__cl_step_pool_run(call, false); }
 static void ft__cl_step_pool_backward(const ft__call *call) { ft__cl_step_pool_run(call, true); }
 
-FT__DEVICE_ROW(step_pool, step_pool)
+FT__DEVICE_ROW(step_pool, step_pool, "8x12x64 kind=1")
 #endif /* FINETUNE_OPENCL */

@@ -81,13 +81,13 @@ static void ft__cl_pool_backward(const ft__call *call, bool largest)
 static void ft__cl_max_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, true); }
 static void ft__cl_max_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, true); }
 
-FT__DEVICE_ROW(max_pool2d, max_pool)
-FT__DEVICE_ROW(global_max_pool, max_pool)
+FT__DEVICE_ROW(max_pool2d, max_pool, "8x64x32x32 kernel=3 stride=2")
+FT__DEVICE_ROW(global_max_pool, max_pool, "8x64x15x15")
 static void ft__cl_avg_pool_forward(const ft__call *call) { ft__cl_pool_forward(call, false); }
 static void ft__cl_avg_pool_backward(const ft__call *call) { ft__cl_pool_backward(call, false); }
 
-FT__DEVICE_ROW(avg_pool2d, avg_pool)
-FT__DEVICE_ROW(global_avg_pool, avg_pool)
+FT__DEVICE_ROW(avg_pool2d, avg_pool, "8x64x32x32 kernel=3 stride=2")
+FT__DEVICE_ROW(global_avg_pool, avg_pool, "8x64x15x15")
 
 /* ---- Shapes ---- */
 
@@ -115,8 +115,8 @@ static void ft__cl_reshape_run(const ft__call *call, bool backward)
 static void ft__cl_reshape_forward(const ft__call *call) { ft__cl_reshape_run(call, false); }
 static void ft__cl_reshape_backward(const ft__call *call) { ft__cl_reshape_run(call, true); }
 
-FT__DEVICE_ROW(flatten, reshape)
-FT__DEVICE_ROW(reshape, reshape)
+FT__DEVICE_ROW(flatten, reshape, "8x64x15x15")
+FT__DEVICE_ROW(reshape, reshape, "8x64x15x15 rank=2 size=64,225")
 
 static void ft__cl_concat_run(const ft__call *call, bool backward)
 {
@@ -145,7 +145,7 @@ static void ft__cl_concat_run(const ft__call *call, bool backward)
 static void ft__cl_concat_forward(const ft__call *call) { ft__cl_concat_run(call, false); }
 static void ft__cl_concat_backward(const ft__call *call) { ft__cl_concat_run(call, true); }
 
-FT__DEVICE_ROW(concat, concat)
+FT__DEVICE_ROW(concat, concat, "8x64x32x32 8x64x32x32 axis=1")
 
 typedef struct ft__kernel_embedding { cl_int inner[6], outer[6], start[6], step[6]; }
     ft__kernel_embedding;
@@ -194,7 +194,7 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, pad)
+FT__DEVICE_ROW(pad, pad, "8x64x32x32 before=0,1 after=0,1")
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -208,7 +208,7 @@ static void ft__cl_slice_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, false, true);
 }
 
-FT__DEVICE_ROW(slice, slice)
+FT__DEVICE_ROW(slice, slice, "8x66x32x32 stop=0,64")
 
 /* ---- Arithmetic of several tensors ---- */
 
@@ -317,10 +317,11 @@ static void ft__cl_where_backward(const ft__call *call)
 
 #define FT__CL_PAIR_ROW(name, value, da, db)                                                      \
     static const ft__device_row ft__cl_row_##name = {ft__cl_pair_forward, ft__cl_pair_backward,   \
-                                                     NULL, NULL, NULL};
+                                                     NULL, NULL, NULL,                            \
+                                                     "8x64x16x16 8x64x16x16"};
 FINETUNE_PAIRS(FT__CL_PAIR_ROW)
 #undef FINETUNE_PAIRS
-FT__DEVICE_ROW(where, where)
+FT__DEVICE_ROW(where, where, "8x64 8x64 8x64")
 
 /* ---- Functions of one tensor ---- */
 
@@ -369,7 +370,8 @@ static void ft__cl_unary_backward(const ft__call *call)
     ft__launch_kernel(&l, count);
 }
 
-#define FT__CL_UNARY_ROW(name, value, slope) FT__DEVICE_ROW(name, unary)
+#define FT__CL_UNARY_ROW(name, value, slope)                                                      \
+    FT__DEVICE_ROW(name, unary, "8x64 exponent=3 scale=2 max=1")
 FINETUNE_UNARIES(FT__CL_UNARY_ROW)
 #undef FINETUNE_UNARIES
 
@@ -461,9 +463,9 @@ static void ft__cl_amax_forward(const ft__call *call)
 
 static void ft__cl_amax_backward(const ft__call *call) { ft__cl_reduce_backward(call, true, 1); }
 
-FT__DEVICE_ROW(mean, mean)
-FT__DEVICE_ROW(sum, sum)
-FT__DEVICE_ROW(amax, amax)
+FT__DEVICE_ROW(mean, mean, "8x64 axes=-1 count=1 keep=1")
+FT__DEVICE_ROW(sum, sum, "8x64 axes=-1 count=1 keep=1")
+FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 
-static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_custom = {NULL, NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */

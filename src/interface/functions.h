@@ -31,6 +31,11 @@ FINETUNE_API const char *ft_status_name(ft_status status);
    returns how many there are. If there are none, returns 0 and logs the reason. */
 FINETUNE_API int ft_devices(ft_model *m, ft_device_info *devices, int most);
 
+/* Compares every operator that has kernels with the CPU, each on a sample of its own, and times it
+   if there is ft_desc.clock: ft_device_checks then lists them. A few seconds on a GPU. Does nothing
+   if the model runs on the CPU. */
+FINETUNE_API ft_status ft_check_device(ft_model *m);
+
 /* Lists how this model's operators compared with the CPU on its device (each is compared when it is
    first used), then the operators without kernels. Writes up to `most` and returns how many there
    are; 0 if the model runs on the CPU. */

@@ -219,6 +219,13 @@ int ft_devices(ft_model *m, ft_device_info *devices, int most)
     return ft__usable(m) ? ft__device_list(&m->context, devices, devices ? most : 0) : 0;
 }
 
+ft_status ft_check_device(ft_model *m)
+{
+    const ft__backend *device = m ? ft__backend_of(&m->context) : NULL;
+    if (ft__usable(m) && device->check_all) device->check_all(&m->context);
+    return ft__status_of(m);
+}
+
 int ft_device_checks(const ft_model *m, ft_device_check *checks, int most)
 {
     const ft__backend *device = m ? ft__backend_of(&m->context) : NULL;
