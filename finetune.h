@@ -721,6 +721,12 @@ typedef struct ft_lora_options {
                                with dora, nor of an embedding */
 } ft_lora_options;
 
+typedef struct ft_save_adapter_options {
+    int transformers;       /* the version, 4 or 5 (default), of Hugging Face's transformers that
+                               will open the adapter: the layers of ViT, DeiT and DINOv2 have other
+                               names in each */
+} ft_save_adapter_options;
+
 typedef struct ft_merge_options {
     bool keep;              /* for ft_unmerge: the adapters, and the weights as they were, stay in
                                memory */
@@ -1971,8 +1977,9 @@ FINETUNE_API int ft_unmerge(ft_model *m);
    loaded without one stands on the mean of the tokens instead (ft_network_options.pooling), and
    fits there in shape only. The class names, whether the network reads pairs (ft_set_pairs) and
    ft_max_length are in the second file's metadata; the tokeniser is in neither. FT_INVALID without
-   adapters. */
-FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
+   adapters; FT_UNSUPPORTED if only some of them are DoRA, or have a bias. */
+FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder,
+                                       ft_save_adapter_options options);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;
@@ -39291,13 +39298,14 @@ static const char *ft__peft_family(const ft_model *m, const char *name)
     return ft__in_encoder(m, name) ? ft__family_prefix(m) : "";
 }
 
-/* ViT's layers have the names that they have in memory since version 5 of transformers, which reads
-   no adapter of others. */
-static void ft__peft_name(const ft_model *m, const char *name, char *to, size_t size)
+/* ViT's layers have the names that they have in memory in this version of transformers, 4 or 5,
+   which reads no adapter of others. */
+static void ft__peft_name(const ft_model *m, int version, const char *name, char *to, size_t size)
 {
     const ft__vit_names *spelling = ft__vit_spelling(m), *other = ft__vit_other(spelling);
+    const char *wanted = version == 4 ? "transformers" : "transformers5";
     char own[560];
-    if (other && !strcmp(other->spelling, "transformers5"))
+    if (other && !strcmp(other->spelling, wanted))
         ft__vit_respell(spelling, other, name, own, sizeof own);
     else snprintf(own, sizeof own, "%s", name);
     snprintf(to, size, "%s%s", ft__peft_family(m, name), own);
@@ -39337,6 +39345,7 @@ static void ft__read_use(ft_model *m, const char *pairs, const char *length)
 /* ---- Writing ---- */
 typedef struct ft__adapter_list {
     ft_model *m;
+    int version;            /* of transformers */
     ft__tensor_list tensors;
     ft__text targets, saved, ranks, alphas; /* of the config: items of lists and objects */
     int rank;               /* of the first layer; others with another are in `ranks` */
@@ -39352,7 +39361,7 @@ static void ft__adapter_tensor(ft__adapter_list *list, const ft__node *node)
 {
     ft__node named = *node; /* for its shape */
     char name[640];
-    ft__peft_name(list->m, node->name, name, sizeof name);
+    ft__peft_name(list->m, list->version, node->name, name, sizeof name);
     named.name = name;
     ft__add_weight(&list->m->context, &list->tensors, &named, ft__peft_prefix, FT_F32);
 }
@@ -39372,7 +39381,7 @@ static void ft__adapter_layer(ft__adapter_list *list, const ft__node *layer)
     int rank = m->nodes[adapter.a.id - 1].shape.size[adapter.of_words ? 1 : 0];
     double alpha = (double)m->nodes[adapter.scale.id - 1].options.unary.scale * rank;
     char name[560];
-    ft__peft_name(m, layer->name, name, sizeof name);
+    ft__peft_name(m, list->version, layer->name, name, sizeof name);
     ft__adapter_item(&list->targets, name);
     if (!list->rank) {
         list->rank = rank;
@@ -39404,14 +39413,14 @@ static bool ft__adapter_bias(ft__adapter_list *list, const ft__node *node)
     ft_model *m = list->m;
     ft__node bias = *node; /* with another name */
     const ft__node *layer;
-    char name[512], before[640], plain[] = "bias";
+    char name[512], own[560], before[640], plain[] = "bias";
     size_t length = ft__before_end(node->name, plain);
     if (length == 0 || length > sizeof name) return false;
     snprintf(name, sizeof name, "%.*s", (int)length - 1, node->name);
     layer = ft__get_node(m, ft__find_node(m, name));
     if (!layer || !ft__has_adapter(m, layer)) return false;
-    snprintf(before, sizeof before, "%s%s%s.base_layer.", ft__peft_prefix,
-             ft__peft_family(m, name), name);
+    ft__peft_name(m, list->version, name, own, sizeof own);
+    snprintf(before, sizeof before, "%s%s.base_layer.", ft__peft_prefix, own);
     bias.name = plain;
     ft__add_weight(&m->context, &list->tensors, &bias, before, FT_F32);
     list->biases = true;
@@ -39429,7 +39438,7 @@ static void ft__adapter_whole(ft__adapter_list *list)
         const char *dot = ft__is_any(node) ? strrchr(node->name, '.') : NULL;
         if (!dot || !ft__is_weight(node) || ft__is_constant(node) || ft__node_is_frozen(m, node)
             || ft__glob(ft__lora_parameters, node->name) || ft__adapter_bias(list, node)) continue;
-        ft__peft_name(m, node->name, module, sizeof module);
+        ft__peft_name(m, list->version, node->name, module, sizeof module);
         *strrchr(module, '.') = 0;
         if (strcmp(module, last) != 0) ft__adapter_item(&list->saved, module);
         snprintf(last, sizeof last, "%s", module);
@@ -39504,7 +39513,7 @@ static void ft__adapter_write(ft__adapter_list *list, const char *folder)
     ft__release(c, config);
 }
 
-ft_status ft_save_adapter(ft_model *m, const char *folder)
+ft_status ft_save_adapter(ft_model *m, const char *folder, ft_save_adapter_options options)
 {
     ft__adapter_list list;
     ft__context *c;
@@ -39513,8 +39522,12 @@ ft_status ft_save_adapter(ft_model *m, const char *folder)
     c = &m->context;
     if (!FT__HAS(m, TRANSFORMERS)
         || !ft__given(c, folder, "ft_save_adapter: the folder")) return c->status;
+    if (options.transformers != 0 && options.transformers != 4 && options.transformers != 5)
+        return ft__fail(c, FT_INVALID, "ft_save_adapter: transformers is %d; it must be 4 or 5 (or"
+                        " 0: 5)", options.transformers);
     memset(&list, 0, sizeof list);
     list.m = m;
+    list.version = options.transformers;
     list.targets.context = list.saved.context = list.ranks.context = list.alphas.context = c;
     list.tensors = ft__tensor_list_make(c, (size_t)m->node_count + 1);
     ft__host_takes_weights(c, false);

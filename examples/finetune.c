@@ -88,7 +88,7 @@ static int convert(const options *o)
     if (!can_write(o->out, o->model) || !can_write_adapter(o)) return FAILED;
     if (!(m = open_model(o))) return FAILED;
     if (o->labels && !name_classes(m, o)) return failed(m);
-    if (o->save_adapter) ft_save_adapter(m, o->save_adapter);
+    save_adapter(m, o);
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
     if (o->json) {

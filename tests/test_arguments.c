@@ -69,6 +69,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_rms_norm_options rms_norm_options;
         ft_lora_options lora_options;
         ft_merge_options merge_options;
+        ft_save_adapter_options save_adapter_options;
         ft_text_vector_options text_vector_options;
         ft_pair_loss_options pair_loss_options;
         ft_embed_options embed_options;
@@ -206,7 +207,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_lora(m, NULL, o.lora_options));
     TRY(ft_merge(m, o.merge_options));
     TRY(ft_unmerge(m));
-    TRY(ft_save_adapter(m, NULL));
+    TRY(ft_save_adapter(m, NULL, o.save_adapter_options));
     TRY(ft_load_adapter(m, NULL));
     TRY(ft_freeze(m, NULL));
     TRY(ft_unfreeze(m, NULL));

@@ -475,6 +475,7 @@ int main(void)
     ZERO(ft_add_positions_options, positions);
     ZERO(ft_lora_options, lora);
     ZERO(ft_merge_options, merge);
+    ZERO(ft_save_adapter_options, save_adapter);
     ZERO(ft_loss_options, loss);
     ZERO(ft_attention_options, attention);
     ZERO(ft_unary_options, unary);
@@ -567,7 +568,7 @@ int main(void)
     CALL(SURGERY, ft_merge(m, merge));
     CALL(SURGERY, ft_unmerge(m));
     CALL(TRANSFORMERS, ft_load_adapter(m, "examples"));
-    CALL(TRANSFORMERS, ft_save_adapter(m, "examples"));
+    CALL(TRANSFORMERS, ft_save_adapter(m, "examples", save_adapter));
     CALL(SHARING, ft_share(m, desc));
     ft_destroy(m);
     m = ft_create(desc);

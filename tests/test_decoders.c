@@ -156,7 +156,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     count = check_training(m, expected, name, trained);
     snprintf(path, sizeof path, "build/adapter_%s", name);
     mkdir(path, 0777);
-    ft_save_adapter(m, path);
+    ft_save_adapter(m, path, (ft_save_adapter_options){0});
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     snprintf(path, sizeof path, "build/adapter_%s/logits.f32", name); /* for test_peft.sh */
     file = fopen(path, "wb");

@@ -95,7 +95,7 @@ static void test_adapter(ft_file *expected, const char *name, const char *base)
     compare_golden(name, trained, want, SAMPLES * CLASSES, 1e-3);
     snprintf(path, sizeof path, "build/adapter_%s", name);
     mkdir(path, 0777);
-    ft_save_adapter(m, path);
+    ft_save_adapter(m, path, (ft_save_adapter_options){0});
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
     snprintf(path, sizeof path, "build/adapter_%s/logits.f32", name); /* for test_peft.sh */
     file = fopen(path, "wb");
@@ -145,7 +145,7 @@ static void test_bare_adapter(ft_file *expected)
     ft_set(m, ft_find(m, "encoder.layer.0.attention.self.query.lora_B.weight"), b, 128);
     ft_set_class_names(m, CLASSES, classes);
     mkdir("build/adapter", 0777);
-    ft_save_adapter(m, "build/adapter");
+    ft_save_adapter(m, "build/adapter", (ft_save_adapter_options){0});
     file = ft_file_open(m, "build/adapter/adapter_model.safetensors", (ft_weights_options){0});
     CHECK(ft_file_find(file, "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight") >= 0
           && ft_file_find(file, "base_model.model.classifier.weight") >= 0 && ft_file_count(file) == 6,
@@ -218,7 +218,7 @@ static void test_adapter_use(void)
     ft_set_max_length(m, 7);
     ft_lora(m, "*query", (ft_lora_options){0});
     mkdir("build/adapter", 0777);
-    ft_save_adapter(m, "build/adapter");
+    ft_save_adapter(m, "build/adapter", (ft_save_adapter_options){0});
     CHECK(ft_error(m) == FT_OK && !ft_pairs(again) && ft_max_length(again) == 12, "%s", ft_error_text(m));
     ft_load_adapter(again, "build/adapter");
     CHECK(ft_error(again) == FT_OK && ft_pairs(again) && ft_max_length(again) == 7, "%d tokens, %s: %s",
@@ -253,7 +253,7 @@ static void test_new_dora(ft_file *expected)
     CHECK(!ft_node_frozen(m, ft_find(m, name)), "%s is frozen", name);
     CHECK(ft_lora(m, "*word_embeddings", (ft_lora_options){.rank = 2}) == 1, "%s", ft_error_text(m));
     mkdir("build/adapter", 0777);
-    ft_save_adapter(m, "build/adapter");
+    ft_save_adapter(m, "build/adapter", (ft_save_adapter_options){0});
     CHECK(ft_error(m) == FT_UNSUPPORTED && strstr(ft_error_text(m), "6 layers have DoRA and 1 plain LoRA"), "%s",
           ft_error_text(m));
     ft_destroy(m);
@@ -342,7 +342,7 @@ static void test_mixed(const char *name, int layers)
     compare_golden(name, trained, want, SAMPLES * CLASSES, 1e-4);
     snprintf(path, sizeof path, "build/adapter_%s_mixed", name);
     mkdir(path, 0777);
-    CHECK(ft_save_adapter(m, path) == FT_OK, "%s: %s", name, ft_error_text(m));
+    CHECK(ft_save_adapter(m, path, (ft_save_adapter_options){0}) == FT_OK, "%s: %s", name, ft_error_text(m));
     CHECK(ft_load_adapter(again, path) == FT_OK, "%s: %s", name, ft_error_text(again));
     mixed_logits(again, expected, got);
     CHECK(memcmp(got, trained, sizeof got) == 0, "%s: written and read", name);
@@ -537,7 +537,7 @@ static void test_adapter_refused(void)
     ft_load_adapter(m, "build");
     CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "adapter_config.json"), "%s", ft_error_text(m));
     ft_clear_error(m);
-    ft_save_adapter(m, "build");
+    ft_save_adapter(m, "build", (ft_save_adapter_options){0});
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "no adapters"), "%s", ft_error_text(m));
     ft_clear_error(m);
     CHECK(ft_lora(m, "tokens", (ft_lora_options){0}) == 0 && ft_error(m) == FT_INVALID

@@ -794,7 +794,7 @@ static void test_adapters(void)
     CHECK(!ft_node_frozen(m, ft_find(m, "classifier.weight")), "the head is frozen");
     CHECK(ft_node_frozen(m, ft_find(m, "embeddings.word_embeddings.weight")), "the rest is not");
     mkdir("build/ner_adapter", 0777);
-    ft_save_adapter(m, "build/ner_adapter");
+    ft_save_adapter(m, "build/ner_adapter", (ft_save_adapter_options){0});
     ft_load_adapter(again, "build/ner_adapter"); /* the same random weights, with a head for texts */
     CHECK(ft_error(again) == FT_OK && ft_class_count(again) == 5 && ft_node_shape(again, ft_output(again)).rank == 3,
           "%s: %d classes", ft_error_text(again), ft_class_count(again));

@@ -356,6 +356,46 @@ static void test_recipe(void)
 
 /* ---- Adapters ---- */
 
+/* What a trained adapter is called for the other version of transformers: as PEFT's file of it has them. */
+static void test_adapter_of_4(ft_model *m, ft_file *expected, const char *base)
+{
+    ft_model *again = load(base, (ft_load_options){0});
+    float got[SAMPLES * CLASSES], want[SAMPLES * CLASSES];
+    ft_file *file, *peft;
+    int i;
+    mkdir("build/adapter_vit4", 0777);
+    CHECK(ft_save_adapter(m, "build/adapter_vit4", (ft_save_adapter_options){.transformers = 4}) == FT_OK, "%s",
+          ft_error_text(m));
+    file = ft_file_open(m, "build/adapter_vit4/adapter_model.safetensors", (ft_weights_options){0});
+    peft = ft_file_open(m, "tests/golden/vision/lora_vit4/adapter_model.safetensors", (ft_weights_options){0});
+    for (i = 0; i < ft_file_count(peft); ++i)
+        CHECK(ft_file_find(file, ft_file_tensor(peft, i).name) >= 0, "%s is missing", ft_file_tensor(peft, i).name);
+    CHECK(ft_file_count(file) == ft_file_count(peft), "%d tensors", ft_file_count(file));
+    ft_file_close(peft);
+    ft_file_close(file);
+    ft_load_adapter(again, "build/adapter_vit4");
+    logits_of(m, expected, "pictures", want);
+    logits_of(again, expected, "pictures", got);
+    CHECK(ft_error(again) == FT_OK && memcmp(got, want, sizeof got) == 0, "%s, again: %s", base,
+          ft_error_text(again));
+    ft_destroy(again);
+    again = load(base, (ft_load_options){0}); /* a bias that is trained beside an adapter */
+    ft_lora(again, "*0.attention*q*", (ft_lora_options){.rank = 2});
+    ft_unfreeze(again, "*0.attention*q*.bias");
+    for (i = 4; i <= 5; ++i) {
+        ft_save_adapter(again, "build/adapter_vit4", (ft_save_adapter_options){.transformers = i});
+        file = ft_file_open(again, "build/adapter_vit4/adapter_model.safetensors", (ft_weights_options){0});
+        CHECK(ft_file_find(file, i == 4
+                  ? "base_model.model.vit.encoder.layer.0.attention.attention.query.base_layer.bias"
+                  : "base_model.model.vit.layers.0.attention.q_proj.base_layer.bias") >= 0, "%s, bias for %d: %s", base,
+              i, ft_error_text(again));
+        ft_file_close(file);
+    }
+    CHECK(ft_save_adapter(again, "build/adapter_vit4", (ft_save_adapter_options){.transformers = 3}) == FT_INVALID
+          && strstr(ft_error_text(again), "transformers is 3; it must be 4 or 5"), "%s", ft_error_text(again));
+    ft_destroy(again);
+}
+
 /* PEFT's adapter, with the names of transformers 5 or 4; the base may lack the prefix or have the other
    spelling. Its logits and ten steps, written and read again. */
 static void test_adapter(ft_file *expected, const char *base, const char *name)
@@ -376,7 +416,7 @@ static void test_adapter(ft_file *expected, const char *base, const char *name)
     golden_numbers(expected, "lora_vit", "after", want, sizeof want);
     compare_golden(name, got, want, SAMPLES * CLASSES, 1e-3);
     mkdir("build/adapter_vit", 0777);
-    ft_save_adapter(m, "build/adapter_vit");
+    ft_save_adapter(m, "build/adapter_vit", (ft_save_adapter_options){0});
     logits = fopen("build/adapter_vit/logits.f32", "wb"); /* for test_peft.sh */
     CHECK(logits && fwrite(got, sizeof got, 1, logits) == 1 && fclose(logits) == 0, "logits.f32");
     file = ft_file_open(m, "build/adapter_vit/adapter_model.safetensors", (ft_weights_options){0});
@@ -386,6 +426,7 @@ static void test_adapter(ft_file *expected, const char *base, const char *name)
           && ft_file_find(file, "base_model.model.classifier.weight") >= 0, "%s: names", base);
     ft_file_close(file);
     again = load(base, (ft_load_options){0});
+    test_adapter_of_4(m, expected, base);
     ft_load_adapter(again, "build/adapter_vit");
     logits_of(again, expected, "pictures", want);
     CHECK(ft_error(again) == FT_OK && memcmp(got, want, sizeof got) == 0, "%s, again: %s", base,
@@ -405,7 +446,7 @@ static void test_fused_adapter(ft_file *expected)
     logits_of(m, expected, "pictures", after);
     compare_golden("new adapters", after, before, SAMPLES * CLASSES, 1e-6);
     mkdir("build/adapter_timm", 0777);
-    ft_save_adapter(m, "build/adapter_timm");
+    ft_save_adapter(m, "build/adapter_timm", (ft_save_adapter_options){0});
     file = ft_file_open(m, "build/adapter_timm/adapter_model.safetensors", (ft_weights_options){0});
     CHECK(ft_file_find(file, "base_model.model.blocks.1.attn.qkv.lora_A.weight") >= 0, "%s", ft_error_text(m));
     ft_file_close(file);

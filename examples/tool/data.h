@@ -93,6 +93,14 @@ static ft_model *open_model(const options *o)
     return m;
 }
 
+static void save_adapter(ft_model *m, const options *o)
+{
+    ft_save_adapter_options how;
+    memset(&how, 0, sizeof how);
+    how.transformers = o->transformers;
+    if (o->save_adapter) ft_save_adapter(m, o->save_adapter, how);
+}
+
 /* Makes the folder of --save-adapter, if it is not there; prints why not. */
 static bool can_write_adapter(const options *o)
 {

@@ -8,7 +8,7 @@ typedef struct options {
     const char *type, *dtype, *cache, *opencl_library, *precision;
     const char *adapter, *save_adapter, *lora_layers;
     int epochs, batch_size, threads, per_class, top, checkpoint_steps;
-    int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora;
+    int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora, transformers;
     double minimum_score, learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *pooling;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
@@ -52,6 +52,7 @@ static const char usage_text[] =
     "         --lora-layers GLOB  which (default: all linear layers and convolutions but the head)\n"
     "         --lora-alpha X --lora-dropout X   (16, 0)   --dora   train the lengths of rows apart\n"
     "         --save-adapter FOLDER   also write the adapters there as PEFT does (convert too)\n"
+    "         --transformers 4|5  the version that will open them: ViT has other names in each (5)\n"
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
     "         --flip              also mirror pictures   --no-shift   do not shift pictures\n"
@@ -72,15 +73,15 @@ static const char usage_text[] =
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
     "                             (default: what the texts show, said in one line)\n"
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
-    "                             with prompts and completions: of these too\n"
+    "                             with prompts and completions: of these too\n";
+static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "         --pack              several completions in a row of --max-length tokens\n"
     "         --stop PIECE        ends a completion without a template (the tokeniser's end piece)\n"
     "         --language-model    as --task language-model: the texts of a table, not their labels\n"
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
     "         --words --min-count N    use a vocabulary of words in a new language model\n"
-    "         --hidden N --layers N --one-direction   settings of a new network\n";
-static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
+    "         --hidden N --layers N --one-direction   settings of a new network\n"
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "         --until TEXT        end before this text\n"
     "predict: --top N             classes to print (3)\n"
@@ -167,6 +168,7 @@ static const option_row option_rows[] = {
     {"--lora-dropout", 'f', AT(lora_dropout), "t", LORA},
     {"--dora", 'b', AT(dora), "t", LORA},
     {"--save-adapter", 's', AT(save_adapter), "tc", MODEL},
+    {"--transformers", 'n', AT(transformers), "tc", MODEL},
     {"--adapter", 's', AT(adapter), "tepicv", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
@@ -433,6 +435,8 @@ static int parse(int count, char **words, options *o)
     if (o->task && (o->language_model || wanted_task(o) == FT_TASK_AUTO))
         return usage("--task must be classification, regression, tokens, embeddings or language-model"
                      " (alone, without --language-model), not ", o->task);
+    if (o->transformers && (!o->save_adapter || o->transformers < 4 || o->transformers > 5))
+        return usage("--transformers must be 4 or 5, and is for --save-adapter", "");
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->pooling && pooling_kind(o) == FT_POOL_LAST)

@@ -182,7 +182,7 @@ static int train(const options *o)
         return FAILED;
     }
     if (o->pack) ft_set_packed(m, false); /* for what is written */
-    if (o->save_adapter) ft_save_adapter(m, o->save_adapter);
+    save_adapter(m, o);
     if (ft_save(m, o->out, save) == FT_OK) {
         remove(checkpoint);
         if (o->val && !val) val = open_folder(m, o, o->val, true);

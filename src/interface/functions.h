@@ -271,8 +271,9 @@ FINETUNE_API int ft_unmerge(ft_model *m);
    loaded without one stands on the mean of the tokens instead (ft_network_options.pooling), and
    fits there in shape only. The class names, whether the network reads pairs (ft_set_pairs) and
    ft_max_length are in the second file's metadata; the tokeniser is in neither. FT_INVALID without
-   adapters. */
-FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder);
+   adapters; FT_UNSUPPORTED if only some of them are DoRA, or have a bias. */
+FINETUNE_API ft_status ft_save_adapter(ft_model *m, const char *folder,
+                                       ft_save_adapter_options options);
 /* Adds the adapters that PEFT, or ft_save_adapter, wrote to the network of their base, and loads
    the layers that were trained whole beside them. Then all else is frozen, as after ft_lora. A
    field of the configuration that changes the result and is not implemented is FT_UNSUPPORTED;

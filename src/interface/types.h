@@ -300,6 +300,12 @@ typedef struct ft_lora_options {
                                with dora, nor of an embedding */
 } ft_lora_options;
 
+typedef struct ft_save_adapter_options {
+    int transformers;       /* the version, 4 or 5 (default), of Hugging Face's transformers that
+                               will open the adapter: the layers of ViT, DeiT and DINOv2 have other
+                               names in each */
+} ft_save_adapter_options;
+
 typedef struct ft_merge_options {
     bool keep;              /* for ft_unmerge: the adapters, and the weights as they were, stay in
                                memory */
