@@ -7,6 +7,7 @@
 #include "goldens.h"
 #include "networks.h"
 #include "public.h"
+#include <signal.h>
 #include <sys/stat.h>
 
 enum { SAMPLES = 3, STEPS = 9, CLASSES = 3 };
@@ -920,19 +921,26 @@ static bool stop_later(void *user, const ft_progress *progress)
     return progress->epoch_done || progress->preparing || (*left)-- > 1;
 }
 
-/* Trains adapters, with dropout, for three epochs; stops after some steps, of 9. */
-static void train_adapters(const char *checkpoint, int steps, const char *out)
+static bool die_later(void *user, const ft_progress *progress)
+{
+    if (!stop_later(user, progress)) kill(getpid(), SIGKILL);
+    return true;
+}
+
+/* Trains adapters, with dropout, for three epochs; stops, or is killed, after some steps, of 9. */
+static void train_adapters(const char *checkpoint, int steps, bool killed, const char *out)
 {
     static const char table[] = "text\tlabel\na b c\tx\na\ty\nc b a b\tx\nb b\tz\nc\ty\na c\tz\nb c a\tx\nb\ty\n";
     ft_model *m = load("bert", (ft_load_options){0});
     ft_fit_options o = {.epochs = 3, .batch_size = 3, .checkpoint = checkpoint, .checkpoint_steps = 1,
-                        .progress = stop_later, .progress_user = &steps, .schedule = FT_LINEAR,
+                        .progress = killed ? die_later : stop_later, .progress_user = &steps, .schedule = FT_LINEAR,
                         .optimizer = {.learning_rate = 1e-2f}};
     ft_data *data;
     ft_fit_result r;
     bool stops = steps < 9;
     ft_set_tokenizer(m, ft_tokenizer_load(m, NULL, (ft_tokenizer_options){.memory = words,
                                                                           .bytes = sizeof words - 1}));
+    ft_lora(m, "*query,*key", (ft_lora_options){.rank = 2, .dora = true, .dropout = 0.2f});
     ft_lora(m, NULL, (ft_lora_options){.rank = 3, .dropout = 0.3f});
     CHECK(!ft_node_frozen(m, ft_find(m, "bert.encoder.layer.0.attention.self.query.lora_dropout")), "frozen");
     data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
@@ -944,24 +952,46 @@ static void train_adapters(const char *checkpoint, int steps, const char *out)
     ft_destroy(m);
 }
 
-/* A run of adapters that was stopped twice ends with the bytes of one that was not. */
+/* Trains adapters in a process of its own, which is killed after some steps. */
+static void train_killed(const char *checkpoint, int steps, const char *out)
+{
+    int status = 0;
+    pid_t child;
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        train_adapters(checkpoint, steps, true, out);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "killed after step %d", steps);
+    CHECK(access(checkpoint, R_OK) == 0, "no checkpoint after step %d", steps);
+}
+
+/* A run of adapters that was stopped or killed twice ends with the bytes of one that was not. */
 static void test_resumed_adapters(void)
 {
-    static const char checkpoint[] = "build/adapters.checkpoint";
+    static const char checkpoint[] = "build/adapters.checkpoint", parts[] = "build/adapters_parts.safetensors";
     size_t bytes[2] = {0, 0};
     unsigned char *file[2];
+    int killed;
     remove(checkpoint);
-    train_adapters(checkpoint, 1000, "build/adapters_whole.safetensors");
-    remove(checkpoint);
-    train_adapters(checkpoint, 2, "build/adapters_parts.safetensors");
-    train_adapters(checkpoint, 4, "build/adapters_parts.safetensors");
-    train_adapters(checkpoint, 1000, "build/adapters_parts.safetensors");
+    train_adapters(checkpoint, 1000, false, "build/adapters_whole.safetensors");
     file[0] = bytes_of_file("build/adapters_whole.safetensors", &bytes[0]);
-    file[1] = bytes_of_file("build/adapters_parts.safetensors", &bytes[1]);
-    CHECK(bytes[0] > 1000 && bytes[0] == bytes[1] && memcmp(file[0], file[1], bytes[0]) == 0,
-          "%zu and %zu bytes differ", bytes[0], bytes[1]);
+    for (killed = 0; killed < 3; ++killed) {
+        remove(checkpoint);
+        remove(parts);
+        if (!killed) train_adapters(checkpoint, 2, false, parts);
+        else train_killed(checkpoint, 1 + killed, parts);
+        if (!killed) train_adapters(checkpoint, 4, false, parts);
+        else train_killed(checkpoint, 3 + killed, parts);
+        train_adapters(checkpoint, 1000, false, parts);
+        file[1] = bytes_of_file(parts, &bytes[1]);
+        CHECK(bytes[0] > 1000 && bytes[0] == bytes[1] && memcmp(file[0], file[1], bytes[0]) == 0,
+              "%d: %zu and %zu bytes differ", killed, bytes[0], bytes[1]);
+        free(file[1]);
+    }
     free(file[0]);
-    free(file[1]);
 }
 
 int main(void)
