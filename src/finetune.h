@@ -182,6 +182,7 @@ extern "C" {
 #include "formats/graphs.h"
 #include "formats/model_files.h"
 #include "text/unicode.h"
+#include "text/compatibility.h"
 #include "text/normal_forms.h"
 #include "text/split_patterns.h"
 #include "text/text_steps.h"

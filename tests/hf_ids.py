@@ -5,8 +5,10 @@ compares our ids with its own on every line of sst2 and rt-polarity. Called by t
 """
 import json
 import os
+import random
 import subprocess
 import sys
+import unicodedata
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -64,11 +66,29 @@ pretrained = f"{data}/weights/minilm_l3/tokenizer.json"
 if os.path.exists(pretrained):
     known.append((pretrained, Tokenizer.from_file(pretrained)))
 
+# Every code point with a compatibility decomposition, alone and beside others and marks.
+codes = [chr(c) for c in range(0xA0, 0x110000) if not 0xD800 <= c < 0xE000
+         and unicodedata.normalize("NFKD", chr(c)) != unicodedata.normalize("NFD", chr(c))]
+made = [" ".join(codes[at:at + 40]) for at in range(0, len(codes), 40)]
+draw = random.Random(17)
+marks = [chr(c) for c in range(0x300, 0x1000) if unicodedata.combining(chr(c))]
+draw.shuffle(codes)
+made += ["".join(c + draw.choice(["", "", "a", draw.choice(marks)]) for c in codes[at:at + 40])
+         for at in range(0, len(codes), 40)]
+with open(f"{steps}/qwen2.json", encoding="utf-8") as file:
+    qwen = file.read()
+for form in ("NFKC", "NFKD"):
+    with open(f"{folder}/{form}.json", "w", encoding="utf-8") as out:
+        out.write(qwen.replace('"type":"NFC"', '"type":"%s"' % form))
+    known.append((f"{form}.json", Tokenizer.from_file(f"{folder}/{form}.json")))
+every = lines
+
 passed = failed = 0
 for name, tokenizer in known:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
+    lines = every + made if name.startswith("NFK") else every
     out = subprocess.run([program, "--ids", os.path.join(folder, name)], check=True, capture_output=True,
                          input=("\n".join(lines) + "\n").encode("utf-8", "replace"))
     got = out.stdout.decode().split("\n")[:-1]

@@ -208,14 +208,75 @@ static void test_forms(void)
             const char *from = ft__json_string(json, ft__json_element(json, i, 0));
             const char *want = ft__json_string(json, ft__json_element(json, i, 1 + form));
             text.count = 0;
-            ft__normal_form(&codes, from, strlen(from), form == 1, &text);
+            ft__normal_form(&codes, from, strlen(from), form ? FT__NFC : FT__NFD, &text);
             CHECK(!strcmp(text.letters, want), "%s of %s: %s, wanted %s", form ? "NFC" : "NFD", from,
                   text.letters, want);
         }
     CHECK(seen == 250, "%d texts", seen);
     text.count = 0;
-    ft__normal_form(&codes, "e\xff\xcc\x81\xcc" "e\xcc\x81", 8, true, &text);
+    ft__normal_form(&codes, "e\xff\xcc\x81\xcc" "e\xcc\x81", 8, FT__NFC, &text);
     CHECK(!strcmp(text.letters, "e\xff\xcc\x81\xcc\xc3\xa9"), "bytes that are not UTF-8");
+    ft__release(&m->context, codes.values);
+    ft__release(&m->context, text.letters);
+    ft__json_free(&m->context, json);
+    ft__release(&m->context, content);
+    ft_destroy(m);
+}
+
+/* qwen2.json with another normalizer. */
+static ft_tokenizer *with_form(ft_model *m, const char *form)
+{
+    static const char nfc[] = "\"type\":\"NFC\"";
+    ft_tokenizer_options o = {0};
+    ft_tokenizer *t;
+    ft__text text = {&m->context, NULL, 0, 0};
+    size_t bytes;
+    char *content = (char *)ft__read_file(&m->context, "tests/golden/tokenizers/qwen2.json", &bytes);
+    char *at = content ? strstr(content, nfc) : NULL;
+    CHECK(at != NULL, "qwen2.json has the normalizer NFC");
+    if (!at) return NULL;
+    ft__text_add_bytes(&text, content, (size_t)(at - content));
+    ft__text_add(&text, "\"type\":\"%s\"", form);
+    ft__text_add_bytes(&text, at + strlen(nfc), bytes - (size_t)(at - content) - strlen(nfc));
+    o.memory = text.letters;
+    o.bytes = text.count;
+    t = ft_tokenizer_load(m, form, o);
+    CHECK(t != NULL, "%s: %s", form, ft_error_text(m));
+    ft__release(&m->context, content);
+    ft__release(&m->context, text.letters);
+    return t;
+}
+
+/* NFKD, NFKC and the ids after it, as Hugging Face's tokenizers have them. */
+static void test_compatible(void)
+{
+    ft_model *m = new_model();
+    size_t bytes;
+    unsigned char *content = ft__read_file(&m->context, "tests/golden/tokenizers/compatible.json", &bytes);
+    ft__json *json = content ? ft__json_parse(&m->context, (const char *)content, bytes) : NULL;
+    ft_tokenizer *t = with_form(m, "NFKC");
+    ft__codes codes = {&m->context, NULL, 0, 0};
+    ft__text text = {&m->context, NULL, 0, 0};
+    int i, k, seen = 0, want[512];
+    CHECK(json != NULL, "compatible.json: %s", ft_error_text(m));
+    for (i = 1; json && t && i < json->values[0].next; i = json->values[i].next, ++seen) {
+        const char *from = ft__json_string(json, ft__json_element(json, i, 0));
+        int ids = ft__json_element(json, i, 3), count = ft__json_count(json, ids), form;
+        for (form = 0; form < 2; ++form) {
+            const char *wanted = ft__json_string(json, ft__json_element(json, i, 1 + form));
+            text.count = 0;
+            ft__normal_form(&codes, from, strlen(from), form ? FT__NFKC : FT__NFKD, &text);
+            CHECK(!strcmp(text.letters, wanted), "%s of %s: %s, wanted %s", form ? "NFKC" : "NFKD", from,
+                  text.letters, wanted);
+        }
+        for (k = 0; k < count && k < 512; ++k) {
+            int64_t id = -1;
+            ft__json_int(json, ft__json_element(json, ids, k), &id);
+            want[k] = (int)id;
+        }
+        same_ids(ft_tokenize(t, from, strlen(from), (ft_tokenize_options){0}), want, count, from);
+    }
+    CHECK(seen == 60, "%d texts", seen);
     ft__release(&m->context, codes.values);
     ft__release(&m->context, text.letters);
     ft__json_free(&m->context, json);
@@ -587,6 +648,7 @@ int main(int count, char **words)
     if (count == 3 && !strcmp(words[1], "--ids")) return print_ids(words[2]);
     test_letters();
     test_forms();
+    test_compatible();
     test_goldens("vocab.txt");
     test_goldens("wordpiece.json");
     test_goldens("bpe-vocab.json");

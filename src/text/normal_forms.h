@@ -3,12 +3,13 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "text/unicode.h"
+#include "text/compatibility.h"
 
 /* =============================================================================================
    [SECTION] text/normal_forms: Normal forms
-   Unicode's canonical decomposition (NFD) and composition (NFC): Unicode Standard Annex 15. The
-   tables are printed by tests/golden/make_unicode.py, from Unicode 14. A byte that is not UTF-8
-   stays as it is.
+   Unicode's canonical decomposition (NFD) and composition (NFC), and with compatibility
+   decompositions NFKD and NFKC: Unicode Standard Annex 15. The tables are printed by
+   tests/golden/make_unicode.py, from Unicode 14. A byte that is not UTF-8 stays as it is.
    ============================================================================================= */
 typedef struct ft__unicode_pair { uint32_t code, first, second; } ft__unicode_pair;
 
@@ -532,20 +533,23 @@ static void ft__codes_add(ft__codes *codes, uint32_t code)
     codes->values[codes->count++] = code;
 }
 
+enum { FT__NFD = 0, FT__NFC = 1, FT__NFKD = 2, FT__NFKC = 3 }; /* bits: composed, compatible */
+
 /* Reads a text into its decomposition. Marks are put in order, by insertion: a mark moves before
    those of a higher class, of which one letter has few; `most` of them at a time, so that a text
    of nothing but marks takes no quadratic time. */
-static void ft__decompose(ft__codes *codes, const char *text, size_t bytes)
+static void ft__decompose(ft__codes *codes, const char *text, size_t bytes, bool compatible)
 {
     enum { MOST = 256 };
-    uint32_t parts[FT__MOST_PARTS];
+    uint32_t parts[FT__MOST_COMPATIBLE];
     size_t at, start = 0, k;
     int taken, count, i;
     codes->count = 0;
     for (at = 0; at < bytes && ft__ok(codes->context); at += (size_t)taken) {
         uint32_t code = ft__utf8_read(text + at, bytes - at, &taken);
         bool raw = code == FT__INVALID && taken == 1;
-        count = raw ? 1 : ft__unicode_parts(code, parts);
+        count = compatible && !raw ? ft__compatible_parts(code, parts) : 0;
+        if (count == 0) count = raw ? 1 : ft__unicode_parts(code, parts);
         if (raw) parts[0] = FT__RAW + (unsigned char)text[at];
         for (i = 0; i < count; ++i) {
             int order = parts[i] < 0x300 || raw ? 0 : ft__unicode_order(parts[i]);
@@ -584,14 +588,15 @@ static void ft__compose(ft__codes *codes)
     codes->count = kept;
 }
 
-/* Appends a text in NFD, or with `composed` in NFC. */
-static void ft__normal_form(ft__codes *codes, const char *text, size_t bytes, bool composed,
+/* Appends a text in one of the forms. */
+static void ft__normal_form(ft__codes *codes, const char *text, size_t bytes, int form,
                             ft__text *to)
 {
     size_t at;
     char letter[4];
     int taken;
-    uint32_t code, plain = composed ? 0x300 : 0xc0; /* below it nothing changes */
+    uint32_t code;
+    uint32_t plain = form & FT__NFKD ? 0xa0 : form & FT__NFC ? 0x300 : 0xc0; /* unchanged below */
     for (at = 0; at < bytes; at += (size_t)taken) {
         code = ft__utf8_read(text + at, bytes - at, &taken);
         if (code >= plain && taken > 1) break;
@@ -600,8 +605,8 @@ static void ft__normal_form(ft__codes *codes, const char *text, size_t bytes, bo
         ft__text_add_bytes(to, text, bytes);
         return;
     }
-    ft__decompose(codes, text, bytes);
-    if (composed && ft__ok(codes->context)) ft__compose(codes);
+    ft__decompose(codes, text, bytes, (form & FT__NFKD) != 0);
+    if ((form & FT__NFC) && ft__ok(codes->context)) ft__compose(codes);
     for (at = 0; at < codes->count && ft__ok(codes->context); ++at) {
         code = codes->values[at];
         letter[0] = (char)(code & 255);

@@ -167,21 +167,12 @@ static void ft__step_strip_accents(const ft__text_step *s, const char *text, siz
     ft__end_word(to);
 }
 
-static void ft__step_nfd(const ft__text_step *s, const char *text, size_t bytes, bool first,
-                         ft__words *to)
+/* In the form of number[0]. */
+static void ft__step_normal_form(const ft__text_step *s, const char *text, size_t bytes, bool first,
+                                 ft__words *to)
 {
-    (void)s;
     (void)first;
-    ft__normal_form(to->codes, text, bytes, false, &to->text);
-    ft__end_word(to);
-}
-
-static void ft__step_nfc(const ft__text_step *s, const char *text, size_t bytes, bool first,
-                         ft__words *to)
-{
-    (void)s;
-    (void)first;
-    ft__normal_form(to->codes, text, bytes, true, &to->text);
+    ft__normal_form(to->codes, text, bytes, s->number[0], &to->text);
     ft__end_word(to);
 }
 
@@ -462,8 +453,10 @@ static const ft__step_kind ft__step_kinds[] = {
     {'n', "Lowercase", ft__step_lowercase, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
     {'n', "StripAccents", ft__step_strip_accents, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0,
      ""},
-    {'n', "NFD", ft__step_nfd, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
-    {'n', "NFC", ft__step_nfc, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
+    {'n', "NFD", ft__step_normal_form, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
+    {'n', "NFC", ft__step_normal_form, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
+    {'n', "NFKD", ft__step_normal_form, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
+    {'n', "NFKC", ft__step_normal_form, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0, ""},
     {'n', "BertNormalizer", ft__step_bert, NULL, {NULL, NULL},
      {"clean_text", "handle_chinese_chars", "strip_accents", "lowercase"}, 11, ""},
     {'p', "BertPreTokenizer", ft__step_bert_words, NULL, {NULL, NULL}, {NULL, NULL, NULL, NULL}, 0,
@@ -556,6 +549,9 @@ static void ft__step_rest(ft__step_reader *r, ft__text_step *s, int object)
                                          ft__json_member(r->json, object, "prepend_scheme"));
     int64_t start = 0, stop = 0;
     int i;
+    if (s->kind->apply == ft__step_normal_form)
+        s->number[0] = (strchr(s->kind->type, 'C') ? FT__NFC : FT__NFD)
+            | (strchr(s->kind->type, 'K') ? FT__NFKD : FT__NFD);
     if (s->kind->apply == ft__step_split) ft__step_pattern(r, s, object);
     if (s->kind->apply == ft__step_bert)
         s->flag[2] = ft__json_says(r->json, object, "strip_accents", s->flag[3]);

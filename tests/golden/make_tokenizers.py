@@ -254,6 +254,26 @@ def forms():
         yield [text, unicodedata.normalize("NFD", text), unicodedata.normalize("NFC", text)]
 
 
+def write_compatible():
+    """Texts of code points with a compatibility decomposition: NFKD, NFKC, and the ids of qwen2.json with
+    NFKC, all by the tokenizers of Hugging Face, whose Unicode is older than Python's."""
+    draw = random.Random(17)
+    decomposed, composed = normalizers.NFKD(), normalizers.NFKC()
+    codes = [c for c in range(0xA0, 0x30000) if not 0xD800 <= c < 0xE000
+             and unicodedata.normalize("NFKD", chr(c)) != unicodedata.normalize("NFD", chr(c))]
+    with open(OUT + "/qwen2.json", encoding="utf-8") as file:
+        qwen = Tokenizer.from_str(file.read().replace('"type":"NFC"', '"type":"NFKC"'))
+    every = []
+    for start in range(0, 60):
+        own = [chr(c) for c in codes[start * 3::400]]
+        draw.shuffle(own)
+        text = "".join(c + draw.choice(["", "", "a", " ", "\u0301", "\u0327", "\u4e00", "\uac00"]) for c in own)
+        every.append([text, decomposed.normalize_str(text), composed.normalize_str(text),
+                      qwen.encode(text, add_special_tokens=False).ids])
+    with open(OUT + "/compatible.json", "w", encoding="utf-8") as file:
+        json.dump(every, file, separators=(",", ":"))
+
+
 # ---- Chats: ids and what is learnt, by transformers' apply_chat_template ----
 
 CHATML = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
@@ -307,6 +327,7 @@ def main():
     every += list(cases("bpe_space_first.json", spaced))
     write_pipelines()
     write_chats()
+    write_compatible()
     with open(OUT + "/cases.json", "w", encoding="utf-8") as file:
         json.dump({"cases": every, "letters": list(letters()), "forms": list(forms())}, file, separators=(",", ":"))
 

@@ -105,6 +105,43 @@ def singles():
             run = run + parts if run else [code] + parts
 
 
+# Assigned after Unicode 11, whose tables Hugging Face's tokenizers have (by the Rust crate
+# unicode-normalization-alignments): there they stay as they are.
+AFTER_11 = {0x32FF, *range(0xA7F2, 0xA7F5), 0xAB69, *range(0x10780, 0x107BB), 0x1F16C, *range(0x1FBF0, 0x1FBFA)}
+
+
+def compatible(code):
+    """The whole compatibility decomposition, where it is another than the canonical one; else []."""
+    whole = unicodedata.normalize("NFKD", chr(code))
+    if code in AFTER_11 or whole == unicodedata.normalize("NFD", chr(code)):
+        return []
+    return [ord(c) for c in whole]
+
+
+def compatible_runs():
+    """Of each run of codes: length of what one becomes + 32 * (a gap before it) + 64 * (which number,
+    from 1, grows by 1 from code to code; 0: none) + 256 * codes; the gap; what the first becomes."""
+    runs = []  # [first code, codes, what grows, what the first becomes, what the last becomes]
+    for code in all_codes():
+        parts = compatible(code)
+        if not parts:
+            continue
+        if runs:
+            first, count, grows, begin, last = runs[-1]
+            growth = [b - a for a, b in zip(last, parts)]
+            place = growth.index(1) + 1 if 1 in growth else 0
+            if (code == first + count and len(parts) == len(last) and place < 4 and count < 255
+                    and set(growth) <= {0, 1} and sum(growth) <= 1 and (count == 1 or place == grows)):
+                runs[-1] = [first, count + 1, place, begin, parts]
+                continue
+        runs.append([code, 1, 0, parts, parts])
+    end = 0
+    for first, count, grows, begin, _ in runs:
+        gap = [first - end] if first > end else []
+        yield from [len(begin) + 32 * len(gap) + 64 * grows + 256 * count] + gap + begin
+        end = first + count
+
+
 def order_runs():
     """Start * 256 + canonical combining class of each run."""
     last = None
@@ -138,7 +175,8 @@ def main():
     print_array("static const ft__unicode_pair ft__unicode_pairs[]", rows)
     for kind, name, numbers in (("uint16_t", "compositions", compositions()),
                                 ("uint32_t", "singles", singles()),
-                                ("uint32_t", "orders", order_runs())):
+                                ("uint32_t", "orders", order_runs()),
+                                ("uint16_t", "compatible", compatible_runs())):
         print_array("static const %s ft__unicode_%s[]" % (kind, name), [str(n) for n in numbers])
 
 
