@@ -216,6 +216,47 @@ static void test_cut(void)
     ft_destroy(m);
 }
 
+/* A swap gives prelu its slopes, which are trained and saved, and takes them away again. */
+static void test_prelu(void)
+{
+    ft_model *m = network(PLAIN), *again = ft_create((ft_desc){0});
+    ft_activation_options own = {.per_channel = true}, none = {0};
+    float *slopes;
+    int i;
+    CHECK(ft_swap_activations(m, "relu[12]", "prelu", own) == 2, "%s", ft_error_text(m));
+    CHECK(ft_swap_activations(m, "relu3", "prelu", none) == 1, "%s", ft_error_text(m));
+    CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu1")), "prelu"), "it keeps its name");
+    CHECK(ft_node_shape(m, ft_find(m, "relu2.weight")).size[0] == 4, "one for each channel");
+    CHECK(ft_node_shape(m, ft_find(m, "relu3.weight")).size[0] == 1, "one for all");
+    slopes = weight_of(m, ft_find(m, "relu2.weight"));
+    for (i = 0; i < 4; ++i) CHECK(slopes[i] == 0.25f, "%g", (double)slopes[i]);
+    free(slopes);
+    steps(m, 2);
+    slopes = weight_of(m, ft_find(m, "relu2.weight"));
+    CHECK(slopes[0] != 0.25f && ft_error(m) == FT_OK, "trained: %s", ft_error_text(m));
+    free(slopes);
+    ft_save(m, "build/prelu.safetensors", (ft_save_options){0});
+    ft_load(again, "build/prelu.safetensors", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && ft_error(again) == FT_OK, "%s", ft_error_text(again));
+    check_same(again, m, "saved and opened");
+    CHECK(ft_swap_activations(again, "relu?", "relu", none) == 3, "%s", ft_error_text(again));
+    CHECK(!ft_find(again, "relu2.weight").id && !ft_find(again, "relu3.weight").id, "they are gone");
+    steps(again, 1);
+    CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
+    ft_swap_activations(again, "relu1", "hardtanh", (ft_activation_options){.lambda = 1});
+    expect(again, FT_INVALID, "hardtanh has no lambda");
+    ft_swap_activations(again, "relu1", "relu", own);
+    expect(again, FT_INVALID, "relu has no per_channel");
+    ft_activation(again, "hardtanh", "h", ft_find(again, "fc1"), (ft_activation_options){.min = 1});
+    expect(again, FT_INVALID, "min is 1 and max is 0: min must be below max");
+    ft_activation(again, "prelu", NULL, ft_find(again, "fc1"), none);
+    expect(again, FT_INVALID, "a layer with parameters needs a name");
+    ft_activation(again, "glu", "g", ft_find(again, "fc2"), none);
+    expect(again, FT_SHAPE, "glu halves a size of 3; it must be even and known");
+    ft_destroy(m);
+    ft_destroy(again);
+}
+
 int main(void)
 {
     int how;
@@ -223,6 +264,7 @@ int main(void)
         test_changes(how, false);
         test_changes(how, true);
     }
+    test_prelu();
     test_errors();
     test_cut();
     return check_done("test_surgery");

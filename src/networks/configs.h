@@ -129,13 +129,13 @@ static const char *ft__config_activation(ft__context *c, const ft__json *json, i
                                          const char *folder)
 {
     static const char *const known[] = {"gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu",
-                                        "tanh", "mish"};
+                                        "tanh", "mish", "quick_gelu"};
     const char *kind = ft__json_string(json, value);
     size_t i;
     for (i = 0; kind && i < sizeof known / sizeof known[0]; ++i)
         if (!strcmp(kind, known[i])) return known[i];
     ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; it must be gelu, gelu_new, relu, silu,"
-             " tanh or mish", folder, json->values[value].key, kind ? kind : "not a text");
+             " tanh, mish or quick_gelu", folder, json->values[value].key, kind ? kind : "not a text");
     return NULL;
 }
 
