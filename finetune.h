@@ -107,6 +107,8 @@
      [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
+     [SECTION] optimizers/other: RMSprop, Adagrad, NAdam, RAdam and Lion: the step of one parameter
+     [SECTION] optimizers/adafactor: Adafactor: the step of one parameter
      [SECTION] optimizers/schedules: Schedules of the learning rate
      [SECTION] optimizers/embedding_rows: Rows at rest
      [SECTION] devices/device: Devices: what the rest of the library asks of one
@@ -1491,7 +1493,19 @@ FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node ta
 /* =============================================================================================
    [SECTION] interface/training_types: Types and options of training and prediction
    ============================================================================================= */
-typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
+typedef enum ft_optimizer {
+    FT_ADAMW,      /* Loshchilov and Hutter 2019 */
+    FT_ADAM,       /* Kingma and Ba 2015 */
+    FT_SGD,        /* with momentum: Sutskever et al. 2013, in the form that PyTorch documents */
+    FT_RMSPROP,    /* Tieleman and Hinton 2012 */
+    FT_ADAGRAD,    /* Duchi, Hazan and Singer 2011 */
+    FT_NADAM,      /* Dozat 2016, with PyTorch's momentum_decay of 4e-3 */
+    FT_RADAM,      /* Liu et al. 2020 */
+    FT_LION,       /* Chen et al. 2023: one number of state for each weight; wants a third to a
+                      tenth of AdamW's rate, and as many times its weight decay */
+    FT_ADAFACTOR   /* Shazeer and Stern 2018, as PyTorch's: a matrix has a number of state for each
+                      row and each column only; steps are relative to the weights' size */
+} ft_optimizer;
 typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
@@ -1502,19 +1516,21 @@ typedef enum ft_schedule {
                       warm-up */
 } ft_schedule;
 
-/* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.
-   2013, in the form that PyTorch documents. */
+/* The defaults are PyTorch's. */
 typedef struct ft_optimizer_options {
     ft_optimizer optimizer; /* default AdamW */
-    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the
-                               loop by hand ft_update's argument is used instead */
-    float momentum;         /* SGD: default 0 */
+    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3; SGD, RMSprop, Adagrad
+                               and Adafactor: 1e-2; NAdam: 2e-3; Lion: 1e-4. In the loop by hand
+                               ft_update's argument is used instead */
+    float momentum;         /* SGD and RMSprop: default 0 */
     bool nesterov;          /* SGD with momentum: Nesterov's form, which looks ahead */
-    float beta1, beta2;     /* default 0.9, 0.999 */
-    float eps;              /* default 1e-8 */
-    float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
+    float beta1, beta2;     /* default 0.9, 0.999 (Lion: 0.99); of the four Adams and Lion */
+    float eps;              /* default 1e-8 (Adagrad: 1e-10); not of SGD, Lion and Adafactor */
+    float weight_decay;     /* default 0; that of AdamW, Lion and Adafactor shrinks the weight, that
+                               of the others is added to the gradient */
     float clip_norm;        /* scales the gradients down if their norm, over all of them, is larger
                                (Pascanu et al. 2013); 0: never */
+    float alpha;            /* RMSprop: of the mean of squares; default 0.99 */
 } ft_optimizer_options;
 
 typedef struct ft_progress {
@@ -3028,6 +3044,27 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     for (; exponent; exponent >>= 1, base *= base)
         if (exponent & 1) result *= base;
     return result;
+}
+
+/* base to any power, base > 0: the same bits everywhere, as libm's pow has not. The mantissa's
+   logarithm is the series of atanh, e^x that of Taylor on x below ln 2. */
+static double ft__any_power(double base, double exponent)
+{
+    const double ln2 = 0.693147180559945309417;
+    int whole, i;
+    double part = frexp(base, &whole), y = (part - 1) / (part + 1), square = y * y, sum = 0, x;
+    double term = 1, result = 1;
+    for (i = 41; i > 0; i -= 2) sum = sum * square + 1.0 / i;
+    x = exponent * (whole * ln2 + 2 * y * sum);
+    if (x > 700) x = 700; /* within the range of a double */
+    if (x < -700) x = -700;
+    whole = (int)(x / ln2);
+    x -= whole * ln2;
+    for (i = 1; i < 20; ++i) {
+        term *= x / i;
+        result += term;
+    }
+    return ldexp(result, whole);
 }
 
 /* The bicubic kernel (Keys 1981) at a distance: a is -0.5 in Pillow and in PyTorch's interpolate
@@ -19006,7 +19043,44 @@ struct ft__optimizer {
     struct ft__update_part *parts; /* all trained parameters, in chunks */
     int part_count, part_capacity;
     uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
+    double product;             /* NAdam: of its momentum over the first `product_of` updates */
+    uint64_t product_of;
 };
+
+/* What an optimiser has: options, and how its weight decay acts. */
+enum {
+    FT__BETAS = 1, FT__EPS = 2, FT__MOMENTUM = 4, FT__NESTEROV = 8, FT__ALPHA = 16,
+    FT__DECOUPLED = 32,     /* decay shrinks the weight; else it is added to the gradient */
+    FT__IS_ADAM = 64        /* the step of optimizers/adam */
+};
+typedef struct ft__optimizer_row {
+    const char *name;       /* as in PyTorch, in small letters */
+    float learning_rate, beta2, eps; /* defaults */
+    int moments;            /* numbers of state for each weight, one more with momentum */
+    int has;
+} ft__optimizer_row;
+
+static const ft__optimizer_row ft__optimizers[] = { /* in the order of ft_optimizer */
+    {"adamw", 1e-3f, 0.999f, 1e-8f, 2, FT__BETAS | FT__EPS | FT__DECOUPLED | FT__IS_ADAM},
+    {"adam", 1e-3f, 0.999f, 1e-8f, 2, FT__BETAS | FT__EPS | FT__IS_ADAM},
+    {"sgd", 1e-2f, 0.999f, 1e-8f, 0, FT__MOMENTUM | FT__NESTEROV},
+    {"rmsprop", 1e-2f, 0.999f, 1e-8f, 1, FT__MOMENTUM | FT__ALPHA | FT__EPS},
+    {"adagrad", 1e-2f, 0.999f, 1e-10f, 1, FT__EPS},
+    {"nadam", 2e-3f, 0.999f, 1e-8f, 2, FT__BETAS | FT__EPS},
+    {"radam", 1e-3f, 0.999f, 1e-8f, 2, FT__BETAS | FT__EPS},
+    {"lion", 1e-4f, 0.99f, 1e-8f, 1, FT__BETAS | FT__DECOUPLED},
+    {"adafactor", 1e-2f, 0.999f, 1e-8f, 2, FT__DECOUPLED}};
+enum { FT__OPTIMIZERS = sizeof ft__optimizers / sizeof ft__optimizers[0] };
+
+static const ft__optimizer_row *ft__optimizer_row_of(const ft_optimizer_options *o)
+{
+    return &ft__optimizers[(unsigned)o->optimizer < FT__OPTIMIZERS ? o->optimizer : FT_ADAMW];
+}
+
+static bool ft__is_adam(const ft_optimizer_options *o)
+{
+    return ft__optimizer_row_of(o)->has & FT__IS_ADAM;
+}
 
 static bool ft__is_trained(const ft__node *node)
 {
@@ -19015,10 +19089,12 @@ static bool ft__is_trained(const ft__node *node)
 
 static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
 {
-    if (o.learning_rate == 0) o.learning_rate = o.optimizer == FT_SGD ? 1e-2f : 1e-3f;
+    const ft__optimizer_row *row = ft__optimizer_row_of(&o);
+    if (o.learning_rate == 0) o.learning_rate = row->learning_rate;
     if (o.beta1 == 0) o.beta1 = 0.9f;
-    if (o.beta2 == 0) o.beta2 = 0.999f;
-    if (o.eps == 0) o.eps = 1e-8f;
+    if (o.beta2 == 0) o.beta2 = row->beta2;
+    if (o.eps == 0) o.eps = row->eps;
+    if (o.alpha == 0 && (row->has & FT__ALPHA)) o.alpha = 0.99f;
     return o;
 }
 
@@ -19026,14 +19102,47 @@ static ft_optimizer_options ft__optimizer_defaults(ft_optimizer_options o)
 static ft_status ft__optimizer_check(ft__context *c, const char *call,
                                      const ft_optimizer_options *o)
 {
-    bool sgd = o->optimizer == FT_SGD;
+    static const char adams[] = "FT_ADAMW, FT_ADAM, FT_NADAM, FT_RADAM and FT_LION";
+    int has = ft__optimizer_row_of(o)->has;
     const ft__field_use uses[] = {
-        {"momentum", o->momentum != 0, sgd, "FT_SGD"},
-        {"nesterov", o->nesterov, sgd && o->momentum != 0, "FT_SGD with momentum"},
-        {"beta1", o->beta1 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
-        {"beta2", o->beta2 != 0, !sgd, "FT_ADAMW and FT_ADAM"},
-        {"eps", o->eps != 0, !sgd, "FT_ADAMW and FT_ADAM"}};
+        {"momentum", o->momentum != 0, (has & FT__MOMENTUM) != 0, "FT_SGD and FT_RMSPROP"},
+        {"nesterov", o->nesterov, (has & FT__NESTEROV) && o->momentum != 0, "FT_SGD with momentum"},
+        {"beta1", o->beta1 != 0, (has & FT__BETAS) != 0, adams},
+        {"beta2", o->beta2 != 0, (has & FT__BETAS) != 0, adams},
+        {"eps", o->eps != 0, (has & FT__EPS) != 0,
+         "FT_ADAMW, FT_ADAM, FT_RMSPROP, FT_ADAGRAD, FT_NADAM and FT_RADAM"},
+        {"alpha", o->alpha != 0, (has & FT__ALPHA) != 0, "FT_RMSPROP"}};
     return ft__check_uses(c, call, uses, sizeof uses / sizeof uses[0]);
+}
+
+/* ---- State ----
+   Each parameter has up to two tensors of state, its moments. Those of m->optimizer, or AdamW's. */
+
+/* The shape of one of a parameter's moments; false: it has none. All have the parameter's shape but
+   Adafactor's: of a matrix, in the last two dimensions, the first is [rows, 1] and the second
+   [1, columns]; a vector has the second alone. */
+static bool ft__moment_shape(const ft_model *m, const ft__node *node, int which, ft_shape *shape)
+{
+    int rank = node->shape.rank;
+    *shape = node->shape;
+    if (!m->optimizer) return true;
+    if (which >= m->moments) return false;
+    if (m->optimizer->options.optimizer != FT_ADAFACTOR) return true;
+    if (rank < 2) return which == 1;
+    shape->size[which == 0 ? rank - 1 : rank - 2] = 1;
+    return true;
+}
+
+/* The numbers of a moment; 0: there is none. */
+static size_t ft__moment_numbers(const ft_model *m, const ft__node *node, int which)
+{
+    ft_shape shape;
+    return ft__moment_shape(m, node, which, &shape) ? ft__shape_count(&shape) : 0;
+}
+
+static float **ft__moment_of(ft__node *node, int which)
+{
+    return which == 0 ? &node->moment1 : &node->moment2;
 }
 
 /* =============================================================================================
@@ -19045,7 +19154,18 @@ typedef struct ft__update {
     ft__node *node;
     float learning_rate, weight_decay, gradient_scale;
     float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
+    float of_moment, of_gradient, of_root, eps; /* of optimizers/other */
 } ft__update;
+
+/* The update of one parameter, with its own rate and decay. */
+static ft__update ft__update_for(const ft__update *all, ft__node *node)
+{
+    ft__update u = *all;
+    u.node = node;
+    u.learning_rate *= node->learning_rate_factor;
+    if (node->weight_decay >= 0) u.weight_decay = node->weight_decay;
+    return u;
+}
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options
@@ -19156,6 +19276,230 @@ FT__LEVELS(ft__squares, (ft__update_part *part), ft__squares_body(part))
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
+
+/* =============================================================================================
+   [SECTION] optimizers/other: RMSprop, Adagrad, NAdam, RAdam and Lion: the step of one parameter
+   As PyTorch has them. Where they differ only by constants they are one function.
+   ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options
+#pragma GCC optimize("O3", "fp-contract=fast")
+#endif
+
+/* RMSprop: v = alpha v + (1 - alpha) g^2; Adagrad: v += g^2. The step is g / (sqrt(v) + eps), with
+   momentum buffer = momentum * buffer + that. */
+FT__INLINE void ft__update_squares_body(const ft__update *u, size_t from, size_t to)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT v = u->node->moment1;
+    float *FT__RESTRICT buffer = u->node->moment2, *FT__RESTRICT gradient = u->node->gradient;
+    bool sums = o->optimizer == FT_ADAGRAD;
+    float kept = sums ? 1 : o->alpha, added = sums ? 1 : 1 - o->alpha;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = gradient[i] * u->gradient_scale + u->weight_decay * p[i];
+        v[i] = kept * v[i] + added * g * g;
+        g /= sqrtf(v[i]) + o->eps;
+        if (buffer) g = buffer[i] = o->momentum * buffer[i] + g;
+        p[i] -= u->learning_rate * g;
+        gradient[i] = 0;
+    }
+}
+
+/* NAdam and RAdam: Adam's moments, and p -= rate * (a m + b g) / (c sqrt(v) + eps). */
+FT__INLINE void ft__update_nadam_body(const ft__update *u, size_t from, size_t to)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT m = u->node->moment1;
+    float *FT__RESTRICT v = u->node->moment2, *FT__RESTRICT gradient = u->node->gradient;
+    float beta1 = o->beta1, beta2 = o->beta2, a = u->of_moment, b = u->of_gradient, c = u->of_root;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = gradient[i] * u->gradient_scale + u->weight_decay * p[i];
+        m[i] = beta1 * m[i] + (1 - beta1) * g;
+        v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+        p[i] -= u->learning_rate * (a * m[i] + b * g) / (c * sqrtf(v[i]) + u->eps);
+        gradient[i] = 0;
+    }
+}
+
+/* p = p (1 - rate decay) - rate sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g */
+FT__INLINE void ft__update_lion_body(const ft__update *u, size_t from, size_t to)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    float *FT__RESTRICT p = u->node->value, *FT__RESTRICT m = u->node->moment1;
+    float *FT__RESTRICT gradient = u->node->gradient, beta1 = o->beta1, beta2 = o->beta2;
+    float decay = 1 - u->learning_rate * u->weight_decay;
+    size_t i;
+    for (i = from; i < to; ++i) {
+        float g = gradient[i] * u->gradient_scale, way = beta1 * m[i] + (1 - beta1) * g;
+        float step = way > 0 ? u->learning_rate : way < 0 ? -u->learning_rate : 0;
+        p[i] = p[i] * decay - step;
+        m[i] = beta2 * m[i] + (1 - beta2) * g;
+        gradient[i] = 0;
+    }
+}
+
+FT__LEVELS(ft__update_squares, (const ft__update *u, size_t from, size_t to),
+           ft__update_squares_body(u, from, to))
+FT__LEVELS(ft__update_nadam, (const ft__update *u, size_t from, size_t to),
+           ft__update_nadam_body(u, from, to))
+FT__LEVELS(ft__update_lion, (const ft__update *u, size_t from, size_t to),
+           ft__update_lion_body(u, from, to))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* NAdam's momentum in step t, which grows to beta1: PyTorch's momentum_decay is 4e-3. */
+static double ft__nadam_momentum(double beta1, uint64_t t)
+{
+    const double shrinks = 0.9998367253526753; /* 0.96^(4e-3) */
+    return beta1 * (1 - 0.5 * ft__power(shrinks, t));
+}
+
+/* The product of the momentum of all steps up to t: one more factor than before, or, where steps
+   were skipped (a checkpoint), all of them in the same order. */
+static double ft__nadam_product(ft__optimizer *o, uint64_t t)
+{
+    uint64_t i;
+    if (o->product_of + 1 != t) o->product_of = 0;
+    if (o->product_of == 0) o->product = 1;
+    for (i = o->product_of + 1; i <= t; ++i)
+        o->product *= ft__nadam_momentum((double)o->options.beta1, i);
+    o->product_of = t;
+    return o->product;
+}
+
+/* The variance of few steps is unreliable: RAdam then goes by the first moment alone. */
+static void ft__radam_constants(const ft__optimizer *o, ft__update *u)
+{
+    double beta2 = (double)o->options.beta2, past = ft__power(beta2, o->updates);
+    double most = 2 / (1 - beta2) - 1, length = most - 2 * (double)o->updates * past / (1 - past);
+    double rect = length > 5 ? (length - 4) * (length - 2) * most
+        / ((most - 4) * (most - 2) * length) : 0;
+    u->of_gradient = 0;
+    u->of_moment = 1 / u->correction1;
+    u->of_root = length > 5;
+    u->eps = length > 5 ? o->options.eps : 1;
+    if (length > 5) u->of_moment = (float)(sqrt(rect * (1 - past)) / (double)u->correction1);
+}
+
+/* Fills in what is constant over the numbers of an update. */
+static void ft__update_constants(ft__optimizer *o, ft__update *u)
+{
+    double beta1 = (double)o->options.beta1, product, now, next;
+    u->eps = o->options.eps;
+    if (o->options.optimizer == FT_RADAM) ft__radam_constants(o, u);
+    if (o->options.optimizer != FT_NADAM) return;
+    product = ft__nadam_product(o, o->updates);
+    now = ft__nadam_momentum(beta1, o->updates);
+    next = ft__nadam_momentum(beta1, o->updates + 1);
+    u->of_moment = (float)(next / (1 - product * next));
+    u->of_gradient = (float)((1 - now) / (1 - product));
+    u->of_root = 1 / u->correction2;
+}
+
+/* =============================================================================================
+   [SECTION] optimizers/adafactor: Adafactor: the step of one parameter
+   Shazeer and Stern 2018, as torch.optim.Adafactor with its defaults: the second moment of a matrix
+   is the product of a column [rows, 1] and a row [1, columns], divided by the column's mean. A
+   tensor of more dimensions is many matrices in its last two.
+   ============================================================================================= */
+#define FT__ADAFACTOR_LEAST FLT_EPSILON /* eps1: of second moments; eps2 = 1e-3: of the weights */
+
+typedef struct ft__factors { /* of the parameter, and of the step */
+    size_t count, matrices, rows, columns;
+    float share;            /* that the new squares have in the second moment: t^-0.8 */
+    float most;             /* of the relative step: min(rate, 1 / sqrt(t)) */
+    float decay;            /* factor on the weights */
+} ft__factors;
+
+static ft__factors ft__factors_of(const ft__update *u)
+{
+    const ft_shape *shape = &u->node->shape;
+    double t = (double)u->optimizer->updates;
+    ft__factors f;
+    f.count = ft__shape_count(shape);
+    f.columns = (size_t)shape->size[shape->rank - 1];
+    f.rows = shape->rank > 1 ? (size_t)shape->size[shape->rank - 2] : 1;
+    f.matrices = f.count / (f.rows * f.columns);
+    f.share = (float)ft__any_power(t, -0.8);
+    f.most = u->learning_rate;
+    if (sqrt(t) * (double)f.most > 1) f.most = (float)(1 / sqrt(t));
+    f.decay = 1 - u->learning_rate * u->weight_decay;
+    return f;
+}
+
+/* The mean square of numbers. */
+static double ft__mean_square(const float *x, size_t count)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < count; ++i) sum += (double)x[i] * (double)x[i];
+    return sum / (double)count;
+}
+
+/* Moves the moments of one matrix; returns the mean of its rows'. */
+static float ft__factor_matrix(const ft__factors *f, const float *g, float *of_row,
+                               float *of_column)
+{
+    double sum = 0;
+    size_t r, c;
+    for (c = 0; c < f->columns; ++c) of_column[c] *= 1 - f->share;
+    for (r = 0; r < f->rows; ++r, g += f->columns) {
+        float mean = (float)ft__mean_square(g, f->columns);
+        of_row[r] += f->share * (mean - of_row[r]);
+        sum += (double)of_row[r];
+        for (c = 0; c < f->columns; ++c)
+            of_column[c] += f->share / (float)f->rows * g[c] * g[c];
+    }
+    sum /= (double)f->rows;
+    return sum > (double)FT__ADAFACTOR_LEAST ? (float)sum : FT__ADAFACTOR_LEAST;
+}
+
+static float ft__root_of_variance(float variance)
+{
+    const float least = FT__ADAFACTOR_LEAST * FT__ADAFACTOR_LEAST;
+    return sqrtf(variance > least ? variance : least);
+}
+
+/* Turns the gradient into the update of unit size. */
+static void ft__factor(const ft__update *u, const ft__factors *f)
+{
+    float *g = u->node->gradient, *of_row = u->node->moment1, *of_column = u->node->moment2;
+    size_t k, r, c;
+    if (!of_row) {
+        for (c = 0; c < f->count; ++c) {
+            of_column[c] += f->share * (g[c] * g[c] - of_column[c]);
+            g[c] /= ft__root_of_variance(of_column[c]);
+        }
+        return;
+    }
+    for (k = 0; k < f->matrices; ++k, of_row += f->rows, of_column += f->columns) {
+        float mean = ft__factor_matrix(f, g, of_row, of_column);
+        for (r = 0; r < f->rows; ++r, g += f->columns)
+            for (c = 0; c < f->columns; ++c)
+                g[c] /= ft__root_of_variance(of_row[r] * of_column[c] / mean);
+    }
+}
+
+static void ft__update_adafactor(const ft__update *u)
+{
+    ft__factors f = ft__factors_of(u);
+    float *p = u->node->value, *g = u->node->gradient;
+    double size = sqrt(ft__mean_square(p, f.count)), length;
+    float step;
+    size_t i;
+    for (i = 0; i < f.count; ++i) g[i] *= u->gradient_scale;
+    ft__factor(u, &f);
+    length = sqrt(ft__mean_square(g, f.count));
+    step = (float)((size > 1e-3 ? size : 1e-3) * (double)f.most / (length > 1 ? length : 1));
+    for (i = 0; i < f.count; ++i) {
+        p[i] = p[i] * f.decay - step * g[i];
+        g[i] = 0;
+    }
+}
 
 /* =============================================================================================
    [SECTION] optimizers/schedules: Schedules of the learning rate
@@ -24316,29 +24660,106 @@ static void ft__cl_guard(ft_model *m, const ft__scored *s)
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
+/* Each queues the update of one parameter; `u` has its rate and decay. */
+static void ft__cl_update_sgd(ft__launch *l, const ft__update *u, size_t count)
+{
+    ft__args(l, "Anff", u->node->moment1, count, count, u->learning_rate, u->weight_decay);
+    ft__args(l, "fi", u->optimizer->options.momentum, u->optimizer->options.nesterov);
+}
+
+static void ft__cl_update_adam(ft__launch *l, const ft__update *u, size_t count)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    bool decoupled = o->optimizer == FT_ADAMW;
+    ft__args(l, "AAnf", u->node->moment1, count, u->node->moment2, count, count,
+             u->learning_rate / u->correction1);
+    ft__args(l, "ff", decoupled ? 1 - u->learning_rate * u->weight_decay : 1,
+             decoupled ? 0 : u->weight_decay);
+    ft__args(l, "ffff", o->beta1, o->beta2, o->eps, u->correction2);
+}
+
+static void ft__cl_update_squares(ft__launch *l, const ft__update *u, size_t count)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    bool sums = o->optimizer == FT_ADAGRAD;
+    ft__args(l, "AAnff", u->node->moment1, count, u->node->moment2, count, count,
+             u->learning_rate, u->weight_decay);
+    ft__args(l, "ffff", sums ? 1 : o->alpha, sums ? 1 : 1 - o->alpha, o->momentum, o->eps);
+}
+
+static void ft__cl_update_nadam(ft__launch *l, const ft__update *u, size_t count)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    ft__args(l, "AAnff", u->node->moment1, count, u->node->moment2, count, count,
+             u->learning_rate, u->weight_decay);
+    ft__args(l, "ffffff", o->beta1, o->beta2, u->of_moment, u->of_gradient, u->of_root, u->eps);
+}
+
+static void ft__cl_update_lion(ft__launch *l, const ft__update *u, size_t count)
+{
+    const ft_optimizer_options *o = &u->optimizer->options;
+    ft__args(l, "Anff", u->node->moment1, count, count, u->learning_rate,
+             1 - u->learning_rate * u->weight_decay);
+    ft__args(l, "ff", o->beta1, o->beta2);
+}
+
+/* Adafactor's is several kernels, for its sums over rows, over columns and over all numbers. */
+static void ft__cl_adafactor(ft__context *c, const ft__update *u)
+{
+    ft__factors f = ft__factors_of(u);
+    ft__node *node = u->node;
+    cl_mem news = c->device->news, means, sums;
+    size_t parts = ft__squares_parts(f.count), rows = f.matrices * f.rows;
+    size_t columns = f.matrices * f.columns;
+    float *of_row = node->moment1, *of_column = node->moment2;
+    means = ft__device_scratch(c, FT__SCRATCH_SUMS, f.matrices * sizeof(float));
+    sums = ft__device_scratch(c, FT__SCRATCH_SQUARES, (2 * parts + 1) * sizeof(float));
+    ft__run_kernel(c, "adafactor_columns", columns, "RAnnnfb", node->gradient, f.count, of_column,
+                   columns, columns, f.rows, f.columns, f.share, news);
+    if (of_row) {
+        ft__run_kernel(c, "adafactor_rows", rows, "RAnnfb", node->gradient, f.count, of_row, rows,
+                       rows, f.columns, f.share, news);
+        ft__run_kernel(c, "adafactor_means", f.matrices, "Rbnnf", of_row, rows, means, f.matrices,
+                       f.rows, FT__ADAFACTOR_LEAST);
+    }
+    ft__run_kernel(c, "adafactor_scale", f.count, "ARRbnnnifb", node->gradient, f.count, of_row,
+                   rows, of_column, columns, means, f.count, f.rows, f.columns, of_row == NULL,
+                   FT__ADAFACTOR_LEAST, news);
+    ft__device_squares(c, node->value, f.count, sums, 0, parts);
+    ft__device_squares(c, node->gradient, f.count, sums, parts, parts);
+    ft__run_kernel(c, "adafactor_size", 1, "bnnf", sums, parts, f.count, f.most);
+    ft__run_kernel(c, "update_adafactor", f.count, "AAbnnfb", node->value, f.count, node->gradient,
+                   f.count, sums, 2 * parts, f.count, f.decay, news);
+}
+
+typedef struct ft__cl_update_row {
+    const char *kernel;
+    void (*args)(ft__launch *l, const ft__update *u, size_t count);
+} ft__cl_update_row;
+
+static const ft__cl_update_row ft__cl_updates[FT__OPTIMIZERS] = { /* in the order of ft_optimizer */
+    {"update_adam", ft__cl_update_adam}, {"update_adam", ft__cl_update_adam},
+    {"update_sgd", ft__cl_update_sgd}, {"update_squares", ft__cl_update_squares},
+    {"update_squares", ft__cl_update_squares}, {"update_nadam", ft__cl_update_nadam},
+    {"update_nadam", ft__cl_update_nadam}, {"update_lion", ft__cl_update_lion},
+    {NULL, NULL}};
+
 static void ft__cl_update(ft_model *m, const ft__update *update)
 {
-    const ft_optimizer_options *o = &update->optimizer->options;
-    bool decoupled = o->optimizer == FT_ADAMW;
+    const ft__cl_update_row *row = &ft__cl_updates[update->optimizer->options.optimizer];
     int i;
     for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        size_t count = ft__shape_count(&node->shape);
-        float rate = update->learning_rate * node->learning_rate_factor;
-        float decay = node->weight_decay >= 0 ? node->weight_decay : update->weight_decay;
+        ft__update u = ft__update_for(update, &m->nodes[i]);
+        size_t count = ft__shape_count(&u.node->shape);
         ft__launch l;
-        if (!ft__is_trained(node)) continue;
-        l = ft__start(&m->context, o->optimizer == FT_SGD ? "update_sgd" : "update_adam");
-        ft__args(&l, "AAA", node->value, count, node->gradient, count, node->moment1, count);
-        if (o->optimizer != FT_SGD)
-            ft__args(&l, "A", node->moment2, count);
-        ft__args(&l, "nf", count, o->optimizer == FT_SGD ? rate : rate / update->correction1);
-        if (o->optimizer != FT_SGD) ft__args(&l, "f", decoupled ? 1 - rate * decay : 1);
-        ft__args(&l, "ff", decoupled ? 0 : decay, o->optimizer == FT_SGD ? o->momentum : o->beta1);
-        if (o->optimizer == FT_SGD) ft__args(&l, "i", o->nesterov);
-        else {
-            ft__args(&l, "fff", o->beta2, o->eps, update->correction2);
+        if (!ft__is_trained(u.node)) continue;
+        if (!row->kernel) {
+            ft__cl_adafactor(&m->context, &u);
+            continue;
         }
+        l = ft__start(&m->context, row->kernel);
+        ft__args(&l, "AA", u.node->value, count, u.node->gradient, count);
+        row->args(&l, &u, count);
         ft__args(&l, "b", m->context.device->news);
         ft__launch_kernel(&l, count);
     }
@@ -25877,8 +26298,18 @@ static int ft__most_inputs(const ft_model *m)
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
 
-/* Values that the optimiser keeps per trained number; AdamW's if none is set. */
-static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }
+/* Bytes of a parameter's state that are not allocated yet. */
+static size_t ft__moments_missing(const ft_model *m, const ft__node *node)
+{
+    size_t bytes = 0;
+    int which;
+    for (which = 0; which < 2; ++which) {
+        size_t numbers = ft__moment_numbers(m, node, which);
+        if (numbers > 0 && !(which == 0 ? node->moment1 : node->moment2))
+            bytes += numbers * sizeof(float) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
 
 /* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
@@ -25892,8 +26323,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         if (!node->value || node->mapping) bytes += each;
         if (!node->gradient) bytes += each;
-        if (ft__moments(m) > 0 && !node->moment1) bytes += each;
-        if (ft__moments(m) > 1 && !node->moment2) bytes += each;
+        bytes += ft__moments_missing(m, node);
         parts += each / sizeof(float) / FT__UPDATE_CHUNK + 1;
         if (!node->resting && ft__rows_can_rest(m, i + 1))
             bytes += ft__resting_bytes((size_t)node->shape.size[0]);
@@ -25952,8 +26382,10 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
             bytes += device->takes(c, node->value, each, false);
         if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
         bytes += device->takes(c, node->gradient, each, false);
-        if (m->moments > 0) bytes += device->takes(c, node->moment1, each, false);
-        if (m->moments > 1) bytes += device->takes(c, node->moment2, each, false);
+        bytes += device->takes(c, node->moment1, ft__moment_numbers(m, node, 0) * sizeof(float),
+                               false);
+        bytes += device->takes(c, node->moment2, ft__moment_numbers(m, node, 1) * sizeof(float),
+                               false);
     }
     return bytes + ft__device_passing(m, plan);
 }
@@ -26984,8 +27416,8 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     ft__context *c = &m->context;
     int i;
     if (!ft__ok(c)) return c->status;
-    if ((unsigned)options.optimizer > FT_SGD)
-        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW, FT_ADAM or FT_SGD",
+    if ((unsigned)options.optimizer >= FT__OPTIMIZERS)
+        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW to FT_ADAFACTOR",
                         (int)options.optimizer);
     if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
         || !ft__not_negative(options.weight_decay)
@@ -26997,12 +27429,15 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
         return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: each must be finite and not negative",
                         (double)options.eps, (double)options.clip_norm);
+    if (!(options.alpha >= 0 && options.alpha < 1))
+        return ft__fail(c, FT_INVALID, "alpha %g: it must be at least 0 and below 1",
+                        (double)options.alpha);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
     m->optimizer->options = ft__optimizer_defaults(options);
-    m->moments = options.optimizer != FT_SGD ? 2 : options.momentum != 0;
-    m->optimizer->updates = 0;
+    m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
+    m->optimizer->updates = m->optimizer->product_of = 0;
     for (i = 0; i < m->node_count; ++i) {
         ft__release(c, m->nodes[i].moment1);
         ft__release(c, m->nodes[i].moment2);
@@ -27016,13 +27451,14 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
 
-/* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
-   unless weight decay is part of the gradient. */
+/* Plain SGD and Adagrad move nothing without a gradient. Adam does, but those updates can be
+   applied later, unless weight decay is part of the gradient. The others visit all rows. */
 static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node)
 {
     float decay = node->weight_decay >= 0 ? node->weight_decay : o->options.weight_decay;
+    if (ft__is_adam(&o->options)) return o->options.optimizer == FT_ADAMW || decay == 0;
     if (o->options.optimizer == FT_SGD) return o->options.momentum == 0 && decay == 0;
-    return o->options.optimizer == FT_ADAMW || decay == 0;
+    return o->options.optimizer == FT_ADAGRAD && decay == 0;
 }
 
 /* A new list does not know which rows have gradients that wait: if any wait, it lists all rows. */
@@ -27037,7 +27473,7 @@ static void ft__begin_resting(ft_model *m, ft__node *node)
         r->used[r->used_count++] = row;
     }
     if (!r) return;
-    r->moves = o->options.optimizer != FT_SGD;
+    r->moves = ft__is_adam(&o->options);
     r->beta1 = o->options.beta1;
     r->beta2 = o->options.beta2;
 }
@@ -27103,12 +27539,13 @@ static ft_status ft__optimizer_prepare(ft_model *m)
     if (!o || !ft__ok(c)) return c->status;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, ft__one);
+        int which;
         if (!ft__is_trained(node)) continue;
-        if (!node->moment1 && m->moments > 0)
-            node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
-        if (!node->moment2 && m->moments > 1)
-            node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
+        for (which = 0; which < 2; ++which) {
+            float **moment = ft__moment_of(node, which);
+            size_t count = ft__moment_numbers(m, node, which);
+            if (!*moment && count > 0) *moment = (float *)ft__allocate(c, count, sizeof(float));
+        }
         if (ft__ok(c) && node->shape.rank == 2) ft__resting_prepare(m, i + 1);
     }
     o->looked_at = m->version + 1;
@@ -27168,22 +27605,15 @@ static double ft__gradient_norm(ft_model *m)
     return sqrt(sum);
 }
 
-/* The update of one parameter, with its own rate and decay. */
-static ft__update ft__update_for(const ft__update *all, ft__node *node)
-{
-    ft__update u = *all;
-    u.node = node;
-    u.learning_rate *= node->learning_rate_factor;
-    if (node->weight_decay >= 0) u.weight_decay = node->weight_decay;
-    return u;
-}
-
 static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t from, size_t to)
 {
     int simd = m->context.simd;
-    if (u->optimizer->options.optimizer == FT_SGD) {
-        ft__update_sgd[simd](u, from, to);
-        return;
+    switch (u->optimizer->options.optimizer) {
+    case FT_SGD: ft__update_sgd[simd](u, from, to); return;
+    case FT_RMSPROP: case FT_ADAGRAD: ft__update_squares[simd](u, from, to); return;
+    case FT_NADAM: case FT_RADAM: ft__update_nadam[simd](u, from, to); return;
+    case FT_LION: ft__update_lion[simd](u, from, to); return;
+    default: break; /* Adam; Adafactor's steps are of whole parameters */
     }
 #ifdef FT__X86
     if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
@@ -27248,6 +27678,14 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
+/* Adafactor's update of a parameter, which is more than a sum over its numbers. */
+static void ft__update_whole(void *context, int index)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    ft__update u = ft__update_for(&job->u, &job->m->nodes[index]);
+    if (ft__is_trained(u.node)) ft__update_adafactor(&u);
+}
+
 /* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
@@ -27261,6 +27699,7 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
     u.learning_rate = learning_rate;
     u.weight_decay = o->options.weight_decay;
+    ft__update_constants(o, &u);
     m->gradients_wait = false;
     m->trained_version += 1;
     return u;
@@ -27324,7 +27763,9 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     clip = m->optimizer->options.clip_norm;
     if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
         job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
-    ft__parallel_slots(c, ft__update_slot, &job);
+    if (m->optimizer->options.optimizer != FT_ADAFACTOR)
+        ft__parallel_slots(c, ft__update_slot, &job);
+    else ft__parallel(c, m->node_count, ft__update_whole, &job);
     for (i = 0; i < m->node_count; ++i)
         if (m->nodes[i].resting) ft__update_resting(m, &job.u, &m->nodes[i]);
     return c->status;
@@ -32298,6 +32739,24 @@ static float **ft__state_of(ft__node *node, int which)
     return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
 }
 
+static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
+{
+    ft_shape shape = node->shape;
+    if (which < 2) ft__moment_shape(m, node, which, &shape);
+    return shape;
+}
+
+/* Adds a node's state of training, if it has it. */
+static void ft__add_state(ft_model *m, ft__tensor_list *list, ft__node *node, int which)
+{
+    ft_shape shape = ft__state_shape(m, node, which);
+    float *state = *ft__state_of(node, which);
+    if (!state) return;
+    ft__add_tensor(&m->context, list, node, ft__state_labels[which], "",
+                   ft__floats(state, ft__shape_count(&shape)), FT_F32);
+    if (ft__ok(&m->context)) list->tensors[list->count - 1].shape = shape;
+}
+
 static void ft__add_text_pair(const char **pairs, int *count, const char *key, const char *text)
 {
     if (!text) return;
@@ -32452,9 +32911,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         if (!ft__is_weight(node)) continue;
         ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_tensor(c, &list, node, ft__state_labels[i], "",
-                           ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
-                           FT_F32);
+            ft__add_state(m, &list, node, i);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
@@ -48726,6 +49183,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
     uint64_t version = m->version;
+    ft_shape shape;
     char name[640];
     int i, which;
     ft__host_takes_weights(&m->context, true);
@@ -48740,7 +49198,8 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
                 ft__checkpoint_weight(f, file, node);
             if (!to || (which == 2 && !f->o.best)) continue;
             snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
-            ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
+            shape = ft__state_shape(m, node, which);
+            ft__checkpoint_tensor(f, file, name, to, ft__shape_count(&shape));
         }
     }
     m->version = version; /* every weight still has its type, so the plan is right */
@@ -49036,7 +49495,6 @@ static void ft__fit_epoch(ft__fit *f)
 /* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
-    static const char *const optimizers[] = {"adamw", "adam", "sgd"};
     static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
                                              "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
@@ -49049,7 +49507,7 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
                  "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
-                 f->o.batch_size, optimizers[p->optimizer], schedules[f->o.schedule],
+                 f->o.batch_size, ft__optimizer_row_of(p)->name, schedules[f->o.schedule],
                  (unsigned long long)c->desc.seed);
     ft__text_add(&text, ",\"learning_rate\":");
     ft__json_add_float(&text, p->learning_rate);
@@ -51832,7 +52290,8 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         else if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
-        bytes.optimizer += each * (size_t)ft__moments(m);
+        bytes.optimizer += (ft__moment_numbers(m, node, 0) + ft__moment_numbers(m, node, 1))
+            * sizeof(float);
         if (ft__rows_can_rest(m, i + 1))
             bytes.optimizer += ft__resting_bytes((size_t)node->shape.size[0]);
     }

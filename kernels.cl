@@ -3331,6 +3331,154 @@ __kernel void update_adam(__global float *p, __global float *gradient, __global 
 }
 )
 
+/* RMSprop and Adagrad: v = kept v + added g^2; g / (sqrt(v) + eps), or with momentum
+   buffer = momentum buffer + that, times the rate is the step */
+FINETUNE_LINE FINETUNE_CL(update_squares,
+__kernel void update_squares(__global float *p, __global float *gradient, __global float *v,
+                             __global float *buffer, int count, float rate, float decay,
+                             float kept, float added, float momentum, float eps,
+                             __global const int *news)
+{
+    int i = get_global_id(0);
+    float g;
+    if (i >= count) return;
+    g = gradient[i] * as_float(news[1]) + decay * p[i];
+    gradient[i] = 0.0f;
+    if (news[2]) return;
+    v[i] = kept * v[i] + added * g * g;
+    g /= sqrt(v[i]) + eps;
+    if (momentum != 0.0f) {
+        g += momentum * buffer[i];
+        buffer[i] = g;
+    }
+    p[i] -= rate * g;
+}
+)
+
+/* NAdam and RAdam: p -= rate (of_moment m + of_gradient g) / (of_root sqrt(v) + eps) */
+FINETUNE_LINE FINETUNE_CL(update_nadam,
+__kernel void update_nadam(__global float *p, __global float *gradient, __global float *m,
+                           __global float *v, int count, float rate, float decay, float beta1,
+                           float beta2, float of_moment, float of_gradient, float of_root,
+                           float eps, __global const int *news)
+{
+    int i = get_global_id(0);
+    float g;
+    if (i >= count) return;
+    g = gradient[i] * as_float(news[1]) + decay * p[i];
+    gradient[i] = 0.0f;
+    if (news[2]) return;
+    m[i] = beta1 * m[i] + (1.0f - beta1) * g;
+    v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
+    p[i] -= rate * (of_moment * m[i] + of_gradient * g) / (of_root * sqrt(v[i]) + eps);
+}
+)
+
+/* p = p decay_weight - rate sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g */
+FINETUNE_LINE FINETUNE_CL(update_lion,
+__kernel void update_lion(__global float *p, __global float *gradient, __global float *m,
+                          int count, float rate, float decay_weight, float beta1, float beta2,
+                          __global const int *news)
+{
+    int i = get_global_id(0);
+    float g, way;
+    if (i >= count) return;
+    g = gradient[i] * as_float(news[1]);
+    gradient[i] = 0.0f;
+    if (news[2]) return;
+    way = beta1 * m[i] + (1.0f - beta1) * g;
+    p[i] = p[i] * decay_weight - (way > 0.0f ? rate : way < 0.0f ? -rate : 0.0f);
+    m[i] = beta2 * m[i] + (1.0f - beta2) * g;
+}
+)
+
+/* Adafactor (optimizers/adafactor) of a parameter [matrices, rows, columns]: moves its moments, of_row
+   [matrices, rows] and of_column [matrices, columns]; then the means of of_row [matrices]. A vector
+   has one row, and of_column alone. */
+FINETUNE_LINE FINETUNE_CL(adafactor_moments,
+__kernel void adafactor_rows(__global const float *g, __global float *of_row, int count,
+                             int columns, float share, __global const int *news)
+{
+    int i = get_global_id(0), k;
+    float sum = 0.0f, x;
+    if (i >= count || news[2]) return;
+    for (k = 0; k < columns; ++k) {
+        x = g[(size_t)i * columns + k] * as_float(news[1]);
+        sum += x * x;
+    }
+    of_row[i] += share * (sum / columns - of_row[i]);
+}
+
+__kernel void adafactor_columns(__global const float *g, __global float *of_column, int count,
+                                int rows, int columns, float share, __global const int *news)
+{
+    int i = get_global_id(0), k;
+    size_t first = (size_t)(i / columns) * rows * columns + i % columns;
+    float sum = 0.0f, x;
+    if (i >= count || news[2]) return;
+    for (k = 0; k < rows; ++k) {
+        x = g[first + (size_t)k * columns] * as_float(news[1]);
+        sum += x * x;
+    }
+    of_column[i] += share * (sum / rows - of_column[i]);
+}
+
+__kernel void adafactor_means(__global const float *of_row, __global float *means, int count,
+                              int rows, float least)
+{
+    int i = get_global_id(0), k;
+    float sum = 0.0f;
+    if (i >= count) return;
+    for (k = 0; k < rows; ++k) sum += of_row[i * rows + k];
+    means[i] = fmax(sum / rows, least);
+}
+)
+
+/* The gradient becomes the update of unit size; 0 if nothing is to move. */
+FINETUNE_LINE FINETUNE_CL(adafactor_scale,
+__kernel void adafactor_scale(__global float *g, __global const float *of_row,
+                              __global const float *of_column, __global const float *means,
+                              int count, int rows, int columns, int vector, float least,
+                              __global const int *news)
+{
+    int i = get_global_id(0), row = i / columns, matrix = row / rows;
+    float v;
+    if (i >= count) return;
+    if (news[2]) {
+        g[i] = 0.0f;
+        return;
+    }
+    v = of_column[matrix * columns + i % columns];
+    if (!vector) v *= of_row[row] / means[matrix];
+    g[i] *= as_float(news[1]) / sqrt(fmax(v, least * least));
+}
+)
+
+/* sums: of the squares of the weights and of the update, `parts` each, and then the step's size. */
+FINETUNE_LINE FINETUNE_CL(adafactor_step,
+__kernel void adafactor_size(__global float *sums, int parts, int count, float most)
+{
+    float of_weights = 0.0f, of_update = 0.0f;
+    int i;
+    if (get_global_id(0) > 0) return;
+    for (i = 0; i < parts; ++i) {
+        of_weights += sums[i];
+        of_update += sums[parts + i];
+    }
+    sums[2 * parts] = fmax(sqrt(of_weights / count), 0.001f) * most
+        / fmax(sqrt(of_update / count), 1.0f);
+}
+
+__kernel void update_adafactor(__global float *p, __global float *g, __global const float *step,
+                               int at, int count, float decay_weight, __global const int *news)
+{
+    int i = get_global_id(0);
+    if (i >= count) return;
+    if (!news[2]) p[i] = p[i] * decay_weight - step[at] * g[i];
+    g[i] = 0.0f;
+}
+)
+
 /* sums[at + b] = the sum of squares of every parts-th number from b on */
 FINETUNE_LINE FINETUNE_CL(squares,
 __kernel void squares(__global const float *x, __global float *sums, int count, int parts, int at)

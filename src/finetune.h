@@ -137,6 +137,8 @@ extern "C" {
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
+#include "optimizers/other.h"
+#include "optimizers/adafactor.h"
 #include "optimizers/schedules.h"
 #include "optimizers/embedding_rows.h"
 #include "devices/device.h"

@@ -231,21 +231,18 @@ static bool stop_somewhere(void *user, const ft_progress *progress)
     return progress->preparing || ++s->calls != s->stop_at; /* of steps and epochs */
 }
 
-/* A run that is left alone, and one that is abandoned after each `stride` reports. */
-static void test_resume(bool best, const char *freeze)
+/* A run that is left alone, and one that is abandoned after each `stride` reports, of strides that
+   begin at `from`. */
+static void check_resume(const char *freeze, ft_fit_options o, int from)
 {
     const char *path = "build/test_fit.checkpoint";
-    ft_fit_options o = quick(4);
     ft_desc desc = {.seed = 21};
     uint64_t want;
     int stride, rounds;
-    o.hold_back = 0.2f;
-    o.best = best;
-    o.schedule = FT_ONE_CYCLE;
     want = fit_and_hash(desc, freeze, o);
     o.checkpoint = path;
     o.checkpoint_steps = 1;
-    for (stride = 1; stride <= 7; stride += 2) {
+    for (stride = from; stride <= 7; stride += 2) {
         ft_model *m = NULL;
         ft_fit_result r;
         memset(&r, 0, sizeof r);
@@ -267,6 +264,28 @@ static void test_resume(bool best, const char *freeze)
         ft_destroy(m);
     }
     remove(path);
+}
+
+static void test_resume(bool best, const char *freeze)
+{
+    ft_fit_options o = quick(4);
+    o.hold_back = 0.2f;
+    o.best = best;
+    o.schedule = FT_ONE_CYCLE;
+    check_resume(freeze, o, 1);
+}
+
+/* The state of optimisers whose steps depend on more than Adam's do. */
+static void test_resume_of_optimizers(void)
+{
+    static const ft_optimizer kinds[] = {FT_NADAM, FT_ADAFACTOR, FT_RMSPROP};
+    int i;
+    for (i = 0; i < 3; ++i) {
+        ft_fit_options o = quick(3);
+        o.optimizer.optimizer = kinds[i];
+        if (kinds[i] == FT_RMSPROP) o.optimizer.momentum = 0.5f;
+        check_resume("", o, 5);
+    }
 }
 
 static void test_resume_of_another_run(void)
@@ -538,8 +557,8 @@ static void expect_refused(ft_fit_options o, const char *word)
 static void test_wrong_options(void)
 {
     ft_fit_options o = quick(1);
-    o.optimizer.optimizer = (ft_optimizer)7;
-    expect_refused(o, "optimizer 7");
+    o.optimizer.optimizer = (ft_optimizer)9;
+    expect_refused(o, "optimizer 9: it must be FT_ADAMW to FT_ADAFACTOR");
     o = quick(1);
     o.optimizer.learning_rate = -1;
     expect_refused(o, "learning rate -1");
@@ -637,19 +656,30 @@ static void test_plan_and_budget(void)
     ft_model *m;
     ft_plan_bytes plan;
     size_t taken, before;
+    int i;
     desc.threads = poor.threads = 1;
-    m = new_model(desc);
-    plan = ft_plan(m, 64, true);
-    before = c.bytes;
-    ft_feed(m, ft_find(m, "input"), pictures, 64);
-    ft_feed(m, ft_find(m, "labels"), labels, 64);
-    ft_forward(m, true);
-    ft_backward(m);
-    ft_update(m, 0.01f);
-    taken = c.bytes - before + plan.parameters;
-    CHECK((double)plan.total > 0.9 * (double)taken && (double)plan.total < 1.1 * (double)taken,
-          "ft_plan told %zu bytes, %zu were taken", plan.total, taken);
-    ft_destroy(m);
+    for (i = 0; i < 3; ++i) {
+        /* conv1 and conv2 are [5, 2, 3, 3] and [6, 5, 3, 3], fc1 and fc2 [16, 6] and [3, 16]; the
+           rest are 52 numbers in vectors */
+        const size_t numbers[] = {2 * (90 + 270 + 96 + 48 + 52), 90 + 270 + 96 + 48 + 52,
+                                  2 * (30 + 90) + 22 + 19 + 52};
+        ft_optimizer_options o = {.optimizer = i == 0 ? FT_ADAMW : i == 1 ? FT_LION : FT_ADAFACTOR};
+        m = new_model(desc);
+        ft_set_optimizer(m, o);
+        plan = ft_plan(m, 64, true);
+        before = c.bytes;
+        ft_feed(m, ft_find(m, "input"), pictures, 64);
+        ft_feed(m, ft_find(m, "labels"), labels, 64);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.01f);
+        taken = c.bytes - before + plan.parameters;
+        CHECK((double)plan.total > 0.9 * (double)taken && (double)plan.total < 1.1 * (double)taken,
+              "ft_plan told %zu bytes, %zu were taken", plan.total, taken);
+        CHECK(plan.optimizer == numbers[i] * sizeof(float), "%zu bytes of state, not %zu",
+              plan.optimizer, numbers[i] * sizeof(float));
+        ft_destroy(m);
+    }
     poor.memory_budget = 40000;
     m = new_model(poor);
     ft_fit(m, new_data(m), quick(1));
@@ -863,8 +893,9 @@ static void test_options_without_effect(void)
         "step_epochs has no effect here: it is for FT_STEP", "gamma", "views has no effect here: it is"
         " for augment", "views has no effect here: it is for augment without no_cache", "cache_bytes",
         "checkpoint_steps has no effect here: it is for checkpoint", "momentum has no effect here: it is"
-        " for FT_SGD", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
-        "beta1", "beta2", "eps has no effect here: it is for FT_ADAMW and FT_ADAM"};
+        " for FT_SGD and FT_RMSPROP", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
+        "beta1", "beta2", "eps has no effect here: it is for FT_ADAMW, FT_ADAM, FT_RMSPROP",
+        "alpha has no effect here: it is for FT_RMSPROP"};
     ft_desc desc = {.seed = 4};
     ft_model *m = new_model(desc);
     ft_data *data = new_data(m);
@@ -883,6 +914,7 @@ static void test_options_without_effect(void)
         if (i == 9) o.optimizer.optimizer = FT_SGD, o.optimizer.beta1 = 0.5f;
         if (i == 10) o.optimizer.optimizer = FT_SGD, o.optimizer.beta2 = 0.5f;
         if (i == 11) o.optimizer.optimizer = FT_SGD, o.optimizer.eps = 1e-3f;
+        if (i == 12) o.optimizer.alpha = 0.9f;
         ft_fit(m, data, o);
         expect(m, FT_INVALID, says[i], "ft_fit");
         if (i < 6) continue;
@@ -1204,6 +1236,7 @@ int main(int count, char **words)
     test_resume(false, "");
     test_resume(true, "");
     test_resume(true, "conv*,bn*");
+    test_resume_of_optimizers();
     test_resume_of_another_run();
     test_not_finite();
     test_feeding();

@@ -270,26 +270,31 @@ static float setting(const ft__json *json, int entry, const char *key, double ot
 static ft_optimizer_options optimizer_of(const ft__json *json, int entry)
 {
     const char *kind = ft__json_string(json, ft__json_member(json, entry, "kind"));
-    int betas = ft__json_member(json, entry, "betas");
+    int betas = ft__json_member(json, entry, "betas"), i = 0;
     double beta = 0;
     ft_optimizer_options o;
     memset(&o, 0, sizeof o);
-    o.optimizer = !strcmp(kind, "sgd") ? FT_SGD : !strcmp(kind, "adam") ? FT_ADAM : FT_ADAMW;
+    while (i < FT__OPTIMIZERS && strcmp(ft__optimizers[i].name, kind) != 0) ++i;
+    CHECK(i < FT__OPTIMIZERS, "%s is an optimiser", kind);
+    o.optimizer = (ft_optimizer)i;
     o.learning_rate = setting(json, entry, "lr", 0);
     o.momentum = setting(json, entry, "momentum", 0);
     o.weight_decay = setting(json, entry, "weight_decay", 0);
     o.clip_norm = setting(json, entry, "clip", 0);
     o.nesterov = ft__json_true(json, ft__json_member(json, entry, "nesterov"));
     if (o.optimizer == FT_SGD) return o;
-    o.eps = setting(json, entry, "eps", 1e-8);
+    o.eps = setting(json, entry, "eps", 0);
+    o.alpha = setting(json, entry, "alpha", 0);
     if (ft__json_double(json, ft__json_element(json, betas, 0), &beta)) o.beta1 = (float)beta;
     if (ft__json_double(json, ft__json_element(json, betas, 1), &beta)) o.beta2 = (float)beta;
     return o;
 }
 
-static void test_optimizer(ft_file *file, const ft__json *json, int entry)
+/* Ten steps of the tensor `start` by the gradients g0, g1, ... end as `want`. */
+static void test_optimizer(ft_file *file, const ft__json *json, int entry, const char *start_name,
+                           char g_name, const char *want_name)
 {
-    const char *name = json->values[entry].key;
+    ft_tensor_info info = ft_file_tensor(file, ft_file_find(file, start_name));
     ft_parameter_options options;
     ft_desc desc;
     ft_model *m;
@@ -300,24 +305,23 @@ static void test_optimizer(ft_file *file, const ft__json *json, int entry)
     memset(&desc, 0, sizeof desc);
     memset(&options, 0, sizeof options);
     m = ft_create(desc);
-    options.size[0] = 5;
-    options.size[1] = 7;
+    for (step = 0; step < info.shape.rank; ++step) options.size[step] = info.shape.size[step];
     p = ft_parameter(m, "p", options);
-    start = read_golden(file, "", "p", &count);
+    start = read_golden(file, "", start_name, &count);
     ft_set(m, p, start, count);
     ft_set_optimizer(m, optimizer_of(json, entry));
     ft__plan_leaves(m, ft__one, true);
     for (step = 0; step < 10; ++step) {
         char key[8];
-        snprintf(key, sizeof key, "g%d", step);
+        snprintf(key, sizeof key, "%c%d", g_name, step);
         g = read_golden(file, "", key, &count);
         memcpy(m->nodes[p.id - 1].gradient, g, count * sizeof *g);
         free(g);
         ft__optimizer_step(m, optimizer_of(json, entry).learning_rate);
     }
-    want = read_golden(file, "", name, &count);
+    want = read_golden(file, "", want_name, &count);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    compare(name, "after ten steps", m->nodes[p.id - 1].value, want, count, of_operator);
+    compare(want_name, "after ten steps", m->nodes[p.id - 1].value, want, count, of_operator);
     free(start);
     free(want);
     ft_destroy(m);
@@ -354,10 +358,72 @@ static void test_optimizers(void)
     text = ft_file_metadata(file, "cases");
     json = ft__json_parse(&m->context, text, strlen(text));
     for (entry = 1; entry < json->count; entry = json->values[entry].next)
-        test_optimizer(file, json, entry);
+        test_optimizer(file, json, entry, "p", 'g', json->values[entry].key);
     test_schedules(file);
     ft__json_free(&m->context, json);
     ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* A matrix, a kernel and a vector: Adafactor has another state for each. */
+static void test_more_optimizers(void)
+{
+    ft_desc desc = {.threads = 1};
+    ft_model *m = ft_create(desc);
+    ft_file *file = open_golden(m, "more_optimizers");
+    const char *text = ft_file_metadata(file, "cases");
+    ft__json *json = ft__json_parse(&m->context, text, strlen(text));
+    int entry, i;
+    for (entry = 1; entry < json->count; entry = json->values[entry].next)
+        for (i = 0; i < 3; ++i) {
+            char start[2] = {"pkb"[i], 0}, want[64];
+            snprintf(want, sizeof want, "%s/%s", json->values[entry].key, start);
+            test_optimizer(file, json, entry, start, "ghc"[i], want);
+        }
+    ft__json_free(&m->context, json);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* Lion by the formula of Chen et al. 2023, in double. */
+static void test_lion(void)
+{
+    enum { COUNT = 37 };
+    const double beta1 = 0.8, beta2 = 0.95, decay = 0.1, clip = 2;
+    float p[COUNT], g[COUNT];
+    double want[COUNT], moment[COUNT] = {0};
+    ft_optimizer_options lion = {.optimizer = FT_LION, .beta1 = 0.8f, .beta2 = 0.95f,
+                                 .weight_decay = 0.1f, .clip_norm = 2};
+    ft_desc desc = {.threads = 1};
+    ft_model *m = ft_create(desc);
+    ft_parameter_options options = {.size = {COUNT}};
+    ft_node node = ft_parameter(m, "p", options);
+    int step, i;
+    by_formula("lion.p", p, COUNT, -1, 1);
+    ft_set(m, node, p, COUNT);
+    ft_set_optimizer(m, lion);
+    ft__plan_leaves(m, ft__one, true);
+    for (i = 0; i < COUNT; ++i) want[i] = (double)p[i];
+    for (step = 0; step < 10; ++step) {
+        double rate = 0.01 * (step + 1), norm = 0;
+        char name[16];
+        snprintf(name, sizeof name, "lion.g%d", step);
+        by_formula(name, g, COUNT, -1, 1);
+        if (step == 4) g[3] = 0;
+        for (i = 0; i < COUNT; ++i) norm += (double)g[i] * (double)g[i];
+        norm = sqrt(norm) > clip ? clip / sqrt(norm) : 1;
+        for (i = 0; i < COUNT; ++i) {
+            double now = (double)g[i] * norm, way = beta1 * moment[i] + (1 - beta1) * now;
+            want[i] -= rate * decay * want[i];
+            want[i] -= rate * (way > 0 ? 1 : way < 0 ? -1 : 0);
+            moment[i] = beta2 * moment[i] + (1 - beta2) * now;
+        }
+        memcpy(m->nodes[node.id - 1].gradient, g, sizeof g);
+        ft__optimizer_step(m, (float)rate);
+    }
+    for (i = 0; i < COUNT; ++i) g[i] = (float)want[i];
+    compare("lion", "after ten steps", m->nodes[node.id - 1].value, g, COUNT, of_operator);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
 }
 
@@ -726,6 +792,8 @@ int main(int count, char **words)
         test_recurrents(levels[i]);
     }
     test_optimizers();
+    test_more_optimizers();
+    test_lion();
     test_embeddings();
     return check_done("test_golden");
 }

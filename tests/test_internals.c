@@ -340,7 +340,7 @@ int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
         {.optimizer = FT_ADAM}, {.optimizer = FT_ADAMW, .weight_decay = 0.1f},
-        {.optimizer = FT_SGD}, {.optimizer = FT_SGD, .momentum = 0.9f}};
+        {.optimizer = FT_SGD}, {.optimizer = FT_SGD, .momentum = 0.9f}, {.optimizer = FT_ADAGRAD}};
     size_t i;
     int threads;
     for (i = 0; i < SAMPLES * 6; ++i) values[i] = (float)(i * 37 % 101) / 50.5f - 1;

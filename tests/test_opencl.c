@@ -556,6 +556,61 @@ static void test_beside_briefly(void)
     compare_fits("under the simulator", &plain, &beside, 0);
 }
 
+/* Three updates by each optimiser of a matrix, a kernel and a vector, with a rate and a decay of its
+   own for one, and clipped in the second step: as on the processor. */
+static void update_all(ft_optimizer_options o)
+{
+    static const struct { const char *name; int size[4]; } parts[] = {
+        {"matrix", {19, 7}}, {"kernel", {3, 2, 4, 3}}, {"vector", {33}}};
+    ft_model *m[2];
+    int step, i, which;
+    for (which = 0; which < 2; ++which) {
+        m[which] = on(which ? "opencl:0:0" : "cpu");
+        for (i = 0; i < 3; ++i) {
+            ft_parameter_options p = {0};
+            memcpy(p.size, parts[i].size, sizeof parts[i].size);
+            ft_parameter(m[which], parts[i].name, p);
+        }
+        ft_scale_learning_rate(m[which], "kernel", 0.5f);
+        ft_set_weight_decay(m[which], "kernel", 0);
+        ft_set_optimizer(m[which], o);
+        ft__plan_leaves(m[which], ft__one, true);
+        for (step = 0; step < 3; ++step) {
+            unsigned state = 5 + (unsigned)step;
+            for (i = 0; i < 3; ++i) {
+                ft__node *node = &m[which]->nodes[i];
+                size_t count = ft__node_count_at(node, ft__one), k;
+                for (k = 0; k < count; ++k)
+                    node->gradient[k] = (float)random_value(&state) * (step == 1 ? 0.02f : 0.3f);
+                ft__host_wrote(&m[which]->context, node->gradient);
+            }
+            ft__optimizer_step(m[which], 0.05f);
+        }
+        CHECK(ft_error(m[which]) == FT_OK, "optimizer %d: %s", o.optimizer, ft_error_text(m[which]));
+    }
+    compare_weights(ft__optimizers[o.optimizer].name, m[0], m[1], 1e-5f);
+    for (i = 0; i < 3; ++i) {
+        float zeros[19 * 7], gradient[19 * 7];
+        size_t count = ft__node_count_at(&m[1]->nodes[i], ft__one);
+        memset(zeros, 0, sizeof zeros);
+        from_device(&m[1]->context, gradient, m[1]->nodes[i].gradient, count);
+        CHECK(!memcmp(gradient, zeros, count * sizeof *zeros), "optimizer %d: gradients are left",
+              o.optimizer);
+    }
+    ft_destroy(m[0]);
+    ft_destroy(m[1]);
+}
+
+static void test_updates(void)
+{
+    int i;
+    for (i = 0; i < FT__OPTIMIZERS; ++i)
+        update_all((ft_optimizer_options){.optimizer = (ft_optimizer)i, .weight_decay = 0.1f,
+                                          .clip_norm = 1.5f});
+    update_all((ft_optimizer_options){.optimizer = FT_RMSPROP, .momentum = 0.9f, .clip_norm = 1.5f});
+    update_all((ft_optimizer_options){.optimizer = FT_SGD, .momentum = 0.9f, .nesterov = true});
+}
+
 /* A gradient that is not finite under a loss that is: nothing moves, and the next step is right. */
 static void test_wrong_gradient(void)
 {
@@ -958,6 +1013,7 @@ int main(int count, char **words)
         test_reasons();
         test_other_devices();
         test_beside_steps();
+        test_updates();
         test_wrong_gradient();
         test_budget();
         test_resumed(words[0]);

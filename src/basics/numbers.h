@@ -22,6 +22,27 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     return result;
 }
 
+/* base to any power, base > 0: the same bits everywhere, as libm's pow has not. The mantissa's
+   logarithm is the series of atanh, e^x that of Taylor on x below ln 2. */
+static double ft__any_power(double base, double exponent)
+{
+    const double ln2 = 0.693147180559945309417;
+    int whole, i;
+    double part = frexp(base, &whole), y = (part - 1) / (part + 1), square = y * y, sum = 0, x;
+    double term = 1, result = 1;
+    for (i = 41; i > 0; i -= 2) sum = sum * square + 1.0 / i;
+    x = exponent * (whole * ln2 + 2 * y * sum);
+    if (x > 700) x = 700; /* within the range of a double */
+    if (x < -700) x = -700;
+    whole = (int)(x / ln2);
+    x -= whole * ln2;
+    for (i = 1; i < 20; ++i) {
+        term *= x / i;
+        result += term;
+    }
+    return ldexp(result, whole);
+}
+
 /* The bicubic kernel (Keys 1981) at a distance: a is -0.5 in Pillow and in PyTorch's interpolate
    with antialias, -0.75 without. */
 static double ft__cubic(double x, double a)

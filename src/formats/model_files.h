@@ -8,6 +8,7 @@
 #include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/rows.h"
+#include "optimizers/options.h"
 #include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
@@ -103,6 +104,24 @@ static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.
 static float **ft__state_of(ft__node *node, int which)
 {
     return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
+}
+
+static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
+{
+    ft_shape shape = node->shape;
+    if (which < 2) ft__moment_shape(m, node, which, &shape);
+    return shape;
+}
+
+/* Adds a node's state of training, if it has it. */
+static void ft__add_state(ft_model *m, ft__tensor_list *list, ft__node *node, int which)
+{
+    ft_shape shape = ft__state_shape(m, node, which);
+    float *state = *ft__state_of(node, which);
+    if (!state) return;
+    ft__add_tensor(&m->context, list, node, ft__state_labels[which], "",
+                   ft__floats(state, ft__shape_count(&shape)), FT_F32);
+    if (ft__ok(&m->context)) list->tensors[list->count - 1].shape = shape;
 }
 
 static void ft__add_text_pair(const char **pairs, int *count, const char *key, const char *text)
@@ -259,9 +278,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         if (!ft__is_weight(node)) continue;
         ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_tensor(c, &list, node, ft__state_labels[i], "",
-                           ft__floats(*ft__state_of(node, i), ft__node_count_at(node, ft__one)),
-                           FT_F32);
+            ft__add_state(m, &list, node, i);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);

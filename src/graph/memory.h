@@ -444,8 +444,18 @@ static int ft__most_inputs(const ft_model *m)
 
 #define FT__UPDATE_CHUNK ((size_t)1 << 14) /* numbers that a thread updates at a time */
 
-/* Values that the optimiser keeps per trained number; AdamW's if none is set. */
-static int ft__moments(const ft_model *m) { return m->optimizer ? m->moments : 2; }
+/* Bytes of a parameter's state that are not allocated yet. */
+static size_t ft__moments_missing(const ft_model *m, const ft__node *node)
+{
+    size_t bytes = 0;
+    int which;
+    for (which = 0; which < 2; ++which) {
+        size_t numbers = ft__moment_numbers(m, node, which);
+        if (numbers > 0 && !(which == 0 ? node->moment1 : node->moment2))
+            bytes += numbers * sizeof(float) + 2 * FT__ALIGNMENT;
+    }
+    return bytes;
+}
 
 /* Bytes besides the plan's that a run needs and that are not allocated yet. */
 static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training)
@@ -459,8 +469,7 @@ static size_t ft__besides_plan(const ft_model *m, ft__extent most, bool training
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         if (!node->value || node->mapping) bytes += each;
         if (!node->gradient) bytes += each;
-        if (ft__moments(m) > 0 && !node->moment1) bytes += each;
-        if (ft__moments(m) > 1 && !node->moment2) bytes += each;
+        bytes += ft__moments_missing(m, node);
         parts += each / sizeof(float) / FT__UPDATE_CHUNK + 1;
         if (!node->resting && ft__rows_can_rest(m, i + 1))
             bytes += ft__resting_bytes((size_t)node->shape.size[0]);
@@ -519,8 +528,10 @@ static size_t ft__device_besides(const ft_model *m, const ft__plan *plan)
             bytes += device->takes(c, node->value, each, false);
         if (!plan->training || !ft__is_parameter(node) || node->frozen) continue;
         bytes += device->takes(c, node->gradient, each, false);
-        if (m->moments > 0) bytes += device->takes(c, node->moment1, each, false);
-        if (m->moments > 1) bytes += device->takes(c, node->moment2, each, false);
+        bytes += device->takes(c, node->moment1, ft__moment_numbers(m, node, 0) * sizeof(float),
+                               false);
+        bytes += device->takes(c, node->moment2, ft__moment_numbers(m, node, 1) * sizeof(float),
+                               false);
     }
     return bytes + ft__device_passing(m, plan);
 }

@@ -10,6 +10,8 @@
 #include "nodes/nodes.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"
+#include "optimizers/other.h"
+#include "optimizers/adafactor.h"
 #include "optimizers/embedding_rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
@@ -26,8 +28,8 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     ft__context *c = &m->context;
     int i;
     if (!ft__ok(c)) return c->status;
-    if ((unsigned)options.optimizer > FT_SGD)
-        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW, FT_ADAM or FT_SGD",
+    if ((unsigned)options.optimizer >= FT__OPTIMIZERS)
+        return ft__fail(c, FT_INVALID, "optimizer %d: it must be FT_ADAMW to FT_ADAFACTOR",
                         (int)options.optimizer);
     if (!ft__not_negative(options.learning_rate) || !ft__not_negative(options.momentum)
         || !ft__not_negative(options.weight_decay)
@@ -39,12 +41,15 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     if (!ft__not_negative(options.eps) || !ft__not_negative(options.clip_norm))
         return ft__fail(c, FT_INVALID, "eps %g, clip_norm %g: each must be finite and not negative",
                         (double)options.eps, (double)options.clip_norm);
+    if (!(options.alpha >= 0 && options.alpha < 1))
+        return ft__fail(c, FT_INVALID, "alpha %g: it must be at least 0 and below 1",
+                        (double)options.alpha);
     ft__catch_up_all(m);
     if (!m->optimizer) m->optimizer = (ft__optimizer *)ft__allocate(c, 1, sizeof *m->optimizer);
     if (!m->optimizer) return c->status;
     m->optimizer->options = ft__optimizer_defaults(options);
-    m->moments = options.optimizer != FT_SGD ? 2 : options.momentum != 0;
-    m->optimizer->updates = 0;
+    m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
+    m->optimizer->updates = m->optimizer->product_of = 0;
     for (i = 0; i < m->node_count; ++i) {
         ft__release(c, m->nodes[i].moment1);
         ft__release(c, m->nodes[i].moment2);
@@ -58,13 +63,14 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
 
 /* ---- Embeddings whose unused rows rest (optimizers/embedding_rows) ---- */
 
-/* Plain SGD moves nothing without a gradient. Adam does, but those updates can be applied later,
-   unless weight decay is part of the gradient. */
+/* Plain SGD and Adagrad move nothing without a gradient. Adam does, but those updates can be
+   applied later, unless weight decay is part of the gradient. The others visit all rows. */
 static bool ft__optimizer_lets_rest(const ft__optimizer *o, const ft__node *node)
 {
     float decay = node->weight_decay >= 0 ? node->weight_decay : o->options.weight_decay;
+    if (ft__is_adam(&o->options)) return o->options.optimizer == FT_ADAMW || decay == 0;
     if (o->options.optimizer == FT_SGD) return o->options.momentum == 0 && decay == 0;
-    return o->options.optimizer == FT_ADAMW || decay == 0;
+    return o->options.optimizer == FT_ADAGRAD && decay == 0;
 }
 
 /* A new list does not know which rows have gradients that wait: if any wait, it lists all rows. */
@@ -79,7 +85,7 @@ static void ft__begin_resting(ft_model *m, ft__node *node)
         r->used[r->used_count++] = row;
     }
     if (!r) return;
-    r->moves = o->options.optimizer != FT_SGD;
+    r->moves = ft__is_adam(&o->options);
     r->beta1 = o->options.beta1;
     r->beta2 = o->options.beta2;
 }
@@ -145,12 +151,13 @@ static ft_status ft__optimizer_prepare(ft_model *m)
     if (!o || !ft__ok(c)) return c->status;
     for (i = 0; i < m->node_count; ++i) {
         ft__node *node = &m->nodes[i];
-        size_t count = ft__node_count_at(node, ft__one);
+        int which;
         if (!ft__is_trained(node)) continue;
-        if (!node->moment1 && m->moments > 0)
-            node->moment1 = (float *)ft__allocate(c, count, sizeof(float));
-        if (!node->moment2 && m->moments > 1)
-            node->moment2 = (float *)ft__allocate(c, count, sizeof(float));
+        for (which = 0; which < 2; ++which) {
+            float **moment = ft__moment_of(node, which);
+            size_t count = ft__moment_numbers(m, node, which);
+            if (!*moment && count > 0) *moment = (float *)ft__allocate(c, count, sizeof(float));
+        }
         if (ft__ok(c) && node->shape.rank == 2) ft__resting_prepare(m, i + 1);
     }
     o->looked_at = m->version + 1;
@@ -210,22 +217,15 @@ static double ft__gradient_norm(ft_model *m)
     return sqrt(sum);
 }
 
-/* The update of one parameter, with its own rate and decay. */
-static ft__update ft__update_for(const ft__update *all, ft__node *node)
-{
-    ft__update u = *all;
-    u.node = node;
-    u.learning_rate *= node->learning_rate_factor;
-    if (node->weight_decay >= 0) u.weight_decay = node->weight_decay;
-    return u;
-}
-
 static void ft__update_numbers(const ft_model *m, const ft__update *u, size_t from, size_t to)
 {
     int simd = m->context.simd;
-    if (u->optimizer->options.optimizer == FT_SGD) {
-        ft__update_sgd[simd](u, from, to);
-        return;
+    switch (u->optimizer->options.optimizer) {
+    case FT_SGD: ft__update_sgd[simd](u, from, to); return;
+    case FT_RMSPROP: case FT_ADAGRAD: ft__update_squares[simd](u, from, to); return;
+    case FT_NADAM: case FT_RADAM: ft__update_nadam[simd](u, from, to); return;
+    case FT_LION: ft__update_lion[simd](u, from, to); return;
+    default: break; /* Adam; Adafactor's steps are of whole parameters */
     }
 #ifdef FT__X86
     if (FT__HAS_AVX512 && simd == FT__SIMD_AVX512) from = ft__adam_avx512(u, from, to);
@@ -290,6 +290,14 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
+/* Adafactor's update of a parameter, which is more than a sum over its numbers. */
+static void ft__update_whole(void *context, int index)
+{
+    const ft__update_job *job = (const ft__update_job *)context;
+    ft__update u = ft__update_for(&job->u, &job->m->nodes[index]);
+    if (ft__is_trained(u.node)) ft__update_adafactor(&u);
+}
+
 /* The constants of the next update. */
 static ft__update ft__next_update(ft_model *m, float learning_rate)
 {
@@ -303,6 +311,7 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
     u.learning_rate = learning_rate;
     u.weight_decay = o->options.weight_decay;
+    ft__update_constants(o, &u);
     m->gradients_wait = false;
     m->trained_version += 1;
     return u;
@@ -366,7 +375,9 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     clip = m->optimizer->options.clip_norm;
     if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
         job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
-    ft__parallel_slots(c, ft__update_slot, &job);
+    if (m->optimizer->options.optimizer != FT_ADAFACTOR)
+        ft__parallel_slots(c, ft__update_slot, &job);
+    else ft__parallel(c, m->node_count, ft__update_whole, &job);
     for (i = 0; i < m->node_count; ++i)
         if (m->nodes[i].resting) ft__update_resting(m, &job.u, &m->nodes[i]);
     return c->status;

@@ -4,7 +4,19 @@
 /* =============================================================================================
    [SECTION] interface/training_types: Types and options of training and prediction
    ============================================================================================= */
-typedef enum ft_optimizer { FT_ADAMW, FT_ADAM, FT_SGD } ft_optimizer;
+typedef enum ft_optimizer {
+    FT_ADAMW,      /* Loshchilov and Hutter 2019 */
+    FT_ADAM,       /* Kingma and Ba 2015 */
+    FT_SGD,        /* with momentum: Sutskever et al. 2013, in the form that PyTorch documents */
+    FT_RMSPROP,    /* Tieleman and Hinton 2012 */
+    FT_ADAGRAD,    /* Duchi, Hazan and Singer 2011 */
+    FT_NADAM,      /* Dozat 2016, with PyTorch's momentum_decay of 4e-3 */
+    FT_RADAM,      /* Liu et al. 2020 */
+    FT_LION,       /* Chen et al. 2023: one number of state for each weight; wants a third to a
+                      tenth of AdamW's rate, and as many times its weight decay */
+    FT_ADAFACTOR   /* Shazeer and Stern 2018, as PyTorch's: a matrix has a number of state for each
+                      row and each column only; steps are relative to the weights' size */
+} ft_optimizer;
 typedef enum ft_schedule {
     FT_CONSTANT,
     FT_STEP,       /* times gamma after every step_epochs epochs */
@@ -15,19 +27,21 @@ typedef enum ft_schedule {
                       warm-up */
 } ft_schedule;
 
-/* Adam: Kingma and Ba 2015; AdamW: Loshchilov and Hutter 2019; SGD with momentum: Sutskever et al.
-   2013, in the form that PyTorch documents. */
+/* The defaults are PyTorch's. */
 typedef struct ft_optimizer_options {
     ft_optimizer optimizer; /* default AdamW */
-    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3 (SGD: 1e-2). In the
-                               loop by hand ft_update's argument is used instead */
-    float momentum;         /* SGD: default 0 */
+    float learning_rate;    /* for ft_fit, before its schedule; default 1e-3; SGD, RMSprop, Adagrad
+                               and Adafactor: 1e-2; NAdam: 2e-3; Lion: 1e-4. In the loop by hand
+                               ft_update's argument is used instead */
+    float momentum;         /* SGD and RMSprop: default 0 */
     bool nesterov;          /* SGD with momentum: Nesterov's form, which looks ahead */
-    float beta1, beta2;     /* default 0.9, 0.999 */
-    float eps;              /* default 1e-8 */
-    float weight_decay;     /* default 0; AdamW's is decoupled from the gradient */
+    float beta1, beta2;     /* default 0.9, 0.999 (Lion: 0.99); of the four Adams and Lion */
+    float eps;              /* default 1e-8 (Adagrad: 1e-10); not of SGD, Lion and Adafactor */
+    float weight_decay;     /* default 0; that of AdamW, Lion and Adafactor shrinks the weight, that
+                               of the others is added to the gradient */
     float clip_norm;        /* scales the gradients down if their norm, over all of them, is larger
                                (Pascanu et al. 2013); 0: never */
+    float alpha;            /* RMSprop: of the mean of squares; default 0.99 */
 } ft_optimizer_options;
 
 typedef struct ft_progress {

@@ -18,7 +18,18 @@ typedef struct ft__update {
     ft__node *node;
     float learning_rate, weight_decay, gradient_scale;
     float correction1, correction2; /* Adam's: 1 - beta1^t, sqrt(1 - beta2^t) */
+    float of_moment, of_gradient, of_root, eps; /* of optimizers/other */
 } ft__update;
+
+/* The update of one parameter, with its own rate and decay. */
+static ft__update ft__update_for(const ft__update *all, ft__node *node)
+{
+    ft__update u = *all;
+    u.node = node;
+    u.learning_rate *= node->learning_rate_factor;
+    if (node->weight_decay >= 0) u.weight_decay = node->weight_decay;
+    return u;
+}
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC push_options

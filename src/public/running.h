@@ -303,7 +303,8 @@ ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training)
         else if (!node->borrowed) bytes.parameters += each;
         if (!training || !ft__is_parameter(node) || node->frozen) continue;
         bytes.gradients += each;
-        bytes.optimizer += each * (size_t)ft__moments(m);
+        bytes.optimizer += (ft__moment_numbers(m, node, 0) + ft__moment_numbers(m, node, 1))
+            * sizeof(float);
         if (ft__rows_can_rest(m, i + 1))
             bytes.optimizer += ft__resting_bytes((size_t)node->shape.size[0]);
     }

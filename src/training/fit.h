@@ -314,6 +314,7 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
 {
     ft_model *m = f->m;
     uint64_t version = m->version;
+    ft_shape shape;
     char name[640];
     int i, which;
     ft__host_takes_weights(&m->context, true);
@@ -328,7 +329,8 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
                 ft__checkpoint_weight(f, file, node);
             if (!to || (which == 2 && !f->o.best)) continue;
             snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
-            ft__checkpoint_tensor(f, file, name, to, ft__node_count_at(node, ft__one));
+            shape = ft__state_shape(m, node, which);
+            ft__checkpoint_tensor(f, file, name, to, ft__shape_count(&shape));
         }
     }
     m->version = version; /* every weight still has its type, so the plan is right */
@@ -624,7 +626,6 @@ static void ft__fit_epoch(ft__fit *f)
 /* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
-    static const char *const optimizers[] = {"adamw", "adam", "sgd"};
     static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
                                              "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
@@ -637,7 +638,7 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
                  "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
-                 f->o.batch_size, optimizers[p->optimizer], schedules[f->o.schedule],
+                 f->o.batch_size, ft__optimizer_row_of(p)->name, schedules[f->o.schedule],
                  (unsigned long long)c->desc.seed);
     ft__text_add(&text, ",\"learning_rate\":");
     ft__json_add_float(&text, p->learning_rate);
