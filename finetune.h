@@ -39617,7 +39617,8 @@ static const char *ft__config_activation(ft__context *c, const ft__json *json, i
     for (i = 0; kind && i < sizeof known / sizeof known[0]; ++i)
         if (!strcmp(kind, known[i])) return known[i];
     ft__fail(c, FT_UNSUPPORTED, "%s/config.json: %s is %s; it must be gelu, gelu_new, relu, silu,"
-             " tanh, mish or quick_gelu", folder, json->values[value].key, kind ? kind : "not a text");
+             " tanh, mish or quick_gelu", folder, json->values[value].key,
+             kind ? kind : "not a text");
     return NULL;
 }
 
