@@ -30,15 +30,17 @@ EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
 
 all: build/finetune
 
-# finetune.h is joined from the parts in src/, and written only where that changes it; so is the table
-# of operators in docs/networks.md.
+# finetune.h is joined from the parts in src/, and written only where that changes it; so are the table
+# of operators in docs/networks.md and the calls with NULL in tests/tries.h.
 header: finetune.h
 finetune.h: build/joined.h ;
-build/joined.h: $(wildcard src/*.h src/*/*.h src/*.awk) | build
+build/joined.h: $(wildcard src/*.h src/*/*.h src/*.awk) tests/tries.awk | build
 	@awk -f src/join.awk src/finetune.h >$@ || { rm -f $@; exit 1; }
 	@cmp -s $@ finetune.h || { cp $@ finetune.h; echo "finetune.h: joined again from src/"; }
 	@awk -f src/networks.awk src/finetune.h docs/networks.md >build/networks.md
 	@cmp -s build/networks.md docs/networks.md || { cp build/networks.md docs/networks.md; echo "docs/networks.md: written again"; }
+	@awk -f tests/tries.awk src/interface/operators.h >build/tries.h
+	@cmp -s build/tries.h tests/tries.h || { cp build/tries.h tests/tries.h; echo "tests/tries.h: written again"; }
 
 build/%: examples/%.c | build
 	$(CC) $(FLAGS) $< -o $@ $(LIBS)
