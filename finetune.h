@@ -10336,7 +10336,7 @@ static void ft__softmax_chunk(void *context, int index)
             + line % job->axis.inner;
         const float *x = call->input[0].value + at;
         float *y = call->output.value + at;
-        if (job->sign < 0 && !job->backward)
+        if (FT__HAS_ARITHMETIC && job->sign < 0 && !job->backward)
             x = ft__negated_line(x, y, job->axis.size, job->axis.inner);
         if (job->backward)
             ft__softmax_line_backward(y, call->output.gradient + at, call->input[0].gradient + at,
@@ -26452,8 +26452,8 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
     ft__fail(&m->context, FT_MEMORY, "a batch of %d needs %zu bytes of values%s, but the memory"
              " budget leaves %zu of %zu for them: use a smaller batch, or a memory_budget of %zu",
              plan->most.batch, plan->memory_bytes,
-             plan->parts ? " even with most recomputed in backward" : "", room,
-             m->context.desc.memory_budget, ft__plan_total(m, plan));
+             FT__HAS_TRAINING && plan->parts ? " even with most recomputed in backward" : "",
+             room, m->context.desc.memory_budget, ft__plan_total(m, plan));
 }
 
 /* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
@@ -26512,7 +26512,8 @@ static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
         while (plan->training && ft__plan_drop_weights(m, plan)) {}
         ft__plan_weights(m, plan);
         plan->room = ft__plan_room(m, plan);
-        if (plan->training) count = ft__plan_fit(m, plan, blocks, plan->room, true);
+        if (FT__HAS_TRAINING && plan->training)
+            count = ft__plan_fit(m, plan, blocks, plan->room, true);
     }
     return count;
 }
@@ -26531,7 +26532,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__plan_refuse(m, plan, room);
         return;
     }
-    if (plan->parts)
+    if (FT__HAS_TRAINING && plan->parts)
         ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
                 " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
@@ -26666,7 +26667,7 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
     ft__plan *plan = m->plans[training];
     if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
     if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
-    if (plan && plan == m->in_use) {
+    if (FT__HAS_DATA && plan && plan == m->in_use) {
         ft__fail(&m->context, FT_INVALID, "a call inside a callback of ft_fit or ft_evaluate would"
                  " replace the plan that is in use: the network was changed, or its batch of %d"
                  " samples is larger than the run's %d", extent.batch, plan->most.batch);
@@ -29024,37 +29025,26 @@ const char *ft_activation_kind(int index)
     return NULL;
 }
 
-/* The operator of this activation; FT__OP_none with an error if the name is unknown. */
-static int ft__activation_named(ft_model *m, const char *kind)
-{
-    const ft__row *rows[FT__OP_COUNT + 1], *row;
-    int op, count = 0;
-    for (op = 0; op < FT__OP_COUNT; ++op)
-        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
-    rows[count] = NULL;
-    row = ft__row_of_kind(m, kind, rows, "activation");
-    return row ? row->op : FT__OP_none;
-}
-
 /* Refuses numbers that are not finite and, from those of hardtanh on, options of other kinds. */
-static void ft__check_activation(ft_model *m, const ft__row *row, const ft__options *options)
+static void ft__check_activation(ft_model *m, const ft__row *row, const ft_activation_options *o)
 {
     static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
                                            ft__softshrink_fields};
-    const ft_activation_options *o = &options->activation;
     const ft__field *field;
+    ft__options options;
     size_t i;
     if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  row->name, (double)o->slope, (double)o->alpha);
     if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
+    options.activation = *o;
     for (i = 0; i < sizeof all / sizeof all[0]; ++i)
         for (field = all[i]; field->name && row->fields != all[i]; ++field)
-            if (ft__is_set(field, options))
+            if (ft__is_set(field, &options))
                 ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
     if (o->per_channel && row->least_inputs == 1)
         ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
-    if (!(ft__hardtanh_low(options) < ft__hardtanh_high(options)))
+    if (!(ft__hardtanh_low(&options) < ft__hardtanh_high(&options)))
         ft__fail(&m->context, FT_INVALID, "hardtanh: min is %g and max is %g: min must be below"
                  " max", (double)o->min, (double)o->max);
     if (!(o->lambda >= 0) || !ft__is_finite(o->threshold) || !ft__is_finite(o->value))
@@ -29063,12 +29053,19 @@ static void ft__check_activation(ft_model *m, const ft__row *row, const ft__opti
                  (double)o->threshold, (double)o->value);
 }
 
-/* The row of this kind if the options suit it; NULL with an error. */
-static const ft__row *ft__activation_of(ft_model *m, const char *kind, const ft__options *options)
+/* The row of this activation; NULL with an error if the name is unknown or the options do not suit
+   it. */
+static const ft__row *ft__activation_of(ft_model *m, const char *kind,
+                                        const ft_activation_options *options)
 {
-    int op = ft__activation_named(m, kind);
-    if (op != FT__OP_none) ft__check_activation(m, ft__rows[op], options);
-    return ft__usable(m) ? ft__rows[op] : NULL;
+    const ft__row *rows[FT__OP_COUNT + 1], *row;
+    int op, count = 0;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
+    rows[count] = NULL;
+    row = ft__row_of_kind(m, kind, rows, "activation");
+    if (row) ft__check_activation(m, row, options);
+    return row && ft__ok(&m->context) ? row : NULL;
 }
 
 /* The trained slopes of prelu for x. */
@@ -29084,18 +29081,13 @@ static ft_node ft__slopes_parameter(ft_model *m, const char *name, ft_node x, bo
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
-    const ft__row *row;
-    ft__options o;
+    const ft__row *row = ft__activation_of(m, kind, &options);
     ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.activation = options;
-    row = ft__activation_of(m, kind, &o);
+    int count = 1;
     inputs[0] = x;
-    inputs[1].id = 0;
     if (FT__HAS_ARITHMETIC && row && row->least_inputs > 1)
-        inputs[1] = ft__slopes_parameter(m, name, x, options.per_channel);
-    return ft__add_node(m, row, name, inputs, row ? row->least_inputs : 0, &options,
-                        sizeof options);
+        inputs[count++] = ft__slopes_parameter(m, name, x, options.per_channel);
+    return ft__add_node(m, row, name, inputs, count, &options, sizeof options);
 }
 
 /* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */
@@ -52398,7 +52390,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     memset(&o, 0, sizeof o);
     o.activation = options;
-    row = ft__activation_of(m, kind, &o);
+    row = ft__activation_of(m, kind, &options);
     nodes = m->node_count;
     for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
         if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)

@@ -22,37 +22,26 @@ const char *ft_activation_kind(int index)
     return NULL;
 }
 
-/* The operator of this activation; FT__OP_none with an error if the name is unknown. */
-static int ft__activation_named(ft_model *m, const char *kind)
-{
-    const ft__row *rows[FT__OP_COUNT + 1], *row;
-    int op, count = 0;
-    for (op = 0; op < FT__OP_COUNT; ++op)
-        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
-    rows[count] = NULL;
-    row = ft__row_of_kind(m, kind, rows, "activation");
-    return row ? row->op : FT__OP_none;
-}
-
 /* Refuses numbers that are not finite and, from those of hardtanh on, options of other kinds. */
-static void ft__check_activation(ft_model *m, const ft__row *row, const ft__options *options)
+static void ft__check_activation(ft_model *m, const ft__row *row, const ft_activation_options *o)
 {
     static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
                                            ft__softshrink_fields};
-    const ft_activation_options *o = &options->activation;
     const ft__field *field;
+    ft__options options;
     size_t i;
     if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  row->name, (double)o->slope, (double)o->alpha);
     if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
+    options.activation = *o;
     for (i = 0; i < sizeof all / sizeof all[0]; ++i)
         for (field = all[i]; field->name && row->fields != all[i]; ++field)
-            if (ft__is_set(field, options))
+            if (ft__is_set(field, &options))
                 ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
     if (o->per_channel && row->least_inputs == 1)
         ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
-    if (!(ft__hardtanh_low(options) < ft__hardtanh_high(options)))
+    if (!(ft__hardtanh_low(&options) < ft__hardtanh_high(&options)))
         ft__fail(&m->context, FT_INVALID, "hardtanh: min is %g and max is %g: min must be below"
                  " max", (double)o->min, (double)o->max);
     if (!(o->lambda >= 0) || !ft__is_finite(o->threshold) || !ft__is_finite(o->value))
@@ -61,12 +50,19 @@ static void ft__check_activation(ft_model *m, const ft__row *row, const ft__opti
                  (double)o->threshold, (double)o->value);
 }
 
-/* The row of this kind if the options suit it; NULL with an error. */
-static const ft__row *ft__activation_of(ft_model *m, const char *kind, const ft__options *options)
+/* The row of this activation; NULL with an error if the name is unknown or the options do not suit
+   it. */
+static const ft__row *ft__activation_of(ft_model *m, const char *kind,
+                                        const ft_activation_options *options)
 {
-    int op = ft__activation_named(m, kind);
-    if (op != FT__OP_none) ft__check_activation(m, ft__rows[op], options);
-    return ft__usable(m) ? ft__rows[op] : NULL;
+    const ft__row *rows[FT__OP_COUNT + 1], *row;
+    int op, count = 0;
+    for (op = 0; op < FT__OP_COUNT; ++op)
+        if (ft__rows[op]->flags & FT__BY_KIND) rows[count++] = ft__rows[op];
+    rows[count] = NULL;
+    row = ft__row_of_kind(m, kind, rows, "activation");
+    if (row) ft__check_activation(m, row, options);
+    return row && ft__ok(&m->context) ? row : NULL;
 }
 
 /* The trained slopes of prelu for x. */
@@ -82,18 +78,13 @@ static ft_node ft__slopes_parameter(ft_model *m, const char *name, ft_node x, bo
 ft_node ft_activation(ft_model *m, const char *kind, const char *name, ft_node x,
                       ft_activation_options options)
 {
-    const ft__row *row;
-    ft__options o;
+    const ft__row *row = ft__activation_of(m, kind, &options);
     ft_node inputs[2];
-    memset(&o, 0, sizeof o);
-    o.activation = options;
-    row = ft__activation_of(m, kind, &o);
+    int count = 1;
     inputs[0] = x;
-    inputs[1].id = 0;
     if (FT__HAS_ARITHMETIC && row && row->least_inputs > 1)
-        inputs[1] = ft__slopes_parameter(m, name, x, options.per_channel);
-    return ft__add_node(m, row, name, inputs, row ? row->least_inputs : 0, &options,
-                        sizeof options);
+        inputs[count++] = ft__slopes_parameter(m, name, x, options.per_channel);
+    return ft__add_node(m, row, name, inputs, count, &options, sizeof options);
 }
 
 /* `kind` as a config.json calls it: "gelu_new" and "gelu_pytorch_tanh" are gelu by tanh. */

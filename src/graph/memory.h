@@ -598,8 +598,8 @@ static void ft__plan_refuse(ft_model *m, const ft__plan *plan, size_t room)
     ft__fail(&m->context, FT_MEMORY, "a batch of %d needs %zu bytes of values%s, but the memory"
              " budget leaves %zu of %zu for them: use a smaller batch, or a memory_budget of %zu",
              plan->most.batch, plan->memory_bytes,
-             plan->parts ? " even with most recomputed in backward" : "", room,
-             m->context.desc.memory_budget, ft__plan_total(m, plan));
+             FT__HAS_TRAINING && plan->parts ? " even with most recomputed in backward" : "",
+             room, m->context.desc.memory_budget, ft__plan_total(m, plan));
 }
 
 /* Of the steps whose weights are folded or prepared once, makes the one with the most bytes of them
@@ -658,7 +658,8 @@ static int ft__plan_choose(ft_model *m, ft__plan *plan, ft__block *blocks)
         while (plan->training && ft__plan_drop_weights(m, plan)) {}
         ft__plan_weights(m, plan);
         plan->room = ft__plan_room(m, plan);
-        if (plan->training) count = ft__plan_fit(m, plan, blocks, plan->room, true);
+        if (FT__HAS_TRAINING && plan->training)
+            count = ft__plan_fit(m, plan, blocks, plan->room, true);
     }
     return count;
 }
@@ -677,7 +678,7 @@ static void ft__plan_allocate(ft_model *m, ft__plan *plan, const ft__block *bloc
         ft__plan_refuse(m, plan, room);
         return;
     }
-    if (plan->parts)
+    if (FT__HAS_TRAINING && plan->parts)
         ft__log(c, "the memory budget leaves %zu MB for values that would need %zu: %d of %d are"
                 " recomputed in backward, so they need %zu", room >> 20, plan->memory_whole >> 20,
                 again, plan->step_count, plan->memory_bytes >> 20);
@@ -812,7 +813,7 @@ static ft__plan *ft__plan_for(ft_model *m, ft__extent extent, bool training)
     ft__plan *plan = m->plans[training];
     if (ft__plan_leaves(m, extent, training) != FT_OK) return NULL;
     if (plan && plan->version == m->version && ft__holds(plan->most, extent)) return plan;
-    if (plan && plan == m->in_use) {
+    if (FT__HAS_DATA && plan && plan == m->in_use) {
         ft__fail(&m->context, FT_INVALID, "a call inside a callback of ft_fit or ft_evaluate would"
                  " replace the plan that is in use: the network was changed, or its batch of %d"
                  " samples is larger than the run's %d", extent.batch, plan->most.batch);

@@ -82,7 +82,7 @@ static void ft__softmax_chunk(void *context, int index)
             + line % job->axis.inner;
         const float *x = call->input[0].value + at;
         float *y = call->output.value + at;
-        if (job->sign < 0 && !job->backward)
+        if (FT__HAS_ARITHMETIC && job->sign < 0 && !job->backward)
             x = ft__negated_line(x, y, job->axis.size, job->axis.inner);
         if (job->backward)
             ft__softmax_line_backward(y, call->output.gradient + at, call->input[0].gradient + at,

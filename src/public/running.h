@@ -410,7 +410,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     memset(&o, 0, sizeof o);
     o.activation = options;
-    row = ft__activation_of(m, kind, &o);
+    row = ft__activation_of(m, kind, &options);
     nodes = m->node_count;
     for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
         if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)
