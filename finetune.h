@@ -1585,6 +1585,10 @@ typedef struct ft_fit_options {
     bool balanced;          /* such weights from the data: samples / (classes * samples of the
                                class) of what is trained on, so that rare classes count as much as
                                frequent ones (scikit-learn's "balanced") */
+    int accumulate;         /* batches for each update; default 1. Their gradients add up to those
+                               of one batch of all their samples, which then need not fit in memory
+                               at once; only batch norm sees the small batches. Schedules count
+                               updates. A run that is stopped ends with the next update */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -19045,6 +19049,8 @@ struct ft__optimizer {
     uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
     double product;             /* NAdam: of its momentum over the first `product_of` updates */
     uint64_t product_of;
+    double gathered;        /* weight of the batches whose gradients the next update divides by it;
+                               0: it takes their sum as it is */
 };
 
 /* What an optimiser has: options, and how its weight decay acts. */
@@ -19080,6 +19086,12 @@ static const ft__optimizer_row *ft__optimizer_row_of(const ft_optimizer_options 
 static bool ft__is_adam(const ft_optimizer_options *o)
 {
     return ft__optimizer_row_of(o)->has & FT__IS_ADAM;
+}
+
+/* The factor on the gradients of the next update, before they are clipped. */
+static float ft__gathered_scale(const ft__optimizer *o)
+{
+    return o->gathered > 0 ? (float)(1 / o->gathered) : 1;
 }
 
 static bool ft__is_trained(const ft__node *node)
@@ -24654,9 +24666,9 @@ static void ft__cl_guard(ft_model *m, const ft__scored *s)
     size_t parts = ft__cl_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__args(&l, "bnRifbnb", sums, parts, s->loss, (size_t)1, s->loss != NULL,
-             m->optimizer->options.clip_norm, hits ? hits : c->device->none, hits ? s->rows : 0,
-             c->device->news);
+    ft__args(&l, "bnRiff", sums, parts, s->loss, (size_t)1, s->loss != NULL,
+             m->optimizer->options.clip_norm, ft__gathered_scale(m->optimizer));
+    ft__args(&l, "bnb", hits ? hits : c->device->none, hits ? s->rows : 0, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
@@ -26885,12 +26897,12 @@ static void ft__zero_gradients(ft_model *m)
     m->gradients_wait = false;
 }
 
-static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
+static void ft__run_backward(ft_model *m, ft__plan *plan, int batch, float scale)
 {
     int i;
     m->gradients_wait = m->backward_done = true;
     if (!plan->gradients[m->loss.id - 1]) return; /* nothing that is trained leads to the loss */
-    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
+    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, scale);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
         ft__operator backward = ft__rows[ft__node_of_step(m, plan, step)->op]->backward;
@@ -27439,6 +27451,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     m->optimizer->options = ft__optimizer_defaults(options);
     m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
     m->optimizer->updates = m->optimizer->product_of = 0;
+    m->optimizer->gathered = 0;
     for (i = 0; i < m->node_count; ++i) {
         ft__release(c, m->nodes[i].moment1);
         ft__release(c, m->nodes[i].moment2);
@@ -27695,7 +27708,8 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     memset(&u, 0, sizeof u);
     o->updates += 1;
     u.optimizer = o;
-    u.gradient_scale = 1;
+    u.gradient_scale = ft__gathered_scale(o);
+    o->gathered = 0;
     u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
     u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
     u.learning_rate = learning_rate;
@@ -27706,14 +27720,16 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     return u;
 }
 
-/* Queues an update on a device, which makes it if all is finite. */
-static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored)
+/* Queues an update on a device, which makes it if all is finite; or, without `updates`, only the
+   report of a batch whose gradients wait for others. */
+static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored,
+                                 bool updates)
 {
     const ft__backend *device = ft__backend_of(&m->context);
     ft__update u;
     if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
     device->guard(m, scored);
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__ok(&m->context) || !updates) return m->context.status;
     u = ft__next_update(m, learning_rate);
     device->update(m, &u);
     return m->context.status;
@@ -27727,7 +27743,7 @@ static ft__report ft__read_report(ft_model *m, int turn, uint64_t step, float le
     ft__report news = device->report_get(&m->context, turn);
     if (!ft__ok(&m->context) || !news.wrong) return news;
     device->report_reset(&m->context);
-    m->optimizer->updates -= 1;
+    if (m->optimizer->updates > 0) m->optimizer->updates -= 1;
     if (news.wrong == FT__LOSS_IS_WRONG) ft__loss_failed(m, step);
     else ft__gradients_failed(m, step, learning_rate);
     return news;
@@ -27738,7 +27754,7 @@ static ft_status ft__device_step(ft_model *m, float learning_rate)
 {
     ft__scored nothing;
     memset(&nothing, 0, sizeof nothing);
-    if (ft__send_update(m, learning_rate, &nothing) != FT_OK) return m->context.status;
+    if (ft__send_update(m, learning_rate, &nothing, true) != FT_OK) return m->context.status;
     ft__backend_of(&m->context)->report_ask(&m->context, 0);
     ft__read_report(m, 0, m->step, learning_rate);
     return m->context.status;
@@ -27748,13 +27764,14 @@ static ft_status ft__device_step(ft_model *m, float learning_rate)
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 {
     ft__context *c = &m->context;
-    float clip;
+    float clip, scale;
     ft__update_job job;
     double norm;
     int i;
     if (ft__backend_of(c)->guard) return ft__device_step(m, learning_rate);
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
-    norm = ft__gradient_norm(m);
+    scale = ft__gathered_scale(m->optimizer);
+    norm = ft__gradient_norm(m) * (double)scale;
     if (!(norm <= 3e38)) {
         ft__zero_gradients(m);
         return ft__gradients_failed(m, m->step, learning_rate);
@@ -27763,7 +27780,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     job.u = ft__next_update(m, learning_rate);
     clip = m->optimizer->options.clip_norm;
     if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
-        job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
+        job.u.gradient_scale = scale * (float)((double)clip / (norm + 1e-6));
     if (m->optimizer->options.optimizer != FT_ADAFACTOR)
         ft__parallel_slots(c, ft__update_slot, &job);
     else ft__parallel(c, m->node_count, ft__update_whole, &job);
@@ -48081,6 +48098,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.step_epochs == 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
     if (o.views == 0) o.views = 8;
+    if (o.accumulate == 0) o.accumulate = 1;
     if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";
@@ -48675,7 +48693,7 @@ static ft_status ft__cache_fill(ft__fit *f)
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
-enum { FT__MOST_RUN_OPTIONS = 24 };
+enum { FT__MOST_RUN_OPTIONS = 40 };
 
 static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
 {
@@ -48692,7 +48710,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"nesterov", (double)p->nesterov}, {"beta1", (double)p->beta1},
         {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
-        {"max_length", (double)ft_max_length(f->m)}};
+        {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
+        {"accumulate", (double)o->accumulate}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -48802,7 +48821,7 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
                         " it, or use the same data", f->o.checkpoint, what);
     for (i = 0; i < count; ++i) {
-        double was = -1;
+        double was = options[i].value; /* of an option that an older version had not */
         ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
         if ((float)was == (float)options[i].value) continue;
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"
@@ -48891,6 +48910,29 @@ static ft_status ft__fit_weights(ft__fit *f)
     if (source->weight)
         f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
     return c->status;
+}
+
+/* What the loss of the batch in the plan was divided by: its samples, or the labels that count, or
+   the sum of their weights. A loss of other operators is taken as the mean over the samples. */
+static double ft__batch_weight(const ft__fit *f, int batch)
+{
+    const ft_model *m = f->m;
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *labels;
+    size_t count, i;
+    double sum = 0;
+    bool classes = ft__is(loss, FT__CLASSES) && loss->input_count > 1;
+    labels = classes ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    count = labels ? ft__node_count_at(labels, ft__extent_of(m, batch)) : (size_t)batch;
+    for (i = 0; i < count; ++i) {
+        const float *weights = m->sample_weights;
+        double weight = weights ? (double)weights[i / (count / (size_t)batch)] : 1;
+        int label = labels ? ((const int32_t *)(const void *)labels->value)[i] : 0;
+        if (labels && ft__is_ignored(label)) continue;
+        if (labels && f->class_weights && ft__is_class(label, (size_t)f->o.class_weight_count))
+            weight *= (double)f->class_weights[label];
+        sum += weight;
+    }
+    return sum;
 }
 
 /* =============================================================================================
@@ -48997,6 +49039,17 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
     return ft__hash_bytes(hash, &number, sizeof number);
 }
 
+/* Of options that older versions had not, only those that are set are in the hash, so that their
+   checkpoints are still read. */
+static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
+{
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1)};
+    size_t i;
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
+        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
+    return hash;
+}
+
 /* A hash of what must be the same to continue a run: its options, its data, its network, and what
    is frozen. Threads, device and file names may change. */
 static uint64_t ft__fit_settings(const ft__fit *f)
@@ -49024,6 +49077,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
     }
+    hash = ft__hash_newer(f, hash);
     for (i = 0; f->class_weights && i < f->o.class_weight_count; ++i)
         hash = ft__hash_number(hash, (double)f->class_weights[i]);
     for (i = 0; f->weights && i < ft_data_count(f->data); ++i)
@@ -49280,13 +49334,20 @@ static ft__score ft__fit_measure(ft__fit *f)
     return score;
 }
 
+/* Whether the step's batch is the last before an update. */
+static bool ft__fit_updates(const ft__fit *f)
+{
+    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == f->steps;
+}
+
 static float ft__fit_rate(const ft__fit *f)
 {
-    int step = f->at.epoch * f->steps + f->at.step, steps = f->o.epochs * f->steps;
-    int warmup = (int)(f->o.warmup_epochs * (float)f->steps + 0.5f);
+    int updates = (f->steps + f->o.accumulate - 1) / f->o.accumulate; /* of an epoch */
+    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
+    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
     return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * f->steps,
-                                  (double)f->o.gamma, warmup));
+                   * ft__schedule(f->o.schedule, step, f->o.epochs * updates,
+                                  f->o.step_epochs * updates, (double)f->o.gamma, warmup));
 }
 
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
@@ -49294,7 +49355,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     ft_progress p;
     const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
     memset(&p, 0, sizeof p);
-    if (!f->o.progress) return;
+    if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
     p.epochs = f->o.epochs;
     p.step = step;
@@ -49332,6 +49393,15 @@ static void ft__fit_catch_up(ft__fit *f)
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
 }
 
+/* Adds the batch's gradients: with several batches for an update as much of them as their sum is
+   divided by later, so that it is the gradient of the mean over all their samples. */
+static void ft__fit_backward(ft__fit *f, int batch)
+{
+    double weight = f->o.accumulate > 1 ? ft__batch_weight(f, batch) : 1;
+    if (f->o.accumulate > 1) f->m->optimizer->gathered += weight;
+    ft__run_backward(f->m, f->plan, batch, (float)weight);
+}
+
 /* Queues a step on a device and requests its results. Then waits for the results of the previous
    step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
@@ -49357,8 +49427,8 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.has_labels = scored.rows > 0;
     now.rate = rate;
     now.number = m->step;
-    ft__run_backward(m, f->plan, batch);
-    ft__send_update(m, rate, &scored);
+    ft__fit_backward(f, batch);
+    ft__send_update(m, rate, &scored, ft__fit_updates(f));
     waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
@@ -49383,14 +49453,17 @@ static void ft__fit_step(ft__fit *f, int batch)
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
-    ft__run_backward(m, f->plan, batch);
-    if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
+    ft__fit_backward(f, batch);
+    if (ft__fit_updates(f)) ft__optimizer_step(m, rate);
+    if (ft__ok(&m->context)) ft__fit_report(f, f->at.step + 1, batch, rate, false);
 }
 
 /* A step none of whose samples could be read. */
 static void ft__fit_skip(ft__fit *f)
 {
     ft__fit_catch_up(f);
+    if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
+        ft__optimizer_step(f->m, ft__fit_rate(f));
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
 }
 
@@ -49457,13 +49530,23 @@ static void ft__fit_epoch_done(ft__fit *f)
         at->done = true;
 }
 
+/* Whether a checkpoint is due within an epoch: after every checkpoint_steps steps, or at the first
+   update after them. */
+static bool ft__fit_is_due(const ft__fit *f)
+{
+    int every = f->o.checkpoint_steps, step = f->at.step;
+    return f->o.checkpoint && every > 0 && step < f->steps && step % f->o.accumulate == 0
+        && step / every > (step - f->o.accumulate) / every;
+}
+
 static void ft__fit_epoch(ft__fit *f)
 {
     int at = f->at.step * f->o.batch_size, batch;
     ft__fit_order(f, f->at.epoch);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
-    while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
+    while (f->at.step < f->steps && ft__ok(&f->m->context)
+           && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
@@ -49471,8 +49554,7 @@ static void ft__fit_epoch(ft__fit *f)
         f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
-        if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
-            || f->at.step % f->o.checkpoint_steps != 0) continue;
+        if (!ft__fit_is_due(f)) continue;
         ft__fit_catch_up(f);
         ft__checkpoint_write(f);
     }
@@ -49583,7 +49665,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"patience", (double)o->patience}, {"views", (double)o->views},
         {"checkpoint_steps", (double)o->checkpoint_steps},
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
-        {"warmup_epochs", (double)o->warmup_epochs}};
+        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)
@@ -52549,7 +52631,7 @@ ft_status ft_backward(ft_model *m)
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     m->sample_weights = m->fed_weights;
-    ft__run_backward(m, plan, m->batch);
+    ft__run_backward(m, plan, m->batch, 1);
     m->sample_weights = NULL;
     return FT_OK;
 }

@@ -3247,7 +3247,7 @@ __kernel void score_rows(__global const float *logits, __global const int *label
 
 /* A step's report, and whether it counts: from the sums of the gradients' squares, the loss (if
    has_loss) and the hits of score_rows.
-       news: [0] loss, [1] factor of the gradients (clip / norm, at most 1), both float;
+       news: [0] loss, [1] factor of the gradients (scale, and clip / norm if below 1), both float;
              [2] 1: a loss is not finite, 2: a gradient; it stays, so that no later update happens
              [3] labels that count, [4] those that are right
    One group: each work-item adds every 256th number, then pairs of sums are added in a tree. */
@@ -3256,7 +3256,7 @@ typedef WIDEST widest;
 
 __kernel __attribute__((reqd_work_group_size(256, 1, 1)))
 void step_guard(__global const float *sums, int parts, __global const float *loss, int has_loss,
-                float clip, __global const int *hits, int rows, __global int *news)
+                float clip, float scale, __global const int *hits, int rows, __global int *news)
 {
     __local widest squares[256];
     __local int counted[256], right[256];
@@ -3279,10 +3279,10 @@ void step_guard(__global const float *sums, int parts, __global const float *los
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     if (at > 0) return;
-    norm = sqrt(squares[0]);
+    norm = sqrt(squares[0]) * (widest)scale;
     sum = (widest)clip / (norm + (widest)1.0f / (widest)1000000.0f);
     news[0] = has_loss ? as_int(loss[0]) : 0;
-    news[1] = as_int(clip > 0.0f && sum < (widest)1.0f ? (float)sum : 1.0f);
+    news[1] = as_int(clip > 0.0f && sum < (widest)1.0f ? scale * (float)sum : scale);
     if (news[2] == 0 && has_loss && !(fabs(loss[0]) <= 3e38f)) news[2] = 1;
     if (news[2] == 0 && !(norm <= (widest)3e38f)) news[2] = 2;
     news[3] = counted[0];

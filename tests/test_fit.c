@@ -288,6 +288,94 @@ static void test_resume_of_optimizers(void)
     }
 }
 
+/* Without batch norm and dropout: conv-relu-flatten-fc. A third of the samples counts for nothing. */
+enum { GATHERED = 32 };
+static float sample_weight(void *user, int index)
+{
+    (void)user;
+    return index % 3 == 0 ? 0.0f : 0.5f + (float)(index % 5);
+}
+static int label_of(void *user, int index) { return (void)user, labels[index]; }
+static bool get_sample(void *user, int index, int view, ft_slot *slots, int count)
+{
+    int i;
+    (void)user, (void)view;
+    for (i = 0; i < count; ++i) {
+        if (!strcmp(slots[i].name, "input"))
+            memcpy(slots[i].values, pictures + index * PIXELS, PIXELS * sizeof(float));
+        else *(int32_t *)slots[i].values = index % 7 == 2 ? -1 : labels[index];
+    }
+    return index != 13; /* one cannot be read */
+}
+
+/* Weights after three epochs in batches of `batch`, `accumulate` for each update. */
+static void fit_gathered(int batch, int accumulate, bool regression, float *to, size_t count)
+{
+    static const float of_class[] = {0.2f, 1, 3};
+    ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 1});
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {2, SIDE, SIDE}}), y;
+    ft_fit_options o = quick(3);
+    ft_data *data;
+    x = ft_conv2d(m, "conv", x, 3, (ft_conv2d_options){.kernel = {3}, .stride = {2}});
+    x = ft_flatten(m, "flat", ft_activation(m, "tanh", "tanh", x, (ft_activation_options){0}));
+    x = ft_linear(m, "fc", x, regression ? 2 * SIDE * SIDE : CLASSES, (ft_linear_options){0});
+    ft_set_output(m, x);
+    o.batch_size = batch;
+    o.accumulate = accumulate;
+    o.schedule = FT_COSINE;
+    o.warmup_epochs = 1;
+    o.optimizer.eps = 1e-3f;
+    o.optimizer.clip_norm = 0.5f;
+    if (regression) {
+        ft_set_loss(m, ft_mse(m, "loss", x, ft_flatten(m, "same", ft_find(m, "input"))));
+        data = ft_arrays(m, GATHERED, pictures, NULL, (ft_array_options){0});
+    } else {
+        ft_source source = {.count = GATHERED, .classes = CLASSES, .get = get_sample,
+                            .label = label_of, .weight = sample_weight};
+        y = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+        ft_set_loss(m, ft_cross_entropy(m, "loss", x, y, (ft_loss_options){0}));
+        o.class_weights = of_class;
+        o.class_weight_count = CLASSES;
+        data = ft_data_source(m, source);
+    }
+    CHECK(ft_fit(m, data, o).epochs == 3, "%s", ft_error_text(m));
+    ft_get(m, ft_find(m, "fc.weight"), to, count);
+    ft_get(m, ft_find(m, "conv.weight"), to, 3 * 2 * 9);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* Batches that add up to a large one train as it does, although their losses are means over other
+   numbers of labels and sums of weights. */
+static void test_accumulate(void)
+{
+    static float large[2 * SIDE * SIDE * 27], small[2 * SIDE * SIDE * 27];
+    int regression;
+    for (regression = 0; regression < 2; ++regression) {
+        size_t count = (size_t)(regression ? 2 * SIDE * SIDE : CLASSES) * 27, i;
+        float most = 0, apart = 0;
+        fit_gathered(12, 1, regression, large, count);
+        fit_gathered(4, 3, regression, small, count);
+        for (i = 0; i < count; ++i) {
+            if (fabsf(large[i]) > most) most = fabsf(large[i]);
+            if (!(fabsf(large[i] - small[i]) <= apart)) apart = fabsf(large[i] - small[i]);
+        }
+        CHECK(apart <= 1e-5f * most, "regression %d: %g apart of %g", regression, (double)apart,
+              (double)most);
+        fit_gathered(4, 1, regression, small, count);
+        CHECK(fabsf(large[0] - small[0]) > 1e-4f, "small batches train otherwise");
+    }
+}
+
+/* Stopped between two updates: it ends with the next, and goes on from there. */
+static void test_resume_of_accumulated(void)
+{
+    ft_fit_options o = quick(3);
+    o.batch_size = 9;
+    o.accumulate = 3;
+    check_resume("", o, 3);
+}
+
 static void test_resume_of_another_run(void)
 {
     const char *path = "build/test_fit.checkpoint";
@@ -1237,6 +1325,8 @@ int main(int count, char **words)
     test_resume(true, "");
     test_resume(true, "conv*,bn*");
     test_resume_of_optimizers();
+    test_accumulate();
+    test_resume_of_accumulated();
     test_resume_of_another_run();
     test_not_finite();
     test_feeding();

@@ -51,9 +51,9 @@ static void ft__cl_guard(ft_model *m, const ft__scored *s)
     size_t parts = ft__cl_all_squares(m, &sums);
     ft__launch l = ft__start(c, "step_guard");
     if (!ft__ok(c)) return;
-    ft__args(&l, "bnRifbnb", sums, parts, s->loss, (size_t)1, s->loss != NULL,
-             m->optimizer->options.clip_norm, hits ? hits : c->device->none, hits ? s->rows : 0,
-             c->device->news);
+    ft__args(&l, "bnRiff", sums, parts, s->loss, (size_t)1, s->loss != NULL,
+             m->optimizer->options.clip_norm, ft__gathered_scale(m->optimizer));
+    ft__args(&l, "bnb", hits ? hits : c->device->none, hits ? s->rows : 0, c->device->news);
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 

@@ -223,12 +223,12 @@ static void ft__zero_gradients(ft_model *m)
     m->gradients_wait = false;
 }
 
-static void ft__run_backward(ft_model *m, ft__plan *plan, int batch)
+static void ft__run_backward(ft_model *m, ft__plan *plan, int batch, float scale)
 {
     int i;
     m->gradients_wait = m->backward_done = true;
     if (!plan->gradients[m->loss.id - 1]) return; /* nothing that is trained leads to the loss */
-    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, 1.0f);
+    ft__set_numbers(&m->context, plan->gradients[m->loss.id - 1], 1, scale);
     for (i = plan->step_count - 1; i >= plan->first_trained; --i) {
         const ft__step *step = &plan->steps[i];
         ft__operator backward = ft__rows[ft__node_of_step(m, plan, step)->op]->backward;

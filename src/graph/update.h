@@ -50,6 +50,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     m->optimizer->options = ft__optimizer_defaults(options);
     m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
     m->optimizer->updates = m->optimizer->product_of = 0;
+    m->optimizer->gathered = 0;
     for (i = 0; i < m->node_count; ++i) {
         ft__release(c, m->nodes[i].moment1);
         ft__release(c, m->nodes[i].moment2);
@@ -306,7 +307,8 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     memset(&u, 0, sizeof u);
     o->updates += 1;
     u.optimizer = o;
-    u.gradient_scale = 1;
+    u.gradient_scale = ft__gathered_scale(o);
+    o->gathered = 0;
     u.correction1 = (float)(1 - ft__power((double)o->options.beta1, o->updates));
     u.correction2 = (float)sqrt(1 - ft__power((double)o->options.beta2, o->updates));
     u.learning_rate = learning_rate;
@@ -317,14 +319,16 @@ static ft__update ft__next_update(ft_model *m, float learning_rate)
     return u;
 }
 
-/* Queues an update on a device, which makes it if all is finite. */
-static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored)
+/* Queues an update on a device, which makes it if all is finite; or, without `updates`, only the
+   report of a batch whose gradients wait for others. */
+static ft_status ft__send_update(ft_model *m, float learning_rate, const ft__scored *scored,
+                                 bool updates)
 {
     const ft__backend *device = ft__backend_of(&m->context);
     ft__update u;
     if (ft__optimizer_prepare(m) != FT_OK) return m->context.status;
     device->guard(m, scored);
-    if (!ft__ok(&m->context)) return m->context.status;
+    if (!ft__ok(&m->context) || !updates) return m->context.status;
     u = ft__next_update(m, learning_rate);
     device->update(m, &u);
     return m->context.status;
@@ -338,7 +342,7 @@ static ft__report ft__read_report(ft_model *m, int turn, uint64_t step, float le
     ft__report news = device->report_get(&m->context, turn);
     if (!ft__ok(&m->context) || !news.wrong) return news;
     device->report_reset(&m->context);
-    m->optimizer->updates -= 1;
+    if (m->optimizer->updates > 0) m->optimizer->updates -= 1;
     if (news.wrong == FT__LOSS_IS_WRONG) ft__loss_failed(m, step);
     else ft__gradients_failed(m, step, learning_rate);
     return news;
@@ -349,7 +353,7 @@ static ft_status ft__device_step(ft_model *m, float learning_rate)
 {
     ft__scored nothing;
     memset(&nothing, 0, sizeof nothing);
-    if (ft__send_update(m, learning_rate, &nothing) != FT_OK) return m->context.status;
+    if (ft__send_update(m, learning_rate, &nothing, true) != FT_OK) return m->context.status;
     ft__backend_of(&m->context)->report_ask(&m->context, 0);
     ft__read_report(m, 0, m->step, learning_rate);
     return m->context.status;
@@ -359,13 +363,14 @@ static ft_status ft__device_step(ft_model *m, float learning_rate)
 static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
 {
     ft__context *c = &m->context;
-    float clip;
+    float clip, scale;
     ft__update_job job;
     double norm;
     int i;
     if (ft__backend_of(c)->guard) return ft__device_step(m, learning_rate);
     if (ft__optimizer_prepare(m) != FT_OK) return c->status;
-    norm = ft__gradient_norm(m);
+    scale = ft__gathered_scale(m->optimizer);
+    norm = ft__gradient_norm(m) * (double)scale;
     if (!(norm <= 3e38)) {
         ft__zero_gradients(m);
         return ft__gradients_failed(m, m->step, learning_rate);
@@ -374,7 +379,7 @@ static ft_status ft__optimizer_step(ft_model *m, float learning_rate)
     job.u = ft__next_update(m, learning_rate);
     clip = m->optimizer->options.clip_norm;
     if (clip > 0 && (double)clip / (norm + 1e-6) < 1)
-        job.u.gradient_scale = (float)((double)clip / (norm + 1e-6));
+        job.u.gradient_scale = scale * (float)((double)clip / (norm + 1e-6));
     if (m->optimizer->options.optimizer != FT_ADAFACTOR)
         ft__parallel_slots(c, ft__update_slot, &job);
     else ft__parallel(c, m->node_count, ft__update_whole, &job);

@@ -96,6 +96,10 @@ typedef struct ft_fit_options {
     bool balanced;          /* such weights from the data: samples / (classes * samples of the
                                class) of what is trained on, so that rare classes count as much as
                                frequent ones (scikit-learn's "balanced") */
+    int accumulate;         /* batches for each update; default 1. Their gradients add up to those
+                               of one batch of all their samples, which then need not fit in memory
+                               at once; only batch norm sees the small batches. Schedules count
+                               updates. A run that is stopped ends with the next update */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */

@@ -20,6 +20,8 @@ struct ft__optimizer {
     uint64_t looked_at;         /* graph version + 1 whose embeddings were checked */
     double product;             /* NAdam: of its momentum over the first `product_of` updates */
     uint64_t product_of;
+    double gathered;        /* weight of the batches whose gradients the next update divides by it;
+                               0: it takes their sum as it is */
 };
 
 /* What an optimiser has: options, and how its weight decay acts. */
@@ -55,6 +57,12 @@ static const ft__optimizer_row *ft__optimizer_row_of(const ft_optimizer_options 
 static bool ft__is_adam(const ft_optimizer_options *o)
 {
     return ft__optimizer_row_of(o)->has & FT__IS_ADAM;
+}
+
+/* The factor on the gradients of the next update, before they are clipped. */
+static float ft__gathered_scale(const ft__optimizer *o)
+{
+    return o->gathered > 0 ? (float)(1 / o->gathered) : 1;
 }
 
 static bool ft__is_trained(const ft__node *node)

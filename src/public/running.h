@@ -569,7 +569,7 @@ ft_status ft_backward(ft_model *m)
     if (plan->first_trained == plan->step_count)
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     m->sample_weights = m->fed_weights;
-    ft__run_backward(m, plan, m->batch);
+    ft__run_backward(m, plan, m->batch, 1);
     m->sample_weights = NULL;
     return FT_OK;
 }

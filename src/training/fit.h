@@ -135,6 +135,17 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
     return ft__hash_bytes(hash, &number, sizeof number);
 }
 
+/* Of options that older versions had not, only those that are set are in the hash, so that their
+   checkpoints are still read. */
+static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
+{
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1)};
+    size_t i;
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
+        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
+    return hash;
+}
+
 /* A hash of what must be the same to continue a run: its options, its data, its network, and what
    is frozen. Threads, device and file names may change. */
 static uint64_t ft__fit_settings(const ft__fit *f)
@@ -162,6 +173,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
     }
+    hash = ft__hash_newer(f, hash);
     for (i = 0; f->class_weights && i < f->o.class_weight_count; ++i)
         hash = ft__hash_number(hash, (double)f->class_weights[i]);
     for (i = 0; f->weights && i < ft_data_count(f->data); ++i)
@@ -418,13 +430,20 @@ static ft__score ft__fit_measure(ft__fit *f)
     return score;
 }
 
+/* Whether the step's batch is the last before an update. */
+static bool ft__fit_updates(const ft__fit *f)
+{
+    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == f->steps;
+}
+
 static float ft__fit_rate(const ft__fit *f)
 {
-    int step = f->at.epoch * f->steps + f->at.step, steps = f->o.epochs * f->steps;
-    int warmup = (int)(f->o.warmup_epochs * (float)f->steps + 0.5f);
+    int updates = (f->steps + f->o.accumulate - 1) / f->o.accumulate; /* of an epoch */
+    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
+    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
     return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * f->steps,
-                                  (double)f->o.gamma, warmup));
+                   * ft__schedule(f->o.schedule, step, f->o.epochs * updates,
+                                  f->o.step_epochs * updates, (double)f->o.gamma, warmup));
 }
 
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
@@ -432,7 +451,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     ft_progress p;
     const ft__score *score = epoch_done ? &f->at.last : &f->at.score;
     memset(&p, 0, sizeof p);
-    if (!f->o.progress) return;
+    if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
     p.epochs = f->o.epochs;
     p.step = step;
@@ -470,6 +489,15 @@ static void ft__fit_catch_up(ft__fit *f)
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
 }
 
+/* Adds the batch's gradients: with several batches for an update as much of them as their sum is
+   divided by later, so that it is the gradient of the mean over all their samples. */
+static void ft__fit_backward(ft__fit *f, int batch)
+{
+    double weight = f->o.accumulate > 1 ? ft__batch_weight(f, batch) : 1;
+    if (f->o.accumulate > 1) f->m->optimizer->gathered += weight;
+    ft__run_backward(f->m, f->plan, batch, (float)weight);
+}
+
 /* Queues a step on a device and requests its results. Then waits for the results of the previous
    step, while this one runs. So a step is reported when the next one has begun. */
 static void ft__fit_send(ft__fit *f, int batch, float rate)
@@ -495,8 +523,8 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.has_labels = scored.rows > 0;
     now.rate = rate;
     now.number = m->step;
-    ft__run_backward(m, f->plan, batch);
-    ft__send_update(m, rate, &scored);
+    ft__fit_backward(f, batch);
+    ft__send_update(m, rate, &scored, ft__fit_updates(f));
     waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
@@ -521,14 +549,17 @@ static void ft__fit_step(ft__fit *f, int batch)
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
-    ft__run_backward(m, f->plan, batch);
-    if (ft__optimizer_step(m, rate) == FT_OK) ft__fit_report(f, f->at.step + 1, batch, rate, false);
+    ft__fit_backward(f, batch);
+    if (ft__fit_updates(f)) ft__optimizer_step(m, rate);
+    if (ft__ok(&m->context)) ft__fit_report(f, f->at.step + 1, batch, rate, false);
 }
 
 /* A step none of whose samples could be read. */
 static void ft__fit_skip(ft__fit *f)
 {
     ft__fit_catch_up(f);
+    if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
+        ft__optimizer_step(f->m, ft__fit_rate(f));
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
 }
 
@@ -595,13 +626,23 @@ static void ft__fit_epoch_done(ft__fit *f)
         at->done = true;
 }
 
+/* Whether a checkpoint is due within an epoch: after every checkpoint_steps steps, or at the first
+   update after them. */
+static bool ft__fit_is_due(const ft__fit *f)
+{
+    int every = f->o.checkpoint_steps, step = f->at.step;
+    return f->o.checkpoint && every > 0 && step < f->steps && step % f->o.accumulate == 0
+        && step / every > (step - f->o.accumulate) / every;
+}
+
 static void ft__fit_epoch(ft__fit *f)
 {
     int at = f->at.step * f->o.batch_size, batch;
     ft__fit_order(f, f->at.epoch);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
-    while (f->at.step < f->steps && !f->stopped && ft__ok(&f->m->context)) {
+    while (f->at.step < f->steps && ft__ok(&f->m->context)
+           && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
@@ -609,8 +650,7 @@ static void ft__fit_epoch(ft__fit *f)
         f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
-        if (!f->o.checkpoint || f->o.checkpoint_steps <= 0 || f->at.step >= f->steps
-            || f->at.step % f->o.checkpoint_steps != 0) continue;
+        if (!ft__fit_is_due(f)) continue;
         ft__fit_catch_up(f);
         ft__checkpoint_write(f);
     }
@@ -721,7 +761,7 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"patience", (double)o->patience}, {"views", (double)o->views},
         {"checkpoint_steps", (double)o->checkpoint_steps},
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
-        {"warmup_epochs", (double)o->warmup_epochs}};
+        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)

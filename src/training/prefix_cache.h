@@ -129,6 +129,7 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.step_epochs == 0) o.step_epochs = 10;
     if (o.gamma == 0) o.gamma = 0.1f;
     if (o.views == 0) o.views = 8;
+    if (o.accumulate == 0) o.accumulate = 1;
     if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
     if (o.cache_bytes == 0) o.cache_bytes = (size_t)1 << 30;
     if (!o.stage) o.stage = "fit";

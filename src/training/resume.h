@@ -17,7 +17,7 @@
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
-enum { FT__MOST_RUN_OPTIONS = 24 };
+enum { FT__MOST_RUN_OPTIONS = 40 };
 
 static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
 {
@@ -34,7 +34,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"nesterov", (double)p->nesterov}, {"beta1", (double)p->beta1},
         {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
-        {"max_length", (double)ft_max_length(f->m)}};
+        {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
+        {"accumulate", (double)o->accumulate}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -144,7 +145,7 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other data (%s): remove"
                         " it, or use the same data", f->o.checkpoint, what);
     for (i = 0; i < count; ++i) {
-        double was = -1;
+        double was = options[i].value; /* of an option that an older version had not */
         ft__json_double(json, ft__json_member(json, list, options[i].name), &was);
         if ((float)was == (float)options[i].value) continue;
         return ft__fail(c, FT_INVALID, "%s: is the checkpoint of a run with other options (%s was"

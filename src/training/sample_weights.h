@@ -4,6 +4,10 @@
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/losses.h"
+#include "operators/rows.h"
+#include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "data/sources.h"
 #include "training/metrics.h"
@@ -85,4 +89,27 @@ static ft_status ft__fit_weights(ft__fit *f)
     if (source->weight)
         f->weights = (float *)ft__allocate(c, (size_t)f->o.batch_size, sizeof *f->weights);
     return c->status;
+}
+
+/* What the loss of the batch in the plan was divided by: its samples, or the labels that count, or
+   the sum of their weights. A loss of other operators is taken as the mean over the samples. */
+static double ft__batch_weight(const ft__fit *f, int batch)
+{
+    const ft_model *m = f->m;
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *labels;
+    size_t count, i;
+    double sum = 0;
+    bool classes = ft__is(loss, FT__CLASSES) && loss->input_count > 1;
+    labels = classes ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    count = labels ? ft__node_count_at(labels, ft__extent_of(m, batch)) : (size_t)batch;
+    for (i = 0; i < count; ++i) {
+        const float *weights = m->sample_weights;
+        double weight = weights ? (double)weights[i / (count / (size_t)batch)] : 1;
+        int label = labels ? ((const int32_t *)(const void *)labels->value)[i] : 0;
+        if (labels && ft__is_ignored(label)) continue;
+        if (labels && f->class_weights && ft__is_class(label, (size_t)f->o.class_weight_count))
+            weight *= (double)f->class_weights[label];
+        sum += weight;
+    }
+    return sum;
 }
