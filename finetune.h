@@ -1623,10 +1623,14 @@ typedef struct ft_finetune_options {
                                with the rounded numbers. FT_F32 (default): as they are */
     ft_task task;           /* what is learnt; must be one that the data can serve; default: the
                                data's, ft_data_task */
+    bool head_only;         /* trains the head, with the frozen layers' outputs as its inputs, and
+                               skips the choice of a stage. For classes and numbers, without freeze,
+                               augmentation and adapters */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
-    char choice[256];       /* one line: what was trained, and why */
+    char choice[256];       /* one line: what was trained, and why; the epochs and the learning rate
+                               of the last stage */
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
@@ -2154,16 +2158,15 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
    back, the head alone. At least 2 classes, or numbers: a regression trains the whole network at
    once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
-   the data's classes already keeps its head. This choice, or options.freeze, replaces what
-   ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
+   the data's classes already keeps its head. This choice, or options.freeze or head_only, replaces
+   what ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
    words have classes a network that classifies texts gets a linear layer "classifier" over each
    step instead of its pooling and head; transformers are then trained whole. Those that classify
    texts begin with the head otherwise, unless they have adapters, which are trained at once with
    it; those that are language models are trained whole, or their adapters; each stage has a rate of
    its own (ft_fit has one default for all networks). Layers of a ViT, DeiT or DINOv2 are trained
    deeper with rates that fall by 0.75 with each layer below the head, unless the caller has set
-   rates. For FT_TASK_EMBEDDINGS the text vector is trained by ft_pair_loss, and is the output then.
-   */
+   rates. For FT_TASK_EMBEDDINGS ft_pair_loss trains the text vector, which is the output then. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as
@@ -49962,6 +49965,15 @@ static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
     else *to = wanted;
 }
 
+/* Gradients of a regression have the square of the output's unit. */
+static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
+{
+    double unit = ft__output_unit(r->m);
+    if (r->task != FT_TASK_REGRESSION) return;
+    o->optimizer.clip_norm *= (float)(unit * unit);
+    o->optimizer.eps = (float)(1e-8 * unit * unit);
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -50006,6 +50018,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
         o.optimizer.learning_rate = r->o.learning_rate;
+    ft__recipe_unit(r, &o);
     return o;
 }
 
@@ -50040,8 +50053,18 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
+/* Adds to the choice how long the last stage trains, and with which rate. */
+static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
+{
+    char *end = strchr(r->result.choice, 0);
+    snprintf(end, sizeof r->result.choice - (size_t)(end - r->result.choice),
+             "; %d epoch%s, learning rate %g", o->epochs, o->epochs == 1 ? "" : "s",
+             (double)o->optimizer.learning_rate);
+}
+
 static void ft__recipe_choose(ft__recipe *r)
 {
+    ft_fit_options last;
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
     r->deeper = right < r->enough;
@@ -50052,6 +50075,8 @@ static void ft__recipe_choose(ft__recipe *r)
              100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
              : ", so the layers below are trained too");
+    last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
+    ft__recipe_say(r, &last);
 }
 
 /* If options.freeze is given, there is nothing to choose. */
@@ -50065,6 +50090,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     count = ft__set_frozen(r->m, r->o.freeze, true);
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
+    ft__recipe_say(r, &o);
     ft__store_frozen(r->m, r->o.frozen_type);
     if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
 }
@@ -50085,14 +50111,27 @@ static int ft__recipe_resume(ft__recipe *r)
 /* Are there too few samples for a trial? Then the choice is made without one. */
 static bool ft__recipe_untried(ft__recipe *r)
 {
+    ft_fit_options head = ft__recipe_options(r, FT__HEAD);
     int held = ft_data_held_back(r->data, 0.2f, NULL, 0);
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
              " back, too few (%d are needed) to check whether training more than %s head helps",
              ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
              r->keeps_head ? "the" : "a new");
+    ft__recipe_say(r, &head);
     ft__log(&r->m->context, "%s", r->result.choice);
     return true;
+}
+
+/* With options.head_only there is nothing to choose either. */
+static void ft__recipe_head_only(ft__recipe *r)
+{
+    ft_fit_options o = ft__recipe_options(r, FT__HEAD);
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: the head only");
+    ft__recipe_say(r, &o);
+    r->start = FT__HEAD;
+    ft__recipe_stage(r, FT__HEAD);
+    ft__cache_release(&r->m->context, &r->features);
 }
 
 /* Runs the stages in order, from the one that a checkpoint names. */
@@ -50185,11 +50224,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
-    if (r->task == FT_TASK_REGRESSION) { /* gradients have the square of the output's unit */
-        double unit = ft__output_unit(r->m);
-        o.optimizer.clip_norm *= (float)(unit * unit);
-        o.optimizer.eps = (float)(1e-8 * unit * unit);
-    }
+    ft__recipe_unit(r, &o);
     return o;
 }
 
@@ -50235,6 +50270,7 @@ static void ft__recipe_transformer(ft__recipe *r)
     r->all = ft__transformer_options(r);
     r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
     if (r->o.freeze) ft__recipe_frozen(r, r->all);
+    else if (r->o.head_only) ft__recipe_head_only(r);
     else if (ft__tries_head(r)) ft__recipe_stages(r);
     else {
         if (adapters) {
@@ -50244,6 +50280,7 @@ static void ft__recipe_transformer(ft__recipe *r)
         snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
                  " then falls to 0", !adapters ? "all layers at once" : r->task
                  == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
+        ft__recipe_say(r, &r->all);
         r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
@@ -50273,8 +50310,10 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     ft_model *m = r->m;
     int first = ft__thaw_resume(r, layers), open, i;
     bool own_factors = ft__has_own_rates(m);
+    ft_fit_options last = ft__text_options(r, true, false);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
+    ft__recipe_say(r, &last);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
         ft_fit_options o = ft__text_options(r, true, false);
         int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
@@ -50325,6 +50364,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
                  adapters ? "the adapters" : "all layers at once",
                  how.scored ? "the cosines of the pairs' vectors follow their numbers"
                             : "the vectors of the two texts of each pair are near");
+        ft__recipe_say(r, &o);
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
@@ -50351,29 +50391,35 @@ static void ft__recipe_text(ft__recipe *r)
     layers = ft__text_layers(m, layer);
     if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    else if (r->o.head_only) ft__recipe_head_only(r);
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
         const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
                                    "a network that has frozen layers; this one is trained whole"};
+        ft_fit_options o = ft__text_options(r, false, stream);
         ft__check_uses(&m->context, "ft_finetune", &use, 1);
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
-        r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
-                                    r->result.choice, true, NULL);
+        ft__recipe_say(r, &o);
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     ft__release(&m->context, layer);
 }
 
-static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
+static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_finetune_options *o)
 {
     const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
          own && !ft__augments(own),
          "an image folder without its own augmentation"},
-        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
-    return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
+         "training of more than the head (without head_only)"},
+        {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
+         "training without freeze, of a network without adapters"}};
+    return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
@@ -50384,7 +50430,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.data = data;
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
-        || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
+        || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
                  options.epochs);
@@ -50397,6 +50443,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
     r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
+    if (!ft__ok(&m->context)) return r.result;
+    if (options.head_only && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
+                 " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
@@ -50422,6 +50472,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.all = ft__recipe_options(&r, FT__ALL);
     r.enough = 0.9;
     if (options.freeze) ft__recipe_frozen(&r, r.all);
+    else if (options.head_only) ft__recipe_head_only(&r);
     else ft__recipe_stages(&r);
     ft__cache_release(&m->context, &r.features);
     return r.result;

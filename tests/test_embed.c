@@ -537,7 +537,9 @@ static void test_recipe(void)
               ft_data_count(train), log_text);
         if (lora) ft_lora(m, NULL, (ft_lora_options){.dropout = 0.1f});
         r = ft_finetune(m, train, (ft_finetune_options){.epochs = 20, .learning_rate = lora ? 1e-2f : 1e-3f});
-        CHECK(ft_error(m) == FT_OK && strstr(r.choice, lora ? "the adapters" : "all layers"), "%s: %s", r.choice,
+        CHECK(ft_error(m) == FT_OK && strstr(r.choice, lora ? "the adapters" : "all layers")
+              && strstr(r.choice, lora ? "; 20 epochs, learning rate 0.01" : "; 20 epochs, learning rate 0.001"),
+              "%s: %s", r.choice,
               ft_error_text(m));
         CHECK((r.fit.after.tensors > 10) == (lora == 1) && r.fit.loss < 1.5, "%d frozen, loss %g",
               r.fit.after.tensors, r.fit.loss);

@@ -781,6 +781,20 @@ static void test_resume(void)
     remove("build/ner.checkpoint");
 }
 
+/* The new head for words is trained alone. */
+static void test_head_only(void)
+{
+    ft_data *data;
+    ft_model *m = small_bert(&data);
+    ft_finetune_result r = ft_finetune(m, data, (ft_finetune_options){.head_only = true});
+    CHECK(ft_error(m) == FT_OK && strstr(r.choice, "the head only; 20 epochs, learning rate 0.002"), "%s: %s", r.choice,
+          ft_error_text(m));
+    CHECK(!ft_node_frozen(m, ft_find(m, "classifier.weight")) && r.fit.accuracy > 0.5, "right %g", r.fit.accuracy);
+    ft_freeze(m, "classifier.*");
+    CHECK(ft_frozen_digest(m).tensors == r.fit.before.tensors + 2, "%d frozen", r.fit.before.tensors);
+    ft_destroy(m);
+}
+
 /* ---- Adapters: the head for words is trained and saved beside them ---- */
 static void test_adapters(void)
 {
@@ -829,6 +843,7 @@ int main(void)
     test_heads();
     test_recipe();
     test_resume();
+    test_head_only();
     test_adapters();
     ft_file_close(expected);
     ft_destroy(m);

@@ -498,8 +498,84 @@ static void test_regression_training(bool bert)
     CHECK(CLOSE(pearson[0], pearson[1], 1e-3), "the unit matters: %g, %g", pearson[0], pearson[1]);
 }
 
+/* ---- The head only ---- */
+
+enum { MOST_NODES = 400 };
+
+/* Of each weight, by its id. */
+static void hash_weights(ft_model *m, uint64_t *hashes)
+{
+    int i;
+    for (i = 1; i <= ft_node_count(m) && i < MOST_NODES; ++i) {
+        ft_node node = {i};
+        float *values = is_weight(m, node) ? weight_of(m, node) : NULL;
+        hashes[i] = values ? hash_bytes(1, values, numbers_of(m, node) * sizeof *values) : 0;
+        free(values);
+    }
+}
+
+/* The head learns, by the epochs and the rate that are said; no other weight changes. */
+static void test_head_only(bool bert, bool number)
+{
+    static uint64_t was[MOST_NODES], is[MOST_NODES];
+    double pearson[2] = {0, 0};
+    int k, i, moved;
+    for (k = 0; k < 1 + number; ++k) { /* numbers in two units */
+        ft_model *m = create();
+        ft_data *data = read_texts(m, number ? lengths_table(k ? 5e5 : 0, k ? 4e6 : 1, "") : reviews,
+                                   (ft_text_options){.task = number ? FT_TASK_REGRESSION : FT_TASK_AUTO});
+        ft_finetune_result r;
+        if (bert) ft_network(m, "bert", (ft_network_options){.hidden = 16, .layers = 1, .heads = 2, .positions = 20,
+                                                             .classes = 2});
+        else ft_network(m, "lstm_classifier", (ft_network_options){.hidden = 16, .embedding = 8, .classes = 2});
+        hash_weights(m, was);
+        r = ft_finetune(m, data, (ft_finetune_options){.head_only = true, .epochs = 30,
+                                                       .learning_rate = 0.02f});
+        CHECK(ft_error(m) == FT_OK && !strcmp(r.choice, "as requested: the head only; 30 epochs, learning rate 0.02"),
+              "%s: %s", r.choice, ft_error_text(m));
+        hash_weights(m, is);
+        for (i = 1, moved = 0; i <= ft_node_count(m); ++i) {
+            ft_node node = {i};
+            bool head;
+            if (!is_parameter(m, node)) continue;
+            head = !strncmp(ft_node_name(m, node), bert ? "classifier." : "fc.", bert ? 11 : 3);
+            CHECK((was[i] != is[i]) == head, "bert %d, number %d: %s", bert, number, ft_node_name(m, node));
+            moved += was[i] != is[i];
+        }
+        CHECK(moved == 2, "bert %d, number %d: %d moved", bert, number, moved);
+        if (number) pearson[k] = ft_evaluate(m, data, (ft_evaluate_options){0}).pearson;
+        else CHECK(ft_evaluate(m, data, (ft_evaluate_options){0}).correct == 4, "bert %d: nothing learnt", bert);
+        ft_destroy(m);
+    }
+    if (number) CHECK(pearson[0] > 0.5 && CLOSE(pearson[0], pearson[1], 1e-3), "bert %d: %g and %g", bert, pearson[0],
+                      pearson[1]);
+}
+
+static void test_head_only_refused(void)
+{
+    static const struct { ft_finetune_options o; const char *text; } rows[] = {
+        {{.head_only = true, .freeze = "x"}, "head_only has no effect here: it is for training without freeze"},
+        {{.head_only = true, .task = FT_TASK_LANGUAGE_MODEL}, "head_only has no effect here: it is for a class"},
+        {{.head_only = true}, "of a network without adapters"}};
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_model *m = create();
+        ft_data *data = read_texts(m, reviews, (ft_text_options){.task = rows[i].o.task});
+        ft_network(m, "bert", (ft_network_options){.hidden = 16, .layers = 1, .heads = 2, .classes = 2});
+        if (i == 2) ft_lora(m, NULL, (ft_lora_options){0});
+        ft_finetune(m, data, rows[i].o);
+        CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), rows[i].text), "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
+    test_head_only(false, false);
+    test_head_only(false, true);
+    test_head_only(true, false);
+    test_head_only(true, true);
+    test_head_only_refused();
     test_regression_network();
     test_correlations();
     test_numbers_recognised();

@@ -149,6 +149,7 @@ static void test_recipe(void)
     ft_data *data = classifier(m);
     ft_finetune_result r = ft_finetune(m, data, o);
     CHECK(ft_error(m) == FT_OK && !strcmp(stages, "all;"), "stages %s (%s)", stages, r.choice);
+    CHECK(strstr(r.choice, "random weights; 2 epochs, learning rate 0.003"), "%s", r.choice);
     ft_save(m, path, (ft_save_options){0});
     ft_load(again, path, (ft_load_options){0});
     data = ft_texts(again, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
@@ -156,6 +157,7 @@ static void test_recipe(void)
     r = ft_finetune(again, data, o);
     CHECK(ft_error(again) == FT_OK && !strcmp(stages, "head;top 2;top 3;all;"), "stages %s (%s)",
           stages, r.choice);
+    CHECK(strstr(r.choice, "smaller; 2 epochs, learning rate 0.004"), "%s", r.choice);
     CHECK(!ft_node_frozen(again, ft_find(again, "embedding.weight")), "all is thawed at the end");
     ft_destroy(again);
     ft_destroy(m);
@@ -165,10 +167,12 @@ static void test_recipe(void)
 /* A transformer's head comes first; the layers below only if some of the held-back texts are wrong. */
 static void test_transformer_recipe(void)
 {
-    static const struct { ft_finetune_options o; const char *stages, *choice; } rows[] = {
-        {{.epochs = 40, .learning_rate = 0.05f, .progress = note_stage}, "trial;head;", "head only"},
-        {{.epochs = 1, .progress = note_stage}, "trial;head;all;", "all layers"},
-        {{.epochs = 1, .progress = note_stage, .freeze = "embeddings.*"}, "all;", "as requested"}};
+    static const struct { ft_finetune_options o; const char *stages, *choice, *settings; } rows[] = {
+        {{.epochs = 40, .learning_rate = 0.05f, .progress = note_stage}, "trial;head;", "head only",
+         "; 40 epochs, learning rate 0.05"},
+        {{.epochs = 1, .progress = note_stage}, "trial;head;all;", "all layers", "; 1 epoch, learning rate 5e-05"},
+        {{.epochs = 1, .progress = note_stage, .freeze = "embeddings.*"}, "all;", "as requested",
+         " tensors); 1 epoch, learning rate 5e-05"}};
     char texts[2000] = "", before[4], after[4];
     size_t r, at = 0;
     int i;
@@ -187,7 +191,8 @@ static void test_transformer_recipe(void)
         stages[0] = 0;
         result = ft_finetune(m, data, rows[r].o);
         CHECK(ft_error(m) == FT_OK && !strcmp(stages, rows[r].stages)
-              && !strncmp(result.choice, rows[r].choice, strlen(rows[r].choice)), "stages %s (%s): %s", stages,
+              && !strncmp(result.choice, rows[r].choice, strlen(rows[r].choice))
+              && strstr(result.choice, rows[r].settings), "stages %s (%s): %s", stages,
               result.choice, ft_error_text(m));
         value = weight_of(m, ft_find(m, "encoder.layer.0.output.dense.weight"));
         memcpy(after, value, sizeof after);

@@ -47,6 +47,7 @@ fails 2 "device has no effect here: it is for the other verbs, and for devices w
 fails 2 "opencl-library has no effect here: it is for --device" "$tool" eval --model m --data photos --opencl-library x
 fails 2 "hidden has no effect here: it is for a new network" "$tool" train --model m --data a.tsv --out n --hidden 8
 fails 2 "arch has no effect here: it is for a loaded network" "$tool" train --data a.tsv --out n --arch resnet18
+fails 2 "head-only has no effect with --freeze" "$tool" train --model m --data a.tsv --out n --head-only --lora 2
 fails 2 "transformers must be 4 or 5, and is for --save-adapter" "$tool" convert --model m --out x --transformers 4
 fails 2 "merges has no effect here: it is for --vocabulary" "$tool" predict --model m --merges x text
 fails 2 "worst has no effect here: it is for eval, or train with --val" "$tool" train --data a.tsv --out m --worst 3

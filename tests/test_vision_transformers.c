@@ -333,9 +333,22 @@ static void test_recipe(void)
     static const int below[] = {3, 2, 1, 0, 3};
     ft_model *m;
     ft_finetune_result r;
+    ft_digest before;
     float *head, *other;
     test_layer_rates("vit", vit, below);
     test_layer_rates("torchvision.safetensors", torchvision, below);
+    m = load("deit_teacher", (ft_load_options){0}); /* both heads, and nothing else */
+    ft_freeze(m, "*");
+    ft_unfreeze(m, "*classifier*");
+    before = ft_frozen_digest(m);
+    r = ft_finetune(m, noise(m), (ft_finetune_options){.epochs = 2, .head_only = true});
+    ft_freeze(m, "*");
+    ft_unfreeze(m, "*classifier*");
+    CHECK(ft_error(m) == FT_OK && ft_frozen_digest(m).frozen == before.frozen && r.fit.after.tensors == before.tensors
+          && strstr(r.choice, "the head only; 2 epochs, learning rate 0.002"), "%s: %s", r.choice, ft_error_text(m));
+    ft_finetune(m, noise(m), (ft_finetune_options){.head_only = true, .augmentation = {.shift = 0.1f}});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "augmentation has no effect"), "%s", ft_error_text(m));
+    ft_destroy(m);
     m = load("deit_teacher", (ft_load_options){0}); /* both heads are replaced, and trained */
     r = ft_finetune(m, noise(m), (ft_finetune_options){.epochs = 2});
     CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 2, "%s", ft_error_text(m));

@@ -19,7 +19,7 @@ typedef struct options {
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
-    bool dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
+    bool head_only, dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
     bool given[MOST_OPTIONS]; /* for each row of option_rows */
@@ -48,6 +48,7 @@ static const char usage_text[] =
     "         --batch-size N      --lr X\n"
     "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
+    "         --head-only         train the new head, and leave all layers below it as they are\n"
     "         --lora RANK         train small adapters beside frozen layers, and the head\n"
     "         --lora-layers GLOB  which (default: all linear layers and convolutions but the head)\n"
     "         --lora-alpha X --lora-dropout X   (16, 0)   --dora   train the lengths of rows apart\n"
@@ -162,6 +163,7 @@ static const option_row option_rows[] = {
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
+    {"--head-only", 'b', AT(head_only), "t", MODEL},
     {"--lora", 'n', AT(lora), "t", MODEL},
     {"--lora-layers", 's', AT(lora_layers), "t", LORA},
     {"--lora-alpha", 'f', AT(lora_alpha), "t", LORA},
@@ -437,6 +439,8 @@ static int parse(int count, char **words, options *o)
                      " (alone, without --language-model), not ", o->task);
     if (o->transformers && (!o->save_adapter || o->transformers < 4 || o->transformers > 5))
         return usage("--transformers must be 4 or 5, and is for --save-adapter", "");
+    if (o->head_only && (o->freeze || o->lora || o->adapter))
+        return usage("--head-only has no effect with --freeze, --lora and --adapter", "");
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->pooling && pooling_kind(o) == FT_POOL_LAST)

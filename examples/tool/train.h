@@ -10,6 +10,7 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.batch_size = o->batch_size;
     f.learning_rate = (float)o->learning_rate;
     f.freeze = o->freeze;
+    f.head_only = o->head_only;
     f.frozen_type = keeps_types(o) ? FT_F32 : frozen_type(o);
     f.checkpoint = checkpoint;
     f.checkpoint_steps = o->checkpoint_steps;

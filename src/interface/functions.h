@@ -427,16 +427,15 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
    the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
    back, the head alone. At least 2 classes, or numbers: a regression trains the whole network at
    once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
-   the data's classes already keeps its head. This choice, or options.freeze, replaces what
-   ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
+   the data's classes already keeps its head. This choice, or options.freeze or head_only, replaces
+   what ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
    words have classes a network that classifies texts gets a linear layer "classifier" over each
    step instead of its pooling and head; transformers are then trained whole. Those that classify
    texts begin with the head otherwise, unless they have adapters, which are trained at once with
    it; those that are language models are trained whole, or their adapters; each stage has a rate of
    its own (ft_fit has one default for all networks). Layers of a ViT, DeiT or DINOv2 are trained
    deeper with rates that fall by 0.75 with each layer below the head, unless the caller has set
-   rates. For FT_TASK_EMBEDDINGS the text vector is trained by ft_pair_loss, and is the output then.
-   */
+   rates. For FT_TASK_EMBEDDINGS ft_pair_loss trains the text vector, which is the output then. */
 FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
                                             ft_finetune_options options);
 /* Trains whatever is not frozen. A model without class names takes the data's, if its output has as

@@ -134,10 +134,14 @@ typedef struct ft_finetune_options {
                                with the rounded numbers. FT_F32 (default): as they are */
     ft_task task;           /* what is learnt; must be one that the data can serve; default: the
                                data's, ft_data_task */
+    bool head_only;         /* trains the head, with the frozen layers' outputs as its inputs, and
+                               skips the choice of a stage. For classes and numbers, without freeze,
+                               augmentation and adapters */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
-    char choice[256];       /* one line: what was trained, and why */
+    char choice[256];       /* one line: what was trained, and why; the epochs and the learning rate
+                               of the last stage */
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 

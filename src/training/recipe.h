@@ -221,6 +221,15 @@ static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
     else *to = wanted;
 }
 
+/* Gradients of a regression have the square of the output's unit. */
+static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
+{
+    double unit = ft__output_unit(r->m);
+    if (r->task != FT_TASK_REGRESSION) return;
+    o->optimizer.clip_norm *= (float)(unit * unit);
+    o->optimizer.eps = (float)(1e-8 * unit * unit);
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -265,6 +274,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
         o.optimizer.learning_rate = r->o.learning_rate;
+    ft__recipe_unit(r, &o);
     return o;
 }
 
@@ -299,8 +309,18 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
+/* Adds to the choice how long the last stage trains, and with which rate. */
+static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
+{
+    char *end = strchr(r->result.choice, 0);
+    snprintf(end, sizeof r->result.choice - (size_t)(end - r->result.choice),
+             "; %d epoch%s, learning rate %g", o->epochs, o->epochs == 1 ? "" : "s",
+             (double)o->optimizer.learning_rate);
+}
+
 static void ft__recipe_choose(ft__recipe *r)
 {
+    ft_fit_options last;
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
     r->deeper = right < r->enough;
@@ -311,6 +331,8 @@ static void ft__recipe_choose(ft__recipe *r)
              100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
              : ", so the layers below are trained too");
+    last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
+    ft__recipe_say(r, &last);
 }
 
 /* If options.freeze is given, there is nothing to choose. */
@@ -324,6 +346,7 @@ static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
     count = ft__set_frozen(r->m, r->o.freeze, true);
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
              *r->o.freeze ? r->o.freeze : "nothing", count);
+    ft__recipe_say(r, &o);
     ft__store_frozen(r->m, r->o.frozen_type);
     if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
 }
@@ -344,14 +367,27 @@ static int ft__recipe_resume(ft__recipe *r)
 /* Are there too few samples for a trial? Then the choice is made without one. */
 static bool ft__recipe_untried(ft__recipe *r)
 {
+    ft_fit_options head = ft__recipe_options(r, FT__HEAD);
     int held = ft_data_held_back(r->data, 0.2f, NULL, 0);
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
              " back, too few (%d are needed) to check whether training more than %s head helps",
              ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
              r->keeps_head ? "the" : "a new");
+    ft__recipe_say(r, &head);
     ft__log(&r->m->context, "%s", r->result.choice);
     return true;
+}
+
+/* With options.head_only there is nothing to choose either. */
+static void ft__recipe_head_only(ft__recipe *r)
+{
+    ft_fit_options o = ft__recipe_options(r, FT__HEAD);
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: the head only");
+    ft__recipe_say(r, &o);
+    r->start = FT__HEAD;
+    ft__recipe_stage(r, FT__HEAD);
+    ft__cache_release(&r->m->context, &r->features);
 }
 
 /* Runs the stages in order, from the one that a checkpoint names. */

@@ -14,7 +14,6 @@
 #include "graph/adapters.h"
 #include "graph/pair_loss.h"
 #include "networks/text.h"
-#include "networks/regression.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "data/tasks.h"
@@ -93,11 +92,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
-    if (r->task == FT_TASK_REGRESSION) { /* gradients have the square of the output's unit */
-        double unit = ft__output_unit(r->m);
-        o.optimizer.clip_norm *= (float)(unit * unit);
-        o.optimizer.eps = (float)(1e-8 * unit * unit);
-    }
+    ft__recipe_unit(r, &o);
     return o;
 }
 
@@ -143,6 +138,7 @@ static void ft__recipe_transformer(ft__recipe *r)
     r->all = ft__transformer_options(r);
     r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
     if (r->o.freeze) ft__recipe_frozen(r, r->all);
+    else if (r->o.head_only) ft__recipe_head_only(r);
     else if (ft__tries_head(r)) ft__recipe_stages(r);
     else {
         if (adapters) {
@@ -152,6 +148,7 @@ static void ft__recipe_transformer(ft__recipe *r)
         snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
                  " then falls to 0", !adapters ? "all layers at once" : r->task
                  == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
+        ft__recipe_say(r, &r->all);
         r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
@@ -181,8 +178,10 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
     ft_model *m = r->m;
     int first = ft__thaw_resume(r, layers), open, i;
     bool own_factors = ft__has_own_rates(m);
+    ft_fit_options last = ft__text_options(r, true, false);
     snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
              " (%d layers), each with a learning rate 2.6 times smaller", layers);
+    ft__recipe_say(r, &last);
     for (open = first; open <= layers && ft__ok(&m->context); ++open) {
         ft_fit_options o = ft__text_options(r, true, false);
         int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
@@ -233,6 +232,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
                  adapters ? "the adapters" : "all layers at once",
                  how.scored ? "the cosines of the pairs' vectors follow their numbers"
                             : "the vectors of the two texts of each pair are near");
+        ft__recipe_say(r, &o);
         r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
@@ -259,29 +259,35 @@ static void ft__recipe_text(ft__recipe *r)
     layers = ft__text_layers(m, layer);
     if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    else if (r->o.head_only) ft__recipe_head_only(r);
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
     else {
         const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
                                    "a network that has frozen layers; this one is trained whole"};
+        ft_fit_options o = ft__text_options(r, false, stream);
         ft__check_uses(&m->context, "ft_finetune", &use, 1);
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
-        r->result.fit = ft__fit_run(m, r->data, ft__text_options(r, false, stream),
-                                    r->result.choice, true, NULL);
+        ft__recipe_say(r, &o);
+        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
     }
     ft__release(&m->context, layer);
 }
 
-static ft_status ft__recipe_check(ft__context *c, const ft_data *data, const ft_finetune_options *o)
+static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_finetune_options *o)
 {
     const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
          own && !ft__augments(own),
          "an image folder without its own augmentation"},
-        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"}};
-    return ft__check_uses(c, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
+         "training of more than the head (without head_only)"},
+        {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
+         "training without freeze, of a network without adapters"}};
+    return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
@@ -292,7 +298,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.data = data;
     r.o = options;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
-        || ft__recipe_check(&m->context, data, &options) != FT_OK) return r.result;
+        || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
                  options.epochs);
@@ -305,6 +311,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
     if (!ft__ok(&m->context)) return r.result;
     r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
+    if (!ft__ok(&m->context)) return r.result;
+    if (options.head_only && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
+                 " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
@@ -330,6 +340,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     r.all = ft__recipe_options(&r, FT__ALL);
     r.enough = 0.9;
     if (options.freeze) ft__recipe_frozen(&r, r.all);
+    else if (options.head_only) ft__recipe_head_only(&r);
     else ft__recipe_stages(&r);
     ft__cache_release(&m->context, &r.features);
     return r.result;
