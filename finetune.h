@@ -1589,6 +1589,9 @@ typedef struct ft_fit_options {
                                of one batch of all their samples, which then need not fit in memory
                                at once; only batch norm sees the small batches. Schedules count
                                updates. A run that is stopped ends with the next update */
+    int most_steps;         /* stop after this many updates, if `epochs` have more; the schedule
+                               ends there too, and the epoch that is cut short counts as one. 0: no
+                               limit */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -1626,6 +1629,7 @@ typedef struct ft_finetune_options {
     bool head_only;         /* trains the head, with the frozen layers' outputs as its inputs, and
                                skips the choice of a stage. For classes and numbers, without freeze,
                                augmentation and adapters */
+    int most_steps;         /* as in ft_fit_options, of each stage, the trial included */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -48714,7 +48718,7 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
         {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
-        {"accumulate", (double)o->accumulate}};
+        {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -49046,7 +49050,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
    checkpoints are still read. */
 static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
 {
-    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1)};
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
+                              (double)f->o.most_steps};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
@@ -49337,6 +49342,27 @@ static ft__score ft__fit_measure(ft__fit *f)
     return score;
 }
 
+/* Updates of an epoch, each of `accumulate` batches, but for the last. */
+static int ft__fit_epoch_updates(const ft__fit *f)
+{
+    return (f->steps + f->o.accumulate - 1) / f->o.accumulate;
+}
+
+/* Updates of the run: of all epochs, or as many as most_steps. */
+static int ft__fit_total(const ft__fit *f)
+{
+    int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
+    return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
+}
+
+/* Batches of this epoch: fewer than in others, if most_steps ends it. */
+static int ft__fit_steps(const ft__fit *f)
+{
+    int updates = ft__fit_epoch_updates(f);
+    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * updates;
+    return left < updates ? (int)left * f->o.accumulate : f->steps;
+}
+
 /* Whether the step's batch is the last before an update. */
 static bool ft__fit_updates(const ft__fit *f)
 {
@@ -49345,11 +49371,11 @@ static bool ft__fit_updates(const ft__fit *f)
 
 static float ft__fit_rate(const ft__fit *f)
 {
-    int updates = (f->steps + f->o.accumulate - 1) / f->o.accumulate; /* of an epoch */
+    int updates = ft__fit_epoch_updates(f), total = ft__fit_total(f);
     int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
     int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
     return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, f->o.epochs * updates,
+                   * ft__schedule(f->o.schedule, step, total,
                                   f->o.step_epochs * updates, (double)f->o.gamma, warmup));
 }
 
@@ -49360,9 +49386,9 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     memset(&p, 0, sizeof p);
     if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
-    p.epochs = f->o.epochs;
+    p.epochs = f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
     p.step = step;
-    p.steps = f->steps;
+    p.steps = epoch_done ? step : ft__fit_steps(f);
     p.batch = batch;
     p.stage = f->o.stage;
     p.loss = score->total ? score->loss / (double)score->total : 0;
@@ -49528,7 +49554,7 @@ static void ft__fit_epoch_done(ft__fit *f)
     } else if (!f->o.best) ft__keep_weights(f->m, false);
     at->epoch += 1;
     at->step = 0;
-    if (at->epoch >= f->o.epochs) at->done = true;
+    if ((int64_t)at->epoch * ft__fit_epoch_updates(f) >= ft__fit_total(f)) at->done = true;
     if (f->o.patience > 0 && f->held_count > 0 && at->epoch - 1 - at->best_epoch >= f->o.patience)
         at->done = true;
 }
@@ -49538,17 +49564,17 @@ static void ft__fit_epoch_done(ft__fit *f)
 static bool ft__fit_is_due(const ft__fit *f)
 {
     int every = f->o.checkpoint_steps, step = f->at.step;
-    return f->o.checkpoint && every > 0 && step < f->steps && step % f->o.accumulate == 0
+    return f->o.checkpoint && every > 0 && step < ft__fit_steps(f) && step % f->o.accumulate == 0
         && step / every > (step - f->o.accumulate) / every;
 }
 
 static void ft__fit_epoch(ft__fit *f)
 {
-    int at = f->at.step * f->o.batch_size, batch;
+    int at = f->at.step * f->o.batch_size, steps = ft__fit_steps(f), batch;
     ft__fit_order(f, f->at.epoch);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
-    while (f->at.step < f->steps && ft__ok(&f->m->context)
+    while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
         if (batch < 0) break;
@@ -49564,7 +49590,7 @@ static void ft__fit_epoch(ft__fit *f)
     ft__fit_catch_up(f);
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
-    if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, steps, 0, 0, true);
     /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
     if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
@@ -49591,6 +49617,7 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_float(&text, p->learning_rate);
     ft__text_add(&text, ",\"weight_decay\":");
     ft__json_add_float(&text, p->weight_decay);
+    if (f->o.most_steps > 0) ft__text_add(&text, ",\"most_steps\":%d", f->o.most_steps);
     ft__text_add(&text, ",\"augmented\":%s}", f->o.augment ? "true" : "false");
     ft__release(c, f->m->training);
     f->m->training = text.letters;
@@ -49668,7 +49695,8 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"patience", (double)o->patience}, {"views", (double)o->views},
         {"checkpoint_steps", (double)o->checkpoint_steps},
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
-        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate}};
+        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate},
+        {"most_steps", (double)o->most_steps}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)
@@ -49974,6 +50002,15 @@ static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
     o->optimizer.eps = (float)(1e-8 * unit * unit);
 }
 
+/* A tenth of the run, over which a rate rises: in epochs, as ft_fit_options.warmup_epochs. */
+static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
+{
+    int samples = ft_data_count(r->data), streams = r->data->source.streams;
+    int size = streams > 0 ? streams : o->batch_size, steps = (samples + size - 1) / size;
+    float epochs = (float)o->epochs, most = (float)o->most_steps / (float)(steps > 0 ? steps : 1);
+    return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -49986,6 +50023,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.progress_user = r->o.progress_user;
     o.optimizer.weight_decay = 0.01f;
     o.balanced = r->o.balanced;
+    o.most_steps = r->o.most_steps;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
@@ -50012,13 +50050,13 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
         o.optimizer.weight_decay = 0.05f;
         o.schedule = FT_COSINE;
-        o.warmup_epochs = 0.1f * (float)(r->o.epochs > 0 ? r->o.epochs : o.epochs);
     }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
         o.optimizer.learning_rate = r->o.learning_rate;
     ft__recipe_unit(r, &o);
+    if (o.schedule == FT_COSINE) o.warmup_epochs = ft__warm_up(r, &o);
     return o;
 }
 
@@ -50221,6 +50259,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
     o.balanced = r->o.balanced && !stream;
+    o.most_steps = r->o.most_steps;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -50249,7 +50288,7 @@ static ft_fit_options ft__transformer_options(const ft__recipe *r)
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : words ? 5 : 3;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = ft__transformer_rate(r);
-    o.warmup_epochs = 0.1f * (float)o.epochs;
+    o.warmup_epochs = ft__warm_up(r, &o);
     return o;
 }
 
@@ -50351,7 +50390,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
     if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
     if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
-    o.warmup_epochs = 0.1f * (float)o.epochs;
+    o.warmup_epochs = ft__warm_up(r, &o);
     if (r->o.freeze) ft__recipe_frozen(r, o);
     else {
         if (!adapters) ft__set_frozen(m, "*", false);
@@ -50437,6 +50476,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (options.batch_size < 0)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
                  options.batch_size);
+    if (options.most_steps < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: most_steps is %d; it must not be negative",
+                 options.most_steps);
     if (!ft__not_negative(options.learning_rate))
         ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
                  " not negative", (double)options.learning_rate);

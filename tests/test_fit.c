@@ -266,12 +266,13 @@ static void check_resume(const char *freeze, ft_fit_options o, int from)
     remove(path);
 }
 
-static void test_resume(bool best, const char *freeze)
+static void test_resume(bool best, const char *freeze, int most_steps)
 {
     ft_fit_options o = quick(4);
     o.hold_back = 0.2f;
     o.best = best;
     o.schedule = FT_ONE_CYCLE;
+    o.most_steps = most_steps;
     check_resume(freeze, o, 1);
 }
 
@@ -309,7 +310,7 @@ static bool get_sample(void *user, int index, int view, ft_slot *slots, int coun
 }
 
 /* Weights after three epochs in batches of `batch`, `accumulate` for each update. */
-static void fit_gathered(int batch, int accumulate, bool regression, float *to, size_t count)
+static void fit_gathered(int batch, int accumulate, int most_steps, bool regression, float *to, size_t count)
 {
     static const float of_class[] = {0.2f, 1, 3};
     ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 1});
@@ -322,6 +323,7 @@ static void fit_gathered(int batch, int accumulate, bool regression, float *to, 
     ft_set_output(m, x);
     o.batch_size = batch;
     o.accumulate = accumulate;
+    o.most_steps = most_steps;
     o.schedule = FT_COSINE;
     o.warmup_epochs = 1;
     o.optimizer.eps = 1e-3f;
@@ -350,20 +352,21 @@ static void fit_gathered(int batch, int accumulate, bool regression, float *to, 
 static void test_accumulate(void)
 {
     static float large[2 * SIDE * SIDE * 27], small[2 * SIDE * SIDE * 27];
-    int regression;
-    for (regression = 0; regression < 2; ++regression) {
+    int k, most_steps = 2 * ((GATHERED + 11) / 12) + 1; /* updates: one of the third epoch */
+    for (k = 0; k < 4; ++k) {
+        bool regression = k % 2 == 1;
         size_t count = (size_t)(regression ? 2 * SIDE * SIDE : CLASSES) * 27, i;
         float most = 0, apart = 0;
-        fit_gathered(12, 1, regression, large, count);
-        fit_gathered(4, 3, regression, small, count);
+        fit_gathered(12, 1, k < 2 ? 0 : most_steps, regression, large, count);
+        fit_gathered(4, 3, k < 2 ? 0 : most_steps, regression, small, count);
         for (i = 0; i < count; ++i) {
             if (fabsf(large[i]) > most) most = fabsf(large[i]);
             if (!(fabsf(large[i] - small[i]) <= apart)) apart = fabsf(large[i] - small[i]);
         }
         CHECK(apart <= 1e-5f * most, "regression %d: %g apart of %g", regression, (double)apart,
               (double)most);
-        fit_gathered(4, 1, regression, small, count);
-        CHECK(fabsf(large[0] - small[0]) > 1e-4f, "small batches train otherwise");
+        fit_gathered(4, k < 2 ? 1 : 3, 0, regression, small, count);
+        CHECK(fabsf(large[0] - small[0]) > 1e-4f, "small batches or more updates train otherwise");
     }
 }
 
@@ -374,6 +377,76 @@ static void test_resume_of_accumulated(void)
     o.batch_size = 9;
     o.accumulate = 3;
     check_resume("", o, 3);
+}
+
+typedef struct seen_steps { int steps, stop_at, epochs, stages; float rates[32]; char stage[16]; } seen_steps;
+
+static bool see_step(void *user, const ft_progress *p)
+{
+    seen_steps *s = (seen_steps *)user;
+    if (p->preparing) return true;
+    if (strcmp(s->stage, p->stage) != 0) {
+        snprintf(s->stage, sizeof s->stage, "%s", p->stage);
+        s->stages += 1;
+    }
+    if (!p->epoch_done && s->steps < 32) s->rates[s->steps] = p->learning_rate;
+    s->steps += !p->epoch_done;
+    s->epochs = p->epochs;
+    CHECK(p->step <= p->steps && p->epoch < p->epochs, "step %d of %d, epoch %d of %d", p->step, p->steps, p->epoch,
+          p->epochs);
+    return s->steps != s->stop_at;
+}
+
+/* Of 6 steps an epoch: most_steps 8 are those of a run that is stopped after its 8th; 12 are those of 2 epochs; the
+   schedule ends with them; more than all have no effect. */
+static void test_most_steps(void)
+{
+    static const struct { int most, epochs, steps; ft_schedule schedule; bool stopped; } rows[] = {
+        {8, 4, 8, FT_CONSTANT, true}, {12, 2, 12, FT_LINEAR, false}, {8, 4, 8, FT_LINEAR, false},
+        {99, 4, 24, FT_LINEAR, false}};
+    ft_desc desc = {.seed = 21};
+    size_t k;
+    int i;
+    for (k = 0; k < sizeof rows / sizeof rows[0]; ++k) {
+        ft_fit_options o = quick(4);
+        seen_steps seen = {0}, other = {0};
+        ft_model *m = new_model(desc), *same = new_model(desc);
+        ft_fit_result r;
+        o.schedule = rows[k].schedule;
+        o.most_steps = rows[k].most;
+        o.progress = see_step;
+        o.progress_user = &seen;
+        r = ft_fit(m, new_data(m), o);
+        CHECK(ft_error(m) == FT_OK && seen.steps == rows[k].steps && !r.stopped && r.epochs == (rows[k].steps + 5) / 6
+              && seen.epochs == r.epochs, "%d steps, %d epochs: %s", seen.steps, r.epochs, ft_error_text(m));
+        for (i = 0; rows[k].schedule == FT_LINEAR && i < seen.steps; ++i)
+            CHECK(CLOSE(seen.rates[i], 0.01 * (1 - i / (double)rows[k].steps), 1e-8), "rate %d is %g", i,
+                  (double)seen.rates[i]);
+        o.most_steps = 0;
+        o.epochs = rows[k].epochs;
+        o.progress_user = &other;
+        if (rows[k].stopped) other.stop_at = rows[k].steps;
+        ft_fit(same, new_data(same), o);
+        CHECK((fingerprint(m) == fingerprint(same)) == (k != 2), "row %d: the weights of the other run", (int)k);
+        ft_destroy(same);
+        ft_destroy(m);
+    }
+}
+
+/* A limit of each stage of the recipe. */
+static void test_most_steps_of_stages(void)
+{
+    ft_desc desc = {.seed = 21};
+    ft_model *m = new_model(desc);
+    seen_steps seen = {0};
+    ft_finetune_options o = {.most_steps = 2, .progress = see_step, .progress_user = &seen};
+    ft_finetune_result r = ft_finetune(m, new_data(m), o);
+    CHECK(ft_error(m) == FT_OK && seen.stages >= 2 && seen.steps == 2 * seen.stages && r.fit.epochs == 1,
+          "%d steps in %d stages: %s", seen.steps, seen.stages, ft_error_text(m));
+    o.most_steps = -1;
+    ft_finetune(m, new_data(m), o);
+    expect(m, FT_INVALID, "ft_finetune: most_steps is -1", "must not be negative");
+    ft_destroy(m);
 }
 
 static void test_resume_of_another_run(void)
@@ -388,6 +461,10 @@ static void test_resume_of_another_run(void)
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
     m = new_model(desc);
+    o.most_steps = 3;
+    ft_fit(m, new_data(m), o);
+    expect(m, FT_INVALID, path, "most_steps was 0, now 3");
+    o.most_steps = 0;
     o.optimizer.learning_rate = 0.5f;
     ft_fit(m, new_data(m), o);
     CHECK(ft_error(m) != FT_OK && strstr(ft_error_text(m), path), "other settings: \"%s\"",
@@ -654,6 +731,11 @@ static void test_wrong_options(void)
     o.schedule = (ft_schedule)9;
     expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_LINEAR");
     o = quick(1);
+    o.hold_back = 1.5f;
+    o.hold_back = 0;
+    o.most_steps = -3;
+    expect_refused(o, "ft_fit: most_steps is -3; it must be finite and not negative");
+    o.most_steps = 0;
     o.hold_back = 1.5f;
     expect_refused(o, "hold_back is 1.5; it must be at least 0 and below 1");
     o = quick(1);
@@ -1205,7 +1287,8 @@ static void test_least_held_back(void)
         CHECK(ft_error(m) == FT_OK && count == (k ? 12 : 9), "%d held back: %s", count, ft_error_text(m));
         CHECK(k ? strstr(r.choice, " of 12 held-back ") && strstr(r.choice, "%")
                 : !strcmp(r.choice, "head only: of 45 samples only 9 can be held back, too few (10 are needed) to check"
-                          " whether training more than a new head helps"), "%s", r.choice);
+                          " whether training more than a new head helps; 1 epoch, learning rate 0.002"), "%s",
+              r.choice);
         CHECK(strstr(log_text, r.choice) != NULL, "the log has no \"%s\"", r.choice);
         ft_destroy(m);
     }
@@ -1321,9 +1404,12 @@ int main(int count, char **words)
     test_all_frozen();
     test_same_bits();
     test_batch_independence();
-    test_resume(false, "");
-    test_resume(true, "");
-    test_resume(true, "conv*,bn*");
+    test_resume(false, "", 0);
+    test_resume(true, "", 0);
+    test_resume(true, "conv*,bn*", 0);
+    test_resume(true, "", 13);
+    test_most_steps();
+    test_most_steps_of_stages();
     test_resume_of_optimizers();
     test_accumulate();
     test_resume_of_accumulated();

@@ -46,7 +46,8 @@ fails '--times has no effect here: it is for pictures' $tool info --model $work/
 # ---- A folder of text files is the same task ----
 mkdir -p $work/folder/good $work/folder/bad
 head -60 $texts/reviews.tsv | awk -F'\t' -v to=$work/folder '{ print $1 >(to "/" $2 "/" NR ".txt") }'
-says 'written' $tool train --data $work/folder --epochs 1 --hidden 8 --out $work/folder.safetensors
+says 'written' $tool train --data $work/folder --epochs 1 --max-steps 1 --hidden 8 --out $work/folder.safetensors
+grep -aq 'most_steps' $work/folder.safetensors && ok || bad "--max-steps"
 
 grep -q "60 texts of 2 classes" $work/err.txt && ok || bad "what was read is not said"
 

@@ -7,7 +7,7 @@ typedef struct options {
     const char *state_dict;
     const char *type, *dtype, *cache, *opencl_library, *precision;
     const char *adapter, *save_adapter, *lora_layers;
-    int epochs, batch_size, threads, per_class, top, checkpoint_steps;
+    int epochs, max_steps, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora, transformers;
     double minimum_score, learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *pooling;
@@ -45,6 +45,7 @@ static const char usage_text[] =
     "a .conll, .bio or .iob to find entities; a .txt for a language model.\n"
     "\n"
     "train:   --epochs N          of each stage (default: chosen from the size of the data)\n"
+    "         --max-steps N       stop each stage after N steps, if its epochs have more\n"
     "         --batch-size N      --lr X\n"
     "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
@@ -159,6 +160,7 @@ static const option_row option_rows[] = {
     {"--val", 's', AT(val), "t", 0},
     {"--out", 's', AT(out), "tcv", 0},
     {"--epochs", 'n', AT(epochs), "t", 0},
+    {"--max-steps", 'n', AT(max_steps), "t", 0},
     {"--batch-size", 'n', AT(batch_size), "teiv", SAMPLES},
     {"--lr", 'f', AT(learning_rate), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},

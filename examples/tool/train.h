@@ -7,6 +7,7 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     ft_finetune_options f;
     memset(&f, 0, sizeof f);
     f.epochs = o->epochs;
+    f.most_steps = o->max_steps;
     f.batch_size = o->batch_size;
     f.learning_rate = (float)o->learning_rate;
     f.freeze = o->freeze;

@@ -100,6 +100,9 @@ typedef struct ft_fit_options {
                                of one batch of all their samples, which then need not fit in memory
                                at once; only batch norm sees the small batches. Schedules count
                                updates. A run that is stopped ends with the next update */
+    int most_steps;         /* stop after this many updates, if `epochs` have more; the schedule
+                               ends there too, and the epoch that is cut short counts as one. 0: no
+                               limit */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -137,6 +140,7 @@ typedef struct ft_finetune_options {
     bool head_only;         /* trains the head, with the frozen layers' outputs as its inputs, and
                                skips the choice of a stage. For classes and numbers, without freeze,
                                augmentation and adapters */
+    int most_steps;         /* as in ft_fit_options, of each stage, the trial included */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

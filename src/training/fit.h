@@ -139,7 +139,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
    checkpoints are still read. */
 static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
 {
-    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1)};
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
+                              (double)f->o.most_steps};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
@@ -430,6 +431,27 @@ static ft__score ft__fit_measure(ft__fit *f)
     return score;
 }
 
+/* Updates of an epoch, each of `accumulate` batches, but for the last. */
+static int ft__fit_epoch_updates(const ft__fit *f)
+{
+    return (f->steps + f->o.accumulate - 1) / f->o.accumulate;
+}
+
+/* Updates of the run: of all epochs, or as many as most_steps. */
+static int ft__fit_total(const ft__fit *f)
+{
+    int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
+    return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
+}
+
+/* Batches of this epoch: fewer than in others, if most_steps ends it. */
+static int ft__fit_steps(const ft__fit *f)
+{
+    int updates = ft__fit_epoch_updates(f);
+    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * updates;
+    return left < updates ? (int)left * f->o.accumulate : f->steps;
+}
+
 /* Whether the step's batch is the last before an update. */
 static bool ft__fit_updates(const ft__fit *f)
 {
@@ -438,11 +460,11 @@ static bool ft__fit_updates(const ft__fit *f)
 
 static float ft__fit_rate(const ft__fit *f)
 {
-    int updates = (f->steps + f->o.accumulate - 1) / f->o.accumulate; /* of an epoch */
+    int updates = ft__fit_epoch_updates(f), total = ft__fit_total(f);
     int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
     int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
     return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, f->o.epochs * updates,
+                   * ft__schedule(f->o.schedule, step, total,
                                   f->o.step_epochs * updates, (double)f->o.gamma, warmup));
 }
 
@@ -453,9 +475,9 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     memset(&p, 0, sizeof p);
     if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
-    p.epochs = f->o.epochs;
+    p.epochs = f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
     p.step = step;
-    p.steps = f->steps;
+    p.steps = epoch_done ? step : ft__fit_steps(f);
     p.batch = batch;
     p.stage = f->o.stage;
     p.loss = score->total ? score->loss / (double)score->total : 0;
@@ -621,7 +643,7 @@ static void ft__fit_epoch_done(ft__fit *f)
     } else if (!f->o.best) ft__keep_weights(f->m, false);
     at->epoch += 1;
     at->step = 0;
-    if (at->epoch >= f->o.epochs) at->done = true;
+    if ((int64_t)at->epoch * ft__fit_epoch_updates(f) >= ft__fit_total(f)) at->done = true;
     if (f->o.patience > 0 && f->held_count > 0 && at->epoch - 1 - at->best_epoch >= f->o.patience)
         at->done = true;
 }
@@ -631,17 +653,17 @@ static void ft__fit_epoch_done(ft__fit *f)
 static bool ft__fit_is_due(const ft__fit *f)
 {
     int every = f->o.checkpoint_steps, step = f->at.step;
-    return f->o.checkpoint && every > 0 && step < f->steps && step % f->o.accumulate == 0
+    return f->o.checkpoint && every > 0 && step < ft__fit_steps(f) && step % f->o.accumulate == 0
         && step / every > (step - f->o.accumulate) / every;
 }
 
 static void ft__fit_epoch(ft__fit *f)
 {
-    int at = f->at.step * f->o.batch_size, batch;
+    int at = f->at.step * f->o.batch_size, steps = ft__fit_steps(f), batch;
     ft__fit_order(f, f->at.epoch);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
     ft__fit_start(f, f->order, f->views, at, f->train_count);
-    while (f->at.step < f->steps && ft__ok(&f->m->context)
+    while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
         if (batch < 0) break;
@@ -657,7 +679,7 @@ static void ft__fit_epoch(ft__fit *f)
     ft__fit_catch_up(f);
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
-    if (ft__ok(&f->m->context)) ft__fit_report(f, f->steps, 0, 0, true);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, steps, 0, 0, true);
     /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
     if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
@@ -684,6 +706,7 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_float(&text, p->learning_rate);
     ft__text_add(&text, ",\"weight_decay\":");
     ft__json_add_float(&text, p->weight_decay);
+    if (f->o.most_steps > 0) ft__text_add(&text, ",\"most_steps\":%d", f->o.most_steps);
     ft__text_add(&text, ",\"augmented\":%s}", f->o.augment ? "true" : "false");
     ft__release(c, f->m->training);
     f->m->training = text.letters;
@@ -761,7 +784,8 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"patience", (double)o->patience}, {"views", (double)o->views},
         {"checkpoint_steps", (double)o->checkpoint_steps},
         {"step_epochs", (double)o->step_epochs}, {"gamma", (double)o->gamma},
-        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate}};
+        {"warmup_epochs", (double)o->warmup_epochs}, {"accumulate", (double)o->accumulate},
+        {"most_steps", (double)o->most_steps}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
     if ((unsigned)o->schedule > FT_LINEAR)

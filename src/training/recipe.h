@@ -230,6 +230,15 @@ static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
     o->optimizer.eps = (float)(1e-8 * unit * unit);
 }
 
+/* A tenth of the run, over which a rate rises: in epochs, as ft_fit_options.warmup_epochs. */
+static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
+{
+    int samples = ft_data_count(r->data), streams = r->data->source.streams;
+    int size = streams > 0 ? streams : o->batch_size, steps = (samples + size - 1) / size;
+    float epochs = (float)o->epochs, most = (float)o->most_steps / (float)(steps > 0 ? steps : 1);
+    return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -242,6 +251,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.progress_user = r->o.progress_user;
     o.optimizer.weight_decay = 0.01f;
     o.balanced = r->o.balanced;
+    o.most_steps = r->o.most_steps;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
@@ -268,13 +278,13 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
         o.optimizer.weight_decay = 0.05f;
         o.schedule = FT_COSINE;
-        o.warmup_epochs = 0.1f * (float)(r->o.epochs > 0 ? r->o.epochs : o.epochs);
     }
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
         o.optimizer.learning_rate = r->o.learning_rate;
     ft__recipe_unit(r, &o);
+    if (o.schedule == FT_COSINE) o.warmup_epochs = ft__warm_up(r, &o);
     return o;
 }
 

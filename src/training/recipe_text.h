@@ -89,6 +89,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
     o.balanced = r->o.balanced && !stream;
+    o.most_steps = r->o.most_steps;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -117,7 +118,7 @@ static ft_fit_options ft__transformer_options(const ft__recipe *r)
     o.schedule = FT_LINEAR;
     if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : words ? 5 : 3;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = ft__transformer_rate(r);
-    o.warmup_epochs = 0.1f * (float)o.epochs;
+    o.warmup_epochs = ft__warm_up(r, &o);
     return o;
 }
 
@@ -219,7 +220,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
     if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
     if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
     if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
-    o.warmup_epochs = 0.1f * (float)o.epochs;
+    o.warmup_epochs = ft__warm_up(r, &o);
     if (r->o.freeze) ft__recipe_frozen(r, o);
     else {
         if (!adapters) ft__set_frozen(m, "*", false);
@@ -305,6 +306,9 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (options.batch_size < 0)
         ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
                  options.batch_size);
+    if (options.most_steps < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: most_steps is %d; it must not be negative",
+                 options.most_steps);
     if (!ft__not_negative(options.learning_rate))
         ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
                  " not negative", (double)options.learning_rate);
