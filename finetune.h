@@ -1560,7 +1560,8 @@ typedef struct ft_fit_options {
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
     bool best;              /* end with the weights of the best held-back epoch (most samples right,
-                               or as many at a lower loss), not of the last */
+                               or as many at a lower loss; of a regression the lowest loss), not of
+                               the last */
     int patience;           /* stop after this many epochs without a better one; 0: never */
     bool no_cache;          /* recompute the frozen prefix at each step */
     int views;              /* with `augment`: how many augmented views of each sample the cache of

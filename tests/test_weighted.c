@@ -353,6 +353,51 @@ static void test_targets(void)
     ft_destroy(m);
 }
 
+/* Of a regression the best epoch is that of the lowest held-back loss, whose weights are kept, and `patience` counts
+   from it: the loss is that of the kept weights on the held-back samples, computed here. */
+typedef struct losses { int epochs, best; double least; } losses;
+
+static bool note_loss(void *user, const ft_progress *p)
+{
+    losses *l = (losses *)user;
+    if (!p->epoch_done) return true;
+    CHECK(p->held_back_accuracy < 0 && p->held_back_loss >= 0, "held back: %g", p->held_back_loss);
+    if (l->epochs == 0 || p->held_back_loss < l->least) {
+        l->least = p->held_back_loss;
+        l->best = p->epoch;
+    }
+    l->epochs += 1;
+    return true;
+}
+
+static void test_best_of_targets(void)
+{
+    float x[COUNT * WIDE], targets[COUNT * 2], w[COUNT], out[COUNT * 2];
+    int labels[COUNT], held[COUNT], count, i;
+    ft_model *m = small(true, NULL);
+    losses seen = {0};
+    ft_fit_options o = {.epochs = 200, .batch_size = 8, .hold_back = 0.3f, .best = true, .patience = 3,
+                        .optimizer = {.learning_rate = 0.05f}, .progress = note_loss, .progress_user = &seen};
+    ft_fit_result r;
+    ft_data *data;
+    double mse = 0;
+    make_arrays(x, labels, targets, w);
+    data = ft_arrays(m, COUNT, x, NULL, (ft_array_options){.target_size = 2, .targets = targets});
+    r = ft_fit(m, data, o);
+    count = ft_data_held_back(data, 0.3f, held, COUNT);
+    ft_run(m, x, COUNT, out, COUNT * 2);
+    for (i = 0; i < 2 * count; ++i) {
+        int at = 2 * held[i / 2] + i % 2;
+        mse += pow((double)out[at] - (double)targets[at], 2) / (2 * count);
+    }
+    CHECK(ft_error(m) == FT_OK && count == 9, "%d held back: %s", count, ft_error_text(m));
+    CHECK(r.best_epoch == seen.best && r.epochs == seen.best + 1 + 3 && r.epochs == seen.epochs && r.epochs < 200,
+          "best %d, not %d, of %d", r.best_epoch, seen.best, r.epochs);
+    CHECK(CLOSE(r.held_back_loss, mse, 1e-6 * mse) && r.held_back_loss == seen.least, "loss %g, not %g, of %g",
+          r.held_back_loss, mse, seen.least);
+    ft_destroy(m);
+}
+
 /* ---- Progress while the frozen layers run, and stopping there ---- */
 typedef struct seen { int preparing, steps, last, stop_at; bool in_order; } seen;
 
@@ -460,6 +505,7 @@ int main(void)
     test_fit();
     test_resume();
     test_targets();
+    test_best_of_targets();
     test_preparing();
     test_errors();
     ft_file_close(golden);

@@ -70,6 +70,7 @@ static void print_progress(progress_state *s, const ft_progress *p, double now)
     if (p->accuracy >= 0) snprintf(parts[RIGHT], 96, "  right %.1f %%", 100 * p->accuracy);
     if (p->held_back_accuracy >= 0)
         snprintf(parts[HELD], 96, "  held back %.1f %%", 100 * p->held_back_accuracy);
+    else if (p->held_back_loss >= 0) snprintf(parts[HELD], 96, "  held back loss %.4f", p->held_back_loss);
     snprintf(parts[RATE], 96, "  %.0f %s/s", rate, s->samples_are);
     snprintf(parts[LEFT], 96, "  %s left", duration_text(left, time));
     for (i = 0; i < PARTS; ++i) length += strlen(parts[i]);
