@@ -198,14 +198,19 @@
      [SECTION] data/completions: Completions
      [SECTION] training/correlation: Pearson's and Spearman's correlation
      [SECTION] training/metrics: Metrics
+     [SECTION] training/measures: Metrics as scikit-learn defines them, with intervals
+     [SECTION] training/outcomes: What a network predicted of each sample, for its metrics
+     [SECTION] training/entities: Entities: runs of words, from the classes of words
      [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
      [SECTION] training/resume: What a checkpoint must agree with
      [SECTION] training/sample_weights: Weights of samples and classes
+     [SECTION] training/fit_metric: The metric that the best epoch follows
+     [SECTION] training/run_checkpoints: Checkpoints of a run
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
-     [SECTION] training/entities: Entities: runs of words, from the classes of words
      [SECTION] training/evaluate: Evaluate and predict
+     [SECTION] training/calibration: The temperature of the probabilities
      [SECTION] training/generate: Predict and generate text
      [SECTION] training/embed: Vectors of texts
      [SECTION] training/predict_words: Predict the classes of words, and entities
@@ -353,7 +358,8 @@
    FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro
      FINETUNE_NO_TRAINING      (or FINETUNE_USE_TRAINING, and so on) gradients, optimisers, and
                                ft_fit and ft_finetune (need DATA)
-     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_predict_data
+     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_calibrate,
+                               ft_predict_data, and model files with a temperature
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
                                (needs DATA)
      FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_predict_entities,
@@ -1533,6 +1539,36 @@ typedef struct ft_optimizer_options {
     float alpha;            /* RMSprop: of the mean of squares; default 0.99 */
 } ft_optimizer_options;
 
+typedef enum ft_metric {     /* names: ft_metric_name */
+    FT_METRIC_AUTO,          /* the task's own: entity F1 where the classes are O, B-TYPE, I-TYPE,
+                                else accuracy; the loss of a language model and of a regression */
+    FT_METRIC_LOSS, FT_METRIC_ENTITY_F1, /* not in ft_metrics: ft_evaluation.loss and .f1 */
+    /* Of one class for each sample. Averages over classes, each from its own samples: macro counts
+       each class that is labelled or guessed once, weighted by its samples; micro counts all
+       samples at once, which is the accuracy. A class without guesses has precision 0, one without
+       samples recall 0. */
+    FT_METRIC_ACCURACY,
+    FT_METRIC_TOP5,          /* the label is among the 5 most probable classes, of equally probable
+                                ones the last, as scikit-learn counts; for more than 5 classes */
+    FT_METRIC_PRECISION_MACRO, FT_METRIC_PRECISION_MICRO, FT_METRIC_PRECISION_WEIGHTED,
+    FT_METRIC_RECALL_MACRO, FT_METRIC_RECALL_MICRO, FT_METRIC_RECALL_WEIGHTED,
+    FT_METRIC_F1_MACRO, FT_METRIC_F1_MICRO, FT_METRIC_F1_WEIGHTED,
+    FT_METRIC_ROC_AUC,       /* of two classes that of the second; of more the mean over one class
+                                against all others, of the classes that have samples */
+    FT_METRIC_AVERAGE_PRECISION, /* likewise: the sum of (R_n - R_n-1) P_n over all thresholds */
+    FT_METRIC_KAPPA,         /* Cohen 1960 */
+    FT_METRIC_MCC,           /* Matthews 1975, for more classes Gorodkin 2004 */
+    FT_METRIC_CALIBRATION_ERROR, /* expected calibration error: samples in 15 bins of equal width,
+                                (k/15, (k+1)/15], by the probability of their guess; the mean over
+                                samples of |their bin's accuracy - its mean probability| (Naeini et
+                                al. 2015, Guo et al. 2017) */
+    FT_METRIC_LOG_LOSS,      /* -log(the label's probability), which is at least 2.2e-16 there */
+    /* Of numbers: the mean over the outputs of a sample. */
+    FT_METRIC_MAE, FT_METRIC_RMSE, FT_METRIC_R2,
+    FT_METRIC_PEARSON, FT_METRIC_SPEARMAN, /* of one number */
+    FT_METRIC_COUNT
+} ft_metric;
+
 typedef struct ft_progress {
     int epoch, epochs;      /* from 0; how many in all */
     int step, steps;        /* in this epoch, from 1; how many in all */
@@ -1545,6 +1581,10 @@ typedef struct ft_progress {
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
     bool preparing;         /* before the first step: `step` batches of `steps` went through the
                                frozen prefix, `batch` samples in the last; nothing is trained yet */
+    ft_metric metric;       /* that the best epoch and `patience` follow; FT_METRIC_AUTO: nothing is
+                               held back */
+    double held_back_metric; /* at the end of an epoch; NaN where it is not defined, 0 if nothing
+                               was measured */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -1559,9 +1599,8 @@ typedef struct ft_fit_options {
     float warmup_epochs;    /* linear, from 0; default 0 */
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
-    bool best;              /* end with the weights of the best held-back epoch (most samples right,
-                               or as many at a lower loss; of a regression the lowest loss), not of
-                               the last */
+    bool best;              /* end with the weights of the best held-back epoch (by `metric`, of
+                               equal ones the one of lower loss), not of the last */
     int patience;           /* stop after this many epochs without a better one; 0: never */
     bool no_cache;          /* recompute the frozen prefix at each step */
     int views;              /* with `augment`: how many augmented views of each sample the cache of
@@ -1593,6 +1632,9 @@ typedef struct ft_fit_options {
     int most_steps;         /* stop after this many updates, if `epochs` have more; the schedule
                                ends there too, and the epoch that is cut short counts as one. 0: no
                                limit */
+    ft_metric metric;       /* of the held-back samples, that `best`, `patience` follow; default:
+                               the task's own. Lower errors and losses are better. An epoch for
+                               which it is not defined is worse than all others */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -1608,6 +1650,9 @@ typedef struct ft_fit_result {
     ft_digest before, after; /* of frozen bytes; always equal, otherwise ft_fit fails */
     bool stopped;           /* by the progress function, not by `patience`; the weights are as of
                                that step, on a GPU as of the next one */
+    ft_metric metric;       /* that the best epoch was chosen by; FT_METRIC_AUTO: nothing was held
+                               back */
+    double held_back_metric; /* of the weights that were kept; NaN: it is not defined */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
@@ -1631,6 +1676,11 @@ typedef struct ft_finetune_options {
                                skips the choice of a stage. For classes and numbers, without freeze,
                                augmentation and adapters */
     int most_steps;         /* as in ft_fit_options, of each stage, the trial included */
+    /* As in ft_fit_options, for each stage after the trial: the share of the data that no stage
+       trains on; then each stage ends with the weights of its best epoch. */
+    float hold_back;
+    int patience;
+    ft_metric metric;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -1646,6 +1696,36 @@ typedef struct ft_sample_result {
     float probability;      /* of `guess` */
 } ft_sample_result;
 
+typedef struct ft_measure {
+    bool known;             /* false: it is not defined for these samples, and all is 0 */
+    double value, low, high; /* with its 95 % interval */
+} ft_measure;
+
+/* Each metric with its interval. That of the accuracy, of top 5 and of the micro averages, which
+   are shares of the samples, is Wilson's (1927). That of the others is the bootstrap's (Efron
+   1979): from the 2.5th to the 97.5th percentile of the metric over `resamples` draws of as many
+   samples with replacement, widened to contain the value; the draws are always the same. */
+typedef struct ft_metrics {
+    int samples;            /* with a label, or with targets */
+    int resamples;          /* 1000; fewer, but at least 100, where 1000 times samples times classes
+                               is above 10^9 */
+    ft_measure of[FT_METRIC_COUNT];
+} ft_metrics;
+
+typedef struct ft_calibrate_options {
+    float hold_back;        /* only the samples that ft_fit holds back with this
+                               ft_fit_options.hold_back; 0: all samples of the data */
+    int batch_size;         /* default 32 */
+} ft_calibrate_options;
+
+typedef struct ft_calibration {
+    bool fitted;            /* false: no temperature from 0.01 to 100 is the best; it is 1 now */
+    double temperature;
+    int samples;
+    double loss_before, loss_after;   /* the mean of -log(the label's probability) at 1, and now */
+    double error_before, error_after; /* FT_METRIC_CALIBRATION_ERROR, likewise */
+} ft_calibration;
+
 typedef struct ft_predict_options {
     int batch_size;         /* default 32. It does not change the predictions */
 } ft_predict_options;
@@ -1660,6 +1740,9 @@ typedef struct ft_evaluate_options {
     void *sample_user;
     size_t confusion_count; /* how many numbers confusion has; FT_SHAPE if it is not
                                ft_class_count(m) squared */
+    ft_metrics *metrics;    /* more metrics, of a model with one class for each sample, or with
+                               numbers (ft_mse); takes 12 bytes for each sample and class. NULL:
+                               they are not computed */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
@@ -2179,10 +2262,24 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
-   regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations.
-   Logs a line if no entity is found, or if at least 10 predictions are all of one class and the
-   labels are not. Changes no weight. */
+   regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
+   with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
+   at least 10 predictions are all of one class and the labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
+/* Fits the temperature T by which the logits are divided before they become probabilities, so that
+   these are neither too sure nor too unsure (Guo et al. 2017): it minimises the mean of -log(the
+   label's probability). The most probable class stays the same. Give it samples that were not
+   trained on: data of its own, or options.hold_back as in the training. T is kept in the model, in
+   its file, and used by ft_predict_file and the like, by ft_sample_result and by ft_metrics; not by
+   ft_run, nor by the loss. Training sets it to 1 again. FT_INVALID unless the output is the logits
+   of one class for each sample. */
+FINETUNE_API ft_calibration ft_calibrate(ft_model *m, ft_data *data, ft_calibrate_options options);
+/* The temperature, 1 by default; above 0. After a training loop by hand set it to 1, or fit it
+   again. */
+FINETUNE_API ft_status ft_set_temperature(ft_model *m, float temperature);
+FINETUNE_API float ft_temperature(const ft_model *m);
+/* The name of a metric: "accuracy", "f1_macro", "roc_auc" and so on; "" if there is none. */
+FINETUNE_API const char *ft_metric_name(ft_metric metric);
 
 /* The training loop by hand:
        ft_set_optimizer(m, options);                  (optional: else AdamW with its defaults)
@@ -3096,7 +3193,7 @@ static double ft__cubic(double x, double a)
    ============================================================================================= */
 enum { /* what a key is for */
     FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
-    FT__USE_AUGMENT, FT__USE_GENERATE
+    FT__USE_AUGMENT, FT__USE_GENERATE, FT__USE_BOOTSTRAP
 };
 
 static uint64_t ft__mix(uint64_t z)
@@ -8651,6 +8748,7 @@ struct ft_model {
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
     int max_length;           /* the most tokens read of a text; 0: the default */
     bool pairs;               /* a sample is a pair of texts */
+    float temperature;        /* that divides logits before they become probabilities; 0: none */
 };
 
 /* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that
@@ -28034,6 +28132,18 @@ ft_status ft_set_max_length(ft_model *m, int tokens)
     return FT_OK;
 }
 
+ft_status ft_set_temperature(ft_model *m, float temperature)
+{
+    if (!ft__usable(m)) return ft__status_of(m);
+    if (!(temperature > 0 && temperature <= FLT_MAX))
+        return ft__fail(&m->context, FT_INVALID, "ft_set_temperature: %g; it must be finite and"
+                        " above 0", (double)temperature);
+    m->temperature = temperature;
+    return FT_OK;
+}
+
+float ft_temperature(const ft_model *m) { return m && m->temperature > 0 ? m->temperature : 1; }
+
 int ft_max_length(const ft_model *m) { return m && m->max_length > 0 ? m->max_length : 512; }
 
 int ft_reset_state(ft_model *m, const char *glob)
@@ -32188,6 +32298,10 @@ static char *ft__graph_text(ft_model *m, bool values)
     ft__text_add(&text, "]");
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     if (m->pairs) ft__text_add(&text, ",\n\"pairs\":true");
+    if (ft_temperature(m) < 1 || ft_temperature(m) > 1) {
+        ft__text_add(&text, ",\n\"temperature\":");
+        ft__json_add_float(&text, m->temperature);
+    }
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
     ft__write_named(m, &text, "text_vector", m->text_vector);
@@ -32596,7 +32710,8 @@ static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
         "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "pairs",
-        "output", "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
+        "output", "loss", "text_vector", "normalize", "classes", "preprocessing",
+        FT__HAS_DATA ? "temperature" : NULL, NULL}; /* elsewhere it would have no effect */
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -32608,6 +32723,16 @@ static ft_status ft__check_format(ft__graph_reader *r)
                         " (docs/networks.md)", r->path);
     ft__check_keys(r, 0, "the network", known, ft__no_fields);
     return c->status;
+}
+
+static ft_status ft__read_temperature(ft__graph_reader *r)
+{
+    int field = ft__json_member(r->json, 0, "temperature");
+    double value = 0;
+    if (field < 0) return r->m->context.status;
+    if (!ft__json_double(r->json, field, &value) || !(value > 0 && value <= (double)FLT_MAX))
+        return ft__field_fault(r, "the network", "temperature", "a number above 0");
+    return ft_set_temperature(r->m, (float)value);
 }
 
 static ft_status ft__read_graph(ft__graph_reader *r)
@@ -32643,7 +32768,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (longest >= 0) m->max_length = (int)max_length;
     m->pairs = ft__json_true(r->json, ft__json_member(r->json, 0, "pairs"));
     ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
-    return c->status;
+    return FT__HAS_DATA ? ft__read_temperature(r) : c->status;
 }
 
 /* Builds the network of a description. `file`: has its weights, which are loaded afterwards; NULL:
@@ -47729,23 +47854,36 @@ ft_data *ft_completions(ft_model *m, const char *path, ft_completion_options opt
    [SECTION] training/correlation: Pearson's and Spearman's correlation
    ============================================================================================= */
 
-/* Pearson's correlation of two lists; 0 where one is constant. */
-static double ft__pearson(const double *a, const double *b, int count)
+/* Pearson's correlation of two lists, each pair with its weight (NULL: 1); 0 and false where one
+   list is constant. */
+static bool ft__weighted_pearson(const double *a, const double *b, const double *weight, int count,
+                                 double *to)
 {
-    double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
+    double all = 0, mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
     int i;
     for (i = 0; i < count; ++i) { /* a sum of equal floats is exact: their mean is, too */
-        mean_a += a[i];
-        mean_b += b[i];
+        double w = weight ? weight[i] : 1;
+        all += w;
+        mean_a += w * a[i];
+        mean_b += w * b[i];
     }
-    mean_a /= count > 0 ? count : 1;
-    mean_b /= count > 0 ? count : 1;
+    mean_a /= all > 0 ? all : 1;
+    mean_b /= all > 0 ? all : 1;
     for (i = 0; i < count; ++i) {
-        ab += (a[i] - mean_a) * (b[i] - mean_b);
-        aa += (a[i] - mean_a) * (a[i] - mean_a);
-        bb += (b[i] - mean_b) * (b[i] - mean_b);
+        double w = weight ? weight[i] : 1;
+        ab += w * (a[i] - mean_a) * (b[i] - mean_b);
+        aa += w * (a[i] - mean_a) * (a[i] - mean_a);
+        bb += w * (b[i] - mean_b) * (b[i] - mean_b);
     }
-    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+    *to = aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+    return aa > 0 && bb > 0;
+}
+
+static double ft__pearson(const double *a, const double *b, int count)
+{
+    double r;
+    ft__weighted_pearson(a, b, NULL, count, &r);
+    return r;
 }
 
 static bool ft__lower_number(const void *context, int a, int b)
@@ -47754,15 +47892,18 @@ static bool ft__lower_number(const void *context, int a, int b)
     return values[a] != values[b] ? values[a] < values[b] : a < b;
 }
 
-/* The rank of each value, from 1; equal values share the mean of theirs. `order` has room for as
-   many. */
-static void ft__ranks(const double *values, int count, int *order, double *ranks)
+/* The rank of each value, from 1; equal values share the mean of theirs. `order` sorts them; one
+   with a weight (NULL: 1) counts so often. */
+static void ft__ranks(const double *values, const double *weight, int count, const int *order,
+                      double *ranks)
 {
-    int i, j, k;
-    ft__sort_order(order, count, ft__lower_number, values);
-    for (i = 0; i < count; i = j) {
-        for (j = i + 1; j < count && values[order[j]] == values[order[i]]; ++j) {}
-        for (k = i; k < j; ++k) ranks[order[k]] = (i + 1 + j) / 2.0;
+    double before = 0, here;
+    int i, j;
+    for (i = 0; i < count; before += here) {
+        int first = i;
+        for (here = 0; i < count && (i == first || values[order[i]] == values[order[first]]); ++i)
+            here += weight ? weight[order[i]] : 1;
+        for (j = first; j < i; ++j) ranks[order[j]] = before + (here + 1) / 2;
     }
 }
 
@@ -47772,8 +47913,10 @@ static double ft__spearman(ft__context *c, const double *a, const double *b, int
     double *ranks = (double *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *ranks), result = 0;
     int *order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *order);
     if (ft__ok(c)) {
-        ft__ranks(a, count, order, ranks);
-        ft__ranks(b, count, order, ranks + count);
+        ft__sort_order(order, count, ft__lower_number, a);
+        ft__ranks(a, NULL, count, order, ranks);
+        ft__sort_order(order, count, ft__lower_number, b);
+        ft__ranks(b, NULL, count, order, ranks + count);
         result = ft__pearson(ranks, ranks + count, count);
     }
     ft__release(c, order);
@@ -47826,6 +47969,8 @@ typedef struct ft__score {
     int64_t correct, total;
     bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
     int guess, label;       /* the first of each, plus 1; of classes. -1: there were others too */
+    double rank;            /* of held-back samples, by the metric that is followed: the higher, the
+                               better */
 } ft__score;
 
 /* Notes one more of some classes: whether all are the same. */
@@ -48001,6 +48146,616 @@ static ft_status ft__check_classes(ft_model *m, const ft_data *data)
 }
 
 /* =============================================================================================
+   [SECTION] training/measures: Metrics as scikit-learn defines them, with intervals
+   Each sample has a weight: 1, or how often a resample of the bootstrap drew it. What no draw
+   changes, the samples in order of their probabilities above all, is computed once.
+   ============================================================================================= */
+static const char *const ft__metric_names[] = {
+    "auto", "loss", "entity_f1", "accuracy", "top5", "precision_macro", "precision_micro",
+    "precision_weighted", "recall_macro", "recall_micro", "recall_weighted", "f1_macro",
+    "f1_micro", "f1_weighted", "roc_auc", "average_precision", "kappa", "mcc",
+    "calibration_error", "log_loss", "mae", "rmse", "r2", "pearson", "spearman"};
+
+const char *ft_metric_name(ft_metric metric)
+{
+    return (unsigned)metric < FT_METRIC_COUNT ? ft__metric_names[metric] : "";
+}
+
+/* What was predicted of each sample, and what is true. Of classes: values [samples][columns] are
+   probabilities, labels [samples]. Of numbers: values and targets [samples][columns]. */
+typedef struct ft__outcomes {
+    int samples, columns;
+    double *values, *targets;
+    int *labels;            /* NULL: numbers */
+} ft__outcomes;
+
+typedef struct ft__measured { /* of one draw of the samples */
+    bool known[FT_METRIC_COUNT];
+    double value[FT_METRIC_COUNT];
+} ft__measured;
+
+typedef struct ft__measuring {
+    const ft__outcomes *of;
+    double *weight;         /* [samples] */
+    double *sums;           /* [3][columns]: weights of the samples of a class that were guessed
+                               right, that were guessed to be of it, that are of it */
+    double *ranks;          /* [2][samples], of one number */
+    int *order;             /* [columns][samples], by falling probability; of one number
+                               [2][samples]: by rising output and target */
+    int *guess;             /* [samples] */
+    unsigned char *in_top5; /* [samples] */
+} ft__measuring;
+
+static void ft__know(ft__measured *to, ft_metric metric, bool known, double value)
+{
+    to->known[metric] = known;
+    to->value[metric] = known ? value : 0;
+}
+
+/* ---- Guesses ---- */
+
+/* The averages of one number of each class, `part` by `whole`: of all classes that occur, of all
+   samples, and of classes by their samples. */
+static void ft__know_averages(const ft__measuring *g, ft__measured *to, ft_metric macro,
+                              double of_guessed, double of_labelled)
+{
+    int classes = g->of->columns, c;
+    const double *right = g->sums, *guessed = right + classes, *labelled = guessed + classes;
+    double sum = 0, weighted = 0, occur = 0, all = 0, hits = 0;
+    for (c = 0; c < classes; ++c) {
+        double whole = of_guessed * guessed[c] + of_labelled * labelled[c];
+        double share = whole > 0 ? right[c] / whole : 0;
+        occur += guessed[c] > 0 || labelled[c] > 0;
+        sum += share;
+        weighted += labelled[c] * share;
+        all += labelled[c];
+        hits += right[c];
+    }
+    ft__know(to, macro, all > 0, sum / occur);
+    ft__know(to, (ft_metric)(macro + 1), all > 0, hits / all);
+    ft__know(to, (ft_metric)(macro + 2), all > 0, weighted / all);
+}
+
+/* Agreement beyond chance, from the sums: Cohen's kappa, and Matthews' correlation, which is 0 if
+   all labels, or all guesses, are of one class. */
+static void ft__know_agreement(const ft__measuring *g, ft__measured *to)
+{
+    int classes = g->of->columns, c;
+    const double *right = g->sums, *guessed = right + classes, *labelled = guessed + classes;
+    double all = 0, hits = 0, both = 0, guesses = 0, labels = 0, spread;
+    for (c = 0; c < classes; ++c) {
+        all += labelled[c];
+        hits += right[c];
+        both += guessed[c] * labelled[c];
+        guesses += guessed[c] * guessed[c];
+        labels += labelled[c] * labelled[c];
+    }
+    ft__know(to, FT_METRIC_ACCURACY, all > 0, hits / all);
+    ft__know(to, FT_METRIC_KAPPA, all * all > both, (hits * all - both) / (all * all - both));
+    spread = (all * all - guesses) * (all * all - labels);
+    ft__know(to, FT_METRIC_MCC, all > 0, spread > 0 ? (hits * all - both) / sqrt(spread) : 0);
+}
+
+enum { FT__BINS = 15 };
+
+/* What the probabilities are worth: the bins' errors, and the logarithm of the label's. */
+static void ft__know_calibration(const ft__measuring *g, ft__measured *to)
+{
+    const ft__outcomes *of = g->of;
+    const double least = 2.220446049250313e-16;
+    double sure[FT__BINS] = {0}, hits[FT__BINS] = {0}, all = 0, loss = 0, top = 0, error = 0;
+    int i, bin;
+    for (i = 0; i < of->samples; ++i) {
+        const double *row = of->values + (size_t)i * (size_t)of->columns;
+        double p = row[g->guess[i]], label = row[of->labels[i]];
+        for (bin = 0; bin < FT__BINS - 1 && p > (bin + 1) / (double)FT__BINS; ++bin) {}
+        sure[bin] += g->weight[i] * p;
+        hits[bin] += g->guess[i] == of->labels[i] ? g->weight[i] : 0;
+        label = label < least ? least : label > 1 - least ? 1 - least : label;
+        if (g->weight[i] > 0) loss -= g->weight[i] * ft__log_double(label);
+        top += g->weight[i] * g->in_top5[i];
+        all += g->weight[i];
+    }
+    for (bin = 0; bin < FT__BINS; ++bin) error += fabs(hits[bin] - sure[bin]);
+    ft__know(to, FT_METRIC_CALIBRATION_ERROR, all > 0, error / all);
+    ft__know(to, FT_METRIC_LOG_LOSS, all > 0, loss / all);
+    ft__know(to, FT_METRIC_TOP5, all > 0 && of->columns > 5, top / all);
+}
+
+/* ---- Rankings ---- */
+
+/* Goes down the probabilities of class c; samples with equal ones are one threshold. The area under
+   the curve of true by false positives is, by trapezoids, the share of pairs in the right order. */
+static void ft__rank_class(const ft__measuring *g, int c, double *area, double *precision,
+                           double *positives, double *negatives)
+{
+    const ft__outcomes *of = g->of;
+    const int *order = g->order + (size_t)c * (size_t)of->samples;
+    double above = 0, below = 0; /* the positives and negatives so far */
+    int i = 0, first;
+    *area = *precision = 0;
+    while (i < of->samples) {
+        double p = of->values[(size_t)order[i] * (size_t)of->columns + (size_t)c], yes = 0, no = 0;
+        for (first = i; i < of->samples; ++i) {
+            int s = order[i];
+            if (i > first && of->values[(size_t)s * (size_t)of->columns + (size_t)c] != p) break;
+            if (of->labels[s] == c) yes += g->weight[s];
+            else no += g->weight[s];
+        }
+        *area += no * (above + yes / 2);
+        above += yes;
+        below += no;
+        if (yes > 0) *precision += yes * above / (above + below);
+    }
+    *positives = above;
+    *negatives = below;
+}
+
+static void ft__know_rankings(const ft__measuring *g, ft__measured *to)
+{
+    int classes = g->of->columns, c;
+    double areas = 0, precisions = 0, area, precision, yes, no;
+    int with_area = 0, with_precision = 0;
+    for (c = classes == 2 ? 1 : 0; c < classes; ++c) {
+        ft__rank_class(g, c, &area, &precision, &yes, &no);
+        if (yes > 0 && no > 0) areas += area / (yes * no);
+        if (yes > 0) precisions += precision / yes;
+        with_area += yes > 0 && no > 0;
+        with_precision += yes > 0;
+    }
+    ft__know(to, FT_METRIC_ROC_AUC, with_area > 0, areas / with_area);
+    ft__know(to, FT_METRIC_AVERAGE_PRECISION, with_precision > 0, precisions / with_precision);
+}
+
+static void ft__measure_classes(const ft__measuring *g, ft__measured *to)
+{
+    const ft__outcomes *of = g->of;
+    double *right = g->sums, *guessed = right + of->columns, *labelled = guessed + of->columns;
+    int i;
+    memset(right, 0, 3 * (size_t)of->columns * sizeof *right);
+    for (i = 0; i < of->samples; ++i) {
+        if (g->guess[i] == of->labels[i]) right[g->guess[i]] += g->weight[i];
+        guessed[g->guess[i]] += g->weight[i];
+        labelled[of->labels[i]] += g->weight[i];
+    }
+    ft__know_averages(g, to, FT_METRIC_PRECISION_MACRO, 1, 0);
+    ft__know_averages(g, to, FT_METRIC_RECALL_MACRO, 0, 1);
+    ft__know_averages(g, to, FT_METRIC_F1_MACRO, 0.5, 0.5);
+    ft__know_agreement(g, to);
+    ft__know_calibration(g, to);
+    ft__know_rankings(g, to);
+}
+
+/* ---- Numbers ---- */
+
+static void ft__know_correlations(const ft__measuring *g, ft__measured *to)
+{
+    const ft__outcomes *of = g->of;
+    double *second = g->ranks + of->samples, r = 0;
+    bool known = ft__weighted_pearson(of->values, of->targets, g->weight, of->samples, &r);
+    ft__know(to, FT_METRIC_PEARSON, known, r);
+    ft__ranks(of->values, g->weight, of->samples, g->order, g->ranks);
+    ft__ranks(of->targets, g->weight, of->samples, g->order + of->samples, second);
+    known = ft__weighted_pearson(g->ranks, second, g->weight, of->samples, &r);
+    ft__know(to, FT_METRIC_SPEARMAN, known, r);
+}
+
+static void ft__measure_numbers(const ft__measuring *g, ft__measured *to)
+{
+    const ft__outcomes *of = g->of;
+    double mae = 0, rmse = 0, r2 = 0, all;
+    int k, i;
+    for (k = 0; k < of->columns; ++k) {
+        double mean = 0, spread = 0, square = 0, absolute = 0;
+        for (i = 0, all = 0; i < of->samples; ++i) {
+            size_t at = (size_t)i * (size_t)of->columns + (size_t)k;
+            double off = of->values[at] - of->targets[at];
+            all += g->weight[i];
+            mean += g->weight[i] * of->targets[at];
+            absolute += g->weight[i] * fabs(off);
+            square += g->weight[i] * off * off;
+        }
+        mean /= all;
+        for (i = 0; i < of->samples; ++i) {
+            double off = of->targets[(size_t)i * (size_t)of->columns + (size_t)k] - mean;
+            spread += g->weight[i] * off * off;
+        }
+        mae += absolute / all / of->columns;
+        rmse += sqrt(square / all) / of->columns;
+        r2 += (spread > 0 ? 1 - square / spread : square > 0 ? 0 : 1) / of->columns;
+    }
+    ft__know(to, FT_METRIC_MAE, true, mae);
+    ft__know(to, FT_METRIC_RMSE, true, rmse);
+    ft__know(to, FT_METRIC_R2, of->samples > 1, r2);
+    if (of->columns == 1) ft__know_correlations(g, to);
+}
+
+static void ft__measure_once(const ft__measuring *g, ft__measured *to)
+{
+    memset(to, 0, sizeof *to);
+    if (g->of->labels) ft__measure_classes(g, to);
+    else ft__measure_numbers(g, to);
+}
+
+/* ---- What the draws share ---- */
+
+typedef struct ft__column { const double *values; int columns, column; } ft__column;
+
+static bool ft__column_above(const void *context, int a, int b)
+{
+    const ft__column *of = (const ft__column *)context;
+    double x = of->values[(size_t)a * (size_t)of->columns + (size_t)of->column];
+    double y = of->values[(size_t)b * (size_t)of->columns + (size_t)of->column];
+    return x != y ? x > y : a < b;
+}
+
+/* The guess of a sample is the first of the most probable classes. */
+static void ft__measuring_guess(ft__measuring *g)
+{
+    int classes = g->of->columns, i, c;
+    for (i = 0; i < g->of->samples; ++i) {
+        const double *row = g->of->values + (size_t)i * (size_t)classes;
+        int label = g->of->labels[i], before = 0, best = 0;
+        for (c = 0; c < classes; ++c) {
+            if (row[c] > row[best]) best = c;
+            before += row[c] > row[label] || (row[c] == row[label] && c > label);
+        }
+        g->guess[i] = best;
+        g->in_top5[i] = before < 5;
+    }
+}
+
+static size_t ft__measuring_bytes(bool classes, int samples, int columns)
+{
+    size_t n = (size_t)samples, k = (size_t)columns;
+    size_t orders = classes ? k : columns == 1 ? 2 : 0;
+    size_t bytes = n * sizeof(double) + 3 * k * sizeof(double) + orders * n * sizeof(int)
+        + n * (sizeof(int) + 1) + (columns == 1 ? 2 * n * sizeof(double) : 0) + 8 * FT__ALIGNMENT;
+    return bytes + 1000 * (FT_METRIC_COUNT * sizeof(double) + sizeof(int));
+}
+
+static void ft__measuring_free(ft__context *c, ft__measuring *g)
+{
+    ft__release(c, g->in_top5);
+    ft__release(c, g->guess);
+    ft__release(c, g->order);
+    ft__release(c, g->ranks);
+    ft__release(c, g->sums);
+    ft__release(c, g->weight);
+}
+
+static bool ft__measuring_start(ft__context *c, ft__measuring *g, const ft__outcomes *of)
+{
+    size_t n = (size_t)of->samples, orders = 0;
+    ft__column column;
+    int i;
+    memset(g, 0, sizeof *g);
+    g->of = of;
+    if (of->labels) orders = (size_t)of->columns;
+    else if (of->columns == 1) orders = 2;
+    g->weight = (double *)ft__allocate(c, n, sizeof *g->weight);
+    g->sums = (double *)ft__allocate(c, 3 * (size_t)of->columns, sizeof *g->sums);
+    if (!of->labels && orders) g->ranks = (double *)ft__allocate(c, 2 * n, sizeof *g->ranks);
+    if (orders) g->order = (int *)ft__allocate(c, orders * n, sizeof *g->order);
+    if (of->labels) g->guess = (int *)ft__allocate(c, n, sizeof *g->guess);
+    if (of->labels) g->in_top5 = (unsigned char *)ft__allocate(c, n, 1);
+    if (!ft__ok(c)) return false;
+    for (i = 0; i < of->samples; ++i) g->weight[i] = 1;
+    column.values = of->values;
+    column.columns = of->columns;
+    if (of->labels) ft__measuring_guess(g);
+    for (column.column = 0; of->labels && column.column < of->columns; ++column.column)
+        ft__sort_order(g->order + (size_t)column.column * n, of->samples, ft__column_above,
+                       &column);
+    if (g->ranks) ft__sort_order(g->order, of->samples, ft__lower_number, of->values);
+    if (g->ranks) ft__sort_order(g->order + n, of->samples, ft__lower_number, of->targets);
+    return true;
+}
+
+/* ---- Intervals ---- */
+
+/* The value that a share of the sorted ones is below, between two of them by its distance, as
+   NumPy's percentile. */
+static double ft__quantile(const double *values, const int *order, int count, double share)
+{
+    double place = share * (count - 1);
+    int low = (int)place, high = low + 1 < count ? low + 1 : low;
+    return values[order[low]] + (place - low) * (values[order[high]] - values[order[low]]);
+}
+
+static void ft__draw_again(const ft__measuring *g, int draw)
+{
+    uint64_t key = ft__key(0, (uint64_t)draw, 0, FT__USE_BOOTSTRAP);
+    uint64_t count = (uint64_t)g->of->samples, i;
+    memset(g->weight, 0, (size_t)count * sizeof *g->weight);
+    for (i = 0; i < count; ++i) g->weight[ft__random(key, i) % count] += 1;
+}
+
+/* Fills the intervals of all metrics that are known; draws for which one is not do not count. */
+static void ft__bootstrap(ft__context *c, ft__measuring *g, ft_metrics *to)
+{
+    size_t draws = (size_t)to->resamples;
+    double *values = (double *)ft__allocate(c, draws * FT_METRIC_COUNT, sizeof *values);
+    int *order = (int *)ft__allocate(c, draws, sizeof *order), known[FT_METRIC_COUNT] = {0}, k, d;
+    ft__measured drawn;
+    for (d = 0; values && order && d < to->resamples; ++d) {
+        ft__draw_again(g, d);
+        ft__measure_once(g, &drawn);
+        for (k = 0; k < FT_METRIC_COUNT; ++k)
+            if (drawn.known[k]) values[(size_t)k * draws + (size_t)known[k]++] = drawn.value[k];
+    }
+    for (k = 0; values && order && k < FT_METRIC_COUNT; ++k) {
+        const double *of = values + (size_t)k * draws;
+        ft_measure *m = &to->of[k];
+        if (!m->known) continue;
+        m->low = m->high = m->value;
+        if (known[k] == 0) continue;
+        ft__sort_order(order, known[k], ft__lower_number, of);
+        if (ft__quantile(of, order, known[k], 0.025) < m->low)
+            m->low = ft__quantile(of, order, known[k], 0.025);
+        if (ft__quantile(of, order, known[k], 0.975) > m->high)
+            m->high = ft__quantile(of, order, known[k], 0.975);
+    }
+    ft__release(c, order);
+    ft__release(c, values);
+}
+
+/* Wilson's interval, where the metric is a share of the samples. */
+static void ft__wilson_measure(ft_measure *m, int samples)
+{
+    if (m->known) ft__wilson((int)(m->value * samples + 0.5), samples, &m->low, &m->high);
+}
+
+/* Lower is better. */
+static bool ft__is_error(ft_metric metric)
+{
+    return metric == FT_METRIC_LOSS || metric == FT_METRIC_CALIBRATION_ERROR
+        || metric == FT_METRIC_LOG_LOSS || metric == FT_METRIC_MAE || metric == FT_METRIC_RMSE;
+}
+
+static const double ft__undefined_rank = -DBL_MAX;
+
+/* A number that is higher, the better this metric of the samples is. */
+static double ft__measure_rank(ft__context *c, const ft__outcomes *of, ft_metric metric)
+{
+    ft__measuring g;
+    ft__measured once;
+    once.known[metric] = false;
+    if (of->samples > 0 && ft__measuring_start(c, &g, of)) ft__measure_once(&g, &once);
+    if (of->samples > 0) ft__measuring_free(c, &g);
+    if (!once.known[metric]) return ft__undefined_rank;
+    return ft__is_error(metric) ? -once.value[metric] : once.value[metric];
+}
+
+/* All metrics of these samples. */
+static void ft__measure(ft__context *c, const ft__outcomes *of, ft_metrics *to)
+{
+    ft__measuring g;
+    ft__measured once;
+    double work = (double)of->samples * of->columns;
+    int k;
+    memset(to, 0, sizeof *to);
+    to->samples = of->samples;
+    if (of->samples < 1) return;
+    to->resamples = work <= 1e6 ? 1000 : work >= 1e7 ? 100 : (int)(1e9 / work);
+    if (ft__measuring_start(c, &g, of)) {
+        ft__measure_once(&g, &once);
+        for (k = 0; k < FT_METRIC_COUNT; ++k) {
+            to->of[k].known = once.known[k];
+            to->of[k].value = once.value[k];
+        }
+        ft__bootstrap(c, &g, to);
+        ft__wilson_measure(&to->of[FT_METRIC_ACCURACY], of->samples);
+        ft__wilson_measure(&to->of[FT_METRIC_TOP5], of->samples);
+        ft__wilson_measure(&to->of[FT_METRIC_PRECISION_MICRO], of->samples);
+        ft__wilson_measure(&to->of[FT_METRIC_RECALL_MICRO], of->samples);
+        ft__wilson_measure(&to->of[FT_METRIC_F1_MICRO], of->samples);
+    }
+    ft__measuring_free(c, &g);
+}
+
+/* =============================================================================================
+   [SECTION] training/outcomes: What a network predicted of each sample, for its metrics
+   ============================================================================================= */
+/* Has each sample one class, or numbers as targets? */
+static bool ft__has_outcomes(const ft_model *m)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    if (ft__regression_columns(m) > 0) return true;
+    return ft__classifies_samples(m) && loss && ft__is(loss, FT__CLASSES)
+        && ft__scored_rows(m, 1) == 1;
+}
+
+static size_t ft__outcomes_bytes(const ft_model *m, int samples)
+{
+    bool numbers = ft__regression_columns(m) > 0;
+    size_t columns = numbers ? ft__regression_columns(m) : (size_t)ft__output_classes(m);
+    size_t n = (size_t)samples, bytes = n * columns * sizeof(double);
+    bytes += numbers ? bytes : n * sizeof(int);
+    return bytes + 4 * FT__ALIGNMENT + ft__measuring_bytes(!numbers, samples, (int)columns);
+}
+
+static void ft__outcomes_free(ft__context *c, ft__outcomes *of)
+{
+    ft__release(c, of->labels);
+    ft__release(c, of->targets);
+    ft__release(c, of->values);
+    memset(of, 0, sizeof *of);
+}
+
+/* Makes room for this many samples. */
+static ft_status ft__outcomes_start(ft_model *m, ft__outcomes *of, int samples)
+{
+    ft__context *c = &m->context;
+    size_t n = (size_t)samples, numbers = ft__regression_columns(m);
+    memset(of, 0, sizeof *of);
+    of->columns = numbers ? (int)numbers : ft__output_classes(m);
+    of->values = (double *)ft__allocate(c, n * (size_t)of->columns, sizeof *of->values);
+    if (numbers) of->targets = (double *)ft__allocate(c, n * numbers, sizeof *of->targets);
+    else of->labels = (int *)ft__allocate(c, n, sizeof *of->labels);
+    return c->status;
+}
+
+/* Makes a row of logits times `rate` probabilities; `to` may be the row. */
+static void ft__softmax_row(const double *logits, int classes, double rate, double *to)
+{
+    double largest = logits[0], sum = 0;
+    int k;
+    for (k = 1; k < classes; ++k)
+        if (logits[k] > largest) largest = logits[k];
+    for (k = 0; k < classes; ++k) {
+        double x = (logits[k] - largest) * rate;
+        sum += to[k] = x > -700 ? ft__exp_double(x) : 0;
+    }
+    for (k = 0; k < classes; ++k) to[k] /= sum;
+}
+
+/* What was added becomes probabilities, if it is logits. */
+static void ft__outcomes_soften(const ft_model *m, ft__outcomes *of)
+{
+    int i;
+    if (!of->labels || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES)) return;
+    for (i = 0; i < of->samples; ++i) {
+        double *row = of->values + (size_t)i * (size_t)of->columns;
+        ft__softmax_row(row, of->columns, 1 / (double)ft_temperature(m), row);
+    }
+}
+
+/* Adds a batch that was just run, whose output was brought to the host, as it is. Samples without a
+   label do not count. */
+static void ft__outcomes_add(const ft_model *m, const ft__plan *plan, int batch, ft__outcomes *of)
+{
+    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
+    const ft__node *targets = of->labels ? NULL : ft__targets_of(m);
+    const float *values = plan->values[m->output.id - 1];
+    size_t columns = (size_t)of->columns, k;
+    int i;
+    for (i = 0; i < batch; ++i, values += columns) {
+        double *to = of->values + (size_t)of->samples * columns;
+        if (targets) {
+            const float *target = targets->value + (size_t)i * columns;
+            double *want = of->targets + (size_t)of->samples * columns;
+            for (k = 0; k < columns; ++k) {
+                to[k] = (double)values[ft__place_in_sample(output, k)];
+                want[k] = (double)target[ft__place_in_sample(targets, k)];
+            }
+        } else {
+            int label = ((const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value)[i];
+            if (ft__is_ignored(label) || label >= of->columns) continue;
+            of->labels[of->samples] = label;
+            for (k = 0; k < columns; ++k) to[k] = (double)values[k];
+        }
+        of->samples += 1;
+    }
+}
+
+/* =============================================================================================
+   [SECTION] training/entities: Entities: runs of words, from the classes of words
+   Counted as seqeval does by default, by conlleval's rules (Tjong Kim Sang and Buchholz 2000):
+   B-TYPE begins an entity, I-TYPE continues one of its type and otherwise begins one. A predicted
+   entity is right if its type, its first and its last word are.
+   ============================================================================================= */
+typedef struct ft__tag { char kind; int type; } ft__tag; /* kind: O, B or I; type: of O it is -1 */
+
+typedef struct ft__entities {
+    ft__tag *tags;          /* [classes]; NULL: the classes are no such tags */
+    int correct, predicted, total;
+} ft__entities;
+
+typedef struct ft__chunk { int type, start; } ft__chunk; /* an open entity; type -1: none is open */
+
+static const ft__tag ft__outside = {'O', -1};
+
+/* The tags that the model's classes are, for the caller to release. A type is the number of the
+   first class that has it. NULL: they are others, or an error. */
+static ft__tag *ft__model_tags(ft_model *m)
+{
+    ft__tag *tags;
+    int i, k;
+    if (!ft__classifies_steps(m)) return NULL;
+    for (i = 0; i < m->class_count; ++i) {
+        const char *name = m->class_names[i];
+        if (strcmp(name, "O") != 0 && strncmp(name, "B-", 2) != 0 && strncmp(name, "I-", 2) != 0)
+            return NULL;
+    }
+    tags = (ft__tag *)ft__allocate(&m->context, (size_t)m->class_count, sizeof *tags);
+    for (i = 0; tags && i < m->class_count; ++i) {
+        tags[i].kind = m->class_names[i][0];
+        for (k = 0; strcmp(m->class_names[k] + 1, m->class_names[i] + 1) != 0; ++k) {}
+        tags[i].type = tags[i].kind == 'O' ? -1 : k;
+    }
+    return tags;
+}
+
+/* Goes on to the next word's tag; true if the open entity, put into *ended, ended before it. */
+static bool ft__chunk_step(ft__chunk *open, ft__tag tag, int at, ft__chunk *ended)
+{
+    *ended = *open;
+    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
+    open->type = tag.type;
+    open->start = at;
+    return ended->type >= 0;
+}
+
+/* Two readings of a sentence, word by word. */
+typedef struct ft__two_readings { ft__chunk want, got; int at; } ft__two_readings;
+
+static ft__two_readings ft__readings_start(void)
+{
+    const ft__two_readings none = {{-1, 0}, {-1, 0}, 0};
+    return none;
+}
+
+static void ft__entities_word(ft__entities *e, ft__two_readings *r, ft__tag want, ft__tag got)
+{
+    ft__chunk a, b;
+    bool wanted = ft__chunk_step(&r->want, want, r->at, &a);
+    bool found = ft__chunk_step(&r->got, got, r->at, &b);
+    e->total += wanted;
+    e->predicted += found;
+    e->correct += wanted && found && a.type == b.type && a.start == b.start;
+    r->at += 1;
+}
+
+/* Adds the sample in a row of the batch that was just run: its words or, of a source that does not
+   tell them, its steps that have a label. */
+static void ft__entities_sample(const ft_model *m, const ft__plan *plan, const ft_data *data,
+                                int row, int index, ft__entities *e)
+{
+    const ft__node *loss = &m->nodes[m->loss.id - 1];
+    const int32_t *labels = (const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value;
+    const float *logits = plan->values[m->output.id - 1];
+    size_t classes = (size_t)m->class_count, steps = (size_t)m->length, count = steps, i;
+    const ft__word *words = NULL;
+    ft__two_readings r = ft__readings_start();
+    logits += (size_t)row * steps * classes;
+    labels += (size_t)row * steps;
+    if (data->features.words) words = data->features.words(data->source.user, index, &count);
+    for (i = 0; i < count; ++i) {
+        int want = words ? words[i].tag : labels[i], place = words ? words[i].place : (int)i;
+        ft__tag got = ft__outside;
+        if (want < 0 || want >= m->class_count) continue;
+        if (place >= 0) got = e->tags[ft__argmax(logits + (size_t)place * classes, (int)classes)];
+        ft__entities_word(e, &r, e->tags[want], got);
+    }
+    ft__entities_word(e, &r, ft__outside, ft__outside);
+}
+
+/* Of no entities the share is 0, as in seqeval. */
+static double ft__share(int part, int whole) { return whole > 0 ? (double)part / whole : 0; }
+
+static void ft__entities_end(const ft__entities *e, ft_evaluation *to)
+{
+    to->entities = e->tags != NULL;
+    to->entities_correct = e->correct;
+    to->entities_predicted = e->predicted;
+    to->entities_total = e->total;
+    to->precision = ft__share(e->correct, e->predicted);
+    to->recall = ft__share(e->correct, e->total);
+    to->f1 = ft__share(2 * e->correct, e->predicted + e->total);
+}
+
+/* =============================================================================================
    [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
    One run: its samples, and the cache of the frozen prefix. An epoch's order depends only on (seed,
    epoch), a sample's view only on (sample, epoch). So a run that continues from a checkpoint reads
@@ -48060,6 +48815,7 @@ typedef struct ft__fit {
     int train_count, held_count;
     int steps;              /* in an epoch */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
+    int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
     int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
@@ -48067,6 +48823,9 @@ typedef struct ft__fit {
     ft__data_state data_state; /* the same for the data */
     ft__place_in_run at;
     ft__sent_step sent;
+    ft_metric metric;       /* that the best held-back epoch is chosen by */
+    ft__outcomes outcomes;  /* of the held-back samples, where the metric needs them */
+    ft__tag *tags;          /* of entities, where the metric is their F1 */
     ft_fit_result result;
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
@@ -48719,7 +49478,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
         {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
-        {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps}};
+        {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps},
+        {"metric", (double)f->o.metric}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -48944,73 +49704,77 @@ static double ft__batch_weight(const ft__fit *f, int batch)
 }
 
 /* =============================================================================================
-   [SECTION] training/fit: Fit: the loop over steps and epochs
-   Batches from the loader or the cache, checkpoints, and the loop over steps and epochs.
+   [SECTION] training/fit_metric: The metric that the best epoch follows
    ============================================================================================= */
-
-/* ---- Batches ---- */
-
-/* Notes the weight of the sample in this row of the batch. */
-static void ft__fit_weigh(ft__fit *f, int row, int sample)
+/* Which metric is followed: the task's own, or the one that was asked for. */
+static ft_metric ft__own_metric(const ft_model *m, const ft__tag *tags)
 {
-    const ft_source *source = &f->data->source;
-    if (f->weights) f->weights[row] = source->weight ? source->weight(source->user, sample) : 1.0f;
+    if (!ft__scored_rows(m, 1)) return FT_METRIC_LOSS; /* no labels, as in a regression */
+    if (tags) return FT_METRIC_ENTITY_F1;
+    return ft__classifies_samples(m) || ft__classifies_steps(m) ? FT_METRIC_ACCURACY
+                                                                : FT_METRIC_LOSS;
 }
 
-/* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
-   number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
-static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
+static ft_status ft__fit_choose_metric(ft__fit *f)
 {
-    const ft__batch *batch;
-    int size = f->o.batch_size, from = *at, i, filled = 0;
-    if (from >= count || !ft__ok(&f->m->context)) return -1;
-    if (count - from < size) size = count - from;
-    *at = from + size;
-    if (f->cache.on) {
-        ft__cache_set_length(f, samples + from, views + from, size);
-        for (i = from; i < from + size; ++i) {
-            size_t row = ft__cache_row(f, samples[i], views[i]);
-            if (!f->cache.record[row]) continue;
-            ft__fit_weigh(f, filled, samples[i]);
-            ft__cache_get(f, row, filled++);
-        }
-        ft__cache_got(f, filled);
-        return filled;
-    }
-    batch = ft__loader_next(f->loader);
-    if (!batch) return -1;
-    if (batch->count > 0) {
-        ft__feed_batch(f->m, f->loader, batch);
-        ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
-    }
-    filled = batch->count;
-    for (i = 0; i < filled; ++i) ft__fit_weigh(f, i, batch->index[i]);
-    ft__loader_release(f->loader);
-    return filled;
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    ft_metric wanted = f->o.metric;
+    bool numbers = ft__regression_columns(m) > 0, fits;
+    if ((unsigned)wanted >= FT_METRIC_COUNT)
+        return ft__fail(c, FT_INVALID, "ft_fit: metric is %d; it must be one of ft_metric",
+                        (int)wanted);
+    if (f->held_count == 0) return c->status;
+    if (ft__scored_rows(m, 1) && (wanted == FT_METRIC_AUTO || wanted == FT_METRIC_ENTITY_F1))
+        f->tags = ft__model_tags(m);
+    f->metric = wanted != FT_METRIC_AUTO ? wanted : ft__own_metric(m, f->tags);
+    if (f->metric == FT_METRIC_LOSS) return c->status;
+    if (f->metric == FT_METRIC_ACCURACY) fits = ft__scored_rows(m, 1) > 0;
+    else if (f->metric == FT_METRIC_ENTITY_F1) fits = f->tags != NULL;
+    else fits = ft__has_outcomes(m) && numbers == (f->metric >= FT_METRIC_MAE);
+    if (!fits && ft__ok(c))
+        ft__fail(c, FT_INVALID, "ft_fit: metric %s is not defined for what this network predicts:"
+                 " %s", ft_metric_name(f->metric),
+                 numbers ? "numbers" : ft__classifies_samples(m) ? "a class of each sample"
+                                                                 : "classes of steps");
+    if (f->tags)
+        f->batch_samples = (int *)ft__allocate(c, (size_t)f->o.batch_size, sizeof(int));
+    else if (ft__ok(c) && f->metric != FT_METRIC_ACCURACY)
+        ft__outcomes_start(m, &f->outcomes, f->held_count);
+    return c->status;
 }
 
-static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
+/* The held-back samples' metric, as a number that is higher, the better it is. */
+static double ft__fit_rank(ft__fit *f, const ft__score *score, const ft__entities *entities)
 {
-    if (!f->cache.on && from < count)
-        ft__loader_start(f->loader, samples + from, views + from, count - from);
+    if (f->metric == FT_METRIC_LOSS) return 0; /* of equal ranks the lower loss is better */
+    if (f->metric == FT_METRIC_ACCURACY) return (double)score->correct;
+    if (f->metric == FT_METRIC_ENTITY_F1)
+        return ft__share(2 * entities->correct, entities->predicted + entities->total);
+    ft__outcomes_soften(f->m, &f->outcomes);
+    return ft__measure_rank(&f->m->context, &f->outcomes, f->metric);
 }
 
-/* Draws the order and the views of an epoch. */
-static void ft__fit_order(ft__fit *f, int epoch)
+/* The metric itself, from its rank. */
+static double ft__fit_metric(const ft__fit *f, const ft__score *score)
 {
-    const ft_source *source = &f->data->source;
-    uint64_t seed = f->m->context.desc.seed;
-    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_ORDER);
-    int i;
-    if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
-    else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
-    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
-    ft__bucket(source, f->order, f->train_count, f->o.batch_size,
-               ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
-    for (i = 0; i < f->train_count; ++i) {
-        f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
-    }
+    if (f->metric == FT_METRIC_LOSS) return score->loss / (double)score->total;
+    if (f->metric == FT_METRIC_ACCURACY) return ft__accuracy(f->m, score);
+    if (score->rank <= ft__undefined_rank) return (double)NAN;
+    return ft__is_error(f->metric) ? -score->rank : score->rank;
 }
+
+static bool ft__better(const ft__score *a, const ft__score *b)
+{
+    if (b->total == 0) return true;
+    if (a->rank > b->rank || a->rank < b->rank) return a->rank > b->rank;
+    return a->loss < b->loss;
+}
+
+/* =============================================================================================
+   [SECTION] training/run_checkpoints: Checkpoints of a run
+   The copy of the weights of the best epoch, and the file from which a stopped run goes on.
+   ============================================================================================= */
 
 /* ---- Copies of the weights ---- */
 
@@ -49101,10 +49865,11 @@ static uint64_t ft__fit_settings(const ft__fit *f)
 /* Sums are doubles; they are written as the integers with the same bits, so that none is lost. */
 static void ft__write_score(ft__text *text, const char *key, const ft__score *score)
 {
-    int64_t bits;
+    int64_t bits, rank;
     memcpy(&bits, &score->loss, sizeof bits);
-    ft__text_add(text, ",\"%s\":[%lld,%lld,%lld]", key, (long long)bits, (long long)score->correct,
-                 (long long)score->total);
+    memcpy(&rank, &score->rank, sizeof rank);
+    ft__text_add(text, ",\"%s\":[%lld,%lld,%lld,%lld]", key, (long long)bits,
+                 (long long)score->correct, (long long)score->total, (long long)rank);
 }
 
 static ft_status ft__checkpoint_write(ft__fit *f)
@@ -49186,13 +49951,15 @@ static void ft__checkpoint_score(const ft__fit *f, const ft__json *json, const c
                                  ft__score *score)
 {
     int list = ft__json_member(json, 0, key);
-    int64_t bits = 0;
+    int64_t bits = 0, rank = 0;
     bool read = ft__json_int(json, ft__json_element(json, list, 0), &bits)
         && ft__json_int(json, ft__json_element(json, list, 1), &score->correct)
-        && ft__json_int(json, ft__json_element(json, list, 2), &score->total);
+        && ft__json_int(json, ft__json_element(json, list, 2), &score->total)
+        && ft__json_int(json, ft__json_element(json, list, 3), &rank);
     memcpy(&score->loss, &bits, sizeof bits);
+    memcpy(&score->rank, &rank, sizeof rank);
     if (!read || score->correct < 0 || score->total < score->correct
-        || !(score->loss - score->loss == 0))
+        || !(score->loss - score->loss == 0) || !(score->rank - score->rank == 0))
         ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"%s\" is not a score",
                  f->o.checkpoint, key);
 }
@@ -49324,12 +50091,86 @@ static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size
     return true;
 }
 
+/* =============================================================================================
+   [SECTION] training/fit: Fit: the loop over steps and epochs
+   Batches from the loader or the cache, and the loop over steps and epochs.
+   ============================================================================================= */
+
+/* ---- Batches ---- */
+
+/* Notes the sample in this row of the batch, and its weight. */
+static void ft__fit_weigh(ft__fit *f, int row, int sample)
+{
+    const ft_source *source = &f->data->source;
+    if (f->weights) f->weights[row] = source->weight ? source->weight(source->user, sample) : 1.0f;
+    if (f->batch_samples) f->batch_samples[row] = sample;
+}
+
+/* Puts the next batch of a list of samples into the plan, from the loader or the cache; returns its
+   number of samples, -1 at the end of the list. `*at` counts the samples used so far. */
+static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int count, int *at)
+{
+    const ft__batch *batch;
+    int size = f->o.batch_size, from = *at, i, filled = 0;
+    if (from >= count || !ft__ok(&f->m->context)) return -1;
+    if (count - from < size) size = count - from;
+    *at = from + size;
+    if (f->cache.on) {
+        ft__cache_set_length(f, samples + from, views + from, size);
+        for (i = from; i < from + size; ++i) {
+            size_t row = ft__cache_row(f, samples[i], views[i]);
+            if (!f->cache.record[row]) continue;
+            ft__fit_weigh(f, filled, samples[i]);
+            ft__cache_get(f, row, filled++);
+        }
+        ft__cache_got(f, filled);
+        return filled;
+    }
+    batch = ft__loader_next(f->loader);
+    if (!batch) return -1;
+    if (batch->count > 0) {
+        ft__feed_batch(f->m, f->loader, batch);
+        ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
+    }
+    filled = batch->count;
+    for (i = 0; i < filled; ++i) ft__fit_weigh(f, i, batch->index[i]);
+    ft__loader_release(f->loader);
+    return filled;
+}
+
+static void ft__fit_start(ft__fit *f, const int *samples, const int *views, int from, int count)
+{
+    if (!f->cache.on && from < count)
+        ft__loader_start(f->loader, samples + from, views + from, count - from);
+}
+
+/* Draws the order and the views of an epoch. */
+static void ft__fit_order(ft__fit *f, int epoch)
+{
+    const ft_source *source = &f->data->source;
+    uint64_t seed = f->m->context.desc.seed;
+    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_ORDER);
+    int i;
+    if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
+    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    ft__bucket(source, f->order, f->train_count, f->o.batch_size,
+               ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
+    for (i = 0; i < f->train_count; ++i) {
+        f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
+    }
+}
+
 /* ---- The loop ---- */
 
 static ft__score ft__fit_measure(ft__fit *f)
 {
-    ft__score score = {0, 0, 0, false, 0, 0};
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
+    ft__entities entities;
     int at = 0, batch, i;
+    memset(&entities, 0, sizeof entities);
+    entities.tags = f->tags;
+    f->outcomes.samples = 0;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
     ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
     ft__fit_start(f, f->held, f->views, 0, f->held_count);
@@ -49339,7 +50180,11 @@ static ft__score ft__fit_measure(ft__fit *f)
         ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,
                         FT__EVALUATING);
         ft__score_batch(f->m, f->plan, batch, ft__read_loss(f->m, f->plan), NULL, &score);
+        if (f->outcomes.values) ft__outcomes_add(f->m, f->plan, batch, &f->outcomes);
+        for (i = 0; f->tags && i < batch; ++i)
+            ft__entities_sample(f->m, f->plan, f->data, i, f->batch_samples[i], &entities);
     }
+    score.rank = ft__fit_rank(f, &score, &entities);
     return score;
 }
 
@@ -49400,6 +50245,8 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     if (epoch_done && f->at.held.total > 0) {
         p.held_back_accuracy = ft__accuracy(f->m, &f->at.held);
         p.held_back_loss = f->at.held.loss / (double)f->at.held.total;
+        p.metric = f->metric;
+        p.held_back_metric = ft__fit_metric(f, &f->at.held);
     }
     if (!f->o.progress(f->o.progress_user, &p)) f->stopped = true;
 }
@@ -49495,13 +50342,6 @@ static void ft__fit_skip(ft__fit *f)
     if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
         ft__optimizer_step(f->m, ft__fit_rate(f));
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
-}
-
-static bool ft__better(const ft__score *a, const ft__score *b)
-{
-    if (b->total == 0) return true;
-    if (a->correct != b->correct) return a->correct > b->correct;
-    return a->loss < b->loss;
 }
 
 /* Beyond 1e15 the square of a product of two weights, as in a variance, overflows a float. Such
@@ -49636,6 +50476,8 @@ static void ft__fit_finish(ft__fit *f)
     r->accuracy = ft__accuracy(f->m, &f->at.last);
     r->held_back_loss = held->total ? held->loss / (double)held->total : -1;
     r->held_back_accuracy = held->total ? ft__accuracy(f->m, held) : -1;
+    if (held->total) r->metric = f->metric;
+    if (held->total) r->held_back_metric = ft__fit_metric(f, held);
     r->held_back_correct = (int)held->correct;
     r->held_back_total = (int)held->total;
     r->after = ft__digest(f->m);
@@ -49656,6 +50498,9 @@ static size_t ft__fit_reserve(const ft__fit *f)
     const ft_model *m = f->m;
     size_t bytes = ft__loader_bytes(m, f->data, f->o.batch_size);
     int i;
+    if (f->outcomes.values)
+        bytes += ft__measuring_bytes(f->outcomes.labels != NULL, f->held_count,
+                                     f->outcomes.columns);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__changes(m, node) && !node->kept)
@@ -49673,6 +50518,7 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"gamma", o->gamma > 0, step, "FT_STEP"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
+        {"metric", o->metric != FT_METRIC_AUTO, held, "held-back samples (hold_back)"},
         {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
         {"cache_bytes", o->cache_bytes > 0, !o->no_cache, "a cache, but no_cache is set"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
@@ -49727,7 +50573,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
-        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
+        || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
+        return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -49739,6 +50586,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
+    m->temperature = 0; /* it was fitted to other weights */
     f->at.best_epoch = -1;
     if (ft__backend_of(c)->report_reset) ft__backend_of(c)->report_reset(c);
     ft__optimizer_prepare(m);
@@ -49788,6 +50636,9 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     else ft__cache_release(c, &f.cache);
     ft__release(c, f.weights);
     ft__release(c, f.class_weights);
+    ft__release(c, f.batch_samples);
+    ft__release(c, f.tags);
+    ft__outcomes_free(c, &f.outcomes);
     ft__release(c, f.work);
     ft__release(c, f.views);
     ft__release(c, f.order);
@@ -50012,6 +50863,15 @@ static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
     return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
 }
 
+/* Where samples are held back from every stage, each ends with its best epoch. */
+static void ft__recipe_hold_back(const ft__recipe *r, ft_fit_options *o)
+{
+    o->hold_back = r->o.hold_back;
+    o->best = r->o.hold_back > 0;
+    o->patience = r->o.patience;
+    o->metric = r->o.metric;
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -50052,6 +50912,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.weight_decay = 0.05f;
         o.schedule = FT_COSINE;
     }
+    if (stage != FT__TRIAL) ft__recipe_hold_back(r, &o);
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
@@ -50261,6 +51122,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
     o.balanced = r->o.balanced && !stream;
     o.most_steps = r->o.most_steps;
+    ft__recipe_hold_back(r, &o);
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -50458,7 +51320,9 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
          "training of more than the head (without head_only)"},
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
-         "training without freeze, of a network without adapters"}};
+         "training without freeze, of a network without adapters"},
+        {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
+        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
@@ -50522,114 +51386,14 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
 }
 
 /* =============================================================================================
-   [SECTION] training/entities: Entities: runs of words, from the classes of words
-   Counted as seqeval does by default, by conlleval's rules (Tjong Kim Sang and Buchholz 2000):
-   B-TYPE begins an entity, I-TYPE continues one of its type and otherwise begins one. A predicted
-   entity is right if its type, its first and its last word are.
-   ============================================================================================= */
-typedef struct ft__tag { char kind; int type; } ft__tag; /* kind: O, B or I; type: of O it is -1 */
-
-typedef struct ft__entities {
-    ft__tag *tags;          /* [classes]; NULL: the classes are no such tags */
-    int correct, predicted, total;
-} ft__entities;
-
-typedef struct ft__chunk { int type, start; } ft__chunk; /* an open entity; type -1: none is open */
-
-static const ft__tag ft__outside = {'O', -1};
-
-/* The tags that the model's classes are, for the caller to release. A type is the number of the
-   first class that has it. NULL: they are others, or an error. */
-static ft__tag *ft__model_tags(ft_model *m)
-{
-    ft__tag *tags;
-    int i, k;
-    if (!ft__classifies_steps(m)) return NULL;
-    for (i = 0; i < m->class_count; ++i) {
-        const char *name = m->class_names[i];
-        if (strcmp(name, "O") != 0 && strncmp(name, "B-", 2) != 0 && strncmp(name, "I-", 2) != 0)
-            return NULL;
-    }
-    tags = (ft__tag *)ft__allocate(&m->context, (size_t)m->class_count, sizeof *tags);
-    for (i = 0; tags && i < m->class_count; ++i) {
-        tags[i].kind = m->class_names[i][0];
-        for (k = 0; strcmp(m->class_names[k] + 1, m->class_names[i] + 1) != 0; ++k) {}
-        tags[i].type = tags[i].kind == 'O' ? -1 : k;
-    }
-    return tags;
-}
-
-/* Goes on to the next word's tag; true if the open entity, put into *ended, ended before it. */
-static bool ft__chunk_step(ft__chunk *open, ft__tag tag, int at, ft__chunk *ended)
-{
-    *ended = *open;
-    if (open->type >= 0 && tag.kind == 'I' && tag.type == open->type) return false;
-    open->type = tag.type;
-    open->start = at;
-    return ended->type >= 0;
-}
-
-/* Two readings of a sentence, word by word. */
-typedef struct ft__two_readings { ft__chunk want, got; int at; } ft__two_readings;
-
-static ft__two_readings ft__readings_start(void)
-{
-    const ft__two_readings none = {{-1, 0}, {-1, 0}, 0};
-    return none;
-}
-
-static void ft__entities_word(ft__entities *e, ft__two_readings *r, ft__tag want, ft__tag got)
-{
-    ft__chunk a, b;
-    bool wanted = ft__chunk_step(&r->want, want, r->at, &a);
-    bool found = ft__chunk_step(&r->got, got, r->at, &b);
-    e->total += wanted;
-    e->predicted += found;
-    e->correct += wanted && found && a.type == b.type && a.start == b.start;
-    r->at += 1;
-}
-
-/* Adds the sample in a row of the batch that was just run: its words or, of a source that does not
-   tell them, its steps that have a label. */
-static void ft__entities_sample(const ft_model *m, const ft__plan *plan, const ft_data *data,
-                                int row, int index, ft__entities *e)
-{
-    const ft__node *loss = &m->nodes[m->loss.id - 1];
-    const int32_t *labels = (const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value;
-    const float *logits = plan->values[m->output.id - 1];
-    size_t classes = (size_t)m->class_count, steps = (size_t)m->length, count = steps, i;
-    const ft__word *words = NULL;
-    ft__two_readings r = ft__readings_start();
-    logits += (size_t)row * steps * classes;
-    labels += (size_t)row * steps;
-    if (data->features.words) words = data->features.words(data->source.user, index, &count);
-    for (i = 0; i < count; ++i) {
-        int want = words ? words[i].tag : labels[i], place = words ? words[i].place : (int)i;
-        ft__tag got = ft__outside;
-        if (want < 0 || want >= m->class_count) continue;
-        if (place >= 0) got = e->tags[ft__argmax(logits + (size_t)place * classes, (int)classes)];
-        ft__entities_word(e, &r, e->tags[want], got);
-    }
-    ft__entities_word(e, &r, ft__outside, ft__outside);
-}
-
-/* Of no entities the share is 0, as in seqeval. */
-static double ft__share(int part, int whole) { return whole > 0 ? (double)part / whole : 0; }
-
-static void ft__entities_end(const ft__entities *e, ft_evaluation *to)
-{
-    to->entities = e->tags != NULL;
-    to->entities_correct = e->correct;
-    to->entities_predicted = e->predicted;
-    to->entities_total = e->total;
-    to->precision = ft__share(e->correct, e->predicted);
-    to->recall = ft__share(e->correct, e->total);
-    to->f1 = ft__share(2 * e->correct, e->predicted + e->total);
-}
-
-/* =============================================================================================
    [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
+
+/* What logits are multiplied by, before they become probabilities: 1 by the temperature. */
+static float ft__softening(const ft_model *m)
+{
+    return FT__HAS_DATA && m->temperature > 0 ? 1 / m->temperature : 1;
+}
 
 /* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
@@ -50648,7 +51412,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         result.index = batch->index[i];
         result.label = ((const int32_t *)(const void *)labels->value)[i];
         result.guess = ft__argmax(logits, classes);
-        for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
+        for (k = 0; k < classes; ++k)
+            sum += (double)ft__exp((logits[k] - logits[result.guess]) * ft__softening(m));
         result.probability = (float)(1 / sum);
         o->sample(o->sample_user, &result);
     }
@@ -50657,7 +51422,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 /* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
-                                ft__regression *regression, ft__entities *entities)
+                                ft__regression *regression, ft__entities *entities,
+                                ft__outcomes *outcomes)
 {
     int count = ft_data_count(loader->data), read = 0, i;
     const ft__batch *batch;
@@ -50671,6 +51437,7 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
+        if (outcomes->values) ft__outcomes_add(m, plan, batch->count, outcomes);
         for (i = 0; entities->tags && i < batch->count; ++i)
             ft__entities_sample(m, plan, loader->data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
@@ -50688,6 +51455,8 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
         {"sample", o->sample != NULL, ft__classifies_samples(m), "a model that predicts a class of"
          " each sample"},
+        {"metrics", o->metrics != NULL, ft__has_outcomes(m), "a model that predicts a class, or"
+         " numbers, of each sample"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
@@ -50767,12 +51536,15 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0, false, 0, 0};
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__regression regression;
     ft__entities entities;
+    ft__outcomes outcomes;
     ft__pass pass;
     memset(&e, 0, sizeof e);
     memset(&entities, 0, sizeof entities);
+    memset(&outcomes, 0, sizeof outcomes);
+    if (options.metrics) memset(options.metrics, 0, sizeof *options.metrics);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
         || ft__evaluate_check(m, data, &options) != FT_OK)
@@ -50782,11 +51554,13 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (size > count) size = count;
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count), false);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count)
+                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false);
     ft__regression_start(m, &regression, count);
+    if (options.metrics) ft__outcomes_start(m, &outcomes, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
-                                                 &score, &regression, &entities);
+                                                 &score, &regression, &entities, &outcomes);
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
@@ -50797,6 +51571,11 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__regression_end(m, &regression, &e);
     ft__entities_end(&entities, &e);
     ft__tell_constant(m, &score, &e);
+    if (options.metrics && ft__ok(c)) {
+        ft__outcomes_soften(m, &outcomes);
+        ft__measure(c, &outcomes, options.metrics);
+    }
+    ft__outcomes_free(c, &outcomes);
     ft__release(c, entities.tags);
     return e;
 }
@@ -50807,9 +51586,9 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
-    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
+    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0, rate = ft__softening(m);
     double sum = 0;
-    for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    for (i = 0; i < classes; ++i) sum += (double)ft__exp((logits[i] - largest) * rate);
     if (classes > 0 && !(sum <= (double)classes)) {
         ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
@@ -50819,7 +51598,8 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
         ft_prediction p;
         p.class_index = i;
         p.probability = probabilities ? logits[i]
-                                      : (float)((double)ft__exp(logits[i] - largest) / sum);
+                                      : (float)((double)ft__exp((logits[i] - largest) * rate)
+                                                / sum);
         for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
             if (j < count) best[j] = best[j - 1];
         if (j < count) best[j] = p;
@@ -50947,6 +51727,140 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
     ft__pass_end(&pass);
     return read;
+}
+
+/* =============================================================================================
+   [SECTION] training/calibration: The temperature of the probabilities
+   ============================================================================================= */
+/* The derivative of the mean -log(the label's probability) by b = 1 / T: the mean over samples of
+   (sum over k of p_k z_k) - z_label, z the logits and p their probabilities at b. It only rises. */
+static double ft__loss_slope(const ft__outcomes *of, double b, double *p)
+{
+    double sum = 0;
+    int i, k;
+    for (i = 0; i < of->samples; ++i) {
+        const double *z = of->values + (size_t)i * (size_t)of->columns;
+        ft__softmax_row(z, of->columns, b, p);
+        for (k = 0; k < of->columns; ++k) sum += p[k] * (z[k] - z[of->labels[i]]);
+    }
+    return sum / of->samples;
+}
+
+/* Where it is 0, by halving an interval of b; 0: not from 0.01 to 100. p [classes] is room. */
+static double ft__best_softening(const ft__outcomes *of, double *p)
+{
+    double low = 0.01, high = 100;
+    int i;
+    if (ft__loss_slope(of, low, p) >= 0 || ft__loss_slope(of, high, p) <= 0) return 0;
+    for (i = 0; i < 60; ++i) {
+        double middle = sqrt(low * high);
+        if (ft__loss_slope(of, middle, p) < 0) low = middle;
+        else high = middle;
+    }
+    return sqrt(low * high);
+}
+
+/* Loss and calibration error of the logits at this temperature; `soft`: room for as many. */
+static void ft__measure_at(ft__context *c, const ft__outcomes *logits, ft__outcomes *soft,
+                           double temperature, double *loss, double *error)
+{
+    ft__measuring g;
+    ft__measured once;
+    int i;
+    for (i = 0; i < logits->samples; ++i) {
+        size_t at = (size_t)i * (size_t)logits->columns;
+        ft__softmax_row(logits->values + at, logits->columns, 1 / temperature, soft->values + at);
+    }
+    if (ft__measuring_start(c, &g, soft)) {
+        ft__measure_once(&g, &once);
+        *loss = once.value[FT_METRIC_LOG_LOSS];
+        *error = once.value[FT_METRIC_CALIBRATION_ERROR];
+    }
+    ft__measuring_free(c, &g);
+}
+
+/* Fits the temperature to these logits. */
+static void ft__fit_temperature(ft_model *m, const ft__outcomes *logits, ft_calibration *to)
+{
+    ft__context *c = &m->context;
+    size_t numbers = (size_t)logits->samples * (size_t)logits->columns;
+    ft__outcomes soft = *logits;
+    double *row = (double *)ft__allocate(c, (size_t)logits->columns, sizeof *row), best = 0;
+    soft.values = (double *)ft__allocate(c, numbers, sizeof *soft.values);
+    if (ft__ok(c)) best = ft__best_softening(logits, row);
+    if (ft__ok(c)) {
+        to->fitted = best > 0;
+        m->temperature = best > 0 ? (float)(1 / best) : 0;
+        to->temperature = (double)ft_temperature(m);
+        to->samples = logits->samples;
+        ft__measure_at(c, logits, &soft, 1, &to->loss_before, &to->error_before);
+        ft__measure_at(c, logits, &soft, to->temperature, &to->loss_after, &to->error_after);
+        if (!to->fitted)
+            ft__log(c, "no temperature from 0.01 to 100 fits %d samples best (are all predictions"
+                    " right?): it is 1", logits->samples);
+    }
+    ft__release(c, soft.values);
+    ft__release(c, row);
+}
+
+/* Runs these samples, and adds their logits. */
+static void ft__collect_logits(ft_model *m, ft__pass *pass, int count, ft__outcomes *of)
+{
+    const ft__node *output = ft__get_node(m, m->output);
+    const ft__batch *batch;
+    ft__loader_start(pass->loader, pass->order, NULL, count);
+    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, pass->loader, batch);
+        m->last_run = pass->plan;
+        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, 0);
+        ft__read_loss(m, pass->plan); /* an error if it is not finite */
+        ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
+                    ft__node_count_at(output, ft__extent_of(m, batch->count)) * sizeof(float));
+        ft__outcomes_add(m, pass->plan, batch->count, of);
+    }
+}
+
+static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
+                                     const ft_calibrate_options *o)
+{
+    ft__context *c = &m->context;
+    if (ft__regression_columns(m) > 0 || !ft__has_outcomes(m)
+        || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES))
+        return ft__fail(c, FT_INVALID, "ft_calibrate: the output must be the logits of one class"
+                        " for each sample");
+    if (!(o->hold_back >= 0 && o->hold_back < 1) || o->batch_size < 0)
+        return ft__fail(c, FT_INVALID, "ft_calibrate: hold_back is %g and batch_size %d; hold_back"
+                        " must be at least 0 and below 1, batch_size not negative",
+                        (double)o->hold_back, o->batch_size);
+    return ft__data_check_network(m, data, "ft_calibrate");
+}
+
+static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_options o)
+{
+    ft__context *c = m ? &m->context : NULL;
+    int size = o.batch_size > 0 ? o.batch_size : 32, count;
+    ft_calibration result;
+    ft__outcomes logits;
+    ft__pass pass;
+    memset(&result, 0, sizeof result);
+    if (!ft__usable(m) || !ft__given(c, data, "ft_calibrate: the data")
+        || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
+        || ft__calibrate_check(m, data, &o) != FT_OK) return result;
+    count = ft_data_count(data);
+    memset(&logits, 0, sizeof logits);
+    pass = ft__pass_begin(m, data, size < count ? size : count, 2 * ft__outcomes_bytes(m, count),
+                          false);
+    if (pass.loader && o.hold_back > 0)
+        count = ft_data_held_back(data, o.hold_back, pass.order, count);
+    ft__outcomes_start(m, &logits, count);
+    if (pass.loader && ft__ok(c)) ft__collect_logits(m, &pass, count, &logits);
+    ft__pass_end(&pass);
+    if (ft__ok(c) && logits.samples == 0)
+        ft__fail(c, FT_INVALID, "ft_calibrate: there is no sample to fit a temperature to");
+    if (ft__ok(c)) ft__fit_temperature(m, &logits, &result);
+    ft__outcomes_free(c, &logits);
+    return result;
 }
 
 /* =============================================================================================
@@ -51590,9 +52504,9 @@ static ft_evaluation ft__evaluate_pairs(ft_model *m, ft_data *data, ft_evaluate_
     how.batch_size = options.batch_size;
     if (data->model != m)
         ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
-    if (options.confusion || options.confusion_count || options.sample)
-        ft__fail(c, FT_INVALID, "ft_evaluate: confusion and sample have no effect here: they are"
-                 " for a model that predicts classes");
+    if (options.confusion || options.confusion_count || options.sample || options.metrics)
+        ft__fail(c, FT_INVALID, "ft_evaluate: confusion, sample and metrics have no effect here:"
+                 " they are for a model that predicts classes or numbers");
     for (i = 0; ft__ok(c) && i < count; ++i)
         if (!data->features.pair(data->source.user, i, texts + 2 * i, numbers + i))
             ft__fail(c, FT_INVALID, "ft_evaluate: the pairs have no numbers that say how similar"
@@ -51848,6 +52762,7 @@ static void ft__clear_graph(ft_model *m)
     m->tokenizer = NULL;
     m->max_length = 0;
     m->pairs = false;
+    m->temperature = 0;
     ft__release_class_names(m);
     if (FT__HAS_SURGERY) ft__merged_free_all(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);
@@ -52920,6 +53835,13 @@ int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
     return ft__predict_picture(m, plan, picture, best, count, "ft_predict_pixels");
 }
 
+ft_calibration ft_calibrate(ft_model *m, ft_data *data, ft_calibrate_options options)
+{
+    ft_calibration none;
+    memset(&none, 0, sizeof none);
+    return FT__HAS(m, DATA) ? ft__calibrate(m, data, options) : none;
+}
+
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft_evaluation none;
@@ -53072,6 +53994,7 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
     s->length = m->length;
     s->max_length = m->max_length;
     s->pairs = m->pairs;
+    s->temperature = m->temperature;
     s->version = m->version;
     s->weights_version = m->weights_version;
     s->trained_version = m->trained_version;

@@ -65,6 +65,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_text_vector_options text_vector_options;
         ft_pair_loss_options pair_loss_options;
         ft_embed_options embed_options;
+        ft_calibrate_options calibrate_options;
         ft_tokenize_pair_options tokenize_pair_options;
         ft_activation_options activation_options;
         ft_preprocessing preprocessing;
@@ -187,6 +188,10 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_finetune(m, NULL, o.finetune_options));
     TRY(ft_fit(m, NULL, o.fit_options));
     TRY(ft_evaluate(m, NULL, o.evaluate_options));
+    TRY(ft_calibrate(m, NULL, o.calibrate_options));
+    TRY(ft_set_temperature(m, 1));
+    TRY(ft_temperature(m));
+    TRY(ft_metric_name(FT_METRIC_KAPPA));
     TRY(ft_set_optimizer(m, o.optimizer_options));
     TRY(ft_feed(m, x, NULL, 1));
     TRY(ft_feed_weights(m, NULL, 1));
@@ -286,7 +291,7 @@ static void test_null(void)
         "ft_concat", "ft_permute", "ft_activation", "ft_constant", "ft_binary", "ft_unary",
         "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
-        "ft_texts", "ft_text_streams", "ft_completions", "ft_finetune", "ft_fit", "ft_evaluate", "ft_feed",
+        "ft_texts", "ft_text_streams", "ft_completions", "ft_finetune", "ft_fit", "ft_evaluate", "ft_calibrate", "ft_feed",
         "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
         "ft_predict_text", "ft_predict_data", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];

@@ -271,6 +271,7 @@ static void test_resume(bool best, const char *freeze, int most_steps)
     ft_fit_options o = quick(4);
     o.hold_back = 0.2f;
     o.best = best;
+    if (best) o.metric = FT_METRIC_RECALL_MACRO; /* what the best epoch had is in the checkpoint */
     o.schedule = FT_ONE_CYCLE;
     o.most_steps = most_steps;
     check_resume(freeze, o, 1);
@@ -918,6 +919,245 @@ static void test_best_epoch(void)
     ft_destroy(m);
 }
 
+/* ---- The metric that the best epoch follows ---- */
+
+typedef struct followed { ft_metric metric; double best, loss; int epochs, best_epoch; } followed;
+
+static bool note_followed(void *user, const ft_progress *p)
+{
+    followed *f = (followed *)user;
+    bool lower = f->metric == FT_METRIC_LOSS || f->metric == FT_METRIC_LOG_LOSS;
+    if (!p->epoch_done) return true;
+    CHECK(p->metric == f->metric, "followed: %s, not %s", ft_metric_name(p->metric), ft_metric_name(f->metric));
+    if (f->epochs == 0 || (lower ? p->held_back_metric < f->best : p->held_back_metric > f->best)
+        || (!(p->held_back_metric < f->best) && !(p->held_back_metric > f->best) && p->held_back_loss < f->loss)) {
+        f->best = p->held_back_metric;
+        f->loss = p->held_back_loss;
+        f->best_epoch = p->epoch;
+    }
+    f->epochs += 1;
+    return true;
+}
+
+static int noisy[SAMPLES]; /* labels, two in five of which are wrong: then loss and accuracy disagree */
+
+/* The held-back samples as data, and their metrics. */
+static ft_metrics of_held_back(ft_model *m, ft_data *data, float share)
+{
+    static float chosen[SAMPLES * PIXELS];
+    int which[SAMPLES], classes[SAMPLES], i, count = ft_data_held_back(data, share, which, SAMPLES);
+    ft_metrics metrics;
+    for (i = 0; i < count; ++i) {
+        memcpy(chosen + i * PIXELS, pictures + which[i] * PIXELS, PIXELS * sizeof *chosen);
+        classes[i] = noisy[which[i]];
+    }
+    ft_evaluate(m, ft_arrays(m, count, chosen, classes, (ft_array_options){.classes = CLASSES}),
+                (ft_evaluate_options){.metrics = &metrics, .batch_size = 7});
+    CHECK(ft_error(m) == FT_OK && metrics.samples == count, "%s", ft_error_text(m));
+    return metrics;
+}
+
+static void test_followed_metric(void)
+{
+    static const ft_metric metrics[] = {FT_METRIC_ACCURACY, FT_METRIC_LOSS, FT_METRIC_LOG_LOSS,
+                                        FT_METRIC_RECALL_MACRO};
+    int epochs[4];
+    size_t i;
+    for (i = 0; i < SAMPLES; ++i) noisy[i] = i * 7 % 5 > 1 ? labels[i] : (labels[i] + 1) % CLASSES;
+    for (i = 0; i < 4; ++i) {
+        followed f = {metrics[i], 0, 0, 0, 0};
+        ft_fit_options o = quick(12);
+        ft_model *m = new_model((ft_desc){.seed = 8});
+        ft_data *data = ft_arrays(m, SAMPLES, pictures, noisy, (ft_array_options){.classes = CLASSES});
+        ft_metrics after;
+        ft_fit_result r;
+        o.optimizer.learning_rate = 0.1f;
+        o.hold_back = 0.3f;
+        o.best = true;
+        o.metric = i ? metrics[i] : FT_METRIC_AUTO; /* a classifier's own is the accuracy */
+        o.progress = note_followed;
+        o.progress_user = &f;
+        r = ft_fit(m, data, o);
+        CHECK(ft_error(m) == FT_OK && r.metric == metrics[i], "%s", ft_error_text(m));
+        CHECK(f.epochs == 12 && CLOSE(r.held_back_metric, f.best, 1e-12), "%s: %g, the best was %g",
+              ft_metric_name(metrics[i]), r.held_back_metric, f.best);
+        CHECK(r.best_epoch == f.best_epoch, "%s: epoch %d, not %d", ft_metric_name(metrics[i]),
+              r.best_epoch, f.best_epoch);
+        after = of_held_back(m, data, 0.3f);
+        CHECK(CLOSE(after.of[i == 1 ? FT_METRIC_LOG_LOSS : metrics[i]].value, f.best, 1e-5),
+              "%s: %g of the kept weights, not %g", ft_metric_name(metrics[i]), after.of[metrics[i]].value, f.best);
+        epochs[i] = r.best_epoch;
+        ft_destroy(m);
+    }
+    CHECK(epochs[0] != epochs[1], "accuracy and loss both chose epoch %d", epochs[0]);
+}
+
+static void test_metrics_refused(void)
+{
+    ft_metrics metrics;
+    ft_fit_options o = quick(1);
+    ft_model *m = new_model((ft_desc){.seed = 8});
+    ft_data *data = new_data(m);
+    o.metric = FT_METRIC_KAPPA;
+    ft_fit(m, data, o);
+    expect(m, FT_INVALID, "ft_fit: metric has no effect", "hold_back");
+    o.hold_back = 0.3f;
+    o.metric = FT_METRIC_COUNT;
+    ft_fit(m, data, o);
+    expect(m, FT_INVALID, "metric is", "one of ft_metric");
+    o.metric = FT_METRIC_MAE;
+    ft_fit(m, data, o);
+    expect(m, FT_INVALID, "metric mae is not defined", "a class of each sample");
+    o.metric = FT_METRIC_ENTITY_F1;
+    ft_fit(m, data, o);
+    expect(m, FT_INVALID, "metric entity_f1 is not defined", "a class of each sample");
+    ft_finetune(m, data, (ft_finetune_options){.patience = 2});
+    expect(m, FT_INVALID, "ft_finetune: patience has no effect", "hold_back");
+    ft_finetune(m, data, (ft_finetune_options){.metric = FT_METRIC_KAPPA});
+    expect(m, FT_INVALID, "ft_finetune: metric has no effect", "hold_back");
+    CHECK(!*ft_metric_name((ft_metric)-1) && !*ft_metric_name(FT_METRIC_COUNT), "no such metric");
+    ft_destroy(m);
+    m = ft_create((ft_desc){0}); /* a regression without a loss of ft_mse has no metrics */
+    ft_set_output(m, ft_linear(m, "fc", ft_input(m, "input", (ft_input_options){.size = {3}}), 2,
+                               (ft_linear_options){0}));
+    ft_set_loss(m, ft_binary_cross_entropy(m, "loss", ft_output(m), ft_input(m, "target", (ft_input_options){.size = {2}})));
+    ft_evaluate(m, ft_arrays(m, 4, pictures, NULL, (ft_array_options){0}),
+                (ft_evaluate_options){.metrics = &metrics});
+    expect(m, FT_INVALID, "metrics has no effect", "numbers");
+    ft_destroy(m);
+}
+
+/* ---- The temperature ---- */
+
+enum { MANY = 400 };
+
+/* A network that gives its input out, whose logits are three times too large for how often they are right:
+   labels are drawn with the probabilities at a temperature of 3. */
+static ft_model *too_sure(float *logits, int *classes, int count, ft_data **data)
+{
+    unsigned state = 5;
+    ft_model *m = ft_create((ft_desc){.seed = 1});
+    ft_node x = ft_activation(m, "leaky_relu", "same", ft_input(m, "input", (ft_input_options){.size = {CLASSES}}),
+                              (ft_activation_options){.slope = 1});
+    int i, k;
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", (ft_input_options){.type = FT_I32}),
+                                    (ft_loss_options){0}));
+    for (i = 0; i < count; ++i) {
+        double sum = 0, draw = random_number(&state);
+        for (k = 0; k < CLASSES; ++k) logits[i * CLASSES + k] = (float)(9 * random_number(&state));
+        for (k = 0; k < CLASSES; ++k) sum += exp((double)logits[i * CLASSES + k] / 3);
+        for (k = 0; k + 1 < CLASSES; ++k) {
+            draw -= exp((double)logits[i * CLASSES + k] / 3) / sum;
+            if (draw < 0) break;
+        }
+        classes[i] = k;
+    }
+    *data = ft_arrays(m, count, logits, classes, (ft_array_options){.classes = CLASSES});
+    return m;
+}
+
+/* The mean of -log(the label's probability), by plain C. */
+static double loss_at(const float *logits, const int *classes, int count, double temperature)
+{
+    double loss = 0;
+    int i, k;
+    for (i = 0; i < count; ++i) {
+        double sum = 0;
+        for (k = 0; k < CLASSES; ++k) sum += exp((double)logits[i * CLASSES + k] / temperature);
+        loss += log(sum) - (double)logits[i * CLASSES + classes[i]] / temperature;
+    }
+    return loss / count;
+}
+
+static void test_temperature(void)
+{
+    static const char *const path = "build/test_fit.temperature.safetensors";
+    static float logits[MANY * CLASSES];
+    static int classes[MANY];
+    ft_data *data;
+    ft_model *m = too_sure(logits, classes, MANY, &data), *again;
+    ft_prediction before[MANY], after[MANY], best[MANY];
+    ft_metrics raw, soft;
+    ft_calibration c;
+    double t;
+    int i, same = 0;
+    ft_predict_data(m, data, before, 1, (ft_predict_options){0});
+    ft_evaluate(m, data, (ft_evaluate_options){.metrics = &raw});
+    c = ft_calibrate(m, data, (ft_calibrate_options){.batch_size = 7});
+    CHECK(ft_error(m) == FT_OK && c.fitted && c.samples == MANY, "%s", ft_error_text(m));
+    CHECK(c.temperature > 2.5 && c.temperature < 3.6 && (float)c.temperature == ft_temperature(m), "drawn at 3: %g",
+          c.temperature);
+    for (t = 0.9; t < 1.2; t += 0.01)
+        CHECK(loss_at(logits, classes, MANY, t * c.temperature) > c.loss_after - 1e-9, "%g is better",
+              t * c.temperature);
+    CHECK(CLOSE(c.loss_before, loss_at(logits, classes, MANY, 1), 1e-6)
+          && CLOSE(c.loss_after, loss_at(logits, classes, MANY, c.temperature), 1e-6), "%g, then %g", c.loss_before,
+          c.loss_after);
+    ft_evaluate(m, data, (ft_evaluate_options){.metrics = &soft});
+    CHECK(CLOSE(raw.of[FT_METRIC_LOG_LOSS].value, c.loss_before, 1e-12)
+          && CLOSE(soft.of[FT_METRIC_LOG_LOSS].value, c.loss_after, 1e-12), "the metrics use it");
+    CHECK(CLOSE(raw.of[FT_METRIC_CALIBRATION_ERROR].value, c.error_before, 1e-12)
+          && CLOSE(soft.of[FT_METRIC_CALIBRATION_ERROR].value, c.error_after, 1e-12)
+          && c.error_after < 0.5 * c.error_before, "calibration error %g, then %g", c.error_before, c.error_after);
+    ft_predict_data(m, data, after, 1, (ft_predict_options){0});
+    for (i = 0; i < MANY; ++i) {
+        double sum = 0;
+        int k, guess = after[i].class_index;
+        for (k = 0; k < CLASSES; ++k)
+            sum += exp((double)(logits[i * CLASSES + k] - logits[i * CLASSES + guess]) / c.temperature);
+        same += guess == before[i].class_index && CLOSE(after[i].probability, 1 / sum, 1e-5)
+            && after[i].probability < before[i].probability + 1e-6f;
+    }
+    CHECK(same == MANY, "%d of %d predictions", same, MANY);
+    CHECK(ft_save(m, path, (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m));
+    again = ft_create((ft_desc){0});
+    CHECK(ft_load(again, path, (ft_load_options){0}) == FT_OK && ft_temperature(again) == ft_temperature(m), "%s",
+          ft_error_text(again));
+    ft_predict_data(again, ft_arrays(again, MANY, logits, classes, (ft_array_options){0}), best, 1,
+                    (ft_predict_options){0});
+    CHECK(!memcmp(best, after, sizeof best), "the file predicts as the model: %s", ft_error_text(again));
+    ft_destroy(again);
+    again = ft_share(m, (ft_desc){0});
+    CHECK(ft_temperature(again) == ft_temperature(m), "a share has it");
+    ft_destroy(again);
+    remove(path);
+    CHECK(ft_set_temperature(m, 0) == FT_INVALID, "0 is no temperature");
+    expect(m, FT_INVALID, "ft_set_temperature: 0", "above 0");
+    for (i = 0; i < MANY; ++i) classes[i] = before[i].class_index; /* now all are right */
+    c = ft_calibrate(m, data, (ft_calibrate_options){0});
+    CHECK(!ft_error(m) && !c.fitted && c.temperature == 1 && ft_temperature(m) == 1, "all right: %g", c.temperature);
+    ft_destroy(m);
+}
+
+/* Of a trained network: on the samples that were held back; the next training forgets it. */
+static void test_calibrate_held_back(void)
+{
+    ft_fit_options o = quick(30);
+    ft_model *m = new_model((ft_desc){.seed = 8});
+    ft_data *data = new_data(m);
+    ft_calibration c;
+    ft_metrics metrics;
+    o.hold_back = 0.3f;
+    ft_fit(m, data, o);
+    c = ft_calibrate(m, data, (ft_calibrate_options){.hold_back = 0.3f});
+    memcpy(noisy, labels, sizeof noisy);
+    metrics = of_held_back(m, data, 0.3f);
+    CHECK(ft_error(m) == FT_OK && c.samples == metrics.samples, "%d samples, %d held back: %s", c.samples,
+          metrics.samples, ft_error_text(m));
+    CHECK(CLOSE(metrics.of[FT_METRIC_LOG_LOSS].value, c.loss_after, 1e-9) && c.loss_after <= c.loss_before + 1e-9,
+          "%g, then %g", c.loss_before, c.loss_after);
+    ft_set_temperature(m, 2);
+    ft_fit(m, data, quick(1));
+    CHECK(ft_temperature(m) == 1, "other weights: %g", (double)ft_temperature(m));
+    ft_calibrate(m, data, (ft_calibrate_options){.hold_back = 1});
+    expect(m, FT_INVALID, "ft_calibrate: hold_back is 1", "below 1");
+    ft_set_output(m, ft_activation(m, "softmax", "soft", ft_output(m), (ft_activation_options){0}));
+    ft_calibrate(m, data, (ft_calibrate_options){0});
+    expect(m, FT_INVALID, "ft_calibrate: the output must be the logits", "sample");
+    ft_destroy(m);
+}
+
 /* What 10 samples tell of which `right` are right. */
 static ft_evaluation of_ten(int right)
 {
@@ -931,13 +1171,18 @@ static ft_evaluation of_ten(int right)
     ft_loss_options loss = {.label_smoothing = 0};
     ft_node x = ft_activation(m, "relu", "same", ft_input(m, "input", three), none);
     ft_evaluation e;
+    ft_metrics all;
     ft_set_output(m, x);
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", label), loss));
     for (i = 0; i < 10; ++i) {
         values[i * CLASSES + i % CLASSES] = 1;
         classes[i] = (i + (i >= right)) % CLASSES;
     }
-    e = ft_evaluate(m, ft_arrays(m, 10, values, classes, options), (ft_evaluate_options){0});
+    e = ft_evaluate(m, ft_arrays(m, 10, values, classes, options), (ft_evaluate_options){.metrics = &all});
+    CHECK(all.of[FT_METRIC_ACCURACY].value == e.accuracy && all.of[FT_METRIC_ACCURACY].low == e.low
+          && all.of[FT_METRIC_ACCURACY].high == e.high, "the accuracy is the same");
+    CHECK(CLOSE(all.of[FT_METRIC_LOG_LOSS].value, e.loss, 1e-6) && all.samples == 10, "%g, the loss is %g",
+          all.of[FT_METRIC_LOG_LOSS].value, e.loss);
     CHECK(ft_error(m) == FT_OK && e.correct == right && e.total == 10, "%d of %d right: %s", e.correct,
           e.total, ft_error_text(m));
     ft_destroy(m);
@@ -1440,6 +1685,10 @@ int main(int count, char **words)
     test_arena();
     test_rules();
     test_best_epoch();
+    test_followed_metric();
+    test_metrics_refused();
+    test_temperature();
+    test_calibrate_held_back();
     test_wilson();
     test_round_trip();
     test_surgery();

@@ -1,6 +1,6 @@
 /* test_internals.c - promises of public functions that only the implementation can show: frozen
    layers hold no gradient and no optimiser state, some values are not kept, rows of embeddings
-   without a gradient are not updated yet, and a head stays. */
+   without a gradient are not updated yet, and a head stays. Metrics equal scikit-learn's. */
 #include "check.h"
 #include "internals.h"
 #include "branches.h"
@@ -336,6 +336,72 @@ static void test_plan_bytes(void)
     ft_destroy(m);
 }
 
+/* ---- Metrics (tests/golden/metrics.txt, by scikit-learn and scipy) ---- */
+
+/* Two intervals of draws of their own: each end within a tenth of the width, as 500 and 1,000 draws give it,
+   once it is widened to contain the value. */
+static bool same_interval(const ft_measure *got, double low, double high)
+{
+    double near = 0.1 * (high - low) + 1e-9;
+    if (isnan(low)) return got->low <= got->value && got->value <= got->high;
+    if (low > got->value) low = got->value;
+    if (high < got->value) high = got->value;
+    return CLOSE(got->low, low, near) && CLOSE(got->high, high, near);
+}
+
+static void compare_metrics(FILE *file, const char *name, const ft_metrics *got)
+{
+    char metric[40], low[40], high[40], value[40];
+    int compared = 0, k;
+    bool wilson;
+    while (fscanf(file, "%39s", metric) == 1 && strcmp(metric, "end") != 0) {
+        const ft_measure *m = NULL;
+        if (fscanf(file, "%39s %39s %39s", value, low, high) != 3) break;
+        for (k = 0; k < FT_METRIC_COUNT; ++k)
+            if (!strcmp(ft_metric_name((ft_metric)k), metric)) m = &got->of[k];
+        CHECK(m && m->known == !isnan(atof(value)), "%s: %s: known", name, metric);
+        compared += 1;
+        if (!m || !m->known) continue;
+        wilson = !strcmp(metric, "accuracy") || !strcmp(metric, "top5") || strstr(metric, "_micro");
+        CHECK(CLOSE(m->value, atof(value), 1e-9), "%s: %s is %.17g, not %s", name, metric, m->value, value);
+        CHECK(wilson ? CLOSE(m->low, atof(low), 1e-9) && CLOSE(m->high, atof(high), 1e-9)
+                     : same_interval(m, atof(low), atof(high)),
+              "%s: %s: %.6g to %.6g, not %s to %s", name, metric, m->low, m->high, low, high);
+    }
+    CHECK(compared == 17 || compared == 5, "%s: %d metrics", name, compared);
+}
+
+static void test_metrics(void)
+{
+    FILE *file = fopen("tests/golden/metrics.txt", "r");
+    char name[40], kind[40];
+    int cases = 0, samples, columns, i, k;
+    ft_model *m = ft_create((ft_desc){0});
+    while (file && fscanf(file, " case %39s %39s %d %d", name, kind, &samples, &columns) == 4) {
+        double x[60 * 7], y[60 * 7];
+        int label[60];
+        bool classes = !strcmp(kind, "classes"), read = samples <= 60 && columns <= 7;
+        ft__outcomes of = {.samples = samples, .columns = columns, .values = x};
+        ft_metrics got;
+        if (classes) of.labels = label;
+        else of.targets = y;
+        for (i = 0; read && i < samples; ++i) {
+            read = !classes || fscanf(file, "%d", &label[i]) == 1;
+            for (k = 0; read && k < columns; ++k) read = fscanf(file, "%lf", &x[i * columns + k]) == 1;
+            for (k = 0; read && !classes && k < columns; ++k) read = fscanf(file, "%lf", &y[i * columns + k]) == 1;
+        }
+        CHECK(read, "%s can be read", name);
+        if (!read) break;
+        ft__measure(&m->context, &of, &got);
+        CHECK(ft_error(m) == FT_OK && got.samples == samples && got.resamples == 1000, "%s", ft_error_text(m));
+        compare_metrics(file, name, &got);
+        cases += 1;
+    }
+    CHECK(cases == 9, "%d cases", cases);
+    if (file) fclose(file);
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -360,5 +426,6 @@ int main(void)
     test_documented();
     test_full_arena();
     test_plan_bytes();
+    test_metrics();
     return check_done("test_internals");
 }

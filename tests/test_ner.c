@@ -725,6 +725,30 @@ static void test_heads(void)
     ft_destroy(m);
 }
 
+/* The best epoch of held-back sentences is the one of the best F1. */
+static bool note_f1(void *user, const ft_progress *p)
+{
+    double *best = (double *)user;
+    if (!p->epoch_done) return true;
+    CHECK(p->metric == FT_METRIC_ENTITY_F1, "followed: %s", ft_metric_name(p->metric));
+    if (p->held_back_metric > *best) *best = p->held_back_metric;
+    return true;
+}
+
+static void test_held_back(void)
+{
+    ft_data *data;
+    ft_model *m = small_bert(&data);
+    double best = -1;
+    ft_finetune_result r = ft_finetune(m, data, (ft_finetune_options){
+        .epochs = 12, .learning_rate = 5e-3f, .hold_back = 0.3f, .patience = 11, .progress = note_f1,
+        .progress_user = &best});
+    CHECK(ft_error(m) == FT_OK && r.fit.metric == FT_METRIC_ENTITY_F1 && best > 0.2, "%s: F1 %g", ft_error_text(m),
+          best);
+    CHECK(CLOSE(r.fit.held_back_metric, best, 1e-12), "%g, the best was %g", r.fit.held_back_metric, best);
+    ft_destroy(m);
+}
+
 /* What the recipe does when it is told nothing. */
 typedef struct recipe { float highest; int epochs; char stages[200]; } recipe;
 
@@ -841,6 +865,7 @@ int main(void)
     test_split();
     test_mismatches();
     test_heads();
+    test_held_back();
     test_recipe();
     test_resume();
     test_head_only();

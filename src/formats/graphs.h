@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/json.h"
@@ -191,6 +192,10 @@ static char *ft__graph_text(ft_model *m, bool values)
     ft__text_add(&text, "]");
     if (m->max_length) ft__text_add(&text, ",\n\"max_length\":%d", m->max_length);
     if (m->pairs) ft__text_add(&text, ",\n\"pairs\":true");
+    if (ft_temperature(m) < 1 || ft_temperature(m) > 1) {
+        ft__text_add(&text, ",\n\"temperature\":");
+        ft__json_add_float(&text, m->temperature);
+    }
     ft__write_named(m, &text, "output", m->output);
     ft__write_named(m, &text, "loss", m->loss);
     ft__write_named(m, &text, "text_vector", m->text_vector);
@@ -599,7 +604,8 @@ static ft_status ft__check_format(ft__graph_reader *r)
 {
     static const char *const known[] = {
         "format", "version", "architecture", "keras_initialisers", "nodes", "max_length", "pairs",
-        "output", "loss", "text_vector", "normalize", "classes", "preprocessing", NULL};
+        "output", "loss", "text_vector", "normalize", "classes", "preprocessing",
+        FT__HAS_DATA ? "temperature" : NULL, NULL}; /* elsewhere it would have no effect */
     ft__context *c = &r->m->context;
     int64_t format = FT__FILE_FORMAT;
     int value = ft__json_member(r->json, 0, "format");
@@ -611,6 +617,16 @@ static ft_status ft__check_format(ft__graph_reader *r)
                         " (docs/networks.md)", r->path);
     ft__check_keys(r, 0, "the network", known, ft__no_fields);
     return c->status;
+}
+
+static ft_status ft__read_temperature(ft__graph_reader *r)
+{
+    int field = ft__json_member(r->json, 0, "temperature");
+    double value = 0;
+    if (field < 0) return r->m->context.status;
+    if (!ft__json_double(r->json, field, &value) || !(value > 0 && value <= (double)FLT_MAX))
+        return ft__field_fault(r, "the network", "temperature", "a number above 0");
+    return ft_set_temperature(r->m, (float)value);
 }
 
 static ft_status ft__read_graph(ft__graph_reader *r)
@@ -646,7 +662,7 @@ static ft_status ft__read_graph(ft__graph_reader *r)
     if (longest >= 0) m->max_length = (int)max_length;
     m->pairs = ft__json_true(r->json, ft__json_member(r->json, 0, "pairs"));
     ft__read_classes(r, ft__json_member(r->json, 0, "classes"));
-    return c->status;
+    return FT__HAS_DATA ? ft__read_temperature(r) : c->status;
 }
 
 /* Builds the network of a description. `file`: has its weights, which are loaded afterwards; NULL:

@@ -250,6 +250,18 @@ ft_status ft_set_max_length(ft_model *m, int tokens)
     return FT_OK;
 }
 
+ft_status ft_set_temperature(ft_model *m, float temperature)
+{
+    if (!ft__usable(m)) return ft__status_of(m);
+    if (!(temperature > 0 && temperature <= FLT_MAX))
+        return ft__fail(&m->context, FT_INVALID, "ft_set_temperature: %g; it must be finite and"
+                        " above 0", (double)temperature);
+    m->temperature = temperature;
+    return FT_OK;
+}
+
+float ft_temperature(const ft_model *m) { return m && m->temperature > 0 ? m->temperature : 1; }
+
 int ft_max_length(const ft_model *m) { return m && m->max_length > 0 ? m->max_length : 512; }
 
 int ft_reset_state(ft_model *m, const char *glob)

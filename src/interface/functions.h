@@ -443,10 +443,24 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
-   regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations.
-   Logs a line if no entity is found, or if at least 10 predictions are all of one class and the
-   labels are not. Changes no weight. */
+   regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
+   with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
+   at least 10 predictions are all of one class and the labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
+/* Fits the temperature T by which the logits are divided before they become probabilities, so that
+   these are neither too sure nor too unsure (Guo et al. 2017): it minimises the mean of -log(the
+   label's probability). The most probable class stays the same. Give it samples that were not
+   trained on: data of its own, or options.hold_back as in the training. T is kept in the model, in
+   its file, and used by ft_predict_file and the like, by ft_sample_result and by ft_metrics; not by
+   ft_run, nor by the loss. Training sets it to 1 again. FT_INVALID unless the output is the logits
+   of one class for each sample. */
+FINETUNE_API ft_calibration ft_calibrate(ft_model *m, ft_data *data, ft_calibrate_options options);
+/* The temperature, 1 by default; above 0. After a training loop by hand set it to 1, or fit it
+   again. */
+FINETUNE_API ft_status ft_set_temperature(ft_model *m, float temperature);
+FINETUNE_API float ft_temperature(const ft_model *m);
+/* The name of a metric: "accuracy", "f1_macro", "roc_auc" and so on; "" if there is none. */
+FINETUNE_API const char *ft_metric_name(ft_metric metric);
 
 /* The training loop by hand:
        ft_set_optimizer(m, options);                  (optional: else AdamW with its defaults)

@@ -44,6 +44,36 @@ typedef struct ft_optimizer_options {
     float alpha;            /* RMSprop: of the mean of squares; default 0.99 */
 } ft_optimizer_options;
 
+typedef enum ft_metric {     /* names: ft_metric_name */
+    FT_METRIC_AUTO,          /* the task's own: entity F1 where the classes are O, B-TYPE, I-TYPE,
+                                else accuracy; the loss of a language model and of a regression */
+    FT_METRIC_LOSS, FT_METRIC_ENTITY_F1, /* not in ft_metrics: ft_evaluation.loss and .f1 */
+    /* Of one class for each sample. Averages over classes, each from its own samples: macro counts
+       each class that is labelled or guessed once, weighted by its samples; micro counts all
+       samples at once, which is the accuracy. A class without guesses has precision 0, one without
+       samples recall 0. */
+    FT_METRIC_ACCURACY,
+    FT_METRIC_TOP5,          /* the label is among the 5 most probable classes, of equally probable
+                                ones the last, as scikit-learn counts; for more than 5 classes */
+    FT_METRIC_PRECISION_MACRO, FT_METRIC_PRECISION_MICRO, FT_METRIC_PRECISION_WEIGHTED,
+    FT_METRIC_RECALL_MACRO, FT_METRIC_RECALL_MICRO, FT_METRIC_RECALL_WEIGHTED,
+    FT_METRIC_F1_MACRO, FT_METRIC_F1_MICRO, FT_METRIC_F1_WEIGHTED,
+    FT_METRIC_ROC_AUC,       /* of two classes that of the second; of more the mean over one class
+                                against all others, of the classes that have samples */
+    FT_METRIC_AVERAGE_PRECISION, /* likewise: the sum of (R_n - R_n-1) P_n over all thresholds */
+    FT_METRIC_KAPPA,         /* Cohen 1960 */
+    FT_METRIC_MCC,           /* Matthews 1975, for more classes Gorodkin 2004 */
+    FT_METRIC_CALIBRATION_ERROR, /* expected calibration error: samples in 15 bins of equal width,
+                                (k/15, (k+1)/15], by the probability of their guess; the mean over
+                                samples of |their bin's accuracy - its mean probability| (Naeini et
+                                al. 2015, Guo et al. 2017) */
+    FT_METRIC_LOG_LOSS,      /* -log(the label's probability), which is at least 2.2e-16 there */
+    /* Of numbers: the mean over the outputs of a sample. */
+    FT_METRIC_MAE, FT_METRIC_RMSE, FT_METRIC_R2,
+    FT_METRIC_PEARSON, FT_METRIC_SPEARMAN, /* of one number */
+    FT_METRIC_COUNT
+} ft_metric;
+
 typedef struct ft_progress {
     int epoch, epochs;      /* from 0; how many in all */
     int step, steps;        /* in this epoch, from 1; how many in all */
@@ -56,6 +86,10 @@ typedef struct ft_progress {
     double held_back_accuracy, held_back_loss; /* at the end of an epoch; negative: not measured */
     bool preparing;         /* before the first step: `step` batches of `steps` went through the
                                frozen prefix, `batch` samples in the last; nothing is trained yet */
+    ft_metric metric;       /* that the best epoch and `patience` follow; FT_METRIC_AUTO: nothing is
+                               held back */
+    double held_back_metric; /* at the end of an epoch; NaN where it is not defined, 0 if nothing
+                               was measured */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -70,9 +104,8 @@ typedef struct ft_fit_options {
     float warmup_epochs;    /* linear, from 0; default 0 */
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
-    bool best;              /* end with the weights of the best held-back epoch (most samples right,
-                               or as many at a lower loss; of a regression the lowest loss), not of
-                               the last */
+    bool best;              /* end with the weights of the best held-back epoch (by `metric`, of
+                               equal ones the one of lower loss), not of the last */
     int patience;           /* stop after this many epochs without a better one; 0: never */
     bool no_cache;          /* recompute the frozen prefix at each step */
     int views;              /* with `augment`: how many augmented views of each sample the cache of
@@ -104,6 +137,9 @@ typedef struct ft_fit_options {
     int most_steps;         /* stop after this many updates, if `epochs` have more; the schedule
                                ends there too, and the epoch that is cut short counts as one. 0: no
                                limit */
+    ft_metric metric;       /* of the held-back samples, that `best`, `patience` follow; default:
+                               the task's own. Lower errors and losses are better. An epoch for
+                               which it is not defined is worse than all others */
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -119,6 +155,9 @@ typedef struct ft_fit_result {
     ft_digest before, after; /* of frozen bytes; always equal, otherwise ft_fit fails */
     bool stopped;           /* by the progress function, not by `patience`; the weights are as of
                                that step, on a GPU as of the next one */
+    ft_metric metric;       /* that the best epoch was chosen by; FT_METRIC_AUTO: nothing was held
+                               back */
+    double held_back_metric; /* of the weights that were kept; NaN: it is not defined */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
@@ -142,6 +181,11 @@ typedef struct ft_finetune_options {
                                skips the choice of a stage. For classes and numbers, without freeze,
                                augmentation and adapters */
     int most_steps;         /* as in ft_fit_options, of each stage, the trial included */
+    /* As in ft_fit_options, for each stage after the trial: the share of the data that no stage
+       trains on; then each stage ends with the weights of its best epoch. */
+    float hold_back;
+    int patience;
+    ft_metric metric;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -157,6 +201,36 @@ typedef struct ft_sample_result {
     float probability;      /* of `guess` */
 } ft_sample_result;
 
+typedef struct ft_measure {
+    bool known;             /* false: it is not defined for these samples, and all is 0 */
+    double value, low, high; /* with its 95 % interval */
+} ft_measure;
+
+/* Each metric with its interval. That of the accuracy, of top 5 and of the micro averages, which
+   are shares of the samples, is Wilson's (1927). That of the others is the bootstrap's (Efron
+   1979): from the 2.5th to the 97.5th percentile of the metric over `resamples` draws of as many
+   samples with replacement, widened to contain the value; the draws are always the same. */
+typedef struct ft_metrics {
+    int samples;            /* with a label, or with targets */
+    int resamples;          /* 1000; fewer, but at least 100, where 1000 times samples times classes
+                               is above 10^9 */
+    ft_measure of[FT_METRIC_COUNT];
+} ft_metrics;
+
+typedef struct ft_calibrate_options {
+    float hold_back;        /* only the samples that ft_fit holds back with this
+                               ft_fit_options.hold_back; 0: all samples of the data */
+    int batch_size;         /* default 32 */
+} ft_calibrate_options;
+
+typedef struct ft_calibration {
+    bool fitted;            /* false: no temperature from 0.01 to 100 is the best; it is 1 now */
+    double temperature;
+    int samples;
+    double loss_before, loss_after;   /* the mean of -log(the label's probability) at 1, and now */
+    double error_before, error_after; /* FT_METRIC_CALIBRATION_ERROR, likewise */
+} ft_calibration;
+
 typedef struct ft_predict_options {
     int batch_size;         /* default 32. It does not change the predictions */
 } ft_predict_options;
@@ -171,6 +245,9 @@ typedef struct ft_evaluate_options {
     void *sample_user;
     size_t confusion_count; /* how many numbers confusion has; FT_SHAPE if it is not
                                ft_class_count(m) squared */
+    ft_metrics *metrics;    /* more metrics, of a model with one class for each sample, or with
+                               numbers (ft_mse); takes 12 bytes for each sample and class. NULL:
+                               they are not computed */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {

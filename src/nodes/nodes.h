@@ -249,6 +249,7 @@ struct ft_model {
     char *tokenizer_text;     /* JSON for the model file; NULL: none */
     int max_length;           /* the most tokens read of a text; 0: the default */
     bool pairs;               /* a sample is a pair of texts */
+    float temperature;        /* that divides logits before they become probabilities; 0: none */
 };
 
 /* Whether calls on a model do anything: there is one, and it had no error. A NULL model is one that

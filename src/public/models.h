@@ -123,6 +123,7 @@ static void ft__clear_graph(ft_model *m)
     m->tokenizer = NULL;
     m->max_length = 0;
     m->pairs = false;
+    m->temperature = 0;
     ft__release_class_names(m);
     if (FT__HAS_SURGERY) ft__merged_free_all(m);
     for (i = m->node_count - 1; i >= 0; --i) ft__release_node(c, &m->nodes[i]);

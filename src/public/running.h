@@ -32,6 +32,7 @@
 #include "training/fit.h"
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
+#include "training/calibration.h"
 #include "training/generate.h"
 #include "training/embed.h"
 #include "training/predict_words.h"
@@ -762,6 +763,13 @@ int ft_predict_pixels(ft_model *m, const uint8_t *pixels, int width, int height,
     ft__pixels_to_input(&m->context, &m->preprocessing, pixels, width, height, channels,
                         "the pixels", picture);
     return ft__predict_picture(m, plan, picture, best, count, "ft_predict_pixels");
+}
+
+ft_calibration ft_calibrate(ft_model *m, ft_data *data, ft_calibrate_options options)
+{
+    ft_calibration none;
+    memset(&none, 0, sizeof none);
+    return FT__HAS(m, DATA) ? ft__calibrate(m, data, options) : none;
 }
 
 ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)

@@ -157,6 +157,7 @@ static void ft__share_settings(ft_model *s, const ft_model *m)
     s->length = m->length;
     s->max_length = m->max_length;
     s->pairs = m->pairs;
+    s->temperature = m->temperature;
     s->version = m->version;
     s->weights_version = m->weights_version;
     s->trained_version = m->trained_version;

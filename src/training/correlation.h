@@ -6,23 +6,36 @@
    [SECTION] training/correlation: Pearson's and Spearman's correlation
    ============================================================================================= */
 
-/* Pearson's correlation of two lists; 0 where one is constant. */
-static double ft__pearson(const double *a, const double *b, int count)
+/* Pearson's correlation of two lists, each pair with its weight (NULL: 1); 0 and false where one
+   list is constant. */
+static bool ft__weighted_pearson(const double *a, const double *b, const double *weight, int count,
+                                 double *to)
 {
-    double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
+    double all = 0, mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
     int i;
     for (i = 0; i < count; ++i) { /* a sum of equal floats is exact: their mean is, too */
-        mean_a += a[i];
-        mean_b += b[i];
+        double w = weight ? weight[i] : 1;
+        all += w;
+        mean_a += w * a[i];
+        mean_b += w * b[i];
     }
-    mean_a /= count > 0 ? count : 1;
-    mean_b /= count > 0 ? count : 1;
+    mean_a /= all > 0 ? all : 1;
+    mean_b /= all > 0 ? all : 1;
     for (i = 0; i < count; ++i) {
-        ab += (a[i] - mean_a) * (b[i] - mean_b);
-        aa += (a[i] - mean_a) * (a[i] - mean_a);
-        bb += (b[i] - mean_b) * (b[i] - mean_b);
+        double w = weight ? weight[i] : 1;
+        ab += w * (a[i] - mean_a) * (b[i] - mean_b);
+        aa += w * (a[i] - mean_a) * (a[i] - mean_a);
+        bb += w * (b[i] - mean_b) * (b[i] - mean_b);
     }
-    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+    *to = aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+    return aa > 0 && bb > 0;
+}
+
+static double ft__pearson(const double *a, const double *b, int count)
+{
+    double r;
+    ft__weighted_pearson(a, b, NULL, count, &r);
+    return r;
 }
 
 static bool ft__lower_number(const void *context, int a, int b)
@@ -31,15 +44,18 @@ static bool ft__lower_number(const void *context, int a, int b)
     return values[a] != values[b] ? values[a] < values[b] : a < b;
 }
 
-/* The rank of each value, from 1; equal values share the mean of theirs. `order` has room for as
-   many. */
-static void ft__ranks(const double *values, int count, int *order, double *ranks)
+/* The rank of each value, from 1; equal values share the mean of theirs. `order` sorts them; one
+   with a weight (NULL: 1) counts so often. */
+static void ft__ranks(const double *values, const double *weight, int count, const int *order,
+                      double *ranks)
 {
-    int i, j, k;
-    ft__sort_order(order, count, ft__lower_number, values);
-    for (i = 0; i < count; i = j) {
-        for (j = i + 1; j < count && values[order[j]] == values[order[i]]; ++j) {}
-        for (k = i; k < j; ++k) ranks[order[k]] = (i + 1 + j) / 2.0;
+    double before = 0, here;
+    int i, j;
+    for (i = 0; i < count; before += here) {
+        int first = i;
+        for (here = 0; i < count && (i == first || values[order[i]] == values[order[first]]); ++i)
+            here += weight ? weight[order[i]] : 1;
+        for (j = first; j < i; ++j) ranks[order[j]] = before + (here + 1) / 2;
     }
 }
 
@@ -49,8 +65,10 @@ static double ft__spearman(ft__context *c, const double *a, const double *b, int
     double *ranks = (double *)ft__allocate(c, 2 * (size_t)count + 1, sizeof *ranks), result = 0;
     int *order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *order);
     if (ft__ok(c)) {
-        ft__ranks(a, count, order, ranks);
-        ft__ranks(b, count, order, ranks + count);
+        ft__sort_order(order, count, ft__lower_number, a);
+        ft__ranks(a, NULL, count, order, ranks);
+        ft__sort_order(order, count, ft__lower_number, b);
+        ft__ranks(b, NULL, count, order, ranks + count);
         result = ft__pearson(ranks, ranks + count, count);
     }
     ft__release(c, order);

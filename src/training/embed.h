@@ -168,9 +168,9 @@ static ft_evaluation ft__evaluate_pairs(ft_model *m, ft_data *data, ft_evaluate_
     how.batch_size = options.batch_size;
     if (data->model != m)
         ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
-    if (options.confusion || options.confusion_count || options.sample)
-        ft__fail(c, FT_INVALID, "ft_evaluate: confusion and sample have no effect here: they are"
-                 " for a model that predicts classes");
+    if (options.confusion || options.confusion_count || options.sample || options.metrics)
+        ft__fail(c, FT_INVALID, "ft_evaluate: confusion, sample and metrics have no effect here:"
+                 " they are for a model that predicts classes or numbers");
     for (i = 0; ft__ok(c) && i < count; ++i)
         if (!data->features.pair(data->source.user, i, texts + 2 * i, numbers + i))
             ft__fail(c, FT_INVALID, "ft_evaluate: the pairs have no numbers that say how similar"

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "interface/training_types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "kernels/elementary.h"
@@ -13,11 +14,19 @@
 #include "data/sources.h"
 #include "data/loader.h"
 #include "training/metrics.h"
+#include "training/measures.h"
+#include "training/outcomes.h"
 #include "training/entities.h"
 
 /* =============================================================================================
    [SECTION] training/evaluate: Evaluate and predict
    ============================================================================================= */
+
+/* What logits are multiplied by, before they become probabilities: 1 by the temperature. */
+static float ft__softening(const ft_model *m)
+{
+    return FT__HAS_DATA && m->temperature > 0 ? 1 / m->temperature : 1;
+}
 
 /* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
@@ -36,7 +45,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         result.index = batch->index[i];
         result.label = ((const int32_t *)(const void *)labels->value)[i];
         result.guess = ft__argmax(logits, classes);
-        for (k = 0; k < classes; ++k) sum += (double)ft__exp(logits[k] - logits[result.guess]);
+        for (k = 0; k < classes; ++k)
+            sum += (double)ft__exp((logits[k] - logits[result.guess]) * ft__softening(m));
         result.probability = (float)(1 / sum);
         o->sample(o->sample_user, &result);
     }
@@ -45,7 +55,8 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
 /* Runs the samples in this order; returns how many could be read. */
 static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
                                 const ft_evaluate_options *o, ft__score *score,
-                                ft__regression *regression, ft__entities *entities)
+                                ft__regression *regression, ft__entities *entities,
+                                ft__outcomes *outcomes)
 {
     int count = ft_data_count(loader->data), read = 0, i;
     const ft__batch *batch;
@@ -59,6 +70,7 @@ static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader,
         ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
+        if (outcomes->values) ft__outcomes_add(m, plan, batch->count, outcomes);
         for (i = 0; entities->tags && i < batch->count; ++i)
             ft__entities_sample(m, plan, loader->data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
@@ -76,6 +88,8 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
         {"sample", o->sample != NULL, ft__classifies_samples(m), "a model that predicts a class of"
          " each sample"},
+        {"metrics", o->metrics != NULL, ft__has_outcomes(m), "a model that predicts a class, or"
+         " numbers, of each sample"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (ft__check_uses(c, "ft_evaluate", uses, sizeof uses / sizeof uses[0]) != FT_OK
@@ -155,12 +169,15 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__context *c = m ? &m->context : NULL;
     int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
     ft_evaluation e;
-    ft__score score = {0, 0, 0, false, 0, 0};
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__regression regression;
     ft__entities entities;
+    ft__outcomes outcomes;
     ft__pass pass;
     memset(&e, 0, sizeof e);
     memset(&entities, 0, sizeof entities);
+    memset(&outcomes, 0, sizeof outcomes);
+    if (options.metrics) memset(options.metrics, 0, sizeof *options.metrics);
     if (!ft__usable(m) || !ft__given(c, data, "ft_evaluate: the data")
         || ft__ready(m, true) != FT_OK || ft__check_classes(m, data) != FT_OK
         || ft__evaluate_check(m, data, &options) != FT_OK)
@@ -170,11 +187,13 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (size > count) size = count;
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
-    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count), false);
+    pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count)
+                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false);
     ft__regression_start(m, &regression, count);
+    if (options.metrics) ft__outcomes_start(m, &outcomes, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
     if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
-                                                 &score, &regression, &entities);
+                                                 &score, &regression, &entities, &outcomes);
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
@@ -185,6 +204,11 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__regression_end(m, &regression, &e);
     ft__entities_end(&entities, &e);
     ft__tell_constant(m, &score, &e);
+    if (options.metrics && ft__ok(c)) {
+        ft__outcomes_soften(m, &outcomes);
+        ft__measure(c, &outcomes, options.metrics);
+    }
+    ft__outcomes_free(c, &outcomes);
     ft__release(c, entities.tags);
     return e;
 }
@@ -195,9 +219,9 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
-    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0;
+    float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0, rate = ft__softening(m);
     double sum = 0;
-    for (i = 0; i < classes; ++i) sum += (double)ft__exp(logits[i] - largest);
+    for (i = 0; i < classes; ++i) sum += (double)ft__exp((logits[i] - largest) * rate);
     if (classes > 0 && !(sum <= (double)classes)) {
         ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
@@ -207,7 +231,8 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
         ft_prediction p;
         p.class_index = i;
         p.probability = probabilities ? logits[i]
-                                      : (float)((double)ft__exp(logits[i] - largest) / sum);
+                                      : (float)((double)ft__exp((logits[i] - largest) * rate)
+                                                / sum);
         for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
             if (j < count) best[j] = best[j - 1];
         if (j < count) best[j] = p;

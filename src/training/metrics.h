@@ -61,6 +61,8 @@ typedef struct ft__score {
     int64_t correct, total;
     bool unseen;            /* there were no outputs to compare (ft__leaves_output) */
     int guess, label;       /* the first of each, plus 1; of classes. -1: there were others too */
+    double rank;            /* of held-back samples, by the metric that is followed: the higher, the
+                               better */
 } ft__score;
 
 /* Notes one more of some classes: whether all are the same. */

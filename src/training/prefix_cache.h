@@ -22,6 +22,8 @@
 #include "data/tasks.h"
 #include "data/loader.h"
 #include "training/metrics.h"
+#include "training/measures.h"
+#include "training/entities.h"
 
 /* =============================================================================================
    [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
@@ -83,6 +85,7 @@ typedef struct ft__fit {
     int train_count, held_count;
     int steps;              /* in an epoch */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
+    int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
     int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
@@ -90,6 +93,9 @@ typedef struct ft__fit {
     ft__data_state data_state; /* the same for the data */
     ft__place_in_run at;
     ft__sent_step sent;
+    ft_metric metric;       /* that the best held-back epoch is chosen by */
+    ft__outcomes outcomes;  /* of the held-back samples, where the metric needs them */
+    ft__tag *tags;          /* of entities, where the metric is their F1 */
     ft_fit_result result;
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;

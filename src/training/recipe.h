@@ -21,6 +21,7 @@
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
+#include "training/run_checkpoints.h"
 #include "training/fit.h"
 
 /* =============================================================================================
@@ -239,6 +240,15 @@ static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
     return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
 }
 
+/* Where samples are held back from every stage, each ends with its best epoch. */
+static void ft__recipe_hold_back(const ft__recipe *r, ft_fit_options *o)
+{
+    o->hold_back = r->o.hold_back;
+    o->best = r->o.hold_back > 0;
+    o->patience = r->o.patience;
+    o->metric = r->o.metric;
+}
+
 static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
@@ -279,6 +289,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.weight_decay = 0.05f;
         o.schedule = FT_COSINE;
     }
+    if (stage != FT__TRIAL) ft__recipe_hold_back(r, &o);
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))

@@ -18,6 +18,7 @@
 #include "data/sources.h"
 #include "data/tasks.h"
 #include "training/prefix_cache.h"
+#include "training/run_checkpoints.h"
 #include "training/fit.h"
 #include "training/recipe.h"
 
@@ -90,6 +91,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
     o.balanced = r->o.balanced && !stream;
     o.most_steps = r->o.most_steps;
+    ft__recipe_hold_back(r, &o);
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -287,7 +289,9 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
          "training of more than the head (without head_only)"},
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
-         "training without freeze, of a network without adapters"}};
+         "training without freeze, of a network without adapters"},
+        {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
+        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 

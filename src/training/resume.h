@@ -35,7 +35,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"beta2", (double)p->beta2}, {"eps", (double)p->eps},
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
         {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
-        {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps}};
+        {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps},
+        {"metric", (double)f->o.metric}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
