@@ -1,6 +1,6 @@
 /* test_golden.c - the same results as PyTorch: every operator, every optimiser over ten steps,
    schedules, a CNN, two ResNets and recurrent networks, at each SIMD level, against files that
-   tests/golden/make_goldens.py and make_more_operators.py made with PyTorch.
+   tests/golden/make_goldens.py, make_more_operators.py and make_cases.py made with PyTorch.
        build/test_golden [CASE]       runs one operator's case only */
 #include "check.h"
 #include "formula.h"
@@ -253,6 +253,7 @@ static void test_operators(const char *simd, int threads, const char *only)
     m = ft_create(desc);
     test_operators_of(m, "operators", only, covered);
     test_operators_of(m, "more_operators", only, covered);
+    test_operators_of(m, "cases", only, covered);
     for (op = FT__OP_state + 1; !only && op < FT__OP_COUNT; ++op)
         CHECK(covered[op] || op == FT__OP_dropout || op == FT__OP_custom, "%s: has no golden case", ft__rows[op]->name);
     ft_destroy(m);

@@ -1,6 +1,8 @@
 /* test_operators.c - operators against naive double loops written here: forward directly, gradients
    by central differences of the same loops; the loss is sum(r * y) with random r.
        build/test_operators [OPERATOR [CASE]]     repeats some alone
+       build/test_operators --cases               prints those of which golden/make_cases.py makes
+                                                  goldens by PyTorch
    This file is compiled with test_opencl.c.
    Every buffer is between sentinels. Gradients are not zero before, and each is NULL in turn. The
    bits must be the same with 1, 2 and 5 threads, and for a sample alone as in a batch.
@@ -13,6 +15,7 @@
 static double tolerance = 1e-5;
 static bool briefly; /* each case once, where running is slow */
 static bool on_device; /* see test_opencl.c */
+static bool lists; /* for golden/make_cases.py: no case is run */
 static bool few_bits; /* numbers of 6 bits, which bf16 holds too, so that products are exact */
 enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
@@ -1290,11 +1293,52 @@ static void add_case(problem p, const char *name, oracle f)
     int op;
     for (op = FT__OP_COUNT - 1; op > 0 && strcmp(ft__rows[op]->name, name) != 0; --op) {}
     CHECK(op > 0, "%s is an operator", name);
+    if (lists) return;
     numbers[op] += 1;
     if (only_op && strcmp(only_op, name) != 0) return;
     if ((only_case >= 0 && only_case != numbers[op]) || !suits_form(&p)) return;
     p.op = ft__rows[op]->name;
     check_case(&p, f, op, numbers[op]);
+}
+
+static void print_list(const int *numbers_of, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) printf("%s%d", i ? ", " : "[", numbers_of[i]);
+    printf("]");
+}
+
+/* A line of JSON: what make_cases.py needs to know of a case. */
+static void print_case(const problem *p, int op, const char *pytorch)
+{
+    const ft__field *field;
+    int i;
+    printf("{\"op\": \"%s\", \"pytorch\": \"%s\", \"training\": %s, \"shapes\": [", ft__rows[op]->name,
+           pytorch, p->training ? "true" : "false");
+    for (i = 0; i < p->inputs; ++i) {
+        if (i) printf(", ");
+        print_list(p->shape[i].size, p->shape[i].rank);
+    }
+    printf("], \"options\": {");
+    for (field = ft__rows[op]->fields; field->name; ++field) {
+        const char *at = (const char *)&p->options + field->offset;
+        printf("%s\"%s\": [", field == ft__rows[op]->fields ? "" : ", ", field->name);
+        for (i = 0; i < field->count; ++i) {
+            if (i) printf(", ");
+            if (field->kind == 'f') printf("%.9g", (double)((const float *)(const void *)at)[i]);
+            else printf("%d", field->kind == 'i' ? ((const int *)(const void *)at)[i] : ((const bool *)at)[i]);
+        }
+        printf("]");
+    }
+    printf("}}\n");
+}
+
+/* The same, of which golden/make_cases.py makes a golden too. `pytorch` is the operator in Python: of
+   x, the inputs, and o, the options by the names that they have in files. */
+static void add_torch_case(problem p, const char *name, oracle f, const char *pytorch)
+{
+    if (lists) print_case(&p, ft__op_named(name), pytorch);
+    else add_case(p, name, f);
 }
 
 static problem with(int inputs, ft_shape a, ft_shape b, ft_shape c)
@@ -1498,7 +1542,8 @@ static void group_norm_case(ft_shape x, int groups, float eps, bool affine)
     problem p = with(affine ? 3 : 1, x, shape1(affine ? x.size[1] : 0), shape1(affine ? x.size[1] : 0));
     p.options.group_norm.groups = groups;
     p.options.group_norm.eps = eps;
-    add_case(p, "group_norm", oracle_group_norm);
+    add_torch_case(p, "group_norm", oracle_group_norm,
+                   "F.group_norm(x[0], o['groups'] or 32, *x[1:], eps=o['eps'] or 1e-5)");
 }
 
 /* Sizes of a head: D of q and k, E of v; lengths: 0 none, 1 of all, 2 of keys only, 3 positions in
@@ -1710,8 +1755,10 @@ static void elementwise_cases(void)
     int op;
     for (op = 0; op < FT__OP_COUNT; ++op) {
         const char *name = ft__rows[op]->name;
+        char pytorch[80];
         if (!ft__rows[op]->activation) continue;
-        add_case(with(1, shape2(3, 17), shape1(0), shape1(0)), name, oracle_activation);
+        snprintf(pytorch, sizeof pytorch, "F.%s(x[0])", name);
+        add_torch_case(with(1, shape2(3, 17), shape1(0), shape1(0)), name, oracle_activation, pytorch);
         add_case(with(1, shape4(1, 3, 17, 64), shape1(0), shape1(0)), name, oracle_activation);
     }
     p = with(1, shape2(3, 17), shape1(0), shape1(0));
@@ -2147,6 +2194,11 @@ int main(int count, char **words)
 {
     static const int threads[] = {1, 2, 5};
     int i, op, level;
+    if (count > 1 && !strcmp(words[1], "--cases")) {
+        lists = true;
+        run_cases();
+        return 0;
+    }
     if (count > 1) only_op = words[1];
     if (count > 2) only_case = atoi(words[2]);
     for (i = 0; i < 3; ++i) {
