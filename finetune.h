@@ -136,6 +136,7 @@
      [SECTION] graph/decoding: Graph: runs that continue texts
      [SECTION] graph/update: Graph: an update of the weights
      [SECTION] graph/settings: Graph: output, loss, classes, length and state
+     [SECTION] graph/groups: Graph: groups of parameters with rates of their own
      [SECTION] graph/surgery: Graph: replacing and removing nodes
      [SECTION] graph/packing: Graph: several documents in a row
      [SECTION] graph/adapters: LoRA
@@ -1569,6 +1570,14 @@ typedef enum ft_metric {     /* names: ft_metric_name */
     FT_METRIC_COUNT
 } ft_metric;
 
+typedef struct ft_parameter_group { /* for ft_set_groups */
+    const char *glob;       /* on the names of parameters */
+    float rate_factor;      /* on the learning rate; default 1 */
+    float weight_decay;     /* default: the optimiser's */
+    bool no_decay;          /* no weight decay, whatever the optimiser's is */
+    bool frozen;            /* as after ft_freeze; else trained, as after ft_unfreeze */
+} ft_parameter_group;
+
 typedef struct ft_progress {
     int epoch, epochs;      /* from 0; how many in all */
     int step, steps;        /* in this epoch, from 1; how many in all */
@@ -2118,6 +2127,18 @@ FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *
    optimiser's; negative: the optimiser's again. */
 FINETUNE_API int ft_scale_learning_rate(ft_model *m, const char *glob, float factor);
 FINETUNE_API int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay);
+/* Sets the rate and the decay of each parameter in a group, and whether it is trained. One that
+   several groups match is in the last of them; one that none matches stays as it is. Returns how
+   many parameters are in a group. FT_INVALID: a number is negative or not finite, or an option has
+   no effect beside `frozen` or `no_decay`. */
+FINETUNE_API int ft_set_groups(ft_model *m, const ft_parameter_group *groups, int count);
+/* Layer-wise decay: the learning rate of each layer becomes `factor` times that of the layer after
+   it; the head has the whole rate. Layers are what a name numbers, such as "encoder.layer.3" or
+   "layer2.0"; what comes before the first is one layer more, what comes after the last belongs to
+   the head. If no name has such a number, each layer with parameters is one. Replaces the factors
+   of ft_scale_learning_rate. Returns the number of layers below the head. FT_INVALID: factor is
+   negative or not finite. */
+FINETUNE_API int ft_decay_layers(ft_model *m, float factor);
 /* Draws the weights again, from the model's seed. */
 FINETUNE_API int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser);
 
@@ -28162,6 +28183,130 @@ int ft_reset_state(ft_model *m, const char *glob)
 }
 
 /* =============================================================================================
+   [SECTION] graph/groups: Graph: groups of parameters with rates of their own
+   ============================================================================================= */
+static ft_status ft__check_group(ft_model *m, const ft_parameter_group *g)
+{
+    ft__context *c = &m->context;
+    const ft__field_use uses[] = {
+        {"rate_factor", g->rate_factor != 0, !g->frozen, "a group that is not frozen"},
+        {"weight_decay", g->weight_decay != 0, !g->frozen && !g->no_decay,
+         "a group that is not frozen, without no_decay"},
+        {"no_decay", g->no_decay, !g->frozen, "a group that is not frozen"}};
+    if (!ft__given(c, g->glob, "ft_set_groups: glob")) return c->status;
+    if (!ft__not_negative(g->rate_factor) || !ft__not_negative(g->weight_decay))
+        return ft__fail(c, FT_INVALID, "ft_set_groups: %.100s: rate_factor %g, weight_decay %g:"
+                        " each must be finite and not negative", g->glob, (double)g->rate_factor,
+                        (double)g->weight_decay);
+    return ft__check_uses(c, "ft_set_groups", uses, sizeof uses / sizeof uses[0]);
+}
+
+static void ft__set_group(ft_model *m, const ft_parameter_group *g)
+{
+    int i;
+    ft__say_unmatched(m, "ft_set_groups", g->glob, ft__is_parameter);
+    ft__set_frozen(m, g->glob, g->frozen);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_parameter(node) || !ft__glob(g->glob, node->name)) continue;
+        node->learning_rate_factor = g->rate_factor == 0 ? 1 : g->rate_factor;
+        node->weight_decay = g->no_decay ? 0 : g->weight_decay > 0 ? g->weight_decay : -1;
+    }
+}
+
+int ft_set_groups(ft_model *m, const ft_parameter_group *groups, int count)
+{
+    int i, g, in_one = 0;
+    if (!FT__HAS(m, TRAINING) || !ft__usable(m)) return 0;
+    if (count < 0 || (count > 0 && !groups))
+        ft__fail(&m->context, FT_INVALID, "ft_set_groups: %d groups%s", count,
+                 count < 0 ? ": at least 0 are expected" : ", but groups is NULL");
+    for (g = 0; ft__ok(&m->context) && g < count; ++g) ft__check_group(m, &groups[g]);
+    for (g = 0; ft__ok(&m->context) && g < count; ++g) ft__set_group(m, &groups[g]);
+    for (i = 0; ft__ok(&m->context) && i < m->node_count; ++i) {
+        for (g = 0; g < count && !ft__glob(groups[g].glob, m->nodes[i].name); ++g) {}
+        in_one += ft__is_parameter(&m->nodes[i]) && g < count;
+    }
+    return in_one;
+}
+
+/* ---- Layers ---- */
+
+/* The letters up to the number in a name such as "encoder.layer.3.norm1.weight" or
+   "encoder_layer_3.ln_1.bias": the first number that ends a part; 0: there is none. */
+static size_t ft__numbered_part(const char *name)
+{
+    const char *end = name, *at;
+    for (; *end; ++end) {
+        if (*end != '.' || end == name || end[-1] < '0' || end[-1] > '9') continue;
+        for (at = end; at > name && at[-1] >= '0' && at[-1] <= '9'; --at) {}
+        if (at == name || at[-1] == '.' || at[-1] == '_') return (size_t)(end - name);
+    }
+    return 0;
+}
+
+/* The letters of a parameter's name that name its layer; 0: no layer. `numbered`: only layers with
+   a number are. */
+static size_t ft__layer_part(const ft__node *node, bool numbered)
+{
+    const char *last = strrchr(node->name, '.');
+    if (!ft__is_parameter(node)) return 0;
+    return numbered ? ft__numbered_part(node->name)
+        : last ? (size_t)(last - node->name) : strlen(node->name);
+}
+
+/* The layer of the parameter at each place of the order, from 0, -1: it has none; returns how many
+   layers there are. `first` [node_count] gets the place of each layer's first parameter. */
+static int ft__find_layers(const ft_model *m, bool numbered, int *first, int *layer)
+{
+    int count = 0, at;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        size_t part = ft__layer_part(node, numbered);
+        layer[at] = -1;
+        if (part == 0) continue;
+        for (layer[at] = 0; layer[at] < count; ++layer[at]) {
+            const ft__node *other = &m->nodes[m->order[first[layer[at]]] - 1];
+            if (ft__layer_part(other, numbered) == part
+                && memcmp(other->name, node->name, part) == 0) break;
+        }
+        if (layer[at] == count) first[count++] = at;
+    }
+    return count;
+}
+
+int ft_decay_layers(ft_model *m, float factor)
+{
+    int *first, *layer, layers = 0, at;
+    bool begun = false, numbered;
+    if (!FT__HAS(m, TRAINING) || !ft__usable(m)) return 0;
+    if (!ft__not_negative(factor)) {
+        ft__fail(&m->context, FT_INVALID, "ft_decay_layers: factor is %g; it must be finite and not"
+                 " negative", (double)factor);
+        return 0;
+    }
+    first = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *first);
+    layer = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *layer);
+    if (first && layer) layers = ft__find_layers(m, true, first, layer);
+    numbered = layers > 0;
+    if (first && layer && !numbered) { /* then the last layer is the head */
+        layers = ft__find_layers(m, false, first, layer) - 1;
+        if (layers < 0) layers = 0;
+    }
+    for (at = 0; first && layer && at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!ft__is_parameter(node)) continue;
+        begun = begun || layer[at] >= 0;
+        if (layer[at] < 0) layer[at] = begun ? layers : -1;
+        node->learning_rate_factor = (float)ft__power((double)factor,
+                                                      (uint64_t)(layers - layer[at]));
+    }
+    ft__release(&m->context, first);
+    ft__release(&m->context, layer);
+    return layers;
+}
+
+/* =============================================================================================
    [SECTION] graph/surgery: Graph: replacing and removing nodes
    Ids and names stay; m->order is sorted again, so that each node comes after its inputs.
    ============================================================================================= */
@@ -50777,38 +50922,6 @@ static bool ft__is_transformer(const ft_model *m)
     return false;
 }
 
-/* The number in a name such as "encoder.layer.3.norm1.weight" or "encoder_layer_3.ln_1.bias": the
-   first that ends a part; -1: there is none. */
-static int ft__layer_number(const char *name)
-{
-    const char *end = name, *at;
-    for (; *end; ++end) {
-        if (*end != '.' || end == name || end[-1] < '0' || end[-1] > '9') continue;
-        for (at = end; at > name && at[-1] >= '0' && at[-1] <= '9' && end - at < 6; --at) {}
-        if (at == name || at[-1] == '.' || at[-1] == '_') return atoi(at);
-    }
-    return -1;
-}
-
-/* Sets the learning rates of the layers, of which the head and what has no number after the last
-   one have the full one. What comes before the first layer is one layer more. */
-static void ft__decay_layers(ft_model *m)
-{
-    int layers = 0, at, i;
-    bool begun = false;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_parameter(&m->nodes[i]) && ft__layer_number(m->nodes[i].name) >= layers)
-            layers = ft__layer_number(m->nodes[i].name) + 1;
-    for (at = 0; at < m->node_count; ++at) {
-        ft__node *node = &m->nodes[m->order[at] - 1];
-        int layer = ft__layer_number(node->name);
-        begun = begun || (ft__is_parameter(node) && layer >= 0);
-        if (!ft__is_parameter(node)) continue;
-        if (layer < 0) layer = begun ? layers : -1;
-        node->learning_rate_factor = (float)ft__power(0.75, (uint64_t)(layers - layer));
-    }
-}
-
 /* Has the user set rates for layers? */
 static bool ft__has_own_rates(const ft_model *m)
 {
@@ -50930,7 +51043,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
     int i;
     if (looks) ft__decay_matrices(m);
-    if (decays) ft__decay_layers(m);
+    if (decays) ft_decay_layers(m, 0.75f);
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }

@@ -166,6 +166,7 @@ extern "C" {
 #include "graph/decoding.h"
 #include "graph/update.h"
 #include "graph/settings.h"
+#include "graph/groups.h"
 #include "graph/surgery.h"
 #include "graph/packing.h"
 #include "graph/adapters.h"

@@ -155,6 +155,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_swap_activations(m, NULL, NULL, o.activation_options));
     TRY(ft_scale_learning_rate(m, NULL, 1));
     TRY(ft_set_weight_decay(m, NULL, 1));
+    TRY(ft_set_groups(m, NULL, 1));
+    TRY(ft_decay_layers(m, 0.5f));
     TRY(ft_initialise(m, NULL, FT_INIT_ZEROS));
     TRY(ft_tokenizer_load(m, NULL, o.tokenizer_options));
     TRY(ft_tokenizer_build(m, FT_WORDS, NULL, 1, o.vocabulary_options));
@@ -292,7 +294,7 @@ static void test_null(void)
         "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
         "ft_texts", "ft_text_streams", "ft_completions", "ft_finetune", "ft_fit", "ft_evaluate", "ft_calibrate", "ft_feed",
-        "ft_swap_activations", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
+        "ft_swap_activations", "ft_set_groups", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
         "ft_predict_text", "ft_predict_data", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];
     bool driver_ends = !check_survives(list_devices);

@@ -540,6 +540,8 @@ int main(void)
     CALL(TRAINING, ft_get_gradient(m, x, numbers, 16));
     CALL(TRAINING, ft_scale_learning_rate(m, "*", 1));
     CALL(TRAINING, ft_set_weight_decay(m, "*", 1));
+    CALL(TRAINING, ft_set_groups(m, NULL, 0));
+    CALL(TRAINING, ft_decay_layers(m, 1));
     CALL(TRAINING, ft_fit(m, NULL, fit));
     CALL(TRAINING, ft_finetune(m, NULL, finetune));
     CALL(DATA, ft_evaluate(m, NULL, evaluate));

@@ -886,6 +886,103 @@ static void test_rules(void)
     ft_destroy(m);
 }
 
+/* By hand: plain SGD of one step moves each weight by rate * factor * (gradient + decay * weight). */
+static void test_groups(void)
+{
+    static const char *const names[] = {"conv1.weight", "conv2.bias", "fc1.weight", "fc2.weight",
+                                        "bn1.weight"};
+    static const ft_parameter_group groups[] = {
+        {.glob = "*", .rate_factor = 0.5f}, {.glob = "fc*", .weight_decay = 0.3f},
+        {.glob = "*.bias,bn*", .no_decay = true}, {.glob = "conv1*", .frozen = true}};
+    static const ft_parameter_group wrong[] = {
+        {.glob = NULL}, {.glob = "*", .rate_factor = -1}, {.glob = "*", .weight_decay = NAN},
+        {.glob = "*", .rate_factor = 1, .frozen = true}, {.glob = "*", .weight_decay = 1, .no_decay = true}};
+    static const float factor[] = {0, 1, 1, 1, 1}, decay[] = {0, 0, 0.3f, 0.3f, 0};
+    ft_desc desc = {.seed = 6, .threads = 1};
+    ft_model *m = new_model(desc);
+    size_t i, k;
+    ft_freeze(m, "conv*");
+    ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_SGD, .weight_decay = 0.1f});
+    CHECK(ft_set_groups(m, groups, 4) == 12, "12 parameters are in a group");
+    ft_feed(m, ft_find(m, "input"), pictures, 20);
+    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    for (i = 0; i < 5; ++i) {
+        static float before[512], after[512], gradient[512];
+        ft_node node = ft_find(m, names[i]);
+        size_t count = numbers_of(m, node);
+        ft_forward(m, true);
+        ft_backward(m);
+        copy_weight(m, names[i], before);
+        if (factor[i] > 0) ft_get_gradient(m, node, gradient, count);
+        ft_update(m, 0.2f);
+        copy_weight(m, names[i], after);
+        for (k = 0; k < count; ++k) {
+            float want = before[k] - 0.2f * factor[i] * (gradient[k] + decay[i] * before[k]);
+            if (!(fabsf(after[k] - want) <= 1e-6f)) break;
+        }
+        CHECK(k == count, "%s[%zu]: %g, before %g", names[i], k, (double)after[k], (double)before[k]);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_set_groups(m, groups + 1, 2) == 10, "the first group is not among these");
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        CHECK(ft_set_groups(m, &wrong[i], 1) == 0, "refused");
+        expect(m, FT_INVALID, "ft_set_groups", "");
+    }
+    ft_set_groups(m, groups, -1);
+    expect(m, FT_INVALID, "ft_set_groups: -1 groups: at least 0 are expected", "");
+    ft_destroy(m);
+}
+
+/* One step of Adam moves each weight by its rate, whatever its gradient is. */
+static void check_decay(ft_model *m, const char *const *names, const int *below, int layers)
+{
+    int i;
+    CHECK(ft_decay_layers(m, 0.5f) == layers, "%s: other than %d layers", names[0], layers);
+    for (i = 0; names[i]; ++i) {
+        ft_node node = ft_find(m, names[i]);
+        size_t count = numbers_of(m, node), k;
+        float *before = (float *)malloc(count * sizeof(float)), most = 0;
+        float *after = (float *)malloc(count * sizeof(float)), want = 0.01f;
+        ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_ADAM, .eps = 1e-30f});
+        ft_get(m, node, before, count);
+        ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.01f);
+        ft_get(m, node, after, count);
+        for (k = 0; k < count; ++k)
+            if (fabsf(after[k] - before[k]) > most) most = fabsf(after[k] - before[k]);
+        for (k = 0; k < (size_t)below[i]; ++k) want *= 0.5f;
+        CHECK(fabsf(most - want) <= 1e-3f * want, "%s moved by %g, not %g", names[i], (double)most,
+              (double)want);
+        free(before);
+        free(after);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
+static void test_layers(void)
+{
+    static const char *const resnet[] = {"conv1.weight", "bn1.bias", "layer1.0.conv1.weight",
+                                         "layer2.0.bn2.weight", "layer3.2.conv2.weight", "linear.weight",
+                                         NULL};
+    static const char *const small[] = {"conv1.weight", "bn1.weight", "conv2.bias", "bn2.weight",
+                                        "fc1.weight", "fc2.bias", NULL};
+    static const int of_resnet[] = {10, 10, 9, 6, 1, 0}, of_small[] = {5, 4, 3, 2, 1, 0};
+    ft_desc desc = {.seed = 6, .threads = 1};
+    ft_model *m = new_model(desc);
+    ft_feed(m, ft_find(m, "input"), pictures, 20);
+    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    ft_decay_layers(m, -1);
+    expect(m, FT_INVALID, "ft_decay_layers: factor is -1", "");
+    check_decay(m, small, of_small, 5);
+    m = ft_create(desc);
+    ft_network(m, "resnet20", (ft_network_options){.width = 0.25f, .classes = 3});
+    ft_feed(m, ft_find(m, "input"), pictures, 3);
+    ft_feed(m, ft_find(m, "labels"), labels, 3);
+    check_decay(m, resnet, of_resnet, 9);
+}
+
 typedef struct held { double best, last; int epochs; } held;
 
 static bool note_held(void *user, const ft_progress *p)
@@ -1684,6 +1781,8 @@ int main(int count, char **words)
     test_plan_and_budget();
     test_arena();
     test_rules();
+    test_groups();
+    test_layers();
     test_best_epoch();
     test_followed_metric();
     test_metrics_refused();

@@ -299,6 +299,18 @@ FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *
    optimiser's; negative: the optimiser's again. */
 FINETUNE_API int ft_scale_learning_rate(ft_model *m, const char *glob, float factor);
 FINETUNE_API int ft_set_weight_decay(ft_model *m, const char *glob, float weight_decay);
+/* Sets the rate and the decay of each parameter in a group, and whether it is trained. One that
+   several groups match is in the last of them; one that none matches stays as it is. Returns how
+   many parameters are in a group. FT_INVALID: a number is negative or not finite, or an option has
+   no effect beside `frozen` or `no_decay`. */
+FINETUNE_API int ft_set_groups(ft_model *m, const ft_parameter_group *groups, int count);
+/* Layer-wise decay: the learning rate of each layer becomes `factor` times that of the layer after
+   it; the head has the whole rate. Layers are what a name numbers, such as "encoder.layer.3" or
+   "layer2.0"; what comes before the first is one layer more, what comes after the last belongs to
+   the head. If no name has such a number, each layer with parameters is one. Replaces the factors
+   of ft_scale_learning_rate. Returns the number of layers below the head. FT_INVALID: factor is
+   negative or not finite. */
+FINETUNE_API int ft_decay_layers(ft_model *m, float factor);
 /* Draws the weights again, from the model's seed. */
 FINETUNE_API int ft_initialise(ft_model *m, const char *glob, ft_initialiser initialiser);
 

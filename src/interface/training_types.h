@@ -74,6 +74,14 @@ typedef enum ft_metric {     /* names: ft_metric_name */
     FT_METRIC_COUNT
 } ft_metric;
 
+typedef struct ft_parameter_group { /* for ft_set_groups */
+    const char *glob;       /* on the names of parameters */
+    float rate_factor;      /* on the learning rate; default 1 */
+    float weight_decay;     /* default: the optimiser's */
+    bool no_decay;          /* no weight decay, whatever the optimiser's is */
+    bool frozen;            /* as after ft_freeze; else trained, as after ft_unfreeze */
+} ft_parameter_group;
+
 typedef struct ft_progress {
     int epoch, epochs;      /* from 0; how many in all */
     int step, steps;        /* in this epoch, from 1; how many in all */

@@ -3,7 +3,6 @@
 #include "interface/operators.h"
 #include "interface/training_types.h"
 #include "platform/context.h"
-#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
@@ -15,6 +14,7 @@
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
+#include "graph/groups.h"
 #include "graph/adapters.h"
 #include "networks/text.h"
 #include "networks/regression.h"
@@ -154,38 +154,6 @@ static bool ft__is_transformer(const ft_model *m)
     return false;
 }
 
-/* The number in a name such as "encoder.layer.3.norm1.weight" or "encoder_layer_3.ln_1.bias": the
-   first that ends a part; -1: there is none. */
-static int ft__layer_number(const char *name)
-{
-    const char *end = name, *at;
-    for (; *end; ++end) {
-        if (*end != '.' || end == name || end[-1] < '0' || end[-1] > '9') continue;
-        for (at = end; at > name && at[-1] >= '0' && at[-1] <= '9' && end - at < 6; --at) {}
-        if (at == name || at[-1] == '.' || at[-1] == '_') return atoi(at);
-    }
-    return -1;
-}
-
-/* Sets the learning rates of the layers, of which the head and what has no number after the last
-   one have the full one. What comes before the first layer is one layer more. */
-static void ft__decay_layers(ft_model *m)
-{
-    int layers = 0, at, i;
-    bool begun = false;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_parameter(&m->nodes[i]) && ft__layer_number(m->nodes[i].name) >= layers)
-            layers = ft__layer_number(m->nodes[i].name) + 1;
-    for (at = 0; at < m->node_count; ++at) {
-        ft__node *node = &m->nodes[m->order[at] - 1];
-        int layer = ft__layer_number(node->name);
-        begun = begun || (ft__is_parameter(node) && layer >= 0);
-        if (!ft__is_parameter(node)) continue;
-        if (layer < 0) layer = begun ? layers : -1;
-        node->learning_rate_factor = (float)ft__power(0.75, (uint64_t)(layers - layer));
-    }
-}
-
 /* Has the user set rates for layers? */
 static bool ft__has_own_rates(const ft_model *m)
 {
@@ -307,7 +275,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
     int i;
     if (looks) ft__decay_matrices(m);
-    if (decays) ft__decay_layers(m);
+    if (decays) ft_decay_layers(m, 0.75f);
     r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
