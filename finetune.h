@@ -8496,18 +8496,21 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
    X(NAME), or O(NAME) for one with options of its own, ft_NAME_options, means that there are
    ft__row_NAME, in the operator's part, and ft__cl_row_NAME, in devices/.
 
-   To add an operator:
-   1. Its name, PyTorch's, in the list below; of an activation in
-      FINETUNE_MORE_ACTIVATION_LIST (interface/operators), with its formula and source.
-   2. A part in operators/, or the one of its family: shape, forward, backward, costs, the row, and
-      the function that builds the node. Above them shapes, formula and source. An activation is one
-      FT__ACTIVATION.
-   3. A kernel in kernels.cl: for an activation a line of FINETUNE_ACTIVATIONS.
-   4. A case in tests/: naive loops in test_operators.c, PyTorch in golden/make_goldens.py. Both are
-      demanded by the list; an activation needs but its formula in the first.
-   With a function of its own also:
-   5. Its options and its declaration in interface/operators.
-   6. What launches the kernel in devices/, with its FT__DEVICE_ROW. */
+   To add an activation of single numbers (four places):
+   1. In interface/operators a line of FINETUNE_MORE_ACTIVATION_LIST: its name, which is PyTorch's,
+      formula and source.
+   2. In operators/more_activations an FT__ACTIVATION: value and slope.
+   3. In kernels.cl a line of FINETUNE_ACTIVATIONS.
+   4. In tests/test_operators.c its formula, in activation().
+   To add an operator with a kernel of its own (six):
+   1. Its name, in the list below.
+   2. In interface/operators its options and the function that builds it: shapes, formula, source.
+   3. In its family's part of operators/: shape, forward, backward, fields, the row, below a comment
+      "In files:", and that function. A new part also needs a line in src/finetune.h.
+   4. In kernels.cl its kernels.
+   5. In devices/ what launches them, and its FT__DEVICE_ROW, with a sample.
+   6. In tests/test_operators.c naive loops, and cases with PyTorch's expression (add_torch_case).
+   Then make header (docs/networks.md, calls with NULL) and golden/make_cases.py write the rest. */
 #define FT__OPERATORS(X, O)                                                                       \
     FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
     FT__ATTENTION_OPERATORS(X, O) FT__ARITHMETIC_OPERATORS(X, O)
