@@ -63,6 +63,7 @@ static double seconds_now(void)
 }
 
 #include "tool/options.h"
+#include "tool/history.h"
 #include "tool/report.h"
 #include "tool/cache.h"
 #include "tool/labels.h"

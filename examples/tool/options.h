@@ -15,6 +15,10 @@ typedef struct options {
     const char *task;
     const char *chat, *stop, *until;
     bool pack;
+    const char *metric, *report, *log_csv;
+    double hold_back;
+    int patience;
+    bool calibrate;
     int image_size, heads;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
@@ -58,6 +62,13 @@ static const char usage_text[] =
     "         --groups auto|name|none   hold back pictures TRACK_FRAME.* by whole tracks: where the\n"
     "                             names are certain (default), always, or never\n"
     "         --flip              also mirror pictures   --no-shift   do not shift pictures\n"
+    "         --hold-back X       a share of the data to measure after each epoch instead of training\n"
+    "                             on it; the weights of the best epoch are kept\n"
+    "         --patience N        stop a stage after N epochs without a better one\n"
+    "         --metric NAME       what is best: accuracy, f1_macro, roc_auc, loss, ... (default: the\n"
+    "                             task's own)\n"
+    "         --calibrate         fit the temperature of the probabilities on what was held back\n"
+    "         --log-csv FILE      write a line for each epoch there\n"
     "         --resume            continue from FILE.checkpoint if it exists\n"
     "         --checkpoint-steps N   also write a checkpoint every N steps\n"
     "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"
@@ -73,7 +84,8 @@ static const char usage_text[] =
     "                             512 for a new model)\n"
     "         --worst N           mistakes to show after eval and --val (5)\n"
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
-    "                             (default: what the texts show, said in one line)\n"
+    "                             (default: what the texts show, said in one line)\n";
+static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
     "                             with prompts and completions: of these too\n";
 static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
@@ -128,7 +140,8 @@ static int usage(const char *problem, const char *what)
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
     LORA = 256, PICTURES = 512, TEXTS = 1024, LABELLED = 2048, STREAMS = 4096, TABLE = 8192,
-    NEW_WORDS = 16384, NO_CLASSES = 32768, COMPLETIONS = 65536, SAMPLES = 131072
+    NEW_WORDS = 16384, NO_CLASSES = 32768, COMPLETIONS = 65536, SAMPLES = 131072,
+    HELD_BACK = 262144 /* known from the command line too */
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
@@ -139,7 +152,7 @@ static const char *const fact_texts[] = {
     "a vocabulary made from these texts, but there is one already",
     "a new network or a language model, but this network classifies texts",
     "a .jsonl of prompts with completions, or of messages",
-    "labelled data or completions; for a language model's text use --streams"};
+    "labelled data or completions; for a language model's text use --streams", "--hold-back"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -178,6 +191,11 @@ static const option_row option_rows[] = {
     {"--groups", 's', AT(groups), "t", PICTURES},
     {"--flip", 'b', AT(flip), "t", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
+    {"--hold-back", 'f', AT(hold_back), "t", SAMPLES},
+    {"--patience", 'n', AT(patience), "t", HELD_BACK},
+    {"--metric", 's', AT(metric), "t", HELD_BACK},
+    {"--calibrate", 'b', AT(calibrate), "t", HELD_BACK | LABELLED},
+    {"--log-csv", 's', AT(log_csv), "t", 0},
     {"--resume", 'b', AT(resume), "t", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
@@ -281,6 +299,27 @@ static ft_step_pooling pooling_kind(const options *o)
     for (k = 0; o->pooling && k < 3; ++k)
         if (!strcmp(o->pooling, kinds[k].name)) return kinds[k].kind;
     return FT_POOL_LAST;
+}
+
+/* The metric that --metric names; FT_METRIC_AUTO without it, or if it names none. */
+static ft_metric followed_metric(const options *o)
+{
+    int metric;
+    for (metric = FT_METRIC_COUNT - 1; o->metric && metric > FT_METRIC_AUTO; --metric)
+        if (!strcmp(o->metric, ft_metric_name((ft_metric)metric))) return (ft_metric)metric;
+    return FT_METRIC_AUTO;
+}
+
+/* Prints the names that there are. */
+static int unknown_metric(const char *name)
+{
+    char names[600] = "";
+    int metric;
+    for (metric = FT_METRIC_LOSS; metric < FT_METRIC_COUNT; ++metric)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                 metric == FT_METRIC_LOSS ? "" : ", ", ft_metric_name((ft_metric)metric));
+    complain("--metric %.100s: there is none of this name; there are %s", name, names);
+    return USAGE;
 }
 
 static bool read_number(const char *text, double *number)
@@ -387,6 +426,7 @@ static bool options_fit(const options *o)
     if (o->device || lists) facts |= DEVICE;
     if (o->check || !lists) facts |= CHECKED;
     if (o->lora) facts |= LORA;
+    if (o->hold_back > 0) facts |= HELD_BACK;
     for (r = 0; r < OPTION_ROWS; ++r) {
         if (!o->given[r] || !option_rows[r].verbs
             || strchr(option_rows[r].verbs, verb_letter(o->verb))) continue;
@@ -397,7 +437,7 @@ static bool options_fit(const options *o)
         usage(text, "");
         return false;
     }
-    return all_have_effect(o, PICTURES - 1, facts);
+    return all_have_effect(o, (PICTURES - 1) | HELD_BACK, facts);
 }
 
 static int parse(int count, char **words, options *o)
@@ -434,6 +474,9 @@ static int parse(int count, char **words, options *o)
         return usage("--header must be yes or no, not ", o->header);
     if (o->dtype && frozen_type(o) == FT_OTHER && strcmp(o->dtype, "auto") != 0)
         return usage("--dtype must be f32, f16, bf16, int8 or auto, not ", o->dtype);
+    if (o->hold_back >= 1)
+        return usage("--hold-back must be a share of the data, above 0 and below 1", "");
+    if (o->metric && followed_metric(o) == FT_METRIC_AUTO) return unknown_metric(o->metric);
     if (o->chat && chat_template(o) == FT_CHAT_AUTO)
         return usage("--chat must be chatml, llama3 or llama2, not ", o->chat);
     if (o->task && (o->language_model || wanted_task(o) == FT_TASK_AUTO))

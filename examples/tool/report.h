@@ -14,6 +14,7 @@ typedef struct progress_state {
     char stage[32];
     const char *samples_are; /* "images" or "texts" */
     long images;            /* in this stage */
+    history history;
 } progress_state;
 
 /* Columns of the terminal; 80 if unknown. */
@@ -70,7 +71,8 @@ static void print_progress(progress_state *s, const ft_progress *p, double now)
     if (p->accuracy >= 0) snprintf(parts[RIGHT], 96, "  right %.1f %%", 100 * p->accuracy);
     if (p->held_back_accuracy >= 0)
         snprintf(parts[HELD], 96, "  held back %.1f %%", 100 * p->held_back_accuracy);
-    else if (p->held_back_loss >= 0) snprintf(parts[HELD], 96, "  held back loss %.4f", p->held_back_loss);
+    if (p->metric != FT_METRIC_AUTO && p->metric != FT_METRIC_ACCURACY)
+        snprintf(parts[HELD], 96, "  held back %s %.4f", ft_metric_name(p->metric), p->held_back_metric);
     snprintf(parts[RATE], 96, "  %.0f %s/s", rate, s->samples_are);
     snprintf(parts[LEFT], 96, "  %s left", duration_text(left, time));
     for (i = 0; i < PARTS; ++i) length += strlen(parts[i]);
@@ -110,6 +112,7 @@ static bool on_progress(void *user, const ft_progress *p)
         print_preparing(s, p, now);
         return !interrupted;
     }
+    note_epoch(&s->history, p, now);
     s->images += p->batch;
     /* A terminal has one line that is rewritten, a file gets at most one line per epoch. */
     last = p->epoch_done && p->epoch + 1 == p->epochs;
@@ -238,6 +241,34 @@ static void print_evaluation_json(const ft_evaluation *e)
         printf(", \"entities\": {\"correct\": %d, \"predicted\": %d, \"total\": %d, \"precision\": %.6f, "
                "\"recall\": %.6f, \"f1\": %.6f}", e->entities_correct, e->entities_predicted,
                e->entities_total, e->precision, e->recall, e->f1);
+}
+
+/* A line for each metric; not for those that are the accuracy by another name. */
+static void print_metrics(const ft_metrics *metrics)
+{
+    int k;
+    for (k = 0; k < FT_METRIC_COUNT; ++k) {
+        const ft_measure *m = &metrics->of[k];
+        const char *name = ft_metric_name((ft_metric)k);
+        if (m->known && k != FT_METRIC_ACCURACY && !strstr(name, "_micro"))
+            printf("  %-20s %9.4f   (%.4f to %.4f)\n", name, m->value, m->low, m->high);
+    }
+}
+
+/* All metrics of classes, or of numbers; null: not defined for these samples. */
+static void print_metrics_json(const ft_metrics *metrics)
+{
+    bool numbers = metrics->of[FT_METRIC_MAE].known;
+    int k, last = numbers ? FT_METRIC_COUNT : FT_METRIC_MAE;
+    if (metrics->samples == 0) return;
+    printf(", \"metrics\": {");
+    for (k = numbers ? FT_METRIC_MAE : FT_METRIC_ACCURACY; k < last; ++k) {
+        const ft_measure *m = &metrics->of[k];
+        printf("\"%s\": ", ft_metric_name((ft_metric)k));
+        if (m->known) printf("{\"value\": %.9g, \"low\": %.9g, \"high\": %.9g}", m->value, m->low, m->high);
+        else printf("null");
+        printf("%s", k + 1 < last ? ", " : "}");
+    }
 }
 
 static void print_evaluation(const ft_evaluation *e)

@@ -13,6 +13,9 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.freeze = o->freeze;
     f.head_only = o->head_only;
     f.frozen_type = keeps_types(o) ? FT_F32 : frozen_type(o);
+    f.hold_back = (float)o->hold_back;
+    f.patience = o->patience;
+    f.metric = followed_metric(o);
     f.checkpoint = checkpoint;
     f.checkpoint_steps = o->checkpoint_steps;
     f.augmentation.flip = o->flip;
@@ -36,6 +39,7 @@ static ft_lora_options lora_options(const options *o)
 /* The results on a set that was not trained on: figures and, for texts, the worst mistakes. */
 typedef struct scored {
     ft_evaluation result;
+    ft_metrics metrics;     /* samples 0: none were computed */
     ft_data *data;
     mistakes mistakes;
     bool classes;           /* false: a language model, with perplexity instead of accuracy */
@@ -55,6 +59,8 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
     }
+    if (ft_data_task(data) != FT_TASK_EMBEDDINGS && (gives_number(m) || !has_step_outputs(m)))
+        how.metrics = &s->metrics;
     s->result = ft_evaluate(m, data, how);
 }
 
@@ -71,6 +77,7 @@ static void print_score(const scored *s)
     if (s->classes) print_evaluation(&s->result);
     else printf("%.4f nats a token, perplexity %.2f, next token right %.2f %% of %d\n",
                 s->result.loss, exp(s->result.loss), 100 * s->result.accuracy, s->result.total);
+    print_metrics(&s->metrics);
     print_mistakes(s->data, &s->mistakes, false);
 }
 
@@ -78,14 +85,52 @@ static void print_score_json(const scored *s)
 {
     print_evaluation_json(&s->result);
     if (!s->classes) printf(", \"perplexity\": %.6f", exp(s->result.loss));
+    print_metrics_json(&s->metrics);
     if (s->mistakes.count > 0) print_mistakes(s->data, &s->mistakes, true);
 }
 
-static void print_trained(const options *o, const ft_finetune_result *r, const scored *s,
-                          double seconds)
+/* Fits the temperature, for --calibrate. */
+static ft_calibration calibrated(ft_model *m, const options *o, ft_data *data)
+{
+    ft_calibrate_options how;
+    ft_calibration none;
+    memset(&how, 0, sizeof how);
+    memset(&none, 0, sizeof none);
+    how.hold_back = (float)o->hold_back;
+    how.batch_size = o->batch_size;
+    return o->calibrate ? ft_calibrate(m, data, how) : none;
+}
+
+static void print_held_back(const ft_fit_result *r, const ft_calibration *c)
+{
+    if (r->metric != FT_METRIC_AUTO)
+        printf("held back: %s %.4f at epoch %d\n", ft_metric_name(r->metric), r->held_back_metric,
+               r->best_epoch + 1);
+    if (c->fitted)
+        printf("temperature %.4g, fitted to %d held-back samples: loss %.4f, was %.4f; calibration error %.4f,"
+               " was %.4f\n", c->temperature, c->samples, c->loss_after, c->loss_before, c->error_after,
+               c->error_before);
+}
+
+static void print_held_back_json(const ft_fit_result *r, const ft_calibration *c)
+{
+    if (r->metric != FT_METRIC_AUTO) {
+        printf(", \"held_back\": {\"metric\": \"%s\", \"epoch\": %d, \"value\": ", ft_metric_name(r->metric),
+               r->best_epoch + 1);
+        printf(isnan(r->held_back_metric) ? "null}" : "%.9g}", r->held_back_metric);
+    }
+    if (c->fitted)
+        printf(", \"calibration\": {\"temperature\": %.9g, \"samples\": %d, \"loss_before\": %.9g,"
+               " \"loss_after\": %.9g, \"error_before\": %.9g, \"error_after\": %.9g}", c->temperature,
+               c->samples, c->loss_before, c->loss_after, c->error_before, c->error_after);
+}
+
+static void print_trained(const options *o, const ft_finetune_result *r, const ft_calibration *c,
+                          const scored *s, double seconds)
 {
     if (!o->json) {
         printf("%s\n", shown(r->choice));
+        print_held_back(&r->fit, c);
         if (o->val) print_score(s);
         printf("%s written, %.1f s", o->out, seconds);
         if (r->fit.before.tensors > 0)
@@ -101,6 +146,7 @@ static void print_trained(const options *o, const ft_finetune_result *r, const s
     }
     printf("\"choice\": ");
     print_json_text(r->choice);
+    print_held_back_json(&r->fit, c);
     printf(", \"loss\": %.6f, \"frozen_digest\": \"%016llx\", \"seconds\": %.3f, \"out\": ",
            r->fit.loss, (unsigned long long)r->fit.after.frozen, seconds);
     print_json_text(o->out);
@@ -134,24 +180,21 @@ static void bring_back(const char *checkpoint, const char *earlier, bool failed)
         fprintf(stderr, "%s of the earlier run is kept\n", checkpoint);
 }
 
-static int train(const options *o)
+static int train_and_log(const options *o, progress_state *progress)
 {
     double start = seconds_now();
-    progress_state progress;
     char checkpoint[4096], earlier[4096 + 16];
     ft_finetune_result result;
+    ft_calibration calibration;
     scored on_val;
     ft_save_options save;
     ft_data *data, *val;
     ft_model *m;
-    memset(&progress, 0, sizeof progress);
     memset(&save, 0, sizeof save);
     if (!o->data || !o->out) return usage("train needs --data and --out", "");
     if (!o->model && !o->words && !is_text(o->data))
         return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .conll, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
-    progress.o = o;
-    progress.terminal = isatty(2) != 0;
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
         || (o->val && !same_folders(o->data, o->val, is_text(o->val)))
@@ -162,7 +205,7 @@ static int train(const options *o)
     set_max_length(m, o);
     if (!says_vector(m, o)) return failed(m);
     if (o->labels && !name_classes(m, o)) return failed(m);
-    progress.samples_are = reads_text(m, o) ? "texts" : "images";
+    progress->samples_are = reads_text(m, o) ? "texts" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s was not found: the run starts from the beginning\n", checkpoint);
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
@@ -174,8 +217,12 @@ static int train(const options *o)
     }
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
     if (o->pack) ft_set_packed(m, true);
-    result = ft_finetune(m, data, train_options(o, checkpoint, &progress));
-    if (progress.line_open) fprintf(stderr, "\n");
+    if (!open_log(&progress->history, o)) {
+        if (!o->resume) bring_back(checkpoint, earlier, true);
+        return failed(m);
+    }
+    result = ft_finetune(m, data, train_options(o, checkpoint, progress));
+    if (progress->line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
     if (ft_error(m)) return report(m);
     if (result.fit.stopped) {
@@ -184,6 +231,7 @@ static int train(const options *o)
         return FAILED;
     }
     if (o->pack) ft_set_packed(m, false); /* for what is written */
+    calibration = calibrated(m, o, data);
     save_adapter(m, o);
     if (ft_save(m, o->out, save) == FT_OK) {
         remove(checkpoint);
@@ -193,9 +241,21 @@ static int train(const options *o)
         if (ft_error(m)) fprintf(stderr, "%s was written, but not scored\n", o->out);
     }
     if (ft_error(m)) return report(m);
-    print_trained(o, &result, &on_val, seconds_now() - start);
+    print_trained(o, &result, &calibration, &on_val, seconds_now() - start);
     ft_destroy(m);
     return DONE;
+}
+
+static int train(const options *o)
+{
+    progress_state progress;
+    int status;
+    memset(&progress, 0, sizeof progress);
+    progress.o = o;
+    progress.terminal = isatty(2) != 0;
+    status = train_and_log(o, &progress);
+    close_history(&progress.history);
+    return status;
 }
 
 /* ---- eval ---- */
