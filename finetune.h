@@ -180,6 +180,7 @@
      [SECTION] data/feature_files: Files of cached rows
      [SECTION] data/resize: Resizing
      [SECTION] data/preprocessing: From a picture to the network's input
+     [SECTION] data/picture_changes: Changes of a picture
      [SECTION] data/augmentation: Augmented views
      [SECTION] data/image_headers: Image headers
      [SECTION] data/image_rows: BMP, PPM, PGM and GIF
@@ -207,6 +208,7 @@
      [SECTION] training/sample_weights: Weights of samples and classes
      [SECTION] training/fit_metric: The metric that the best epoch follows
      [SECTION] training/run_checkpoints: Checkpoints of a run
+     [SECTION] training/mixing: Balanced sampling, mixup and CutMix
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
@@ -914,10 +916,32 @@ typedef struct ft_source {
                                                      ft_evaluate) has no weights */
 } ft_source;
 
+typedef enum ft_augment_policy {
+    FT_NO_POLICY,
+    FT_TRIVIAL_AUGMENT,     /* one random change of random size (Mueller and Hutter 2021) */
+    FT_RAND_AUGMENT         /* `operations` random changes of size `magnitude` (Cubuk et al.
+                               2020) */
+} ft_augment_policy;
+
+/* How the views other than 0 of a picture differ from it. Everything that is set is applied, in
+   this order: scale, shift, flip, flip_vertical, the affine change (degrees, zoom, shear), colours,
+   blur, policy, erase. Each draws its numbers as the class of torchvision.transforms that is named
+   here, with that class's defaults, and computes what that does with tensors of uint8. */
 typedef struct ft_augmentation {
     float shift;            /* at most this share of width and height, in each direction */
-    float scale;            /* random resized crop, at least this share of the area; 0: no crop */
-    bool flip;              /* mirror half of the views left to right */
+    float scale;            /* RandomResizedCrop: at least this share of the area; 0: no crop */
+    bool flip;              /* RandomHorizontalFlip: mirror half of the views left to right */
+    bool flip_vertical;     /* RandomVerticalFlip: turn half of the views upside down */
+    float degrees;          /* RandomAffine, bilinear: turn by at most this angle, up to 180, */
+    float zoom;             /* scale by 1 - zoom to 1 + zoom, below 1, */
+    float shear;            /* and shear along x by at most this angle, in degrees, below 90 */
+    float brightness, contrast, saturation; /* ColorJitter: factors of 1 - this to 1 + this, */
+    float hue;              /* turned by at most this share of the circle, up to 0.5 */
+    float blur;             /* GaussianBlur: sigma of 0.1 to this many pixels, up to 20 */
+    float erase;            /* RandomErasing: the share of the views in which it erases */
+    ft_augment_policy policy; /* TrivialAugmentWide or RandAugment */
+    int operations;         /* of FT_RAND_AUGMENT: 1 to 8, default 2 */
+    int magnitude;          /* of FT_RAND_AUGMENT: 1 to 30, default 9 */
 } ft_augmentation;
 
 typedef struct ft_image_folder_options {
@@ -1644,6 +1668,18 @@ typedef struct ft_fit_options {
     ft_metric metric;       /* of the held-back samples, that `best`, `patience` follow; default:
                                the task's own. Lower errors and losses are better. An epoch for
                                which it is not defined is worse than all others */
+    bool balanced_sampling; /* draw each class equally often instead: as many samples in an epoch as
+                               before, of frequent classes some, of rare ones each several times,
+                               with `augment` in other views. As PyTorch's WeightedRandomSampler,
+                               but a class's samples repeat only when all were drawn */
+    /* Each training batch is mixed with itself moved on by one sample, as torchvision's v2.MixUp
+       (Zhang et al. 2018) and v2.CutMix (Yun et al. 2019) do: with a share drawn from
+       Beta(this, this), inputs are a weighted mean, or a box of each comes from the sample before,
+       and so are the labels in the loss. Both set: either, by a fair coin for each batch. 0: never.
+       For inputs of numbers (cutmix: pictures) and a loss of ft_cross_entropy with a label a
+       sample. Mixed inputs do not repeat, so frozen layers are computed in each step. Accuracy in
+       training counts each sample's own label. */
+    float mixup, cutmix;
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -1672,7 +1708,8 @@ typedef struct ft_finetune_options {
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
     int checkpoint_steps;
-    ft_augmentation augmentation; /* default: small shifts, never a flip */
+    ft_augmentation augmentation; /* default: small shifts, never a flip; `shift` -1: none. With a
+                               policy there are no shifts unless they are asked for */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
     bool balanced;          /* as in ft_fit_options */
@@ -1690,6 +1727,8 @@ typedef struct ft_finetune_options {
     float hold_back;
     int patience;
     ft_metric metric;
+    bool balanced_sampling; /* as in ft_fit_options, */
+    float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -3214,7 +3253,8 @@ static double ft__cubic(double x, double a)
    ============================================================================================= */
 enum { /* what a key is for */
     FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
-    FT__USE_AUGMENT, FT__USE_GENERATE, FT__USE_BOOTSTRAP
+    FT__USE_AUGMENT, FT__USE_GENERATE, FT__USE_BOOTSTRAP,
+    FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE
 };
 
 static uint64_t ft__mix(uint64_t z)
@@ -8691,6 +8731,8 @@ typedef struct ft__call {
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
     const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
+    float other_share;      /* of the label of the sample before (of the first: the last) in the
+                               loss of each (mixup); 0: each sample has its own label alone */
     const int *past;        /* [N]: this run continues sequences of so many steps; NULL: it starts
                                them. Only FT__AFTER_PAST operators see it */
     float *kept;            /* with past: as in ft__decoding, with room for `room` steps */
@@ -8755,6 +8797,7 @@ struct ft_model {
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     const float *sample_weights, *class_weights; /* of the run's loss; NULL: all are 1 */
+    float other_share;      /* as in ft__call */
     float *fed_weights;     /* by ft_feed_weights, of so many samples; NULL: none */
     int fed_weight_count;
     bool gradients_wait;    /* some were added that no update has used */
@@ -9261,6 +9304,8 @@ typedef struct ft__costs {
 #define FT__OWN_LOGITS FT__FLAG(45) /* a loss that makes the logits of its labels itself, some at a
                                    time: training does not make the output beside it */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
+
+#define FT__TWO_LABELS FT__FLAG(50) /* a loss of class labels that honours ft__call.other_share */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
@@ -16304,7 +16349,7 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
    q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
    term, as in PyTorch. */
-static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+static double ft__label_loss(const ft__loss_job *job, const float *logarithms, size_t n)
 {
     const ft__call *call = job->call;
     double smoothing = (double)call->node->options.loss.label_smoothing, all = 0;
@@ -16317,6 +16362,21 @@ static double ft__row_loss(const ft__loss_job *job, const float *logarithms, siz
     return (double)ft__sample_weight(call, n / job->steps)
         * ((1 - smoothing) * (double)ft__class_weight(call, label, job->classes)
            * -(double)logarithms[label] + smoothing * all / (double)job->classes);
+}
+
+/* The row of the same step of the sample before, of the first: of the last. */
+static size_t ft__row_before(const ft__loss_job *job, size_t n)
+{
+    return n < job->steps ? n + job->rows - job->steps : n - job->steps;
+}
+
+/* The loss of row n, for its own label and, by other_share, for the row before's. Over a batch the
+   weights of these labels add up to those of all labels as they are: the mean stays one. */
+static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+{
+    double own = ft__label_loss(job, logarithms, n), other = (double)job->call->other_share;
+    if (!FT__HAS_TRAINING || other == 0) return own;
+    return (1 - other) * own + other * ft__label_loss(job, logarithms, ft__row_before(job, n));
 }
 
 static void ft__cross_entropy_rows(void *context, int index)
@@ -16359,15 +16419,16 @@ static void ft__smoothed_back(const ft__call *call, const float *p, int label, s
     dx[label] -= scale * of_label;
 }
 
-/* Adds row n's gradient by the logits: p is their softmax. */
-static void ft__row_slopes(const ft__loss_job *job, const float *p, size_t n, float *dx)
+/* Adds `share` of the gradient for row n's label by the logits: p is their softmax. */
+static void ft__label_slopes(const ft__loss_job *job, const float *p, size_t n, float share,
+                             float *dx)
 {
     const ft__call *call = job->call;
     float smoothing = call->node->options.loss.label_smoothing, scale;
     int label = ft__integers(&call->input[1])[n];
     size_t classes = job->classes;
     if (!ft__is_class(label, classes)) return;
-    scale = job->scale * ft__sample_weight(call, n / job->steps);
+    scale = job->scale * share * ft__sample_weight(call, n / job->steps);
     if (call->class_weights && smoothing > 0) {
         ft__smoothed_back(call, p, label, classes, scale, dx);
         return;
@@ -16381,9 +16442,13 @@ static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
     size_t n = (size_t)index * job->part, end = ft__last_row(job, index);
-    for (; n < end; ++n)
-        ft__row_slopes(job, (const float *)job->call->saved + n * job->classes, n,
-                       job->call->input[0].gradient + n * job->classes);
+    float other = job->call->other_share;
+    for (; n < end; ++n) {
+        const float *p = (const float *)job->call->saved + n * job->classes;
+        float *dx = job->call->input[0].gradient + n * job->classes;
+        ft__label_slopes(job, p, n, 1 - other, dx);
+        if (other != 0) ft__label_slopes(job, p, ft__row_before(job, n), other, dx);
+    }
 }
 
 static void ft__cross_entropy_backward(const ft__call *call)
@@ -16535,7 +16600,7 @@ static void ft__mse_backward(const ft__call *call)
 
 /* In files: `cross_entropy` | logits, labels (I32) | `label_smoothing` 0 */
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__TWO_LABELS,
     ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 
@@ -16605,7 +16670,7 @@ static ft_status ft__linear_cross_entropy_shape(ft__context *c, const ft__node *
 #define FT__LOGITS ((size_t)1 << 20) /* made at a time, and as many of their gradients */
 
 typedef struct ft__class_rows {
-    ft__loss_job job;       /* first, for ft__row_loss; classes: V */
+    ft__loss_job job;       /* first, for ft__label_loss; classes: V */
     size_t width, most;     /* D; rows that are made at a time */
     float *x, *logits, *slopes, *dx, *scratch;
     double *loss;           /* of each label */
@@ -16681,7 +16746,7 @@ static void ft__class_rows_losses(void *context, int index)
         float *logarithms = r->slopes + i * r->job.classes;
         ft__softmax[r->job.call->context->simd](r->logits + i * r->job.classes, logarithms,
                                                 r->job.classes, true);
-        r->loss[r->row[i]] = ft__row_loss(&r->job, logarithms, r->row[i]);
+        r->loss[r->row[i]] = ft__label_loss(&r->job, logarithms, r->row[i]);
     }
 }
 
@@ -16704,7 +16769,7 @@ static void ft__class_rows_slopes(void *context, int index)
         float *line = r->logits + i * r->job.classes, *slopes = r->slopes + i * r->job.classes;
         ft__softmax[r->job.call->context->simd](line, line, r->job.classes, false);
         memset(slopes, 0, r->job.classes * sizeof *slopes);
-        ft__row_slopes(&r->job, line, r->row[i], slopes);
+        ft__label_slopes(&r->job, line, r->row[i], 1, slopes);
     }
 }
 
@@ -24533,8 +24598,8 @@ static const char *ft__cl_obstacle(const ft__call *call)
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
     if (!ft__device_rows[call->node->op]->forward) return "it has no kernel";
-    if (call->sample_weights || call->class_weights)
-        return "its kernels do not take weights of samples or classes";
+    if (call->sample_weights || call->class_weights || call->other_share != 0)
+        return "its kernels do not take weights of samples or classes, or two labels";
     if (!ft__has_kernels(call)) return "it has too many numbers for its kernels";
     if (d->unchecked) return NULL;
     verdict = ft__verdict_of(call);
@@ -25921,6 +25986,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     if (step->id == m->loss.id) {
         call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
+        call.other_share = m->other_share;
     }
     if (step->activation) {
         call.fused = ft__rows[m->nodes[step->activation - 1].op];
@@ -41423,13 +41489,438 @@ static void ft__pixels_to_tensor(const ft_preprocessing *p, const uint8_t *pixel
 }
 
 /* =============================================================================================
+   [SECTION] data/picture_changes: Changes of a picture
+   Each function makes a changed copy of one picture: rows of 8-bit samples, channels interleaved,
+   1 (grey) or 3 (RGB). They compute what torchvision.transforms.functional does with tensors of
+   uint8, in float where it does. They may run on any thread, and allocate nothing.
+   ============================================================================================= */
+typedef struct ft__raster { int width, height, channels; } ft__raster;
+
+static size_t ft__raster_bytes(ft__raster r)
+{
+    return (size_t)r.width * (size_t)r.height * (size_t)r.channels;
+}
+
+/* Copies the window r at (left, top) of a picture, mirrored if `flip`: what ft__window_to_tensor
+   reads. */
+static void ft__cut_window(ft__raster r, const uint8_t *picture, int width, int height, int left,
+                       int top, bool flip, uint8_t *to)
+{
+    int x, y, c;
+    for (y = 0; y < r.height; ++y) {
+        int row = ft__inside(top + y, height, r.height);
+        for (x = 0; x < r.width; ++x) {
+            int column = ft__inside(left + (flip ? r.width - 1 - x : x), width, r.width);
+            bool outside = row < 0 || column < 0;
+            const uint8_t *from = picture + (outside ? 0 : ((size_t)row * (size_t)width
+                                                            + (size_t)column)
+                                                           * (size_t)r.channels);
+            for (c = 0; c < r.channels; ++c) *to++ = (uint8_t)(outside ? 0 : from[c]);
+        }
+    }
+}
+
+/* ---- Colours: each sample or pixel by itself, so `to` may be `from` ---- */
+
+/* ratio * a + (1 - ratio) * b, clipped and cut to an integer. */
+static uint8_t ft__blend(float a, float b, double ratio)
+{
+    float x = (float)ratio * a + (float)(1.0 - ratio) * b;
+    return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+}
+
+static uint8_t ft__grey_of(const uint8_t *rgb)
+{
+    return (uint8_t)(0.2989f * (float)rgb[0] + 0.587f * (float)rgb[1] + 0.114f * (float)rgb[2]);
+}
+
+/* adjust_brightness: `factor` 0 is black, 1 the picture. */
+static void ft__brightness(ft__raster r, const uint8_t *from, double factor, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i;
+    for (i = 0; i < count; ++i) to[i] = ft__blend((float)from[i], 0, factor);
+}
+
+/* adjust_saturation: `factor` 0 is grey, 1 the picture. */
+static void ft__saturation(ft__raster r, const uint8_t *from, double factor, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i, c;
+    if (r.channels == 1) {
+        memmove(to, from, count);
+        return;
+    }
+    for (i = 0; i < count; i += 3) {
+        float grey = (float)ft__grey_of(from + i);
+        for (c = i; c < i + 3; ++c) to[c] = ft__blend((float)from[c], grey, factor);
+    }
+}
+
+/* adjust_contrast: `factor` 0 is the mean of the picture's grey form, 1 the picture. */
+static void ft__contrast(ft__raster r, const uint8_t *from, double factor, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), step = (size_t)r.channels, i;
+    uint64_t sum = 0;
+    float mean;
+    for (i = 0; i < count; i += step) sum += step == 3 ? ft__grey_of(from + i) : from[i];
+    mean = (float)((double)sum / (double)(count / step));
+    for (i = 0; i < count; ++i) to[i] = ft__blend((float)from[i], mean, factor);
+}
+
+/* Hue, saturation and value of red, green and blue, all in [0, 1]. */
+static void ft__to_hsv(const float *rgb, float *hsv)
+{
+    float r = rgb[0], g = rgb[1], b = rgb[2], most = r > g ? r : g, least = r < g ? r : g;
+    float range, rc, gc, bc;
+    if (b > most) most = b;
+    if (b < least) least = b;
+    range = most == least ? 1 : most - least;
+    rc = (most - r) / range;
+    gc = (most - g) / range;
+    bc = (most - b) / range;
+    hsv[0] = most == r ? bc - gc : most == g ? 2 + rc - bc : 4 + gc - rc;
+    if (most == least) hsv[0] = 0;
+    hsv[0] = hsv[0] / 6 + 1;
+    hsv[0] -= floorf(hsv[0]);
+    hsv[1] = most == least ? 0 : (most - least) / most;
+    hsv[2] = most;
+}
+
+static void ft__from_hsv(const float *hsv, float *rgb)
+{
+    static const uint8_t order[6][3] = {
+        {0, 3, 1}, {2, 0, 1}, {1, 0, 3}, {1, 2, 0}, {3, 1, 0}, {0, 1, 2}};
+    float sixths = hsv[0] * 6, part = sixths - floorf(sixths), v = hsv[2], s = hsv[1], of[4];
+    int sector = (int)sixths % 6, c;
+    of[0] = v;
+    of[1] = v * (1 - s);
+    of[2] = v * (1 - s * part);
+    of[3] = v * (1 - s * (1 - part));
+    for (c = 0; c < 3; ++c) {
+        float x = of[order[sector][c]];
+        rgb[c] = x < 0 ? 0 : x > 1 ? 1 : x;
+    }
+}
+
+/* adjust_hue: turns it by `shift` of the circle, -0.5 to 0.5. */
+static void ft__hue(ft__raster r, const uint8_t *from, double shift, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i, c;
+    if (r.channels == 1) {
+        memmove(to, from, count);
+        return;
+    }
+    for (i = 0; i < count; i += 3) {
+        float rgb[3], hsv[3];
+        for (c = 0; c < 3; ++c) rgb[c] = (float)from[i + c] / 255.0f;
+        ft__to_hsv(rgb, hsv);
+        hsv[0] += (float)shift;
+        hsv[0] -= floorf(hsv[0]);
+        ft__from_hsv(hsv, rgb);
+        for (c = 0; c < 3; ++c) to[i + c] = (uint8_t)(rgb[c] * 255.999f);
+    }
+}
+
+/* posterize: keeps this many of the upper bits. */
+static void ft__posterize(ft__raster r, const uint8_t *from, int bits, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i;
+    int mask = 256 - (1 << (8 - bits));
+    for (i = 0; i < count; ++i) to[i] = (uint8_t)(from[i] & mask);
+}
+
+/* solarize: inverts the samples that are at least `threshold`. */
+static void ft__solarize(ft__raster r, const uint8_t *from, double threshold, uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i;
+    for (i = 0; i < count; ++i)
+        to[i] = (uint8_t)((float)from[i] >= (float)threshold ? 255 - from[i] : from[i]);
+}
+
+/* How many samples of channel c have each value. */
+static void ft__histogram(ft__raster r, const uint8_t *from, int c, size_t histogram[256])
+{
+    size_t count = ft__raster_bytes(r), i;
+    memset(histogram, 0, 256 * sizeof *histogram);
+    for (i = (size_t)c; i < count; i += (size_t)r.channels) histogram[from[i]] += 1;
+}
+
+static void ft__look_up(ft__raster r, const uint8_t *from, int c, const uint8_t table[256],
+                        uint8_t *to)
+{
+    size_t count = ft__raster_bytes(r), i;
+    for (i = (size_t)c; i < count; i += (size_t)r.channels) to[i] = table[from[i]];
+}
+
+/* autocontrast: each channel's least value becomes 0, its largest 255. */
+static void ft__autocontrast(ft__raster r, const uint8_t *from, uint8_t *to)
+{
+    size_t histogram[256];
+    uint8_t table[256];
+    int c, v, least, most;
+    for (c = 0; c < r.channels; ++c) {
+        float scale;
+        ft__histogram(r, from, c, histogram);
+        for (least = 0; least < 255 && !histogram[least]; ++least) {}
+        for (most = 255; most > 0 && !histogram[most]; --most) {}
+        scale = most > least ? 255.0f * (1.0f / (float)(most - least)) : 1; /* as torch does */
+        for (v = 0; v < 256; ++v) {
+            float x = (float)(most > least ? v - least : v) * scale;
+            table[v] = (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
+        }
+        ft__look_up(r, from, c, table, to);
+    }
+}
+
+/* equalize: each channel's values become about equally frequent. */
+static void ft__equalize(ft__raster r, const uint8_t *from, uint8_t *to)
+{
+    size_t histogram[256], step, sum;
+    uint8_t table[256];
+    int c, v, last;
+    for (c = 0; c < r.channels; ++c) {
+        ft__histogram(r, from, c, histogram);
+        for (last = 255; last > 0 && !histogram[last]; --last) {}
+        for (step = 0, v = 0; v < last; ++v) step += histogram[v];
+        step /= 255;
+        for (sum = step / 2, v = 0; v < 256; ++v) {
+            size_t level = step ? sum / step : (size_t)v;
+            table[v] = (uint8_t)(level < 255 ? level : 255);
+            sum += histogram[v];
+        }
+        ft__look_up(r, from, c, table, to);
+    }
+}
+
+/* ---- Neighbours and places: `to` is another picture than `from` ---- */
+
+/* adjust_sharpness: `factor` 0 is smoothed by [1 1 1; 1 5 1; 1 1 1] / 13, 1 the picture. The
+   outermost pixels are not smoothed, but blended with themselves, which may lose a level. */
+static void ft__sharpness(ft__raster r, const uint8_t *from, double factor, uint8_t *to)
+{
+    size_t row = (size_t)r.width * (size_t)r.channels, next = (size_t)r.channels, i = 0;
+    int x, y, c, dx, dy;
+    if (r.width <= 2 || r.height <= 2) {
+        memcpy(to, from, ft__raster_bytes(r));
+        return;
+    }
+    for (y = 0; y < r.height; ++y)
+        for (x = 0; x < r.width; ++x)
+            for (c = 0; c < r.channels; ++c, ++i) {
+                bool edge = x == 0 || y == 0 || x == r.width - 1 || y == r.height - 1;
+                int sum = 4 * from[i];
+                for (dy = 0; dy < 3 && !edge; ++dy)
+                    for (dx = 0; dx < 3; ++dx)
+                        sum += from[i + (size_t)dy * row + (size_t)dx * next - row - next];
+                to[i] = ft__blend((float)from[i],
+                                  (float)(edge ? from[i] : (2 * sum + 13) / 26), factor);
+            }
+}
+
+static void ft__mirror_down(ft__raster r, const uint8_t *from, uint8_t *to)
+{
+    size_t row = (size_t)r.width * (size_t)r.channels;
+    int y;
+    for (y = 0; y < r.height; ++y)
+        memcpy(to + (size_t)y * row, from + (size_t)(r.height - 1 - y) * row, row);
+}
+
+/* The tangent is sine / cosine. */
+static void ft__degrees(double angle, double *cosine, double *sine)
+{
+    float c, s;
+    ft__turn(angle * 0.017453292519943295, &c, &s);
+    *cosine = (double)c;
+    *sine = (double)s;
+}
+
+typedef struct ft__affine { /* the picture is turned, sheared, scaled and moved about `centre` */
+    double angle, shear_x, shear_y; /* degrees, clockwise */
+    double scale;
+    double move_x, move_y, centre_x, centre_y; /* pixels, from the picture's centre */
+} ft__affine;
+
+/* torchvision's _get_inverse_affine_matrix: where the changed picture's (x, y), counted from its
+   centre, lies in the original: (m[0] x + m[1] y + m[2], m[3] x + m[4] y + m[5]). */
+static void ft__affine_matrix(const ft__affine *a, double m[6])
+{
+    double cos_x, sin_x, cos_y, sin_y, cosine, sine, turn_c, turn_s, tangent;
+    double x = -a->centre_x - a->move_x, y = -a->centre_y - a->move_y;
+    ft__degrees(a->shear_x, &cos_x, &sin_x);
+    ft__degrees(a->shear_y, &cos_y, &sin_y);
+    ft__degrees(a->angle, &cosine, &sine);
+    ft__degrees(a->angle - a->shear_y, &turn_c, &turn_s);
+    tangent = sin_x / cos_x;
+    m[0] = (cosine - turn_s * tangent / cos_y) / a->scale;
+    m[1] = (turn_c * tangent / cos_y + sine) / a->scale;
+    m[3] = -turn_s / cos_y / a->scale;
+    m[4] = turn_c / cos_y / a->scale;
+    m[2] = m[0] * x + m[1] * y + a->centre_x;
+    m[5] = m[3] * x + m[4] * y + a->centre_y;
+}
+
+/* Adds `weight` of the pixel at (x, y) to sum[channels]; outside of the picture it is 0. */
+static void ft__add_pixel(ft__raster r, const uint8_t *from, double x, double y, double weight,
+                          double *sum)
+{
+    const uint8_t *at;
+    int c;
+    if (!(x >= 0 && y >= 0 && x < r.width && y < r.height)) return;
+    at = from + ((size_t)y * (size_t)r.width + (size_t)x) * (size_t)r.channels;
+    for (c = 0; c < r.channels; ++c) sum[c] += weight * at[c];
+}
+
+/* affine: reads each pixel from where the matrix says, the nearest one there or, if `smooth`, a
+   mean of four (bilinear). What lies outside is black. */
+static void ft__move_pixels(ft__raster r, const uint8_t *from, const double m[6], bool smooth,
+                            uint8_t *to)
+{
+    int column, row, c;
+    for (row = 0; row < r.height; ++row)
+        for (column = 0; column < r.width; ++column) {
+            double x = column + 0.5 - 0.5 * r.width, y = row + 0.5 - 0.5 * r.height, sum[4] = {0};
+            double u = m[0] * x + m[1] * y + m[2] + 0.5 * r.width - 0.5;
+            double v = m[3] * x + m[4] * y + m[5] + 0.5 * r.height - 0.5;
+            double left = floor(u), top = floor(v);
+            if (!smooth) ft__add_pixel(r, from, floor(u + 0.5), floor(v + 0.5), 1, sum);
+            else {
+                u -= left;
+                v -= top;
+                ft__add_pixel(r, from, left, top, (1 - u) * (1 - v), sum);
+                ft__add_pixel(r, from, left + 1, top, u * (1 - v), sum);
+                ft__add_pixel(r, from, left, top + 1, (1 - u) * v, sum);
+                ft__add_pixel(r, from, left + 1, top + 1, u * v, sum);
+            }
+            for (c = 0; c < r.channels; ++c) *to++ = (uint8_t)(sum[c] + 0.5);
+        }
+}
+
+enum { FT__MOST_BLUR = 64 }; /* pixels on each side */
+
+/* Pixels on each side that gaussian_blur reads for a deviation of at most `sigma`: 3 of them. */
+static int ft__blur_radius(double sigma) { return (int)ceil(3 * sigma); }
+
+/* gaussian_blur with a kernel of 2 * radius + 1, mirrored at the edges (which are not repeated).
+   `rows`: as many floats as the picture has samples. */
+static void ft__blur(ft__raster r, const uint8_t *from, double sigma, int radius, float *rows,
+                     uint8_t *to)
+{
+    float weight[2 * FT__MOST_BLUR + 1], sum = 0, *out = rows;
+    size_t width = (size_t)r.width * (size_t)r.channels, i;
+    int x, y, c, k;
+    for (k = -radius; k <= radius; ++k) {
+        double z = -0.5 * (k / sigma) * (k / sigma);
+        weight[k + radius] = z < -690 ? 0 : (float)ft__exp_double(z);
+        sum += weight[k + radius];
+    }
+    for (k = 0; k <= 2 * radius; ++k) weight[k] /= sum;
+    for (y = 0; y < r.height; ++y)
+        for (x = 0; x < r.width; ++x)
+            for (c = 0; c < r.channels; ++c) {
+                for (sum = 0, k = -radius; k <= radius; ++k)
+                    sum += weight[k + radius]
+                        * (float)from[(size_t)y * width
+                                      + (size_t)(ft__inside(x + k, r.width, 0) * r.channels + c)];
+                *out++ = sum;
+            }
+    for (y = 0; y < r.height; ++y)
+        for (i = 0; i < width; ++i) {
+            for (sum = 0, k = -radius; k <= radius; ++k)
+                sum += weight[k + radius]
+                    * rows[(size_t)ft__inside(y + k, r.height, 0) * width + i];
+            *to++ = (uint8_t)(sum + 0.5f);
+        }
+}
+
+/* ---- Any of them, by name ---- */
+
+/* The first 14, to FT__EQUALIZE, are those of torchvision's TrivialAugmentWide and RandAugment, in
+   their order. */
+typedef enum ft__change_kind {
+    FT__IDENTITY, FT__SHEAR_X, FT__SHEAR_Y, FT__TRANSLATE_X, FT__TRANSLATE_Y, FT__ROTATE,
+    FT__BRIGHTNESS, FT__COLOR, FT__CONTRAST, FT__SHARPNESS, FT__POSTERIZE, FT__SOLARIZE,
+    FT__AUTOCONTRAST, FT__EQUALIZE, FT__HUE, FT__AFFINE, FT__BLUR, FT__MIRROR_DOWN
+} ft__change_kind;
+enum { FT__POLICY_CHANGES = FT__EQUALIZE + 1 };
+
+typedef struct ft__change {
+    ft__change_kind kind;
+    int radius;             /* FT__BLUR */
+    double size;            /* as torchvision's magnitude: pixels, degrees, the factor less 1 ... */
+    ft__affine affine;      /* FT__AFFINE */
+} ft__change;
+
+/* torchvision's _apply_op for changes of places: shears keep the upper left corner. */
+static ft__affine ft__affine_of(ft__raster r, const ft__change *change)
+{
+    ft__affine a = change->affine;
+    if (change->kind == FT__AFFINE) return a;
+    memset(&a, 0, sizeof a);
+    a.scale = 1;
+    if (change->kind == FT__TRANSLATE_X) a.move_x = (int)change->size;
+    if (change->kind == FT__TRANSLATE_Y) a.move_y = (int)change->size;
+    if (change->kind == FT__ROTATE) a.angle = -change->size; /* F.rotate's: counter-clockwise */
+    if (change->kind == FT__SHEAR_X || change->kind == FT__SHEAR_Y) {
+        a.centre_x = -0.5 * r.width;
+        a.centre_y = -0.5 * r.height;
+    }
+    return a;
+}
+
+static void ft__change_places(ft__raster r, const uint8_t *from, const ft__change *change,
+                              uint8_t *to)
+{
+    ft__affine a = ft__affine_of(r, change);
+    double m[6];
+    ft__affine_matrix(&a, m);
+    if (change->kind == FT__SHEAR_X) { /* the size is the tangent */
+        m[1] = change->size;
+        m[2] = change->size * 0.5 * r.height;
+    } else if (change->kind == FT__SHEAR_Y) {
+        m[3] = change->size;
+        m[5] = change->size * 0.5 * r.width;
+    }
+    ft__move_pixels(r, from, m, change->kind == FT__AFFINE, to);
+}
+
+/* `to` is another picture than `from`. */
+static void ft__change_picture(ft__raster r, const uint8_t *from, const ft__change *change,
+                               float *rows, uint8_t *to)
+{
+    double size = change->size;
+    switch (change->kind) {
+    case FT__IDENTITY: memcpy(to, from, ft__raster_bytes(r)); break;
+    case FT__SHEAR_X: case FT__SHEAR_Y: case FT__TRANSLATE_X: case FT__TRANSLATE_Y:
+    case FT__ROTATE: case FT__AFFINE: ft__change_places(r, from, change, to); break;
+    case FT__BRIGHTNESS: ft__brightness(r, from, 1 + size, to); break;
+    case FT__COLOR: ft__saturation(r, from, 1 + size, to); break;
+    case FT__CONTRAST: ft__contrast(r, from, 1 + size, to); break;
+    case FT__SHARPNESS: ft__sharpness(r, from, 1 + size, to); break;
+    case FT__POSTERIZE: ft__posterize(r, from, (int)size, to); break;
+    case FT__SOLARIZE: ft__solarize(r, from, size, to); break;
+    case FT__AUTOCONTRAST: ft__autocontrast(r, from, to); break;
+    case FT__EQUALIZE: ft__equalize(r, from, to); break;
+    case FT__HUE: ft__hue(r, from, size, to); break;
+    case FT__BLUR: ft__blur(r, from, size, change->radius, rows, to); break;
+    case FT__MIRROR_DOWN: ft__mirror_down(r, from, to); break;
+    }
+}
+
+/* =============================================================================================
    [SECTION] data/augmentation: Augmented views
    A view is a function of (seed, index, view) only.
    ============================================================================================= */
+enum {
+    FT__MOST_OPERATIONS = 8, /* of RandAugment */
+    FT__MOST_CHANGES = FT__MOST_OPERATIONS + 7 /* upside down, affine, 4 of colours, blur */
+};
+
 typedef struct ft__view {
     int crop_left, crop_top, crop_width, crop_height; /* of the resized picture; width 0: no crop */
     int shift_x, shift_y;                             /* of the window, in pixels */
     bool flip;
+    ft__change changes[FT__MOST_CHANGES]; /* of the window, in this order */
+    int change_count;
+    int erase_left, erase_top, erase_width, erase_height; /* of the window; width 0: nothing */
 } ft__view;
 
 /* exp(x) for |x| < 1/2: its series to 12 terms. */
@@ -41478,6 +41969,134 @@ static int ft__draw_shift(float share, int size, uint64_t key, uint64_t at)
     return most > 0 ? (int)(ft__random(key, at) % (uint64_t)(2 * most + 1)) - most : 0;
 }
 
+/* Does it change more than the place and size of the window? */
+static bool ft__changes_pictures(const ft_augmentation *a)
+{
+    return a->flip_vertical || a->degrees > 0 || a->zoom > 0 || a->shear > 0 || a->brightness > 0
+        || a->contrast > 0 || a->saturation > 0 || a->hue > 0 || a->blur > 0 || a->erase > 0
+        || a->policy != FT_NO_POLICY;
+}
+
+/* ---- Changes: their numbers have a key of their own, drawn one after another ---- */
+typedef struct ft__draws { uint64_t key, at; } ft__draws;
+
+static double ft__draw(ft__draws *from, double least, double most) /* uniform */
+{
+    double u = (double)(ft__random(from->key, from->at++) >> 11) * (1.0 / 9007199254740992.0);
+    return least + (most - least) * u;
+}
+
+static int ft__draw_below(ft__draws *from, int count)
+{
+    return (int)(ft__random(from->key, from->at++) % (uint64_t)count);
+}
+
+static ft__change *ft__add_change(ft__view *view, ft__change_kind kind, double size)
+{
+    ft__change *change = &view->changes[view->change_count++];
+    change->kind = kind;
+    change->size = size;
+    return change;
+}
+
+/* A change of TrivialAugmentWide (Mueller and Hutter 2021) or RandAugment (Cubuk et al. 2020) at
+   `bin` of 0 to 30, as torchvision's _augmentation_space has them. */
+static double ft__policy_size(ft_augment_policy policy, ft__change_kind kind, int bin, int width,
+                              int height)
+{
+    bool wide = policy == FT_TRIVIAL_AUGMENT;
+    double share = bin / 30.0;
+    switch (kind) {
+    case FT__SHEAR_X: case FT__SHEAR_Y: return share * (wide ? 0.99 : 0.3);
+    case FT__TRANSLATE_X: return share * (wide ? 32.0 : 150.0 / 331.0 * width);
+    case FT__TRANSLATE_Y: return share * (wide ? 32.0 : 150.0 / 331.0 * height);
+    case FT__ROTATE: return share * (wide ? 135.0 : 30.0);
+    case FT__BRIGHTNESS: case FT__COLOR: case FT__CONTRAST: case FT__SHARPNESS:
+        return share * (wide ? 0.99 : 0.9);
+    case FT__POSTERIZE: return 8 - floor(share * (wide ? 6 : 4) + 0.5);
+    case FT__SOLARIZE: return 255 - 255 * share;
+    default: return 0;
+    }
+}
+
+static void ft__draw_policy(const ft_augmentation *a, ft__draws *from, int width, int height,
+                            ft__view *view)
+{
+    int count = a->policy == FT_TRIVIAL_AUGMENT ? 1 : a->operations ? a->operations : 2, i;
+    for (i = 0; i < count; ++i) {
+        ft__change_kind kind = (ft__change_kind)ft__draw_below(from, FT__POLICY_CHANGES);
+        int bin = a->policy == FT_TRIVIAL_AUGMENT ? ft__draw_below(from, 31)
+                                                  : a->magnitude ? a->magnitude : 9;
+        bool negative = ft__draw_below(from, 2) == 1;
+        double size = ft__policy_size(a->policy, kind, bin, width, height);
+        if (kind == FT__IDENTITY) continue;
+        ft__add_change(view, kind, negative && kind <= FT__SHARPNESS ? -size : size);
+    }
+}
+
+/* torchvision's ColorJitter.get_params: a factor for each, in a random order. */
+static void ft__draw_colours(const ft_augmentation *a, ft__draws *from, ft__view *view)
+{
+    static const ft__change_kind kinds[4] = {
+        FT__BRIGHTNESS, FT__CONTRAST, FT__COLOR, FT__HUE};
+    double most[4], size[4];
+    int order[4], i;
+    most[0] = (double)a->brightness;
+    most[1] = (double)a->contrast;
+    most[2] = (double)a->saturation;
+    most[3] = (double)a->hue;
+    ft__shuffle(order, 4, ft__random(from->key, from->at++));
+    for (i = 0; i < 4; ++i)
+        size[i] = ft__draw(from, i < 3 && most[i] > 1 ? -1 : -most[i], most[i]);
+    for (i = 0; i < 4; ++i)
+        if (most[order[i]] > 0) ft__add_change(view, kinds[order[i]], size[order[i]]);
+}
+
+/* torchvision's RandomErasing.get_params with its defaults: 2 to 33 % of the area, an aspect ratio
+   of 0.3 to 3.3 on a logarithmic scale, at most ten tries. */
+static void ft__draw_erase(double probability, ft__draws *from, int width, int height,
+                           ft__view *view)
+{
+    int try_number, w, h;
+    if (ft__draw(from, 0, 1) >= probability) return;
+    for (try_number = 0; try_number < 10; ++try_number) {
+        double area = (double)width * height * ft__draw(from, 0.02, 0.33);
+        double aspect = ft__exp_double(ft__draw(from, -1.2039728043259361, 1.1939224684724346));
+        h = (int)floor(sqrt(area * aspect) + 0.5);
+        w = (int)floor(sqrt(area / aspect) + 0.5);
+        if (h >= height || w >= width) continue;
+        if (w < 1 || h < 1) return; /* nothing of a picture this small */
+        view->erase_width = w;
+        view->erase_height = h;
+        view->erase_top = ft__draw_below(from, height - h + 1);
+        view->erase_left = ft__draw_below(from, width - w + 1);
+        return;
+    }
+}
+
+/* `width` and `height` are those of the window. */
+static void ft__draw_changes(const ft_augmentation *a, uint64_t key, int width, int height,
+                             ft__view *view)
+{
+    ft__draws from;
+    from.key = key;
+    from.at = 0;
+    if (a->flip_vertical && ft__draw(&from, 0, 1) < 0.5) ft__add_change(view, FT__MIRROR_DOWN, 0);
+    if (a->degrees > 0 || a->zoom > 0 || a->shear > 0) {
+        ft__affine *affine = &ft__add_change(view, FT__AFFINE, 0)->affine;
+        affine->angle = ft__draw(&from, -(double)a->degrees, (double)a->degrees);
+        affine->scale = ft__draw(&from, 1 - (double)a->zoom, 1 + (double)a->zoom);
+        affine->shear_x = ft__draw(&from, -(double)a->shear, (double)a->shear);
+    }
+    ft__draw_colours(a, &from, view);
+    if (a->blur > 0) {
+        double sigma = ft__draw(&from, 0.1, (double)a->blur);
+        ft__add_change(view, FT__BLUR, sigma)->radius = ft__blur_radius((double)a->blur);
+    }
+    if (a->policy) ft__draw_policy(a, &from, width, height, view);
+    if (a->erase > 0) ft__draw_erase((double)a->erase, &from, width, height, view);
+}
+
 /* `width` and `height` are those of the resized picture. */
 static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
                           int index, int view_number, int width, int height, ft__view *view)
@@ -41489,11 +42108,34 @@ static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, u
     view->shift_x = ft__draw_shift(a->shift, p->width, key, 1);
     view->shift_y = ft__draw_shift(a->shift, p->height, key, 2);
     if (a->scale > 0.0f && a->scale < 1.0f) ft__draw_crop(a->scale, key, width, height, view);
+    if (ft__changes_pictures(a))
+        ft__draw_changes(a, ft__key(seed, (uint64_t)index, (uint64_t)view_number, FT__USE_CHANGE),
+                         p->width, p->height, view);
 }
 
 static bool ft__augments(const ft_augmentation *a)
 {
-    return a->shift > 0 || a->scale > 0 || a->flip;
+    return a->shift > 0 || a->scale > 0 || a->flip || ft__changes_pictures(a);
+}
+
+/* All that ft__changes_pictures looks at, for digests. */
+static void ft__change_numbers(const ft_augmentation *a, float to[13])
+{
+    const float numbers[13] = {
+        a->flip_vertical ? 1.0f : 0.0f, a->degrees, a->zoom, a->shear, a->brightness, a->contrast,
+        a->saturation, a->hue, a->blur, a->erase, (float)a->policy, (float)a->operations,
+        (float)a->magnitude};
+    memcpy(to, numbers, sizeof numbers);
+}
+
+static uint64_t ft__augmentation_hash(const ft_augmentation *a)
+{
+    float numbers[16];
+    numbers[0] = a->shift;
+    numbers[1] = a->scale;
+    numbers[2] = a->flip ? 1.0f : 0.0f;
+    ft__change_numbers(a, numbers + 3);
+    return ft__hash_bytes(1, numbers, sizeof numbers);
 }
 
 /* Returns what is wrong with the numbers, or NULL. */
@@ -41501,16 +42143,69 @@ static const char *ft__augmentation_fault(const ft_augmentation *a)
 {
     if (!(a->shift >= 0.0f && a->shift <= 1.0f)) return "shift must be 0 to 1";
     if (!(a->scale >= 0.0f && a->scale <= 1.0f)) return "scale must be 0 to 1";
+    if (!(a->degrees >= 0.0f && a->degrees <= 180.0f)) return "degrees must be 0 to 180";
+    if (!(a->zoom >= 0.0f && a->zoom < 1.0f)) return "zoom must be at least 0 and below 1";
+    if (!(a->shear >= 0.0f && a->shear < 90.0f)) return "shear must be at least 0 and below 90";
+    if (!(ft__not_negative(a->brightness) && ft__not_negative(a->contrast)
+          && ft__not_negative(a->saturation)))
+        return "brightness, contrast and saturation must be finite and not negative";
+    if (!(a->hue >= 0.0f && a->hue <= 0.5f)) return "hue must be 0 to 0.5";
+    if (a->blur != 0 && !(a->blur >= 0.1f && a->blur <= 20.0f))
+        return "blur must be 0.1 to 20 pixels, or 0";
+    if (!(a->erase >= 0.0f && a->erase <= 1.0f)) return "erase must be 0 to 1";
+    if ((unsigned)a->policy > FT_RAND_AUGMENT)
+        return "policy must be FT_NO_POLICY, FT_TRIVIAL_AUGMENT or FT_RAND_AUGMENT";
+    if (a->policy != FT_RAND_AUGMENT && (a->operations || a->magnitude))
+        return "operations and magnitude have no effect without FT_RAND_AUGMENT";
+    if (a->operations < 0 || a->operations > FT__MOST_OPERATIONS)
+        return "operations must be 1 to 8, or 0 for 2";
+    if (a->magnitude < 0 || a->magnitude > 30) return "magnitude must be 1 to 30, or 0 for 9";
     return NULL;
 }
 
 /* Bytes that ft__view_to_tensor needs for pictures whose resized form is at most this large. */
-static size_t ft__view_workspace(const ft_preprocessing *p, int width, int height)
+static size_t ft__view_workspace(const ft_preprocessing *p, const ft_augmentation *a, int width,
+                                 int height)
 {
     size_t resize = ft__resize_workspace(p->channels, width, height, p->width, p->height,
                                          FT__BILINEAR);
     size_t picture = (size_t)p->width * (size_t)p->height * (size_t)p->channels;
-    return resize ? resize + picture : 0;
+    if (ft__changes_pictures(a)) picture *= 2 + sizeof(float);
+    return resize ? resize + picture + sizeof(float) : 0;
+}
+
+/* The window of a view as a picture, mirrored and changed; returns which of the two it is in. */
+static const uint8_t *ft__changed_window(const ft_preprocessing *p, const uint8_t *picture,
+                                         const ft__geometry *g, const ft__view *view, float *rows,
+                                         uint8_t *spare[2])
+{
+    ft__raster r;
+    int i, at = 0;
+    r.width = p->width;
+    r.height = p->height;
+    r.channels = p->channels;
+    ft__cut_window(r, picture, g->width, g->height, g->left + view->shift_x, g->top + view->shift_y,
+               view->flip, spare[0]);
+    for (i = 0; i < view->change_count; ++i, at = !at)
+        ft__change_picture(r, spare[at], &view->changes[i], rows, spare[!at]);
+    return spare[at];
+}
+
+/* erase: zeros, which are the mean of the network's pictures. */
+static void ft__erase(const ft_preprocessing *p, const ft__view *view, float *to)
+{
+    int c, y;
+    for (c = 0; c < p->channels; ++c)
+        for (y = 0; y < view->erase_height; ++y)
+            memset(to + ((size_t)c * (size_t)p->height + (size_t)(view->erase_top + y))
+                       * (size_t)p->width + (size_t)view->erase_left, 0,
+                   (size_t)view->erase_width * sizeof *to);
+}
+
+/* Does making this view need a workspace? */
+static bool ft__view_works(const ft__view *view)
+{
+    return view->crop_width > 0 || view->change_count > 0;
 }
 
 /* One view of a resized picture. Shifts past the picture's edge mirror the pixels inside it. */
@@ -41519,20 +42214,31 @@ static void ft__view_to_tensor(const ft_preprocessing *p, const uint8_t *picture
                                float *to)
 {
     size_t channels = (size_t)p->channels, row_bytes = (size_t)g->width * channels;
-    uint8_t *crop;
-    if (view->crop_width == 0) {
-        ft__window_to_tensor(p, picture, g->width, g->height, g->left + view->shift_x,
-                             g->top + view->shift_y, view->flip, to);
-        return;
+    size_t window = (size_t)p->width * (size_t)p->height * channels;
+    uint8_t *spare[2];
+    ft__geometry whole = *g;
+    if (view->crop_width > 0) { /* behind the changes' numbers: the second picture of theirs */
+        size_t changes = view->change_count > 0 ? window * (1 + sizeof(float)) : 0;
+        whole.width = p->width;
+        whole.height = p->height;
+        whole.left = whole.top = 0;
+        spare[1] = (uint8_t *)workspace + changes;
+        ft__resize(picture + (size_t)view->crop_top * row_bytes
+                       + (size_t)view->crop_left * channels,
+                   row_bytes, view->crop_width, view->crop_height, p->channels, spare[1], p->width,
+                   p->height, FT__BILINEAR,
+                   (uint8_t *)workspace + ft__pad_to(changes + window, sizeof(float)));
+        picture = spare[1];
     }
-    crop = (uint8_t *)workspace + ft__resize_workspace(p->channels, view->crop_width,
-                                                       view->crop_height, p->width, p->height,
-                                                       FT__BILINEAR);
-    ft__resize(picture + (size_t)view->crop_top * row_bytes + (size_t)view->crop_left * channels,
-               row_bytes, view->crop_width, view->crop_height, p->channels, crop, p->width,
-               p->height, FT__BILINEAR, workspace);
-    ft__window_to_tensor(p, crop, p->width, p->height, view->shift_x, view->shift_y, view->flip,
-                         to);
+    if (view->change_count > 0) {
+        spare[0] = (uint8_t *)workspace + window * sizeof(float);
+        spare[1] = spare[0] + window;
+        picture = ft__changed_window(p, picture, &whole, view, (float *)workspace, spare);
+        ft__window_to_tensor(p, picture, p->width, p->height, 0, 0, false, to);
+    } else
+        ft__window_to_tensor(p, picture, whole.width, whole.height, whole.left + view->shift_x,
+                             whole.top + view->shift_y, view->flip, to);
+    ft__erase(p, view, to);
 }
 
 /* =============================================================================================
@@ -43192,7 +43898,8 @@ typedef struct ft__features {
     void (*check_slots)(ft__context *c, void *user, const ft_slot *slots, int slot_count);
     void (*check_network)(ft_model *m, void *user, const char *call);
     bool (*has_views)(void *user);  /* do views other than 0 differ? NULL: they may */
-    ft_augmentation *(*augmentation)(void *user);   /* of those views: may be changed */
+    const ft_augmentation *(*augmentation)(void *user);     /* of those views; */
+    void (*augment)(void *user, const ft_augmentation *augmentation);   /* changes it */
     /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
        ft_source.digest. */
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
@@ -43283,7 +43990,7 @@ static const char *ft__data_samples(const ft_data *data)
 }
 
 /* NULL: its views are not augmented. */
-static ft_augmentation *ft__data_augmentation(const ft_data *data)
+static const ft_augmentation *ft__data_augmentation(const ft_data *data)
 {
     return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
 }
@@ -44465,7 +45172,7 @@ static bool ft__sample_input(ft__folder *folder, int index, int view_number, flo
     bool read = true;
     ft__draw_view(&folder->augmentation, &folder->preprocessing, folder->seed, index, view_number,
                   sample->geometry.width, sample->geometry.height, &view);
-    if (!picture || view.crop_width > 0) {
+    if (!picture || ft__view_works(&view)) {
         scratch = ft__scratch_take(folder);
         if (!scratch) return false;
     }
@@ -44521,14 +45228,17 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft_augmentation *a = &folder->augmentation;
     const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
-    float drawn[3];
+    float drawn[3], changes[13];
     hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
     if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
     drawn[0] = a->shift;
     drawn[1] = a->scale;
     drawn[2] = a->flip ? 1.0f : 0.0f;
-    return ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    hash = ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    if (!ft__changes_pictures(a)) return hash;
+    ft__change_numbers(a, changes);
+    return ft__hash_bytes(hash, changes, sizeof changes);
 }
 
 static uint64_t ft__folder_group(void *user, int index)
@@ -44739,7 +45449,8 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
         const ft__sample *s = &folder->samples[i];
         size_t resize, view;
         if (!s->examined || s->fault) continue;
-        view = ft__view_workspace(p, s->geometry.width, s->geometry.height);
+        view = ft__view_workspace(p, &folder->augmentation, s->geometry.width,
+                                  s->geometry.height);
         if (view > workspace) workspace = view;
         if (s->picture && !opening) continue;
         resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
@@ -44903,9 +45614,17 @@ static void ft__folder_release_kept(void *user)
     ft__folder_fit_scratch(folder, false);
 }
 
-static ft_augmentation *ft__folder_augmentation(void *user)
+static const ft_augmentation *ft__folder_augmentation(void *user)
 {
-    return &((ft__folder *)user)->augmentation;
+    return &((const ft__folder *)user)->augmentation;
+}
+
+static void ft__folder_augment(void *user, const ft_augmentation *augmentation)
+{
+    ft__folder *folder = (ft__folder *)user;
+    bool grows = ft__changes_pictures(augmentation) && !ft__changes_pictures(&folder->augmentation);
+    folder->augmentation = *augmentation;
+    if (grows) ft__folder_fit_scratch(folder, false);
 }
 
 static bool ft__folder_has_views(void *user)
@@ -44931,6 +45650,7 @@ static void ft__folder_features(ft__features *features)
     features->origin = ft__folder_origin;
     features->has_views = ft__folder_has_views;
     features->augmentation = ft__folder_augmentation;
+    features->augment = ft__folder_augment;
     features->skipped = ft__folder_skipped;
     features->prepare = ft__folder_prepare;
     features->kept = ft__folder_kept;
@@ -48940,7 +49660,15 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
     uint64_t content;       /* of the samples in their order ... */
     uint64_t any_order;     /* ... and in any order */
     uint64_t labels, groups;
+    uint64_t views;         /* of the augmentation that is trained on; 0: none, or not known */
 } ft__data_state;
+
+/* How the samples of a batch are mixed with those before them. */
+typedef struct ft__mixing {
+    bool on, cut;
+    double other;           /* share of the sample before */
+    int left, top, right, bottom; /* cut: of the box that comes from it */
+} ft__mixing;
 
 typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
     bool on;
@@ -48965,6 +49693,10 @@ typedef struct ft__fit {
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
+    ft__mixing mixing;      /* of the batch in this step */
+    void *mixing_spare;     /* one sample of the largest input */
+    int *grouped;           /* balanced_sampling: the training samples, class by class, ... */
+    int *starts;            /* [classes + 1]: ... where each class begins; NULL: not balanced */
     int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
     uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
@@ -49172,6 +49904,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     ft__cache *cache = &f->cache;
     size_t bytes, numbers, rows = (size_t)ft_data_count(f->data);
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    if (f->o.mixup > 0 || f->o.cutmix > 0) return c->status; /* mixed inputs do not repeat */
     if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
@@ -49627,7 +50360,9 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
         {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
         {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps},
-        {"metric", (double)f->o.metric}};
+        {"metric", (double)f->o.metric},
+        {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
+        {"cutmix", (double)o->cutmix}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -49648,10 +50383,12 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
 
 static ft__data_state ft__data_state_of(const ft__fit *f)
 {
+    const ft_augmentation *a = f->o.augment ? ft__data_augmentation(f->data) : NULL;
     const ft_source *source = &f->data->source;
     ft__data_state s;
     int i;
     memset(&s, 0, sizeof s);
+    if (a) s.views = ft__augmentation_hash(a);
     for (i = 0; i < source->classes; ++i) {
         const char *name = ft_data_class_name(f->data, i);
         s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
@@ -49700,6 +50437,7 @@ static void ft__resume_write(const ft__fit *f, ft__text *text)
     ft__add_hash(text, "any_order", f->data_state.any_order);
     ft__add_hash(text, "labels", f->data_state.labels);
     ft__add_hash(text, "groups", f->data_state.groups);
+    if (f->data_state.views) ft__add_hash(text, "views", f->data_state.views);
     ft__text_add(text, "}");
 }
 
@@ -49722,6 +50460,8 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
         return "the samples have another order";
     if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
     if (!ft__same_hash(json, data, "groups", s->groups)) return "the groups of the samples differ";
+    if (s->views && ft__json_member(json, data, "views") >= 0
+        && !ft__same_hash(json, data, "views", s->views)) return "the augmentation differs";
     return NULL;
 }
 
@@ -50240,6 +50980,248 @@ static bool ft__checkpoint_peek(ft_model *m, const char *path, char *stage, size
 }
 
 /* =============================================================================================
+   [SECTION] training/mixing: Balanced sampling, mixup and CutMix
+   What a batch is made of, besides its samples' views. All of it is a function of (seed, epoch,
+   step), so that a resumed run draws the same.
+   ============================================================================================= */
+
+/* ---- Balanced sampling ---- */
+
+/* Sorts the training samples by class. */
+static ft_status ft__fit_balanced(ft__fit *f)
+{
+    ft__context *c = &f->m->context;
+    const ft_source *source = &f->data->source;
+    int classes = source->classes, with = 0, fewest = INT_MAX, i, k, at = 0;
+    if (!f->o.balanced_sampling) return c->status;
+    if (!source->label || classes < 1 || source->streams > 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: balanced_sampling: the data has no labels of"
+                        " classes");
+    f->starts = (int *)ft__allocate(c, (size_t)classes + 1, sizeof *f->starts);
+    f->grouped = (int *)ft__allocate(c, (size_t)f->train_count, sizeof *f->grouped);
+    if (!ft__ok(c)) return c->status;
+    for (k = 0; k < classes; ++k) {
+        int first = at;
+        for (i = 0; i < f->train_count; ++i)
+            if (source->label(source->user, f->train[i]) == k) f->grouped[at++] = f->train[i];
+        f->starts[k + 1] = at;
+        if (at > first) with += 1;
+        if (at > first && at - first < fewest) fewest = at - first;
+    }
+    if (at == 0)
+        return ft__fail(c, FT_INVALID, "ft_fit: balanced_sampling: no sample has a class");
+    ft__log(c, "balanced_sampling: each of %d classes is drawn %d times in an epoch; the smallest"
+            " has %d %s to train on", with, f->train_count / with, fewest,
+            ft__data_samples(f->data));
+    return c->status;
+}
+
+/* An epoch's order: each class as often as the others. What the division leaves over goes to
+   classes from a random one on. A class's samples come in random orders, one after another.
+   f->order is a permutation of 0 to train_count - 1: of the draws. */
+static void ft__balanced_order(ft__fit *f, int epoch)
+{
+    uint64_t seed = f->m->context.desc.seed;
+    int classes = f->data->source.classes, total = f->train_count, with = 0, at = 0;
+    int first, k, i;
+    int *drawn = f->work, *shuffled = f->work + total;
+    uint64_t key = ft__key(seed, (uint64_t)epoch, 0, FT__USE_BALANCE);
+    for (k = 0; k < classes; ++k) with += f->starts[k + 1] > f->starts[k];
+    first = (int)(ft__random(key, 0) % (uint64_t)with); /* the first class that gets one more */
+    for (i = 0, k = 0; k < classes; ++k) {
+        const int *of_class = f->grouped + f->starts[k];
+        int size = f->starts[k + 1] - f->starts[k], wanted, n;
+        uint64_t turn = 0;
+        if (size == 0) continue;
+        wanted = total / with + ((i - first + with) % with < total % with);
+        i += 1;
+        for (n = 0; n < wanted; ++n) {
+            if (n % size == 0)
+                ft__shuffle(shuffled, size,
+                            ft__key(seed, (uint64_t)epoch, (uint64_t)k,
+                                    FT__USE_BALANCE + (++turn << 8)));
+            drawn[at++] = of_class[shuffled[n % size]];
+        }
+    }
+    for (i = 0; i < total; ++i) f->order[i] = drawn[f->order[i]];
+}
+
+/* A sample that was drawn before in this epoch is seen in another view. */
+static void ft__other_views(ft__fit *f, int epoch)
+{
+    int *seen = f->work, i;
+    memset(seen, 0, (size_t)f->data->source.count * sizeof *seen);
+    for (i = 0; i < f->train_count; ++i) {
+        int turn = seen[f->order[i]]++;
+        f->views[i] = f->cache.on ? 1 + (epoch + turn) % f->cache.views
+                                  : 1 + epoch + turn * f->o.epochs;
+    }
+}
+
+/* ---- Mixup and CutMix ---- */
+
+/* The logarithm of a gamma variate (Marsaglia and Tsang 2000), which for a small shape is too small
+   for a number. */
+static double ft__log_gamma_draw(double shape, uint64_t key)
+{
+    double d = (shape < 1 ? shape + 1 : shape) - 1.0 / 3.0, c = 1 / sqrt(9 * d), v = 1, u;
+    double smaller = 0;
+    uint64_t i;
+    if (shape < 1) smaller = ft__log_double(1 - (double)ft__uniform(key, 1)) / shape;
+    for (i = 1; i < 64; ++i) {
+        double x = (double)ft__normal(key, 100 + i);
+        v = (1 + c * x) * (1 + c * x) * (1 + c * x);
+        if (v <= 0) continue;
+        u = 1 - (double)ft__uniform(key, 1 + i);
+        if (ft__log_double(u) < 0.5 * x * x + d * (1 - v + ft__log_double(v))) break;
+        v = 1;
+    }
+    return ft__log_double(d * v) + smaller;
+}
+
+/* A number of Beta(alpha, alpha). */
+static double ft__beta_draw(double alpha, uint64_t key)
+{
+    double x = ft__log_gamma_draw(alpha, ft__mix(key + 1));
+    double y = ft__log_gamma_draw(alpha, ft__mix(key + 2));
+    double z = y - x;
+    return z > 600 ? 0 : z < -600 ? 1 : 1 / (1 + ft__exp_double(z));
+}
+
+/* v2.CutMix: a box of 1 - `own` of the area about a random point, less what lies outside; the
+   share of the sample before is what is left. */
+static void ft__draw_box(double own, int width, int height, uint64_t key, ft__mixing *mixing)
+{
+    double r = 0.5 * sqrt(1 - own);
+    int x = (int)(ft__random(key, 0) % (uint64_t)width), across = (int)(r * width);
+    int y = (int)(ft__random(key, 1) % (uint64_t)height), down = (int)(r * height);
+    mixing->left = x - across > 0 ? x - across : 0;
+    mixing->top = y - down > 0 ? y - down : 0;
+    mixing->right = x + across < width ? x + across : width;
+    mixing->bottom = y + down < height ? y + down : height;
+    mixing->other = (double)(mixing->right - mixing->left)
+        * (double)(mixing->bottom - mixing->top) / ((double)width * height);
+}
+
+/* [count, each]: each sample becomes a mean of itself and the one before; the first has the last
+   before it. `spare` has room for one. */
+static void ft__mix_samples(float *x, int count, size_t each, double other, float *spare)
+{
+    float own_share = (float)(1 - other), share = (float)other;
+    size_t i;
+    int n;
+    memcpy(spare, x + (size_t)(count - 1) * each, each * sizeof *x);
+    for (n = count - 1; n >= 0; --n) {
+        float *to = x + (size_t)n * each;
+        const float *before = n > 0 ? to - each : spare;
+        for (i = 0; i < each; ++i) to[i] = before[i] * share + to[i] * own_share;
+    }
+}
+
+/* [count, channels, height, width]: a box of each sample comes from the one before. */
+static void ft__cut_samples_in(float *x, int count, int channels, int height, int width,
+                               const ft__mixing *mixing, float *spare)
+{
+    size_t plane = (size_t)height * (size_t)width, each = plane * (size_t)channels;
+    size_t row = (size_t)(mixing->right - mixing->left) * sizeof *x;
+    int n, c, y;
+    memcpy(spare, x + (size_t)(count - 1) * each, each * sizeof *x);
+    for (n = count - 1; n >= 0; --n) {
+        float *to = x + (size_t)n * each;
+        const float *before = n > 0 ? to - each : spare;
+        for (c = 0; c < channels; ++c)
+            for (y = mixing->top; y < mixing->bottom; ++y) {
+                size_t at = (size_t)c * plane + (size_t)y * (size_t)width + (size_t)mixing->left;
+                memcpy(to + at, before + at, row);
+            }
+    }
+}
+
+/* Mixes the batch that is about to be fed. Its values are the loader's, and fed once. */
+static void ft__mix_batch(ft__fit *f, const ft__batch *batch)
+{
+    const ft__mixing *mixing = &f->mixing;
+    float *spare = (float *)f->mixing_spare;
+    int s;
+    for (s = 0; s < f->loader->slot_count; ++s) {
+        const ft_slot *slot = &f->loader->slots[s];
+        float *x = (float *)batch->values[s];
+        if (slot->type != FT_F32) continue; /* labels */
+        if (mixing->cut)
+            ft__cut_samples_in(x, batch->count, slot->shape.size[0], slot->shape.size[1],
+                               slot->shape.size[2], mixing, spare);
+        else ft__mix_samples(x, batch->count, ft__shape_count(&slot->shape), mixing->other, spare);
+    }
+}
+
+/* The first input that CutMix cuts a box from: all have its height and width. */
+static const ft__node *ft__first_picture(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_input(&m->nodes[i]) && m->nodes[i].type == FT_F32
+            && m->nodes[i].shape.rank == 4) return &m->nodes[i];
+    return NULL;
+}
+
+/* Draws how the batch of this step is mixed. */
+static void ft__draw_mixing(ft__fit *f)
+{
+    ft__mixing *mixing = &f->mixing;
+    uint64_t key = ft__key(f->m->context.desc.seed, (uint64_t)f->at.epoch, (uint64_t)f->at.step,
+                           FT__USE_MIX);
+    bool both = f->o.mixup > 0 && f->o.cutmix > 0;
+    memset(mixing, 0, sizeof *mixing);
+    if (f->o.mixup <= 0 && f->o.cutmix <= 0) return;
+    mixing->on = true;
+    mixing->cut = both ? ft__random(key, 0) % 2 == 1 : f->o.cutmix > 0;
+    mixing->other = 1 - ft__beta_draw((double)(mixing->cut ? f->o.cutmix : f->o.mixup),
+                                      ft__random(key, 1));
+    if (mixing->cut) {
+        const ft__node *picture = ft__first_picture(f->m);
+        ft__draw_box(1 - mixing->other, picture->shape.size[3], picture->shape.size[2],
+                     ft__random(key, 2), mixing);
+    }
+}
+
+static ft_status ft__mixing_shares(ft__context *c, const char *call, float mixup, float cutmix)
+{
+    if (mixup >= 0 && mixup <= 1000 && cutmix >= 0 && cutmix <= 1000) return c->status;
+    return ft__fail(c, FT_INVALID, "%s: mixup is %g and cutmix %g; they must be 0 to 1000", call,
+                    (double)mixup, (double)cutmix);
+}
+
+/* Can the network's inputs and loss be mixed? Makes room for it. */
+static ft_status ft__fit_mixes(ft__fit *f)
+{
+    ft_model *m = f->m;
+    ft__context *c = &m->context;
+    const ft__node *loss = &m->nodes[m->loss.id - 1], *first = ft__first_picture(m);
+    const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    size_t most = 0, count;
+    int i;
+    if (ft__mixing_shares(c, "ft_fit", f->o.mixup, f->o.cutmix) != FT_OK
+        || (f->o.mixup <= 0 && f->o.cutmix <= 0)) return c->status;
+    if (!ft__is(loss, FT__TWO_LABELS) || !labels || labels->shape.rank != 1)
+        return ft__fail(c, FT_INVALID, "ft_fit: mixup and cutmix need ft_cross_entropy of one label"
+                        " a sample");
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        bool picture = node->shape.rank == 4 && first
+            && node->shape.size[2] == first->shape.size[2]
+            && node->shape.size[3] == first->shape.size[3];
+        if (!ft__is_input(node) || node == labels) continue;
+        if (node->type != FT_F32 || ft__has_length(node) || (f->o.cutmix > 0 && !picture))
+            return ft__fail(c, FT_INVALID, "ft_fit: %s: mixup needs inputs of numbers without"
+                            " FT_LENGTH, cutmix pictures of one size", node->name);
+        count = ft__node_count_at(node, ft__one);
+        if (count > most) most = count;
+    }
+    f->mixing_spare = ft__allocate(c, most + 1, sizeof(float));
+    return c->status;
+}
+
+/* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
    Batches from the loader or the cache, and the loop over steps and epochs.
    ============================================================================================= */
@@ -50277,6 +51259,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     batch = ft__loader_next(f->loader);
     if (!batch) return -1;
     if (batch->count > 0) {
+        if (f->mixing.on) ft__mix_batch(f, batch);
         ft__feed_batch(f->m, f->loader, batch);
         ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
     }
@@ -50301,12 +51284,14 @@ static void ft__fit_order(ft__fit *f, int epoch)
     int i;
     if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
     else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
-    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    if (f->starts) ft__balanced_order(f, epoch);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
     ft__bucket(source, f->order, f->train_count, f->o.batch_size,
                ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
     for (i = 0; i < f->train_count; ++i) {
         f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
     }
+    if (f->starts && f->o.augment) ft__other_views(f, epoch);
 }
 
 /* ---- The loop ---- */
@@ -50468,6 +51453,7 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->batch = batch;
     m->sample_weights = f->weights;
     m->class_weights = f->class_weights;
+    m->other_share = f->mixing.on ? (float)f->mixing.other : 0;
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
@@ -50565,11 +51551,15 @@ static void ft__fit_epoch(ft__fit *f)
     ft__fit_start(f, f->order, f->views, at, f->train_count);
     while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
+        ft__draw_mixing(f);
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        f->mixing.on = f->mixing.on && batch > 0;
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
         else ft__fit_skip(f);
-        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
+        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights, */
+        f->m->other_share = 0; /* and is not mixed */
+        f->mixing.on = false;
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
         if (!ft__fit_is_due(f)) continue;
@@ -50673,6 +51663,8 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"class_weight_count", o->class_weight_count != 0, o->class_weights != NULL,
          "class_weights"},
         {"balanced", o->balanced, o->class_weights == NULL, "a run without class_weights"},
+        {"balanced_sampling", o->balanced_sampling, !o->balanced,
+         "a run without `balanced`, which does the same in the loss"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (o->augment && !ft__has_views(data))
@@ -50723,6 +51715,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
         || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
         return c->status;
+        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
+        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -50782,6 +51776,9 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
+    ft__release(c, f.starts);
+    ft__release(c, f.grouped);
+    ft__release(c, f.mixing_spare);
     ft__release(c, f.weights);
     ft__release(c, f.class_weights);
     ft__release(c, f.batch_samples);
@@ -50951,14 +51948,14 @@ static void ft__decay_matrices(ft_model *m)
    (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
-    ft_augmentation *to = ft__data_augmentation(data);
+    const ft_augmentation *own = ft__data_augmentation(data);
     const char *fault;
-    if (!to || ft__augments(to)) return;
-    if (wanted.shift == 0) wanted.shift = 0.1f;
+    if (!own || ft__augments(own)) return;
+    if (wanted.shift == 0 && !wanted.policy) wanted.shift = 0.1f; /* a policy shifts, too */
     if (wanted.shift < 0) wanted.shift = 0;
     fault = ft__augmentation_fault(&wanted);
     if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
-    else *to = wanted;
+    else data->features.augment(data->source.user, &wanted);
 }
 
 /* Gradients of a regression have the square of the output's unit. */
@@ -51001,6 +51998,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.optimizer.weight_decay = 0.01f;
     o.balanced = r->o.balanced;
     o.most_steps = r->o.most_steps;
+    o.balanced_sampling = r->o.balanced_sampling;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
@@ -51020,6 +52018,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = 2e-3f;
         o.schedule = FT_ONE_CYCLE;
         o.augment = ft__has_views(r->data);
+        o.mixup = r->o.mixup;
+        o.cutmix = r->o.cutmix;
     }
     if (stage == FT__ALL && ft__is_transformer(r->m)) {
         o.epochs = samples < 1000 ? 6 : 4;
@@ -51239,6 +52239,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.balanced = r->o.balanced && !stream;
     o.most_steps = r->o.most_steps;
     ft__recipe_hold_back(r, &o);
+    o.balanced_sampling = r->o.balanced_sampling && !stream;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -51429,16 +52430,21 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
 {
     const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
-        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
+        {"augmentation", a->shift < 0 || ft__augments(a),
          own && !ft__augments(own),
          "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
-        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
+        {"augmentation", a->shift < 0 || ft__augments(a), !o->head_only,
          "training of more than the head (without head_only)"},
+        {"mixup", o->mixup != 0, own && !o->head_only, "training of more than the head, of pictures"},
+        {"cutmix", o->cutmix != 0, own && !o->head_only,
+         "training of more than the head, of pictures"},
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
          "training without freeze, of a network without adapters"},
         {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
         {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
+    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK)
+        return m->context.status;
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 

@@ -7,6 +7,7 @@
 #include "log.h"
 
 #include "internals.h"
+#include "goldens.h"
 
 #define ROOT "build/data_files"
 #define KAEFER "k\xC3\xA4" "fer" /* UTF-8 */
@@ -1295,6 +1296,7 @@ static void test_split(void)
 }
 
 /* ---- Augmentation ---- */
+#include "augmented.h"
 
 /* Pixel value 10 + 20 y + x of an 11 x 9 picture: shows where a number came from. */
 enum { AUG_W = 11, AUG_H = 9 };
@@ -1308,7 +1310,7 @@ static int mirrored(int i, int size)
 static void test_shift_and_flip(void)
 {
     ft_preprocessing p = preprocessing(1, AUG_W, AUG_H, 0);
-    ft_augmentation a = {0.2f, 0, true}; /* 2.2 -> 2 columns, 1.8 -> 2 rows */
+    ft_augmentation a = {.shift = 0.2f, .flip = true}; /* 2.2 -> 2 columns, 1.8 -> 2 rows */
     ft__geometry g = {AUG_W, AUG_H, 0, 0};
     uint8_t picture[AUG_W * AUG_H];
     float plain[AUG_W * AUG_H], got[AUG_W * AUG_H], again[AUG_W * AUG_H];
@@ -1356,7 +1358,7 @@ static void test_shift_and_flip(void)
 static void test_crops(void)
 {
     ft_preprocessing p = preprocessing(3, 16, 16, 32);
-    ft_augmentation a = {0, 0.25f, false};
+    ft_augmentation a = {.scale = 0.25f};
     double area_sum = 0;
     int view, index, smallest = 1 << 30, ratios[2] = {0, 0}, others = 0;
     ft__view v, w;
@@ -1404,10 +1406,11 @@ static void test_crop_values(void)
 {
     ft_preprocessing p = preprocessing(3, 8, 6, 0);
     ft__geometry g = {30, 20, 0, 0};
-    ft__view v = {7, 3, 13, 11, 0, 0, true};
+    ft__view v = {.crop_left = 7, .crop_top = 3, .crop_width = 13, .crop_height = 11, .flip = true};
+    ft_augmentation crops = {.scale = 0.5f};
     static uint8_t picture[30 * 20 * 3], crop[13 * 11 * 3], resized[8 * 6 * 3];
     float got[8 * 6 * 3];
-    size_t bytes = ft__view_workspace(&p, 30, 20);
+    size_t bytes = ft__view_workspace(&p, &crops, 30, 20);
     void *workspace = malloc(bytes);
     int i, x, y, c;
     for (i = 0; i < 30 * 20 * 3; ++i) picture[i] = (uint8_t)noise();
@@ -1674,6 +1677,7 @@ int main(void)
     test_shift_and_flip();
     test_crops();
     test_crop_values();
+    test_augmented();
     test_loader_order(1, 10, 3);
     test_loader_order(2, 10, 3);
     test_loader_order(5, 1, 2);

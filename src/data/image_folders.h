@@ -57,14 +57,17 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft_augmentation *a = &folder->augmentation;
     const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
-    float drawn[3];
+    float drawn[3], changes[13];
     hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
     if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
     drawn[0] = a->shift;
     drawn[1] = a->scale;
     drawn[2] = a->flip ? 1.0f : 0.0f;
-    return ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    hash = ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    if (!ft__changes_pictures(a)) return hash;
+    ft__change_numbers(a, changes);
+    return ft__hash_bytes(hash, changes, sizeof changes);
 }
 
 static uint64_t ft__folder_group(void *user, int index)
@@ -275,7 +278,8 @@ static bool ft__folder_fit_scratch(ft__folder *folder, bool opening)
         const ft__sample *s = &folder->samples[i];
         size_t resize, view;
         if (!s->examined || s->fault) continue;
-        view = ft__view_workspace(p, s->geometry.width, s->geometry.height);
+        view = ft__view_workspace(p, &folder->augmentation, s->geometry.width,
+                                  s->geometry.height);
         if (view > workspace) workspace = view;
         if (s->picture && !opening) continue;
         resize = ft__resize_workspace(p->channels, s->width, s->height, s->geometry.width,
@@ -439,9 +443,17 @@ static void ft__folder_release_kept(void *user)
     ft__folder_fit_scratch(folder, false);
 }
 
-static ft_augmentation *ft__folder_augmentation(void *user)
+static const ft_augmentation *ft__folder_augmentation(void *user)
 {
-    return &((ft__folder *)user)->augmentation;
+    return &((const ft__folder *)user)->augmentation;
+}
+
+static void ft__folder_augment(void *user, const ft_augmentation *augmentation)
+{
+    ft__folder *folder = (ft__folder *)user;
+    bool grows = ft__changes_pictures(augmentation) && !ft__changes_pictures(&folder->augmentation);
+    folder->augmentation = *augmentation;
+    if (grows) ft__folder_fit_scratch(folder, false);
 }
 
 static bool ft__folder_has_views(void *user)
@@ -467,6 +479,7 @@ static void ft__folder_features(ft__features *features)
     features->origin = ft__folder_origin;
     features->has_views = ft__folder_has_views;
     features->augmentation = ft__folder_augmentation;
+    features->augment = ft__folder_augment;
     features->skipped = ft__folder_skipped;
     features->prepare = ft__folder_prepare;
     features->kept = ft__folder_kept;

@@ -212,7 +212,7 @@ static bool ft__sample_input(ft__folder *folder, int index, int view_number, flo
     bool read = true;
     ft__draw_view(&folder->augmentation, &folder->preprocessing, folder->seed, index, view_number,
                   sample->geometry.width, sample->geometry.height, &view);
-    if (!picture || view.crop_width > 0) {
+    if (!picture || ft__view_works(&view)) {
         scratch = ft__scratch_take(folder);
         if (!scratch) return false;
     }

@@ -26,7 +26,8 @@ typedef struct ft__features {
     void (*check_slots)(ft__context *c, void *user, const ft_slot *slots, int slot_count);
     void (*check_network)(ft_model *m, void *user, const char *call);
     bool (*has_views)(void *user);  /* do views other than 0 differ? NULL: they may */
-    ft_augmentation *(*augmentation)(void *user);   /* of those views: may be changed */
+    const ft_augmentation *(*augmentation)(void *user);     /* of those views; */
+    void (*augment)(void *user, const ft_augmentation *augmentation);   /* changes it */
     /* A hash, on top of `hash`, of what sample `index` is made from: of no view, unlike
        ft_source.digest. */
     uint64_t (*content)(ft_model *m, void *user, int index, uint64_t hash);
@@ -117,7 +118,7 @@ static const char *ft__data_samples(const ft_data *data)
 }
 
 /* NULL: its views are not augmented. */
-static ft_augmentation *ft__data_augmentation(const ft_data *data)
+static const ft_augmentation *ft__data_augmentation(const ft_data *data)
 {
     return data->features.augmentation ? data->features.augmentation(data->source.user) : NULL;
 }

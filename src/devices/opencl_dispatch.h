@@ -507,8 +507,8 @@ static const char *ft__cl_obstacle(const ft__call *call)
     ft__device *d = call->context->device;
     const ft__verdict *verdict;
     if (!ft__device_rows[call->node->op]->forward) return "it has no kernel";
-    if (call->sample_weights || call->class_weights)
-        return "its kernels do not take weights of samples or classes";
+    if (call->sample_weights || call->class_weights || call->other_share != 0)
+        return "its kernels do not take weights of samples or classes, or two labels";
     if (!ft__has_kernels(call)) return "it has too many numbers for its kernels";
     if (d->unchecked) return NULL;
     verdict = ft__verdict_of(call);

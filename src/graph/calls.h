@@ -94,6 +94,7 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     if (step->id == m->loss.id) {
         call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
+        call.other_share = m->other_share;
     }
     if (step->activation) {
         call.fused = ft__rows[m->nodes[step->activation - 1].op];

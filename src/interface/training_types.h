@@ -148,6 +148,18 @@ typedef struct ft_fit_options {
     ft_metric metric;       /* of the held-back samples, that `best`, `patience` follow; default:
                                the task's own. Lower errors and losses are better. An epoch for
                                which it is not defined is worse than all others */
+    bool balanced_sampling; /* draw each class equally often instead: as many samples in an epoch as
+                               before, of frequent classes some, of rare ones each several times,
+                               with `augment` in other views. As PyTorch's WeightedRandomSampler,
+                               but a class's samples repeat only when all were drawn */
+    /* Each training batch is mixed with itself moved on by one sample, as torchvision's v2.MixUp
+       (Zhang et al. 2018) and v2.CutMix (Yun et al. 2019) do: with a share drawn from
+       Beta(this, this), inputs are a weighted mean, or a box of each comes from the sample before,
+       and so are the labels in the loss. Both set: either, by a fair coin for each batch. 0: never.
+       For inputs of numbers (cutmix: pictures) and a loss of ft_cross_entropy with a label a
+       sample. Mixed inputs do not repeat, so frozen layers are computed in each step. Accuracy in
+       training counts each sample's own label. */
+    float mixup, cutmix;
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -176,7 +188,8 @@ typedef struct ft_finetune_options {
     const char *freeze;     /* glob: freeze exactly this and skip the choice of a stage */
     const char *checkpoint;
     int checkpoint_steps;
-    ft_augmentation augmentation; /* default: small shifts, never a flip */
+    ft_augmentation augmentation; /* default: small shifts, never a flip; `shift` -1: none. With a
+                               policy there are no shifts unless they are asked for */
     bool (*progress)(void *user, const ft_progress *progress);
     void *progress_user;
     bool balanced;          /* as in ft_fit_options */
@@ -194,6 +207,8 @@ typedef struct ft_finetune_options {
     float hold_back;
     int patience;
     ft_metric metric;
+    bool balanced_sampling; /* as in ft_fit_options, */
+    float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

@@ -483,10 +483,32 @@ typedef struct ft_source {
                                                      ft_evaluate) has no weights */
 } ft_source;
 
+typedef enum ft_augment_policy {
+    FT_NO_POLICY,
+    FT_TRIVIAL_AUGMENT,     /* one random change of random size (Mueller and Hutter 2021) */
+    FT_RAND_AUGMENT         /* `operations` random changes of size `magnitude` (Cubuk et al.
+                               2020) */
+} ft_augment_policy;
+
+/* How the views other than 0 of a picture differ from it. Everything that is set is applied, in
+   this order: scale, shift, flip, flip_vertical, the affine change (degrees, zoom, shear), colours,
+   blur, policy, erase. Each draws its numbers as the class of torchvision.transforms that is named
+   here, with that class's defaults, and computes what that does with tensors of uint8. */
 typedef struct ft_augmentation {
     float shift;            /* at most this share of width and height, in each direction */
-    float scale;            /* random resized crop, at least this share of the area; 0: no crop */
-    bool flip;              /* mirror half of the views left to right */
+    float scale;            /* RandomResizedCrop: at least this share of the area; 0: no crop */
+    bool flip;              /* RandomHorizontalFlip: mirror half of the views left to right */
+    bool flip_vertical;     /* RandomVerticalFlip: turn half of the views upside down */
+    float degrees;          /* RandomAffine, bilinear: turn by at most this angle, up to 180, */
+    float zoom;             /* scale by 1 - zoom to 1 + zoom, below 1, */
+    float shear;            /* and shear along x by at most this angle, in degrees, below 90 */
+    float brightness, contrast, saturation; /* ColorJitter: factors of 1 - this to 1 + this, */
+    float hue;              /* turned by at most this share of the circle, up to 0.5 */
+    float blur;             /* GaussianBlur: sigma of 0.1 to this many pixels, up to 20 */
+    float erase;            /* RandomErasing: the share of the views in which it erases */
+    ft_augment_policy policy; /* TrivialAugmentWide or RandAugment */
+    int operations;         /* of FT_RAND_AUGMENT: 1 to 8, default 2 */
+    int magnitude;          /* of FT_RAND_AUGMENT: 1 to 30, default 9 */
 } ft_augmentation;
 
 typedef struct ft_image_folder_options {

@@ -168,6 +168,8 @@ typedef struct ft__call {
     const ft__row *fused;   /* an activation to apply to the output, or NULL */
     const ft__options *fused_options;
     const float *sample_weights, *class_weights; /* of the model's loss; NULL: all are 1 */
+    float other_share;      /* of the label of the sample before (of the first: the last) in the
+                               loss of each (mixup); 0: each sample has its own label alone */
     const int *past;        /* [N]: this run continues sequences of so many steps; NULL: it starts
                                them. Only FT__AFTER_PAST operators see it */
     float *kept;            /* with past: as in ft__decoding, with room for `room` steps */
@@ -232,6 +234,7 @@ struct ft_model {
     uint64_t runs;          /* made so far */
     uint64_t finite[3];     /* the versions + 1 of weights that were found to be finite */
     const float *sample_weights, *class_weights; /* of the run's loss; NULL: all are 1 */
+    float other_share;      /* as in ft__call */
     float *fed_weights;     /* by ft_feed_weights, of so many samples; NULL: none */
     int fed_weight_count;
     bool gradients_wait;    /* some were added that no update has used */

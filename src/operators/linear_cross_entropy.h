@@ -39,7 +39,7 @@ static ft_status ft__linear_cross_entropy_shape(ft__context *c, const ft__node *
 #define FT__LOGITS ((size_t)1 << 20) /* made at a time, and as many of their gradients */
 
 typedef struct ft__class_rows {
-    ft__loss_job job;       /* first, for ft__row_loss; classes: V */
+    ft__loss_job job;       /* first, for ft__label_loss; classes: V */
     size_t width, most;     /* D; rows that are made at a time */
     float *x, *logits, *slopes, *dx, *scratch;
     double *loss;           /* of each label */
@@ -115,7 +115,7 @@ static void ft__class_rows_losses(void *context, int index)
         float *logarithms = r->slopes + i * r->job.classes;
         ft__softmax[r->job.call->context->simd](r->logits + i * r->job.classes, logarithms,
                                                 r->job.classes, true);
-        r->loss[r->row[i]] = ft__row_loss(&r->job, logarithms, r->row[i]);
+        r->loss[r->row[i]] = ft__label_loss(&r->job, logarithms, r->row[i]);
     }
 }
 
@@ -138,7 +138,7 @@ static void ft__class_rows_slopes(void *context, int index)
         float *line = r->logits + i * r->job.classes, *slopes = r->slopes + i * r->job.classes;
         ft__softmax[r->job.call->context->simd](line, line, r->job.classes, false);
         memset(slopes, 0, r->job.classes * sizeof *slopes);
-        ft__row_slopes(&r->job, line, r->row[i], slopes);
+        ft__label_slopes(&r->job, line, r->row[i], 1, slopes);
     }
 }
 

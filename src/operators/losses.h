@@ -143,7 +143,7 @@ static size_t ft__last_row(const ft__loss_job *job, int index)
 /* -sum over classes of q log(softmax(x)), q = 1 for the label; smoothed (Szegedy et al. 2016):
    q = (1 - s) for the label plus s / classes for every class. A class's weight is a factor of its
    term, as in PyTorch. */
-static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+static double ft__label_loss(const ft__loss_job *job, const float *logarithms, size_t n)
 {
     const ft__call *call = job->call;
     double smoothing = (double)call->node->options.loss.label_smoothing, all = 0;
@@ -156,6 +156,21 @@ static double ft__row_loss(const ft__loss_job *job, const float *logarithms, siz
     return (double)ft__sample_weight(call, n / job->steps)
         * ((1 - smoothing) * (double)ft__class_weight(call, label, job->classes)
            * -(double)logarithms[label] + smoothing * all / (double)job->classes);
+}
+
+/* The row of the same step of the sample before, of the first: of the last. */
+static size_t ft__row_before(const ft__loss_job *job, size_t n)
+{
+    return n < job->steps ? n + job->rows - job->steps : n - job->steps;
+}
+
+/* The loss of row n, for its own label and, by other_share, for the row before's. Over a batch the
+   weights of these labels add up to those of all labels as they are: the mean stays one. */
+static double ft__row_loss(const ft__loss_job *job, const float *logarithms, size_t n)
+{
+    double own = ft__label_loss(job, logarithms, n), other = (double)job->call->other_share;
+    if (!FT__HAS_TRAINING || other == 0) return own;
+    return (1 - other) * own + other * ft__label_loss(job, logarithms, ft__row_before(job, n));
 }
 
 static void ft__cross_entropy_rows(void *context, int index)
@@ -198,15 +213,16 @@ static void ft__smoothed_back(const ft__call *call, const float *p, int label, s
     dx[label] -= scale * of_label;
 }
 
-/* Adds row n's gradient by the logits: p is their softmax. */
-static void ft__row_slopes(const ft__loss_job *job, const float *p, size_t n, float *dx)
+/* Adds `share` of the gradient for row n's label by the logits: p is their softmax. */
+static void ft__label_slopes(const ft__loss_job *job, const float *p, size_t n, float share,
+                             float *dx)
 {
     const ft__call *call = job->call;
     float smoothing = call->node->options.loss.label_smoothing, scale;
     int label = ft__integers(&call->input[1])[n];
     size_t classes = job->classes;
     if (!ft__is_class(label, classes)) return;
-    scale = job->scale * ft__sample_weight(call, n / job->steps);
+    scale = job->scale * share * ft__sample_weight(call, n / job->steps);
     if (call->class_weights && smoothing > 0) {
         ft__smoothed_back(call, p, label, classes, scale, dx);
         return;
@@ -220,9 +236,13 @@ static void ft__cross_entropy_back_rows(void *context, int index)
 {
     const ft__loss_job *job = (const ft__loss_job *)context;
     size_t n = (size_t)index * job->part, end = ft__last_row(job, index);
-    for (; n < end; ++n)
-        ft__row_slopes(job, (const float *)job->call->saved + n * job->classes, n,
-                       job->call->input[0].gradient + n * job->classes);
+    float other = job->call->other_share;
+    for (; n < end; ++n) {
+        const float *p = (const float *)job->call->saved + n * job->classes;
+        float *dx = job->call->input[0].gradient + n * job->classes;
+        ft__label_slopes(job, p, n, 1 - other, dx);
+        if (other != 0) ft__label_slopes(job, p, ft__row_before(job, n), other, dx);
+    }
 }
 
 static void ft__cross_entropy_backward(const ft__call *call)
@@ -374,7 +394,7 @@ static void ft__mse_backward(const ft__call *call)
 
 /* In files: `cross_entropy` | logits, labels (I32) | `label_smoothing` 0 */
 static const ft__row ft__row_cross_entropy = {
-    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES,
+    FT__NAMED(cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES | FT__TWO_LABELS,
     ft__cross_entropy_shape, ft__cross_entropy_forward, FT__BACKWARD(ft__cross_entropy_backward),
     ft__cross_entropy_costs, ft__loss_fields, NULL};
 

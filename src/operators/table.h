@@ -73,6 +73,8 @@ typedef struct ft__costs {
                                    time: training does not make the output beside it */
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
+#define FT__TWO_LABELS FT__FLAG(50) /* a loss of class labels that honours ft__call.other_share */
+
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
 #define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */

@@ -26,6 +26,7 @@
 #include "training/sample_weights.h"
 #include "training/fit_metric.h"
 #include "training/run_checkpoints.h"
+#include "training/mixing.h"
 
 /* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
@@ -65,6 +66,7 @@ static int ft__fit_batch(ft__fit *f, const int *samples, const int *views, int c
     batch = ft__loader_next(f->loader);
     if (!batch) return -1;
     if (batch->count > 0) {
+        if (f->mixing.on) ft__mix_batch(f, batch);
         ft__feed_batch(f->m, f->loader, batch);
         ft__run_forward(f->m, f->plan, 0, f->plan->first_trained, batch->count, 0);
     }
@@ -89,12 +91,14 @@ static void ft__fit_order(ft__fit *f, int epoch)
     int i;
     if (source->streams == 0) ft__shuffle(f->order, f->train_count, key);
     else for (i = 0; i < f->train_count; ++i) f->order[i] = i;
-    for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
+    if (f->starts) ft__balanced_order(f, epoch);
+    else for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
     ft__bucket(source, f->order, f->train_count, f->o.batch_size,
                ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
     for (i = 0; i < f->train_count; ++i) {
         f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
     }
+    if (f->starts && f->o.augment) ft__other_views(f, epoch);
 }
 
 /* ---- The loop ---- */
@@ -256,6 +260,7 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->batch = batch;
     m->sample_weights = f->weights;
     m->class_weights = f->class_weights;
+    m->other_share = f->mixing.on ? (float)f->mixing.other : 0;
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
@@ -353,11 +358,15 @@ static void ft__fit_epoch(ft__fit *f)
     ft__fit_start(f, f->order, f->views, at, f->train_count);
     while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
+        ft__draw_mixing(f);
         batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        f->mixing.on = f->mixing.on && batch > 0;
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
         else ft__fit_skip(f);
-        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights */
+        f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights, */
+        f->m->other_share = 0; /* and is not mixed */
+        f->mixing.on = false;
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
         if (!ft__fit_is_due(f)) continue;
@@ -461,6 +470,8 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"class_weight_count", o->class_weight_count != 0, o->class_weights != NULL,
          "class_weights"},
         {"balanced", o->balanced, o->class_weights == NULL, "a run without class_weights"},
+        {"balanced_sampling", o->balanced_sampling, !o->balanced,
+         "a run without `balanced`, which does the same in the loss"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),
          ft__samples_apart}};
     if (o->augment && !ft__has_views(data))
@@ -511,6 +522,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
         || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
         return c->status;
+        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
+        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
@@ -570,6 +583,9 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__loader_destroy(f.loader);
     if (lent) *lent = f.cache;
     else ft__cache_release(c, &f.cache);
+    ft__release(c, f.starts);
+    ft__release(c, f.grouped);
+    ft__release(c, f.mixing_spare);
     ft__release(c, f.weights);
     ft__release(c, f.class_weights);
     ft__release(c, f.batch_samples);

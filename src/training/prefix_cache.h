@@ -62,7 +62,15 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
     uint64_t content;       /* of the samples in their order ... */
     uint64_t any_order;     /* ... and in any order */
     uint64_t labels, groups;
+    uint64_t views;         /* of the augmentation that is trained on; 0: none, or not known */
 } ft__data_state;
+
+/* How the samples of a batch are mixed with those before them. */
+typedef struct ft__mixing {
+    bool on, cut;
+    double other;           /* share of the sample before */
+    int left, top, right, bottom; /* cut: of the box that comes from it */
+} ft__mixing;
 
 typedef struct ft__sent_step { /* a step on a device whose results (ft__report) are awaited */
     bool on;
@@ -87,6 +95,10 @@ typedef struct ft__fit {
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
+    ft__mixing mixing;      /* of the batch in this step */
+    void *mixing_spare;     /* one sample of the largest input */
+    int *grouped;           /* balanced_sampling: the training samples, class by class, ... */
+    int *starts;            /* [classes + 1]: ... where each class begins; NULL: not balanced */
     int prepared, to_prepare; /* batches through the frozen prefix for the cache: done, in all */
     const char *note;       /* stored in the checkpoint, for a caller that runs several fits */
     uint64_t settings;      /* a hash of what must be the same to continue from a checkpoint */
@@ -294,6 +306,7 @@ static ft_status ft__cache_plan(ft__fit *f)
     ft__cache *cache = &f->cache;
     size_t bytes, numbers, rows = (size_t)ft_data_count(f->data);
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
+    if (f->o.mixup > 0 || f->o.cutmix > 0) return c->status; /* mixed inputs do not repeat */
     if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,

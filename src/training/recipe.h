@@ -180,14 +180,14 @@ static void ft__decay_matrices(ft_model *m)
    (a photo may, a letter or a traffic sign may not). */
 static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
 {
-    ft_augmentation *to = ft__data_augmentation(data);
+    const ft_augmentation *own = ft__data_augmentation(data);
     const char *fault;
-    if (!to || ft__augments(to)) return;
-    if (wanted.shift == 0) wanted.shift = 0.1f;
+    if (!own || ft__augments(own)) return;
+    if (wanted.shift == 0 && !wanted.policy) wanted.shift = 0.1f; /* a policy shifts, too */
     if (wanted.shift < 0) wanted.shift = 0;
     fault = ft__augmentation_fault(&wanted);
     if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
-    else *to = wanted;
+    else data->features.augment(data->source.user, &wanted);
 }
 
 /* Gradients of a regression have the square of the output's unit. */
@@ -230,6 +230,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.optimizer.weight_decay = 0.01f;
     o.balanced = r->o.balanced;
     o.most_steps = r->o.most_steps;
+    o.balanced_sampling = r->o.balanced_sampling;
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
@@ -249,6 +250,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.learning_rate = 2e-3f;
         o.schedule = FT_ONE_CYCLE;
         o.augment = ft__has_views(r->data);
+        o.mixup = r->o.mixup;
+        o.cutmix = r->o.cutmix;
     }
     if (stage == FT__ALL && ft__is_transformer(r->m)) {
         o.epochs = samples < 1000 ? 6 : 4;

@@ -19,6 +19,7 @@
 #include "data/tasks.h"
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
+#include "training/mixing.h"
 #include "training/fit.h"
 #include "training/recipe.h"
 
@@ -92,6 +93,7 @@ static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, boo
     o.balanced = r->o.balanced && !stream;
     o.most_steps = r->o.most_steps;
     ft__recipe_hold_back(r, &o);
+    o.balanced_sampling = r->o.balanced_sampling && !stream;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
@@ -282,16 +284,21 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
 {
     const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
     const ft__field_use uses[] = {
-        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip,
+        {"augmentation", a->shift < 0 || ft__augments(a),
          own && !ft__augments(own),
          "an image folder without its own augmentation"},
         {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
-        {"augmentation", a->shift != 0 || a->scale != 0 || a->flip, !o->head_only,
+        {"augmentation", a->shift < 0 || ft__augments(a), !o->head_only,
          "training of more than the head (without head_only)"},
+        {"mixup", o->mixup != 0, own && !o->head_only, "training of more than the head, of pictures"},
+        {"cutmix", o->cutmix != 0, own && !o->head_only,
+         "training of more than the head, of pictures"},
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
          "training without freeze, of a network without adapters"},
         {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
         {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
+    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK)
+        return m->context.status;
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 

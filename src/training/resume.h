@@ -7,6 +7,7 @@
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "graph/settings.h"
+#include "data/augmentation.h"
 #include "data/sources.h"
 #include "training/prefix_cache.h"
 
@@ -36,7 +37,9 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"weight_decay", (double)p->weight_decay}, {"clip_norm", (double)p->clip_norm},
         {"max_length", (double)ft_max_length(f->m)}, {"alpha", (double)p->alpha},
         {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps},
-        {"metric", (double)f->o.metric}};
+        {"metric", (double)f->o.metric},
+        {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
+        {"cutmix", (double)o->cutmix}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -57,10 +60,12 @@ static uint64_t ft__sample_state(const ft__fit *f, int index)
 
 static ft__data_state ft__data_state_of(const ft__fit *f)
 {
+    const ft_augmentation *a = f->o.augment ? ft__data_augmentation(f->data) : NULL;
     const ft_source *source = &f->data->source;
     ft__data_state s;
     int i;
     memset(&s, 0, sizeof s);
+    if (a) s.views = ft__augmentation_hash(a);
     for (i = 0; i < source->classes; ++i) {
         const char *name = ft_data_class_name(f->data, i);
         s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
@@ -109,6 +114,7 @@ static void ft__resume_write(const ft__fit *f, ft__text *text)
     ft__add_hash(text, "any_order", f->data_state.any_order);
     ft__add_hash(text, "labels", f->data_state.labels);
     ft__add_hash(text, "groups", f->data_state.groups);
+    if (f->data_state.views) ft__add_hash(text, "views", f->data_state.views);
     ft__text_add(text, "}");
 }
 
@@ -131,6 +137,8 @@ static const char *ft__data_differs(const ft__fit *f, const ft__json *json, char
         return "the samples have another order";
     if (!ft__same_hash(json, data, "labels", s->labels)) return "the labels differ";
     if (!ft__same_hash(json, data, "groups", s->groups)) return "the groups of the samples differ";
+    if (s->views && ft__json_member(json, data, "views") >= 0
+        && !ft__same_hash(json, data, "views", s->views)) return "the augmentation differs";
     return NULL;
 }
 
