@@ -87,8 +87,7 @@ static const char usage_text[] =
     "                             (default: what the texts show, said in one line)\n";
 static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
-    "                             with prompts and completions: of these too\n";
-static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
+    "                             with prompts and completions: of these too\n"
     "         --pack              several completions in a row of --max-length tokens\n"
     "         --stop PIECE        ends a completion without a template (the tokeniser's end piece)\n"
     "         --language-model    as --task language-model: the texts of a table, not their labels\n"
