@@ -520,10 +520,9 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
+        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
         || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
         return c->status;
-        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
-        || ft__fit_classes(m, f->data) != FT_OK) return c->status;
     ft__set_longest(m, f->data);
     ft__set_optimizer(m, f->o.optimizer);
     m->reserve = ft__fit_reserve(f);
