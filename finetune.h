@@ -15014,11 +15014,12 @@ static void ft__broadcast_line(const ft__broadcast_run *run, const ft__line *l, 
 {
     const ft__tensor *x = &run->call->input[run->input < 0 ? 0 : run->input];
     const float *dy = run->input < 0 ? NULL : run->call->output.gradient + at;
+    bool write = run->input >= 0 && x->fresh && ft__is_whole(run->call, run->input);
     if (run->input < 0) run->terms->values(l, run->call->output.value + at);
-    else if (!l->step[run->input])
-        x->gradient[place] += (float)ft__line_sum(run->terms, l, run->input, dy);
-    else ft__line_gradient(run->terms, l, run->input, dy, x->gradient + place,
-                           x->fresh && ft__is_whole(run->call, run->input));
+    else if (!l->step[run->input]) { /* of one number alone, too */
+        float sum = (float)ft__line_sum(run->terms, l, run->input, dy);
+        x->gradient[place] = write ? sum : x->gradient[place] + sum;
+    } else ft__line_gradient(run->terms, l, run->input, dy, x->gradient + place, write);
 }
 
 static void ft__broadcast_chunk(void *context, int index)
