@@ -98,6 +98,7 @@
      [SECTION] operators/matmul: matmul
      [SECTION] operators/losses: Losses
      [SECTION] operators/linear_cross_entropy: Cross-entropy of a linear layer
+     [SECTION] operators/more_losses: More losses
      [SECTION] operators/embedding: Embedding
      [SECTION] operators/positions: Positions of steps
      [SECTION] operators/step_pool: Pooling over steps
@@ -143,6 +144,7 @@
      [SECTION] graph/merging: Adapters added to the weights, and taken out again
      [SECTION] graph/building: Graph: building by kind
      [SECTION] graph/pair_loss: The loss of pairs of texts
+     [SECTION] graph/losses: Losses by their names
      [SECTION] formats/readers: The table of file readers
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -1496,6 +1498,16 @@ FINETUNE_API const char *ft_activation_kind(int index);
 typedef struct ft_loss_options {
     float label_smoothing;  /* s in [0, 1], default 0. The target is 1 - s for the label, plus
                                s / classes for every class (Szegedy et al. 2016) */
+    /* Each for some kinds of ft_loss_by_kind, ft_embedding_loss and ft_distillation: */
+    float beta, delta;      /* smooth_l1, huber: default 1 */
+    float gamma;            /* focal, sigmoid_focal: default 2 */
+    float alpha;            /* sigmoid_focal: default 0.25, negative: none; distillation: the share
+                               of the teacher's probabilities, default 0.5 */
+    float margin;           /* hinge, contrastive, triplet: default 1; cosine: 0 */
+    float smooth;           /* dice: added above and below; default 1 */
+    float temperature;      /* distillation: default 2 */
+    ft_node positive_weight;/* binary_cross_entropy: [classes], factors of the terms of t; PyTorch's
+                               pos_weight */
 } ft_loss_options;
 
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
@@ -1520,6 +1532,48 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
                                              ft_node targets /* F32, as logits */);
 /* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
+
+/* The kinds of ft_loss_by_kind: means over labels I32, as cross_entropy; or over all elements of
+   targets F32 of x's shape; p = softmax(x)[label] or sigmoid(x). */
+#define FINETUNE_LOSS_LIST(X)                                                                     \
+    X(cross_entropy)        /* of labels: ft_cross_entropy */                                     \
+    X(focal)                /* of labels: -(1 - p)^gamma log(p): Lin et al. 2017 */               \
+    X(hinge)                /* of labels: the sum over the other classes of max(0, margin -       \
+                               x_label + x_i), by the classes: PyTorch's multi_margin_loss */     \
+    X(soft_cross_entropy)   /* of probabilities [N, classes]: ft_soft_cross_entropy */            \
+    X(kl_divergence)        /* of probabilities t [N, classes]: the sum of t (log(t) -            \
+                               log_softmax(x)), the mean over N: PyTorch's kl_div, "batchmean" */ \
+    X(binary_cross_entropy) /* of targets in [0, 1]: ft_binary_cross_entropy; multi-label */      \
+    X(sigmoid_focal)        /* of targets in [0, 1]: torchvision.ops.sigmoid_focal_loss */        \
+    X(dice)                 /* of targets in [0, 1]: 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) \
+                               + smooth), the mean over dimension 1, the sums over all others:    \
+                               Milletari et al. 2016 */                                           \
+    X(mse)                  /* of numbers: ft_mse */                                              \
+    X(l1)                   /* of numbers: |x - t| */                                             \
+    X(smooth_l1)            /* of numbers, d = x - t: d^2 / (2 beta) where |d| < beta, else       \
+                               |d| - beta / 2: Girshick 2015 */                                   \
+    X(huber)                /* of numbers: d^2 / 2 where |d| <= delta, else                       \
+                               delta (|d| - delta / 2): Huber 1964 */
+
+/* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
+   does not have. Weights of samples and classes count in those that are one operator: all but
+   kl_divergence, dice, and binary_cross_entropy with positive_weight. */
+FINETUNE_API ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x,
+                                     ft_node target, ft_loss_options options);
+/* A loss of vectors [N, D], the mean over N. `kind` is one of
+     "cosine"      1 - cos(a, b) where c is 1, max(0, cos(a, b) - margin) where it is -1; c F32 [N]
+     "contrastive" (c d^2 + (1 - c) max(0, margin - d)^2) / 2, d = |a - b + 1e-6|, c F32 [N], 1 for
+                   a pair that is the same, 0 for others: Hadsell et al. 2006
+     "triplet"     max(0, |a - b + 1e-6| - |a - c + 1e-6| + margin), b like a and c [N, D] not
+   Formulas of cosine and triplet are PyTorch's cosine_embedding_loss and triplet_margin_loss. */
+FINETUNE_API ft_node ft_embedding_loss(ft_model *m, const char *kind, const char *name, ft_node a,
+                                       ft_node b, ft_node c, ft_loss_options options);
+/* What a larger model, the teacher, gives as targets (Hinton et al. 2015), with T the temperature:
+   (1 - alpha) cross_entropy(logits, labels) + alpha T^2 kl_divergence(logits / T, softmax(teacher /
+   T)). logits and teacher [N, classes]; no gradient goes to the teacher. */
+FINETUNE_API ft_node ft_distillation(ft_model *m, const char *name, ft_node logits,
+                                     ft_node teacher, ft_node labels /* I32 */,
+                                     ft_loss_options options);
 
 /* =============================================================================================
    [SECTION] interface/training_types: Types and options of training and prediction
@@ -2014,6 +2068,12 @@ FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t b
    or a weight. */
 FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
+/* Exchanges the loss for one of FINETUNE_LOSS_LIST between the output and what the loss read: its
+   labels or, if there is an input "target", that. Losses of targets then compare the output [N,
+   classes] with labels as rows of zeros with a one: binary_cross_entropy learns each class against
+   all others. Accuracy is counted as before. FT_INVALID if the network does not read what the kind
+   needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
+FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 /* The node [N, features] whose row is the vector of a text, which ft_embed_texts returns. It is
@@ -8569,6 +8629,7 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
+    X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge)                                \
     FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
@@ -9299,7 +9360,7 @@ typedef struct ft__costs {
 #define FT__PROBABILITIES FT__FLAG(39) /* the output's last axis sums to 1 */
 #define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
-#define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__REGRESSION FT__FLAG(42) /* a loss of the differences of its inputs */
 #define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
 #define FT__OWN_LOGITS FT__FLAG(45) /* a loss that makes the logits of its labels itself, some at a
                                    time: training does not make the output beside it */
@@ -16223,7 +16284,9 @@ ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul
    Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
-    FT__FLOAT(ft_loss_options, label_smoothing), FT__NO_MORE_FIELDS};
+    FT__FLOAT(ft_loss_options, label_smoothing), FT__NOT_KEPT(ft_loss_options, smooth)
+    FT__NOT_KEPT(ft_loss_options, temperature) FT__NOT_KEPT(ft_loss_options, positive_weight)
+    FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }
@@ -16819,6 +16882,228 @@ ft_node ft_linear_cross_entropy(ft_model *m, const char *name, ft_node x, ft_nod
     return ft__add_node(m, &ft__row_linear_cross_entropy, name, inputs, bias.id ? 4 : 3, &options,
                         sizeof options);
 }
+
+/* =============================================================================================
+   [SECTION] operators/more_losses: More losses
+   Those of the family ARITHMETIC: means over all elements of x and targets, and means over labels,
+   each by one function of an element or a row. Formulas and slopes are PyTorch's, focal's are those
+   of Lin et al. 2017. The weights of samples and classes count as in operators/losses.
+   ============================================================================================= */
+static const ft__field ft__smooth_l1_fields[] = {FT__FLOAT(ft_loss_options, beta),
+                                                 FT__NO_MORE_FIELDS};
+static const ft__field ft__huber_fields[] = {FT__FLOAT(ft_loss_options, delta),
+                                             FT__NO_MORE_FIELDS};
+static const ft__field ft__focal_fields[] = {
+    FT__FLOAT(ft_loss_options, gamma), FT__FLOAT(ft_loss_options, alpha), FT__NO_MORE_FIELDS};
+static const ft__field ft__hinge_fields[] = {FT__FLOAT(ft_loss_options, margin),
+                                             FT__NO_MORE_FIELDS};
+
+/* An option, or its default if it is 0. */
+static float ft__or_default(float value, float otherwise) { return value != 0 ? value : otherwise; }
+
+/* ---- Means over elements: y = the mean of f(x, t) ---- */
+
+/* One element: its loss, and d loss / d x. */
+typedef float (*ft__element_loss)(const ft_loss_options *o, float x, float t, float *slope);
+
+static void ft__elements_forward(const ft__call *call, ft__element_loss loss)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    double sum = 0;
+    float slope;
+    for (n = 0; n < samples; ++n, x += each, t += each) {
+        double weight = (double)ft__sample_weight(call, n);
+        for (i = 0; i < each; ++i)
+            sum += weight * (double)loss(&call->node->options.loss, x[i], t[i], &slope);
+    }
+    call->output.value[0] = (float)(sum / ft__pair_count(call));
+}
+
+/* opposite: f is of x - t, so that t gets the negative of x's gradient. */
+static void ft__elements_backward(const ft__call *call, ft__element_loss loss, bool opposite)
+{
+    const float *x = call->input[0].value, *t = call->input[1].value;
+    size_t samples = ft__samples_of(call), each = ft__count(&call->input[0]) / samples, n, i;
+    float *dx = call->input[0].gradient, *dt = opposite ? call->input[1].gradient : NULL;
+    float all = call->output.gradient[0] / (float)ft__pair_count(call);
+    for (n = 0; n < samples; ++n) {
+        float scale = all * ft__sample_weight(call, n), slope;
+        for (i = n * each; i < (n + 1) * each; ++i) {
+            loss(&call->node->options.loss, x[i], t[i], &slope);
+            if (dx) dx[i] += scale * slope;
+            if (dt) dt[i] -= scale * slope;
+        }
+    }
+}
+
+#define FT__ELEMENT_LOSS(name, regression, fields)                                                \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__elements_forward(call, ft__##name##_of);                                              \
+    }                                                                                             \
+    static void ft__##name##_backward(const ft__call *call)                                       \
+    {                                                                                             \
+        ft__elements_backward(call, ft__##name##_of, (regression) != 0);                          \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | (regression),          \
+        ft__pair_loss_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
+        fields, NULL};
+
+/* |x - t|; the slope at 0 is 0 */
+static float ft__l1_of(const ft_loss_options *o, float x, float t, float *slope)
+{
+    float d = x - t;
+    (void)o;
+    *slope = d > 0 ? 1.0f : d < 0 ? -1.0f : d;
+    return ft__absolute(d);
+}
+
+/* d = x - t: d^2 / (2 beta) where |d| < beta, else |d| - beta / 2 (Girshick 2015) */
+static float ft__smooth_l1_of(const ft_loss_options *o, float x, float t, float *slope)
+{
+    float d = x - t, beta = ft__or_default(o->beta, 1), size = ft__absolute(d);
+    *slope = size < beta ? d / beta : d < 0 ? -1.0f : 1.0f;
+    return size < beta ? 0.5f * d * d / beta : size - 0.5f * beta;
+}
+
+/* d = x - t: d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2) (Huber 1964) */
+static float ft__huber_of(const ft_loss_options *o, float x, float t, float *slope)
+{
+    float d = x - t, delta = ft__or_default(o->delta, 1), size = ft__absolute(d);
+    *slope = size <= delta ? d : d < 0 ? -delta : delta;
+    return size <= delta ? 0.5f * d * d : delta * (size - 0.5f * delta);
+}
+
+/* torchvision.ops.sigmoid_focal_loss: a (1 - q)^gamma c, with the binary cross-entropy c, q =
+   p t + (1 - p)(1 - t), p = sigmoid(x), and a = alpha t + (1 - alpha)(1 - t), or 1 if alpha is
+   negative. dc/dx = p - t, dq/dx = (2 t - 1) p (1 - p). */
+static float ft__sigmoid_focal_of(const ft_loss_options *o, float x, float t, float *slope)
+{
+    float gamma = ft__or_default(o->gamma, 2), alpha = ft__or_default(o->alpha, 0.25f);
+    float p = ft__sigmoid(x), other = ft__sigmoid(-x), wrong = p * (1 - t) + other * t, power;
+    float entropy = t * ft__softplus(-x) + (1 - t) * ft__softplus(x);
+    float a = alpha < 0 ? 1.0f : alpha * t + (1 - alpha) * (1 - t);
+    power = wrong > 0 ? ft__exp(gamma * ft__ln(wrong)) : 0;
+    *slope = a * power * (p - t);
+    if (wrong > 0)
+        *slope -= a * gamma * (power / wrong) * (2 * t - 1) * p * other * entropy;
+    return a * power * entropy;
+}
+
+/* In files: `l1` | x, target of the same shape | */
+FT__ELEMENT_LOSS(l1, FT__REGRESSION, ft__no_fields)
+/* In files: `smooth_l1` | x, target of the same shape | `beta` 1 */
+FT__ELEMENT_LOSS(smooth_l1, FT__REGRESSION, ft__smooth_l1_fields)
+/* In files: `huber` | x, target of the same shape | `delta` 1 */
+FT__ELEMENT_LOSS(huber, FT__REGRESSION, ft__huber_fields)
+FT__ELEMENT_LOSS(sigmoid_focal, 0, ft__focal_fields)
+
+/* ---- Means over labels: y = the mean of f(a row of logits, its label) ---- */
+
+/* One row of logits: its loss and, unless dx is NULL, scale times its gradient, added to dx. */
+typedef float (*ft__loss_of_label)(const ft__call *call, const float *x, int label, size_t classes,
+                                float scale, float *dx);
+
+static void ft__label_losses_forward(const ft__call *call, ft__loss_of_label loss)
+{
+    ft__loss_job job = ft__loss_rows(call);
+    const int32_t *labels = ft__integers(&call->input[1]);
+    double sum = 0;
+    size_t n;
+    for (n = 0; n < job.rows; ++n) {
+        float weight = ft__sample_weight(call, n / job.steps)
+            * ft__class_weight(call, labels[n], job.classes);
+        if (ft__is_class(labels[n], job.classes))
+            sum += (double)weight * (double)loss(call, call->input[0].value + n * job.classes,
+                                                 labels[n], job.classes, 0, NULL);
+        else if (!ft__is_ignored(labels[n])) sum += (double)ft__from_bits(0x7fc00000u);
+    }
+    call->output.value[0] = (float)(sum / (double)ft__counted_labels(call, job.classes));
+}
+
+static void ft__label_losses_backward(const ft__call *call, ft__loss_of_label loss)
+{
+    ft__loss_job job = ft__loss_rows(call);
+    const int32_t *labels = ft__integers(&call->input[1]);
+    float all = call->output.gradient[0] / ft__counted_labels(call, job.classes);
+    size_t n;
+    for (n = 0; call->input[0].gradient && n < job.rows; ++n) {
+        float weight = ft__sample_weight(call, n / job.steps)
+            * ft__class_weight(call, labels[n], job.classes);
+        if (ft__is_class(labels[n], job.classes))
+            loss(call, call->input[0].value + n * job.classes, labels[n], job.classes,
+                 all * weight, call->input[0].gradient + n * job.classes);
+    }
+}
+
+#define FT__LABEL_LOSS(name, fields)                                                              \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__label_losses_forward(call, ft__##name##_of);                                          \
+    }                                                                                             \
+    static void ft__##name##_backward(const ft__call *call)                                       \
+    {                                                                                             \
+        ft__label_losses_backward(call, ft__##name##_of);                                         \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__CLASSES, ft__cross_entropy_shape,   \
+        ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL, fields, NULL};
+
+/* -(1 - p)^gamma log(p), p = softmax(x)[label]. By log(p) the slope is
+   -(1 - p)^gamma + gamma (1 - p)^(gamma - 1) p log(p); by x_i that of log(p) is
+   [i = label] - softmax(x)_i. 1 - p is the sum of the other classes' shares, which is exact where p
+   is almost 1. */
+static float ft__focal_of(const ft__call *call, const float *x, int label, size_t classes,
+                          float scale, float *dx)
+{
+    float gamma = ft__or_default(call->node->options.loss.gamma, 2), largest = x[0], p, log_p;
+    float power, rest, slope;
+    double sum = 0, others = 0;
+    size_t i;
+    for (i = 1; i < classes; ++i) largest = x[i] > largest ? x[i] : largest;
+    for (i = 0; i < classes; ++i) {
+        double e = (double)ft__exp(x[i] - largest);
+        sum += e;
+        if (i != (size_t)label) others += e;
+    }
+    rest = (float)(others / sum);
+    log_p = x[label] - largest - ft__ln((float)sum);
+    if (rest < 0.5f) log_p = ft__log1p(-rest);
+    p = ft__exp(log_p);
+    power = rest > 0 ? ft__exp(gamma * ft__ln(rest)) : 0;
+    slope = -power + (rest > 0 ? gamma * (power / rest) * p * log_p : 0);
+    for (i = 0; dx && i < classes; ++i)
+        dx[i] -= scale * slope * (float)((double)ft__exp(x[i] - largest) / sum);
+    if (dx) dx[label] += scale * slope;
+    return -power * log_p;
+}
+
+/* The sum over the other classes of max(0, margin - x_label + x_i), by the number of classes:
+   PyTorch's multi_margin_loss (Crammer and Singer 2001) */
+static float ft__hinge_of(const ft__call *call, const float *x, int label, size_t classes,
+                          float scale, float *dx)
+{
+    float margin = ft__or_default(call->node->options.loss.margin, 1), step;
+    double sum = 0;
+    size_t i;
+    step = scale / (float)classes;
+    for (i = 0; i < classes; ++i) {
+        float over = margin - x[label] + x[i];
+        if (i == (size_t)label || over <= 0) continue; /* NaN counts */
+        sum += (double)over;
+        if (dx) dx[i] += step;
+        if (dx) dx[label] -= step;
+    }
+    return (float)(sum / (double)classes);
+}
+
+/* In files: `focal`, `sigmoid_focal` | logits, and labels (I32) or, of sigmoid_focal, targets of
+   the same shape | `gamma` 2, `alpha` 0.25 (negative: none; sigmoid_focal only) */
+FT__LABEL_LOSS(focal, ft__focal_fields)
+/* In files: `hinge` | logits, labels (I32) | `margin` 1 */
+FT__LABEL_LOSS(hinge, ft__hinge_fields)
 
 /* =============================================================================================
    [SECTION] operators/embedding: Embedding
@@ -23159,27 +23444,95 @@ static int ft__classes_below(const ft__call *call)
 FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below, "8x10 i8")
 FT__DEVICE_ROW(soft_cross_entropy, entropy, "8x10 8x10")
 
+/* A loss of elements in kernels.cl, with its options; `opposite`: it is of x - t, so that t has a
+   gradient too. */
+typedef struct ft__cl_elements {
+    int kind;
+    float a, b;
+    bool opposite;
+} ft__cl_elements;
+
+static ft__cl_elements ft__cl_elements_of(const ft__call *call)
+{
+    static const int ops[] = {FT__OP_mse, FT__OP_binary_cross_entropy, FT__OP_l1, FT__OP_smooth_l1,
+                              FT__OP_huber, FT__OP_sigmoid_focal}; /* as in kernels.cl */
+    const ft__field *fields = ft__rows[call->node->op]->fields;
+    const ft_loss_options *o = &call->node->options.loss;
+    ft__cl_elements e = {0, 0, 0, false};
+    while (ops[e.kind] != call->node->op) e.kind += 1;
+    e.opposite = ft__is(call->node, FT__REGRESSION);
+    if (fields == ft__smooth_l1_fields) e.a = ft__or_default(o->beta, 1);
+    if (fields == ft__huber_fields) e.a = ft__or_default(o->delta, 1);
+    if (fields != ft__focal_fields) return e;
+    e.a = ft__or_default(o->gamma, 2);
+    e.b = ft__or_default(o->alpha, 0.25f);
+    return e;
+}
+
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
-    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnni", &call->input[0],
-                   &call->input[1], each, count, block, !ft__is(call->node, FT__REGRESSION));
+    ft__cl_elements e = ft__cl_elements_of(call);
+    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnniff", &call->input[0],
+                   &call->input[1], each, count, block, e.kind, e.a, e.b);
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
 static void ft__cl_pair_loss_backward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]);
-    bool binary = !ft__is(call->node, FT__REGRESSION);
-    float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
-    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAnii", &call->input[0],
+    ft__cl_elements e = ft__cl_elements_of(call);
+    float *dx = ft__started(call, 0), *dt = e.opposite ? ft__started(call, 1) : NULL;
+    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAniffi", &call->input[0],
                    &call->input[1], call->output.gradient, (size_t)1, dx, count, dt, count, count,
-                   binary, (dx ? 1 : 0) + (dt ? 2 : 0));
+                   e.kind, e.a, e.b, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
 FT__DEVICE_ROW(binary_cross_entropy, pair_loss, "8x10 8x10")
 FT__DEVICE_ROW(mse, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(l1, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(smooth_l1, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(huber, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(sigmoid_focal, pair_loss, "8x10 8x10")
+
+/* The last arguments of a loss of labels: rows, classes, whether it is hinge, and its option. */
+static void ft__arg_label_loss(ft__launch *l, const ft__call *call, size_t rows)
+{
+    const ft_loss_options *o = &call->node->options.loss;
+    bool hinge = ft__rows[call->node->op]->fields == ft__hinge_fields;
+    ft__args(l, "nnif", rows, ft__count(&call->input[0]) / rows, hinge,
+             hinge ? ft__or_default(o->margin, 1) : ft__or_default(o->gamma, 2));
+}
+
+static void ft__cl_label_loss_forward(const ft__call *call)
+{
+    size_t rows = ft__count(&call->input[1]);
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * rows * sizeof(float));
+    ft__launch l = ft__start(call->context, "label_loss_forward");
+    ft__args(&l, "vvb", &call->input[0], &call->input[1], each);
+    ft__arg_label_loss(&l, call, rows);
+    ft__launch_kernel(&l, rows);
+    ft__cl_loss_mean(call, each, rows, 0);
+}
+
+static void ft__cl_label_loss_backward(const ft__call *call)
+{
+    size_t rows = ft__count(&call->input[1]), count = ft__count(&call->input[0]);
+    float *dx = ft__started(call, 0);
+    cl_mem counted;
+    ft__launch l;
+    if (!dx) return;
+    counted = ft__cl_entropy_sums(call, true, rows, count / rows);
+    l = ft__start(call->context, "label_loss_backward");
+    ft__args(&l, "vvRAb", &call->input[0], &call->input[1], call->output.gradient, (size_t)1, dx,
+             count, counted);
+    ft__arg_label_loss(&l, call, rows);
+    ft__launch_kernel(&l, rows);
+}
+
+FT__DEVICE_ROW(focal, label_loss, "8x10 i8")
+FT__DEVICE_ROW(hinge, label_loss, "8x10 i8")
 
 /* ---- The gradients' norm ---- */
 
@@ -27376,12 +27729,37 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
-/* The number of classes of a loss: of its weight's rows, or else of its logits. */
+/* The labels of classes that a node of the loss is computed from, but the output is not; 0: there
+   are none near: a loss has few nodes, `left` at most. */
+static int ft__labels_below(const ft_model *m, int id, int *left)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    int i, found = 0;
+    if ((*left)-- <= 0) return 0;
+    if (ft__is(node, FT__CLASSES))
+        return id == m->loss.id || node->inputs[0] == m->output.id ? node->inputs[1] : 0;
+    if (id == m->output.id) return 0;
+    if (ft__is(node, FT__LOOKS_UP) && ft__is_constant(&m->nodes[node->inputs[1] - 1]))
+        return node->inputs[0]; /* one row for each class: ft_set_loss_kind makes it */
+    for (i = 0; !found && i < node->input_count; ++i)
+        found = ft__labels_below(m, node->inputs[i], left);
+    return found;
+}
+
+/* The class labels that the loss reads; NULL: it reads none. */
+static const ft__node *ft__labels_of(const ft_model *m)
+{
+    int left = 64, id = m->loss.id ? ft__labels_below(m, m->loss.id, &left) : 0;
+    return id && ft__is_input(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
+}
+
+/* The number of classes of a loss of labels: of its weight's rows, or else of its logits. */
 static int ft__classes_of(const ft_model *m, const ft__node *loss)
 {
-    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
-    return loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
-                                 : logits->size[logits->rank - 1];
+    bool itself = ft__is(loss, FT__CLASSES); /* else one that is made of several nodes */
+    const ft_shape *logits = &m->nodes[(itself ? loss->inputs[0] : m->output.id) - 1].shape;
+    return itself && loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
+                                           : logits->size[logits->rank - 1];
 }
 
 /* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
@@ -27390,8 +27768,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const int32_t *labels = (const int32_t *)(const void *)input->value;
-    bool is_label = loss && ft__is(loss, FT__CLASSES)
-        && &m->nodes[loss->inputs[1] - 1] == input;
+    bool is_label = loss && ft__labels_of(m) == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     int classes = is_label ? ft__classes_of(m, loss) : 0;
     int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;
@@ -28100,7 +28477,7 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
-/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
+/* The targets, if the loss is of the differences of the output and an input; else NULL. */
 static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;
@@ -29614,6 +29991,377 @@ ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
     loss = options.scored ? ft__score_loss(m, vector, second)
                           : ft__ranking_loss(m, vector, second, scale);
     if (ft__ok(&m->context)) ft_set_loss(m, loss);
+    return m->context.status;
+}
+
+/* =============================================================================================
+   [SECTION] graph/losses: Losses by their names
+   Those that are no operators are written from nodes. The loss of a network that is there already
+   is exchanged for another of the same labels or numbers.
+   ============================================================================================= */
+static ft_node ft__named_affine(ft_model *m, const char *name, ft_node x, float scale, float shift)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.scale = scale;
+    o.shift = shift;
+    return ft_unary(m, "affine", name, x, o);
+}
+
+static ft_node ft__affine_of(ft_model *m, ft_node x, float scale, float shift)
+{
+    return ft__named_affine(m, NULL, x, scale, shift);
+}
+
+static ft_node ft__at_least(ft_model *m, ft_node x, float least)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.min = least;
+    o.max = (float)HUGE_VAL;
+    return ft_unary(m, "clamp", NULL, x, o);
+}
+
+static ft_node ft__mean_of(ft_model *m, const char *name, ft_node x)
+{
+    ft_reduce_options all;
+    memset(&all, 0, sizeof all);
+    return ft_reduce(m, "mean", name, x, all);
+}
+
+/* The sum of each row [N, D] -> [N]. */
+static ft_node ft__row_sums(ft_model *m, ft_node x)
+{
+    ft_reduce_options o;
+    memset(&o, 0, sizeof o);
+    o.axes[0] = -1;
+    o.count = 1;
+    return ft_reduce(m, "sum", NULL, x, o);
+}
+
+static ft_node ft__activation_kind_of(ft_model *m, const char *kind, ft_node x)
+{
+    ft_activation_options none;
+    memset(&none, 0, sizeof none);
+    return ft_activation(m, kind, NULL, x, none);
+}
+
+static ft_node ft__minus(ft_model *m, ft_node a, ft_node b)
+{
+    return ft_binary(m, "sub", NULL, a, b);
+}
+
+/* ---- Of two nodes ---- */
+
+static ft_node ft__kl_divergence(ft_model *m, const char *name, ft_node x, ft_node t,
+                                 const ft_loss_options *o)
+{
+    ft_node log_t = ft__unary_of(m, "log", NULL, ft__at_least(m, t, FLT_MIN)); /* 0 log(0) is 0 */
+    ft_node off = ft__minus(m, log_t, ft__activation_kind_of(m, "log_softmax", x));
+    (void)o;
+    return ft__mean_of(m, name, ft__row_sums(m, ft_mul(m, NULL, t, off)));
+}
+
+/* The sums over all dimensions but 1. */
+static ft_node ft__channel_sums(ft_model *m, ft_node x)
+{
+    const ft__node *node = ft__get_node(m, x);
+    int rank = node ? node->shape.rank : 0, d;
+    ft_reduce_options o;
+    memset(&o, 0, sizeof o);
+    for (d = 0; d < rank; ++d)
+        if (d != 1) o.axes[o.count++] = d;
+    return ft_reduce(m, "sum", NULL, x, o);
+}
+
+static ft_node ft__dice(ft_model *m, const char *name, ft_node x, ft_node t,
+                        const ft_loss_options *o)
+{
+    float smooth = ft__or_default(o->smooth, 1);
+    ft_node p = ft__activation_kind_of(m, "sigmoid", x);
+    ft_node both = ft__affine_of(m, ft__channel_sums(m, ft_mul(m, NULL, p, t)), 2, smooth);
+    ft_node all = ft__affine_of(m, ft__channel_sums(m, ft_add(m, NULL, p, t)), 1, smooth);
+    both = ft_binary(m, "div", NULL, both, all);
+    return ft__mean_of(m, name, ft__affine_of(m, both, -1, 1));
+}
+
+/* The mean of w t softplus(-x) + (1 - t) softplus(x). */
+static ft_node ft__positive_entropy(ft_model *m, const char *name, ft_node x, ft_node t,
+                                    const ft_loss_options *o)
+{
+    ft_node yes = ft__activation_kind_of(m, "softplus", ft__unary_of(m, "neg", NULL, x));
+    ft_node no = ft__activation_kind_of(m, "softplus", x);
+    if (!o->positive_weight.id) return ft_binary_cross_entropy(m, name, x, t);
+    yes = ft_mul(m, NULL, ft_mul(m, NULL, yes, o->positive_weight), t);
+    no = ft_mul(m, NULL, no, ft__affine_of(m, t, -1, 1));
+    return ft__mean_of(m, name, ft_add(m, NULL, yes, no));
+}
+
+typedef ft_node (*ft__loss_builder)(ft_model *m, const char *name, ft_node x, ft_node t,
+                                    const ft_loss_options *o);
+
+/* What a kind of loss compares x with. */
+typedef enum ft__loss_of { FT__OF_LABELS, FT__OF_TARGETS } ft__loss_of;
+
+typedef struct ft__loss_kind {
+    const char *name;
+    ft__loss_of of;
+    const ft__row *row;         /* the operator that it is; or NULL, ... */
+    ft__loss_builder build;     /* ... and what makes it from nodes */
+} ft__loss_kind;
+
+static const ft__loss_kind ft__loss_kinds[] = {
+    {"cross_entropy", FT__OF_LABELS, &ft__row_cross_entropy, NULL},
+    {"focal", FT__OF_LABELS, &ft__row_focal, NULL},
+    {"hinge", FT__OF_LABELS, &ft__row_hinge, NULL},
+    {"soft_cross_entropy", FT__OF_TARGETS, &ft__row_soft_cross_entropy, NULL},
+    {"kl_divergence", FT__OF_TARGETS, NULL, ft__kl_divergence},
+    {"binary_cross_entropy", FT__OF_TARGETS, &ft__row_binary_cross_entropy, ft__positive_entropy},
+    {"sigmoid_focal", FT__OF_TARGETS, &ft__row_sigmoid_focal, NULL},
+    {"dice", FT__OF_TARGETS, NULL, ft__dice},
+    {"mse", FT__OF_TARGETS, &ft__row_mse, NULL},
+    {"l1", FT__OF_TARGETS, &ft__row_l1, NULL},
+    {"smooth_l1", FT__OF_TARGETS, &ft__row_smooth_l1, NULL},
+    {"huber", FT__OF_TARGETS, &ft__row_huber, NULL}};
+enum { FT__LOSS_KINDS = sizeof ft__loss_kinds / sizeof ft__loss_kinds[0] };
+
+/* ---- Options: each number belongs to some kinds ---- */
+
+#define FT__LOSS_OPTION(name, kinds) {#name, offsetof(ft_loss_options, name), kinds}
+static const struct { const char *name; size_t offset; const char *kinds; } ft__loss_options[] = {
+    FT__LOSS_OPTION(label_smoothing, "cross_entropy"), FT__LOSS_OPTION(beta, "smooth_l1"),
+    FT__LOSS_OPTION(delta, "huber"), FT__LOSS_OPTION(gamma, "focal,sigmoid_focal"),
+    FT__LOSS_OPTION(alpha, "sigmoid_focal,distillation"),
+    FT__LOSS_OPTION(margin, "hinge,cosine,contrastive,triplet"), FT__LOSS_OPTION(smooth, "dice"),
+    FT__LOSS_OPTION(temperature, "distillation")};
+
+/* FT_INVALID for an option that the kind does not have, or that makes no sense. */
+static bool ft__check_loss_options(ft_model *m, const char *kind, const ft_loss_options *o)
+{
+    size_t i;
+    for (i = 0; ft__usable(m) && i < sizeof ft__loss_options / sizeof ft__loss_options[0]; ++i) {
+        const char *name = ft__loss_options[i].name;
+        bool may_be_negative = strcmp(name, "alpha") == 0 && strcmp(kind, "sigmoid_focal") == 0;
+        float value;
+        memcpy(&value, (const char *)o + ft__loss_options[i].offset, sizeof value);
+        if (value == 0) continue;
+        if (!ft__glob(ft__loss_options[i].kinds, kind))
+            ft__fail(&m->context, FT_INVALID, "%s: this loss has no %s", kind, name);
+        if (!ft__is_finite(value) || (value < 0 && !may_be_negative))
+            ft__fail(&m->context, FT_INVALID, "%s: %s is %g; it must be finite%s", kind, name,
+                     (double)value, may_be_negative ? "" : " and not negative");
+    }
+    if (ft__usable(m) && o->positive_weight.id && strcmp(kind, "binary_cross_entropy") != 0)
+        ft__fail(&m->context, FT_INVALID, "%s: this loss has no positive_weight", kind);
+    return ft__usable(m);
+}
+
+/* The kind of this name; NULL with an error. */
+static const ft__loss_kind *ft__loss_named(ft_model *m, const char *kind)
+{
+    char known[300] = "";
+    int i, at = 0;
+    if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of the loss")) return NULL;
+    for (i = 0; i < FT__LOSS_KINDS; ++i)
+        if (strcmp(ft__loss_kinds[i].name, kind) == 0) return &ft__loss_kinds[i];
+    for (i = 0; i < FT__LOSS_KINDS; ++i)
+        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
+                       ft__loss_kinds[i].name);
+    ft__fail(&m->context, FT_INVALID, "%s: unknown loss; it must be one of %s", kind, known);
+    return NULL;
+}
+
+static ft_node ft__build_loss(ft_model *m, const ft__loss_kind *kind, const char *name, ft_node x,
+                              ft_node target, const ft_loss_options *o)
+{
+    if (kind->row && !o->positive_weight.id)
+        return ft__add_pair(m, kind->row, name, x, target, o, sizeof *o);
+    return kind->build(m, name, x, target, o);
+}
+
+ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x, ft_node target,
+                        ft_loss_options options)
+{
+    const ft__loss_kind *found;
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    found = ft__loss_named(m, kind);
+    if (!found || !ft__check_loss_options(m, kind, &options)) return none;
+    return ft__build_loss(m, found, name, x, target, &options);
+}
+
+/* ---- Of vectors ---- */
+
+/* |a - b + 1e-6| of each row, PyTorch's pairwise_distance. */
+static ft_node ft__distance(ft_model *m, ft_node a, ft_node b)
+{
+    ft_node d = ft__affine_of(m, ft__minus(m, a, b), 1, 1e-6f);
+    return ft__unary_of(m, "sqrt", NULL, ft__row_sums(m, ft_mul(m, NULL, d, d)));
+}
+
+static ft_node ft__cosine_of(ft_model *m, ft_node a, ft_node b)
+{
+    ft_node aa = ft__affine_of(m, ft__row_sums(m, ft_mul(m, NULL, a, a)), 1, 1e-12f);
+    ft_node bb = ft__affine_of(m, ft__row_sums(m, ft_mul(m, NULL, b, b)), 1, 1e-12f);
+    ft_node size = ft__unary_of(m, "sqrt", NULL, ft_mul(m, NULL, aa, bb));
+    return ft_binary(m, "div", NULL, ft__row_sums(m, ft_mul(m, NULL, a, b)), size);
+}
+
+static ft_node ft__cosine_loss(ft_model *m, const char *name, ft_node a, ft_node b, ft_node c,
+                               float margin)
+{
+    ft_node cosine = ft__cosine_of(m, a, b), same = ft__affine_of(m, cosine, -1, 1);
+    ft_node other = ft__activation_kind_of(m, "relu", ft__affine_of(m, cosine, 1, -margin));
+    ft_node is_same = ft__affine_of(m, c, 1, 1); /* 2 or 0 */
+    return ft__mean_of(m, name, ft_where(m, NULL, is_same, same, other));
+}
+
+static ft_node ft__contrastive_loss(ft_model *m, const char *name, ft_node a, ft_node b, ft_node c,
+                                    float margin)
+{
+    ft_node d = ft__distance(m, a, b);
+    ft_node apart = ft__activation_kind_of(m, "relu", ft__affine_of(m, d, -1, margin));
+    ft_node same = ft_mul(m, NULL, c, ft_mul(m, NULL, d, d));
+    apart = ft_mul(m, NULL, ft__affine_of(m, c, -1, 1), ft_mul(m, NULL, apart, apart));
+    return ft__mean_of(m, name, ft__affine_of(m, ft_add(m, NULL, same, apart), 0.5f, 0));
+}
+
+static ft_node ft__triplet_loss(ft_model *m, const char *name, ft_node a, ft_node b, ft_node c,
+                                float margin)
+{
+    ft_node off = ft__minus(m, ft__distance(m, a, b), ft__distance(m, a, c));
+    off = ft__activation_kind_of(m, "relu", ft__affine_of(m, off, 1, margin));
+    return ft__mean_of(m, name, off);
+}
+
+/* Whether a node has this rank; else an error. */
+static bool ft__check_rank(ft_model *m, const char *what, ft_node x, int rank, const char *wanted)
+{
+    char text[80];
+    const ft__node *node;
+    if (!ft__check_node(m, x, what)) return false;
+    node = ft__get_node(m, x);
+    if (node->shape.rank == rank) return true;
+    ft__fail(&m->context, FT_SHAPE, "%s: %.200s is %s; it must be %s", what, node->name,
+             ft__shape_text(&node->shape, text), wanted);
+    return false;
+}
+
+ft_node ft_embedding_loss(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b,
+                          ft_node c, ft_loss_options options)
+{
+    float margin = ft__or_default(options.margin, 1);
+    ft_node none = {0};
+    bool triplet;
+    if (!FT__HAS(m, ARITHMETIC) || !ft__usable(m)
+        || !ft__given(&m->context, kind, "the kind of the loss")) return none;
+    triplet = strcmp(kind, "triplet") == 0;
+    if (!triplet && strcmp(kind, "cosine") != 0 && strcmp(kind, "contrastive") != 0) {
+        ft__fail(&m->context, FT_INVALID, "%s: unknown loss of vectors; it must be one of cosine,"
+                 " contrastive, triplet", kind);
+        return none;
+    }
+    if (!ft__check_loss_options(m, kind, &options) || !ft__check_rank(m, kind, a, 2, "[N, D]")
+        || !ft__check_rank(m, kind, b, 2, "[N, D]")
+        || !ft__check_rank(m, kind, c, triplet ? 2 : 1, triplet ? "[N, D]" : "[N]")) return none;
+    if (triplet) return ft__triplet_loss(m, name, a, b, c, margin);
+    if (strcmp(kind, "cosine") == 0) return ft__cosine_loss(m, name, a, b, c, options.margin);
+    return ft__contrastive_loss(m, name, a, b, c, margin);
+}
+
+ft_node ft_distillation(ft_model *m, const char *name, ft_node logits, ft_node teacher,
+                        ft_node labels, ft_loss_options options)
+{
+    float t = ft__or_default(options.temperature, 2), alpha = ft__or_default(options.alpha, 0.5f);
+    ft_loss_options none_set;
+    ft_node none = {0}, soft, hard;
+    memset(&none_set, 0, sizeof none_set);
+    if (!FT__HAS(m, ARITHMETIC) || !ft__check_loss_options(m, "distillation", &options)
+        || !ft__check_rank(m, "distillation", logits, 2, "[N, classes]")
+        || !ft__check_rank(m, "distillation", teacher, 2, "[N, classes]")) return none;
+    if (alpha > 1) {
+        ft__fail(&m->context, FT_INVALID, "distillation: alpha is %g; it must be 0 to 1",
+                 (double)alpha);
+        return none;
+    }
+    soft = ft__activation_kind_of(m, "softmax", ft__affine_of(m, teacher, 1 / t, 0));
+    soft = ft__unary_of(m, "detach", NULL, soft);
+    soft = ft__kl_divergence(m, NULL, ft__affine_of(m, logits, 1 / t, 0), soft, &none_set);
+    if (alpha == 1) return ft__named_affine(m, name, soft, t * t, 0);
+    hard = ft_cross_entropy(m, NULL, logits, labels, none_set);
+    return ft_add(m, name, ft__affine_of(m, hard, 1 - alpha, 0),
+                  ft__affine_of(m, soft, alpha * t * t, 0));
+}
+
+/* ---- The loss of a network that is there ---- */
+
+/* Labels as targets: row c of a matrix with ones on its diagonal. */
+static ft_node ft__one_hot(ft_model *m, ft_node labels)
+{
+    int classes = ft__output_classes(m), size[2], i;
+    float *ones = (float *)ft__allocate(&m->context, (size_t)classes * (size_t)classes,
+                                        sizeof *ones);
+    ft_embedding_options o;
+    ft_node none = {0}, y;
+    if (!ones) return none;
+    for (i = 0; i < classes; ++i) ones[i * classes + i] = 1;
+    size[0] = size[1] = classes;
+    memset(&o, 0, sizeof o);
+    o.weight = ft_constant(m, NULL, 2, size, ones);
+    y = ft_embedding(m, NULL, labels, classes, classes, o);
+    ft__release(&m->context, ones);
+    return y;
+}
+
+/* Gives a node another name. */
+static void ft__rename(ft_model *m, ft_node node, char *name)
+{
+    ft__unlist_node(m, node.id);
+    ft__release(&m->context, m->nodes[node.id - 1].name);
+    m->nodes[node.id - 1].name = name;
+    ft__list_node(m, node.id);
+}
+
+/* What a new loss of this kind compares the output with: the input "target", if there is one, or
+   the labels of the loss; {0} with an error. */
+static ft_node ft__new_target(ft_model *m, const ft__loss_kind *kind)
+{
+    const ft__node *labels = ft__labels_of(m), *output = &m->nodes[m->output.id - 1];
+    ft_node target = ft__find_node(m, "target"), none = {0};
+    ft_node of_labels = ft__find_node(m, labels ? labels->name : "labels");
+    if (kind->of == FT__OF_LABELS && of_labels.id) return of_labels;
+    if (kind->of == FT__OF_TARGETS && target.id) return target;
+    if (kind->of == FT__OF_TARGETS && of_labels.id && output->shape.rank == 2)
+        return ft__one_hot(m, of_labels);
+    ft__fail(&m->context, FT_INVALID, "ft_set_loss_kind: %s is a loss of %s, which the network"
+             " does not read", kind->name, kind->of == FT__OF_LABELS ? "labels"
+             : "targets for each sample");
+    return none;
+}
+
+ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options)
+{
+    const ft__loss_kind *found;
+    const ft__node *loss;
+    ft_node target, made;
+    char *name = NULL;
+    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY)) return ft__status_of(m);
+    found = ft__loss_named(m, kind);
+    if (!found || !ft__check_loss_options(m, kind, &options)) return ft__status_of(m);
+    loss = ft__get_node(m, m->loss);
+    if (!ft__output_classes(m) || (loss && ft__is(loss, FT__OWN_LOGITS)))
+        return ft__fail(&m->context, FT_UNSUPPORTED, "ft_set_loss_kind: %s", loss
+                        ? "the loss of a language model makes its logits itself" : "the network has"
+                        " no output [N, classes] or [N, L, classes]");
+    target = ft__new_target(m, found);
+    if (!target.id) return m->context.status;
+    made = ft__build_loss(m, found, NULL, m->output, target, &options);
+    if (made.id) name = ft__copy_text(&m->context, loss ? m->nodes[m->loss.id - 1].name : "loss");
+    if (!name) return m->context.status;
+    if (m->loss.id) ft__replace(m, m->loss, made);
+    else ft_set_loss(m, made);
+    if (ft__ok(&m->context)) ft__rename(m, made, name);
+    else ft__release(&m->context, name);
     return m->context.status;
 }
 
@@ -41734,15 +42482,15 @@ static void ft__degrees(double angle, double *cosine, double *sine)
     *sine = (double)s;
 }
 
-typedef struct ft__affine { /* the picture is turned, sheared, scaled and moved about `centre` */
+typedef struct ft__affine_map { /* the picture is turned, sheared, scaled and moved about `centre` */
     double angle, shear_x, shear_y; /* degrees, clockwise */
     double scale;
     double move_x, move_y, centre_x, centre_y; /* pixels, from the picture's centre */
-} ft__affine;
+} ft__affine_map;
 
 /* torchvision's _get_inverse_affine_matrix: where the changed picture's (x, y), counted from its
    centre, lies in the original: (m[0] x + m[1] y + m[2], m[3] x + m[4] y + m[5]). */
-static void ft__affine_matrix(const ft__affine *a, double m[6])
+static void ft__affine_matrix(const ft__affine_map *a, double m[6])
 {
     double cos_x, sin_x, cos_y, sin_y, cosine, sine, turn_c, turn_s, tangent;
     double x = -a->centre_x - a->move_x, y = -a->centre_y - a->move_y;
@@ -41847,13 +42595,13 @@ typedef struct ft__change {
     ft__change_kind kind;
     int radius;             /* FT__BLUR */
     double size;            /* as torchvision's magnitude: pixels, degrees, the factor less 1 ... */
-    ft__affine affine;      /* FT__AFFINE */
+    ft__affine_map affine;      /* FT__AFFINE */
 } ft__change;
 
 /* torchvision's _apply_op for changes of places: shears keep the upper left corner. */
-static ft__affine ft__affine_of(ft__raster r, const ft__change *change)
+static ft__affine_map ft__affine_map_of(ft__raster r, const ft__change *change)
 {
-    ft__affine a = change->affine;
+    ft__affine_map a = change->affine;
     if (change->kind == FT__AFFINE) return a;
     memset(&a, 0, sizeof a);
     a.scale = 1;
@@ -41870,7 +42618,7 @@ static ft__affine ft__affine_of(ft__raster r, const ft__change *change)
 static void ft__change_places(ft__raster r, const uint8_t *from, const ft__change *change,
                               uint8_t *to)
 {
-    ft__affine a = ft__affine_of(r, change);
+    ft__affine_map a = ft__affine_map_of(r, change);
     double m[6];
     ft__affine_matrix(&a, m);
     if (change->kind == FT__SHEAR_X) { /* the size is the tangent */
@@ -42084,7 +42832,7 @@ static void ft__draw_changes(const ft_augmentation *a, uint64_t key, int width, 
     from.at = 0;
     if (a->flip_vertical && ft__draw(&from, 0, 1) < 0.5) ft__add_change(view, FT__MIRROR_DOWN, 0);
     if (a->degrees > 0 || a->zoom > 0 || a->shear > 0) {
-        ft__affine *affine = &ft__add_change(view, FT__AFFINE, 0)->affine;
+        ft__affine_map *affine = &ft__add_change(view, FT__AFFINE, 0)->affine;
         affine->angle = ft__draw(&from, -(double)a->degrees, (double)a->degrees);
         affine->scale = ft__draw(&from, 1 - (double)a->zoom, 1 + (double)a->zoom);
         affine->shear_x = ft__draw(&from, -(double)a->shear, (double)a->shear);
@@ -48853,9 +49601,8 @@ static void ft__note_class(int *noted, int one)
 static size_t ft__scored_rows(const ft_model *m, int batch)
 {
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
-    const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
-    const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
-    if (!labels || !ft__is(loss, FT__CLASSES) || !output || output->shape.rank < 2
+    const ft__node *labels = ft__labels_of(m);
+    if (!labels || !output || output->shape.rank < 2
         || output->shape.size[output->shape.rank - 1] < 1) return 0;
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
@@ -48963,7 +49710,7 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss_node = ft__get_node(m, m->loss);
+    const ft__node *output = ft__get_node(m, m->output);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     const int32_t *labels = NULL;
     size_t count = ft__scored_rows(m, batch), i;
@@ -48971,7 +49718,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     if (logits)
         ft__to_host(&m->context, logits,
                     ft__node_count_at(output, ft__extent_of(m, batch)) * sizeof(float));
-    if (count) labels = (const int32_t *)(const void *)m->nodes[loss_node->inputs[1] - 1].value;
+    if (count) labels = (const int32_t *)(const void *)ft__labels_of(m)->value;
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
         int label = labels[i], guess;
@@ -49591,8 +50338,7 @@ static void ft__entities_word(ft__entities *e, ft__two_readings *r, ft__tag want
 static void ft__entities_sample(const ft_model *m, const ft__plan *plan, const ft_data *data,
                                 int row, int index, ft__entities *e)
 {
-    const ft__node *loss = &m->nodes[m->loss.id - 1];
-    const int32_t *labels = (const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value;
+    const int32_t *labels = (const int32_t *)(const void *)ft__labels_of(m)->value;
     const float *logits = plan->values[m->output.id - 1];
     size_t classes = (size_t)m->class_count, steps = (size_t)m->length, count = steps, i;
     const ft__word *words = NULL;
@@ -49731,7 +50477,7 @@ static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
     if (ft_data_task(data) == FT_TASK_TOKENS) outputs = ft__output_classes(m);
-    if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
+    if (!ft__labels_of(m) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
                 " gives it a head for them", outputs, has, has == 1 ? "" : "es");
@@ -50499,7 +51245,7 @@ static ft_status ft__resume_check(const ft__fit *f, const ft__json *json)
 static int ft__loss_classes(const ft_model *m)
 {
     const ft__node *loss = &m->nodes[m->loss.id - 1];
-    return ft__scored_rows(m, 1) ? ft__classes_of(m, loss) : 0;
+    return ft__is(loss, FT__CLASSES) && ft__scored_rows(m, 1) ? ft__classes_of(m, loss) : 0;
 }
 
 /* Fills class weights that give each class of the training samples the same share. */
@@ -51418,7 +52164,7 @@ static void ft__fit_backward(ft__fit *f, int batch)
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
-    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    const ft__node *output = &m->nodes[m->output.id - 1];
     ft__scored scored;
     ft__sent_step now;
     bool waits;
@@ -51429,7 +52175,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     if (scored.rows > 0) {
         scored.output = f->plan->values[m->output.id - 1];
         scored.classes = (size_t)output->shape.size[output->shape.rank - 1];
-        scored.labels = m->nodes[loss->inputs[1] - 1].value;
+        scored.labels = ft__labels_of(m)->value;
     }
     now.on = true;
     now.batch = batch;
@@ -52277,8 +53023,8 @@ static ft_fit_options ft__transformer_options(const ft__recipe *r)
 static bool ft__tries_head(const ft__recipe *r)
 {
     const ft_model *m = r->m;
-    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1 && m->loss.id
-        && ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES);
+    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1
+        && ft__labels_of(m);
 }
 
 static void ft__recipe_transformer(ft__recipe *r)
@@ -52522,12 +53268,10 @@ static float ft__softening(const ft_model *m)
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
-    const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     int classes, i, k;
-    if (!o->sample || !logits || output->shape.rank != 2 || !labels || !ft__is(loss, FT__CLASSES))
-        return;
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels) return;
     classes = output->shape.size[1];
     for (i = 0; i < batch->count; ++i, logits += classes) {
         ft_sample_result result;

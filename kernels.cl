@@ -3199,31 +3199,127 @@ __kernel void soft_cross_entropy_backward(__global const float *p, __global cons
 }
 )
 
-/* each[b] = the sum over a block of (x - t)^2, or, with `binary`, of softplus(x) - t x */
+/* each[part] = the sum over a block of a loss of x and t, as in operators/losses and more_losses */
 FINETUNE_LINE FINETUNE_CL(pair_loss_forward,
-__kernel void pair_loss_forward(__global const float *x, __global const float *t,
-                                __global float *each, int count, int block, int binary)
+enum { MSE, BINARY, L1, SMOOTH_L1, HUBER, SIGMOID_FOCAL }; /* as in devices/opencl_losses */
+
+/* One element, its options a and b, and its slope by x. */
+float element_loss(int kind, float a, float b, float x, float t, float *slope)
 {
-    int b = get_global_id(0), i, end = min((b + 1) * block, count);
-    float sum = 0.0f;
-    for (i = b * block; i < end; ++i)
-        sum += binary ? softplus(x[i]) - t[i] * x[i]
-                      : (x[i] - t[i]) * (x[i] - t[i]);
-    if (b * block < count) each[b] = sum;
+    float d = x - t, size = fabs(d), wrong, entropy, power, share;
+    switch (kind) {
+    case MSE: *slope = 2.0f * d; return d * d;
+    case BINARY: *slope = sigmoid(x) - t; return softplus(x) - t * x;
+    case L1: *slope = d > 0.0f ? 1.0f : d < 0.0f ? -1.0f : d; return size;
+    case SMOOTH_L1:
+        *slope = size < a ? d / a : d < 0.0f ? -1.0f : 1.0f;
+        return size < a ? 0.5f * d * d / a : size - 0.5f * a;
+    case HUBER:
+        *slope = size <= a ? d : d < 0.0f ? -a : a;
+        return size <= a ? 0.5f * d * d : a * (size - 0.5f * a);
+    default:
+        wrong = sigmoid(x) * (1.0f - t) + sigmoid(-x) * t;
+        entropy = t * softplus(-x) + (1.0f - t) * softplus(x);
+        share = b < 0.0f ? 1.0f : b * t + (1.0f - b) * (1.0f - t);
+        power = wrong > 0.0f ? exp(a * log(wrong)) : 0.0f;
+        *slope = share * power * (sigmoid(x) - t);
+        if (wrong > 0.0f)
+            *slope -= share * a * (power / wrong) * (2.0f * t - 1.0f) * sigmoid(x) * sigmoid(-x)
+                * entropy;
+        return share * power * entropy;
+    }
 }
 
-/* dx += dloss / count * 2 (x - t), dt the same negative; binary: dx += dloss / count *
-   (sigmoid(x) - t). wants: 1 dx, 2 dt */
+__kernel void pair_loss_forward(__global const float *x, __global const float *t,
+                                __global float *each, int count, int block, int kind, float a,
+                                float b)
+{
+    int part = get_global_id(0), i, end = min((part + 1) * block, count);
+    float sum = 0.0f, slope;
+    for (i = part * block; i < end; ++i) sum += element_loss(kind, a, b, x[i], t[i], &slope);
+    if (part * block < count) each[part] = sum;
+}
+
+/* dx += dloss / count * slope, dt the same negative. wants: 1 dx, 2 dt */
 __kernel void pair_loss_backward(__global const float *x, __global const float *t,
                                  __global const float *dloss, __global float *dx,
-                                 __global float *dt, int count, int binary, int wants)
+                                 __global float *dt, int count, int kind, float a, float b,
+                                 int wants)
 {
     int i = get_global_id(0);
     float d;
     if (i >= count) return;
-    d = dloss[0] / (float)count * (binary ? sigmoid(x[i]) - t[i] : 2.0f * (x[i] - t[i]));
+    element_loss(kind, a, b, x[i], t[i], &d);
+    d *= dloss[0] / (float)count;
     if (wants & 1) dx[i] += d;
     if (wants & 2) dt[i] -= d;
+}
+)
+
+/* Losses of labels, a work-item per row: focal with gamma, or hinge with margin. scale times the row's
+   gradient is added to dx, unless dx is 0. */
+FINETUNE_LINE FINETUNE_CL(label_loss_forward,
+float focal_row(__global const float *x, int label, int classes, float gamma, float scale,
+                __global float *dx)
+{
+    float largest = x[0], sum = 0.0f, others = 0.0f, rest, log_p, power, slope;
+    int i;
+    for (i = 1; i < classes; ++i) largest = x[i] > largest ? x[i] : largest;
+    for (i = 0; i < classes; ++i) {
+        sum += exp(x[i] - largest);
+        if (i != label) others += exp(x[i] - largest);
+    }
+    rest = others / sum;
+    log_p = rest < 0.5f ? log1p(-rest) : x[label] - largest - log(sum);
+    power = rest > 0.0f ? exp(gamma * log(rest)) : 0.0f;
+    slope = -power + (rest > 0.0f ? gamma * (power / rest) * exp(log_p) * log_p : 0.0f);
+    for (i = 0; dx && i < classes; ++i)
+        dx[i] += scale * slope * ((i == label ? 1.0f : 0.0f) - exp(x[i] - largest) / sum);
+    return -power * log_p;
+}
+
+float hinge_row(__global const float *x, int label, int classes, float margin, float scale,
+                __global float *dx)
+{
+    float sum = 0.0f;
+    int i;
+    for (i = 0; i < classes; ++i) {
+        float over = margin - x[label] + x[i];
+        if (i == label || over <= 0.0f) continue;
+        sum += over;
+        if (dx) dx[i] += scale / (float)classes;
+        if (dx) dx[label] -= scale / (float)classes;
+    }
+    return sum / (float)classes;
+}
+
+__kernel void label_loss_forward(__global const float *x, __global const int *labels,
+                                 __global float *each, int count, int classes, int hinge, float a)
+{
+    int n = get_global_id(0), label;
+    if (n >= count) return;
+    label = labels[n];
+    x += n * classes;
+    each[count + n] = is_ignored(label) ? 0.0f : 1.0f;
+    if (label < 0 || label >= classes) each[n] = is_ignored(label) ? 0.0f : NAN;
+    else each[n] = hinge ? hinge_row(x, label, classes, a, 0.0f, 0)
+                         : focal_row(x, label, classes, a, 0.0f, 0);
+}
+
+__kernel void label_loss_backward(__global const float *x, __global const int *labels,
+                                  __global const float *dloss, __global float *dx,
+                                  __global const float *counted, int count, int classes, int hinge,
+                                  float a)
+{
+    int n = get_global_id(0), label;
+    float scale = dloss[0] / counted[0];
+    if (n >= count) return;
+    label = labels[n];
+    if (label < 0 || label >= classes) return;
+    x += n * classes;
+    dx += n * classes;
+    if (hinge) hinge_row(x, label, classes, a, scale, dx);
+    else focal_row(x, label, classes, a, scale, dx);
 }
 )
 

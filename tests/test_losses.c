@@ -9,6 +9,8 @@
 
 enum { MOST = 256 };
 
+static const ft_loss_options plain;
+
 static ft_file *golden;
 
 /* Reads CASE/NAME of the golden file; returns how many numbers it has, 0: it has none. */
@@ -203,6 +205,157 @@ static void test_loss(const char *name, loss_of loss, int threads)
         compare(name, "db", got, want, count_b, 1e-5);
     }
     CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    ft_destroy(m);
+}
+
+/* ---- Losses by their names, against tests/golden/more_losses.safetensors ---- */
+
+typedef ft_node (*named_loss)(ft_model *m, const char *kind, const ft_node *x, ft_loss_options o);
+
+static ft_node by_kind(ft_model *m, const char *kind, const ft_node *x, ft_loss_options o)
+{
+    return ft_loss_by_kind(m, kind, "loss", x[0], x[1], o);
+}
+
+static ft_node positive(ft_model *m, const char *kind, const ft_node *x, ft_loss_options o)
+{
+    o.positive_weight = x[2];
+    return ft_loss_by_kind(m, kind, "loss", x[0], x[1], o);
+}
+
+static ft_node of_vectors(ft_model *m, const char *kind, const ft_node *x, ft_loss_options o)
+{
+    return ft_embedding_loss(m, kind, "loss", x[0], x[1], x[2], o);
+}
+
+static ft_node distilled(ft_model *m, const char *kind, const ft_node *x, ft_loss_options o)
+{
+    (void)kind;
+    return ft_distillation(m, "loss", x[0], x[1], x[2], o);
+}
+
+static const struct { const char *name, *kind; named_loss loss; ft_loss_options o; } named[] = {
+    {"positive", "binary_cross_entropy", positive, {.margin = 0}},
+    {"kl_divergence", "kl_divergence", by_kind, {.margin = 0}}, {"dice", "dice", by_kind, {.margin = 0}},
+    {"dice_half", "dice", by_kind, {.smooth = 0.5f}}, {"cosine", "cosine", of_vectors, {.margin = 0}},
+    {"cosine_margin", "cosine", of_vectors, {.margin = 0.25f}},
+    {"contrastive", "contrastive", of_vectors, {.margin = 0}}, {"triplet", "triplet", of_vectors, {.margin = 0}},
+    {"triplet_wide", "triplet", of_vectors, {.margin = 2.5f}}, {"distillation", NULL, distilled, {.margin = 0}},
+    {"distillation_warm", NULL, distilled, {.temperature = 4, .alpha = 0.9f}},
+    {"distillation_alone", NULL, distilled, {.temperature = 3, .alpha = 1}}};
+
+static void test_named(size_t k)
+{
+    static const char *const parts[] = {"a", "b", "c"}, *const slopes[] = {"da", "db", "dc"};
+    static float values[3][MOST], want[MOST], got[MOST];
+    const char *name = named[k].name;
+    ft_model *m = ft_create((ft_desc){.threads = 2});
+    ft_tensor_info info;
+    ft_node x[3] = {{0}, {0}, {0}};
+    int i, d, batch = 0;
+    for (i = 0; i < 3; ++i) {
+        ft_input_options o = {0};
+        if (!wanted(name, parts[i], values[i], &info)) continue;
+        if (i == 0) batch = info.shape.size[0];
+        if (info.shape.size[0] != batch) { /* weights of classes */
+            x[i] = ft_constant(m, parts[i], info.shape.rank, info.shape.size, values[i]);
+            continue;
+        }
+        o.type = info.type;
+        for (d = 1; d < info.shape.rank; ++d) o.size[d - 1] = info.shape.size[d];
+        x[i] = ft_input(m, parts[i], o);
+        if (wanted(name, slopes[i], want, &info)) ft_want_gradient(m, x[i]);
+        ft_feed(m, x[i], values[i], batch);
+    }
+    ft_set_loss(m, named[k].loss(m, named[k].kind, x, named[k].o));
+    got[0] = ft_forward(m, true);
+    ft_backward(m);
+    CHECK(ft_error(m) == FT_OK && !strcmp(ft_node_name(m, ft_loss(m)), "loss"), "%s: %s", name, ft_error_text(m));
+    wanted(name, "y", want, &info);
+    compare(name, "y", got, want, 1, 1e-5);
+    for (i = 0; i < 3; ++i) {
+        size_t count = wanted(name, slopes[i], want, &info);
+        if (!count) continue;
+        ft_get_gradient(m, x[i], got, count);
+        compare(name, slopes[i], got, want, count, 1e-5);
+    }
+    ft_destroy(m);
+}
+
+/* A network with labels, whose loss is exchanged. */
+static ft_model *classifier(void)
+{
+    ft_model *m = ft_create((ft_desc){.seed = 5});
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {4}});
+    ft_node labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+    ft_node y = ft_linear(m, "fc", x, 3, (ft_linear_options){0});
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", y, labels, plain));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static float loss_on_labels(ft_model *m, float *logits)
+{
+    static const float x[] = {1, -2, 0.5f, 3, -1, 0, 2, 1};
+    static const int labels[] = {2, 0};
+    ft_feed(m, ft_find(m, "input"), x, 2);
+    if (ft_find(m, "labels").id) ft_feed(m, ft_find(m, "labels"), labels, 2);
+    if (logits) ft_run(m, x, 2, logits, 6);
+    ft_feed(m, ft_find(m, "input"), x, 2);
+    return ft_forward(m, true);
+}
+
+/* The loss of an exchanged kind is the kind's by its definition, where labels are rows of a one. */
+static void test_exchanged(void)
+{
+    static const char *const kinds[] = {"binary_cross_entropy", "mse", "l1", "soft_cross_entropy", "hinge",
+                                        "cross_entropy", "dice", "focal"};
+    ft_model *m = classifier();
+    float logits[6], got;
+    double want[8] = {0}, over[3][3] = {{0}}, p;
+    int n, c, k;
+    got = loss_on_labels(m, logits);
+    for (n = 0; n < 2; ++n) {
+        const float *x = logits + 3 * n;
+        int label = n ? 0 : 2;
+        double all = exp((double)x[0]) + exp((double)x[1]) + exp((double)x[2]);
+        for (c = 0; c < 3; ++c) {
+            double t = c == label, sigmoid = 1 / (1 + exp(-(double)x[c])), d = (double)x[c] - t;
+            want[0] -= (t * log(sigmoid) + (1 - t) * log(1 - sigmoid)) / 6;
+            want[1] += d * d / 6;
+            want[2] += fabs(d) / 6;
+            if (c != label) want[4] += fmax(0, 1 - (double)x[label] + (double)x[c]) / 6;
+            over[0][c] += sigmoid * t;
+            over[1][c] += sigmoid + t;
+        }
+        p = exp((double)x[label]) / all;
+        want[3] -= log(p) / 2;
+        want[5] -= log(p) / 2;
+        want[7] -= (1 - p) * (1 - p) * log(p) / 2;
+    }
+    for (c = 0; c < 3; ++c) want[6] += (1 - (2 * over[0][c] + 1) / (over[1][c] + 1)) / 3;
+    CHECK(CLOSE(got, want[5], 1e-5), "before: %g, not %g", (double)got, want[5]);
+    for (k = 0; k < 8; ++k) {
+        CHECK(ft_set_loss_kind(m, kinds[k], plain) == FT_OK, "%s: %s", kinds[k], ft_error_text(m));
+        CHECK(!strcmp(ft_node_name(m, ft_loss(m)), "loss"), "%s: it keeps its name", kinds[k]);
+        got = loss_on_labels(m, NULL);
+        CHECK(ft_error(m) == FT_OK && CLOSE(got, want[k], 1e-5), "%s: %g, not %g: %s", kinds[k], (double)got,
+              want[k], ft_error_text(m));
+    }
+    ft_set_loss_kind(m, "focus", plain);
+    expect(m, FT_INVALID, "focus: unknown loss; it must be one of cross_entropy, focal, hinge");
+    ft_set_loss_kind(m, "l1", (ft_loss_options){.beta = 1});
+    expect(m, FT_INVALID, "l1: this loss has no beta");
+    ft_set_loss_kind(m, "hinge", (ft_loss_options){.margin = -1});
+    expect(m, FT_INVALID, "hinge: margin is -1; it must be finite and not negative");
+    ft_set_loss_kind(m, "dice", (ft_loss_options){.positive_weight = {1}});
+    expect(m, FT_INVALID, "dice: this loss has no positive_weight");
+    ft_input(m, "target", (ft_input_options){.size = {3}}); /* several classes of a sample at once */
+    CHECK(ft_set_loss_kind(m, "binary_cross_entropy", plain) == FT_OK && !ft_find(m, "labels").id, "%s",
+          ft_error_text(m));
+    ft_set_loss_kind(m, "hinge", plain);
+    expect(m, FT_INVALID, "hinge is a loss of labels, which the network does not read");
     ft_destroy(m);
 }
 
@@ -609,6 +762,10 @@ int main(void)
     for (i = 0; golden && i < 2 * sizeof cases / sizeof cases[0]; ++i)
         test_loss(cases[i / 2].name, cases[i / 2].loss, i % 2 ? 3 : 1);
     if (golden) test_siamese();
+    ft_file_close(golden);
+    golden = ft_file_open(m, "tests/golden/more_losses.safetensors", (ft_weights_options){0});
+    for (i = 0; golden && i < sizeof named / sizeof named[0]; ++i) test_named(i);
+    test_exchanged();
     test_detach();
     test_prefix();
     test_custom();

@@ -647,6 +647,29 @@ static void oracle_window(const problem *p, double *y)
                 }
 }
 
+static double or_option(float value, double otherwise) { return value != 0 ? (double)value : otherwise; }
+
+/* focal and hinge: the mean over the labels that count. */
+static void oracle_label_loss(const problem *p, double *y)
+{
+    int classes = p->shape[0].size[p->shape[0].rank - 1], c;
+    size_t rows = count_of(&p->shape[1]), n;
+    double sum = 0, counted = 0, margin = or_option(p->options.loss.margin, 1);
+    for (n = 0; n < rows; ++n) {
+        const double *x = p->x[0] + n * (size_t)classes;
+        double all = 0, of_label, over = 0;
+        if (p->x[1][n] < 0) continue;
+        of_label = x[(int)p->x[1][n]];
+        for (c = 0; c < classes; ++c) all += exp(x[c]);
+        for (c = 0; c < classes; ++c)
+            if (c != (int)p->x[1][n]) over += fmax(0, margin - of_label + x[c]) / classes;
+        sum += !strcmp(p->op, "hinge") ? over
+            : -pow(1 - exp(of_label) / all, or_option(p->options.loss.gamma, 2)) * (of_label - log(all));
+        counted += 1;
+    }
+    y[0] = sum / counted;
+}
+
 static void oracle_loss(const problem *p, double *y)
 {
     size_t count = count_of(&p->shape[0]), i;
@@ -656,7 +679,16 @@ static void oracle_loss(const problem *p, double *y)
     bool entropy = strstr(p->op, "cross_entropy") && strcmp(p->op, "binary_cross_entropy");
     for (i = 0; !entropy && i < count; ++i) {
         double x = p->x[0][i], t = p->x[1][i];
+        double d = fabs(x - t), beta = or_option(p->options.loss.beta, 1);
+        double delta = or_option(p->options.loss.delta, 1), gamma = or_option(p->options.loss.gamma, 2);
+        double alpha = or_option(p->options.loss.alpha, 0.25), q = 1 / (1 + exp(-x));
+        double share = alpha < 0 ? 1 : alpha * t + (1 - alpha) * (1 - t);
         if (!strcmp(p->op, "mse")) sum += (x - t) * (x - t);
+        else if (!strcmp(p->op, "l1")) sum += d;
+        else if (!strcmp(p->op, "smooth_l1")) sum += d < beta ? d * d / (2 * beta) : d - beta / 2;
+        else if (!strcmp(p->op, "huber")) sum += d < delta ? d * d / 2 : delta * (d - delta / 2);
+        else if (!strcmp(p->op, "sigmoid_focal"))
+            sum -= share * pow(1 - q * t - (1 - q) * (1 - t), gamma) * (t * log(q) + (1 - t) * log(1 - q));
         else sum += -(t * -log1p(exp(-x)) + (1 - t) * -(x + log1p(exp(-x))));
     }
     for (n = 0; entropy && n < rows; ++n) {
@@ -1044,6 +1076,7 @@ static const double *expected_gradient(const problem *p, oracle f, const double 
 
 static bool has_gradient(const problem *p, int i)
 {
+    if (!strcmp(p->op, "sigmoid_focal") && i > 0) return false;
     if (i == p->integer - 1) return false;
     if (is_norm(p)) return i < 3;
     if (!ft__rows[ft__op_named(p->op)]->backward) return false;
@@ -1099,7 +1132,7 @@ static double integer_at(const problem *p, size_t k, size_t count)
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
-    if (!strstr(p->op, "cross_entropy"))
+    if (!strstr(p->op, "cross_entropy") && strcmp(p->op, "focal") && strcmp(p->op, "hinge"))
         return (double)((k * 5 + 3) % (size_t)(p->shape[0].size[1] + 1));
     return k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1 : (double)(k * 7 % classes);
 }
@@ -1120,6 +1153,7 @@ static void fill(problem *p)
             if (!ft__rows[ft__op_named(p->op)]->backward) p->x[i][k] = floor(v + 0.5); /* equal ones */
             if (!strcmp(p->op, "log") || !strcmp(p->op, "sqrt")
                 || (!strcmp(p->op, "pow") && p->options.unary.exponent != 3)) p->x[i][k] = fabs(v);
+            if (!strcmp(p->op, "sigmoid_focal") && i == 1) p->x[i][k] = fabs(p->x[i][k]) / 2; /* to 1 */
             if (!strcmp(p->op, "where") && i == 0 && k % 3 == 1) p->x[i][k] = 0;
             if (is_norm(p) && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
             if (i == p->integer - 1)
@@ -1833,6 +1867,7 @@ static void pair_cases(void)
                                         "not_equal", "less", "less_equal", "greater",
                                         "greater_equal"};
     ft_shape shapes[][2] = {{shape4(2, 3, 4, 5), shape4(2, 3, 4, 5)},
+                            {shape1(1), shape1(1)},
                             {shape4(2, 3, 4, 5), shape4(1, 3, 1, 1)},
                             {shape4(2, 3, 4, 5), shape2(4, 1)},
                             {shape4(2, 3, 4, 5), shape1(1)},
@@ -1918,6 +1953,26 @@ static void loss_cases(void)
         add_case(p, "soft_cross_entropy", oracle_loss);
         add_case(p, "binary_cross_entropy", oracle_loss);
         add_case(p, "mse", oracle_loss);
+        add_case(p, "l1", oracle_loss);
+        add_case(p, "smooth_l1", oracle_loss);
+        add_case(p, "huber", oracle_loss);
+        p.options.loss.beta = 0.25f;
+        p.options.loss.delta = 0.5f;
+        add_case(p, "smooth_l1", oracle_loss);
+        add_case(p, "huber", oracle_loss);
+        add_case(p, "sigmoid_focal", oracle_loss);
+        p.options.loss.gamma = 1.5f;
+        p.options.loss.alpha = i & 1 ? -1 : 0.75f;
+        add_case(p, "sigmoid_focal", oracle_loss);
+        p = with(2, i & 1 ? shape3(3, 4, classes[i]) : shape2(6, classes[i]), i & 1 ? shape2(3, 4) : shape1(6),
+                 shape1(0));
+        p.integer = p.inputs;
+        add_case(p, "focal", oracle_label_loss);
+        add_case(p, "hinge", oracle_label_loss);
+        p.options.loss.gamma = 1.5f;
+        p.options.loss.margin = 0.25f;
+        add_case(p, "focal", oracle_label_loss);
+        add_case(p, "hinge", oracle_label_loss);
     }
     for (i = 0; i < 4; ++i) {
         p = with(3 + i % 2, i < 2 ? shape2(6, classes[i]) : shape3(3, 5, classes[i]),

@@ -3,7 +3,6 @@
 #include "basics/numbers.h"
 #include "basics/random.h"
 #include "kernels/rotary.h"
-#include "devices/opencl_sequences.h"
 #include "data/resize.h"
 #include "data/preprocessing.h"
 #include "data/picture_changes.h"
@@ -186,7 +185,7 @@ static void ft__draw_changes(const ft_augmentation *a, uint64_t key, int width, 
     from.at = 0;
     if (a->flip_vertical && ft__draw(&from, 0, 1) < 0.5) ft__add_change(view, FT__MIRROR_DOWN, 0);
     if (a->degrees > 0 || a->zoom > 0 || a->shear > 0) {
-        ft__affine *affine = &ft__add_change(view, FT__AFFINE, 0)->affine;
+        ft__affine_map *affine = &ft__add_change(view, FT__AFFINE, 0)->affine;
         affine->angle = ft__draw(&from, -(double)a->degrees, (double)a->degrees);
         affine->scale = ft__draw(&from, 1 - (double)a->zoom, 1 + (double)a->zoom);
         affine->shear_x = ft__draw(&from, -(double)a->shear, (double)a->shear);

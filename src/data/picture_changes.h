@@ -1,6 +1,5 @@
 #pragma once
 #include "kernels/rotary.h"
-#include "devices/opencl_sequences.h"
 #include "data/preprocessing.h"
 
 /* =============================================================================================
@@ -248,15 +247,15 @@ static void ft__degrees(double angle, double *cosine, double *sine)
     *sine = (double)s;
 }
 
-typedef struct ft__affine { /* the picture is turned, sheared, scaled and moved about `centre` */
+typedef struct ft__affine_map { /* the picture is turned, sheared, scaled and moved about `centre` */
     double angle, shear_x, shear_y; /* degrees, clockwise */
     double scale;
     double move_x, move_y, centre_x, centre_y; /* pixels, from the picture's centre */
-} ft__affine;
+} ft__affine_map;
 
 /* torchvision's _get_inverse_affine_matrix: where the changed picture's (x, y), counted from its
    centre, lies in the original: (m[0] x + m[1] y + m[2], m[3] x + m[4] y + m[5]). */
-static void ft__affine_matrix(const ft__affine *a, double m[6])
+static void ft__affine_matrix(const ft__affine_map *a, double m[6])
 {
     double cos_x, sin_x, cos_y, sin_y, cosine, sine, turn_c, turn_s, tangent;
     double x = -a->centre_x - a->move_x, y = -a->centre_y - a->move_y;
@@ -361,13 +360,13 @@ typedef struct ft__change {
     ft__change_kind kind;
     int radius;             /* FT__BLUR */
     double size;            /* as torchvision's magnitude: pixels, degrees, the factor less 1 ... */
-    ft__affine affine;      /* FT__AFFINE */
+    ft__affine_map affine;      /* FT__AFFINE */
 } ft__change;
 
 /* torchvision's _apply_op for changes of places: shears keep the upper left corner. */
-static ft__affine ft__affine_of(ft__raster r, const ft__change *change)
+static ft__affine_map ft__affine_map_of(ft__raster r, const ft__change *change)
 {
-    ft__affine a = change->affine;
+    ft__affine_map a = change->affine;
     if (change->kind == FT__AFFINE) return a;
     memset(&a, 0, sizeof a);
     a.scale = 1;
@@ -384,7 +383,7 @@ static ft__affine ft__affine_of(ft__raster r, const ft__change *change)
 static void ft__change_places(ft__raster r, const uint8_t *from, const ft__change *change,
                               uint8_t *to)
 {
-    ft__affine a = ft__affine_of(r, change);
+    ft__affine_map a = ft__affine_map_of(r, change);
     double m[6];
     ft__affine_matrix(&a, m);
     if (change->kind == FT__SHEAR_X) { /* the size is the tangent */

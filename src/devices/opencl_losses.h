@@ -1,8 +1,10 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/more_losses.h"
 #include "operators/rows.h"
 #include "devices/opencl_memory.h"
 #include "devices/opencl_kernels.h"
@@ -72,27 +74,95 @@ static int ft__classes_below(const ft__call *call)
 FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below, "8x10 i8")
 FT__DEVICE_ROW(soft_cross_entropy, entropy, "8x10 8x10")
 
+/* A loss of elements in kernels.cl, with its options; `opposite`: it is of x - t, so that t has a
+   gradient too. */
+typedef struct ft__cl_elements {
+    int kind;
+    float a, b;
+    bool opposite;
+} ft__cl_elements;
+
+static ft__cl_elements ft__cl_elements_of(const ft__call *call)
+{
+    static const int ops[] = {FT__OP_mse, FT__OP_binary_cross_entropy, FT__OP_l1, FT__OP_smooth_l1,
+                              FT__OP_huber, FT__OP_sigmoid_focal}; /* as in kernels.cl */
+    const ft__field *fields = ft__rows[call->node->op]->fields;
+    const ft_loss_options *o = &call->node->options.loss;
+    ft__cl_elements e = {0, 0, 0, false};
+    while (ops[e.kind] != call->node->op) e.kind += 1;
+    e.opposite = ft__is(call->node, FT__REGRESSION);
+    if (fields == ft__smooth_l1_fields) e.a = ft__or_default(o->beta, 1);
+    if (fields == ft__huber_fields) e.a = ft__or_default(o->delta, 1);
+    if (fields != ft__focal_fields) return e;
+    e.a = ft__or_default(o->gamma, 2);
+    e.b = ft__or_default(o->alpha, 0.25f);
+    return e;
+}
+
 static void ft__cl_pair_loss_forward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]), block = 256, blocks = ft__blocks_of(count, block);
     cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, blocks * sizeof(float));
-    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnni", &call->input[0],
-                   &call->input[1], each, count, block, !ft__is(call->node, FT__REGRESSION));
+    ft__cl_elements e = ft__cl_elements_of(call);
+    ft__run_kernel(call->context, "pair_loss_forward", blocks, "vvbnniff", &call->input[0],
+                   &call->input[1], each, count, block, e.kind, e.a, e.b);
     ft__cl_loss_mean(call, each, blocks, count);
 }
 
 static void ft__cl_pair_loss_backward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]);
-    bool binary = !ft__is(call->node, FT__REGRESSION);
-    float *dx = ft__started(call, 0), *dt = binary ? NULL : ft__started(call, 1);
-    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAnii", &call->input[0],
+    ft__cl_elements e = ft__cl_elements_of(call);
+    float *dx = ft__started(call, 0), *dt = e.opposite ? ft__started(call, 1) : NULL;
+    ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAniffi", &call->input[0],
                    &call->input[1], call->output.gradient, (size_t)1, dx, count, dt, count, count,
-                   binary, (dx ? 1 : 0) + (dt ? 2 : 0));
+                   e.kind, e.a, e.b, (dx ? 1 : 0) + (dt ? 2 : 0));
 }
 
 FT__DEVICE_ROW(binary_cross_entropy, pair_loss, "8x10 8x10")
 FT__DEVICE_ROW(mse, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(l1, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(smooth_l1, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(huber, pair_loss, "8x10 8x10")
+FT__DEVICE_ROW(sigmoid_focal, pair_loss, "8x10 8x10")
+
+/* The last arguments of a loss of labels: rows, classes, whether it is hinge, and its option. */
+static void ft__arg_label_loss(ft__launch *l, const ft__call *call, size_t rows)
+{
+    const ft_loss_options *o = &call->node->options.loss;
+    bool hinge = ft__rows[call->node->op]->fields == ft__hinge_fields;
+    ft__args(l, "nnif", rows, ft__count(&call->input[0]) / rows, hinge,
+             hinge ? ft__or_default(o->margin, 1) : ft__or_default(o->gamma, 2));
+}
+
+static void ft__cl_label_loss_forward(const ft__call *call)
+{
+    size_t rows = ft__count(&call->input[1]);
+    cl_mem each = ft__device_scratch(call->context, FT__SCRATCH_SUMS, 2 * rows * sizeof(float));
+    ft__launch l = ft__start(call->context, "label_loss_forward");
+    ft__args(&l, "vvb", &call->input[0], &call->input[1], each);
+    ft__arg_label_loss(&l, call, rows);
+    ft__launch_kernel(&l, rows);
+    ft__cl_loss_mean(call, each, rows, 0);
+}
+
+static void ft__cl_label_loss_backward(const ft__call *call)
+{
+    size_t rows = ft__count(&call->input[1]), count = ft__count(&call->input[0]);
+    float *dx = ft__started(call, 0);
+    cl_mem counted;
+    ft__launch l;
+    if (!dx) return;
+    counted = ft__cl_entropy_sums(call, true, rows, count / rows);
+    l = ft__start(call->context, "label_loss_backward");
+    ft__args(&l, "vvRAb", &call->input[0], &call->input[1], call->output.gradient, (size_t)1, dx,
+             count, counted);
+    ft__arg_label_loss(&l, call, rows);
+    ft__launch_kernel(&l, rows);
+}
+
+FT__DEVICE_ROW(focal, label_loss, "8x10 i8")
+FT__DEVICE_ROW(hinge, label_loss, "8x10 i8")
 
 /* ---- The gradients' norm ---- */
 

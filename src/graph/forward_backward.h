@@ -505,12 +505,37 @@ static int ft__words_of(const ft_model *m, const ft__node *input)
     return 0;
 }
 
-/* The number of classes of a loss: of its weight's rows, or else of its logits. */
+/* The labels of classes that a node of the loss is computed from, but the output is not; 0: there
+   are none near: a loss has few nodes, `left` at most. */
+static int ft__labels_below(const ft_model *m, int id, int *left)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    int i, found = 0;
+    if ((*left)-- <= 0) return 0;
+    if (ft__is(node, FT__CLASSES))
+        return id == m->loss.id || node->inputs[0] == m->output.id ? node->inputs[1] : 0;
+    if (id == m->output.id) return 0;
+    if (ft__is(node, FT__LOOKS_UP) && ft__is_constant(&m->nodes[node->inputs[1] - 1]))
+        return node->inputs[0]; /* one row for each class: ft_set_loss_kind makes it */
+    for (i = 0; !found && i < node->input_count; ++i)
+        found = ft__labels_below(m, node->inputs[i], left);
+    return found;
+}
+
+/* The class labels that the loss reads; NULL: it reads none. */
+static const ft__node *ft__labels_of(const ft_model *m)
+{
+    int left = 64, id = m->loss.id ? ft__labels_below(m, m->loss.id, &left) : 0;
+    return id && ft__is_input(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
+}
+
+/* The number of classes of a loss of labels: of its weight's rows, or else of its logits. */
 static int ft__classes_of(const ft_model *m, const ft__node *loss)
 {
-    const ft_shape *logits = &m->nodes[loss->inputs[0] - 1].shape;
-    return loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
-                                 : logits->size[logits->rank - 1];
+    bool itself = ft__is(loss, FT__CLASSES); /* else one that is made of several nodes */
+    const ft_shape *logits = &m->nodes[(itself ? loss->inputs[0] : m->output.id) - 1].shape;
+    return itself && loss->input_count > 2 ? m->nodes[loss->inputs[2] - 1].shape.size[0]
+                                           : logits->size[logits->rank - 1];
 }
 
 /* Finds a fault in what was fed to an input, and its index `at`: a number that is not finite, a
@@ -519,8 +544,7 @@ static bool ft__find_fault(const ft_model *m, const ft__node *input, size_t *at)
 {
     const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
     const int32_t *labels = (const int32_t *)(const void *)input->value;
-    bool is_label = loss && ft__is(loss, FT__CLASSES)
-        && &m->nodes[loss->inputs[1] - 1] == input;
+    bool is_label = loss && ft__labels_of(m) == input;
     size_t count = input->fed.batch > 0 ? ft__node_count_at(input, input->fed) : 0, i;
     int classes = is_label ? ft__classes_of(m, loss) : 0;
     int words = input->type == FT_I32 && !is_label ? ft__words_of(m, input) : 0;

@@ -127,7 +127,7 @@ ft_preprocessing ft_get_preprocessing(const ft_model *m)
     return m ? m->preprocessing : none;
 }
 
-/* The targets, if the loss is ft_mse of the output and an input; else NULL. */
+/* The targets, if the loss is of the differences of the output and an input; else NULL. */
 static const ft__node *ft__targets_of(const ft_model *m)
 {
     const ft__node *loss = ft__get_node(m, m->loss), *targets = NULL;

@@ -147,6 +147,12 @@ FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t b
    or a weight. */
 FINETUNE_API void ft_set_output(ft_model *m, ft_node logits);
 FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
+/* Exchanges the loss for one of FINETUNE_LOSS_LIST between the output and what the loss read: its
+   labels or, if there is an input "target", that. Losses of targets then compare the output [N,
+   classes] with labels as rows of zeros with a one: binary_cross_entropy learns each class against
+   all others. Accuracy is counted as before. FT_INVALID if the network does not read what the kind
+   needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
+FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 /* The node [N, features] whose row is the vector of a text, which ft_embed_texts returns. It is

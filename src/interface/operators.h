@@ -441,6 +441,16 @@ FINETUNE_API const char *ft_activation_kind(int index);
 typedef struct ft_loss_options {
     float label_smoothing;  /* s in [0, 1], default 0. The target is 1 - s for the label, plus
                                s / classes for every class (Szegedy et al. 2016) */
+    /* Each for some kinds of ft_loss_by_kind, ft_embedding_loss and ft_distillation: */
+    float beta, delta;      /* smooth_l1, huber: default 1 */
+    float gamma;            /* focal, sigmoid_focal: default 2 */
+    float alpha;            /* sigmoid_focal: default 0.25, negative: none; distillation: the share
+                               of the teacher's probabilities, default 0.5 */
+    float margin;           /* hinge, contrastive, triplet: default 1; cosine: 0 */
+    float smooth;           /* dice: added above and below; default 1 */
+    float temperature;      /* distillation: default 2 */
+    ft_node positive_weight;/* binary_cross_entropy: [classes], factors of the terms of t; PyTorch's
+                               pos_weight */
 } ft_loss_options;
 
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
@@ -465,3 +475,45 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
                                              ft_node targets /* F32, as logits */);
 /* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
+
+/* The kinds of ft_loss_by_kind: means over labels I32, as cross_entropy; or over all elements of
+   targets F32 of x's shape; p = softmax(x)[label] or sigmoid(x). */
+#define FINETUNE_LOSS_LIST(X)                                                                     \
+    X(cross_entropy)        /* of labels: ft_cross_entropy */                                     \
+    X(focal)                /* of labels: -(1 - p)^gamma log(p): Lin et al. 2017 */               \
+    X(hinge)                /* of labels: the sum over the other classes of max(0, margin -       \
+                               x_label + x_i), by the classes: PyTorch's multi_margin_loss */     \
+    X(soft_cross_entropy)   /* of probabilities [N, classes]: ft_soft_cross_entropy */            \
+    X(kl_divergence)        /* of probabilities t [N, classes]: the sum of t (log(t) -            \
+                               log_softmax(x)), the mean over N: PyTorch's kl_div, "batchmean" */ \
+    X(binary_cross_entropy) /* of targets in [0, 1]: ft_binary_cross_entropy; multi-label */      \
+    X(sigmoid_focal)        /* of targets in [0, 1]: torchvision.ops.sigmoid_focal_loss */        \
+    X(dice)                 /* of targets in [0, 1]: 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) \
+                               + smooth), the mean over dimension 1, the sums over all others:    \
+                               Milletari et al. 2016 */                                           \
+    X(mse)                  /* of numbers: ft_mse */                                              \
+    X(l1)                   /* of numbers: |x - t| */                                             \
+    X(smooth_l1)            /* of numbers, d = x - t: d^2 / (2 beta) where |d| < beta, else       \
+                               |d| - beta / 2: Girshick 2015 */                                   \
+    X(huber)                /* of numbers: d^2 / 2 where |d| <= delta, else                       \
+                               delta (|d| - delta / 2): Huber 1964 */
+
+/* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
+   does not have. Weights of samples and classes count in those that are one operator: all but
+   kl_divergence, dice, and binary_cross_entropy with positive_weight. */
+FINETUNE_API ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x,
+                                     ft_node target, ft_loss_options options);
+/* A loss of vectors [N, D], the mean over N. `kind` is one of
+     "cosine"      1 - cos(a, b) where c is 1, max(0, cos(a, b) - margin) where it is -1; c F32 [N]
+     "contrastive" (c d^2 + (1 - c) max(0, margin - d)^2) / 2, d = |a - b + 1e-6|, c F32 [N], 1 for
+                   a pair that is the same, 0 for others: Hadsell et al. 2006
+     "triplet"     max(0, |a - b + 1e-6| - |a - c + 1e-6| + margin), b like a and c [N, D] not
+   Formulas of cosine and triplet are PyTorch's cosine_embedding_loss and triplet_margin_loss. */
+FINETUNE_API ft_node ft_embedding_loss(ft_model *m, const char *kind, const char *name, ft_node a,
+                                       ft_node b, ft_node c, ft_loss_options options);
+/* What a larger model, the teacher, gives as targets (Hinton et al. 2015), with T the temperature:
+   (1 - alpha) cross_entropy(logits, labels) + alpha T^2 kl_divergence(logits / T, softmax(teacher /
+   T)). logits and teacher [N, classes]; no gradient goes to the teacher. */
+FINETUNE_API ft_node ft_distillation(ft_model *m, const char *name, ft_node logits,
+                                     ft_node teacher, ft_node labels /* I32 */,
+                                     ft_loss_options options);

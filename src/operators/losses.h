@@ -16,7 +16,9 @@
    Each is the mean over the batch, one number. Targets get no gradient, except mse's.
    ============================================================================================= */
 static const ft__field ft__loss_fields[] = {
-    FT__FLOAT(ft_loss_options, label_smoothing), FT__NO_MORE_FIELDS};
+    FT__FLOAT(ft_loss_options, label_smoothing), FT__NOT_KEPT(ft_loss_options, smooth)
+    FT__NOT_KEPT(ft_loss_options, temperature) FT__NOT_KEPT(ft_loss_options, positive_weight)
+    FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
 static bool ft__is_ignored(int label) { return label == -1 || label == -100; }

@@ -1,5 +1,10 @@
 #pragma once
-#include "interface/types.h"
+#include "interface/operators.h"
+#include "platform/families.h"
+#include "kernels/elementary.h"
+#include "nodes/nodes.h"
+#include "operators/table.h"
+#include "operators/losses.h"
 
 /* =============================================================================================
    [SECTION] operators/more_losses: More losses
@@ -11,11 +16,8 @@ static const ft__field ft__smooth_l1_fields[] = {FT__FLOAT(ft_loss_options, beta
                                                  FT__NO_MORE_FIELDS};
 static const ft__field ft__huber_fields[] = {FT__FLOAT(ft_loss_options, delta),
                                              FT__NO_MORE_FIELDS};
-static const ft__field ft__focal_fields[] = {FT__FLOAT(ft_loss_options, gamma),
-                                             FT__NO_MORE_FIELDS};
-static const ft__field ft__sigmoid_focal_fields[] = {FT__FLOAT(ft_loss_options, focus),
-                                                     FT__FLOAT(ft_loss_options, alpha),
-                                                     FT__NO_MORE_FIELDS};
+static const ft__field ft__focal_fields[] = {
+    FT__FLOAT(ft_loss_options, gamma), FT__FLOAT(ft_loss_options, alpha), FT__NO_MORE_FIELDS};
 static const ft__field ft__hinge_fields[] = {FT__FLOAT(ft_loss_options, margin),
                                              FT__NO_MORE_FIELDS};
 
@@ -102,7 +104,7 @@ static float ft__huber_of(const ft_loss_options *o, float x, float t, float *slo
    negative. dc/dx = p - t, dq/dx = (2 t - 1) p (1 - p). */
 static float ft__sigmoid_focal_of(const ft_loss_options *o, float x, float t, float *slope)
 {
-    float gamma = ft__or_default(o->focus, 2), alpha = ft__or_default(o->alpha, 0.25f);
+    float gamma = ft__or_default(o->gamma, 2), alpha = ft__or_default(o->alpha, 0.25f);
     float p = ft__sigmoid(x), other = ft__sigmoid(-x), wrong = p * (1 - t) + other * t, power;
     float entropy = t * ft__softplus(-x) + (1 - t) * ft__softplus(x);
     float a = alpha < 0 ? 1.0f : alpha * t + (1 - alpha) * (1 - t);
@@ -119,17 +121,15 @@ FT__ELEMENT_LOSS(l1, FT__REGRESSION, ft__no_fields)
 FT__ELEMENT_LOSS(smooth_l1, FT__REGRESSION, ft__smooth_l1_fields)
 /* In files: `huber` | x, target of the same shape | `delta` 1 */
 FT__ELEMENT_LOSS(huber, FT__REGRESSION, ft__huber_fields)
-/* In files: `sigmoid_focal` | logits, targets of the same shape | `focus` 2, `alpha` 0.25 (negative:
-   none) */
-FT__ELEMENT_LOSS(sigmoid_focal, 0, ft__sigmoid_focal_fields)
+FT__ELEMENT_LOSS(sigmoid_focal, 0, ft__focal_fields)
 
 /* ---- Means over labels: y = the mean of f(a row of logits, its label) ---- */
 
 /* One row of logits: its loss and, unless dx is NULL, scale times its gradient, added to dx. */
-typedef float (*ft__label_loss)(const ft__call *call, const float *x, int label, size_t classes,
+typedef float (*ft__loss_of_label)(const ft__call *call, const float *x, int label, size_t classes,
                                 float scale, float *dx);
 
-static void ft__label_losses_forward(const ft__call *call, ft__label_loss loss)
+static void ft__label_losses_forward(const ft__call *call, ft__loss_of_label loss)
 {
     ft__loss_job job = ft__loss_rows(call);
     const int32_t *labels = ft__integers(&call->input[1]);
@@ -146,7 +146,7 @@ static void ft__label_losses_forward(const ft__call *call, ft__label_loss loss)
     call->output.value[0] = (float)(sum / (double)ft__counted_labels(call, job.classes));
 }
 
-static void ft__label_losses_backward(const ft__call *call, ft__label_loss loss)
+static void ft__label_losses_backward(const ft__call *call, ft__loss_of_label loss)
 {
     ft__loss_job job = ft__loss_rows(call);
     const int32_t *labels = ft__integers(&call->input[1]);
@@ -175,8 +175,9 @@ static void ft__label_losses_backward(const ft__call *call, ft__label_loss loss)
         ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL, fields, NULL};
 
 /* -(1 - p)^gamma log(p), p = softmax(x)[label]. By log(p) the slope is
-   -(1 - p)^gamma + gamma (1 - p)^(gamma - 1) p log(p); by x_i log(p) has [i = label] - softmax(x)_i.
-   1 - p is the sum of the other classes' shares, which is exact where p is almost 1. */
+   -(1 - p)^gamma + gamma (1 - p)^(gamma - 1) p log(p); by x_i that of log(p) is
+   [i = label] - softmax(x)_i. 1 - p is the sum of the other classes' shares, which is exact where p
+   is almost 1. */
 static float ft__focal_of(const ft__call *call, const float *x, int label, size_t classes,
                           float scale, float *dx)
 {
@@ -221,7 +222,8 @@ static float ft__hinge_of(const ft__call *call, const float *x, int label, size_
     return (float)(sum / (double)classes);
 }
 
-/* In files: `focal` | logits, labels (I32) | `gamma` 2 */
+/* In files: `focal`, `sigmoid_focal` | logits, and labels (I32) or, of sigmoid_focal, targets of
+   the same shape | `gamma` 2, `alpha` 0.25 (negative: none; sigmoid_focal only) */
 FT__LABEL_LOSS(focal, ft__focal_fields)
 /* In files: `hinge` | logits, labels (I32) | `margin` 1 */
 FT__LABEL_LOSS(hinge, ft__hinge_fields)

@@ -67,7 +67,7 @@ typedef struct ft__costs {
 #define FT__PROBABILITIES FT__FLAG(39) /* the output's last axis sums to 1 */
 #define FT__CALLBACKS FT__FLAG(40) /* its functions are the user's: it cannot be saved */
 #define FT__CLASSES FT__FLAG(41) /* a loss whose input[1] are class labels */
-#define FT__REGRESSION FT__FLAG(42) /* a loss that is the mean squared difference of its inputs */
+#define FT__REGRESSION FT__FLAG(42) /* a loss of the differences of its inputs */
 #define FT__ATTENDS FT__FLAG(44) /* attention: of a transformer */
 #define FT__OWN_LOGITS FT__FLAG(45) /* a loss that makes the logits of its labels itself, some at a
                                    time: training does not make the output beside it */

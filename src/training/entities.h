@@ -3,6 +3,7 @@
 #include "interface/training_types.h"
 #include "platform/context.h"
 #include "nodes/nodes.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "text/words.h"
 #include "training/metrics.h"
@@ -80,8 +81,7 @@ static void ft__entities_word(ft__entities *e, ft__two_readings *r, ft__tag want
 static void ft__entities_sample(const ft_model *m, const ft__plan *plan, const ft_data *data,
                                 int row, int index, ft__entities *e)
 {
-    const ft__node *loss = &m->nodes[m->loss.id - 1];
-    const int32_t *labels = (const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value;
+    const int32_t *labels = (const int32_t *)(const void *)ft__labels_of(m)->value;
     const float *logits = plan->values[m->output.id - 1];
     size_t classes = (size_t)m->class_count, steps = (size_t)m->length, count = steps, i;
     const ft__word *words = NULL;

@@ -32,12 +32,10 @@ static float ft__softening(const ft_model *m)
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
-    const ft__node *labels = loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
+    const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     int classes, i, k;
-    if (!o->sample || !logits || output->shape.rank != 2 || !labels || !ft__is(loss, FT__CLASSES))
-        return;
+    if (!o->sample || !logits || output->shape.rank != 2 || !labels) return;
     classes = output->shape.size[1];
     for (i = 0; i < batch->count; ++i, logits += classes) {
         ft_sample_result result;

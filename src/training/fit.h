@@ -224,7 +224,7 @@ static void ft__fit_backward(ft__fit *f, int batch)
 static void ft__fit_send(ft__fit *f, int batch, float rate)
 {
     ft_model *m = f->m;
-    const ft__node *loss = &m->nodes[m->loss.id - 1], *output = &m->nodes[m->output.id - 1];
+    const ft__node *output = &m->nodes[m->output.id - 1];
     ft__scored scored;
     ft__sent_step now;
     bool waits;
@@ -235,7 +235,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     if (scored.rows > 0) {
         scored.output = f->plan->values[m->output.id - 1];
         scored.classes = (size_t)output->shape.size[output->shape.rank - 1];
-        scored.labels = m->nodes[loss->inputs[1] - 1].value;
+        scored.labels = ft__labels_of(m)->value;
     }
     now.on = true;
     now.batch = batch;

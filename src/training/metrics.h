@@ -4,12 +4,11 @@
 #include "platform/context.h"
 #include "kernels/softmax.h"
 #include "nodes/nodes.h"
-#include "operators/table.h"
 #include "operators/losses.h"
-#include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "graph/adapters.h"
 #include "data/sources.h"
@@ -76,9 +75,8 @@ static void ft__note_class(int *noted, int one)
 static size_t ft__scored_rows(const ft_model *m, int batch)
 {
     const ft__node *output = m->output.id ? &m->nodes[m->output.id - 1] : NULL;
-    const ft__node *loss = m->loss.id ? &m->nodes[m->loss.id - 1] : NULL;
-    const ft__node *labels = loss && loss->input_count > 1 ? &m->nodes[loss->inputs[1] - 1] : NULL;
-    if (!labels || !ft__is(loss, FT__CLASSES) || !output || output->shape.rank < 2
+    const ft__node *labels = ft__labels_of(m);
+    if (!labels || !output || output->shape.rank < 2
         || output->shape.size[output->shape.rank - 1] < 1) return 0;
     return ft__node_count_at(labels, ft__extent_of(m, batch));
 }
@@ -186,7 +184,7 @@ static void ft__regression_end(ft_model *m, ft__regression *r, ft_evaluation *e)
 static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float loss,
                             int *confusion, ft__score *score)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss_node = ft__get_node(m, m->loss);
+    const ft__node *output = ft__get_node(m, m->output);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
     const int32_t *labels = NULL;
     size_t count = ft__scored_rows(m, batch), i;
@@ -194,7 +192,7 @@ static void ft__score_batch(ft_model *m, const ft__plan *plan, int batch, float 
     if (logits)
         ft__to_host(&m->context, logits,
                     ft__node_count_at(output, ft__extent_of(m, batch)) * sizeof(float));
-    if (count) labels = (const int32_t *)(const void *)m->nodes[loss_node->inputs[1] - 1].value;
+    if (count) labels = (const int32_t *)(const void *)ft__labels_of(m)->value;
     classes = output ? output->shape.size[output->shape.rank - 1] : 0;
     for (i = 0; i < count; ++i) {
         int label = labels[i], guess;

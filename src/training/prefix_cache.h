@@ -132,7 +132,7 @@ static ft_status ft__fit_classes(ft_model *m, const ft_data *data)
 {
     int has = ft_data_classes(data), outputs = ft_class_count(m);
     if (ft_data_task(data) == FT_TASK_TOKENS) outputs = ft__output_classes(m);
-    if (!ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES) || has < 1) return FT_OK;
+    if (!ft__labels_of(m) || has < 1) return FT_OK;
     if (has < outputs)
         ft__log(&m->context, "the network has %d outputs, the data %d class%s: ft_replace_head"
                 " gives it a head for them", outputs, has, has == 1 ? "" : "es");

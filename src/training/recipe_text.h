@@ -131,8 +131,8 @@ static ft_fit_options ft__transformer_options(const ft__recipe *r)
 static bool ft__tries_head(const ft__recipe *r)
 {
     const ft_model *m = r->m;
-    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1 && m->loss.id
-        && ft__is(&m->nodes[m->loss.id - 1], FT__CLASSES);
+    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1
+        && ft__labels_of(m);
 }
 
 static void ft__recipe_transformer(ft__recipe *r)

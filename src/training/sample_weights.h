@@ -21,7 +21,7 @@
 static int ft__loss_classes(const ft_model *m)
 {
     const ft__node *loss = &m->nodes[m->loss.id - 1];
-    return ft__scored_rows(m, 1) ? ft__classes_of(m, loss) : 0;
+    return ft__is(loss, FT__CLASSES) && ft__scored_rows(m, 1) ? ft__classes_of(m, loss) : 0;
 }
 
 /* Fills class weights that give each class of the training samples the same share. */
