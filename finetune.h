@@ -789,6 +789,10 @@ typedef struct ft_load_options {
        recognised from the names and shapes in it. */
     const char *architecture;
     ft_network_options network;
+    bool no_new_head;       /* for ft_embed_texts and FT_TASK_EMBEDDINGS: where the file has no head
+                               and it is known how tokens become the vector of a text
+                               (ft_text_vector), that is the output; default: a new head on it,
+                               which must be trained */
 } ft_load_options;
 
 typedef struct ft_graph_options {
@@ -42482,7 +42486,7 @@ static void ft__degrees(double angle, double *cosine, double *sine)
     *sine = (double)s;
 }
 
-typedef struct ft__affine_map { /* the picture is turned, sheared, scaled and moved about `centre` */
+typedef struct ft__affine_map { /* turned, sheared, scaled and moved about `centre` */
     double angle, shear_x, shear_y; /* degrees, clockwise */
     double scale;
     double move_x, move_y, centre_x, centre_y; /* pixels, from the picture's centre */
@@ -54796,6 +54800,17 @@ static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options
     return m->context.status;
 }
 
+/* Whether the file has no weights of the network's last linear layer. */
+static bool ft__lacks_head(ft_model *m, ft_file *file, const char *rename)
+{
+    const ft__node *head = ft__head(m);
+    int i;
+    ft__choose_prefix(m, file, rename);
+    for (i = 0; head && i < file->count; ++i)
+        if (ft__node_for(m, file, i, rename) == &m->nodes[head->inputs[1] - 1]) return false;
+    return head != NULL;
+}
+
 /* Builds the network of a file, and loads the weights. */
 static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
                                  ft_load_options options)
@@ -54811,6 +54826,9 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     m->values_follow = m->memory_follows = false;
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
+    if (FT__HAS_TRANSFORMERS && FT__HAS_SURGERY && options.no_new_head && ft__ok(c) && classes == 0
+        && m->text_vector.id && ft__lacks_head(m, file, options.weights.rename))
+        ft__cut_to(m, m->text_vector);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) { /* weights that the file lacks, if that is allowed */
         ft__node *node = &m->nodes[i];

@@ -125,6 +125,33 @@ static const char **texts_made(void)
     return texts;
 }
 
+/* Without a new head, which vectors do not need: nothing is said of it, and the vectors are the same. A head
+   that the file has stays; classes get theirs later. */
+static void test_no_new_head(void)
+{
+    static const char table[] = "text\tlabel\na b\tx\nc d\ty\na c\tx\nd d\ty\n", said[] = "tensors of the network are new";
+    static float want[TEXTS * FEATURES], got[TEXTS * FEATURES];
+    const char **texts = texts_made();
+    int k;
+    for (k = 0; k < 4; ++k) { /* with, without, without knowing the vector, and of a file that has one */
+        ft_model *m = load(k < 3 ? "tests/golden/encoders/bert_bare" : "tests/golden/encoders/bert", (ft_load_options){
+            .network.pooling = k == 2 ? FT_POOL_LAST : FT_POOL_MEAN, .no_new_head = k > 0});
+        bool cut = ft_output(m).id && ft_output(m).id == ft_text_vector(m).id;
+        CHECK(ft_error(m) == FT_OK && cut == (k == 1), "%d: %s", k, ft_error_text(m));
+        CHECK((strstr(log_text, said) != NULL) == (k == 0 || k == 2), "%d: %s", k, log_text);
+        CHECK(!strcmp(ft_architecture(m), "bert") && ft_class_count(m) == (k == 1 ? 0 : k == 3 ? 3 : 2), "%d: %d classes",
+              k, ft_class_count(m));
+        if (k < 2) ft_embed_texts(m, texts, TEXTS, k ? got : want, TEXTS * FEATURES, (ft_embed_options){0});
+        if (k == 1) {
+            ft_data *data = ft_texts(m, NULL, (ft_text_options){.memory = table, .bytes = sizeof table - 1});
+            CHECK(memcmp(got, want, sizeof got) == 0, "other vectors");
+            ft_finetune(m, data, (ft_finetune_options){.epochs = 1});
+            CHECK(ft_error(m) == FT_OK && ft_class_count(m) == 2, "%d classes: %s", ft_class_count(m), ft_error_text(m));
+        }
+        ft_destroy(m);
+    }
+}
+
 /* Alone, in batches of other sizes, by a share, and after a round trip through a file. */
 static void test_bits(void)
 {
@@ -642,6 +669,7 @@ int main(void)
     test_golden(expected);
     test_other_head(expected);
     test_bits();
+    test_no_new_head();
     test_folder();
     test_errors();
     test_minilm();

@@ -222,9 +222,9 @@ static void test_bits(void)
 }
 
 /* Attention by itself: x [N, FT_LENGTH, 8] is q, k and v; trained by what an affine layer makes of it. */
-static ft_model *long_model(bool causal)
+static ft_model *long_model(bool causal, ft_allocator allocator)
 {
-    ft_model *m = ft_create((ft_desc){.threads = 2});
+    ft_model *m = ft_create((ft_desc){.threads = 2, .allocator = allocator});
     ft_node x = ft_input(m, "input", (ft_input_options){.size = {FT_LENGTH, 8}});
     ft_node real = ft_input(m, "lengths", (ft_input_options){.type = FT_I32}), y;
     ft_attention_options o = {.heads = 2, .causal = causal, .lengths = real};
@@ -238,9 +238,8 @@ static void test_long(bool causal)
 {
     static const int32_t real[3] = {700, 530, 0};
     static float x[3 * 700 * 8], y[3 * 700 * 8], one[530 * 8];
-    size_t bytes[3], i;
-    int n;
-    ft_model *m = long_model(causal);
+    size_t i;
+    ft_model *m = long_model(causal, (ft_allocator){0});
     for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)(i * 7919 % 1000) / 500 - 1;
     ft_set_length(m, 700);
     ft_run_lengths(m, x, real, 3, y, 3 * 700 * 8);
@@ -249,14 +248,46 @@ static void test_long(bool causal)
     CHECK(memcmp(one, y + 700 * 8, sizeof one) == 0, "a long text alone has other bits");
     for (i = (700 + 530) * 8; i < 3 * 700 * 8 && y[i] == 0; ++i) {}
     CHECK(i == 3 * 700 * 8, "a padded step is %g", (double)y[i]);
-    for (n = 0; n < 3; ++n) {
-        ft_set_length(m, 1024 << n);
-        bytes[n] = ft_plan(m, 1, true).total;
-    }
-    CHECK(bytes[2] - bytes[1] < (bytes[1] - bytes[0]) * 21 / 10, "1024, 2048 and 4096 steps: %zu, %zu"
-          " and %zu bytes", bytes[0], bytes[1], bytes[2]);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
+}
+
+/* A training step takes memory linear in the length, by ft_plan and by what is allocated: 4,096 steps more
+   than 2,048 take what these take more than 1,024, twice, and no matrix of them is anywhere. */
+static void test_long_memory(bool causal)
+{
+    enum { LONGEST = 4096 };
+    static float x[LONGEST * 8];
+    size_t told[3], taken[3], i;
+    int n;
+    for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)(i * 7919 % 1000) / 500 - 1;
+    for (n = 0; n < 3; ++n) {
+        memory_count memory = {0};
+        ft_model *m = long_model(causal, counting(&memory));
+        int32_t length = 1024 << n;
+        float *before = weight_of(m, ft_find(m, "v.weight")), *after, loss;
+        ft_set_length(m, length);
+        told[n] = ft_plan(m, 1, true).total;
+        ft_feed(m, ft_find(m, "input"), x, 1);
+        ft_feed(m, ft_find(m, "lengths"), &length, 1);
+        loss = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 1e-2f);
+        after = weight_of(m, ft_find(m, "v.weight"));
+        CHECK(ft_error(m) == FT_OK && loss > 0 && memcmp(before, after, 64 * sizeof *after) != 0, "loss %g: %s",
+              (double)loss, ft_error_text(m));
+        taken[n] = memory.most;
+        CHECK(taken[n] < told[n] + told[n] / 20 && told[n] < taken[n] + taken[n] / 20,
+              "%d steps: ft_plan told %zu bytes, %zu were taken", (int)length, told[n], taken[n]);
+        free(after);
+        free(before);
+        ft_destroy(m);
+    }
+    CHECK(told[2] - told[1] < (told[1] - told[0]) * 21 / 10, "1024, 2048 and 4096 steps: ft_plan tells %zu, %zu"
+          " and %zu bytes", told[0], told[1], told[2]);
+    CHECK(taken[2] - taken[1] < (taken[1] - taken[0]) * 21 / 10, "1024, 2048 and 4096 steps take %zu, %zu and %zu"
+          " bytes", taken[0], taken[1], taken[2]);
+    CHECK(taken[2] < (size_t)LONGEST * LONGEST * sizeof(float) / 16, "%zu bytes", taken[2]);
 }
 
 /* One node as queries, keys and values: its gradient has the same bits with any number of threads. */
@@ -352,6 +383,7 @@ int main(void)
         test_network("bert", levels[i], 1 + i);
         test_network("llama", levels[i], 2 - i);
         test_long(i == 1);
+        test_long_memory(i == 1);
     }
     test_bits();
     test_self();

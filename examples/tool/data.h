@@ -70,6 +70,7 @@ static ft_model *open_model(const options *o)
     load.network.normalize = o->normalize;
     load.network.image_size = o->image_size;
     load.network.heads = o->heads;
+    load.no_new_head = !strcmp(o->verb, "embed") || wanted_task(o) == FT_TASK_EMBEDDINGS;
     load.weights.rename = o->rename;
     load.weights.state_dict = o->state_dict;
     load.weights.allow_missing = o->allow_missing;

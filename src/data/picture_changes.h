@@ -247,7 +247,7 @@ static void ft__degrees(double angle, double *cosine, double *sine)
     *sine = (double)s;
 }
 
-typedef struct ft__affine_map { /* the picture is turned, sheared, scaled and moved about `centre` */
+typedef struct ft__affine_map { /* turned, sheared, scaled and moved about `centre` */
     double angle, shear_x, shear_y; /* degrees, clockwise */
     double scale;
     double move_x, move_y, centre_x, centre_y; /* pixels, from the picture's centre */

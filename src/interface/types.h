@@ -354,6 +354,10 @@ typedef struct ft_load_options {
        recognised from the names and shapes in it. */
     const char *architecture;
     ft_network_options network;
+    bool no_new_head;       /* for ft_embed_texts and FT_TASK_EMBEDDINGS: where the file has no head
+                               and it is known how tokens become the vector of a text
+                               (ft_text_vector), that is the output; default: a new head on it,
+                               which must be trained */
 } ft_load_options;
 
 typedef struct ft_graph_options {

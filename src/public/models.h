@@ -25,6 +25,7 @@
 #include "formats/model_files.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizing.h"
+#include "networks/text.h"
 #include "networks/regression.h"
 #include "networks/recognition.h"
 #include "networks/configs.h"
@@ -290,6 +291,17 @@ static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options
     return m->context.status;
 }
 
+/* Whether the file has no weights of the network's last linear layer. */
+static bool ft__lacks_head(ft_model *m, ft_file *file, const char *rename)
+{
+    const ft__node *head = ft__head(m);
+    int i;
+    ft__choose_prefix(m, file, rename);
+    for (i = 0; head && i < file->count; ++i)
+        if (ft__node_for(m, file, i, rename) == &m->nodes[head->inputs[1] - 1]) return false;
+    return head != NULL;
+}
+
 /* Builds the network of a file, and loads the weights. */
 static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
                                  ft_load_options options)
@@ -305,6 +317,9 @@ static ft_status ft__load_opened(ft_model *m, ft_file *file, const char *path,
     m->values_follow = m->memory_follows = false;
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), path);
     ft__keep_notes(m, file);
+    if (FT__HAS_TRANSFORMERS && FT__HAS_SURGERY && options.no_new_head && ft__ok(c) && classes == 0
+        && m->text_vector.id && ft__lacks_head(m, file, options.weights.rename))
+        ft__cut_to(m, m->text_vector);
     if (ft__load_weights(m, file, path, options.weights) != FT_OK) return c->status;
     for (i = 0; i < m->node_count; ++i) { /* weights that the file lacks, if that is allowed */
         ft__node *node = &m->nodes[i];
