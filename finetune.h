@@ -211,6 +211,7 @@
      [SECTION] training/fit_metric: The metric that the best epoch follows
      [SECTION] training/run_checkpoints: Checkpoints of a run
      [SECTION] training/mixing: Balanced sampling, mixup and CutMix
+     [SECTION] training/distinct_batches: Batches in which no text is there twice
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
@@ -2219,8 +2220,10 @@ FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
    text. The loss of a batch is the mean over its pairs of
    -log(exp(s cos(a_i, b_i)) / sum over j of exp(s cos(a_i, b_j))), s options.scale, a and b the
    vectors of the first and the second texts: sentence-transformers' MultipleNegativesRankingLoss
-   (Henderson et al. 2017). Of pairs with numbers see options.scored. ft_finetune does this itself
-   for FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
+   (Henderson et al. 2017). So that no pair is wrong for another, ft_fit puts pairs of ft_texts that
+   share a text into different batches; what then fits into no batch of an epoch waits for the next,
+   and the log says so. Of pairs with numbers see options.scored. ft_finetune does this itself for
+   FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
    FT_INVALID without a text vector. */
 FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
 /* Changes the activations whose names match to `kind`. */
@@ -50440,7 +50443,11 @@ typedef struct ft__fit {
     int *train, *held, *order, *views;
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
+    int epoch_count;        /* of order[], in this epoch (training/distinct_batches) */
     int steps;              /* in an epoch */
+    uint64_t *texts;        /* [2 * samples] of pairs, and room for a batch's; NULL: not needed */
+    size_t slots;           /* of that room */
+    bool told;              /* that pairs are left out */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
@@ -50506,6 +50513,13 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
 
 /* ---- Which samples ---- */
 
+static void ft__fit_count_steps(ft__fit *f)
+{
+    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
+    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
+    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+}
+
 static ft_status ft__fit_samples(ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -50527,9 +50541,7 @@ static ft_status ft__fit_samples(ft__fit *f)
         ft__fail(c, FT_INVALID, "no samples are left to train on");
     most = f->train_count > f->held_count ? f->train_count : f->held_count;
     if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
-    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
-    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
-    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+    ft__fit_count_steps(f);
     return c->status;
 }
 
@@ -51973,6 +51985,124 @@ static ft_status ft__fit_mixes(ft__fit *f)
 }
 
 /* =============================================================================================
+   [SECTION] training/distinct_batches: Batches in which no text is there twice
+   In the loss of pairs without numbers (graph/pair_loss) all other second texts of the batch count
+   as wrong. A text of two pairs would be right and wrong at once, so these pairs are put into
+   different batches, as sentence-transformers' NO_DUPLICATES sampler does.
+   ============================================================================================= */
+
+/* Whether the loss compares each pair with the others of its batch. */
+static bool ft__compares_in_batch(ft_model *m, const ft_data *data)
+{
+    return ft__has_pairs(data) && ft__find_node(m, "tokens_b").id && !ft__find_node(m, "scores").id;
+}
+
+/* Where a text is, or would be put. */
+static size_t ft__text_slot(uint64_t text, const uint64_t *seen, size_t slots)
+{
+    size_t at = (size_t)(text >> 16) & (slots - 1);
+    while (seen[at] && seen[at] != text) at = (at + 1) & (slots - 1);
+    return at;
+}
+
+/* Adds a pair's texts to those of the batch in `seen`, if none of them is there yet. */
+static bool ft__take_pair(const uint64_t pair[2], uint64_t *seen, size_t slots)
+{
+    size_t at[2];
+    int side;
+    for (side = 0; side < 2; ++side) {
+        at[side] = ft__text_slot(pair[side], seen, slots);
+        if (seen[at[side]]) return false;
+    }
+    seen[at[0]] = pair[0];
+    seen[ft__text_slot(pair[1], seen, slots)] = pair[1];
+    return true;
+}
+
+/* Orders samples so that no batch has a text twice: one that does not fit waits for the next batch.
+   The first batch that cannot be filled is the last; samples that are left then are put behind.
+   Returns how many come before them. `work` has room for 2 * count. */
+static int ft__distinct_order(const uint64_t *texts, uint64_t *seen, size_t slots, int *order,
+                              int count, int batch, int *work)
+{
+    int *waiting = work, *result = work + count, waits = 0, next = 0, placed = 0, size = batch;
+    while (size == batch && placed < count) {
+        int kept = 0, i;
+        memset(seen, 0, slots * sizeof *seen);
+        for (i = 0, size = 0; i < waits; ++i) {
+            if (size < batch && ft__take_pair(texts + 2 * waiting[i], seen, slots))
+                result[placed + size++] = waiting[i];
+            else waiting[kept++] = waiting[i];
+        }
+        for (; size < batch && next < count; ++next) {
+            if (ft__take_pair(texts + 2 * order[next], seen, slots))
+                result[placed + size++] = order[next];
+            else waiting[kept++] = order[next];
+        }
+        waits = kept;
+        placed += size;
+    }
+    memcpy(result + placed, waiting, (size_t)(count - placed) * sizeof *result);
+    memcpy(order, result, (size_t)count * sizeof *order);
+    return placed;
+}
+
+/* Makes batches smaller where so few texts are different that whole ones would leave out more than
+   a tenth of the pairs: with 5 names of topics as second texts a batch has 5 pairs. */
+static void ft__fit_smaller_batches(ft__fit *f)
+{
+    int wanted = f->o.batch_size, size = wanted, placed;
+    uint64_t *seen = f->texts + 2 * (size_t)ft_data_count(f->data);
+    for (;; size = placed % size > 2 ? placed % size : 2) {
+        memcpy(f->order, f->train, (size_t)f->train_count * sizeof *f->order);
+        placed = ft__distinct_order(f->texts, seen, f->slots, f->order, f->train_count, size,
+                                    f->work);
+        if (size <= 2 || f->train_count - placed <= f->train_count / 10) break;
+    }
+    if (size == wanted) return;
+    f->o.batch_size = size;
+    ft__fit_count_steps(f);
+    ft__log(&f->m->context, "batches of %d pairs, not %d: a batch has each text once, and few texts"
+            " are different", size, wanted);
+}
+
+/* Prepares f->texts: a hash of each text, 2 of each sample; behind them room for a batch's. */
+static ft_status ft__fit_texts(ft__fit *f)
+{
+    int count = ft_data_count(f->data), i, side;
+    const char *texts[2];
+    double score;
+    if (!ft__compares_in_batch(f->m, f->data)) return f->m->context.status;
+    for (f->slots = 4; f->slots < 4 * (size_t)f->o.batch_size; f->slots *= 2) {}
+    f->texts = (uint64_t *)ft__allocate(&f->m->context, 2 * (size_t)count + f->slots,
+                                        sizeof *f->texts);
+    for (i = 0; f->texts && i < count; ++i) {
+        f->data->features.pair(f->data->source.user, i, texts, &score);
+        for (side = 0; side < 2; ++side) /* 0 is an empty slot */
+            f->texts[2 * i + side] = ft__hash_bytes(1, texts[side], strlen(texts[side])) | 1;
+    }
+    if (f->texts) ft__fit_smaller_batches(f);
+    return f->m->context.status;
+}
+
+/* The order of an epoch; what fits into none of its batches is left out of it. */
+static void ft__fit_distinct(ft__fit *f)
+{
+    int count = f->train_count;
+    f->epoch_count = count;
+    if (!f->texts) return;
+    f->epoch_count = ft__distinct_order(f->texts, f->texts + 2 * (size_t)ft_data_count(f->data),
+                                        f->slots, f->order, count, f->o.batch_size, f->work);
+    if (f->epoch_count < count && !f->told)
+        ft__log(&f->m->context, "%d of %d pairs do not fit into an epoch, in each epoch others: a"
+                " batch has each text once, and theirs are in too many pairs",
+                count - f->epoch_count, count);
+    f->told = true;
+    if (f->epoch_count > 1 && f->epoch_count % f->o.batch_size == 1)
+        f->epoch_count -= 1; /* one pair alone has no other to be compared with */
+}
+
+/* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
    Batches from the loader or the cache, and the loop over steps and epochs.
    ============================================================================================= */
@@ -52039,6 +52169,7 @@ static void ft__fit_order(ft__fit *f, int epoch)
     else for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
     ft__bucket(source, f->order, f->train_count, f->o.batch_size,
                ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
+    ft__fit_distinct(f);
     for (i = 0; i < f->train_count; ++i) {
         f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
     }
@@ -52085,18 +52216,19 @@ static int ft__fit_total(const ft__fit *f)
     return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
 }
 
-/* Batches of this epoch: fewer than in others, if most_steps ends it. */
+/* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
 static int ft__fit_steps(const ft__fit *f)
 {
-    int updates = ft__fit_epoch_updates(f);
-    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * updates;
-    return left < updates ? (int)left * f->o.accumulate : f->steps;
+    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * ft__fit_epoch_updates(f);
+    int steps = (f->epoch_count + f->o.batch_size - 1) / f->o.batch_size;
+    if (steps > f->steps) steps = f->steps;
+    return left * f->o.accumulate < steps ? (int)left * f->o.accumulate : steps;
 }
 
 /* Whether the step's batch is the last before an update. */
 static bool ft__fit_updates(const ft__fit *f)
 {
-    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == f->steps;
+    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == ft__fit_steps(f);
 }
 
 static float ft__fit_rate(const ft__fit *f)
@@ -52246,7 +52378,7 @@ static bool ft__all_usable(const ft__node *node)
 static ft_status ft__fit_check(ft__fit *f)
 {
     ft_model *m = f->m;
-    int count = f->train_count < f->o.batch_size ? f->train_count : f->o.batch_size, at = 0, i;
+    int count = f->epoch_count < f->o.batch_size ? f->epoch_count : f->o.batch_size, at = 0, i;
     ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i)
         if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
@@ -52296,14 +52428,15 @@ static bool ft__fit_is_due(const ft__fit *f)
 
 static void ft__fit_epoch(ft__fit *f)
 {
-    int at = f->at.step * f->o.batch_size, steps = ft__fit_steps(f), batch;
+    int at = f->at.step * f->o.batch_size, steps, batch;
     ft__fit_order(f, f->at.epoch);
+    steps = ft__fit_steps(f);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
-    ft__fit_start(f, f->order, f->views, at, f->train_count);
+    ft__fit_start(f, f->order, f->views, at, f->epoch_count);
     while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         ft__draw_mixing(f);
-        batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        batch = ft__fit_batch(f, f->order, f->views, f->epoch_count, &at);
         f->mixing.on = f->mixing.on && batch > 0;
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
@@ -52464,7 +52597,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
-        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
+        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK || ft__fit_texts(f) != FT_OK
         || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
         return c->status;
     ft__set_longest(m, f->data);
@@ -52529,6 +52662,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__release(c, f.starts);
     ft__release(c, f.grouped);
     ft__release(c, f.mixing_spare);
+    ft__release(c, f.texts);
     ft__release(c, f.weights);
     ft__release(c, f.class_weights);
     ft__release(c, f.batch_samples);

@@ -241,6 +241,7 @@ extern "C" {
 #include "training/fit_metric.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
+#include "training/distinct_batches.h"
 #include "training/fit.h"
 #include "training/recipe.h"
 #include "training/recipe_text.h"

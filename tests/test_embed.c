@@ -479,6 +479,12 @@ static ft_data *open_pairs(ft_model *m, const char *table, const char *texts, co
         .header = *texts == '2' ? FT_HEADER_YES : FT_HEADER_AUTO});
 }
 
+static bool count_steps(void *user, const ft_progress *p)
+{
+    *(int *)user += !p->epoch_done;
+    return true;
+}
+
 static double correlation(const double *a, const double *b)
 {
     double sa = 0, sb = 0, ab = 0, aa = 0, bb = 0;
@@ -589,6 +595,33 @@ static void test_recipe(void)
     }
 }
 
+/* In the loss of pairs without numbers no text is twice in a batch of 4: of 8 pairs with one first text, 7 are left out
+   of an epoch; of two first texts, batches have 2 pairs; if each text is in two pairs, or if the pairs have numbers,
+   they have 4. */
+static void test_distinct_batches(void)
+{
+    static const struct { int texts; bool scored; int steps; const char *says; } rows[] = {
+        {1, false, 1, "7 of 8 pairs do not fit into an epoch"}, {1, true, 2, NULL}, {4, false, 2, NULL},
+        {2, false, 4, "batches of 2 pairs, not 4: a batch has each text once"}};
+    size_t r;
+    int i;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+        char table[400] = "x\ty\tz\n";
+        ft_data *data;
+        int steps = 0;
+        for (i = 0; i < 8; ++i)
+            snprintf(table + strlen(table), 30, "d %c\tf %c\t%d\n", 'b' + i % rows[r].texts, 'k' + i, i);
+        data = open_pairs(m, table, "x,y", rows[r].scored ? "z" : NULL, 0);
+        ft_finetune(m, data, (ft_finetune_options){.epochs = 1, .batch_size = 4, .progress = count_steps,
+                                                   .progress_user = &steps});
+        CHECK(ft_error(m) == FT_OK && steps == rows[r].steps, "row %d: %d steps: %s", (int)r, steps, ft_error_text(m));
+        CHECK(rows[r].says ? strstr(log_text, rows[r].says) != NULL : !strstr(log_text, "do not fit"), "row %d: %s",
+              (int)r, log_text);
+        ft_destroy(m);
+    }
+}
+
 static void test_pairs_refused(void)
 {
     static const struct { const char *table, *texts, *score; float least; const char *error; } rows[] = {
@@ -664,6 +697,7 @@ int main(void)
     test_pair_errors();
     test_similarity();
     test_recipe();
+    test_distinct_batches();
     test_pairs_refused();
     test_scored();
     test_golden(expected);

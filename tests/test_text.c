@@ -384,6 +384,42 @@ static void test_bucket(void)
     ft_destroy(m);
 }
 
+/* Each pair once; no text twice in a batch of 6; what is left out shares a text with the last batch, which is not full;
+   the order is kept where nothing conflicts. Each text is in some 80 / `texts` pairs, of a text with itself too. */
+static void test_distinct_order(void)
+{
+    enum { PAIRS = 80, BATCH = 6, SLOTS = 32 };
+    static const int texts[] = {PAIRS * 4, 60, 30, 9, 2};
+    uint64_t keys[2 * PAIRS], room[SLOTS];
+    int order[PAIRS], work[2 * PAIRS], i, j, k, placed;
+    for (k = 0; k < 5; ++k) {
+        int seen[PAIRS] = {0}, twice = 0, free_ones = 0, moved = 0;
+        uint64_t state = (uint64_t)k + 1;
+        for (i = 0; i < 2 * PAIRS; ++i) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            keys[i] = k == 0 ? 1 + 65536 * (uint64_t)i : 1 + 65536 * ((state >> 33) % (uint64_t)texts[k]);
+        }
+        for (i = 0; i < PAIRS; ++i) order[i] = i * 7 % PAIRS;
+        placed = ft__distinct_order(keys, room, SLOTS, order, PAIRS, BATCH, work);
+        for (i = 0; i < PAIRS; ++i) seen[order[i]] += 1;
+        for (i = 0; i < PAIRS; ++i) CHECK(seen[i] == 1, "pair %d comes %d times", i, seen[i]);
+        for (i = 0; i < PAIRS; ++i) {
+            bool shares = false;
+            int batch = i < placed ? i / BATCH : (placed - 1) / BATCH, last = i < placed ? i : placed;
+            for (j = batch * BATCH; j < last; ++j)
+                shares = shares || keys[2 * order[i]] == keys[2 * order[j]] || keys[2 * order[i]] == keys[2 * order[j] + 1]
+                    || keys[2 * order[i] + 1] == keys[2 * order[j]] || keys[2 * order[i] + 1] == keys[2 * order[j] + 1];
+            if (i < placed) twice += shares;
+            else free_ones += !shares;
+            moved += order[i] != i * 7 % PAIRS;
+        }
+        CHECK(twice == 0 && free_ones == 0 && placed > 0, "%d texts: %d pairs share a text, %d could be placed of %d",
+              texts[k], twice, free_ones, PAIRS - placed);
+        CHECK(k == 0 ? moved == 0 && placed == PAIRS : k > 2 ? placed <= BATCH : placed >= PAIRS / 3,
+              "%d texts: %d moved, %d placed", texts[k], moved, placed);
+    }
+}
+
 /* ---- Streams ---- */
 
 static void test_streams(void)
@@ -452,6 +488,7 @@ int main(void)
     test_wrong_views();
     test_cut_and_empty();
     test_bucket();
+    test_distinct_order();
     test_streams();
     test_stream_of_lines();
     return check_done("test_text");

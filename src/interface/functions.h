@@ -294,8 +294,10 @@ FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
    text. The loss of a batch is the mean over its pairs of
    -log(exp(s cos(a_i, b_i)) / sum over j of exp(s cos(a_i, b_j))), s options.scale, a and b the
    vectors of the first and the second texts: sentence-transformers' MultipleNegativesRankingLoss
-   (Henderson et al. 2017). Of pairs with numbers see options.scored. ft_finetune does this itself
-   for FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
+   (Henderson et al. 2017). So that no pair is wrong for another, ft_fit puts pairs of ft_texts that
+   share a text into different batches; what then fits into no batch of an epoch waits for the next,
+   and the log says so. Of pairs with numbers see options.scored. ft_finetune does this itself for
+   FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
    FT_INVALID without a text vector. */
 FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
 /* Changes the activations whose names match to `kind`. */

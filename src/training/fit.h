@@ -27,6 +27,7 @@
 #include "training/fit_metric.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
+#include "training/distinct_batches.h"
 
 /* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
@@ -95,6 +96,7 @@ static void ft__fit_order(ft__fit *f, int epoch)
     else for (i = 0; i < f->train_count; ++i) f->order[i] = f->train[f->order[i]];
     ft__bucket(source, f->order, f->train_count, f->o.batch_size,
                ft__key(seed, (uint64_t)epoch, 1, FT__USE_ORDER), f->work);
+    ft__fit_distinct(f);
     for (i = 0; i < f->train_count; ++i) {
         f->views[i] = !f->o.augment ? 0 : f->cache.on ? 1 + epoch % f->cache.views : 1 + epoch;
     }
@@ -141,18 +143,19 @@ static int ft__fit_total(const ft__fit *f)
     return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
 }
 
-/* Batches of this epoch: fewer than in others, if most_steps ends it. */
+/* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
 static int ft__fit_steps(const ft__fit *f)
 {
-    int updates = ft__fit_epoch_updates(f);
-    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * updates;
-    return left < updates ? (int)left * f->o.accumulate : f->steps;
+    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * ft__fit_epoch_updates(f);
+    int steps = (f->epoch_count + f->o.batch_size - 1) / f->o.batch_size;
+    if (steps > f->steps) steps = f->steps;
+    return left * f->o.accumulate < steps ? (int)left * f->o.accumulate : steps;
 }
 
 /* Whether the step's batch is the last before an update. */
 static bool ft__fit_updates(const ft__fit *f)
 {
-    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == f->steps;
+    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == ft__fit_steps(f);
 }
 
 static float ft__fit_rate(const ft__fit *f)
@@ -302,7 +305,7 @@ static bool ft__all_usable(const ft__node *node)
 static ft_status ft__fit_check(ft__fit *f)
 {
     ft_model *m = f->m;
-    int count = f->train_count < f->o.batch_size ? f->train_count : f->o.batch_size, at = 0, i;
+    int count = f->epoch_count < f->o.batch_size ? f->epoch_count : f->o.batch_size, at = 0, i;
     ft__host_takes_weights(&m->context, false);
     for (i = 0; i < m->node_count; ++i)
         if (ft__changes(m, &m->nodes[i]) && !ft__all_usable(&m->nodes[i]))
@@ -352,14 +355,15 @@ static bool ft__fit_is_due(const ft__fit *f)
 
 static void ft__fit_epoch(ft__fit *f)
 {
-    int at = f->at.step * f->o.batch_size, steps = ft__fit_steps(f), batch;
+    int at = f->at.step * f->o.batch_size, steps, batch;
     ft__fit_order(f, f->at.epoch);
+    steps = ft__fit_steps(f);
     if (f->at.step == 0) ft_reset_state(f->m, "*");
-    ft__fit_start(f, f->order, f->views, at, f->train_count);
+    ft__fit_start(f, f->order, f->views, at, f->epoch_count);
     while (f->at.step < steps && ft__ok(&f->m->context)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         ft__draw_mixing(f);
-        batch = ft__fit_batch(f, f->order, f->views, f->train_count, &at);
+        batch = ft__fit_batch(f, f->order, f->views, f->epoch_count, &at);
         f->mixing.on = f->mixing.on && batch > 0;
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
@@ -520,7 +524,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (!ft__given(c, f->data, "ft_fit: the data") || ft__ready(m, true) != FT_OK
         || ft__check_classes(m, f->data) != FT_OK || ft__fit_check_options(f) != FT_OK
         || ft__fit_samples(f) != FT_OK || ft__fit_weights(f) != FT_OK
-        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK
+        || ft__fit_balanced(f) != FT_OK || ft__fit_mixes(f) != FT_OK || ft__fit_texts(f) != FT_OK
         || ft__fit_classes(m, f->data) != FT_OK || ft__fit_choose_metric(f) != FT_OK)
         return c->status;
     ft__set_longest(m, f->data);
@@ -585,6 +589,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__release(c, f.starts);
     ft__release(c, f.grouped);
     ft__release(c, f.mixing_spare);
+    ft__release(c, f.texts);
     ft__release(c, f.weights);
     ft__release(c, f.class_weights);
     ft__release(c, f.batch_samples);

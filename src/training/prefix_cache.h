@@ -91,7 +91,11 @@ typedef struct ft__fit {
     int *train, *held, *order, *views;
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
+    int epoch_count;        /* of order[], in this epoch (training/distinct_batches) */
     int steps;              /* in an epoch */
+    uint64_t *texts;        /* [2 * samples] of pairs, and room for a batch's; NULL: not needed */
+    size_t slots;           /* of that room */
+    bool told;              /* that pairs are left out */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
@@ -157,6 +161,13 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
 
 /* ---- Which samples ---- */
 
+static void ft__fit_count_steps(ft__fit *f)
+{
+    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
+    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
+    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+}
+
 static ft_status ft__fit_samples(ft__fit *f)
 {
     ft__context *c = &f->m->context;
@@ -178,9 +189,7 @@ static ft_status ft__fit_samples(ft__fit *f)
         ft__fail(c, FT_INVALID, "no samples are left to train on");
     most = f->train_count > f->held_count ? f->train_count : f->held_count;
     if (f->data->source.streams == 0 && f->o.batch_size > most && most > 0) f->o.batch_size = most;
-    f->steps = (f->train_count + f->o.batch_size - 1) / f->o.batch_size;
-    /* A last batch of one sample is dropped: batch norm needs two for a variance. */
-    if (f->steps > 1 && f->train_count % f->o.batch_size == 1) f->steps -= 1;
+    ft__fit_count_steps(f);
     return c->status;
 }
 
