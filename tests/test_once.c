@@ -272,11 +272,39 @@ static void test_device(void)
     ft_destroy(m);
 }
 
+/* A convolution and its batch norm, which are one step, of a constant picture. */
+static void test_norm(void)
+{
+    enum { OUT = 3 * 2 * 2 };
+    static const int picture[4] = {1, 2, 4, 4}, flat[1] = {OUT};
+    ft_conv2d_options conv = {.kernel = {3}};
+    ft_input_options in = {.size = {OUT}};
+    double ticks = 0;
+    net n = {.m = ft_create((ft_desc){.threads = 1, .seed = 3, .clock = tick, .clock_user = &ticks})};
+    float pixels[32], x[OUT], first[OUT], got[OUT];
+    ft_node y;
+    int i, run;
+    for (i = 0; i < 32; ++i) pixels[i] = number(i);
+    for (i = 0; i < OUT; ++i) x[i] = number(i + 3);
+    n.x = ft_input(n.m, "input", in);
+    y = ft_conv2d(n.m, "conv", ft_constant(n.m, "picture", 4, picture, pixels), 3, conv);
+    y = ft_batch_norm(n.m, "norm", y, (ft_batch_norm_options){0});
+    ft_set_output(n.m, ft_mul(n.m, "product", n.x, ft_reshape(n.m, "flat", y, 1, flat)));
+    for (run = 0; run < 3; ++run) {
+        ft_run(n.m, x, 1, run ? got : first, OUT);
+        CHECK(!ft_error(n.m) && times(&n, ft_find(n.m, "conv")) == 1, "computed %d times: %s",
+              times(&n, ft_find(n.m, "conv")), ft_error_text(n.m));
+        CHECK(!run || !memcmp(first, got, sizeof got), "run %d has other bits", run);
+    }
+    ft_destroy(n.m);
+}
+
 int main(void)
 {
     test_changes();
     test_loaded();
     test_statistics();
+    test_norm();
     test_callback();
     test_budget();
     test_device();
