@@ -70,6 +70,7 @@ static double seconds_now(void)
 #include "tool/data.h"
 #include "tool/text.h"
 #include "tool/embed.h"
+#include "tool/html.h"
 #include "tool/train.h"
 #include "tool/predict.h"
 #include "tool/info.h"

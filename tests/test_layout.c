@@ -697,14 +697,17 @@ static void test_paired_values(void)
     ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 2});
     ft_node in = ft_input(m, "input", (ft_input_options){.size = {2, 4, 3}}), y;
     ft_evaluation e;
+    ft_metrics metrics;
     size_t i;
     for (i = 0; i < sizeof x / sizeof x[0]; ++i) x[i] = (float)number();
     y = ft_conv2d(m, "conv", in, 2, (ft_conv2d_options){.kernel = {3}, .padding = {1, 1, 1, 1}});
     y = ft_linear(m, "linear", y, 3, (ft_linear_options){0});
     ft_set_output(m, y);
     ft_set_loss(m, ft_mse(m, "loss", y, in));
-    e = ft_evaluate(m, ft_arrays(m, 5, x, NULL, (ft_array_options){0}), (ft_evaluate_options){0});
+    e = ft_evaluate(m, ft_arrays(m, 5, x, NULL, (ft_array_options){0}), (ft_evaluate_options){.metrics = &metrics});
     CHECK(ft_error(m) == FT_OK && e.regression, "%s", ft_error_text(m));
+    CHECK(CLOSE(metrics.of[FT_METRIC_R2].value, e.r2, 1e-9) && !metrics.of[FT_METRIC_PEARSON].known, "R2 %g, not %g",
+          metrics.of[FT_METRIC_R2].value, e.r2);
     CHECK(ft__is_channels_last(ft__get_node(m, in)) && !ft__is_channels_last(ft__get_node(m, y)),
           "the layouts are those that this test is about");
     CHECK(CLOSE(e.mse, e.loss, 1e-6), "the mean squared error is %g, the loss %g", e.mse, e.loss);

@@ -351,6 +351,7 @@ static void test_correlations(void)
     ft_node x = add_input(m, "input", FT_F32, 1, 0, 0), y, target = add_input(m, "target", FT_F32, 1, 0, 0);
     float outputs[64], targets[64], one = 1;
     double want[2], mse, r2, mean, spread;
+    ft_metrics metrics;
     char key[40];
     int k;
     y = ft_linear(m, "fc", x, 1, (ft_linear_options){.no_bias = true});
@@ -368,7 +369,10 @@ static void test_correlations(void)
         snprintf(key, sizeof key, "scores/%d/expected", k);
         golden_numbers(file, "", key, want, sizeof want);
         data = ft_arrays(m, count, outputs, NULL, (ft_array_options){.targets = targets, .target_size = 1});
-        e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7});
+        e = ft_evaluate(m, data, (ft_evaluate_options){.batch_size = 7, .metrics = &metrics});
+        CHECK(CLOSE(metrics.of[FT_METRIC_PEARSON].value, want[0], 1e-9)
+              && CLOSE(metrics.of[FT_METRIC_SPEARMAN].value, want[1], 1e-9)
+              && CLOSE(metrics.of[FT_METRIC_RMSE].value, sqrt(e.mse), 1e-9), "case %d: the metrics", k);
         CHECK(e.regression && CLOSE(e.pearson, want[0], 1e-9) && CLOSE(e.spearman, want[1], 1e-6),
               "case %d: Pearson %.12g, Spearman %.12g; scipy %.12g, %.12g: %s", k, e.pearson, e.spearman,
               want[0], want[1], ft_error_text(m));

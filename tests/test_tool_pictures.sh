@@ -147,6 +147,28 @@ tail -c +9 names.safetensors | head -c "$(od -An -tu4 -N4 names.safetensors | tr
 plain header.txt "the JSON of a model file"
 LC_ALL=C grep -q 'caf\\*xE9' header.txt && ok || bad "the class caf\xE9 is not in the model file: $(head -c 300 header.txt)"
 
+# ---- Metrics, held-back samples, --report, --log-csv ----
+cp names.safetensors '<b>&.safetensors'
+says "  f1_macro " "$tool" eval --model '<b>&.safetensors' --data names --report report.html
+plain report.html "the report"
+grep -qF '&lt;b&gt;&amp;.safetensors' report.html && ! grep -qiE '<b>&|<script|https?:|<link|@import|url\(|src="[^d]' report.html && ok || bad "the report: names are escaped, nothing is loaded"
+[ "$(tail -n 1 report.html)" = "</body></html>" ] && grep -q 'Confusion matrix' report.html && grep -q '<td>recall_macro</td>' report.html && ok || bad "the report is whole"
+wrong=$(grep -c 'data:image/bmp;base64,Qk0' report.html)
+says "of 12 right" "$tool" eval --model names.safetensors --data names
+[ "$(sed -n 's/ of 12 right.*//p' out.txt)" = $((12 - wrong)) ] && ok || bad "$wrong thumbnails of mistakes: $(head -1 out.txt)"
+says '"metrics": {"accuracy": {"value": ' "$tool" eval --model names.safetensors --data names --json
+says '"top5": null' "$tool" eval --model names.safetensors --data names --json
+says 'held back: f1_macro ' "$tool" train --model base.safetensors --data names --freeze '' --epochs 3 --hold-back 0.5 --patience 3 --metric f1_macro --calibrate --log-csv log.csv --report train.html --out held.safetensors
+[ "$(head -n 1 log.csv)" = "stage,epoch,learning_rate,loss,accuracy,held_back_loss,held_back_accuracy,metric,held_back_metric,seconds" ] && ok || bad "log.csv: $(head -n 1 log.csv)"
+awk -F, 'NF != 10 || (NR > 1 && ($2 != NR - 1 || $8 != "f1_macro")) { wrong = 1 } END { exit wrong || NR != 4 }' log.csv && ok || bad "log.csv: $(cat log.csv)"
+[ "$(grep -c '<svg' train.html)" = 4 ] && grep -q '<td>conv2d</td>' train.html && grep -q '<td>--patience</td><td>3</td>' train.html && ok || bad "the report of train: $(grep -c '<svg' train.html) curves"
+fails 2 "--metric has no effect here: it is for --hold-back" "$tool" train --model base.safetensors --data names --metric f1_macro --out n.safetensors
+fails 2 "there is none of this name; there are loss, entity_f1, accuracy" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric good --out n.safetensors
+fails 2 "--hold-back must be a share" "$tool" train --model base.safetensors --data names --hold-back 1 --out n.safetensors
+fails 1 "metric mae is not defined" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric mae --out n.safetensors
+fails 1 "--report nowhere/r.html: cannot be written" "$tool" eval --model names.safetensors --data names --report nowhere/r.html
+fails 1 "--log-csv nowhere/l.csv: cannot be written" "$tool" train --model base.safetensors --data names --log-csv nowhere/l.csv --out n.safetensors
+
 # ---- --memory-budget ----
 for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
     fails 2 "after --memory-budget: $wrong (expected: bytes, such as 500M or 2G)" "$tool" predict --model base.safetensors --memory-budget $wrong photos/a/1.ppm

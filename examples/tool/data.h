@@ -52,7 +52,7 @@ static ft_model *create(const options *o)
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
     /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */
-    if (o->times || o->check || desc.device) desc.clock = clock_of_operators;
+    if (o->times || o->check || o->report || desc.device) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) complain("out of memory");
     return m;

@@ -69,6 +69,7 @@ static const char usage_text[] =
     "                             task's own)\n"
     "         --calibrate         fit the temperature of the probabilities on what was held back\n"
     "         --log-csv FILE      write a line for each epoch there\n"
+    "         --report FILE.html  write curves, scores, mistakes, times there, in eval too\n"
     "         --resume            continue from FILE.checkpoint if it exists\n"
     "         --checkpoint-steps N   also write a checkpoint every N steps\n"
     "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"
@@ -195,6 +196,7 @@ static const option_row option_rows[] = {
     {"--metric", 's', AT(metric), "t", HELD_BACK},
     {"--calibrate", 'b', AT(calibrate), "t", HELD_BACK | LABELLED},
     {"--log-csv", 's', AT(log_csv), "t", 0},
+    {"--report", 's', AT(report), "te", 0},
     {"--resume", 'b', AT(resume), "t", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},

@@ -36,15 +36,6 @@ static ft_lora_options lora_options(const options *o)
     return lora;
 }
 
-/* The results on a set that was not trained on: figures and, for texts, the worst mistakes. */
-typedef struct scored {
-    ft_evaluation result;
-    ft_metrics metrics;     /* samples 0: none were computed */
-    ft_data *data;
-    mistakes mistakes;
-    bool classes;           /* false: a language model, with perplexity instead of accuracy */
-} scored;
-
 static void score(ft_model *m, const options *o, ft_data *data, scored *s)
 {
     ft_evaluate_options how;
@@ -53,9 +44,21 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     how.batch_size = o->batch_size;
     s->classes = !is_language_model(m);
     s->data = data;
+    s->lists_mistakes = reads_text(m, o);
     if (reads_text(m, o) && ft_class_count(m) > 0 && !classifies_words(m)
         && ft_data_task(data) != FT_TASK_EMBEDDINGS) {
         s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
+        how.sample = note_mistake;
+        how.sample_user = &s->mistakes;
+    }
+    if (o->report && ft_class_count(m) > 0 && ft_data_task(data) != FT_TASK_EMBEDDINGS) {
+        size_t classes = (size_t)ft_class_count(m);
+        s->confusion = (int *)calloc(classes * classes, sizeof *s->confusion);
+        how.confusion = s->confusion;
+        how.confusion_count = s->confusion ? classes * classes : 0;
+    }
+    if (o->report && !has_step_outputs(m) && !how.sample && s->confusion) { /* pictures */
+        s->mistakes.most = 24;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
     }
@@ -78,7 +81,7 @@ static void print_score(const scored *s)
     else printf("%.4f nats a token, perplexity %.2f, next token right %.2f %% of %d\n",
                 s->result.loss, exp(s->result.loss), 100 * s->result.accuracy, s->result.total);
     print_metrics(&s->metrics);
-    print_mistakes(s->data, &s->mistakes, false);
+    if (s->lists_mistakes) print_mistakes(s->data, &s->mistakes, false);
 }
 
 static void print_score_json(const scored *s)
@@ -86,7 +89,7 @@ static void print_score_json(const scored *s)
     print_evaluation_json(&s->result);
     if (!s->classes) printf(", \"perplexity\": %.6f", exp(s->result.loss));
     print_metrics_json(&s->metrics);
-    if (s->mistakes.count > 0) print_mistakes(s->data, &s->mistakes, true);
+    if (s->lists_mistakes && s->mistakes.count > 0) print_mistakes(s->data, &s->mistakes, true);
 }
 
 /* Fits the temperature, for --calibrate. */
@@ -187,6 +190,8 @@ static int train_and_log(const options *o, progress_state *progress)
     ft_finetune_result result;
     ft_calibration calibration;
     scored on_val;
+    page what;
+    bool reported;
     ft_save_options save;
     ft_data *data, *val;
     ft_model *m;
@@ -198,7 +203,7 @@ static int train_and_log(const options *o, progress_state *progress)
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
         || (o->val && !same_folders(o->data, o->val, is_text(o->val)))
-        || !can_write_adapter(o)) return FAILED;
+        || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
@@ -242,8 +247,15 @@ static int train_and_log(const options *o, progress_state *progress)
     }
     if (ft_error(m)) return report(m);
     print_trained(o, &result, &calibration, &on_val, seconds_now() - start);
+    what.choice = result.choice;
+    what.history = &progress->history;
+    what.scored = o->val ? &on_val : NULL;
+    what.folder = reads_text(m, o) ? NULL : o->val;
+    what.seconds = seconds_now() - start;
+    reported = write_report(m, o, &what);
+    if (o->val) free(on_val.confusion);
     ft_destroy(m);
-    return DONE;
+    return reported ? DONE : FAILED;
 }
 
 static int train(const options *o)
@@ -262,11 +274,14 @@ static int train(const options *o)
 
 static int evaluate(const options *o)
 {
+    double start = seconds_now();
     scored s;
+    page what;
+    bool reported;
     ft_model *m;
     ft_data *data;
     if (!o->model || !o->data) return usage("eval needs --model and --data", "");
-    if (!(m = open_model(o))) return FAILED;
+    if (!can_write_report(o) || !(m = open_model(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     set_max_length(m, o);
@@ -283,6 +298,12 @@ static int evaluate(const options *o)
         print_score_json(&s);
         printf("}\n");
     } else print_score(&s);
+    memset(&what, 0, sizeof what);
+    what.scored = &s;
+    what.folder = reads_text(m, o) ? NULL : o->data;
+    what.seconds = seconds_now() - start;
+    reported = write_report(m, o, &what);
+    free(s.confusion);
     ft_destroy(m);
-    return DONE;
+    return reported ? DONE : FAILED;
 }
