@@ -64,6 +64,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_save_adapter_options save_adapter_options;
         ft_text_vector_options text_vector_options;
         ft_pair_loss_options pair_loss_options;
+        ft_loss_options loss_options;
         ft_embed_options embed_options;
         ft_calibrate_options calibrate_options;
         ft_tokenize_pair_options tokenize_pair_options;
@@ -114,6 +115,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
 #include "tries.h" /* of the functions that build nodes */
     TRY(ft_set_output(m, x));
     TRY(ft_set_loss(m, x));
+    TRY(ft_set_loss_kind(m, NULL, o.loss_options));
     TRY(ft_output(m));
     TRY(ft_loss(m));
     TRY(ft_set_preprocessing(m, o.preprocessing));
