@@ -217,6 +217,7 @@
      [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/evaluate: Evaluate and predict
      [SECTION] training/calibration: The temperature of the probabilities
+     [SECTION] training/recalibrate: New running statistics
      [SECTION] training/generate: Predict and generate text
      [SECTION] training/embed: Vectors of texts
      [SECTION] training/predict_words: Predict the classes of words, and entities
@@ -1796,6 +1797,11 @@ typedef struct ft_finetune_result {
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
+typedef struct ft_recalibrate_options {
+    int batch_size;         /* default 32; at most the samples */
+    const char *glob;       /* the batch norms by their names; default all */
+} ft_recalibrate_options;
+
 typedef struct ft_sample_result {
     int index;              /* of the sample in the data */
     int label;              /* its class */
@@ -2393,6 +2399,12 @@ FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options opt
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
    at least 10 predictions are all of one class and the labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
+/* Renews the running statistics of batch norms by a forward pass over the data, in training form
+   but without a gradient: afterwards they are the means over its batches, as update_bn of
+   torch.optim.swa_utils makes them. For a network whose activations were swapped, or for pictures
+   of another kind. Frozen norms keep theirs. Returns how many norms were renewed; 0 with an error.
+   The other weights stay as they are. */
+FINETUNE_API int ft_recalibrate(ft_model *m, ft_data *data, ft_recalibrate_options options);
 /* Fits the temperature T by which the logits are divided before they become probabilities, so that
    these are neither too sure nor too unsure (Guo et al. 2017): it minimises the mean of -log(the
    label's probability). The most probable class stays the same. Give it samples that were not
@@ -50183,10 +50195,8 @@ static void ft__measure(ft__context *c, const ft__outcomes *of, ft_metrics *to)
 /* Has each sample one class, or numbers as targets? */
 static bool ft__has_outcomes(const ft_model *m)
 {
-    const ft__node *loss = ft__get_node(m, m->loss);
     if (ft__regression_columns(m) > 0) return true;
-    return ft__classifies_samples(m) && loss && ft__is(loss, FT__CLASSES)
-        && ft__scored_rows(m, 1) == 1;
+    return ft__classifies_samples(m) && ft__scored_rows(m, 1) == 1;
 }
 
 static size_t ft__outcomes_bytes(const ft_model *m, int samples)
@@ -50248,7 +50258,7 @@ static void ft__outcomes_soften(const ft_model *m, ft__outcomes *of)
    label do not count. */
 static void ft__outcomes_add(const ft_model *m, const ft__plan *plan, int batch, ft__outcomes *of)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
+    const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const ft__node *targets = of->labels ? NULL : ft__targets_of(m);
     const float *values = plan->values[m->output.id - 1];
     size_t columns = (size_t)of->columns, k;
@@ -50263,7 +50273,7 @@ static void ft__outcomes_add(const ft_model *m, const ft__plan *plan, int batch,
                 want[k] = (double)target[ft__place_in_sample(targets, k)];
             }
         } else {
-            int label = ((const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value)[i];
+            int label = ((const int32_t *)(const void *)labels->value)[i];
             if (ft__is_ignored(label) || label >= of->columns) continue;
             of->labels[of->samples] = label;
             for (k = 0; k < columns; ++k) to[k] = (double)values[k];
@@ -53486,8 +53496,9 @@ typedef struct ft__pass {
 } ft__pass;
 
 /* `size`: samples of a batch; `more`: bytes that the caller needs besides; `for_output`: nothing is
-   fed but what the output reads. */
-static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output)
+   fed but what the output reads; `training`: in the form of training. */
+static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output,
+                               bool training)
 {
     int count = ft_data_count(data), i;
     ft__pass p;
@@ -53496,7 +53507,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     ft__set_longest(m, data);
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
         + FT__ALIGNMENT + more;
-    p.plan = ft__begin(m, size, false);
+    p.plan = ft__begin(m, size, training);
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
@@ -53560,7 +53571,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count)
-                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false);
+                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false, false);
     ft__regression_start(m, &regression, count);
     if (options.metrics) ft__outcomes_start(m, &outcomes, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
@@ -53727,7 +53738,7 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].probability = 0;
     }
     if (size > samples) size = samples;
-    pass = ft__pass_begin(m, data, size, 0, true);
+    pass = ft__pass_begin(m, data, size, 0, true, false);
     if (pass.loader)
         read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
     ft__pass_end(&pass);
@@ -53855,7 +53866,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     count = ft_data_count(data);
     memset(&logits, 0, sizeof logits);
     pass = ft__pass_begin(m, data, size < count ? size : count, 2 * ft__outcomes_bytes(m, count),
-                          false);
+                          false, false);
     if (pass.loader && o.hold_back > 0)
         count = ft_data_held_back(data, o.hold_back, pass.order, count);
     ft__outcomes_start(m, &logits, count);
@@ -53866,6 +53877,88 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     if (ft__ok(c)) ft__fit_temperature(m, &logits, &result);
     ft__outcomes_free(c, &logits);
     return result;
+}
+
+/* =============================================================================================
+   [SECTION] training/recalibrate: New running statistics
+   As torch.optim.swa_utils.update_bn: batch k counts 1/k, so that at the end the running mean and
+   variance are the means over all batches. The samples are shuffled: a batch of one class would
+   have too small a variance.
+   ============================================================================================= */
+
+/* Whether a node is a batch norm whose statistics are to be renewed. */
+static bool ft__is_renewed(const ft_model *m, const ft__node *node, const char *glob)
+{
+    return ft__is(node, FT__STATISTICS) && !ft__norm_frozen(m, node)
+        && ft__glob(glob, node->name);
+}
+
+/* Keeps the norms' own momenta in `own` [nodes], -1 for other nodes, and returns how many norms
+   there are. */
+static int ft__keep_momenta(const ft_model *m, const char *glob, float *own)
+{
+    int i, count = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        bool renewed = ft__is_renewed(m, &m->nodes[i], glob);
+        own[i] = renewed ? m->nodes[i].options.batch_norm.momentum : -1;
+        count += renewed;
+    }
+    return count;
+}
+
+/* Sets the momenta for the k-th batch; k 0: those that were kept. */
+static void ft__set_momenta(ft_model *m, const float *own, int k)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (own[i] >= 0)
+            m->nodes[i].options.batch_norm.momentum = k ? 1.0f / (float)k : own[i];
+}
+
+static void ft__renew(ft_model *m, ft__pass *pass, int count, const float *own)
+{
+    const ft__batch *batch;
+    int k = 0;
+    ft__shuffle(pass->order, count, ft__key(m->context.desc.seed, 0, 0, FT__USE_ORDER));
+    ft__loader_start(pass->loader, pass->order, NULL, count);
+    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
+        if (batch->count < 2) continue; /* no variance */
+        ft__set_momenta(m, own, ++k);
+        ft__feed_batch(m, pass->loader, batch);
+        m->last_run = pass->plan;
+        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, FT__ONLY_OUTPUT);
+    }
+    ft__set_momenta(m, own, 0);
+}
+
+int ft_recalibrate(ft_model *m, ft_data *data, ft_recalibrate_options options)
+{
+    ft__context *c = m ? &m->context : NULL;
+    int size = options.batch_size > 0 ? options.batch_size : 32, count, norms;
+    const char *glob = options.glob ? options.glob : "*";
+    ft__pass pass;
+    float *own;
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA) || !ft__usable(m)
+        || !ft__given(c, data, "ft_recalibrate: the data") || ft__ready(m, true) != FT_OK
+        || ft__data_check_network(m, data, "ft_recalibrate") != FT_OK) return 0;
+    if (options.batch_size < 0 || options.batch_size == 1) {
+        ft__fail(c, FT_INVALID, "ft_recalibrate: batch_size is %d; it must be at least 2",
+                 options.batch_size);
+        return 0;
+    }
+    count = ft_data_count(data);
+    if (size > count) size = count;
+    own = (float *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *own);
+    if (!own) return 0;
+    norms = ft__keep_momenta(m, glob, own);
+    if (norms > 0) {
+        pass = ft__pass_begin(m, data, size, 0, true, true);
+        if (pass.loader) ft__renew(m, &pass, count, own);
+        ft__pass_end(&pass);
+        m->weights_version += 1; /* what was folded with the old ones is made again */
+    }
+    ft__release(c, own);
+    return ft__ok(c) ? norms : 0;
 }
 
 /* =============================================================================================
@@ -54471,7 +54564,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
         if (data) data->fills = "tokens,lengths";
         if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
         if (data && ft__check_words(m, data) == FT_OK) {
-            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true);
+            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true, false);
             if (pass.loader) done = ft__embed_run(m, &pass, vectors);
             ft__pass_end(&pass);
         }

@@ -247,6 +247,7 @@ extern "C" {
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
 #include "training/calibration.h"
+#include "training/recalibrate.h"
 #include "training/generate.h"
 #include "training/embed.h"
 #include "training/predict_words.h"

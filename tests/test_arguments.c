@@ -65,6 +65,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_text_vector_options text_vector_options;
         ft_pair_loss_options pair_loss_options;
         ft_loss_options loss_options;
+        ft_recalibrate_options recalibrate_options;
         ft_embed_options embed_options;
         ft_calibrate_options calibrate_options;
         ft_tokenize_pair_options tokenize_pair_options;
@@ -155,6 +156,8 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_set_text_vector(m, x, o.text_vector_options));
     TRY(ft_text_vector(m));
     TRY(ft_swap_activations(m, NULL, NULL, o.activation_options));
+    TRY(ft_set_loss_kind(m, NULL, o.loss_options));
+    TRY(ft_recalibrate(m, NULL, o.recalibrate_options));
     TRY(ft_scale_learning_rate(m, NULL, 1));
     TRY(ft_set_weight_decay(m, NULL, 1));
     TRY(ft_set_groups(m, NULL, 1));

@@ -467,6 +467,12 @@ FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options opt
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
    at least 10 predictions are all of one class and the labels are not. Changes no weight. */
 FINETUNE_API ft_evaluation ft_evaluate(ft_model *m, ft_data *data, ft_evaluate_options options);
+/* Renews the running statistics of batch norms by a forward pass over the data, in training form
+   but without a gradient: afterwards they are the means over its batches, as update_bn of
+   torch.optim.swa_utils makes them. For a network whose activations were swapped, or for pictures
+   of another kind. Frozen norms keep theirs. Returns how many norms were renewed; 0 with an error.
+   The other weights stay as they are. */
+FINETUNE_API int ft_recalibrate(ft_model *m, ft_data *data, ft_recalibrate_options options);
 /* Fits the temperature T by which the logits are divided before they become probabilities, so that
    these are neither too sure nor too unsure (Guo et al. 2017): it minimises the mean of -log(the
    label's probability). The most probable class stays the same. Give it samples that were not

@@ -217,6 +217,11 @@ typedef struct ft_finetune_result {
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
+typedef struct ft_recalibrate_options {
+    int batch_size;         /* default 32; at most the samples */
+    const char *glob;       /* the batch norms by their names; default all */
+} ft_recalibrate_options;
+
 typedef struct ft_sample_result {
     int index;              /* of the sample in the data */
     int label;              /* its class */

@@ -137,7 +137,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     count = ft_data_count(data);
     memset(&logits, 0, sizeof logits);
     pass = ft__pass_begin(m, data, size < count ? size : count, 2 * ft__outcomes_bytes(m, count),
-                          false);
+                          false, false);
     if (pass.loader && o.hold_back > 0)
         count = ft_data_held_back(data, o.hold_back, pass.order, count);
     ft__outcomes_start(m, &logits, count);

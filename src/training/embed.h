@@ -130,7 +130,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
         if (data) data->fills = "tokens,lengths";
         if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
         if (data && ft__check_words(m, data) == FT_OK) {
-            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true);
+            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true, false);
             if (pass.loader) done = ft__embed_run(m, &pass, vectors);
             ft__pass_end(&pass);
         }

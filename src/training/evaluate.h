@@ -112,8 +112,9 @@ typedef struct ft__pass {
 } ft__pass;
 
 /* `size`: samples of a batch; `more`: bytes that the caller needs besides; `for_output`: nothing is
-   fed but what the output reads. */
-static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output)
+   fed but what the output reads; `training`: in the form of training. */
+static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output,
+                               bool training)
 {
     int count = ft_data_count(data), i;
     ft__pass p;
@@ -122,7 +123,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     ft__set_longest(m, data);
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
         + FT__ALIGNMENT + more;
-    p.plan = ft__begin(m, size, false);
+    p.plan = ft__begin(m, size, training);
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
@@ -186,7 +187,7 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count)
-                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false);
+                          + (options.metrics ? ft__outcomes_bytes(m, count) : 0), false, false);
     ft__regression_start(m, &regression, count);
     if (options.metrics) ft__outcomes_start(m, &outcomes, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
@@ -353,7 +354,7 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].probability = 0;
     }
     if (size > samples) size = samples;
-    pass = ft__pass_begin(m, data, size, 0, true);
+    pass = ft__pass_begin(m, data, size, 0, true, false);
     if (pass.loader)
         read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
     ft__pass_end(&pass);

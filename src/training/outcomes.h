@@ -7,6 +7,7 @@
 #include "operators/losses.h"
 #include "operators/rows.h"
 #include "graph/layout.h"
+#include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "training/metrics.h"
 #include "training/measures.h"
@@ -17,10 +18,8 @@
 /* Has each sample one class, or numbers as targets? */
 static bool ft__has_outcomes(const ft_model *m)
 {
-    const ft__node *loss = ft__get_node(m, m->loss);
     if (ft__regression_columns(m) > 0) return true;
-    return ft__classifies_samples(m) && loss && ft__is(loss, FT__CLASSES)
-        && ft__scored_rows(m, 1) == 1;
+    return ft__classifies_samples(m) && ft__scored_rows(m, 1) == 1;
 }
 
 static size_t ft__outcomes_bytes(const ft_model *m, int samples)
@@ -82,7 +81,7 @@ static void ft__outcomes_soften(const ft_model *m, ft__outcomes *of)
    label do not count. */
 static void ft__outcomes_add(const ft_model *m, const ft__plan *plan, int batch, ft__outcomes *of)
 {
-    const ft__node *output = ft__get_node(m, m->output), *loss = ft__get_node(m, m->loss);
+    const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const ft__node *targets = of->labels ? NULL : ft__targets_of(m);
     const float *values = plan->values[m->output.id - 1];
     size_t columns = (size_t)of->columns, k;
@@ -97,7 +96,7 @@ static void ft__outcomes_add(const ft_model *m, const ft__plan *plan, int batch,
                 want[k] = (double)target[ft__place_in_sample(targets, k)];
             }
         } else {
-            int label = ((const int32_t *)(const void *)m->nodes[loss->inputs[1] - 1].value)[i];
+            int label = ((const int32_t *)(const void *)labels->value)[i];
             if (ft__is_ignored(label) || label >= of->columns) continue;
             of->labels[of->samples] = label;
             for (k = 0; k < columns; ++k) to[k] = (double)values[k];
