@@ -87,6 +87,7 @@ tail -c 64 $work/v.npy | od -An -v -tf4 -w64 | awk '{ getline one <"'$work/one.t
 mkdir -p $work/bert/1_Pooling
 echo '{"pooling_mode": "mean"}' >$work/bert/1_Pooling/config.json
 says . $tool embed --model $work/bert 'a b c' # as the folder says, and as the file that is made of it does
+grep -q 'are new' $work/err.txt && bad "a head that embed does not read" || ok
 cmp -s $work/out.txt $work/one.txt && ok || bad "the pooling of the folder"
 $tool convert --model $work/bert --out $work/bert.safetensors >/dev/null 2>&1
 says . $tool embed --model $work/bert.safetensors 'a b c'
@@ -187,7 +188,8 @@ fails 'only one of both' $tool generate --model $decoders/llama $letters --promp
 awk 'BEGIN { for (i = 0; i < 300; ++i) printf "%c", 65 + i % 7 }' >$work/week.txt
 says 'written' $tool train --model $decoders/qwen2 $letters --data $work/week.txt --streams 2 --steps 12 --epochs 8 --lr 0.01 \
     --out $work/week.safetensors --seed 1 --threads 1
-grep -q 'all layers at once, with a learning rate that rises' $work/out.txt && ok || bad "the recipe"
+grep -q 'all layers at once, with a learning rate that rises, then falls to 0; 8 epochs, learning rate 0.01$' $work/out.txt &&
+    ok || bad "the recipe"
 says '^ABCDEFGABCDEFGA$' $tool generate --model $work/week.safetensors --greedy --length 12 ABC
 says 'next token right 100' $tool eval --model $work/week.safetensors --data $work/week.txt --streams 2 --steps 12
 says '^the adapters, with a learning rate' $tool train --model $decoders/llama $letters --lora 2 --data $work/week.txt --streams 2 \
@@ -202,6 +204,12 @@ says 'ABCZ: last 9' $tool predict --model $work/ends.safetensors ABCZ
 says 'output      2 classes: first, last$' $tool info --model $work/ends.safetensors
 says 'of 16 tokens' $tool info --model $work/ends.safetensors
 
+# ---- The head only ----
+says '^as requested: the head only; 2 epochs, learning rate 0.001$' $tool train --model $work/bert --data $texts/reviews.tsv --head-only \
+    --epochs 2 --out $work/x.safetensors
+grep -q '; [0-9]* frozen tensors' $work/out.txt && grep -q 'are new' $work/err.txt && ok || bad "frozen, and a new head"
+rm -f $work/x.safetensors
+
 # ---- Vectors learnt from pairs, and measured by numbers ----
 awk 'BEGIN { print "first\tsecond\tscore"; for (n = 0; n < 40; ++n) { a = b = ""
     for (k = 0; k < 4; ++k) { c = (n * 3 + k * 5) % 26; a = a sprintf("%c ", 97 + c); b = b sprintf("%c ", 97 + (k < n % 5 ? c : (c + 9) % 26)) }
@@ -212,7 +220,7 @@ says '^cosines of 40 pairs and their numbers: Spearman 0.[0-9]*, Pearson 0.[0-9]
 before=$(sed 's/.*Spearman \(0.[0-9]*\),.*/\1/' $work/out.txt)
 says '^all layers at once, so that the vectors' $tool train --task embeddings --model $work/bert --data $work/pairs.tsv \
     --val $work/pairs.tsv $columns --min-score 3 --epochs 20 --lr 0.001 --out $work/vectors.safetensors
-grep -q 'embeddings: 16 of 40 pairs, whose number is at least 3' $work/err.txt && ! grep -q 'right' $work/err.txt && ok || bad "what was read"
+grep -q 'embeddings: 16 of 40 pairs, whose number is at least 3' $work/err.txt && ! grep -q 'right\|are new' $work/err.txt && ok || bad "what was read"
 after=$(sed -n 's/.*Spearman \(0.[0-9]*\),.*/\1/p' $work/out.txt)
 awk "BEGIN { exit !($after > $before + 0.05) }" && ok || bad "Spearman $before, then $after"
 says '"spearman": ' $tool eval --task embeddings --model $work/vectors.safetensors --data $work/pairs.tsv $columns --json
