@@ -257,6 +257,73 @@ static void test_prelu(void)
     ft_destroy(again);
 }
 
+/* The unbiased variance of channel k of two pictures of x [BATCH, 4, SIZE, SIZE]. */
+static double variance_of_two(const float *x, int k, int first, int second)
+{
+    enum { PLANE = SIZE * SIZE };
+    const float *a = x + (first * 4 + k) * PLANE, *b = x + (second * 4 + k) * PLANE;
+    double mean = 0, squares = 0;
+    int i;
+    for (i = 0; i < PLANE; ++i) mean += ((double)a[i] + (double)b[i]) / (2 * PLANE);
+    for (i = 0; i < PLANE; ++i) squares += pow((double)a[i] - mean, 2) + pow((double)b[i] - mean, 2);
+    return squares / (2 * PLANE - 1);
+}
+
+/* The running statistics are the mean over the batches of each one's; of a batch alone by its definition.
+   Nothing else changes, and a frozen norm keeps them. */
+static void test_recalibrate(void)
+{
+    static const int labels[BATCH] = {0, 1, 2, 0};
+    ft_model *m = network(WITH_NORM);
+    ft_data *data = ft_arrays(m, BATCH, pictures(), labels, (ft_array_options){0});
+    ft_node mean = ft_find(m, "norm.running_mean"), var = ft_find(m, "norm.running_var");
+    enum { PLANE = SIZE * SIZE };
+    float x[BATCH * 4 * PLANE], got[4], got_var[4], after[4], *fc = weight_of(m, ft_find(m, "fc1.weight")), *same;
+    int k, n, i;
+    ft_feed(m, ft_find(m, "input"), pictures(), BATCH);
+    ft_feed(m, ft_find(m, "labels"), labels, BATCH);
+    ft_keep(m, ft_find(m, "conv1"));
+    ft_forward(m, false);
+    ft_get(m, ft_find(m, "conv1"), x, BATCH * 4 * PLANE);
+    CHECK(ft_recalibrate(m, data, (ft_recalibrate_options){0}) == 1, "one norm: %s", ft_error_text(m));
+    ft_get(m, mean, got, 4);
+    ft_get(m, var, got_var, 4);
+    for (k = 0; k < 4; ++k) {
+        double sum = 0, squares = 0, count = BATCH * PLANE;
+        for (n = 0; n < BATCH; ++n)
+            for (i = 0; i < PLANE; ++i) sum += (double)x[(n * 4 + k) * PLANE + i];
+        for (n = 0; n < BATCH; ++n)
+            for (i = 0; i < PLANE; ++i) squares += pow((double)x[(n * 4 + k) * PLANE + i] - sum / count, 2);
+        CHECK(CLOSE(got[k], sum / count, 1e-6), "mean %g, not %g", (double)got[k], sum / count);
+        CHECK(CLOSE(got_var[k], squares / (count - 1), 1e-6), "var %g, not %g", (double)got_var[k],
+              squares / (count - 1));
+    }
+    CHECK(ft_recalibrate(m, data, (ft_recalibrate_options){.batch_size = 2}) == 1, "%s", ft_error_text(m));
+    ft_get(m, mean, after, 4);
+    for (k = 0; k < 4; ++k) CHECK(CLOSE(after[k], got[k], 1e-6), "two batches: %g", (double)after[k]);
+    ft_get(m, var, after, 4);
+    for (i = 1, n = 0; i < 4; ++i) { /* with whom the first picture was: the order is drawn */
+        int a = i == 1 ? 2 : 1, b = 6 - i - a, same_pairs = 1;
+        for (k = 0; k < 4; ++k)
+            same_pairs &= CLOSE(after[k], (variance_of_two(x, k, 0, i) + variance_of_two(x, k, a, b)) / 2, 1e-6);
+        n += same_pairs;
+    }
+    CHECK(n == 1, "the mean of the variances of two batches: %g", (double)after[0]);
+    same = weight_of(m, ft_find(m, "fc1.weight"));
+    CHECK(!memcmp(same, fc, 8 * 4 * sizeof *fc), "no other weight changes");
+    CHECK(ft_recalibrate(m, data, (ft_recalibrate_options){.glob = "norms*"}) == 0, "no norm is called so");
+    ft_freeze(m, "norm.*");
+    CHECK(ft_recalibrate(m, data, (ft_recalibrate_options){0}) == 0 && ft_error(m) == FT_OK, "a frozen norm");
+    ft_get(m, var, got_var, 4);
+    CHECK(!memcmp(after, got_var, sizeof after), "it keeps its statistics");
+    ft_recalibrate(m, data, (ft_recalibrate_options){.batch_size = 1});
+    expect(m, FT_INVALID, "ft_recalibrate: batch_size is 1; it must be at least 2");
+    free(fc);
+    free(same);
+
+    ft_destroy(m);
+}
+
 int main(void)
 {
     int how;
@@ -265,6 +332,7 @@ int main(void)
         test_changes(how, true);
     }
     test_prelu();
+    test_recalibrate();
     test_errors();
     test_cut();
     return check_done("test_surgery");
