@@ -209,6 +209,7 @@
      [SECTION] training/resume: What a checkpoint must agree with
      [SECTION] training/sample_weights: Weights of samples and classes
      [SECTION] training/fit_metric: The metric that the best epoch follows
+     [SECTION] training/fit_rates: Fit: the learning rate of each update
      [SECTION] training/run_checkpoints: Checkpoints of a run
      [SECTION] training/mixing: Balanced sampling, mixup and CutMix
      [SECTION] training/distinct_batches: Batches in which no text is there twice
@@ -1603,8 +1604,16 @@ typedef enum ft_schedule {
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
     FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
                       Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
-    FT_LINEAR      /* to 0 at the end, in a straight line: usual for transformers, after a
+    FT_LINEAR,     /* to 0 at the end, in a straight line: usual for transformers, after a
                       warm-up */
+    FT_WARM_RESTARTS, /* a cosine to 0 over step_epochs epochs, then again (Loshchilov and Hutter
+                      2017); each is gamma times as long as the one before, default 1 */
+    FT_POLYNOMIAL, /* to 0 at the end, as (1 - share of the steps)^gamma, default 1 */
+    FT_INVERSE_SQRT, /* 1 / sqrt(1 + steps since the warm-up / steps of the warm-up, at least 1)
+                      (Vaswani et al. 2017) */
+    FT_PLATEAU     /* times gamma when the held-back loss, or without held-back samples the training
+                      loss, was not lower by 1e-4 of itself for more than step_epochs epochs, as
+                      PyTorch's ReduceLROnPlateau */
 } ft_schedule;
 
 /* The defaults are PyTorch's. */
@@ -1687,8 +1696,9 @@ typedef struct ft_fit_options {
                                norm needs two */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
-    int step_epochs;        /* FT_STEP: default 10 */
-    float gamma;            /* FT_STEP: default 0.1 */
+    int step_epochs;        /* FT_STEP, FT_WARM_RESTARTS, FT_PLATEAU: default 10 */
+    float gamma;            /* FT_STEP, FT_PLATEAU: default 0.1; FT_WARM_RESTARTS: at least 1, and
+                               FT_POLYNOMIAL: default 1 */
     float warmup_epochs;    /* linear, from 0; default 0 */
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
@@ -1740,6 +1750,11 @@ typedef struct ft_fit_options {
        sample. Mixed inputs do not repeat, so frozen layers are computed in each step. Accuracy in
        training counts each sample's own label. */
     float mixup, cutmix;
+    /* Instead of a schedule: returns the factor on the learning rate of update `step` (from 0) of
+       `steps`, those of the warm-up not counted. It may be asked twice for a step, and a run that
+       continues from a checkpoint must give the same factors. */
+    float (*factor)(void *user, int step, int steps);
+    void *factor_user;
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
@@ -2457,7 +2472,8 @@ FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate);
 /* Sets the carried states whose names match to zero, for a new sequence. Returns how many. */
 FINETUNE_API int ft_reset_state(ft_model *m, const char *glob);
 /* Returns the factor on the learning rate at `step` (from 0) of `steps`, the first `warmup` of
-   which rise linearly. FT_STEP multiplies by gamma after each step_size steps. */
+   which rise linearly. step_size counts steps where ft_fit_options.step_epochs counts epochs, and
+   gamma is that of ft_fit_options. Without losses, the factor of FT_PLATEAU stays 1. */
 FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
                                       float gamma, int warmup);
 
@@ -20034,6 +20050,39 @@ static double ft__cosine_between(double from, double to, double share)
     return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
 }
 
+static const char *const ft__schedule_names[] = { /* in the order of ft_schedule */
+    "constant", "step", "cosine", "one_cycle", "linear", "warm_restarts", "polynomial",
+    "inverse_sqrt", "plateau"};
+enum { FT__SCHEDULES = sizeof ft__schedule_names / sizeof ft__schedule_names[0] };
+
+/* FT_PLATEAU: what the losses of the epochs so far led to. */
+typedef struct ft__plateau {
+    double best;            /* the lowest loss */
+    int seen;               /* losses */
+    int waited;             /* the last of them, none of which was lower */
+    int cuts;               /* so often was the rate multiplied by gamma */
+} ft__plateau;
+
+static void ft__plateau_step(ft__plateau *p, double loss, int patience)
+{
+    bool better = p->seen == 0 || loss < p->best * (1 - 1e-4);
+    if (better) p->best = loss;
+    p->seen += 1;
+    p->waited = better ? 0 : p->waited + 1;
+    if (p->waited <= patience) return;
+    p->cuts += 1;
+    p->waited = 0;
+}
+
+/* How far step is in its cycle, of 0 to 1; cycles grow by `growth`. */
+static double ft__share_of_cycle(int step, int length, double growth)
+{
+    double left = step, cycle = length < 1 ? 1 : length;
+    if (growth <= 1) return (double)(step % (int)cycle) / cycle;
+    for (; left >= cycle; cycle *= growth) left -= cycle;
+    return left / cycle;
+}
+
 /* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
    steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
    2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
@@ -20058,6 +20107,12 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
         return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
     case FT_LINEAR:
         return step < steps ? 1 - (double)step / steps : 0;
+    case FT_WARM_RESTARTS:
+        return ft__cosine_between(1, 0, ft__share_of_cycle(step, step_size, gamma));
+    case FT_POLYNOMIAL:
+        return step < steps ? ft__any_power(1 - (double)step / steps, gamma) : 0;
+    case FT_INVERSE_SQRT:
+        return 1 / sqrt(1 + (double)step / (warmup < 1 ? 1 : warmup));
     default:
         return 1;
     }
@@ -50416,6 +50471,7 @@ typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int best_epoch;
     ft__score best;         /* held-back, at the best epoch */
     ft__score held;         /* held-back, at the last */
+    ft__plateau plateau;
     bool done;
 } ft__place_in_run;
 
@@ -50511,7 +50567,8 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.epochs == 0) o.epochs = 10;
     if (o.batch_size == 0) o.batch_size = 32;
     if (o.step_epochs == 0) o.step_epochs = 10;
-    if (o.gamma == 0) o.gamma = 0.1f;
+    if (o.gamma == 0)
+        o.gamma = o.schedule == FT_WARM_RESTARTS || o.schedule == FT_POLYNOMIAL ? 1 : 0.1f;
     if (o.views == 0) o.views = 8;
     if (o.accumulate == 0) o.accumulate = 1;
     if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */
@@ -51141,6 +51198,23 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
     return count;
 }
 
+static uint64_t ft__hash_number(uint64_t hash, double number)
+{
+    return ft__hash_bytes(hash, &number, sizeof number);
+}
+
+/* Of options that older versions had not, only those that are set are in the hash, so that their
+   checkpoints are still read. */
+static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
+{
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
+                              (double)f->o.most_steps};
+    size_t i;
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
+        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
+    return hash;
+}
+
 /* ---- The data ---- */
 /* Hashes what a sample is made from: its name (of texts, the text) and its content, or else what
    digest() returns of view 0. */
@@ -51433,6 +51507,90 @@ static bool ft__better(const ft__score *a, const ft__score *b)
 }
 
 /* =============================================================================================
+   [SECTION] training/fit_rates: Fit: the learning rate of each update
+   ============================================================================================= */
+/* Updates of an epoch, each of `accumulate` batches, but for the last. */
+static int ft__fit_epoch_updates(const ft__fit *f)
+{
+    return (f->steps + f->o.accumulate - 1) / f->o.accumulate;
+}
+
+/* Updates of the run: of all epochs, or as many as most_steps. */
+static int ft__fit_total(const ft__fit *f)
+{
+    int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
+    return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
+}
+
+/* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
+static int ft__fit_steps(const ft__fit *f)
+{
+    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * ft__fit_epoch_updates(f);
+    int steps = (f->epoch_count + f->o.batch_size - 1) / f->o.batch_size;
+    if (steps > f->steps) steps = f->steps;
+    return left * f->o.accumulate < steps ? (int)left * f->o.accumulate : steps;
+}
+
+/* Whether the step's batch is the last before an update. */
+static bool ft__fit_updates(const ft__fit *f)
+{
+    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == ft__fit_steps(f);
+}
+
+/* The factor of the caller's schedule. */
+static double ft__fit_called_factor(const ft__fit *f, int step, int steps)
+{
+    float factor = f->o.factor(f->o.factor_user, step, steps);
+    if (ft__not_negative(factor)) return (double)factor;
+    ft__fail(&f->m->context, FT_INVALID, "ft_fit: the schedule's factor of step %d is %g; it must"
+             " be finite and not negative", step, (double)factor);
+    return 0;
+}
+
+static float ft__fit_rate(const ft__fit *f)
+{
+    int updates = ft__fit_epoch_updates(f), steps = ft__fit_total(f);
+    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
+    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
+    double factor = f->o.factor && step >= warmup
+        ? ft__fit_called_factor(f, step - warmup, steps - warmup)
+        : ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * updates, (double)f->o.gamma,
+                       warmup);
+    if (f->o.schedule == FT_PLATEAU)
+        factor *= ft__power((double)f->o.gamma, (uint64_t)f->at.plateau.cuts);
+    return (float)((double)f->o.optimizer.learning_rate * factor);
+}
+
+/* ---- The state of FT_PLATEAU in a checkpoint ---- */
+
+static void ft__write_plateau(ft__text *text, const ft__plateau *p)
+{
+    int64_t bits;
+    memcpy(&bits, &p->best, sizeof bits);
+    if (p->seen > 0)
+        ft__text_add(text, ",\"plateau\":[%lld,%d,%d,%d]", (long long)bits, p->seen, p->waited,
+                     p->cuts);
+}
+
+static void ft__checkpoint_plateau(const ft__fit *f, const ft__json *json, ft__plateau *p)
+{
+    int list = ft__json_member(json, 0, "plateau"), i;
+    int64_t numbers[4] = {0, 0, 0, 0};
+    bool read = true;
+    if (list < 0) return; /* no epoch was over */
+    for (i = 0; i < 4; ++i)
+        read = ft__json_int(json, ft__json_element(json, list, i), &numbers[i]) && read
+            && (i == 0 || (numbers[i] >= 0 && numbers[i] <= INT_MAX));
+    memcpy(&p->best, &numbers[0], sizeof p->best);
+    p->seen = (int)numbers[1];
+    p->waited = (int)numbers[2];
+    p->cuts = (int)numbers[3];
+    if (!read || !(p->best - p->best == 0))
+        ft__fail(&f->m->context, FT_FORMAT, "%s: damaged checkpoint: \"plateau\" is not a state",
+                 f->o.checkpoint);
+}
+
+/* =============================================================================================
    [SECTION] training/run_checkpoints: Checkpoints of a run
    The copy of the weights of the best epoch, and the file from which a stopped run goes on.
    ============================================================================================= */
@@ -51466,23 +51624,6 @@ static ft_status ft__keep_weights(ft_model *m, bool back)
 }
 
 /* ---- Checkpoints ---- */
-
-static uint64_t ft__hash_number(uint64_t hash, double number)
-{
-    return ft__hash_bytes(hash, &number, sizeof number);
-}
-
-/* Of options that older versions had not, only those that are set are in the hash, so that their
-   checkpoints are still read. */
-static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
-{
-    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
-                              (double)f->o.most_steps};
-    size_t i;
-    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
-        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
-    return hash;
-}
 
 /* A hash of what must be the same to continue a run: its options, its data, its network, and what
    is frozen. Threads, device and file names may change. */
@@ -51557,6 +51698,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "last", &at->last);
     ft__write_score(&text, "best", &at->best);
     ft__write_score(&text, "held", &at->held);
+    ft__write_plateau(&text, &at->plateau);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
@@ -51719,6 +51861,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__checkpoint_score(f, json, "last", &at->last);
     ft__checkpoint_score(f, json, "best", &at->best);
     ft__checkpoint_score(f, json, "held", &at->held);
+    ft__checkpoint_plateau(f, json, &at->plateau);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
@@ -52213,44 +52356,6 @@ static ft__score ft__fit_measure(ft__fit *f)
     return score;
 }
 
-/* Updates of an epoch, each of `accumulate` batches, but for the last. */
-static int ft__fit_epoch_updates(const ft__fit *f)
-{
-    return (f->steps + f->o.accumulate - 1) / f->o.accumulate;
-}
-
-/* Updates of the run: of all epochs, or as many as most_steps. */
-static int ft__fit_total(const ft__fit *f)
-{
-    int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
-    return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
-}
-
-/* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
-static int ft__fit_steps(const ft__fit *f)
-{
-    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * ft__fit_epoch_updates(f);
-    int steps = (f->epoch_count + f->o.batch_size - 1) / f->o.batch_size;
-    if (steps > f->steps) steps = f->steps;
-    return left * f->o.accumulate < steps ? (int)left * f->o.accumulate : steps;
-}
-
-/* Whether the step's batch is the last before an update. */
-static bool ft__fit_updates(const ft__fit *f)
-{
-    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == ft__fit_steps(f);
-}
-
-static float ft__fit_rate(const ft__fit *f)
-{
-    int updates = ft__fit_epoch_updates(f), total = ft__fit_total(f);
-    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
-    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
-    return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, total,
-                                  f->o.step_epochs * updates, (double)f->o.gamma, warmup));
-}
-
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
 {
     ft_progress p;
@@ -52410,11 +52515,15 @@ static ft_status ft__fit_check(ft__fit *f)
 static void ft__fit_epoch_done(ft__fit *f)
 {
     ft__place_in_run *at = &f->at;
+    const ft__score *watched;
     at->last = at->score;
     memset(&at->score, 0, sizeof at->score);
     if (ft__fit_check(f) != FT_OK) return;
     if (f->held_count > 0) at->held = ft__fit_measure(f);
     if (!ft__ok(&f->m->context)) return;
+    watched = f->held_count > 0 ? &at->held : &at->last;
+    if (f->o.schedule == FT_PLATEAU && watched->total > 0)
+        ft__plateau_step(&at->plateau, watched->loss / (double)watched->total, f->o.step_epochs);
     if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
         at->best = at->held;
         at->best_epoch = at->epoch;
@@ -52472,8 +52581,6 @@ static void ft__fit_epoch(ft__fit *f)
 /* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
-    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
-                                             "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
     ft__context *c = &f->m->context;
     ft__text text;
@@ -52484,7 +52591,8 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
                  "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
-                 f->o.batch_size, ft__optimizer_row_of(p)->name, schedules[f->o.schedule],
+                 f->o.batch_size, ft__optimizer_row_of(p)->name, f->o.factor ? "own"
+                 : ft__schedule_names[f->o.schedule],
                  (unsigned long long)c->desc.seed);
     ft__text_add(&text, ",\"learning_rate\":");
     ft__json_add_float(&text, p->learning_rate);
@@ -52544,10 +52652,14 @@ static size_t ft__fit_reserve(const ft__fit *f)
 /* Checks the options as given, before the defaults: each must have an effect. */
 static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
 {
-    bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
+    bool held = o->hold_back != 0, cuts = o->schedule == FT_STEP || o->schedule == FT_PLATEAU;
+    bool cycles = o->schedule == FT_WARM_RESTARTS, power = o->schedule == FT_POLYNOMIAL;
     const ft__field_use uses[] = {
-        {"step_epochs", o->step_epochs > 0, step, "FT_STEP"},
-        {"gamma", o->gamma > 0, step, "FT_STEP"},
+        {"step_epochs", o->step_epochs > 0, cuts || cycles,
+         "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
+        {"gamma", o->gamma > 0, cuts || cycles || power,
+         "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
         {"metric", o->metric != FT_METRIC_AUTO, held, "held-back samples (hold_back)"},
@@ -52580,9 +52692,12 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"most_steps", (double)o->most_steps}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_LINEAR)
+    if ((unsigned)o->schedule >= FT__SCHEDULES)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
-                        " FT_LINEAR", (int)o->schedule);
+                        " FT_PLATEAU", (int)o->schedule);
+    if (o->schedule == FT_WARM_RESTARTS && !(o->gamma >= 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: gamma is %g; of FT_WARM_RESTARTS it must be at"
+                        " least 1", (double)o->gamma);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);

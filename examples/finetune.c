@@ -140,7 +140,7 @@ int main(int count, char **words)
     memset(&o, 0, sizeof o);
     memset(&action, 0, sizeof action);
     if (count < 2 || asks_for_help(count, words)) {
-        fprintf(count < 2 ? stderr : stdout, "%s%s", usage_text, usage_rest);
+        fprintf(count < 2 ? stderr : stdout, "%s%s%s", usage_text, usage_texts, usage_rest);
         return count < 2 ? USAGE : output_is_written() ? DONE : FAILED;
     }
     if (!strcmp(words[1], "--version")) {

@@ -239,6 +239,7 @@ extern "C" {
 #include "training/resume.h"
 #include "training/sample_weights.h"
 #include "training/fit_metric.h"
+#include "training/fit_rates.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
 #include "training/distinct_batches.h"

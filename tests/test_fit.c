@@ -371,6 +371,94 @@ static void test_accumulate(void)
     }
 }
 
+typedef struct seen_rates { double loss[8]; float rate[9]; int epochs; } seen_rates;
+
+static bool note_rates(void *user, const ft_progress *p)
+{
+    seen_rates *r = (seen_rates *)user;
+    if (p->epoch_done) {
+        r->loss[p->epoch] = p->held_back_loss >= 0 ? p->held_back_loss : p->loss;
+        r->epochs = p->epoch + 1;
+    } else r->rate[p->epoch] = p->learning_rate;
+    return true;
+}
+
+static float by_half(void *user, int step, int steps)
+{
+    int *most = (int *)user;
+    if (step > *most) *most = step;
+    return steps == 10 ? 1 / (float)(1 + step) : step == 3 ? NAN : 1;
+}
+
+/* The rates of a fit follow the held-back loss, the training loss, and the caller's function. */
+static void test_rates(void)
+{
+    ft_desc desc = {.seed = 5, .threads = 1};
+    int held, i, most = -1;
+    for (held = 0; held < 2; ++held) {
+        ft_fit_options o = quick(8);
+        ft_model *m = new_model(desc);
+        seen_rates r;
+        float want = 0.3f;
+        double best = 1e30;
+        int waited = 0;
+        memset(&r, 0, sizeof r);
+        o.schedule = FT_PLATEAU;
+        o.optimizer.learning_rate = 0.3f; /* so that the loss goes up and down */
+        o.step_epochs = 1;
+        o.gamma = 0.5f;
+        o.hold_back = held ? 0.3f : 0;
+        o.progress = note_rates;
+        o.progress_user = &r;
+        ft_fit(m, new_data(m), o);
+        CHECK(ft_error(m) == FT_OK && r.epochs == 8, "%s", ft_error_text(m));
+        for (i = 0; i < 8; ++i) {
+            CHECK(fabsf(r.rate[i] - want) <= 1e-6f, "held %d, epoch %d: rate %g, not %g", held, i,
+                  (double)r.rate[i], (double)want);
+            waited = r.loss[i] < best * (1 - 1e-4) ? 0 : waited + 1;
+            if (waited == 0) best = r.loss[i];
+            if (waited > 1) want *= 0.5f, waited = 0;
+        }
+        CHECK(want < 0.2f, "held %d: the rate stayed", held);
+        ft_destroy(m);
+    }
+    {
+        ft_fit_options o = quick(3);
+        ft_model *m = new_model(desc);
+        seen_rates r;
+        o.batch_size = 18; /* five steps an epoch, the first five of warm-up */
+        o.warmup_epochs = 1;
+        o.factor = by_half;
+        o.factor_user = &most;
+        o.progress = note_rates;
+        o.progress_user = &r;
+        ft_fit(m, new_data(m), o);
+        CHECK(ft_error(m) == FT_OK && most == 9 && fabsf(r.rate[1] - 0.01f / 5) < 1e-8f
+              && fabsf(r.rate[2] - 0.001f) < 1e-8f && fabsf(r.rate[0] - 0.01f) < 1e-8f,
+              "%s, %d steps, rates %g %g %g", ft_error_text(m), most, (double)r.rate[0],
+              (double)r.rate[1], (double)r.rate[2]);
+        o.schedule = FT_COSINE;
+        ft_fit(m, new_data(m), o);
+        expect(m, FT_INVALID, "schedule has no effect here: it is for a run without factor", "");
+        o.schedule = FT_CONSTANT;
+        o.epochs = 4;
+        ft_fit(m, new_data(m), o);
+        expect(m, FT_INVALID, "the schedule's factor of step 3 is nan", "");
+        ft_destroy(m);
+    }
+}
+
+/* The plateau's state is in the checkpoint. */
+static void test_resume_of_plateau(void)
+{
+    ft_fit_options o = quick(4);
+    o.schedule = FT_PLATEAU;
+    o.optimizer.learning_rate = 0.3f;
+    o.step_epochs = 1;
+    o.gamma = 0.5f;
+    check_resume("", o, 5);
+}
+
 /* Stopped between two updates: it ends with the next, and goes on from there. */
 static void test_resume_of_accumulated(void)
 {
@@ -730,7 +818,7 @@ static void test_wrong_options(void)
     expect_refused(o, "learning rate -1");
     o = quick(1);
     o.schedule = (ft_schedule)9;
-    expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_LINEAR");
+    expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_PLATEAU");
     o = quick(1);
     o.hold_back = 1.5f;
     o.hold_back = 0;
@@ -753,6 +841,10 @@ static void test_wrong_options(void)
     o = quick(1);
     o.warmup_epochs = (float)NAN;
     expect_refused(o, "warmup_epochs is nan; it must be");
+    o = quick(1);
+    o.schedule = FT_WARM_RESTARTS;
+    o.gamma = 0.5f;
+    expect_refused(o, "gamma is 0.5; of FT_WARM_RESTARTS it must be at least 1");
 }
 
 static ft_desc counting_desc(memory_count *c)
@@ -1402,7 +1494,7 @@ static void test_unnamed_classes(void)
 static void test_options_without_effect(void)
 {
     static const char *const says[] = {
-        "step_epochs has no effect here: it is for FT_STEP", "gamma", "views has no effect here: it is"
+        "step_epochs has no effect here: it is for FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU", "gamma", "views has no effect here: it is"
         " for augment", "views has no effect here: it is for augment without no_cache", "cache_bytes",
         "checkpoint_steps has no effect here: it is for checkpoint", "momentum has no effect here: it is"
         " for FT_SGD and FT_RMSPROP", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
@@ -1755,6 +1847,8 @@ int main(int count, char **words)
     test_resume_of_optimizers();
     test_accumulate();
     test_resume_of_accumulated();
+    test_rates();
+    test_resume_of_plateau();
     test_resume_of_another_run();
     test_not_finite();
     test_feeding();

@@ -366,6 +366,36 @@ static void test_optimizers(void)
     ft_destroy(m);
 }
 
+static void test_more_schedules(ft_file *file)
+{
+    static const struct { const char *name; ft_schedule schedule; int size; float gamma; int warmup; }
+        rows[] = {{"warm_restarts", FT_WARM_RESTARTS, 6, 1, 0},
+                  {"growing_restarts", FT_WARM_RESTARTS, 3, 2, 0},
+                  {"polynomial", FT_POLYNOMIAL, 0, 1, 0}, {"warm_polynomial", FT_POLYNOMIAL, 0, 2.5f, 5},
+                  {"warm_inverse_sqrt", FT_INVERSE_SQRT, 0, 0, 5}};
+    size_t r, count;
+    float got[20], *want, *losses = read_golden(file, "schedule/", "losses", &count);
+    ft__plateau plateau = {0};
+    int step;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        want = read_golden(file, "schedule/", rows[r].name, &count);
+        for (step = 0; step < 20; ++step)
+            got[step] = ft_schedule_factor(rows[r].schedule, step, 20, rows[r].size, rows[r].gamma,
+                                           rows[r].warmup);
+        compare("schedule", rows[r].name, got, want, 20, of_operator);
+        free(want);
+    }
+    for (step = 0; step < 20; ++step) {
+        got[step] = (float)ft__power(0.3, (uint64_t)plateau.cuts);
+        ft__plateau_step(&plateau, (double)losses[step], 2);
+    }
+    want = read_golden(file, "schedule/", "plateau", &count);
+    compare("schedule", "plateau", got, want, 20, of_operator);
+    CHECK(plateau.cuts > 2 && ft_schedule_factor(FT_PLATEAU, 7, 20, 2, 0.3f, 0) == 1, "plateau");
+    free(want);
+    free(losses);
+}
+
 /* A matrix, a kernel and a vector: Adafactor has another state for each. */
 static void test_more_optimizers(void)
 {
@@ -381,6 +411,7 @@ static void test_more_optimizers(void)
             snprintf(want, sizeof want, "%s/%s", json->values[entry].key, start);
             test_optimizer(file, json, entry, start, "ghc"[i], want);
         }
+    test_more_schedules(file);
     ft__json_free(&m->context, json);
     ft_file_close(file);
     ft_destroy(m);

@@ -29,6 +29,7 @@ typedef struct options {
     bool given[MOST_OPTIONS]; /* for each row of option_rows */
 } options;
 
+/* C99 has strings of up to 4095 characters. */
 static const char usage_text[] =
     "finetune " FINETUNE_VERSION ": fine-tune pretrained networks\n"
     "\n"
@@ -74,7 +75,8 @@ static const char usage_text[] =
     "         --checkpoint-steps N   also write a checkpoint every N steps\n"
     "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"
     "                             kernels compiled for a device (default: FINETUNE_CACHE, else\n"
-    "                             finetune in XDG_CACHE_HOME or ~/.cache, with at most 2 GB)\n"
+    "                             finetune in XDG_CACHE_HOME or ~/.cache, with at most 2 GB)\n";
+static const char usage_texts[] =
     "texts:   --text-column NAME|N --label-column NAME|N   (default: the usual names in the header;\n"
     "                             without a header, 1 and 2). Several text columns, as NAME,NAME or\n"
     "                             by repeating the option, are joined by a space\n"
@@ -85,8 +87,7 @@ static const char usage_text[] =
     "                             512 for a new model)\n"
     "         --worst N           mistakes to show after eval and --val (5)\n"
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
-    "                             (default: what the texts show, said in one line)\n";
-static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
+    "                             (default: what the texts show, said in one line)\n"
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
     "                             with prompts and completions: of these too\n"
     "         --pack              several completions in a row of --max-length tokens\n"
@@ -104,7 +105,8 @@ static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
     "         --pooling mean|cls|max   how tokens become one vector (default: as the model says)\n"
     "         --normalize         divide each vector by its length\n"
     "         --min-score X       take pairs whose number in --label-column is at least X as such that mean\n"
-    "                             the same, and learn only these (default: cosines follow the numbers)\n"
+    "                             the same, and learn only these (default: cosines follow the numbers)\n";
+static const char usage_rest[] =
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
     "         --graph             print the network's description, which --arch reads\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"

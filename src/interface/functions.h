@@ -525,7 +525,8 @@ FINETUNE_API ft_status ft_update(ft_model *m, float learning_rate);
 /* Sets the carried states whose names match to zero, for a new sequence. Returns how many. */
 FINETUNE_API int ft_reset_state(ft_model *m, const char *glob);
 /* Returns the factor on the learning rate at `step` (from 0) of `steps`, the first `warmup` of
-   which rise linearly. FT_STEP multiplies by gamma after each step_size steps. */
+   which rise linearly. step_size counts steps where ft_fit_options.step_epochs counts epochs, and
+   gamma is that of ft_fit_options. Without losses, the factor of FT_PLATEAU stays 1. */
 FINETUNE_API float ft_schedule_factor(ft_schedule schedule, int step, int steps, int step_size,
                                       float gamma, int warmup);
 

@@ -23,8 +23,16 @@ typedef enum ft_schedule {
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
     FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
                       Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
-    FT_LINEAR      /* to 0 at the end, in a straight line: usual for transformers, after a
+    FT_LINEAR,     /* to 0 at the end, in a straight line: usual for transformers, after a
                       warm-up */
+    FT_WARM_RESTARTS, /* a cosine to 0 over step_epochs epochs, then again (Loshchilov and Hutter
+                      2017); each is gamma times as long as the one before, default 1 */
+    FT_POLYNOMIAL, /* to 0 at the end, as (1 - share of the steps)^gamma, default 1 */
+    FT_INVERSE_SQRT, /* 1 / sqrt(1 + steps since the warm-up / steps of the warm-up, at least 1)
+                      (Vaswani et al. 2017) */
+    FT_PLATEAU     /* times gamma when the held-back loss, or without held-back samples the training
+                      loss, was not lower by 1e-4 of itself for more than step_epochs epochs, as
+                      PyTorch's ReduceLROnPlateau */
 } ft_schedule;
 
 /* The defaults are PyTorch's. */
@@ -107,8 +115,9 @@ typedef struct ft_fit_options {
                                norm needs two */
     ft_optimizer_options optimizer;
     ft_schedule schedule;
-    int step_epochs;        /* FT_STEP: default 10 */
-    float gamma;            /* FT_STEP: default 0.1 */
+    int step_epochs;        /* FT_STEP, FT_WARM_RESTARTS, FT_PLATEAU: default 10 */
+    float gamma;            /* FT_STEP, FT_PLATEAU: default 0.1; FT_WARM_RESTARTS: at least 1, and
+                               FT_POLYNOMIAL: default 1 */
     float warmup_epochs;    /* linear, from 0; default 0 */
     float hold_back;        /* share of the data that is not trained on but measured after each
                                epoch, split by class and group; default 0 */
@@ -160,6 +169,11 @@ typedef struct ft_fit_options {
        sample. Mixed inputs do not repeat, so frozen layers are computed in each step. Accuracy in
        training counts each sample's own label. */
     float mixup, cutmix;
+    /* Instead of a schedule: returns the factor on the learning rate of update `step` (from 0) of
+       `steps`, those of the warm-up not counted. It may be asked twice for a step, and a run that
+       continues from a checkpoint must give the same factors. */
+    float (*factor)(void *user, int step, int steps);
+    void *factor_user;
 } ft_fit_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */

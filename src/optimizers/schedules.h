@@ -23,6 +23,39 @@ static double ft__cosine_between(double from, double to, double share)
     return to + (from - to) * 0.5 * (1 + ft__cos_pi(share));
 }
 
+static const char *const ft__schedule_names[] = { /* in the order of ft_schedule */
+    "constant", "step", "cosine", "one_cycle", "linear", "warm_restarts", "polynomial",
+    "inverse_sqrt", "plateau"};
+enum { FT__SCHEDULES = sizeof ft__schedule_names / sizeof ft__schedule_names[0] };
+
+/* FT_PLATEAU: what the losses of the epochs so far led to. */
+typedef struct ft__plateau {
+    double best;            /* the lowest loss */
+    int seen;               /* losses */
+    int waited;             /* the last of them, none of which was lower */
+    int cuts;               /* so often was the rate multiplied by gamma */
+} ft__plateau;
+
+static void ft__plateau_step(ft__plateau *p, double loss, int patience)
+{
+    bool better = p->seen == 0 || loss < p->best * (1 - 1e-4);
+    if (better) p->best = loss;
+    p->seen += 1;
+    p->waited = better ? 0 : p->waited + 1;
+    if (p->waited <= patience) return;
+    p->cuts += 1;
+    p->waited = 0;
+}
+
+/* How far step is in its cycle, of 0 to 1; cycles grow by `growth`. */
+static double ft__share_of_cycle(int step, int length, double growth)
+{
+    double left = step, cycle = length < 1 ? 1 : length;
+    if (growth <= 1) return (double)(step % (int)cycle) / cycle;
+    for (; left >= cycle; cycle *= growth) left -= cycle;
+    return left / cycle;
+}
+
 /* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
    steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
    2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
@@ -47,6 +80,12 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
         return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
     case FT_LINEAR:
         return step < steps ? 1 - (double)step / steps : 0;
+    case FT_WARM_RESTARTS:
+        return ft__cosine_between(1, 0, ft__share_of_cycle(step, step_size, gamma));
+    case FT_POLYNOMIAL:
+        return step < steps ? ft__any_power(1 - (double)step / steps, gamma) : 0;
+    case FT_INVERSE_SQRT:
+        return 1 / sqrt(1 + (double)step / (warmup < 1 ? 1 : warmup));
     default:
         return 1;
     }

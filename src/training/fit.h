@@ -25,6 +25,7 @@
 #include "training/resume.h"
 #include "training/sample_weights.h"
 #include "training/fit_metric.h"
+#include "training/fit_rates.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
 #include "training/distinct_batches.h"
@@ -128,44 +129,6 @@ static ft__score ft__fit_measure(ft__fit *f)
     }
     score.rank = ft__fit_rank(f, &score, &entities);
     return score;
-}
-
-/* Updates of an epoch, each of `accumulate` batches, but for the last. */
-static int ft__fit_epoch_updates(const ft__fit *f)
-{
-    return (f->steps + f->o.accumulate - 1) / f->o.accumulate;
-}
-
-/* Updates of the run: of all epochs, or as many as most_steps. */
-static int ft__fit_total(const ft__fit *f)
-{
-    int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
-    return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
-}
-
-/* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
-static int ft__fit_steps(const ft__fit *f)
-{
-    int64_t left = ft__fit_total(f) - (int64_t)f->at.epoch * ft__fit_epoch_updates(f);
-    int steps = (f->epoch_count + f->o.batch_size - 1) / f->o.batch_size;
-    if (steps > f->steps) steps = f->steps;
-    return left * f->o.accumulate < steps ? (int)left * f->o.accumulate : steps;
-}
-
-/* Whether the step's batch is the last before an update. */
-static bool ft__fit_updates(const ft__fit *f)
-{
-    return (f->at.step + 1) % f->o.accumulate == 0 || f->at.step + 1 == ft__fit_steps(f);
-}
-
-static float ft__fit_rate(const ft__fit *f)
-{
-    int updates = ft__fit_epoch_updates(f), total = ft__fit_total(f);
-    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
-    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
-    return (float)((double)f->o.optimizer.learning_rate
-                   * ft__schedule(f->o.schedule, step, total,
-                                  f->o.step_epochs * updates, (double)f->o.gamma, warmup));
 }
 
 static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epoch_done)
@@ -327,11 +290,15 @@ static ft_status ft__fit_check(ft__fit *f)
 static void ft__fit_epoch_done(ft__fit *f)
 {
     ft__place_in_run *at = &f->at;
+    const ft__score *watched;
     at->last = at->score;
     memset(&at->score, 0, sizeof at->score);
     if (ft__fit_check(f) != FT_OK) return;
     if (f->held_count > 0) at->held = ft__fit_measure(f);
     if (!ft__ok(&f->m->context)) return;
+    watched = f->held_count > 0 ? &at->held : &at->last;
+    if (f->o.schedule == FT_PLATEAU && watched->total > 0)
+        ft__plateau_step(&at->plateau, watched->loss / (double)watched->total, f->o.step_epochs);
     if (f->held_count > 0 && ft__better(&at->held, &at->best)) {
         at->best = at->held;
         at->best_epoch = at->epoch;
@@ -389,8 +356,6 @@ static void ft__fit_epoch(ft__fit *f)
 /* Writes the metadata on the training: no time, path or number of threads. */
 static void ft__fit_describe(ft__fit *f)
 {
-    static const char *const schedules[] = {"constant", "step", "cosine", "one_cycle",
-                                             "linear"};
     const ft_optimizer_options *p = &f->o.optimizer;
     ft__context *c = &f->m->context;
     ft__text text;
@@ -401,7 +366,8 @@ static void ft__fit_describe(ft__fit *f)
     ft__json_add_text(&text, f->o.stage);
     ft__text_add(&text, ",\"samples\":%d,\"epochs\":%d,\"batch_size\":%d,\"optimizer\":\"%s\","
                  "\"schedule\":\"%s\",\"seed\":%llu", f->train_count, f->at.epoch,
-                 f->o.batch_size, ft__optimizer_row_of(p)->name, schedules[f->o.schedule],
+                 f->o.batch_size, ft__optimizer_row_of(p)->name, f->o.factor ? "own"
+                 : ft__schedule_names[f->o.schedule],
                  (unsigned long long)c->desc.seed);
     ft__text_add(&text, ",\"learning_rate\":");
     ft__json_add_float(&text, p->learning_rate);
@@ -461,10 +427,14 @@ static size_t ft__fit_reserve(const ft__fit *f)
 /* Checks the options as given, before the defaults: each must have an effect. */
 static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const ft_fit_options *o)
 {
-    bool held = o->hold_back != 0, step = o->schedule == FT_STEP;
+    bool held = o->hold_back != 0, cuts = o->schedule == FT_STEP || o->schedule == FT_PLATEAU;
+    bool cycles = o->schedule == FT_WARM_RESTARTS, power = o->schedule == FT_POLYNOMIAL;
     const ft__field_use uses[] = {
-        {"step_epochs", o->step_epochs > 0, step, "FT_STEP"},
-        {"gamma", o->gamma > 0, step, "FT_STEP"},
+        {"step_epochs", o->step_epochs > 0, cuts || cycles,
+         "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
+        {"gamma", o->gamma > 0, cuts || cycles || power,
+         "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
         {"metric", o->metric != FT_METRIC_AUTO, held, "held-back samples (hold_back)"},
@@ -497,9 +467,12 @@ static ft_status ft__fit_check_options(const ft__fit *f)
         {"most_steps", (double)o->most_steps}};
     size_t i;
     if (ft__data_check_network(f->m, f->data, "ft_fit") != FT_OK) return c->status;
-    if ((unsigned)o->schedule > FT_LINEAR)
+    if ((unsigned)o->schedule >= FT__SCHEDULES)
         return ft__fail(c, FT_INVALID, "ft_fit: schedule is %d; it must be FT_CONSTANT to"
-                        " FT_LINEAR", (int)o->schedule);
+                        " FT_PLATEAU", (int)o->schedule);
+    if (o->schedule == FT_WARM_RESTARTS && !(o->gamma >= 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: gamma is %g; of FT_WARM_RESTARTS it must be at"
+                        " least 1", (double)o->gamma);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);

@@ -11,6 +11,7 @@
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
+#include "optimizers/schedules.h"
 #include "devices/device.h"
 #include "graph/layout.h"
 #include "graph/plan.h"
@@ -54,6 +55,7 @@ typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int best_epoch;
     ft__score best;         /* held-back, at the best epoch */
     ft__score held;         /* held-back, at the last */
+    ft__plateau plateau;
     bool done;
 } ft__place_in_run;
 
@@ -149,7 +151,8 @@ static ft_fit_options ft__fit_defaults(ft_fit_options o)
     if (o.epochs == 0) o.epochs = 10;
     if (o.batch_size == 0) o.batch_size = 32;
     if (o.step_epochs == 0) o.step_epochs = 10;
-    if (o.gamma == 0) o.gamma = 0.1f;
+    if (o.gamma == 0)
+        o.gamma = o.schedule == FT_WARM_RESTARTS || o.schedule == FT_POLYNOMIAL ? 1 : 0.1f;
     if (o.views == 0) o.views = 8;
     if (o.accumulate == 0) o.accumulate = 1;
     if (o.views > o.epochs) o.views = o.epochs; /* each epoch uses one */

@@ -45,6 +45,23 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
     return count;
 }
 
+static uint64_t ft__hash_number(uint64_t hash, double number)
+{
+    return ft__hash_bytes(hash, &number, sizeof number);
+}
+
+/* Of options that older versions had not, only those that are set are in the hash, so that their
+   checkpoints are still read. */
+static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
+{
+    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
+                              (double)f->o.most_steps};
+    size_t i;
+    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
+        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
+    return hash;
+}
+
 /* ---- The data ---- */
 /* Hashes what a sample is made from: its name (of texts, the text) and its content, or else what
    digest() returns of view 0. */

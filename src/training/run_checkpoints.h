@@ -23,6 +23,7 @@
 #include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/resume.h"
+#include "training/fit_rates.h"
 
 /* =============================================================================================
    [SECTION] training/run_checkpoints: Checkpoints of a run
@@ -58,23 +59,6 @@ static ft_status ft__keep_weights(ft_model *m, bool back)
 }
 
 /* ---- Checkpoints ---- */
-
-static uint64_t ft__hash_number(uint64_t hash, double number)
-{
-    return ft__hash_bytes(hash, &number, sizeof number);
-}
-
-/* Of options that older versions had not, only those that are set are in the hash, so that their
-   checkpoints are still read. */
-static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
-{
-    const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
-                              (double)f->o.most_steps};
-    size_t i;
-    for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
-        if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
-    return hash;
-}
 
 /* A hash of what must be the same to continue a run: its options, its data, its network, and what
    is frozen. Threads, device and file names may change. */
@@ -149,6 +133,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "last", &at->last);
     ft__write_score(&text, "best", &at->best);
     ft__write_score(&text, "held", &at->held);
+    ft__write_plateau(&text, &at->plateau);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
@@ -311,6 +296,7 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__checkpoint_score(f, json, "last", &at->last);
     ft__checkpoint_score(f, json, "best", &at->best);
     ft__checkpoint_score(f, json, "held", &at->held);
+    ft__checkpoint_plateau(f, json, &at->plateau);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }

@@ -58,7 +58,34 @@ def optimizers():
     return tensors, cases
 
 
+def schedules():
+    """Factors on a learning rate of 1 over 20 steps; the losses of epochs for plateau."""
+    def run(make, *losses):
+        optimizer = O.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule, rates = make(optimizer), []
+        for i in range(20):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step(*[loss[i] for loss in losses])
+        return rates
+
+    from transformers import get_inverse_sqrt_schedule
+    s = O.lr_scheduler
+    warm = [(i + 1) / 5 for i in range(5)]
+    losses = [3, 2, 2, 1.9999, 1.99985, 2.1, 2, 1.5, 1.6, 1.6, 1.6, 1.6, 1.6, 1.6, 1.7, 1.4, 2, 2, 2, 2]
+    return {"warm_restarts": run(lambda o: s.CosineAnnealingWarmRestarts(o, 6)),
+            "growing_restarts": run(lambda o: s.CosineAnnealingWarmRestarts(o, 3, 2)),
+            "polynomial": run(lambda o: s.PolynomialLR(o, 20)),
+            "warm_polynomial": warm + run(lambda o: s.PolynomialLR(o, 15, 2.5))[:15],
+            # transformers' warm-up is i / 5, ours (i + 1) / 5
+            "warm_inverse_sqrt": warm + run(lambda o: get_inverse_sqrt_schedule(o, 5))[5:],
+            "plateau": run(lambda o: s.ReduceLROnPlateau(o, factor=0.3, patience=2), losses),
+            "losses": losses}
+
+
 if __name__ == "__main__":
     tensors, cases = optimizers()
+    tensors.update({f"schedule/{k}": torch.tensor(v, dtype=torch.float32)
+                    for k, v in schedules().items()})
     save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/more_optimizers.safetensors",
               {"cases": json.dumps(cases)})
