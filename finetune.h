@@ -373,14 +373,13 @@
      FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_predict_entities,
                                ft_predict_words, ft_generate, and ft_texts, ft_text_streams and
                                ft_completions (need DATA)
-     FINETUNE_NO_CONVOLUTION   ft_conv2d, ft_conv1d, ft_batch_norm, ft_group_norm, pooling
+     FINETUNE_NO_CONVOLUTION   ft_conv2d and the others that FT__CONVOLUTION_OPERATORS lists
      FINETUNE_NO_DEPTHWISE     convolutions with one input channel in each of several groups (need
                                CONVOLUTION)
      FINETUNE_NO_RECURRENT     ft_lstm, ft_gru, ft_rnn, and the networks made of them
-     FINETUNE_NO_ATTENTION     ft_attention, ft_layer_norm, ft_rms_norm, ft_rotary,
-                               ft_add_positions, ft_linear_cross_entropy
-     FINETUNE_NO_ARITHMETIC    ft_unary, ft_binary, ft_where, ft_reduce, ft_permute, ft_gather,
-                               ft_matmul
+     FINETUNE_NO_ATTENTION     ft_attention and the others that FT__ATTENTION_OPERATORS lists
+     FINETUNE_NO_ARITHMETIC    ft_unary, ft_binary, ft_reduce and the others that
+                               FT__ARITHMETIC_OPERATORS lists
      FINETUNE_NO_RESNET        the ResNets by name (need CONVOLUTION)
      FINETUNE_NO_MOBILENET     MobileNet by name (needs DEPTHWISE)
      FINETUNE_NO_KERAS_CNN     the small CNN of Keras by name (needs CONVOLUTION)
@@ -8645,7 +8644,8 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
    4. In kernels.cl its kernels.
    5. In devices/ what launches them, and its FT__DEVICE_ROW, with a sample.
    6. In tests/test_operators.c naive loops, and cases with PyTorch's expression (add_torch_case).
-   Then make header (docs/networks.md, calls with NULL) and golden/make_cases.py write the rest. */
+   Then these write the rest: INCLUDES=write sh tests/check_header.sh (includes), make header
+   (docs/networks.md, calls with NULL), and golden/make_cases.py (PyTorch's values). */
 #define FT__OPERATORS(X, O)                                                                       \
     FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
     FT__ATTENTION_OPERATORS(X, O) FT__ARITHMETIC_OPERATORS(X, O)

@@ -26,7 +26,8 @@
    4. In kernels.cl its kernels.
    5. In devices/ what launches them, and its FT__DEVICE_ROW, with a sample.
    6. In tests/test_operators.c naive loops, and cases with PyTorch's expression (add_torch_case).
-   Then make header (docs/networks.md, calls with NULL) and golden/make_cases.py write the rest. */
+   Then these write the rest: INCLUDES=write sh tests/check_header.sh (includes), make header
+   (docs/networks.md, calls with NULL), and golden/make_cases.py (PyTorch's values). */
 #define FT__OPERATORS(X, O)                                                                       \
     FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
     FT__ATTENTION_OPERATORS(X, O) FT__ARITHMETIC_OPERATORS(X, O)
