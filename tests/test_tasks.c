@@ -526,7 +526,7 @@ static void test_head_only(bool bert, bool number)
     int k, i, moved;
     for (k = 0; k < 1 + number; ++k) { /* numbers in two units */
         ft_model *m = create();
-        ft_data *data = read_texts(m, number ? lengths_table(k ? 5e5 : 0, k ? 4e6 : 1, "") : reviews,
+        ft_data *data = read_texts(m, number ? lengths_table(0, k ? 1e-5 : 1, "") : reviews,
                                    (ft_text_options){.task = number ? FT_TASK_REGRESSION : FT_TASK_AUTO});
         ft_finetune_result r;
         if (bert) ft_network(m, "bert", (ft_network_options){.hidden = 16, .layers = 1, .heads = 2, .positions = 20,
