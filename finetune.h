@@ -2378,6 +2378,11 @@ FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
+/* Reads one sample as a batch has it: fills the slots whose names the data knows ("input",
+   "labels", ...). Set name, type, shape (of one sample) and values of each before. View 0 is the
+   plain sample, views from 1 on are augmented. FT_IO if it cannot be read, or not so shaped. */
+FINETUNE_API ft_status ft_data_read(ft_data *data, int index, int view, ft_slot *slots,
+                                    int slot_count);
 /* Which samples ft_fit holds back with this ft_fit_options.hold_back (ft_finetune's trial: 0.2).
    That depends on the labels, the groups and ft_desc.seed only, so ask before ft_fit or after it.
    Writes up to `most` indices, in ascending order, and returns how many there are: 0 of streams,
@@ -44874,6 +44879,24 @@ const char *ft_data_name(const ft_data *data, int index) /* "": none */
     return name ? name : "";
 }
 
+ft_status ft_data_read(ft_data *data, int index, int view, ft_slot *slots, int slot_count)
+{
+    ft_model *m = data ? data->model : NULL;
+    if (!m) return FT_INVALID;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)
+        || !ft__given(&m->context, slots, "ft_data_read: slots")) return m->context.status;
+    if (index < 0 || index >= data->source.count || view < 0 || slot_count < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_data_read: sample %d of %d in view %d, %d"
+                        " slots: the sample must be one of the data's, the view not negative, and"
+                        " at least 1 slot given", index, data->source.count, view, slot_count);
+    if (data->features.prepare) data->features.prepare(data->source.user);
+    if (ft__ok(&m->context)
+        && !data->source.get(data->source.user, index, view, slots, slot_count))
+        return ft__fail(&m->context, FT_IO, "ft_data_read: sample %d, %.200s, cannot be read into"
+                        " slots of these shapes", index, ft_data_name(data, index));
+    return m->context.status;
+}
+
 int ft_data_label(const ft_data *data, int index) /* -1: none */
 {
     if (!data || index < 0 || index >= data->source.count || !data->source.label) return -1;
@@ -51208,7 +51231,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
 static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
 {
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
-                              (double)f->o.most_steps};
+                              (double)f->o.most_steps, (double)f->o.balanced_sampling,
+                              (double)f->o.mixup, (double)f->o.cutmix};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);

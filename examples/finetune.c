@@ -26,6 +26,8 @@
 
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#include <stb/stb_image_write.h>
 
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -71,6 +73,7 @@ static double seconds_now(void)
 #include "tool/text.h"
 #include "tool/embed.h"
 #include "tool/html.h"
+#include "tool/pictures.h"
 #include "tool/train.h"
 #include "tool/predict.h"
 #include "tool/info.h"
@@ -131,7 +134,7 @@ int main(int count, char **words)
     static const struct { const char *name; int (*run)(const options *); } verbs[] = {
         {"train", train}, {"eval", evaluate}, {"predict", predict},
         {"generate", generate}, {"info", info}, {"embed", embed},
-        {"convert", convert}, {"devices", devices}};
+        {"convert", convert}, {"devices", devices}, {"check", check}, {"preview", preview}};
     enum { VERBS = sizeof verbs / sizeof verbs[0] };
     struct sigaction action;
     options o;
@@ -140,7 +143,7 @@ int main(int count, char **words)
     memset(&o, 0, sizeof o);
     memset(&action, 0, sizeof action);
     if (count < 2 || asks_for_help(count, words)) {
-        fprintf(count < 2 ? stderr : stdout, "%s%s%s", usage_text, usage_texts, usage_rest);
+        fprintf(count < 2 ? stderr : stdout, "%s%s%s%s", usage_text, usage_pictures, usage_texts, usage_rest);
         return count < 2 ? USAGE : output_is_written() ? DONE : FAILED;
     }
     if (!strcmp(words[1], "--version")) {

@@ -190,6 +190,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_data_class_name(NULL, 1));
     TRY(ft_data_name(NULL, 1));
     TRY(ft_data_label(NULL, 1));
+    TRY(ft_data_read(NULL, 0, 0, NULL, 0));
     TRY(ft_data_skipped(NULL));
     TRY(ft_data_held_back(NULL, 0.5f, NULL, 1));
     TRY(ft_finetune(m, NULL, o.finetune_options));

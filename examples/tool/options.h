@@ -6,6 +6,8 @@ typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict;
     const char *type, *dtype, *cache, *opencl_library, *precision;
+    const char *augment, *balanced;
+    double mixup, cutmix;
     const char *adapter, *save_adapter, *lora_layers;
     int epochs, max_steps, batch_size, threads, per_class, top, checkpoint_steps;
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora, transformers;
@@ -41,6 +43,8 @@ static const char usage_text[] =
     "  finetune generate --model FILE [--prompt TEXT | TEXT...]   (several are continued at once)\n"
     "  finetune info --model FILE [--times]\n"
     "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
+    "  finetune check --data FOLDER [--val FOLDER] [--model WEIGHTS]   duplicates, wrong labels, ...\n"
+    "  finetune preview --model WEIGHTS --data FOLDER --out SHEET.png   what the network sees\n"
     "  finetune devices [--check]        list the values of --device\n"
     "\n"
     "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
@@ -76,6 +80,14 @@ static const char usage_text[] =
     "         --cache FOLDER|none save there, for the next run, the outputs of frozen layers and the\n"
     "                             kernels compiled for a device (default: FINETUNE_CACHE, else\n"
     "                             finetune in XDG_CACHE_HOME or ~/.cache, with at most 2 GB)\n";
+static const char usage_pictures[] =
+    "pictures, in train and preview: --augment NAME[=X],...   other views in each epoch, as torchvision's:\n"
+    "                             trivial or rand (TrivialAugmentWide, RandAugment), crop=LEAST_AREA,\n"
+    "                             flip-vertical, degrees=X, zoom=X, shear=DEGREES, brightness=X, contrast=X,\n"
+    "                             saturation=X, hue=X (to 0.5), blur=SIGMA, erase=SHARE, shift=SHARE\n"
+    "         --mixup A --cutmix A    (train) mix each batch's pictures, by shares of Beta(A, A)\n"
+    "         --balanced sampling|loss   (train; texts too) rare classes count as frequent ones do:\n"
+    "                             they are drawn as often, or weigh as much\n";
 static const char usage_texts[] =
     "texts:   --text-column NAME|N --label-column NAME|N   (default: the usual names in the header;\n"
     "                             without a header, 1 and 2). Several text columns, as NAME,NAME or\n"
@@ -170,10 +182,10 @@ typedef struct option_row {
 
 static const option_row option_rows[] = {
 #define AT(field) offsetof(options, field)
-    {"--model", 's', AT(model), "tepgicv", 0},
-    {"--data", 's', AT(data), "te", 0},
-    {"--val", 's', AT(val), "t", 0},
-    {"--out", 's', AT(out), "tcv", 0},
+    {"--model", 's', AT(model), "tepgicvkw", 0},
+    {"--data", 's', AT(data), "tekw", 0},
+    {"--val", 's', AT(val), "tk", 0},
+    {"--out", 's', AT(out), "tcvw", 0},
     {"--epochs", 'n', AT(epochs), "t", 0},
     {"--max-steps", 'n', AT(max_steps), "t", 0},
     {"--batch-size", 'n', AT(batch_size), "teiv", SAMPLES},
@@ -188,17 +200,21 @@ static const option_row option_rows[] = {
     {"--dora", 'b', AT(dora), "t", LORA},
     {"--save-adapter", 's', AT(save_adapter), "tc", MODEL},
     {"--transformers", 'n', AT(transformers), "tc", MODEL},
-    {"--adapter", 's', AT(adapter), "tepicv", MODEL},
+    {"--adapter", 's', AT(adapter), "tepicvkw", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
-    {"--flip", 'b', AT(flip), "t", PICTURES},
-    {"--no-shift", 'b', AT(no_shift), "t", PICTURES},
+    {"--flip", 'b', AT(flip), "tw", PICTURES},
+    {"--no-shift", 'b', AT(no_shift), "tw", PICTURES},
     {"--hold-back", 'f', AT(hold_back), "t", SAMPLES},
     {"--patience", 'n', AT(patience), "t", HELD_BACK},
     {"--metric", 's', AT(metric), "t", HELD_BACK},
     {"--calibrate", 'b', AT(calibrate), "t", HELD_BACK | LABELLED},
     {"--log-csv", 's', AT(log_csv), "t", 0},
     {"--report", 's', AT(report), "te", 0},
+    {"--augment", 'l', AT(augment), "tw", PICTURES},
+    {"--mixup", 'f', AT(mixup), "t", PICTURES},
+    {"--cutmix", 'f', AT(cutmix), "t", PICTURES},
+    {"--balanced", 's', AT(balanced), "t", LABELLED},
     {"--resume", 'b', AT(resume), "t", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
     {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
@@ -238,13 +254,13 @@ static const option_row option_rows[] = {
     {"--dtype", 's', AT(dtype), "tepgiv", MODEL},
     {"--check", 'b', AT(check), "d", 0},
     {"--labels", 's', AT(labels), "tepc", MODEL},
-    {"--arch", 's', AT(architecture), "tepgicv", MODEL},
-    {"--image-size", 'n', AT(image_size), "tepic", MODEL},
-    {"--heads", 'n', AT(heads), "tepgicv", MODEL},
-    {"--rename", 's', AT(rename), "tepgicv", MODEL},
-    {"--state-dict", 's', AT(state_dict), "tepgicv", MODEL},
-    {"--allow-missing", 'b', AT(allow_missing), "tepgicv", MODEL},
-    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgicv", MODEL},
+    {"--arch", 's', AT(architecture), "tepgicvkw", MODEL},
+    {"--image-size", 'n', AT(image_size), "tepickw", MODEL},
+    {"--heads", 'n', AT(heads), "tepgicvkw", MODEL},
+    {"--rename", 's', AT(rename), "tepgicvkw", MODEL},
+    {"--state-dict", 's', AT(state_dict), "tepgicvkw", MODEL},
+    {"--allow-missing", 'b', AT(allow_missing), "tepgicvkw", MODEL},
+    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgicvkw", MODEL},
     {"--seed", 'u', AT(seed), NULL, 0},
     {"--threads", 'i', AT(threads), NULL, 0},
     {"--memory-budget", 'm', AT(memory_budget), "tepgv", 0},
@@ -410,14 +426,19 @@ static bool all_have_effect(const options *o, int known, int are_true)
     return true;
 }
 
-/* The letter of a verb in option_rows: its first one, but 'v' (vectors) for embed. */
-static char verb_letter(const char *verb) { return !strcmp(verb, "embed") ? 'v' : verb[0]; }
+/* The letter of a verb in option_rows: its first one, but 'v' (vectors) for embed, 'k' for check,
+   'w' (what the network sees) for preview. */
+static char verb_letter(const char *verb)
+{
+    return !strcmp(verb, "embed") ? 'v' : !strcmp(verb, "check") ? 'k'
+        : !strcmp(verb, "preview") ? 'w' : verb[0];
+}
 
 /* Are all options among the verb's, with an effect as far as the command line shows? */
 static bool options_fit(const options *o)
 {
     static const char *const verbs[] = {"train", "eval", "predict", "generate", "info", "convert",
-                                        "devices", "embed"};
+                                        "devices", "embed", "check", "preview"};
     bool lists = !strcmp(o->verb, "devices");
     int facts = o->model || o->file_count > 0 ? MODEL : NEW, r;
     char text[300];
@@ -470,6 +491,8 @@ static int parse(int count, char **words, options *o)
         if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
     if (o->threads > 1024) return usage("--threads must be at most 1024", "");
+    if (o->balanced && strcmp(o->balanced, "sampling") != 0 && strcmp(o->balanced, "loss") != 0)
+        return usage("--balanced must be sampling or loss, not ", o->balanced);
     if (o->groups && strcmp(o->groups, "auto") != 0 && strcmp(o->groups, "name") != 0
         && strcmp(o->groups, "none") != 0)
         return usage("--groups must be auto, name or none, not ", o->groups);

@@ -18,8 +18,11 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.metric = followed_metric(o);
     f.checkpoint = checkpoint;
     f.checkpoint_steps = o->checkpoint_steps;
-    f.augmentation.flip = o->flip;
-    f.augmentation.shift = o->no_shift ? -1.0f : 0.0f;
+    read_augmentation(o, &f.augmentation);
+    f.mixup = (float)o->mixup;
+    f.cutmix = (float)o->cutmix;
+    f.balanced = o->balanced && !strcmp(o->balanced, "loss");
+    f.balanced_sampling = o->balanced && !strcmp(o->balanced, "sampling");
     f.progress = on_progress;
     f.progress_user = progress;
     return f;
@@ -186,6 +189,7 @@ static void bring_back(const char *checkpoint, const char *earlier, bool failed)
 static int train_and_log(const options *o, progress_state *progress)
 {
     double start = seconds_now();
+    ft_augmentation views;
     char checkpoint[4096], earlier[4096 + 16];
     ft_finetune_result result;
     ft_calibration calibration;
@@ -197,6 +201,7 @@ static int train_and_log(const options *o, progress_state *progress)
     ft_model *m;
     memset(&save, 0, sizeof save);
     if (!o->data || !o->out) return usage("train needs --data and --out", "");
+    if (!read_augmentation(o, &views)) return USAGE;
     if (!o->model && !o->words && !is_text(o->data))
         return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .conll, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
@@ -220,6 +225,7 @@ static int train_and_log(const options *o, progress_state *progress)
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return unsuited(m);
     }
+    if (!reads_text(m, o) && !o->quiet) say_what_is_odd(o, data);
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
     if (o->pack) ft_set_packed(m, true);
     if (!open_log(&progress->history, o)) {

@@ -179,6 +179,24 @@ const char *ft_data_name(const ft_data *data, int index) /* "": none */
     return name ? name : "";
 }
 
+ft_status ft_data_read(ft_data *data, int index, int view, ft_slot *slots, int slot_count)
+{
+    ft_model *m = data ? data->model : NULL;
+    if (!m) return FT_INVALID;
+    if (!ft__usable(m) || !FT__HAS(m, DATA)
+        || !ft__given(&m->context, slots, "ft_data_read: slots")) return m->context.status;
+    if (index < 0 || index >= data->source.count || view < 0 || slot_count < 1)
+        return ft__fail(&m->context, FT_INVALID, "ft_data_read: sample %d of %d in view %d, %d"
+                        " slots: the sample must be one of the data's, the view not negative, and"
+                        " at least 1 slot given", index, data->source.count, view, slot_count);
+    if (data->features.prepare) data->features.prepare(data->source.user);
+    if (ft__ok(&m->context)
+        && !data->source.get(data->source.user, index, view, slots, slot_count))
+        return ft__fail(&m->context, FT_IO, "ft_data_read: sample %d, %.200s, cannot be read into"
+                        " slots of these shapes", index, ft_data_name(data, index));
+    return m->context.status;
+}
+
 int ft_data_label(const ft_data *data, int index) /* -1: none */
 {
     if (!data || index < 0 || index >= data->source.count || !data->source.label) return -1;

@@ -432,6 +432,11 @@ FINETUNE_API const char *ft_data_class_name(const ft_data *data, int c); /* NULL
 /* A picture's path in its folder, the beginning of a text; "" if samples have no names. */
 FINETUNE_API const char *ft_data_name(const ft_data *data, int index);
 FINETUNE_API int ft_data_label(const ft_data *data, int index);          /* -1: none */
+/* Reads one sample as a batch has it: fills the slots whose names the data knows ("input",
+   "labels", ...). Set name, type, shape (of one sample) and values of each before. View 0 is the
+   plain sample, views from 1 on are augmented. FT_IO if it cannot be read, or not so shaped. */
+FINETUNE_API ft_status ft_data_read(ft_data *data, int index, int view, ft_slot *slots,
+                                    int slot_count);
 /* Which samples ft_fit holds back with this ft_fit_options.hold_back (ft_finetune's trial: 0.2).
    That depends on the labels, the groups and ft_desc.seed only, so ask before ft_fit or after it.
    Writes up to `most` indices, in ascending order, and returns how many there are: 0 of streams,

@@ -55,7 +55,8 @@ static uint64_t ft__hash_number(uint64_t hash, double number)
 static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
 {
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
-                              (double)f->o.most_steps};
+                              (double)f->o.most_steps, (double)f->o.balanced_sampling,
+                              (double)f->o.mixup, (double)f->o.cutmix};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
