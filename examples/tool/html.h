@@ -27,10 +27,12 @@ static const char html_head[] =
     "--one:#6cb0ff;--two:#ffa366;--cell:108,176,255}}\n"
     "body{margin:0 auto;padding:1rem;max-width:60rem;background:var(--back);color:var(--text);"
     "font:1rem/1.5 system-ui,sans-serif}\n"
-    "h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.3rem 0}\n"
+    "h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.3rem 0}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\n"
-    "th,td{padding:.2rem .6rem;border-bottom:1px solid var(--line);text-align:right}\n"
-    "th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere}th{font-weight:600}\n"
+    "th,td{padding:.2rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\n"
+    "th:first-child,td:first-child,.settings td{text-align:left}th{font-weight:600}\n"
+    ".settings td{vertical-align:top}.settings td+td{white-space:normal;overflow-wrap:anywhere}\n"
+    "@media(max-width:30rem){th,td{padding:.2rem .35rem}}\n"
     ".cells td{text-align:center;min-width:1.6rem;border:1px solid var(--line)}\n"
     ".cells thead th{writing-mode:vertical-rl;text-align:left;border:0}\n"
     ".faint{color:var(--faint);font-size:.9rem}\n"
@@ -41,7 +43,7 @@ static const char html_head[] =
     "i.one,i.two{display:inline-block;width:1.4rem;border-top:2px solid var(--one);vertical-align:middle}"
     "i.two{border-top:2px dashed var(--two)}\n"
     ".pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:1rem}\n"
-    "figure{margin:0}figure img{width:100%;max-width:10rem;image-rendering:auto;border-radius:.3rem}\n"
+    "figure{margin:0}figure img{width:100%;max-width:10rem;height:auto;border-radius:.3rem}\n"
     "figcaption{font-size:.8rem;overflow-wrap:anywhere}\n</style>\n";
 
 /* ---- Curves ---- */
@@ -354,7 +356,7 @@ static void html_settings(FILE *to, const ft_model *m, const options *o, const c
 {
     char text[64];
     int r;
-    fprintf(to, "<h2>Settings</h2>\n<div class=\"wide\"><table><tbody>\n");
+    fprintf(to, "<h2>Settings</h2>\n<table class=\"settings\"><tbody>\n");
     html_row(to, "verb", o->verb);
     for (r = 0; r < OPTION_ROWS; ++r) {
         const option_row *row = &option_rows[r];
@@ -376,7 +378,7 @@ static void html_settings(FILE *to, const ft_model *m, const options *o, const c
     snprintf(text, sizeof text, "%.1f s", seconds);
     html_row(to, "time", text);
     html_row(to, "finetune.h", FINETUNE_VERSION);
-    fprintf(to, "</tbody></table></div>\n");
+    fprintf(to, "</tbody></table>\n");
 }
 
 /* ---- The page ---- */
