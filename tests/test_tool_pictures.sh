@@ -187,5 +187,47 @@ fails 1 "large.bmp: decoding 3000 x 3000 pixels needs" "$tool" predict --model b
 cp large.bmp photos/b/
 says "large.bmp: skipped: decoding its pixels needs more memory" \
     "$tool" train --model base.safetensors --data photos --memory-budget 10M --epochs 1 --out m.safetensors
+
+# ---- check, preview, and how pictures are varied ----
+rm photos/b/large.bmp
+mkdir -p twice/a twice/b twice/c held/a held/b
+noise() { # FILE SEED SIDE: a picture unlike the others
+    { printf 'P6\n%d %d\n255\n' "$3" "$3"
+      LC_ALL=C awk -v s="$2" -v n="$3" 'BEGIN { for (i = 0; i < n * n * 3; ++i) { s = (s * 1103 + 12345) % 65521; printf "%c", 33 + s % 94 } }'; } >"$1"
+}
+for n in 1 2 3 4; do noise twice/a/$n.ppm $n 24; noise twice/b/$n.ppm $((50 + n)) 24; noise held/a/$n.ppm $((90 + n)) 24; done
+noise twice/c/only.ppm 70 24
+noise twice/b/small.ppm 71 9
+cp twice/a/2.ppm held/b/copied.ppm
+cp twice/a/3.ppm twice/b/again.ppm
+{ printf 'P6\n24 24\n254\n'; tail -c $((24 * 24 * 3)) twice/b/1.ppm; } >held/b/nearly.ppm
+echo "no picture" >twice/a/broken.jpg
+says "17 pictures, 1 broken files" "$tool" check --data twice --val held
+for line in '  twice/a/2.ppm and held/b/copied.ppm$' '  twice/a/3.ppm and twice/b/again.ppm, with another label$' \
+    '  twice/b/1.ppm and held/b/nearly.ppm$' '  twice/b/small.ppm is 9 x 9 pixels$' 'twice: class c has one picture'; do
+    grep -q "$line" out.txt && ok || bad "check does not say \"$line\": $(cat out.txt)"
+done
+[ "$(grep -c ' and ' out.txt)" -eq 3 ] && ok || bad "check lists other pairs: $(cat out.txt)"
+"$tool" check --data twice --val held --model base.safetensors --json >out.txt 2>err.txt && grep -q '"duplicates": \[\["twice/a/2.ppm", "held/b/copied.ppm"\]\|"duplicates": \[\["twice/a/3.ppm"' out.txt &&
+    grep -q '"broken": 1, "tiny": \["twice/b/small.ppm"\].*"doubtful": \[.*\]}$' out.txt && ok || bad "check --json: $(cat out.txt err.txt)"
+rm twice/a/broken.jpg
+says "1 files of --val are also in --data, byte for byte" \
+    "$tool" train --model base.safetensors --data twice --val held --epochs 1 --out m.safetensors
+grep -q "1 files of --data are there twice" out.txt && grep -q "class c has one picture" out.txt && ok || bad "train: $(cat out.txt)"
+says "sheet.png written: 8 pictures, each as it is and in 7 views" \
+    "$tool" preview --model base.safetensors --data twice --augment trivial,hue=0.2,flip-vertical --augment erase=0.5 --out sheet.png
+[ "$(head -c 24 sheet.png | od -An -tu1 | tr -s ' \n' ' ' | cut -d' ' -f2-5,18-25)" = "137 80 78 71 0 0 0 80 0 0 0 80" ] && ok ||
+    bad "sheet.png: $(head -c 24 sheet.png | od -An -tu1)"
+says "written" "$tool" preview --model base.safetensors --data twice --no-shift --out sheet.bmp
+says "balanced_sampling: each of 3 classes is drawn 3 times" "$tool" train --model base.safetensors --data twice --epochs 1 --freeze "" \
+    --augment rand,crop=0.5 --mixup 0.2 --cutmix 1 --balanced sampling --out m.safetensors
+says "balanced: the weights of the 3 classes" "$tool" train --model base.safetensors --data twice --epochs 1 --balanced loss --out m.safetensors
+fails 2 "--augment is a list of trivial" "$tool" train --model base.safetensors --data twice --augment trivial,hue --out m.safetensors
+fails 2 "not wiggle=3" "$tool" preview --model base.safetensors --data twice --augment rand,wiggle=3 --out s.png
+fails 1 "hue must be 0 to 0.5" "$tool" preview --model base.safetensors --data twice --augment hue=0.7 --out s.png
+fails 2 "--no-shift has no effect here" "$tool" train --model base.safetensors --data twice --augment shift=0.2 --no-shift --out m.safetensors
+fails 2 "--balanced must be sampling or loss, not yes" "$tool" train --model base.safetensors --data twice --balanced yes --out m.safetensors
+fails 2 "must end in .png or .bmp" "$tool" preview --model base.safetensors --data twice --out s.jpg
+fails 1 "cannot be written" "$tool" preview --model base.safetensors --data twice --out nowhere/s.png
 echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
