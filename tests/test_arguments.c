@@ -374,6 +374,7 @@ static void refused(ft_model *m, const char *words)
     CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), words), "%s: %s (%s)", words,
           ft_error_text(m), ft_status_name(ft_error(m)));
     ft_clear_error(m);
+    CHECK(!ft_error(m) && !strcmp(ft_error_text(m), ""), "cleared: %d, \"%s\"", ft_error(m), ft_error_text(m));
 }
 
 static const float bad[] = {NAN, INFINITY, -1}; /* where a number from 0 on is expected */

@@ -96,8 +96,7 @@ static const char usage_texts[] =
     "                             (premise and hypothesis); predict reads FIRST, a tab, SECOND\n"
     "         --header yes|no     whether the first line is a header\n"
     "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
-    "                             512 for a new model)\n";
-static const char usage_rest[] = /* C99 has strings of up to 4095 characters */
+    "                             512 for a new model)\n"
     "         --worst N           mistakes to show after eval and --val (5)\n"
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
     "                             (default: what the texts show, said in one line)\n"
