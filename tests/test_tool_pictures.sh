@@ -98,7 +98,7 @@ ppm photos/a/inner/7.ppm 9
 
 # ---- A vision transformer from its folder; one of another size, or without the number of its heads ----
 mv photos/a/inner inner.away
-says "all layers" "$tool" train --model "$vision/vit" --image-size 20 --data photos --epochs 1 --out m.safetensors
+says "as requested: nothing frozen" "$tool" train --model "$vision/vit" --image-size 20 --data photos --epochs 1 --freeze "" --out m.safetensors
 grep -q "the positions of 3 x 3 patches are resized to 5 x 5" out.txt && ok || bad "positions: $(cat out.txt)"
 says "vit" "$tool" info --model m.safetensors
 fails 1 "--image-size 12: this network has pictures of 20 pixels" \
