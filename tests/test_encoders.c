@@ -653,6 +653,8 @@ static void test_refused(void)
 {
     static const struct { const char *config, *error; } rows[] = {
         {"{\"model_type\": \"t5\"}", "model_type is t5; it must be bert, roberta, distilbert"},
+        {"{\"model_type\": \"mistral\", \"sliding_window\": 4096}", "model_type is mistral; it must be bert, roberta"},
+        {"{\"model_type\": \"dinov2_with_registers\", \"num_register_tokens\": 4}", "is dinov2_with_registers; it must be"},
         {"{\"num_attention_heads\": 4}", "model_type is missing"},
         {"{\"model_type\": \"bert\"", "encoders/config.json: "},
         {"{\"model_type\": \"bert\"}", "the number of heads is needed"},

@@ -58,6 +58,12 @@ static ft_model *create(const options *o)
     return m;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat found;
+    return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
+}
+
 static ft_model *open_model(const options *o)
 {
     ft_load_options load;
@@ -68,6 +74,8 @@ static ft_model *open_model(const options *o)
     load.architecture = o->architecture;
     load.network.pooling = pooling_kind(o);
     load.network.normalize = o->normalize;
+    if (!strcmp(o->verb, "embed") && is_folder(o->model) && !o->adapter)
+        load.network.task = FT_TASK_EMBEDDINGS; /* no head is needed, and a model file has its own */
     load.network.image_size = o->image_size;
     load.network.heads = o->heads;
     load.no_new_head = !strcmp(o->verb, "embed") || wanted_task(o) == FT_TASK_EMBEDDINGS;

@@ -14,12 +14,6 @@ typedef struct vectors {
     float *values;          /* [TEXTS_AT_ONCE, features] */
 } vectors;
 
-static bool is_folder(const char *path)
-{
-    struct stat found;
-    return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
-}
-
 /* Sets what --pooling and --normalize say of a model file; for a folder ft_load did it. */
 static void choose_vector(ft_model *m, const options *o)
 {

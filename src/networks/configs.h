@@ -225,6 +225,18 @@ static void ft__config_refuse(ft__context *c, const ft__json *json, const char *
                  only->name, text ? text : "another value", want);
 }
 
+/* Refuses layers whose attention sees a part of the text, in the list of newer versions. */
+static void ft__config_layers(ft__context *c, const ft__json *json, const char *folder)
+{
+    int list = ft__json_member(json, 0, "layer_types"), i;
+    for (i = list + 1; list >= 0 && i < json->values[list].next; i = json->values[i].next) {
+        const char *kind = ft__json_string(json, i);
+        if (kind && strcmp(kind, "full_attention") != 0)
+            ft__fail(c, FT_UNSUPPORTED, "%s/config.json: layer_types has %s; only full_attention is"
+                     " supported", folder, kind);
+    }
+}
+
 /* Fails because the model_type is none of ours, with a list of them. */
 static void ft__config_unknown(ft__context *c, const char *folder, const char *type)
 {
@@ -275,6 +287,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     for (only = family->only; only->name; ++only)
         if (o->network.task != FT_TASK_REGRESSION || strcmp(only->name, "problem_type") != 0)
             ft__config_refuse(c, json, folder, only);
+    ft__config_layers(c, json, folder);
     for (share = family->training_only; *share; ++share)
         if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
             ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,
