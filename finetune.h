@@ -1805,6 +1805,8 @@ typedef struct ft_finetune_options {
     ft_metric metric;
     bool balanced_sampling; /* as in ft_fit_options, */
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
+    const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
+    ft_loss_options loss_options;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -30446,6 +30448,23 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
     return m->context.status;
 }
 
+/* Before a head gets another size: a loss that compares it with rows of a one, as many as the old
+   classes, becomes cross-entropy. */
+static ft_status ft__forget_one_hot(ft_model *m)
+{
+    const ft__node *labels = m->loss.id ? ft__labels_of(m) : NULL;
+    ft_loss_options none;
+    int i;
+    memset(&none, 0, sizeof none);
+    for (i = 0; labels && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (ft__is_any(node) && ft__is(node, FT__LOOKS_UP)
+            && &m->nodes[node->inputs[0] - 1] == labels)
+            return ft_set_loss_kind(m, "cross_entropy", none);
+    }
+    return m->context.status;
+}
+
 /* =============================================================================================
    [SECTION] formats/readers: The table of file readers
    What a reader makes of a file, an ft_file with a list of tensors, and what its row says of it.
@@ -52940,7 +52959,7 @@ static ft_status ft__recipe_head(ft__recipe *r)
         return ft__take_class_names(m, r->data);
     }
     r->keeps_head = ft__same_classes(m, r->data);
-    if (r->keeps_head) return m->context.status;
+    if (r->keeps_head || ft__forget_one_hot(m) != FT_OK) return m->context.status;
     if (r->task == FT_TASK_TOKENS
         && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
         if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;
@@ -53544,6 +53563,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
                  " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
+    if (options.loss && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes"
+                 " and numbers; the task is %s", ft_task_name(r.task));
+    if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
         return r.result;
@@ -53559,6 +53582,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");
     else ft__recipe_head(&r);
+    if (options.loss) ft_set_loss_kind(m, options.loss, options.loss_options);
     if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);

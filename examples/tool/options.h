@@ -20,7 +20,8 @@ typedef struct options {
     const char *metric, *report, *log_csv;
     double hold_back;
     int patience;
-    bool calibrate;
+    bool calibrate, recalibrate;
+    const char *loss, *activation, *where;
     int image_size, heads;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
@@ -59,6 +60,9 @@ static const char usage_text[] =
     "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --head-only         train the new head, and leave all layers below it as they are\n"
+    "         --loss KIND         cross_entropy, focal, hinge, binary_cross_entropy, dice, mse, l1, ...\n"
+    "         --activation KIND   exchange activations, such as gelu, ...   --where GLOB   those called so\n"
+    "         --recalibrate       renew the statistics of batch norms by a pass over the data, before\n"
     "         --lora RANK         train small adapters beside frozen layers, and the head\n"
     "         --lora-layers GLOB  which (default: all linear layers and convolutions but the head)\n"
     "         --lora-alpha X --lora-dropout X   (16, 0)   --dora   train the lengths of rows apart\n"
@@ -155,7 +159,7 @@ enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
     LORA = 256, PICTURES = 512, TEXTS = 1024, LABELLED = 2048, STREAMS = 4096, TABLE = 8192,
     NEW_WORDS = 16384, NO_CLASSES = 32768, COMPLETIONS = 65536, SAMPLES = 131072,
-    HELD_BACK = 262144 /* known from the command line too */
+    HELD_BACK = 262144, SWAPS = 524288 /* known from the command line too */
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
@@ -166,7 +170,7 @@ static const char *const fact_texts[] = {
     "a vocabulary made from these texts, but there is one already",
     "a new network or a language model, but this network classifies texts",
     "a .jsonl of prompts with completions, or of messages",
-    "labelled data or completions; for a language model's text use --streams", "--hold-back"};
+    "labelled data or completions; for a language model's text use --streams", "--hold-back", "--activation"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -203,6 +207,10 @@ static const option_row option_rows[] = {
     {"--adapter", 's', AT(adapter), "tepicvkw", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
+    {"--loss", 's', AT(loss), "t", LABELLED},
+    {"--activation", 's', AT(activation), "t", MODEL},
+    {"--where", 's', AT(where), "t", SWAPS},
+    {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},
     {"--flip", 'b', AT(flip), "tw", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "tw", PICTURES},
     {"--hold-back", 'f', AT(hold_back), "t", SAMPLES},
@@ -451,6 +459,7 @@ static bool options_fit(const options *o)
     if (o->check || !lists) facts |= CHECKED;
     if (o->lora) facts |= LORA;
     if (o->hold_back > 0) facts |= HELD_BACK;
+    if (o->activation) facts |= SWAPS;
     for (r = 0; r < OPTION_ROWS; ++r) {
         if (!o->given[r] || !option_rows[r].verbs
             || strchr(option_rows[r].verbs, verb_letter(o->verb))) continue;
@@ -461,7 +470,7 @@ static bool options_fit(const options *o)
         usage(text, "");
         return false;
     }
-    return all_have_effect(o, (PICTURES - 1) | HELD_BACK, facts);
+    return all_have_effect(o, (PICTURES - 1) | HELD_BACK | SWAPS, facts);
 }
 
 static int parse(int count, char **words, options *o)

@@ -12,6 +12,7 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.learning_rate = (float)o->learning_rate;
     f.freeze = o->freeze;
     f.head_only = o->head_only;
+    f.loss = o->loss;
     f.frozen_type = keeps_types(o) ? FT_F32 : frozen_type(o);
     f.hold_back = (float)o->hold_back;
     f.patience = o->patience;
@@ -169,6 +170,69 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
+/* Has the network a score for just the data's classes, so that its accuracy means something? */
+static bool has_classes_of(const ft_model *m, const ft_data *data)
+{
+    int count = ft_data_classes(data), i;
+    if (count < 2 || ft_class_count(m) != count) return false;
+    for (i = 0; i < count; ++i) {
+        const char *name = ft_class_name(m, i), *other = ft_data_class_name(data, i);
+        if (!name || !other || strcmp(name, other) != 0) return false;
+    }
+    return true;
+}
+
+static void say_accuracy(ft_model *m, const options *o, ft_data *data, const char *when)
+{
+    ft_evaluate_options how;
+    ft_evaluation e;
+    memset(&how, 0, sizeof how);
+    how.batch_size = o->batch_size;
+    if (o->quiet || ft_error(m) || !has_classes_of(m, data)) return;
+    e = ft_evaluate(m, data, how);
+    if (ft_error(m)) return;
+    fprintf(stderr, "%s: %.2f %% of %d right (95 %%: %.2f to %.2f)\n", when, 100 * e.accuracy, e.total,
+            100 * e.low, 100 * e.high);
+}
+
+/* --activation, --where and --recalibrate, and what they do to the accuracy on --data before any
+   training: the set chooses nothing. False: nothing is called so. */
+static bool change_network(ft_model *m, const options *o, ft_data *data)
+{
+    ft_activation_options plain;
+    ft_recalibrate_options all;
+    int count;
+    memset(&plain, 0, sizeof plain);
+    memset(&all, 0, sizeof all);
+    if (!o->activation && !o->recalibrate) return true;
+    if (!o->quiet && !ft_error(m) && !has_classes_of(m, data))
+        fprintf(stderr, "the network's classes are not the data's: only training shows what the change does\n");
+    say_accuracy(m, o, data, "before the change");
+    if (o->activation) {
+        count = ft_swap_activations(m, o->where ? o->where : "*", o->activation, plain);
+        if (!ft_error(m) && count == 0) {
+            complain("--where %s: no activation of the network is called so", o->where ? o->where : "*");
+            return false;
+        }
+        if (!ft_error(m) && !o->quiet)
+            fprintf(stderr, "%d activation%s %s %s now\n", count, count == 1 ? "" : "s",
+                    count == 1 ? "is" : "are", o->activation);
+        say_accuracy(m, o, data, "with them");
+    }
+    if (!o->recalibrate) return true;
+    all.batch_size = o->batch_size;
+    ft_unfreeze(m, "*"); /* the file may say what an earlier training froze; ft_finetune chooses anew */
+    count = ft_recalibrate(m, data, all);
+    if (!ft_error(m) && count == 0) {
+        complain("--recalibrate has no effect here: the network has no batch norm");
+        return false;
+    }
+    if (!ft_error(m) && !o->quiet)
+        fprintf(stderr, "%d batch norm%s recalibrated\n", count, count == 1 ? "" : "s");
+    say_accuracy(m, o, data, "with new statistics");
+    return true;
+}
+
 /* Moves an earlier run's checkpoint aside, so that it is not used by this run. It is deleted
    only when this run has its own or has ended: a typo may be why this run does not continue from
    it. */
@@ -226,6 +290,10 @@ static int train_and_log(const options *o, progress_state *progress)
         return unsuited(m);
     }
     if (!reads_text(m, o) && !o->quiet) say_what_is_odd(o, data);
+    if (!change_network(m, o, data)) {
+        if (!o->resume) bring_back(checkpoint, earlier, true);
+        return unsuited(m);
+    }
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
     if (o->pack) ft_set_packed(m, true);
     if (!open_log(&progress->history, o)) {

@@ -391,3 +391,20 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
     else ft__release(&m->context, name);
     return m->context.status;
 }
+
+/* Before a head gets another size: a loss that compares it with rows of a one, as many as the old
+   classes, becomes cross-entropy. */
+static ft_status ft__forget_one_hot(ft_model *m)
+{
+    const ft__node *labels = m->loss.id ? ft__labels_of(m) : NULL;
+    ft_loss_options none;
+    int i;
+    memset(&none, 0, sizeof none);
+    for (i = 0; labels && i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        if (ft__is_any(node) && ft__is(node, FT__LOOKS_UP)
+            && &m->nodes[node->inputs[0] - 1] == labels)
+            return ft_set_loss_kind(m, "cross_entropy", none);
+    }
+    return m->context.status;
+}

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "interface/operators.h"
 
 /* =============================================================================================
    [SECTION] interface/training_types: Types and options of training and prediction
@@ -223,6 +224,8 @@ typedef struct ft_finetune_options {
     ft_metric metric;
     bool balanced_sampling; /* as in ft_fit_options, */
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
+    const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
+    ft_loss_options loss_options;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

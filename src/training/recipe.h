@@ -16,6 +16,7 @@
 #include "graph/settings.h"
 #include "graph/groups.h"
 #include "graph/adapters.h"
+#include "graph/losses.h"
 #include "networks/text.h"
 #include "networks/regression.h"
 #include "data/augmentation.h"
@@ -106,7 +107,7 @@ static ft_status ft__recipe_head(ft__recipe *r)
         return ft__take_class_names(m, r->data);
     }
     r->keeps_head = ft__same_classes(m, r->data);
-    if (r->keeps_head) return m->context.status;
+    if (r->keeps_head || ft__forget_one_hot(m) != FT_OK) return m->context.status;
     if (r->task == FT_TASK_TOKENS
         && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
         if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;

@@ -13,6 +13,7 @@
 #include "graph/surgery.h"
 #include "graph/adapters.h"
 #include "graph/pair_loss.h"
+#include "graph/losses.h"
 #include "networks/text.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
@@ -332,6 +333,10 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
                  " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
+    if (options.loss && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes"
+                 " and numbers; the task is %s", ft_task_name(r.task));
+    if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
         return r.result;
@@ -347,6 +352,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");
     else ft__recipe_head(&r);
+    if (options.loss) ft_set_loss_kind(m, options.loss, options.loss_options);
     if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
