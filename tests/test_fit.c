@@ -1458,6 +1458,42 @@ static void test_surgery(void)
     ft_destroy(m);
 }
 
+/* A network whose loss was exchanged learns, and its accuracy is counted; a file keeps the loss, and other
+   classes get a head with cross-entropy. */
+static void test_loss_kinds(void)
+{
+    static const char *const kinds[] = {"focal", "hinge", "binary_cross_entropy", "dice"};
+    size_t k;
+    for (k = 0; k < sizeof kinds / sizeof kinds[0]; ++k) {
+        ft_model *m = new_model((ft_desc){.seed = 9}), *again = ft_create((ft_desc){.seed = 9});
+        ft_evaluation before, after;
+        ft_finetune_options o = {.epochs = 1, .freeze = "", .loss = kinds[k]};
+        ft_fit_options balanced = quick(1);
+        ft_fit_result r;
+        bool one = k < 2; /* one operator of labels, which takes weights of classes */
+        ft_set_loss_kind(m, kinds[k], (ft_loss_options){.margin = 0});
+        before = ft_evaluate(m, new_data(m), (ft_evaluate_options){0});
+        r = ft_fit(m, new_data(m), quick(8));
+        after = ft_evaluate(m, new_data(m), (ft_evaluate_options){0});
+        CHECK(ft_error(m) == FT_OK && after.loss < 0.9 * before.loss && after.accuracy > 0.6 && after.total == SAMPLES
+              && r.accuracy > 0.5, "%s: loss %g, was %g; %g right: %s", kinds[k], after.loss, before.loss,
+              after.accuracy, ft_error_text(m));
+        balanced.balanced = true;
+        ft_fit(m, new_data(m), balanced);
+        if (one) CHECK(ft_error(m) == FT_OK, "%s: %s", kinds[k], ft_error_text(m));
+        else expect(m, FT_INVALID, "ft_fit: ", "");
+        ft_save(m, "build/kinds.safetensors", (ft_save_options){0});
+        ft_load(again, "build/kinds.safetensors", (ft_load_options){0});
+        CHECK(ft_evaluate(again, new_data(again), (ft_evaluate_options){0}).loss
+              == ft_evaluate(m, new_data(m), (ft_evaluate_options){0}).loss, "%s: %s", kinds[k], ft_error_text(again));
+        ft_finetune(again, ft_arrays(again, SAMPLES, pictures, labels, (ft_array_options){.classes = 5}), o);
+        CHECK(ft_error(again) == FT_OK && ft_class_count(again) == 5, "%s, 5 classes: %s", kinds[k],
+              ft_error_text(again));
+        ft_destroy(m);
+        ft_destroy(again);
+    }
+}
+
 /* Classes without names are called by their numbers. */
 static void test_unnamed_classes(void)
 {
@@ -1885,5 +1921,6 @@ int main(int count, char **words)
     test_wilson();
     test_round_trip();
     test_surgery();
+    test_loss_kinds();
     return check_done("test_fit");
 }
