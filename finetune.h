@@ -353,8 +353,9 @@
      FINETUNE_NO_...           leaves out one of the families below
      FINETUNE_ONLY             leaves out all families but those of FINETUNE_USE_...: to load a
                                ResNet and predict, FINETUNE_USE_CONVOLUTION, _RESNET and _STDIO
-                               (tests/programs/smallest.c). ft_linear,
-                               activations, losses, ft_add, ft_reshape and the like are always there
+                               (tests/programs/smallest.c). ft_linear, the activations of
+                               FINETUNE_ACTIVATION_LIST, cross-entropies, ft_mse, ft_add, ft_reshape
+                               and the like are always there
      FINETUNE_OPENCL           ft_desc.device may name an OpenCL device. To compile, kernels.cl must
                                be beside the header and CL/cl.h installed. There is nothing to link
                                (-ldl before glibc 2.34). The program starts where there is no OpenCL
@@ -365,7 +366,7 @@
    FAMILIES: all functions exist in every build; those of a family that was left out fail with
    FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro
      FINETUNE_NO_TRAINING      (or FINETUNE_USE_TRAINING, and so on) gradients, optimisers, and
-                               ft_fit and ft_finetune (need DATA)
+                               ft_fit, ft_finetune and ft_recalibrate (need DATA)
      FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_calibrate,
                                ft_predict_data, and model files with a temperature
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
@@ -379,7 +380,9 @@
      FINETUNE_NO_RECURRENT     ft_lstm, ft_gru, ft_rnn, and the networks made of them
      FINETUNE_NO_ATTENTION     ft_attention and the others that FT__ATTENTION_OPERATORS lists
      FINETUNE_NO_ARITHMETIC    ft_unary, ft_binary, ft_reduce and the others that
-                               FT__ARITHMETIC_OPERATORS lists
+                               FT__ARITHMETIC_OPERATORS lists, FINETUNE_MORE_ACTIVATION_LIST,
+                               ft_loss_by_kind, ft_embedding_loss, ft_distillation,
+                               ft_set_loss_kind (needs SURGERY)
      FINETUNE_NO_RESNET        the ResNets by name (need CONVOLUTION)
      FINETUNE_NO_MOBILENET     MobileNet by name (needs DEPTHWISE)
      FINETUNE_NO_KERAS_CNN     the small CNN of Keras by name (needs CONVOLUTION)

@@ -169,6 +169,38 @@ fails 1 "metric mae is not defined" "$tool" train --model base.safetensors --dat
 fails 1 "--report nowhere/r.html: cannot be written" "$tool" eval --model names.safetensors --data names --report nowhere/r.html
 fails 1 "--log-csv nowhere/l.csv: cannot be written" "$tool" train --model base.safetensors --data names --log-csv nowhere/l.csv --out n.safetensors
 
+# ---- Activations and losses exchanged by name ----
+cat >net.json <<'END'
+{"nodes":[{"op":"input","name":"input","shape":["N",3,8,8]},
+{"op":"parameter","name":"conv.weight","shape":[4,3,3,3]},
+{"op":"conv2d","name":"conv","inputs":["input","conv.weight"]},
+{"op":"parameter","name":"bn.weight","shape":[4],"initialiser":"ones"},
+{"op":"parameter","name":"bn.bias","shape":[4],"initialiser":"zeros"},
+{"op":"buffer","name":"bn.running_mean","shape":[4],"initialiser":"zeros"},
+{"op":"buffer","name":"bn.running_var","shape":[4],"initialiser":"ones"},
+{"op":"batch_norm","name":"bn","inputs":["conv","bn.weight","bn.bias","bn.running_mean","bn.running_var"]},
+{"op":"relu","name":"act","inputs":["bn"]},
+{"op":"global_avg_pool","name":"pool","inputs":["act"]},{"op":"flatten","name":"flat","inputs":["pool"]},
+{"op":"parameter","name":"fc.weight","shape":[2,4]},{"op":"parameter","name":"fc.bias","shape":[2],"fan":[4,2]},
+{"op":"linear","name":"fc","inputs":["flat","fc.weight","fc.bias"]},
+{"op":"input","name":"labels","type":"I32","shape":["N"]},
+{"op":"cross_entropy","name":"loss","inputs":["fc","labels"]}],"output":"fc","loss":"loss","classes":["a","b"],
+"preprocessing":{"width":8,"height":8,"channels":3,"std":[1,1,1]}}
+END
+swap="train --model net.json --allow-missing --data photos --epochs 1 --out swapped.safetensors"
+"$tool" $swap --freeze "" --activation prelu --where "a*" --recalibrate --loss binary_cross_entropy >out.txt 2>err.txt && ok || bad "$(cat err.txt)"
+for words in "before the change: " "1 activation is prelu now" "with them: " "1 batch norm recalibrated" "with new statistics: "; do
+    grep -q "^$words" err.txt && ok || bad "not \"$words\": $(cat err.txt)"
+done
+"$tool" info --model swapped.safetensors --graph >out.txt
+grep -q '"op":"prelu","name":"act"' out.txt && grep -q '"op":"binary_cross_entropy","name":"loss"' out.txt && ok || bad "$(cat out.txt)"
+says "right" "$tool" eval --model swapped.safetensors --data photos
+fails 2 "--where zz: no activation of the network is called so" "$tool" $swap --activation gelu --where zz
+fails 2 "--where has no effect here: it is for --activation" "$tool" $swap --where act
+fails 2 "--recalibrate has no effect here: the network has no batch norm" \
+    "$tool" train --model base.safetensors --data photos --epochs 1 --recalibrate --out n.safetensors
+fails 1 "focus: unknown loss; it must be one of cross_entropy, focal" "$tool" $swap --loss focus
+
 # ---- --memory-budget ----
 for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
     fails 2 "after --memory-budget: $wrong (expected: bytes, such as 500M or 2G)" "$tool" predict --model base.safetensors --memory-budget $wrong photos/a/1.ppm
