@@ -397,7 +397,7 @@ static void test_metrics(void)
         compare_metrics(file, name, &got);
         cases += 1;
     }
-    CHECK(cases == 9, "%d cases", cases);
+    CHECK(cases == 10, "%d cases", cases);
     if (file) fclose(file);
     ft_destroy(m);
 }

@@ -165,6 +165,8 @@ awk -F, 'NF != 10 || (NR > 1 && ($2 != NR - 1 || $8 != "f1_macro")) { wrong = 1 
 fails 2 "--metric has no effect here: it is for --hold-back" "$tool" train --model base.safetensors --data names --metric f1_macro --out n.safetensors
 fails 2 "there is none of this name; there are loss, entity_f1, accuracy" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric good --out n.safetensors
 fails 2 "--hold-back must be a share" "$tool" train --model base.safetensors --data names --hold-back 1 --out n.safetensors
+printf 'a O\n\nb B-x\n\nc O\n\nd B-x\n' >words.conll
+fails 2 "--calibrate has no effect here: it is for networks" "$tool" train --data words.conll --hidden 4 --hold-back 0.5 --calibrate --out n.safetensors
 fails 1 "metric mae is not defined" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric mae --out n.safetensors
 fails 1 "--report nowhere/r.html: cannot be written" "$tool" eval --model names.safetensors --data names --report nowhere/r.html
 fails 1 "--log-csv nowhere/l.csv: cannot be written" "$tool" train --model base.safetensors --data names --log-csv nowhere/l.csv --out n.safetensors

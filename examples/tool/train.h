@@ -96,6 +96,17 @@ static void print_score_json(const scored *s)
     if (s->lists_mistakes && s->mistakes.count > 0) print_mistakes(s->data, &s->mistakes, true);
 }
 
+/* Can a temperature be fitted at the end? Prints, before hours of work, why not. */
+static bool can_calibrate(const ft_model *m, const options *o, const ft_data *data)
+{
+    const char *last = ft_node_operator(m, ft_output(m));
+    if (!o->calibrate || ft_error(m)) return true;
+    if (ft_data_task(data) == FT_TASK_CLASSIFICATION && last && strcmp(last, "softmax") != 0) return true;
+    usage("--calibrate has no effect here: it is for networks that give the logits of one class for each sample",
+          "");
+    return false;
+}
+
 /* Fits the temperature, for --calibrate. */
 static ft_calibration calibrated(ft_model *m, const options *o, ft_data *data)
 {
@@ -285,7 +296,7 @@ static int train_and_log(const options *o, progress_state *progress)
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
     if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
-    if (!keeps_labels(m, o, data) || !has_worst(o, data)) {
+    if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) {
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return unsuited(m);
     }

@@ -112,3 +112,6 @@ with open(HERE + "/metrics.txt", "w") as to:
     target = rng.normal(size=(30, 3)) * [1, 5, 0.1]
     write(to, "numbers", of_numbers, target, target + rng.normal(size=(30, 3)) * [0.5, 1, 0.2])
     write(to, "constant_target", of_numbers, np.full((8, 1), 2.0), rng.normal(size=(8, 1)))
+    rng = np.random.default_rng(8)                   # no two are equal: the bins of the calibration error differ
+    y = rng.integers(0, 4, 60)
+    write(to, "smooth", of_classes, y, rng.dirichlet([1, 1, 1, 1], 60) * 0.4 + 0.6 * rng.dirichlet([0.3] * 4, 60))
