@@ -42,5 +42,14 @@ if command -v g++ >/dev/null; then
         bad "arrays: the sine is not learnt"
 else skipped=$((skipped + 1)); echo "skipped: g++ is not installed"; fi
 
+# Examples that teach: what they print is in docs/examples.md, below their name.
+for example in line_fit; do
+    awk -v name="## $example.c" '$0 == name { here = 1 } /^## / && $0 != name { here = 0 } here && /^```/ { inside = !inside; next }
+        here && inside' docs/examples.md >$out/$example.want
+    ${CC:-cc} -std=c99 $warnings -O1 -DFINETUNE__IMPLEMENTED -I. examples/$example.c build/finetune.o -o $out/$example -lm -pthread &&
+        $out/$example >$out/$example.txt && [ -s $out/$example.want ] && cmp $out/$example.want $out/$example.txt && ok ||
+        bad "examples/$example.c: not what docs/examples.md has"
+done
+
 echo "test_programs: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
