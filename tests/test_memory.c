@@ -264,6 +264,42 @@ static void test_tiny_budget(void)
     ft_destroy(m);
 }
 
+/* A parameter or constant that cannot be made is not in the network, which runs on after the error. */
+static void test_half_made(void)
+{
+    static const float numbers[] = {1, 2};
+    static const int sizes[] = {2}, wrong[] = {0};
+    float x[3] = {1, 2, 3}, y[2];
+    int constant, n, nodes;
+    for (constant = 0; constant < 2; ++constant) {
+        bool failed = true;
+        for (n = 1; failed; ++n) {
+            memory_count taken = {0};
+            ft_model *m = ft_create((ft_desc){.threads = 1, .allocator = counting(&taken)});
+            ft_set_output(m, ft_linear(m, "fc", add_input(m, "x", FT_F32, 3, 0, 0), 2, (ft_linear_options){0}));
+            nodes = ft_node_count(m);
+            taken.fail_at = taken.calls + n;
+            if (constant) ft_constant(m, "more", 1, sizes, numbers);
+            else ft_parameter(m, "more", (ft_parameter_options){.size = {2}});
+            taken.fail_at = 0;
+            failed = ft_error(m) == FT_MEMORY;
+            ft_clear_error(m);
+            CHECK(ft_node_count(m) == nodes + !failed && (ft_find(m, "more").id != 0) == !failed, "allocation %d: %d nodes",
+                  n, ft_node_count(m));
+            CHECK(ft_run(m, x, 1, y, 2) == FT_OK, "allocation %d: %s", n, ft_error_text(m));
+            if (constant) ft_constant(m, "wrong", 1, wrong, numbers);
+            else ft_parameter(m, "wrong", (ft_parameter_options){0});
+            CHECK(ft_error(m) == FT_INVALID && !ft_find(m, "wrong").id, "%s", ft_error_text(m));
+            ft_clear_error(m);
+            CHECK(ft_parameter(m, "wrong", (ft_parameter_options){.size = {2}}).id && ft_run(m, x, 1, y, 2) == FT_OK,
+                  "its name is taken: %s", ft_error_text(m));
+            ft_destroy(m);
+            CHECK(taken.blocks == 0, "allocation %d: %ld blocks are left", n, taken.blocks);
+        }
+        CHECK(n > 3, "%d allocations", n);
+    }
+}
+
 /* A chain needs room for two values at a time in inference, however long it is; in training each
    layer's value is kept. */
 static void test_chain(void)
@@ -298,6 +334,7 @@ int main(void)
     unsigned state = 9;
     int i;
     test_tiny_budget();
+    test_half_made();
     test_chain();
     for (i = 0; i < BATCH * PIXELS; ++i) {
         state = state * 1664525u + 1013904223u;

@@ -223,6 +223,18 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
     return node;
 }
 
+/* Takes a leaf away again that was added last and whose values could not be made. */
+static ft_node ft__drop_leaf(ft_model *m, ft__node *made)
+{
+    ft_node none = {0};
+    ft__unlist_node(m, m->node_count--);
+    ft__release(&m->context, made->value);
+    ft__release(&m->context, made->inputs);
+    ft__release(&m->context, made->name);
+    memset(made, 0, sizeof *made);
+    return none;
+}
+
 /* One rule for every parameter: its memory, initial values and fans. */
 ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options)
 {
@@ -253,8 +265,7 @@ ft_node ft_parameter(ft_model *m, const char *name, ft_parameter_options options
     made->fan_out = options.fan_out;
     made->transposed = options.transposed;
     if (ft__ok(c) && !m->values_follow) ft__initialise_node(m, made);
-    if (!ft__ok(c)) node.id = 0;
-    return node;
+    return ft__ok(c) ? node : ft__drop_leaf(m, made);
 }
 
 ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, const float *values)
@@ -262,7 +273,6 @@ ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, co
     ft__context *c = m ? &m->context : NULL;
     ft_node node = ft__add_node(m, &ft__row_constant, name, NULL, 0, NULL, 0);
     ft__node *made = ft__get_node(m, node);
-    ft_node none = {0};
     size_t count;
     int d;
     if (!made) return node;
@@ -270,7 +280,7 @@ ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, co
     if (rank < 0 || rank > FINETUNE_MAX_RANK || (rank > 0 && !size) || !values) {
         ft__fail(c, FT_INVALID, "%s: a constant needs values, and 0 to %d sizes", made->name,
                  FINETUNE_MAX_RANK);
-        return none;
+        return ft__drop_leaf(m, made);
     }
     made->shape.rank = rank ? rank : 1;
     made->shape.size[0] = 1;
@@ -280,7 +290,7 @@ ft_node ft_constant(ft_model *m, const char *name, int rank, const int *size, co
         ft__fail(c, FT_INVALID, "%s: a constant needs sizes above 0 that fit into memory",
                  made->name);
     made->value = ft__ok(c) ? (float *)ft__allocate(c, count, sizeof(float)) : NULL;
-    if (!made->value) return none;
+    if (!made->value) return ft__drop_leaf(m, made);
     memcpy(made->value, values, count * sizeof *values);
     return node;
 }
