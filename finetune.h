@@ -682,9 +682,7 @@ typedef struct ft_network_options {
     ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
                                and a linear layer, as Hugging Face's ...ForTokenClassification.
                                FT_TASK_REGRESSION: a number, [N, 1], with ft_mse of the input
-                               "target". FT_TASK_EMBEDDINGS: no head; the output is the vector of
-                               the text or, without `pooling`, what the last layer gives of each
-                               token. Default: a class of each text; with 1 class a number */
+                               "target". Default: a class of each text; with 1 class a number */
     /* Vision transformers (heads: required of sizes that were never published): */
     const char *spelling;   /* of the parameters' names: "transformers" (default), as Hugging Face's
                                files have them; "transformers5", as its version 5 has ViT's in
@@ -39238,8 +39236,7 @@ static const ft__encoder_names ft__encoders[] = {
 
 /* What a file need not have: a head. What it may have too: the heads of the pretraining. */
 #define FT__ENCODER_LACKS "classifier.*"
-#define FT__ENCODER_HOLDS                                                                         \
-    "pooler.*,*.pooler.*,cls.*,lm_head.*,vocab_*,*position_ids,pre_classifier.*,classifier.*"
+#define FT__ENCODER_HOLDS "pooler.*,*.pooler.*,cls.*,lm_head.*,vocab_*,*position_ids"
 
 enum { FT__ENCODERS = sizeof ft__encoders / sizeof ft__encoders[0] };
 
@@ -39405,21 +39402,6 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     return ft_linear(e->m, e->names->head, x, e->o->classes, none);
 }
 
-/* hidden states [N, L, hidden] -> the vector of the text [N, hidden], without a head; without
-   pooling they stay as they are. */
-static ft_node ft__encoder_embedding(ft__encoder_builder *e, ft_node x)
-{
-    ft_step_pool_options pool;
-    memset(&pool, 0, sizeof pool);
-    pool.kind = e->o->pooling;
-    if (pool.kind != FT_POOL_LAST) {
-        x = ft_step_pool(e->m, "pooled", x, e->lengths, pool);
-        ft__encoder_vector(e, x, x, pool.kind);
-    }
-    ft_set_output(e->m, x);
-    return x;
-}
-
 /* hidden states [N, L, hidden] -> logits [N, L, classes]; all families call the layer the same. */
 static ft_node ft__encoder_token_head(ft__encoder_builder *e, ft_node x)
 {
@@ -39453,10 +39435,10 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (o->task == FT_TASK_REGRESSION && o->classes > 1)
         return ft__fail(c, FT_UNSUPPORTED, "%s: a regression of %d numbers is not supported, only"
                         " of one", e->names->network, o->classes);
-    if ((unsigned)o->task > FT_TASK_EMBEDDINGS)
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS
+        && o->task != FT_TASK_REGRESSION)
         return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION,"
-                        " FT_TASK_REGRESSION, FT_TASK_TOKENS or FT_TASK_EMBEDDINGS",
-                        e->names->network, (int)o->task);
+                        " FT_TASK_REGRESSION or FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -39485,7 +39467,6 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
     if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
-    else if (b->o.task == FT_TASK_EMBEDDINGS) x = ft__encoder_embedding(&e, x);
     else if (b->o.task == FT_TASK_REGRESSION) x = ft__number_end(e.m, ft__encoder_head(&e, x));
     else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
@@ -39851,7 +39832,6 @@ static ft_status ft__decoder_check(const ft__decoder_builder *d)
         {"bidirectional", o->bidirectional, false, "recurrent networks"},
         {"token_types", o->token_types != 0, false, "encoders"},
         {"dense_head", o->dense_head, false, "encoders"},
-        {"the task embeddings", o->task == FT_TASK_EMBEDDINGS, false, "encoders"},
         {"pooling", o->pooling != 0, false, "encoders"},
         {"embedding", o->embedding != 0 && o->embedding != o->hidden, false, "recurrent networks"}};
     if (o->heads < 1)

@@ -111,51 +111,6 @@ static void test_golden(ft_file *expected)
     compare_golden("the test's own mean", got, want, SAMPLES * FEATURES, 1e-5);
 }
 
-/* FT_TASK_EMBEDDINGS builds no head, also beside a file that has one: the same bits, and the vector is the output;
-   without pooling it is what the last layer gives. */
-static void test_without_head(ft_file *expected)
-{
-    static float hidden[SAMPLES * STEPS * FEATURES], got[SAMPLES * STEPS * FEATURES];
-    int32_t ids[SAMPLES * STEPS], lengths[SAMPLES];
-    static const char *const folders[] = {"bert_bare", "bert", "distilbert"};
-    float with[SAMPLES * FEATURES], without[SAMPLES * FEATURES];
-    const char *texts[SAMPLES] = {"b c d", "e f", "g h i k"};
-    char path[100];
-    ft_model *m;
-    int k, t;
-    for (k = 0; k < 3; ++k) {
-        ft_load_options o = {.network = {.pooling = FT_POOL_MEAN, .normalize = true}};
-        snprintf(path, sizeof path, "tests/golden/encoders/%s", folders[k]);
-        m = load(path, o);
-        ft_embed_texts(m, texts, SAMPLES, with, SAMPLES * FEATURES, (ft_embed_options){0});
-        CHECK(ft_error(m) == FT_OK && ft_find(m, "classifier.weight").id, "%s: %s", path, ft_error_text(m));
-        ft_destroy(m);
-        o.network.task = FT_TASK_EMBEDDINGS;
-        m = load(path, o);
-        CHECK(ft_error(m) == FT_OK && !ft_find(m, "classifier.weight").id && !ft_find(m, "labels").id
-              && ft_output(m).id && ft_output(m).id == ft_text_vector(m).id && !ft_loss(m).id
-              && !strstr(log_text, "are new"), "%s: %s %s", path, ft_error_text(m), log_text);
-        ft_embed_texts(m, texts, SAMPLES, without, SAMPLES * FEATURES, (ft_embed_options){0});
-        CHECK(ft_error(m) == FT_OK && !memcmp(with, without, sizeof with), "%s: other bits; %s", path, ft_error_text(m));
-        ft_destroy(m);
-    }
-    m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.task = FT_TASK_EMBEDDINGS}});
-    read_expected(expected, "bert_bare/hidden", hidden, sizeof hidden);
-    read_expected(expected, "bert_bare/ids", ids, sizeof ids);
-    read_expected(expected, "lengths", lengths, sizeof lengths);
-    ft_set_length(m, STEPS);
-    ft_feed(m, ft_find(m, "tokens"), ids, SAMPLES);
-    ft_feed(m, ft_find(m, "lengths"), lengths, SAMPLES);
-    ft_forward(m, false);
-    ft_get(m, ft_output(m), got, SAMPLES * STEPS * FEATURES);
-    for (k = 0; k < SAMPLES; ++k)
-        for (t = lengths[k] * FEATURES; t < STEPS * FEATURES; ++t)
-            got[k * STEPS * FEATURES + t] = hidden[k * STEPS * FEATURES + t] = 0; /* padding */
-    CHECK(ft_error(m) == FT_OK && !ft_text_vector(m).id, "%s", ft_error_text(m));
-    compare_golden("the last layer", got, hidden, SAMPLES * STEPS * FEATURES, 1e-4);
-    ft_destroy(m);
-}
-
 /* Texts of 0 to 11 words. */
 static const char **texts_made(void)
 {
@@ -746,7 +701,6 @@ int main(void)
     test_pairs_refused();
     test_scored();
     test_golden(expected);
-    test_without_head(expected);
     test_other_head(expected);
     test_bits();
     test_no_new_head();

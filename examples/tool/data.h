@@ -74,8 +74,6 @@ static ft_model *open_model(const options *o)
     load.architecture = o->architecture;
     load.network.pooling = pooling_kind(o);
     load.network.normalize = o->normalize;
-    if (!strcmp(o->verb, "embed") && is_folder(o->model) && !o->adapter)
-        load.network.task = FT_TASK_EMBEDDINGS; /* no head is needed, and a model file has its own */
     load.network.image_size = o->image_size;
     load.network.heads = o->heads;
     load.no_new_head = !strcmp(o->verb, "embed") || wanted_task(o) == FT_TASK_EMBEDDINGS;

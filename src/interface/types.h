@@ -242,9 +242,7 @@ typedef struct ft_network_options {
     ft_task task;           /* FT_TASK_TOKENS: a class of each token, [N, L, classes], by a dropout
                                and a linear layer, as Hugging Face's ...ForTokenClassification.
                                FT_TASK_REGRESSION: a number, [N, 1], with ft_mse of the input
-                               "target". FT_TASK_EMBEDDINGS: no head; the output is the vector of
-                               the text or, without `pooling`, what the last layer gives of each
-                               token. Default: a class of each text; with 1 class a number */
+                               "target". Default: a class of each text; with 1 class a number */
     /* Vision transformers (heads: required of sizes that were never published): */
     const char *spelling;   /* of the parameters' names: "transformers" (default), as Hugging Face's
                                files have them; "transformers5", as its version 5 has ViT's in

@@ -285,7 +285,6 @@ static ft_status ft__decoder_check(const ft__decoder_builder *d)
         {"bidirectional", o->bidirectional, false, "recurrent networks"},
         {"token_types", o->token_types != 0, false, "encoders"},
         {"dense_head", o->dense_head, false, "encoders"},
-        {"the task embeddings", o->task == FT_TASK_EMBEDDINGS, false, "encoders"},
         {"pooling", o->pooling != 0, false, "encoders"},
         {"embedding", o->embedding != 0 && o->embedding != o->hidden, false, "recurrent networks"}};
     if (o->heads < 1)

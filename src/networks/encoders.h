@@ -56,8 +56,7 @@ static const ft__encoder_names ft__encoders[] = {
 
 /* What a file need not have: a head. What it may have too: the heads of the pretraining. */
 #define FT__ENCODER_LACKS "classifier.*"
-#define FT__ENCODER_HOLDS                                                                         \
-    "pooler.*,*.pooler.*,cls.*,lm_head.*,vocab_*,*position_ids,pre_classifier.*,classifier.*"
+#define FT__ENCODER_HOLDS "pooler.*,*.pooler.*,cls.*,lm_head.*,vocab_*,*position_ids"
 
 enum { FT__ENCODERS = sizeof ft__encoders / sizeof ft__encoders[0] };
 
@@ -223,21 +222,6 @@ static ft_node ft__encoder_head(ft__encoder_builder *e, ft_node x)
     return ft_linear(e->m, e->names->head, x, e->o->classes, none);
 }
 
-/* hidden states [N, L, hidden] -> the vector of the text [N, hidden], without a head; without
-   pooling they stay as they are. */
-static ft_node ft__encoder_embedding(ft__encoder_builder *e, ft_node x)
-{
-    ft_step_pool_options pool;
-    memset(&pool, 0, sizeof pool);
-    pool.kind = e->o->pooling;
-    if (pool.kind != FT_POOL_LAST) {
-        x = ft_step_pool(e->m, "pooled", x, e->lengths, pool);
-        ft__encoder_vector(e, x, x, pool.kind);
-    }
-    ft_set_output(e->m, x);
-    return x;
-}
-
 /* hidden states [N, L, hidden] -> logits [N, L, classes]; all families call the layer the same. */
 static ft_node ft__encoder_token_head(ft__encoder_builder *e, ft_node x)
 {
@@ -271,10 +255,10 @@ static ft_status ft__encoder_check(ft__encoder_builder *e)
     if (o->task == FT_TASK_REGRESSION && o->classes > 1)
         return ft__fail(c, FT_UNSUPPORTED, "%s: a regression of %d numbers is not supported, only"
                         " of one", e->names->network, o->classes);
-    if ((unsigned)o->task > FT_TASK_EMBEDDINGS)
+    if (o->task != FT_TASK_AUTO && o->task != FT_TASK_CLASSIFICATION && o->task != FT_TASK_TOKENS
+        && o->task != FT_TASK_REGRESSION)
         return ft__fail(c, FT_INVALID, "%s: task is %d; it must be FT_TASK_CLASSIFICATION,"
-                        " FT_TASK_REGRESSION, FT_TASK_TOKENS or FT_TASK_EMBEDDINGS",
-                        e->names->network, (int)o->task);
+                        " FT_TASK_REGRESSION or FT_TASK_TOKENS", e->names->network, (int)o->task);
     return c->status;
 }
 
@@ -303,7 +287,6 @@ static ft_node ft__build_encoder(ft__builder *b, const char *network)
         x = ft__encoder_layer(&e, x);
     e.layer = -1;
     if (b->o.task == FT_TASK_TOKENS) x = ft__text_end(e.m, ft__encoder_token_head(&e, x), true);
-    else if (b->o.task == FT_TASK_EMBEDDINGS) x = ft__encoder_embedding(&e, x);
     else if (b->o.task == FT_TASK_REGRESSION) x = ft__number_end(e.m, ft__encoder_head(&e, x));
     else x = ft__text_end(e.m, ft__encoder_head(&e, x), false);
     if (ft_max_length(e.m) > b->o.positions - e.names->first || e.m->max_length == 0)
