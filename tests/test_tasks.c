@@ -573,6 +573,40 @@ static void test_head_only_refused(void)
     }
 }
 
+/* ---- The default recipe's rate ---- */
+
+static bool note_rate(void *user, const ft_progress *p)
+{
+    if (!p->preparing) *(float *)user = p->learning_rate;
+    return p->preparing;
+}
+
+/* Few texts have 5e-5; thousands 5e-5 at BERT's width, 768, and up to 2e-4 below it. Rates rise over the
+   first tenth of the steps: the first has a part of it. */
+static void test_rate(void)
+{
+    static const struct { int texts, hidden, warm; float rate; } cases[] = {
+        {900, 16, 6, 5e-5f}, {1000, 16, 3, 2e-4f}, {1000, 512, 3, 1.125e-4f}};
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        static char table[16000];
+        size_t used = 0;
+        ft_model *m = create();
+        float first = 0;
+        int k;
+        for (k = 0; k < cases[i].texts; ++k)
+            used += (size_t)snprintf(table + used, sizeof table - used, "tea\t%s\n", k % 2 ? "bad" : "good");
+        ft_network(m, "bert", (ft_network_options){.hidden = cases[i].hidden, .layers = 1, .heads = 2,
+                                                   .positions = 8});
+        ft_finetune(m, read_texts(m, table, (ft_text_options){.header = FT_HEADER_NO}), (ft_finetune_options){
+            .freeze = "", .epochs = 1, .progress = note_rate, .progress_user = &first});
+        CHECK(CLOSE(first * (float)cases[i].warm, cases[i].rate, 1e-6 * cases[i].rate),
+              "%d texts, width %d: %g, %d times, not %g: %s", cases[i].texts, cases[i].hidden, (double)first,
+              cases[i].warm, (double)cases[i].rate, ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 int main(void)
 {
     test_head_only(false, false);
@@ -580,6 +614,7 @@ int main(void)
     test_head_only(true, false);
     test_head_only(true, true);
     test_head_only_refused();
+    test_rate();
     test_regression_network();
     test_correlations();
     test_numbers_recognised();
