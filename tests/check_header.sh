@@ -6,7 +6,8 @@
 # - no line is wider than 100 columns, no function longer than 60 lines, no part longer than 900;
 # - training and the public functions know no kind of data source, and only formats/ knows formats;
 # - no comment or message names a section by number.
-# INCLUDES=write makes each part include just what it uses, instead of saying where it does not.
+# INCLUDES=write makes each part include just what it uses, instead of saying where it does not, and lists
+# a new part of src/operators/ before operators/rows, which gathers them.
 out=build/parts
 passed=0 failed=0
 rm -rf $out
@@ -16,6 +17,13 @@ check() { # NAME FAULTS: one check; faults are lines of text
     else failed=$((failed + 1)); echo "FAILED $1:"; printf '%s\n' "$2" | head -40; fi
 }
 
+if [ "$INCLUDES" = write ]; then
+    for part in src/operators/*.h; do
+        name=${part#src/}
+        grep -qxF "#include \"$name\"" src/finetune.h ||
+            { sed "s,^#include \"operators/rows.h\"\$,#include \"$name\"\n&," src/finetune.h >$out/list.h && cp $out/list.h src/finetune.h; }
+    done
+fi
 parts=$(sed -n 's/^#include "\([a-z0-9_]*\/[a-z0-9_]*\.h\)"$/src\/\1/p' src/finetune.h)
 for part in $parts; do [ -f "$part" ] || { echo "src/finetune.h includes $part, which is not there"; exit 1; }; done
 unlisted=$(ls src/*/*.h | while read -r part; do

@@ -22,11 +22,12 @@
    1. Its name, in the list below.
    2. In interface/operators its options and the function that builds it: shapes, formula, source.
    3. In its family's part of operators/: shape, forward, backward, fields, the row, below a comment
-      "In files:", and that function. A new part also needs a line in src/finetune.h.
+      "In files:", and that function.
    4. In kernels.cl its kernels.
    5. In devices/ what launches them, and its FT__DEVICE_ROW, with a sample.
    6. In tests/test_operators.c naive loops, and cases with PyTorch's expression (add_torch_case).
-   Then these write the rest: INCLUDES=write sh tests/check_header.sh (includes), make header
+   Then these write the rest: INCLUDES=write sh tests/check_header.sh (includes, and in
+   src/finetune.h a new part of operators/), make header
    (docs/networks.md, calls with NULL), and golden/make_cases.py (PyTorch's values). */
 #define FT__OPERATORS(X, O)                                                                       \
     FT__BASIC_OPERATORS(X, O) FT__CONVOLUTION_OPERATORS(X, O) FT__RECURRENT_OPERATORS(X, O)       \
