@@ -2104,6 +2104,11 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
    all others. Accuracy is counted as before. FT_INVALID if the network does not read what the kind
    needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
+/* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
+   and preprocessing. It is copied: nodes "teacher.<name>", whose weights are constants, so that
+   they are never trained; `teacher` may be destroyed. ft_set_loss_kind(m, "cross_entropy", ...)
+   removes them, before ft_save. */
+FINETUNE_API ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options);
 FINETUNE_API ft_node ft_output(const ft_model *m);
 FINETUNE_API ft_node ft_loss(const ft_model *m);
 /* The node [N, features] whose row is the vector of a text, which ft_embed_texts returns. It is
@@ -30434,30 +30439,148 @@ static ft_node ft__new_target(ft_model *m, const ft__loss_kind *kind)
     return none;
 }
 
-ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options)
+/* Makes a node the loss in place of the old one, whose name it takes. */
+static ft_status ft__exchange_loss(ft_model *m, ft_node made)
 {
-    const ft__loss_kind *found;
-    const ft__node *loss;
-    ft_node target, made;
     char *name = NULL;
-    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY)) return ft__status_of(m);
-    found = ft__loss_named(m, kind);
-    if (!found || !ft__check_loss_options(m, kind, &options)) return ft__status_of(m);
-    loss = ft__get_node(m, m->loss);
-    if (!ft__output_classes(m) || (loss && ft__is(loss, FT__OWN_LOGITS)))
-        return ft__fail(&m->context, FT_UNSUPPORTED, "ft_set_loss_kind: %s", loss
-                        ? "the loss of a language model makes its logits itself" : "the network has"
-                        " no output [N, classes] or [N, L, classes]");
-    target = ft__new_target(m, found);
-    if (!target.id) return m->context.status;
-    made = ft__build_loss(m, found, NULL, m->output, target, &options);
-    if (made.id) name = ft__copy_text(&m->context, loss ? m->nodes[m->loss.id - 1].name : "loss");
+    if (made.id)
+        name = ft__copy_text(&m->context, m->loss.id ? m->nodes[m->loss.id - 1].name : "loss");
     if (!name) return m->context.status;
     if (m->loss.id) ft__replace(m, m->loss, made);
     else ft_set_loss(m, made);
     if (ft__ok(&m->context)) ft__rename(m, made, name);
     else ft__release(&m->context, name);
     return m->context.status;
+}
+
+/* Whether a loss can be put on the output; else an error. */
+static bool ft__takes_loss(ft_model *m, const char *call)
+{
+    const ft__node *loss = ft__get_node(m, m->loss);
+    if (ft__output_classes(m) && !(loss && ft__is(loss, FT__OWN_LOGITS))) return true;
+    ft__fail(&m->context, FT_UNSUPPORTED, "%s: %s", call, loss && ft__output_classes(m)
+             ? "the loss of a language model makes its logits itself"
+             : "the network has no output [N, classes] or [N, L, classes]");
+    return false;
+}
+
+ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options)
+{
+    const ft__loss_kind *found;
+    ft_node target;
+    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY)) return ft__status_of(m);
+    found = ft__loss_named(m, kind);
+    if (!found || !ft__check_loss_options(m, kind, &options)
+        || !ft__takes_loss(m, "ft_set_loss_kind")) return ft__status_of(m);
+    target = ft__new_target(m, found);
+    if (!target.id) return m->context.status;
+    return ft__exchange_loss(m, ft__build_loss(m, found, NULL, m->output, target, &options));
+}
+
+/* ---- A teacher: another network beside this one, on the same inputs ---- */
+
+/* The node of `m` that stands for a weight of the teacher: a constant of its values, so that
+   nothing unfreezes it. */
+static ft_node ft__teacher_weight(ft_model *m, ft_model *teacher, int id, const char *name)
+{
+    const ft__node *node = &teacher->nodes[id - 1];
+    size_t count = ft__shape_count(&node->shape);
+    float *values = (float *)ft__allocate(&m->context, count, sizeof *values);
+    ft_node from = {id}, made = {0};
+    if (!values) return made;
+    if (ft_get(teacher, from, values, count) == FT_OK)
+        made = ft_constant(m, name, node->shape.rank, node->shape.size, values);
+    else ft__fail(&m->context, FT_INVALID, "ft_set_teacher: %s", ft_error_text(teacher));
+    ft__release(&m->context, values);
+    return made;
+}
+
+/* The same of any node; those of its inputs are in `of`. Dropout is left out. */
+static ft_node ft__teacher_node(ft_model *m, ft_model *teacher, int id, const int *of)
+{
+    const ft__node *node = &teacher->nodes[id - 1];
+    ft__options options = node->options;
+    ft_node inputs[16], made = {0};
+    char name[512];
+    int i;
+    snprintf(name, sizeof name, "teacher.%.500s", node->name);
+    if (ft__is_input(node)) {
+        made = ft__find_node(m, node->name);
+        if (!made.id || !ft__is_input(&m->nodes[made.id - 1]))
+            ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher reads %.200s, which the"
+                     " network does not", node->name);
+        return made;
+    }
+    if (ft__is_weight(node)) return ft__teacher_weight(m, teacher, id, name);
+    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+        ft__fail(&m->context, FT_UNSUPPORTED, "ft_set_teacher: %.200s keeps a state or is of"
+                 " ft_custom", node->name);
+        return made;
+    }
+    for (i = 0; i < node->input_count; ++i) inputs[i].id = of[node->inputs[i] - 1];
+    if (ft__is(node, FT__NOISE)) return inputs[0];
+    if (ft__is(node, FT__ATTENDS)) options.attention.dropout = 0;
+    return ft__add_node(m, ft__rows[node->op], name, inputs, node->input_count, &options,
+                        sizeof options);
+}
+
+/* Adds all that the teacher's output is computed from; returns that output. */
+static ft_node ft__add_teacher(ft_model *m, ft_model *teacher)
+{
+    ft__context *c = &m->context;
+    int count = teacher->node_count, at;
+    char *marked = (char *)ft__allocate(c, (size_t)count + 1, 1);
+    int *of = (int *)ft__allocate(c, (size_t)count + 1, sizeof *of);
+    ft_node output = {0};
+    if (ft__ok(c)) ft__mark_needed(teacher, teacher->output.id, 1, marked);
+    for (at = 0; ft__ok(c) && at < count; ++at) {
+        int id = teacher->order[at];
+        if (marked[id - 1]) of[id - 1] = ft__teacher_node(m, teacher, id, of).id;
+    }
+    if (ft__ok(c)) output.id = of[teacher->output.id - 1];
+    ft__release(c, of);
+    ft__release(c, marked);
+    return output;
+}
+
+/* Whether the two networks see the same and give the same classes; else an error. */
+static bool ft__suits_teacher(ft_model *m, const ft_model *teacher)
+{
+    int classes = ft__output_classes(m), i;
+    bool same = ft__output_classes(teacher) == classes
+        && m->nodes[m->output.id - 1].shape.rank == 2;
+    for (i = 0; same && i < m->class_count && i < teacher->class_count; ++i)
+        same = strcmp(m->class_names[i], teacher->class_names[i]) == 0;
+    if (!same)
+        ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher must give [N, classes] with"
+                 " the network's %d classes", classes);
+    else if (memcmp(&m->preprocessing, &teacher->preprocessing, sizeof m->preprocessing) != 0)
+        ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher sees pictures of another"
+                 " size, mean or std");
+    return ft__ok(&m->context);
+}
+
+ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options)
+{
+    const ft__node *labels;
+    ft_node output, of_labels;
+    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY)
+        || !ft__given(&m->context, teacher, "ft_set_teacher: the teacher")
+        || ft__refuse_any_shared(m, "ft_set_teacher") != FT_OK
+        || !ft__check_loss_options(m, "distillation", &options)
+        || !ft__takes_loss(m, "ft_set_teacher")) return ft__status_of(m);
+    if (teacher == m || ft_error(teacher) || !teacher->output.id)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher must be another"
+                        " network, with an output and without an error");
+    labels = ft__labels_of(m);
+    if (!labels)
+        return ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the network's loss reads no"
+                        " labels");
+    of_labels = ft__find_node(m, labels->name);
+    if (!ft__suits_teacher(m, teacher)) return m->context.status;
+    output = ft__add_teacher(m, teacher);
+    if (!output.id) return m->context.status;
+    return ft__exchange_loss(m, ft_distillation(m, NULL, m->output, output, of_labels, options));
 }
 
 /* Before a head gets another size: a loss that compares it with rows of a one, as many as the old

@@ -116,6 +116,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
 #include "tries.h" /* of the functions that build nodes */
     TRY(ft_set_output(m, x));
     TRY(ft_set_loss(m, x));
+    TRY(ft_set_teacher(m, NULL, o.loss_options));
     TRY(ft_set_loss_kind(m, NULL, o.loss_options));
     TRY(ft_output(m));
     TRY(ft_loss(m));

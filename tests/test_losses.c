@@ -359,6 +359,60 @@ static void test_exchanged(void)
     ft_destroy(m);
 }
 
+/* The loss with a teacher is that of both networks' logits by its definition; training does not change the
+   teacher, and with another loss it is gone. */
+static void test_teacher(void)
+{
+    ft_loss_options o = {.temperature = 3, .alpha = 0.75f};
+    ft_model *m = classifier(), *teacher = classifier(), *other = ft_create((ft_desc){0});
+    float x[6], t[6], got, weights[2][12], ones[12];
+    double want = 0;
+    int n, c;
+    for (c = 0; c < 12; ++c) ones[c] = (float)(c * c % 7) - 2.5f;
+    ft_set(teacher, ft_find(teacher, "fc.weight"), ones, 12);
+    loss_on_labels(teacher, t);
+    CHECK(ft_set_teacher(m, teacher, o) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(teacher);
+    got = loss_on_labels(m, x);
+    for (n = 0; n < 2; ++n) {
+        double all[3] = {0};
+        for (c = 0; c < 3; ++c) {
+            all[0] += exp((double)x[3 * n + c]);
+            all[1] += exp((double)x[3 * n + c] / 3);
+            all[2] += exp((double)t[3 * n + c] / 3);
+        }
+        want -= 0.25 * log(exp((double)x[3 * n + (n ? 0 : 2)]) / all[0]) / 2;
+        for (c = 0; c < 3; ++c) {
+            double p = exp((double)t[3 * n + c] / 3) / all[2];
+            want += 0.75 * 9 * p * (log(p) - log(exp((double)x[3 * n + c] / 3) / all[1])) / 2;
+        }
+    }
+    CHECK(CLOSE(got, want, 1e-5), "%g, not %g: %s", (double)got, want, ft_error_text(m));
+    ft_get(m, ft_find(m, "teacher.fc.weight"), weights[0], 12);
+    CHECK(!memcmp(weights[0], ones, sizeof ones), "the teacher's weights");
+    ft_unfreeze(m, "*");
+    for (n = 0; n < 40; ++n) {
+        loss_on_labels(m, NULL);
+        ft_backward(m);
+        ft_update(m, 0.05f);
+    }
+    CHECK(loss_on_labels(m, NULL) < 0.9f * got, "it learns");
+    ft_get(m, ft_find(m, "teacher.fc.weight"), weights[1], 12);
+    CHECK(!memcmp(weights[0], weights[1], sizeof ones), "the teacher does not");
+    CHECK(ft_set_loss_kind(m, "cross_entropy", plain) == FT_OK && !ft_find(m, "teacher.fc.weight").id
+          && !ft_find(m, "teacher.fc").id && ft_find(m, "fc.weight").id, "%s", ft_error_text(m));
+    ft_set_teacher(m, other, o);
+    expect(m, FT_INVALID, "the teacher must be another network");
+    ft_set_teacher(m, NULL, o);
+    expect(m, FT_INVALID, "the teacher");
+    ft_linear(other, "fc", ft_input(other, "input", (ft_input_options){.size = {4}}), 5, (ft_linear_options){0});
+    ft_set_output(other, ft_find(other, "fc"));
+    ft_set_teacher(m, other, o);
+    expect(m, FT_INVALID, "with the network's 3 classes");
+    ft_destroy(m);
+    ft_destroy(other);
+}
+
 /* ---- Two inputs, one set of weights ---- */
 
 static const char *const weights[] = {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"};
@@ -766,6 +820,7 @@ int main(void)
     golden = ft_file_open(m, "tests/golden/more_losses.safetensors", (ft_weights_options){0});
     for (i = 0; golden && i < sizeof named / sizeof named[0]; ++i) test_named(i);
     test_exchanged();
+    test_teacher();
     test_detach();
     test_prefix();
     test_custom();
