@@ -209,11 +209,14 @@
      [SECTION] training/resume: What a checkpoint must agree with
      [SECTION] training/sample_weights: Weights of samples and classes
      [SECTION] training/fit_metric: The metric that the best epoch follows
+     [SECTION] training/norm_momenta: Momenta of batch norms while their statistics are renewed
      [SECTION] training/fit_rates: Fit: the learning rate of each update
+     [SECTION] training/averages: Fit: averages of the weights
      [SECTION] training/run_checkpoints: Checkpoints of a run
      [SECTION] training/mixing: Balanced sampling, mixup and CutMix
      [SECTION] training/distinct_batches: Batches in which no text is there twice
      [SECTION] training/fit: Fit: the loop over steps and epochs
+     [SECTION] training/find_rate: Finding a learning rate
      [SECTION] training/recipe: The default recipe
      [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/evaluate: Evaluate and predict
@@ -1689,6 +1692,7 @@ typedef struct ft_progress {
                                held back */
     double held_back_metric; /* at the end of an epoch; NaN where it is not defined, 0 if nothing
                                was measured */
+    double step_loss;       /* of this step's samples alone; 0 if epoch_done */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -1757,7 +1761,30 @@ typedef struct ft_fit_options {
        continues from a checkpoint must give the same factors. */
     float (*factor)(void *user, int step, int steps);
     void *factor_user;
+    /* Averages of what is trained, and of batch norms' statistics, which are measured, kept and
+       saved instead of the last weights; a checkpoint has both. */
+    float ema;              /* after each update average = ema * average + (1 - ema) * weights, from
+                               the first update's on; below 1, such as 0.999; 0: none */
+    bool swa;               /* the mean of the weights at the ends of the last quarter of the epochs
+                               (Izmailov et al. 2018), with statistics of batch norms renewed on the
+                               training samples; with a constant or cyclic rate */
 } ft_fit_options;
+
+typedef struct ft_rate_curve { /* what a search for a learning rate saw */
+    const char *stage;      /* of ft_finetune; else "rate" */
+    int count;              /* steps that were made */
+    const float *rate, *loss, *smoothed; /* [count]; valid during the call */
+    bool diverged;          /* so that not all steps were made */
+    float learning_rate;    /* that was found; 0: none */
+} ft_rate_curve;
+
+typedef struct ft_find_options {
+    int steps;              /* default 100 */
+    float from, to;         /* the rates of the first and the last step; default 1e-7 (SGD: 1e-6)
+                               and 1 (SGD: 10) */
+    void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses, once; or NULL */
+    void *curve_user;
+} ft_find_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
 
@@ -1808,6 +1835,19 @@ typedef struct ft_finetune_options {
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
     const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
     ft_loss_options loss_options;
+    const char *optimizer;  /* "adamw", "adam", "sgd" (with a momentum of 0.9), "rmsprop",
+                               "adagrad", "nadam", "radam", "lion" or "adafactor"; default adamw.
+                               Rates that are chosen change as the optimisers' default rates do */
+    const char *schedule;   /* of all stages: "constant", "step", "cosine", "one_cycle", "linear",
+                               "warm_restarts", "polynomial", "inverse_sqrt" or "plateau"; default:
+                               chosen for each */
+    int accumulate;         /* as in ft_fit_options; of all stages, and so are ema and swa, but not
+                               of the trial */
+    float ema;
+    bool swa;
+    bool find_rate;         /* each stage begins with ft_find_learning_rate */
+    void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses of each search */
+    void *curve_user;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -2423,6 +2463,15 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
    many classes. After each epoch it checks the weights and a batch's loss: if they
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
+/* Finds a learning rate for a fit with these options, by a range test (Smith 2017): trains for some
+   steps with a rate that grows from step to step by the same factor, until the smoothed loss is 4
+   times its least, and returns the rate at which that loss fell fastest, in the longest stretch in
+   which it fell. Weights, statistics, states, the optimiser and the random stream are as before,
+   bit for bit; gradients that wait for an update are dropped. Returns 0 with an error, or if the
+   loss did not fall, which the log says. Schedule, held-back samples, averages and checkpoint of
+   `fit` are not used; its progress is called and can stop the search. */
+FINETUNE_API float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
+                                         ft_find_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
@@ -8808,6 +8857,7 @@ typedef struct ft__node {
     float *gradient, *moment1, *moment2;      /* while it is trained; else NULL */
     ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
+    float *average;         /* of the value, during a fit (training/averages); or NULL */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
     ft__layout layout;
@@ -25844,8 +25894,9 @@ static void ft__release_training(ft__context *c, ft__node *node)
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
     ft__release(c, node->kept);
+    ft__release(c, node->average);
     ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+    node->gradient = node->moment1 = node->moment2 = node->kept = node->average = NULL;
     node->resting = NULL;
 }
 
@@ -34072,17 +34123,20 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
     return ft__safetensors_write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
-static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
+static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
+                                               "average/"};
+enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATES = 4 };
 
 static float **ft__state_of(ft__node *node, int which)
 {
-    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
+    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2
+        : which == FT__STATE_KEPT ? &node->kept : &node->average;
 }
 
 static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
 {
     ft_shape shape = node->shape;
-    if (which < 2) ft__moment_shape(m, node, which, &shape);
+    if (which < FT__STATE_MOMENTS) ft__moment_shape(m, node, which, &shape);
     return shape;
 }
 
@@ -34232,7 +34286,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    ft__tensor_list list = ft__tensor_list_make(c, 5 * (size_t)m->node_count + 1);
+    ft__tensor_list list = ft__tensor_list_make(c, 6 * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m, false);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
@@ -34250,8 +34304,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         }
         if (!ft__is_weight(node)) continue;
         ft__add_weight(c, &list, node, "", type);
-        for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_state(m, &list, node, i);
+        for (i = 0; checkpoint && i < FT__STATES; ++i)
+            if (i != FT__STATE_KEPT || kept) ft__add_state(m, &list, node, i);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);
@@ -50664,6 +50718,7 @@ typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     ft__score best;         /* held-back, at the best epoch */
     ft__score held;         /* held-back, at the last */
     ft__plateau plateau;
+    int64_t averaged;       /* weights in the average so far */
     bool done;
 } ft__place_in_run;
 
@@ -50725,6 +50780,7 @@ typedef struct ft__fit {
     ft_fit_result result;
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
+    double step_loss;       /* of the last step */
 } ft__fit;
 
 /* Gives the model the names of the data's classes. */
@@ -51384,7 +51440,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"accumulate", (double)o->accumulate}, {"most_steps", (double)o->most_steps},
         {"metric", (double)f->o.metric},
         {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
-        {"cutmix", (double)o->cutmix}};
+        {"cutmix", (double)o->cutmix},
+        {"ema", (double)o->ema}, {"swa", (double)o->swa}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -51401,7 +51458,8 @@ static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
 {
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
                               (double)f->o.most_steps, (double)f->o.balanced_sampling,
-                              (double)f->o.mixup, (double)f->o.cutmix};
+                              (double)f->o.mixup, (double)f->o.cutmix,
+                              (double)f->o.ema, (double)f->o.swa};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
@@ -51700,6 +51758,40 @@ static bool ft__better(const ft__score *a, const ft__score *b)
 }
 
 /* =============================================================================================
+   [SECTION] training/norm_momenta: Momenta of batch norms while their statistics are renewed
+   With a momentum of 1/k for the k-th batch the running statistics are the means over the batches.
+   ============================================================================================= */
+
+/* Whether a node is a batch norm whose statistics are to be renewed. */
+static bool ft__is_renewed(const ft_model *m, const ft__node *node, const char *glob)
+{
+    return ft__is(node, FT__STATISTICS) && !ft__norm_frozen(m, node)
+        && ft__glob(glob, node->name);
+}
+
+/* Keeps the norms' own momenta in `own` [nodes], -1 for other nodes, and returns how many norms
+   there are. */
+static int ft__keep_momenta(const ft_model *m, const char *glob, float *own)
+{
+    int i, count = 0;
+    for (i = 0; i < m->node_count; ++i) {
+        bool renewed = ft__is_renewed(m, &m->nodes[i], glob);
+        own[i] = renewed ? m->nodes[i].options.batch_norm.momentum : -1;
+        count += renewed;
+    }
+    return count;
+}
+
+/* Sets the momenta for the k-th batch; k 0: those that were kept. */
+static void ft__set_momenta(ft_model *m, const float *own, int k)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (own[i] >= 0)
+            m->nodes[i].options.batch_norm.momentum = k ? 1.0f / (float)k : own[i];
+}
+
+/* =============================================================================================
    [SECTION] training/fit_rates: Fit: the learning rate of each update
    ============================================================================================= */
 /* Updates of an epoch, each of `accumulate` batches, but for the last. */
@@ -51713,6 +51805,12 @@ static int ft__fit_total(const ft__fit *f)
 {
     int64_t all = (int64_t)f->o.epochs * ft__fit_epoch_updates(f);
     return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
+}
+
+/* Epochs of the run, the last of which may be cut short. */
+static int ft__fit_epochs(const ft__fit *f)
+{
+    return f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
 }
 
 /* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
@@ -51784,17 +51882,74 @@ static void ft__checkpoint_plateau(const ft__fit *f, const ft__json *json, ft__p
 }
 
 /* =============================================================================================
-   [SECTION] training/run_checkpoints: Checkpoints of a run
-   The copy of the weights of the best epoch, and the file from which a stopped run goes on.
+   [SECTION] training/averages: Fit: averages of the weights
+   Of a device the weights are fetched for each update of the average: the processor adds.
    ============================================================================================= */
-
-/* ---- Copies of the weights ---- */
 
 /* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
 static bool ft__changes(const ft_model *m, const ft__node *node)
 {
     return ft__is_weight(node) && !ft__node_is_frozen(m, node);
 }
+
+/* Makes room for the averages, or gives it back. */
+static ft_status ft__averages_allocate(ft_model *m, bool wanted)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        ft__release(&m->context, node->average);
+        node->average = NULL;
+        if (wanted && ft__changes(m, node))
+            node->average = (float *)ft__allocate(&m->context, ft__node_count_at(node, ft__one),
+                                                  sizeof(float));
+    }
+    return m->context.status;
+}
+
+/* Takes the weights into the average: average += share * (weights - average). */
+static void ft__average_weights(ft__fit *f)
+{
+    ft_model *m = f->m;
+    float share = f->at.averaged == 0 ? 1 : f->o.swa ? 1 / (float)(f->at.averaged + 1)
+        : 1 - f->o.ema;
+    int i;
+    if (!ft__ok(&m->context)) return;
+    ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one), k;
+        for (k = 0; node->average && k < count; ++k)
+            node->average[k] += share * (node->value[k] - node->average[k]);
+    }
+    f->at.averaged += 1;
+}
+
+/* Exchanges weights and averages, to measure or to keep these; once more brings them back. */
+static void ft__exchange_averages(ft__fit *f)
+{
+    ft_model *m = f->m;
+    int i;
+    if (f->at.averaged == 0) return;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one), k;
+        for (k = 0; node->average && k < count; ++k) {
+            float value = node->value[k];
+            node->value[k] = node->average[k];
+            node->average[k] = value;
+        }
+    }
+    m->weights_version += 1;
+}
+
+/* =============================================================================================
+   [SECTION] training/run_checkpoints: Checkpoints of a run
+   The copy of the weights of the best epoch, and the file from which a stopped run goes on.
+   ============================================================================================= */
+
+/* ---- Copies of the weights ---- */
 
 /* Copies everything that training changes to the kept copy, or back. */
 static ft_status ft__keep_weights(ft_model *m, bool back)
@@ -51892,6 +52047,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "best", &at->best);
     ft__write_score(&text, "held", &at->held);
     ft__write_plateau(&text, &at->plateau);
+    if (at->averaged > 0) ft__text_add(&text, ",\"averaged\":%lld", (long long)at->averaged);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
@@ -52011,11 +52167,11 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
         if (ft__is_state(node))
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
-        for (which = -1; ft__is_weight(node) && which < 3; ++which) {
+        for (which = -1; ft__is_weight(node) && which < FT__STATES; ++which) {
             float *to = which < 0 ? NULL : *ft__state_of(node, which);
             if (which < 0 && !ft__is_shared(m, node)) /* else frozen, and read by others */
                 ft__checkpoint_weight(f, file, node);
-            if (!to || (which == 2 && !f->o.best)) continue;
+            if (!to || (which == FT__STATE_KEPT && !f->o.best)) continue;
             snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
             shape = ft__state_shape(m, node, which);
             ft__checkpoint_tensor(f, file, name, to, ft__shape_count(&shape));
@@ -52055,6 +52211,8 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__checkpoint_score(f, json, "best", &at->best);
     ft__checkpoint_score(f, json, "held", &at->held);
     ft__checkpoint_plateau(f, json, &at->plateau);
+    if (ft__json_member(json, 0, "averaged") >= 0)
+        at->averaged = ft__checkpoint_number(f, json, "averaged", 0, INT64_MAX);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
@@ -52556,7 +52714,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     memset(&p, 0, sizeof p);
     if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
-    p.epochs = f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
+    p.epochs = ft__fit_epochs(f);
     p.step = step;
     p.steps = epoch_done ? step : ft__fit_steps(f);
     p.batch = batch;
@@ -52564,6 +52722,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     p.loss = score->total ? score->loss / (double)score->total : 0;
     p.accuracy = ft__accuracy(f->m, score);
     p.learning_rate = rate;
+    p.step_loss = epoch_done || batch == 0 ? 0 : f->step_loss;
     p.epoch_done = epoch_done;
     p.held_back_accuracy = p.held_back_loss = -1;
     if (epoch_done && f->at.held.total > 0) {
@@ -52591,6 +52750,7 @@ static void ft__fit_catch_up(ft__fit *f)
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
     score->total += counted;
+    f->step_loss = (double)news.loss;
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
 }
 
@@ -52630,6 +52790,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.number = m->step;
     ft__fit_backward(f, batch);
     ft__send_update(m, rate, &scored, ft__fit_updates(f));
+    if (ft__fit_updates(f) && f->o.ema > 0) ft__average_weights(f);
     waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
@@ -52655,8 +52816,10 @@ static void ft__fit_step(ft__fit *f, int batch)
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
+    f->step_loss = (double)loss;
     ft__fit_backward(f, batch);
-    if (ft__fit_updates(f)) ft__optimizer_step(m, rate);
+    if (ft__fit_updates(f) && ft__optimizer_step(m, rate) == FT_OK && f->o.ema > 0)
+        ft__average_weights(f);
     if (ft__ok(&m->context)) ft__fit_report(f, f->at.step + 1, batch, rate, false);
 }
 
@@ -52665,7 +52828,8 @@ static void ft__fit_skip(ft__fit *f)
 {
     ft__fit_catch_up(f);
     if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
-        ft__optimizer_step(f->m, ft__fit_rate(f));
+        if (ft__optimizer_step(f->m, ft__fit_rate(f)) == FT_OK && f->o.ema > 0)
+            ft__average_weights(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
 }
 
@@ -52704,6 +52868,37 @@ static ft_status ft__fit_check(ft__fit *f)
     return m->context.status;
 }
 
+/* The statistics of trained batch norms become those of the training samples with the averaged
+   weights, which no step has run. */
+static void ft__fit_renew_statistics(ft__fit *f)
+{
+    ft_model *m = f->m;
+    int at = 0, batch, batches = 0;
+    float *own;
+    if (f->data->source.streams > 0) return;
+    own = (float *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *own);
+    if (own && ft__keep_momenta(m, "*", own) > 0) {
+        ft__fit_start(f, f->order, f->views, 0, f->epoch_count);
+        while ((batch = ft__fit_batch(f, f->order, f->views, f->epoch_count, &at)) >= 0) {
+            if (batch < 2) continue; /* one has no variance */
+            ft__set_momenta(m, own, ++batches);
+            m->batch = batch;
+            ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+        }
+        ft__set_momenta(m, own, 0);
+    }
+    ft__release(&m->context, own);
+}
+
+/* What is measured and kept after an epoch: the averages, if there are any. */
+static void ft__fit_take_averages(ft__fit *f)
+{
+    int epochs = ft__fit_epochs(f);
+    if (f->o.swa && f->at.epoch >= epochs - (epochs + 3) / 4) ft__average_weights(f);
+    ft__exchange_averages(f);
+    if (f->o.swa && f->at.averaged > 0) ft__fit_renew_statistics(f);
+}
+
 /* After the last step of an epoch: measures, keeps the weights, and decides whether to continue. */
 static void ft__fit_epoch_done(ft__fit *f)
 {
@@ -52711,6 +52906,7 @@ static void ft__fit_epoch_done(ft__fit *f)
     const ft__score *watched;
     at->last = at->score;
     memset(&at->score, 0, sizeof at->score);
+    ft__fit_take_averages(f);
     if (ft__fit_check(f) != FT_OK) return;
     if (f->held_count > 0) at->held = ft__fit_measure(f);
     if (!ft__ok(&f->m->context)) return;
@@ -52722,6 +52918,7 @@ static void ft__fit_epoch_done(ft__fit *f)
         at->best_epoch = at->epoch;
         ft__keep_weights(f->m, false);
     } else if (!f->o.best) ft__keep_weights(f->m, false);
+    ft__exchange_averages(f);
     at->epoch += 1;
     at->step = 0;
     if ((int64_t)at->epoch * ft__fit_epoch_updates(f) >= ft__fit_total(f)) at->done = true;
@@ -52823,6 +53020,8 @@ static void ft__fit_finish(ft__fit *f)
     /* If the numbers were not finite or a device failed, prediction continues with the weights of
        the last good epoch. */
     if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
+    else if (!(f->o.best && f->at.done)) ft__exchange_averages(f);
+    ft__averages_allocate(f->m, false);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -52836,6 +53035,8 @@ static size_t ft__fit_reserve(const ft__fit *f)
                                      f->outcomes.columns);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
+        if (ft__changes(m, node) && (f->o.ema > 0 || f->o.swa))
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__changes(m, node) && !node->kept)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
     }
@@ -52852,6 +53053,7 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
          "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
         {"gamma", o->gamma > 0, cuts || cycles || power,
          "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
@@ -52891,6 +53093,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     if (o->schedule == FT_WARM_RESTARTS && !(o->gamma >= 1))
         return ft__fail(c, FT_INVALID, "ft_fit: gamma is %g; of FT_WARM_RESTARTS it must be at"
                         " least 1", (double)o->gamma);
+    if (!(o->ema >= 0 && o->ema < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: ema is %g; it must be at least 0 and below 1",
+                        (double)o->ema);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);
@@ -52935,6 +53140,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
+    ft__averages_allocate(m, f->o.ema > 0 || f->o.swa);
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
@@ -52992,6 +53198,275 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     ft__release(c, f.held);
     ft__release(c, f.train);
     return f.result;
+}
+
+/* =============================================================================================
+   [SECTION] training/find_rate: Finding a learning rate
+   A fit of a few steps whose rate grows exponentially (Smith 2017), after which all is as before.
+   ============================================================================================= */
+
+/* ---- What such a fit changes, and puts back ---- */
+typedef struct ft__node_before {
+    float *value;           /* a copy of what training changes; else NULL */
+    size_t numbers;
+    float *moment1, *moment2; /* taken aside */
+    ft__resting *resting;
+} ft__node_before;
+
+typedef struct ft__before {
+    ft__node_before *nodes; /* [node_count] */
+    ft__optimizer *optimizer;
+    int moments;
+    char *training;
+    uint64_t step;
+} ft__before;
+
+/* Numbers of a node that a fit changes; 0: none. */
+static size_t ft__touched_numbers(const ft_model *m, const ft__node *node)
+{
+    if (!node->value) return 0;
+    if (ft__is_state(node)) return ft__node_count_at(node, node->capacity);
+    return ft__changes(m, node) ? ft__node_count_at(node, ft__one) : 0;
+}
+
+/* Copies the values, and takes the optimiser and its state aside. */
+static ft_status ft__set_aside(ft_model *m, ft__before *before)
+{
+    ft__context *c = &m->context;
+    int i;
+    memset(before, 0, sizeof *before);
+    ft__host_takes_weights(c, false);
+    before->nodes = (ft__node_before *)ft__allocate(c, (size_t)m->node_count + 1,
+                                                    sizeof *before->nodes);
+    for (i = 0; ft__ok(c) && i < m->node_count; ++i) {
+        ft__node_before *b = &before->nodes[i];
+        b->numbers = ft__touched_numbers(m, &m->nodes[i]);
+        if (b->numbers > 0) b->value = (float *)ft__allocate(c, b->numbers, sizeof(float));
+        if (b->value) memcpy(b->value, m->nodes[i].value, b->numbers * sizeof(float));
+    }
+    if (!ft__ok(c)) {
+        for (i = 0; before->nodes && i < m->node_count; ++i)
+            ft__release(c, before->nodes[i].value);
+        ft__release(c, before->nodes);
+        return c->status;
+    }
+    before->optimizer = m->optimizer;
+    before->moments = m->moments;
+    before->training = m->training;
+    before->step = m->step;
+    m->optimizer = NULL;
+    m->training = NULL;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        before->nodes[i].moment1 = node->moment1;
+        before->nodes[i].moment2 = node->moment2;
+        before->nodes[i].resting = node->resting;
+        node->moment1 = node->moment2 = NULL;
+        node->resting = NULL;
+    }
+    return c->status;
+}
+
+static void ft__put_back(ft_model *m, ft__before *before)
+{
+    ft__context *c = &m->context;
+    int i;
+    ft__host_takes_weights(c, true);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        ft__node_before *b = &before->nodes[i];
+        if (ft__is_state(node) && node->value) /* it may be larger now, or new */
+            memset(node->value, 0, ft__touched_numbers(m, node) * sizeof(float));
+        if (b->value) memcpy(node->value, b->value, b->numbers * sizeof(float));
+        ft__release(c, b->value);
+        ft__release(c, node->moment1);
+        ft__release(c, node->moment2);
+        ft__resting_release(c, node->resting);
+        node->moment1 = b->moment1;
+        node->moment2 = b->moment2;
+        node->resting = b->resting;
+    }
+    if (m->optimizer) ft__release(c, m->optimizer->parts);
+    ft__release(c, m->optimizer);
+    ft__release(c, m->training);
+    ft__release(c, before->nodes);
+    m->optimizer = before->optimizer;
+    m->moments = before->moments;
+    m->training = before->training;
+    m->step = before->step;
+    m->gradients_wait = false;
+    m->weights_version += 1;
+    m->trained_version += 1;
+}
+
+/* ---- The search ---- */
+enum { FT__LEAST_FALL = 4 }; /* steps of a stretch in which the loss falls */
+
+typedef struct ft__finder {
+    ft_find_options o;
+    ft_fit_options fit;     /* as the caller gave it */
+    float *rate, *loss, *smoothed; /* [steps] */
+    int count, steps;
+    double mean, share;     /* of the losses, the later the more; and what the first has left */
+    double least;           /* of the means so far */
+    bool diverged, stopped;
+} ft__finder;
+
+static float ft__finder_factor(void *user, int step, int steps)
+{
+    const ft__finder *f = (const ft__finder *)user;
+    int updates = f->steps / (f->fit.accumulate > 1 ? f->fit.accumulate : 1);
+    (void)steps;
+    return (float)ft__any_power((double)f->o.to / (double)f->o.from,
+                                (double)step / (updates > 1 ? updates - 1 : 1));
+}
+
+/* Notes a step's loss; the mean of the losses forgets a tenth at each step, without a bias to 0. */
+static bool ft__finder_note(void *user, const ft_progress *p)
+{
+    ft__finder *f = (ft__finder *)user;
+    if (f->fit.progress && !f->fit.progress(f->fit.progress_user, p)) {
+        f->stopped = true;
+        return false;
+    }
+    if (p->preparing || p->epoch_done || p->batch == 0) return true;
+    if (f->count == f->steps) return false;
+    f->rate[f->count] = p->learning_rate;
+    f->loss[f->count] = (float)p->step_loss;
+    f->share *= 0.9;
+    f->mean = 0.9 * f->mean + 0.1 * p->step_loss;
+    if (f->count == 0 || f->mean / (1 - f->share) < f->least) f->least = f->mean / (1 - f->share);
+    f->diverged = f->mean / (1 - f->share) > 4 * f->least;
+    f->count += 1;
+    return f->count < f->steps && !f->diverged;
+}
+
+/* The mean over nine steps about each: a mean of those before it would lag, and show a fall at
+   rates several times too large. */
+static void ft__smooth(const float *x, int count, float *y)
+{
+    int i, j, reach;
+    for (i = 0; i < count; ++i) {
+        double sum = 0;
+        reach = i < count - 1 - i ? i : count - 1 - i;
+        if (reach > 4) reach = 4;
+        for (j = i - reach; j <= i + reach; ++j) sum += (double)x[j];
+        y[i] = (float)(sum / (2 * reach + 1));
+    }
+}
+
+/* The rate of steepest descent, by the logarithm of the rate, in the longest stretch of steps that
+   never lie above one before them: each step belongs to the longest falling sequence that ends
+   there. `run` [count] is for the lengths of these. Returns 0 if the loss does not fall. */
+static float ft__steepest(const float *rate, const float *y, int count, int *run)
+{
+    int i, j, last = 0, first, best = -1;
+    float steepest = 0;
+    for (i = 0; i < count; ++i) {
+        for (run[i] = 1, j = 0; j < i; ++j)
+            if (y[i] < y[j] && run[i] < run[j] + 1) run[i] = run[j] + 1;
+        if (run[i] > run[last]) last = i;
+    }
+    if (count == 0 || run[last] < FT__LEAST_FALL) return 0;
+    first = last - run[last] + 1;
+    for (i = first > 2 ? first : 2; i <= last && i + 2 < count; ++i) {
+        float slope = y[i + 2] - y[i - 2];
+        if (best >= 0 && slope >= steepest) continue;
+        steepest = slope;
+        best = i;
+    }
+    return best >= 0 && steepest < 0 ? rate[best] : 0;
+}
+
+/* The options of the fit that searches. */
+static ft_fit_options ft__finder_fit(ft__finder *f)
+{
+    ft_fit_options o = f->fit;
+    if (o.epochs < f->steps) o.epochs = f->steps; /* each has a step; it is stopped before */
+    if (o.augment && !o.no_cache && o.views == 0 && f->fit.epochs > 0 && f->fit.epochs < 8)
+        o.views = f->fit.epochs;
+    o.optimizer.learning_rate = f->o.from;
+    o.schedule = FT_CONSTANT;
+    o.step_epochs = o.patience = o.checkpoint_steps = 0;
+    o.gamma = o.warmup_epochs = o.hold_back = o.ema = 0;
+    o.best = o.swa = false;
+    o.checkpoint = NULL;
+    o.stage = "rate";
+    o.factor = ft__finder_factor;
+    o.progress = ft__finder_note;
+    o.factor_user = o.progress_user = f;
+    return o;
+}
+
+static void ft__finder_run(ft_model *m, ft_data *data, ft__finder *f, ft__cache *lent)
+{
+    ft__context *c = &m->context;
+    ft__before before;
+    if (ft__set_aside(m, &before) != FT_OK) return;
+    ft__fit_run(m, data, ft__finder_fit(f), "", false, lent);
+    if (c->status == FT_NOT_FINITE && f->count > 0) { /* the end of the search */
+        c->status = FT_OK;
+        c->text[0] = 0;
+        f->diverged = true;
+    }
+    ft__put_back(m, &before);
+}
+
+static ft_status ft__finder_check(ft_model *m, ft_find_options *o, ft_optimizer optimizer)
+{
+    bool sgd = optimizer == FT_SGD;
+    if (o->steps == 0) o->steps = 100;
+    if (o->from == 0) o->from = sgd ? 1e-6f : 1e-7f;
+    if (o->to == 0) o->to = sgd ? 10.0f : 1.0f;
+    if (o->steps < 10 || o->steps > 100000)
+        return ft__fail(&m->context, FT_INVALID, "ft_find_learning_rate: steps is %d; it must be 10"
+                        " to 100000", o->steps);
+    if (!(o->from > 0 && o->to > o->from && o->to <= FLT_MAX))
+        return ft__fail(&m->context, FT_INVALID, "ft_find_learning_rate: from %g to %g: they must"
+                        " be above 0, finite, and the second the larger", (double)o->from,
+                        (double)o->to);
+    return m->context.status;
+}
+
+/* `stage` and `lent` as of a fit of the recipe. Returns -1 if the search was stopped. */
+static float ft__find_rate(ft_model *m, ft_data *data, ft_fit_options fit, ft_find_options options,
+                           const char *stage, ft__cache *lent)
+{
+    ft__context *c = &m->context;
+    ft_rate_curve curve;
+    ft__finder f;
+    int *run;
+    memset(&f, 0, sizeof f);
+    memset(&curve, 0, sizeof curve);
+    if (ft__finder_check(m, &options, fit.optimizer.optimizer) != FT_OK) return 0;
+    f.o = options;
+    f.fit = fit;
+    f.share = 1;
+    f.steps = options.steps * (fit.accumulate > 1 ? fit.accumulate : 1);
+    f.rate = (float *)ft__allocate(c, (size_t)f.steps, sizeof(float));
+    f.loss = (float *)ft__allocate(c, (size_t)f.steps, sizeof(float));
+    f.smoothed = (float *)ft__allocate(c, (size_t)f.steps, sizeof(float));
+    run = (int *)ft__allocate(c, (size_t)f.steps, sizeof *run);
+    if (ft__ok(c)) ft__finder_run(m, data, &f, lent);
+    if (ft__ok(c) && !f.stopped) {
+        curve.stage = stage;
+        curve.count = f.count;
+        curve.rate = f.rate;
+        curve.loss = f.loss;
+        curve.smoothed = f.smoothed;
+        curve.diverged = f.diverged;
+        ft__smooth(f.loss, f.count, f.smoothed);
+        curve.learning_rate = ft__steepest(f.rate, f.smoothed, f.count, run);
+        if (curve.learning_rate == 0)
+            ft__log(c, "no learning rate was found: the loss did not fall in %d steps with rates"
+                    " from %g to %g", f.count, (double)options.from, (double)options.to);
+        if (options.curve) options.curve(options.curve_user, &curve);
+    }
+    ft__release(c, run);
+    ft__release(c, f.smoothed);
+    ft__release(c, f.loss);
+    ft__release(c, f.rate);
+    return f.stopped ? -1 : curve.learning_rate;
 }
 
 /* =============================================================================================
@@ -53240,6 +53715,103 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
+/* ---- What the caller chose instead of the recipe ---- */
+
+/* The place of a name in a list; -1: it is not there. */
+static int ft__optimizer_named(const char *name)
+{
+    int i;
+    for (i = 0; i < FT__OPTIMIZERS; ++i)
+        if (strcmp(ft__optimizers[i].name, name) == 0) return i;
+    return -1;
+}
+
+static int ft__schedule_named(const char *name)
+{
+    int i;
+    for (i = 0; i < FT__SCHEDULES; ++i)
+        if (strcmp(ft__schedule_names[i], name) == 0) return i;
+    return -1;
+}
+
+static ft_status ft__recipe_check_names(ft__context *c, const ft_finetune_options *o)
+{
+    char text[200];
+    size_t length = 0;
+    int i;
+    if (o->optimizer && ft__optimizer_named(o->optimizer) < 0) {
+        for (i = 0; i < FT__OPTIMIZERS; ++i)
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+                                       i ? ", " : "", ft__optimizers[i].name);
+        return ft__fail(c, FT_INVALID, "ft_finetune: optimizer %.60s: it must be one of %s",
+                        o->optimizer, text);
+    }
+    if (o->schedule && ft__schedule_named(o->schedule) < 0) {
+        for (i = 0; i < FT__SCHEDULES; ++i)
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+                                       i ? ", " : "", ft__schedule_names[i]);
+        return ft__fail(c, FT_INVALID, "ft_finetune: schedule %.60s: it must be one of %s",
+                        o->schedule, text);
+    }
+    return c->status;
+}
+
+/* Another optimiser, whose rate is to its default as the recipe's is to AdamW's. */
+static void ft__recipe_optimizer(const ft__recipe *r, ft_optimizer_options *p)
+{
+    const ft__optimizer_row *row;
+    bool own = r->o.learning_rate > 0 && p->learning_rate == r->o.learning_rate;
+    p->optimizer = (ft_optimizer)ft__optimizer_named(r->o.optimizer);
+    row = ft__optimizer_row_of(p);
+    if (!own) p->learning_rate *= row->learning_rate / ft__optimizers[FT_ADAMW].learning_rate;
+    if (!(row->has & FT__EPS)) p->eps = 0;
+    if (p->optimizer == FT_SGD) p->momentum = 0.9f;
+}
+
+/* The rate with which the checkpoint's run of this stage began; 0: there is no such run. */
+static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *o)
+{
+    ft_file *file;
+    ft__json *json;
+    double rate = 0;
+    const char *stage;
+    if (!o->checkpoint || !ft__checkpoint_open(r->m, o->checkpoint, &file, &json)) return 0;
+    stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    if (stage && o->stage && strcmp(stage, o->stage) == 0)
+        ft__json_double(json, ft__json_member(json, ft__json_member(json, 0, "options"),
+                                              "learning_rate"), &rate);
+    ft__json_free(&r->m->context, json);
+    ft_file_close(file);
+    return (float)rate;
+}
+
+/* Runs a stage. */
+static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cache *lent)
+{
+    ft_find_options find;
+    float found = 0;
+    bool trial = o.stage && strcmp(o.stage, ft__stage_names[FT__TRIAL]) == 0;
+    memset(&find, 0, sizeof find);
+    if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
+    if (r->o.schedule) o.schedule = (ft_schedule)ft__schedule_named(r->o.schedule);
+    o.accumulate = r->o.accumulate;
+    o.ema = trial ? 0 : r->o.ema;
+    o.swa = !trial && r->o.swa;
+    find.curve = r->o.curve;
+    find.curve_user = r->o.curve_user;
+    if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);
+    if (r->o.find_rate && found == 0) {
+        found = ft__find_rate(r->m, r->data, o, find, o.stage ? o.stage : "fit", lent);
+        if (found > 0) ft__log(&r->m->context, "%s: learning rate %.3g", o.stage, (double)found);
+    }
+    if (found > 0) o.optimizer.learning_rate = found;
+    if (found < 0) { /* stopped: the run begins with the search again */
+        memset(&r->result.fit, 0, sizeof r->result.fit);
+        r->result.fit.stopped = true;
+    } else if (ft__ok(&r->m->context))
+        r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, resume, lent);
+}
+
 /* Trains all that is not frozen, as the last stage does. */
 static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
 {
@@ -53249,7 +53821,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     int i;
     if (looks) ft__decay_matrices(m);
     if (decays) ft_decay_layers(m, 0.75f);
-    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
+    ft__recipe_fit(r, o, resume, NULL);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
@@ -53266,8 +53838,7 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     }
     o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
     if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
-    else r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, stage == r->start,
-                                     &r->features);
+    else ft__recipe_fit(r, o, stage == r->start, &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 
@@ -53507,7 +54078,7 @@ static void ft__recipe_transformer(ft__recipe *r)
                  " then falls to 0", !adapters ? "all layers at once" : r->task
                  == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
         ft__recipe_say(r, &r->all);
-        r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
+        ft__recipe_fit(r, r->all, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
 }
@@ -53547,7 +54118,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
         if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
         ft__thaw(m, layer, layers, open, own_factors);
         ft__store_frozen(m, r->o.frozen_type);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
+        ft__recipe_fit(r, o, open == first, NULL);
         if (r->result.fit.stopped) break;
     }
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
@@ -53591,7 +54162,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
                  how.scored ? "the cosines of the pairs' vectors follow their numbers"
                             : "the vectors of the two texts of each pair are near");
         ft__recipe_say(r, &o);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+        ft__recipe_fit(r, o, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
 }
@@ -53628,7 +54199,7 @@ static void ft__recipe_text(ft__recipe *r)
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
         ft__recipe_say(r, &o);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+        ft__recipe_fit(r, o, true, NULL);
     }
     ft__release(&m->context, layer);
 }
@@ -53650,9 +54221,11 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
          "training without freeze, of a network without adapters"},
         {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
-        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
-    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK)
-        return m->context.status;
+        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"},
+        {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
+        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"}};
+    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
+        || ft__recipe_check_names(&m->context, o) != FT_OK) return m->context.status;
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
@@ -54203,35 +54776,6 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
    variance are the means over all batches. The samples are shuffled: a batch of one class would
    have too small a variance.
    ============================================================================================= */
-
-/* Whether a node is a batch norm whose statistics are to be renewed. */
-static bool ft__is_renewed(const ft_model *m, const ft__node *node, const char *glob)
-{
-    return ft__is(node, FT__STATISTICS) && !ft__norm_frozen(m, node)
-        && ft__glob(glob, node->name);
-}
-
-/* Keeps the norms' own momenta in `own` [nodes], -1 for other nodes, and returns how many norms
-   there are. */
-static int ft__keep_momenta(const ft_model *m, const char *glob, float *own)
-{
-    int i, count = 0;
-    for (i = 0; i < m->node_count; ++i) {
-        bool renewed = ft__is_renewed(m, &m->nodes[i], glob);
-        own[i] = renewed ? m->nodes[i].options.batch_norm.momentum : -1;
-        count += renewed;
-    }
-    return count;
-}
-
-/* Sets the momenta for the k-th batch; k 0: those that were kept. */
-static void ft__set_momenta(ft_model *m, const float *own, int k)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (own[i] >= 0)
-            m->nodes[i].options.batch_norm.momentum = k ? 1.0f / (float)k : own[i];
-}
 
 static void ft__renew(ft_model *m, ft__pass *pass, int count, const float *own)
 {
@@ -56105,6 +56649,16 @@ ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
     memset(&none, 0, sizeof none);
     if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     return ft__fit_run(m, data, options, "", true, NULL);
+}
+
+float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
+                            ft_find_options options)
+{
+    float rate;
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA) || !ft__usable(m)) return 0;
+    if (!ft__given(&m->context, data, "ft_find_learning_rate: the data")) return 0;
+    rate = ft__find_rate(m, data, fit, options, "rate", NULL);
+    return rate > 0 ? rate : 0;
 }
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)

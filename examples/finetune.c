@@ -74,6 +74,7 @@ static double seconds_now(void)
 #include "tool/embed.h"
 #include "tool/html.h"
 #include "tool/pictures.h"
+#include "tool/plot.h"
 #include "tool/train.h"
 #include "tool/predict.h"
 #include "tool/info.h"

@@ -483,6 +483,7 @@ int main(void)
     ZERO(ft_matmul_options, matmul);
     ZERO(ft_fit_options, fit);
     ZERO(ft_finetune_options, finetune);
+    ZERO(ft_find_options, find);
     ZERO(ft_optimizer_options, optimizer);
     ZERO(ft_evaluate_options, evaluate);
     ZERO(ft_predict_options, predict);
@@ -544,6 +545,7 @@ int main(void)
     CALL(TRAINING, ft_decay_layers(m, 1));
     CALL(TRAINING, ft_fit(m, NULL, fit));
     CALL(TRAINING, ft_finetune(m, NULL, finetune));
+    CALL(TRAINING, ft_find_learning_rate(m, NULL, fit, find));
     CALL(DATA, ft_evaluate(m, NULL, evaluate));
     CALL(DATA, ft_predict_data(m, NULL, best, 1, predict));
     CALL(DATA, ft_arrays(m, 1, numbers, NULL, arrays));

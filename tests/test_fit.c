@@ -459,6 +459,214 @@ static void test_resume_of_plateau(void)
     check_resume("", o, 5);
 }
 
+/* EMA and SWA against averages of the weights that a run without them has after each step or epoch. */
+typedef struct averages { ft_model *m; double mean[CLASSES * 27]; int count; bool swa; } averages;
+
+static bool note_weights(void *user, const ft_progress *p)
+{
+    averages *a = (averages *)user;
+    float now[CLASSES * 27];
+    int i;
+    if (p->preparing || p->epoch_done != a->swa || (a->swa && p->epoch < 6)) return true;
+    ft_get(a->m, ft_find(a->m, "fc.weight"), now, CLASSES * 27);
+    for (i = 0; i < CLASSES * 27; ++i)
+        a->mean[i] += ((double)now[i] - a->mean[i])
+            * (a->count == 0 ? 1 : a->swa ? 1.0 / (a->count + 1) : 0.25);
+    a->count += 1;
+    return true;
+}
+
+static ft_data *average_network(ft_model *m)
+{
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {2, SIDE, SIDE}});
+    x = ft_conv2d(m, "conv", x, 3, (ft_conv2d_options){.kernel = {3}, .stride = {2}});
+    x = ft_batch_norm(m, "norm", x, (ft_batch_norm_options){0});
+    x = ft_linear(m, "fc", ft_flatten(m, "flat", x), CLASSES, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", (ft_input_options){.type = FT_I32}),
+                                    (ft_loss_options){0}));
+    return ft_arrays(m, SAMPLES, pictures, labels, (ft_array_options){.classes = CLASSES});
+}
+
+/* The running statistics of the batch norm are those of the samples, with these weights. */
+static void check_statistics(ft_model *m)
+{
+    static float out[SAMPLES * 27];
+    float mean[3], var[3];
+    ft_node conv = ft_find(m, "conv");
+    int c, s, i;
+    double means[3], vars[3] = {0};
+    ft_get(m, ft_find(m, "norm.running_mean"), mean, 3);
+    ft_get(m, ft_find(m, "norm.running_var"), var, 3);
+    ft_keep(m, conv);
+    ft_feed(m, ft_find(m, "input"), pictures, SAMPLES);
+    ft_feed(m, ft_find(m, "labels"), labels, SAMPLES);
+    ft_forward(m, false);
+    ft_get(m, conv, out, SAMPLES * 27);
+    for (c = 0; c < 3; ++c) {
+        double sum = 0;
+        for (s = 0; s < SAMPLES; ++s)
+            for (i = 0; i < 9; ++i) sum += (double)out[(s * 3 + c) * 9 + i];
+        means[c] = sum / (SAMPLES * 9);
+        for (s = 0; s < SAMPLES; ++s)
+            for (i = 0; i < 9; ++i) {
+                double off = (double)out[(s * 3 + c) * 9 + i] - means[c];
+                vars[c] += off * off / (SAMPLES * 9 - 1);
+            }
+        CHECK(fabs((double)mean[c] - means[c]) < 1e-4, "mean %g, not %g", (double)mean[c], means[c]);
+        CHECK(fabs((double)var[c] - vars[c]) < 0.05 * vars[c], "variance %g, not %g", (double)var[c],
+              vars[c]);
+    }
+}
+
+static void test_averages(void)
+{
+    int swa, i;
+    for (swa = 0; swa < 2; ++swa) {
+        averages a;
+        float got[CLASSES * 27];
+        double most = 0;
+        ft_fit_options o = quick(swa ? 8 : 2);
+        ft_desc desc = {.seed = 12, .threads = 1};
+        ft_model *m = ft_create(desc), *plain = ft_create(desc);
+        ft_data *data = average_network(m), *same = average_network(plain);
+        memset(&a, 0, sizeof a);
+        o.batch_size = 15;
+        a.m = plain;
+        a.swa = swa;
+        o.progress = note_weights;
+        o.progress_user = &a;
+        ft_fit(plain, same, o);
+        o.progress = NULL;
+        if (swa) o.swa = true;
+        else o.ema = 0.75f;
+        ft_fit(m, data, o);
+        CHECK(ft_error(m) == FT_OK && a.count == (swa ? 2 : 12), "%s, %d", ft_error_text(m), a.count);
+        ft_get(m, ft_find(m, "fc.weight"), got, CLASSES * 27);
+        for (i = 0; i < CLASSES * 27; ++i)
+            if (!(fabs((double)got[i] - a.mean[i]) <= most)) most = fabs((double)got[i] - a.mean[i]);
+        CHECK(most < 1e-6, "swa %d: %g from the mean of the weights", swa, most);
+        if (swa) check_statistics(m);
+        ft_destroy(m);
+        ft_destroy(plain);
+    }
+}
+
+static void test_resume_of_averages(void)
+{
+    ft_fit_options o = quick(4);
+    o.swa = true;
+    check_resume("", o, 5);
+    o.swa = false;
+    o.ema = 0.9f;
+    o.hold_back = 0.2f;
+    o.best = true;
+    check_resume("", o, 5);
+}
+
+/* The search for a rate: all is as before it, the next training too; the rate is where the loss of
+   the curve falls fastest, and trains well. */
+typedef struct curve_seen { int count; float found, first, last, factor; bool diverged; } curve_seen;
+
+static void see_curve(void *user, const ft_rate_curve *c)
+{
+    curve_seen *s = (curve_seen *)user;
+    s->count = c->count;
+    s->found = c->learning_rate;
+    s->first = c->rate[0];
+    s->last = c->rate[c->count - 1];
+    s->factor = c->rate[1] / c->rate[0];
+    s->diverged = c->diverged;
+    CHECK(!strcmp(c->stage, "rate"), "stage %s", c->stage);
+}
+
+static float some_steps(ft_model *m)
+{
+    float loss = 0;
+    int i;
+    ft_feed(m, ft_find(m, "input"), pictures, 20);
+    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    for (i = 0; i < 3; ++i) {
+        loss = ft_forward(m, true);
+        ft_backward(m);
+        ft_update(m, 0.01f);
+    }
+    return loss;
+}
+
+static void test_find_rate(void)
+{
+    ft_desc desc = {.seed = 6, .threads = 1};
+    ft_optimizer_options nadam = {.optimizer = FT_NADAM};
+    ft_find_options find = {.curve = see_curve};
+    curve_seen seen = {0};
+    ft_model *m = new_model(desc), *plain = new_model(desc);
+    ft_fit_options o = quick(2);
+    uint64_t before;
+    ft_data *data = new_data(m);
+    float rate;
+    find.curve_user = &seen;
+    ft_freeze(m, "conv1*");
+    ft_freeze(plain, "conv1*");
+    ft_set_optimizer(m, nadam);
+    ft_set_optimizer(plain, nadam);
+    CHECK(some_steps(m) == some_steps(plain), "the same so far");
+    before = fingerprint(m);
+    o.hold_back = 0.2f;
+    o.schedule = FT_COSINE;
+    o.checkpoint = "build/test_fit_find.checkpoint";
+    rate = ft_find_learning_rate(m, data, o, find);
+    CHECK(ft_error(m) == FT_OK && rate > 1e-4f && rate < 0.5f && rate == seen.found, "%s: rate %g",
+          ft_error_text(m), (double)rate);
+    CHECK(seen.count > 20 && seen.count <= 100 && seen.first == 1e-7f
+          && fabsf(seen.factor - (float)pow(1e7, 1.0 / 99)) < 1e-4f, "%d steps from %g", seen.count,
+          (double)seen.first);
+    CHECK(fopen(o.checkpoint, "rb") == NULL, "a checkpoint was written");
+    CHECK(fingerprint(m) == before, "the weights were changed");
+    CHECK(some_steps(m) == some_steps(plain) && fingerprint(m) == fingerprint(plain),
+          "what follows the search is not what follows without it");
+    find.to = 1e30f; /* a loss that is not finite is the end of the search, not an error */
+    before = fingerprint(m);
+    rate = ft_find_learning_rate(m, data, o, find);
+    CHECK(ft_error(m) == FT_OK && seen.diverged && seen.count < 100 && fingerprint(m) == before, "%s",
+          ft_error_text(m));
+    find.steps = 3;
+    CHECK(ft_find_learning_rate(m, data, o, find) == 0, "refused");
+    expect(m, FT_INVALID, "ft_find_learning_rate: steps is 3", "");
+    find.steps = 50;
+    find.from = 2;
+    find.to = 1;
+    ft_find_learning_rate(m, data, o, find);
+    expect(m, FT_INVALID, "from 2 to 1", "");
+    ft_destroy(m);
+    ft_destroy(plain);
+}
+
+/* Names instead of the recipe's choices. */
+static void test_recipe_options(void)
+{
+    ft_desc desc = {.seed = 6, .threads = 1};
+    ft_finetune_options o = {.epochs = 2, .optimizer = "lion", .schedule = "polynomial", .freeze = "conv*",
+                             .accumulate = 2, .ema = 0.5f};
+    ft_model *m = new_model(desc);
+    ft_data *data = new_data(m);
+    ft_finetune_result r = ft_finetune(m, data, o);
+    CHECK(ft_error(m) == FT_OK && r.fit.epochs == 2, "%s", ft_error_text(m));
+    o.optimizer = "adamm";
+    ft_finetune(m, data, o);
+    expect(m, FT_INVALID, "optimizer adamm: it must be one of adamw, adam, sgd, rmsprop", "adafactor");
+    o.optimizer = NULL;
+    o.schedule = "sine";
+    ft_finetune(m, data, o);
+    expect(m, FT_INVALID, "schedule sine: it must be one of constant, step", "plateau");
+    o.schedule = NULL;
+    o.find_rate = true;
+    o.learning_rate = 1;
+    ft_finetune(m, data, o);
+    expect(m, FT_INVALID, "learning_rate has no effect here: it is for a run without find_rate", "");
+    ft_destroy(m);
+}
+
 /* Stopped between two updates: it ends with the next, and goes on from there. */
 static void test_resume_of_accumulated(void)
 {
@@ -842,6 +1050,9 @@ static void test_wrong_options(void)
     o.warmup_epochs = (float)NAN;
     expect_refused(o, "warmup_epochs is nan; it must be");
     o = quick(1);
+    o.ema = 1;
+    expect_refused(o, "ema is 1; it must be at least 0 and below 1");
+    o.ema = 0;
     o.schedule = FT_WARM_RESTARTS;
     o.gamma = 0.5f;
     expect_refused(o, "gamma is 0.5; of FT_WARM_RESTARTS it must be at least 1");
@@ -1885,6 +2096,10 @@ int main(int count, char **words)
     test_resume_of_accumulated();
     test_rates();
     test_resume_of_plateau();
+    test_averages();
+    test_find_rate();
+    test_recipe_options();
+    test_resume_of_averages();
     test_resume_of_another_run();
     test_not_finite();
     test_feeding();

@@ -22,6 +22,10 @@ typedef struct options {
     int patience;
     bool calibrate, recalibrate;
     const char *loss, *activation, *where;
+    const char *optimizer, *schedule, *lr_plot;
+    int accumulate;
+    double ema, layer_decay;
+    bool find_rate, swa;
     int image_size, heads;
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
@@ -56,7 +60,7 @@ static const char usage_text[] =
     "\n"
     "train:   --epochs N          of each stage (default: chosen from the size of the data)\n"
     "         --max-steps N       stop each stage after N steps, if its epochs have more\n"
-    "         --batch-size N      --lr X\n"
+    "         --batch-size N      --lr X|auto   (auto: found by a range test; --lr-plot FILE.svg)\n"
     "         --per-class N       at most N pictures of each class\n"
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --head-only         train the new head, and leave all layers below it as they are\n"
@@ -85,6 +89,13 @@ static const char usage_text[] =
     "                             kernels compiled for a device (default: FINETUNE_CACHE, else\n"
     "                             finetune in XDG_CACHE_HOME or ~/.cache, with at most 2 GB)\n";
 static const char usage_pictures[] =
+    "         --optimizer adamw|adam|sgd|rmsprop|adagrad|nadam|radam|lion|adafactor   (adamw)\n"
+    "         --schedule constant|step|cosine|one_cycle|linear|warm_restarts|polynomial|\n"
+    "                    inverse_sqrt|plateau   (default: chosen for each stage)\n"
+    "         --accumulate N      batches for each update   --layer-decay X   each layer's rate is X\n"
+    "                             times that of the layer after it\n"
+    "         --ema D | --swa     keep an average of the weights: of all updates, the older ones times\n"
+    "                             D, such as 0.999; or of the last quarter of the epochs\n"
     "pictures, in train and preview: --augment NAME[=X],...   other views in each epoch, as torchvision's:\n"
     "                             trivial or rand (TrivialAugmentWide, RandAugment), crop=LEAST_AREA,\n"
     "                             flip-vertical, degrees=X, zoom=X, shear=DEGREES, brightness=X, contrast=X,\n"
@@ -175,7 +186,7 @@ static const char *const fact_texts[] = {
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
    'l' a list (if given again, the next value is joined by a comma), 'b' no value, and numbers: 'n'
-   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'm' bytes. */
+   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'r' above 0 or auto, 'm' bytes. */
 typedef struct option_row {
     const char *name;
     char kind;
@@ -193,7 +204,14 @@ static const option_row option_rows[] = {
     {"--epochs", 'n', AT(epochs), "t", 0},
     {"--max-steps", 'n', AT(max_steps), "t", 0},
     {"--batch-size", 'n', AT(batch_size), "teiv", SAMPLES},
-    {"--lr", 'f', AT(learning_rate), "t", 0},
+    {"--lr", 'r', AT(learning_rate), "t", 0},
+    {"--lr-plot", 's', AT(lr_plot), "t", 0},
+    {"--layer-decay", 'f', AT(layer_decay), "t", 0},
+    {"--optimizer", 's', AT(optimizer), "t", 0},
+    {"--schedule", 's', AT(schedule), "t", 0},
+    {"--accumulate", 'n', AT(accumulate), "t", 0},
+    {"--ema", 'f', AT(ema), "t", 0},
+    {"--swa", 'b', AT(swa), "t", 0},
     {"--per-class", 'n', AT(per_class), "t", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
     {"--head-only", 'b', AT(head_only), "t", MODEL},
@@ -396,9 +414,11 @@ static bool store(const option_row *row, options *o, const char *value)
     if (row->kind == 'l') *(const char **)to = joined(*(const char **)to, value);
     if (row->kind == 'l') return *(const char **)to != NULL;
     if (row->kind == 'm') return read_bytes(value, (size_t *)to);
+    if (row->kind == 'r') o->find_rate = !strcmp(value, "auto");
+    if (row->kind == 'r' && o->find_rate) return true;
     if (!read_number(value, &number)) return false;
-    if (row->kind == 'f') *(double *)to = number;
-    if (row->kind == 'f') return number > 0 && number <= 1e9;
+    if (row->kind == 'f' || row->kind == 'r') *(double *)to = number;
+    if (row->kind == 'f' || row->kind == 'r') return number > 0 && number <= 1e9;
     if (number < (row->kind == 'n') || number != (double)(unsigned long long)number) return false;
     if (row->kind == 'u') *(unsigned long long *)to = strtoull(value, NULL, 10);
     if (row->kind == 'u') return true;
@@ -499,6 +519,7 @@ static int parse(int count, char **words, options *o)
         if (!value) return usage("a value is missing after ", option_rows[r].name);
         if (!store(&option_rows[r], o, value)) return wrong_number(&option_rows[r], value);
     }
+    if (o->lr_plot && !o->find_rate) return usage("--lr-plot has no effect here: it is for --lr auto", "");
     if (o->threads > 1024) return usage("--threads must be at most 1024", "");
     if (o->balanced && strcmp(o->balanced, "sampling") != 0 && strcmp(o->balanced, "loss") != 0)
         return usage("--balanced must be sampling or loss, not ", o->balanced);

@@ -2,7 +2,7 @@
    Part of examples/finetune.c. */
 
 static ft_finetune_options train_options(const options *o, const char *checkpoint,
-                                         progress_state *progress)
+                                         progress_state *progress, curves *searches)
 {
     ft_finetune_options f;
     memset(&f, 0, sizeof f);
@@ -26,6 +26,14 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.balanced_sampling = o->balanced && !strcmp(o->balanced, "sampling");
     f.progress = on_progress;
     f.progress_user = progress;
+    f.optimizer = o->optimizer;
+    f.schedule = o->schedule;
+    f.accumulate = o->accumulate;
+    f.ema = (float)o->ema;
+    f.swa = o->swa;
+    f.find_rate = o->find_rate;
+    if (o->find_rate) f.curve = keep_curve;
+    f.curve_user = searches;
     return f;
 }
 
@@ -265,6 +273,8 @@ static int train_and_log(const options *o, progress_state *progress)
 {
     double start = seconds_now();
     ft_augmentation views;
+    curves searches;
+    bool plotted;
     char checkpoint[4096], earlier[4096 + 16];
     ft_finetune_result result;
     ft_calibration calibration;
@@ -274,6 +284,8 @@ static int train_and_log(const options *o, progress_state *progress)
     ft_save_options save;
     ft_data *data, *val;
     ft_model *m;
+    memset(&searches, 0, sizeof searches);
+    searches.o = o;
     memset(&save, 0, sizeof save);
     if (!o->data || !o->out) return usage("train needs --data and --out", "");
     if (!read_augmentation(o, &views)) return USAGE;
@@ -311,7 +323,9 @@ static int train_and_log(const options *o, progress_state *progress)
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return failed(m);
     }
-    result = ft_finetune(m, data, train_options(o, checkpoint, progress));
+    if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
+    result = ft_finetune(m, data, train_options(o, checkpoint, progress, &searches));
+    plotted = write_curves(&searches);
     if (progress->line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);
     if (ft_error(m)) return report(m);
@@ -331,6 +345,7 @@ static int train_and_log(const options *o, progress_state *progress)
         if (ft_error(m)) fprintf(stderr, "%s was written, but not scored\n", o->out);
     }
     if (ft_error(m)) return report(m);
+    if (!plotted) return failed(m);
     print_trained(o, &result, &calibration, &on_val, seconds_now() - start);
     what.choice = result.choice;
     what.history = &progress->history;

@@ -99,17 +99,20 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
     return ft__safetensors_write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
-static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/"};
+static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
+                                               "average/"};
+enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATES = 4 };
 
 static float **ft__state_of(ft__node *node, int which)
 {
-    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2 : &node->kept;
+    return which == 0 ? &node->moment1 : which == 1 ? &node->moment2
+        : which == FT__STATE_KEPT ? &node->kept : &node->average;
 }
 
 static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
 {
     ft_shape shape = node->shape;
-    if (which < 2) ft__moment_shape(m, node, which, &shape);
+    if (which < FT__STATE_MOMENTS) ft__moment_shape(m, node, which, &shape);
     return shape;
 }
 
@@ -259,7 +262,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    ft__tensor_list list = ft__tensor_list_make(c, 5 * (size_t)m->node_count + 1);
+    ft__tensor_list list = ft__tensor_list_make(c, 6 * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m, false);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
@@ -277,8 +280,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         }
         if (!ft__is_weight(node)) continue;
         ft__add_weight(c, &list, node, "", type);
-        for (i = 0; checkpoint && i < (kept ? 3 : 2); ++i)
-            ft__add_state(m, &list, node, i);
+        for (i = 0; checkpoint && i < FT__STATES; ++i)
+            if (i != FT__STATE_KEPT || kept) ft__add_state(m, &list, node, i);
     }
     if (metadata) {
         ft__add_text_pair(metadata, &pairs, ft__graph_key, graph);

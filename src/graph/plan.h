@@ -160,8 +160,9 @@ static void ft__release_training(ft__context *c, ft__node *node)
     ft__release(c, node->moment1);
     ft__release(c, node->moment2);
     ft__release(c, node->kept);
+    ft__release(c, node->average);
     ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = NULL;
+    node->gradient = node->moment1 = node->moment2 = node->kept = node->average = NULL;
     node->resting = NULL;
 }
 

@@ -472,6 +472,15 @@ FINETUNE_API ft_finetune_result ft_finetune(ft_model *m, ft_data *data,
    many classes. After each epoch it checks the weights and a batch's loss: if they
    are not finite, it fails with FT_NOT_FINITE and the weights of the last good epoch. */
 FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options);
+/* Finds a learning rate for a fit with these options, by a range test (Smith 2017): trains for some
+   steps with a rate that grows from step to step by the same factor, until the smoothed loss is 4
+   times its least, and returns the rate at which that loss fell fastest, in the longest stretch in
+   which it fell. Weights, statistics, states, the optimiser and the random stream are as before,
+   bit for bit; gradients that wait for an update are dropped. Returns 0 with an error, or if the
+   loss did not fall, which the log says. Schedule, held-back samples, averages and checkpoint of
+   `fit` are not used; its progress is called and can stop the search. */
+FINETUNE_API float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
+                                         ft_find_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if

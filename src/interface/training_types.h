@@ -107,6 +107,7 @@ typedef struct ft_progress {
                                held back */
     double held_back_metric; /* at the end of an epoch; NaN where it is not defined, 0 if nothing
                                was measured */
+    double step_loss;       /* of this step's samples alone; 0 if epoch_done */
 } ft_progress;
 
 typedef struct ft_fit_options {
@@ -175,7 +176,30 @@ typedef struct ft_fit_options {
        continues from a checkpoint must give the same factors. */
     float (*factor)(void *user, int step, int steps);
     void *factor_user;
+    /* Averages of what is trained, and of batch norms' statistics, which are measured, kept and
+       saved instead of the last weights; a checkpoint has both. */
+    float ema;              /* after each update average = ema * average + (1 - ema) * weights, from
+                               the first update's on; below 1, such as 0.999; 0: none */
+    bool swa;               /* the mean of the weights at the ends of the last quarter of the epochs
+                               (Izmailov et al. 2018), with statistics of batch norms renewed on the
+                               training samples; with a constant or cyclic rate */
 } ft_fit_options;
+
+typedef struct ft_rate_curve { /* what a search for a learning rate saw */
+    const char *stage;      /* of ft_finetune; else "rate" */
+    int count;              /* steps that were made */
+    const float *rate, *loss, *smoothed; /* [count]; valid during the call */
+    bool diverged;          /* so that not all steps were made */
+    float learning_rate;    /* that was found; 0: none */
+} ft_rate_curve;
+
+typedef struct ft_find_options {
+    int steps;              /* default 100 */
+    float from, to;         /* the rates of the first and the last step; default 1e-7 (SGD: 1e-6)
+                               and 1 (SGD: 10) */
+    void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses, once; or NULL */
+    void *curve_user;
+} ft_find_options;
 
 typedef struct ft_digest { uint64_t frozen; int tensors; } ft_digest; /* of all frozen bytes */
 
@@ -226,6 +250,19 @@ typedef struct ft_finetune_options {
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
     const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
     ft_loss_options loss_options;
+    const char *optimizer;  /* "adamw", "adam", "sgd" (with a momentum of 0.9), "rmsprop",
+                               "adagrad", "nadam", "radam", "lion" or "adafactor"; default adamw.
+                               Rates that are chosen change as the optimisers' default rates do */
+    const char *schedule;   /* of all stages: "constant", "step", "cosine", "one_cycle", "linear",
+                               "warm_restarts", "polynomial", "inverse_sqrt" or "plateau"; default:
+                               chosen for each */
+    int accumulate;         /* as in ft_fit_options; of all stages, and so are ema and swa, but not
+                               of the trial */
+    float ema;
+    bool swa;
+    bool find_rate;         /* each stage begins with ft_find_learning_rate */
+    void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses of each search */
+    void *curve_user;
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

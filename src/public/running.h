@@ -30,6 +30,7 @@
 #include "data/image_files.h"
 #include "data/sources.h"
 #include "training/fit.h"
+#include "training/find_rate.h"
 #include "training/recipe_text.h"
 #include "training/evaluate.h"
 #include "training/calibration.h"
@@ -605,6 +606,16 @@ ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options options)
     memset(&none, 0, sizeof none);
     if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
     return ft__fit_run(m, data, options, "", true, NULL);
+}
+
+float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
+                            ft_find_options options)
+{
+    float rate;
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA) || !ft__usable(m)) return 0;
+    if (!ft__given(&m->context, data, "ft_find_learning_rate: the data")) return 0;
+    rate = ft__find_rate(m, data, fit, options, "rate", NULL);
+    return rate > 0 ? rate : 0;
 }
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)

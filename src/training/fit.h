@@ -25,7 +25,9 @@
 #include "training/resume.h"
 #include "training/sample_weights.h"
 #include "training/fit_metric.h"
+#include "training/norm_momenta.h"
 #include "training/fit_rates.h"
+#include "training/averages.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
 #include "training/distinct_batches.h"
@@ -138,7 +140,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     memset(&p, 0, sizeof p);
     if (!f->o.progress || f->stopped) return;
     p.epoch = epoch_done ? f->at.epoch - 1 : f->at.epoch;
-    p.epochs = f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
+    p.epochs = ft__fit_epochs(f);
     p.step = step;
     p.steps = epoch_done ? step : ft__fit_steps(f);
     p.batch = batch;
@@ -146,6 +148,7 @@ static void ft__fit_report(ft__fit *f, int step, int batch, float rate, bool epo
     p.loss = score->total ? score->loss / (double)score->total : 0;
     p.accuracy = ft__accuracy(f->m, score);
     p.learning_rate = rate;
+    p.step_loss = epoch_done || batch == 0 ? 0 : f->step_loss;
     p.epoch_done = epoch_done;
     p.held_back_accuracy = p.held_back_loss = -1;
     if (epoch_done && f->at.held.total > 0) {
@@ -173,6 +176,7 @@ static void ft__fit_catch_up(ft__fit *f)
     score->loss += (double)news.loss * counted;
     score->correct += news.right;
     score->total += counted;
+    f->step_loss = (double)news.loss;
     if (!f->stopped) ft__fit_report(f, was.step, was.batch, was.rate, false);
 }
 
@@ -212,6 +216,7 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     now.number = m->step;
     ft__fit_backward(f, batch);
     ft__send_update(m, rate, &scored, ft__fit_updates(f));
+    if (ft__fit_updates(f) && f->o.ema > 0) ft__average_weights(f);
     waits = !ft__backend_of(&m->context)->report_ask(&m->context, now.turn);
     ft__fit_catch_up(f);
     f->sent = now;
@@ -237,8 +242,10 @@ static void ft__fit_step(ft__fit *f, int batch)
     loss = ft__read_loss(m, f->plan);
     if (!ft__usable(m)) return;
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
+    f->step_loss = (double)loss;
     ft__fit_backward(f, batch);
-    if (ft__fit_updates(f)) ft__optimizer_step(m, rate);
+    if (ft__fit_updates(f) && ft__optimizer_step(m, rate) == FT_OK && f->o.ema > 0)
+        ft__average_weights(f);
     if (ft__ok(&m->context)) ft__fit_report(f, f->at.step + 1, batch, rate, false);
 }
 
@@ -247,7 +254,8 @@ static void ft__fit_skip(ft__fit *f)
 {
     ft__fit_catch_up(f);
     if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
-        ft__optimizer_step(f->m, ft__fit_rate(f));
+        if (ft__optimizer_step(f->m, ft__fit_rate(f)) == FT_OK && f->o.ema > 0)
+            ft__average_weights(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
 }
 
@@ -286,6 +294,37 @@ static ft_status ft__fit_check(ft__fit *f)
     return m->context.status;
 }
 
+/* The statistics of trained batch norms become those of the training samples with the averaged
+   weights, which no step has run. */
+static void ft__fit_renew_statistics(ft__fit *f)
+{
+    ft_model *m = f->m;
+    int at = 0, batch, batches = 0;
+    float *own;
+    if (f->data->source.streams > 0) return;
+    own = (float *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *own);
+    if (own && ft__keep_momenta(m, "*", own) > 0) {
+        ft__fit_start(f, f->order, f->views, 0, f->epoch_count);
+        while ((batch = ft__fit_batch(f, f->order, f->views, f->epoch_count, &at)) >= 0) {
+            if (batch < 2) continue; /* one has no variance */
+            ft__set_momenta(m, own, ++batches);
+            m->batch = batch;
+            ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
+        }
+        ft__set_momenta(m, own, 0);
+    }
+    ft__release(&m->context, own);
+}
+
+/* What is measured and kept after an epoch: the averages, if there are any. */
+static void ft__fit_take_averages(ft__fit *f)
+{
+    int epochs = ft__fit_epochs(f);
+    if (f->o.swa && f->at.epoch >= epochs - (epochs + 3) / 4) ft__average_weights(f);
+    ft__exchange_averages(f);
+    if (f->o.swa && f->at.averaged > 0) ft__fit_renew_statistics(f);
+}
+
 /* After the last step of an epoch: measures, keeps the weights, and decides whether to continue. */
 static void ft__fit_epoch_done(ft__fit *f)
 {
@@ -293,6 +332,7 @@ static void ft__fit_epoch_done(ft__fit *f)
     const ft__score *watched;
     at->last = at->score;
     memset(&at->score, 0, sizeof at->score);
+    ft__fit_take_averages(f);
     if (ft__fit_check(f) != FT_OK) return;
     if (f->held_count > 0) at->held = ft__fit_measure(f);
     if (!ft__ok(&f->m->context)) return;
@@ -304,6 +344,7 @@ static void ft__fit_epoch_done(ft__fit *f)
         at->best_epoch = at->epoch;
         ft__keep_weights(f->m, false);
     } else if (!f->o.best) ft__keep_weights(f->m, false);
+    ft__exchange_averages(f);
     at->epoch += 1;
     at->step = 0;
     if ((int64_t)at->epoch * ft__fit_epoch_updates(f) >= ft__fit_total(f)) at->done = true;
@@ -405,6 +446,8 @@ static void ft__fit_finish(ft__fit *f)
     /* If the numbers were not finite or a device failed, prediction continues with the weights of
        the last good epoch. */
     if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
+    else if (!(f->o.best && f->at.done)) ft__exchange_averages(f);
+    ft__averages_allocate(f->m, false);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -418,6 +461,8 @@ static size_t ft__fit_reserve(const ft__fit *f)
                                      f->outcomes.columns);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
+        if (ft__changes(m, node) && (f->o.ema > 0 || f->o.swa))
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__changes(m, node) && !node->kept)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
     }
@@ -434,6 +479,7 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
          "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
         {"gamma", o->gamma > 0, cuts || cycles || power,
          "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
@@ -473,6 +519,9 @@ static ft_status ft__fit_check_options(const ft__fit *f)
     if (o->schedule == FT_WARM_RESTARTS && !(o->gamma >= 1))
         return ft__fail(c, FT_INVALID, "ft_fit: gamma is %g; of FT_WARM_RESTARTS it must be at"
                         " least 1", (double)o->gamma);
+    if (!(o->ema >= 0 && o->ema < 1))
+        return ft__fail(c, FT_INVALID, "ft_fit: ema is %g; it must be at least 0 and below 1",
+                        (double)o->ema);
     if (!(o->hold_back >= 0 && o->hold_back < 1))
         return ft__fail(c, FT_INVALID, "ft_fit: hold_back is %g; it must be at least 0 and below 1",
                         (double)o->hold_back);
@@ -517,6 +566,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__optimizer_prepare(m);
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
+    ft__averages_allocate(m, f->o.ema > 0 || f->o.swa);
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);

@@ -24,6 +24,12 @@ static int ft__fit_total(const ft__fit *f)
     return f->o.most_steps > 0 && f->o.most_steps < all ? f->o.most_steps : (int)all;
 }
 
+/* Epochs of the run, the last of which may be cut short. */
+static int ft__fit_epochs(const ft__fit *f)
+{
+    return f->steps > 0 ? (ft__fit_total(f) - 1) / ft__fit_epoch_updates(f) + 1 : f->o.epochs;
+}
+
 /* Batches of this epoch: fewer than in others, if most_steps ends it or pairs are left out. */
 static int ft__fit_steps(const ft__fit *f)
 {

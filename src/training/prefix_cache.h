@@ -56,6 +56,7 @@ typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     ft__score best;         /* held-back, at the best epoch */
     ft__score held;         /* held-back, at the last */
     ft__plateau plateau;
+    int64_t averaged;       /* weights in the average so far */
     bool done;
 } ft__place_in_run;
 
@@ -117,6 +118,7 @@ typedef struct ft__fit {
     ft_fit_result result;
     bool resume;            /* from the checkpoint, if there is one; else it is overwritten */
     bool stopped;
+    double step_loss;       /* of the last step */
 } ft__fit;
 
 /* Gives the model the names of the data's classes. */

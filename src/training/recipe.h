@@ -4,6 +4,7 @@
 #include "interface/training_types.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "basics/json.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/storage.h"
@@ -11,12 +12,15 @@
 #include "operators/adding.h"
 #include "operators/linear.h"
 #include "operators/rows.h"
+#include "optimizers/options.h"
+#include "optimizers/schedules.h"
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/settings.h"
 #include "graph/groups.h"
 #include "graph/adapters.h"
 #include "graph/losses.h"
+#include "formats/tensor_files.h"
 #include "networks/text.h"
 #include "networks/regression.h"
 #include "data/augmentation.h"
@@ -24,6 +28,7 @@
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
 #include "training/fit.h"
+#include "training/find_rate.h"
 
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
@@ -271,6 +276,103 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     return o;
 }
 
+/* ---- What the caller chose instead of the recipe ---- */
+
+/* The place of a name in a list; -1: it is not there. */
+static int ft__optimizer_named(const char *name)
+{
+    int i;
+    for (i = 0; i < FT__OPTIMIZERS; ++i)
+        if (strcmp(ft__optimizers[i].name, name) == 0) return i;
+    return -1;
+}
+
+static int ft__schedule_named(const char *name)
+{
+    int i;
+    for (i = 0; i < FT__SCHEDULES; ++i)
+        if (strcmp(ft__schedule_names[i], name) == 0) return i;
+    return -1;
+}
+
+static ft_status ft__recipe_check_names(ft__context *c, const ft_finetune_options *o)
+{
+    char text[200];
+    size_t length = 0;
+    int i;
+    if (o->optimizer && ft__optimizer_named(o->optimizer) < 0) {
+        for (i = 0; i < FT__OPTIMIZERS; ++i)
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+                                       i ? ", " : "", ft__optimizers[i].name);
+        return ft__fail(c, FT_INVALID, "ft_finetune: optimizer %.60s: it must be one of %s",
+                        o->optimizer, text);
+    }
+    if (o->schedule && ft__schedule_named(o->schedule) < 0) {
+        for (i = 0; i < FT__SCHEDULES; ++i)
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
+                                       i ? ", " : "", ft__schedule_names[i]);
+        return ft__fail(c, FT_INVALID, "ft_finetune: schedule %.60s: it must be one of %s",
+                        o->schedule, text);
+    }
+    return c->status;
+}
+
+/* Another optimiser, whose rate is to its default as the recipe's is to AdamW's. */
+static void ft__recipe_optimizer(const ft__recipe *r, ft_optimizer_options *p)
+{
+    const ft__optimizer_row *row;
+    bool own = r->o.learning_rate > 0 && p->learning_rate == r->o.learning_rate;
+    p->optimizer = (ft_optimizer)ft__optimizer_named(r->o.optimizer);
+    row = ft__optimizer_row_of(p);
+    if (!own) p->learning_rate *= row->learning_rate / ft__optimizers[FT_ADAMW].learning_rate;
+    if (!(row->has & FT__EPS)) p->eps = 0;
+    if (p->optimizer == FT_SGD) p->momentum = 0.9f;
+}
+
+/* The rate with which the checkpoint's run of this stage began; 0: there is no such run. */
+static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *o)
+{
+    ft_file *file;
+    ft__json *json;
+    double rate = 0;
+    const char *stage;
+    if (!o->checkpoint || !ft__checkpoint_open(r->m, o->checkpoint, &file, &json)) return 0;
+    stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    if (stage && o->stage && strcmp(stage, o->stage) == 0)
+        ft__json_double(json, ft__json_member(json, ft__json_member(json, 0, "options"),
+                                              "learning_rate"), &rate);
+    ft__json_free(&r->m->context, json);
+    ft_file_close(file);
+    return (float)rate;
+}
+
+/* Runs a stage. */
+static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cache *lent)
+{
+    ft_find_options find;
+    float found = 0;
+    bool trial = o.stage && strcmp(o.stage, ft__stage_names[FT__TRIAL]) == 0;
+    memset(&find, 0, sizeof find);
+    if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
+    if (r->o.schedule) o.schedule = (ft_schedule)ft__schedule_named(r->o.schedule);
+    o.accumulate = r->o.accumulate;
+    o.ema = trial ? 0 : r->o.ema;
+    o.swa = !trial && r->o.swa;
+    find.curve = r->o.curve;
+    find.curve_user = r->o.curve_user;
+    if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);
+    if (r->o.find_rate && found == 0) {
+        found = ft__find_rate(r->m, r->data, o, find, o.stage ? o.stage : "fit", lent);
+        if (found > 0) ft__log(&r->m->context, "%s: learning rate %.3g", o.stage, (double)found);
+    }
+    if (found > 0) o.optimizer.learning_rate = found;
+    if (found < 0) { /* stopped: the run begins with the search again */
+        memset(&r->result.fit, 0, sizeof r->result.fit);
+        r->result.fit.stopped = true;
+    } else if (ft__ok(&r->m->context))
+        r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, resume, lent);
+}
+
 /* Trains all that is not frozen, as the last stage does. */
 static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
 {
@@ -280,7 +382,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     int i;
     if (looks) ft__decay_matrices(m);
     if (decays) ft_decay_layers(m, 0.75f);
-    r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, resume, NULL);
+    ft__recipe_fit(r, o, resume, NULL);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
@@ -297,8 +399,7 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     }
     o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
     if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
-    else r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, stage == r->start,
-                                     &r->features);
+    else ft__recipe_fit(r, o, stage == r->start, &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
 

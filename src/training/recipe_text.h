@@ -21,7 +21,6 @@
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
-#include "training/fit.h"
 #include "training/recipe.h"
 
 /* =============================================================================================
@@ -160,7 +159,7 @@ static void ft__recipe_transformer(ft__recipe *r)
                  " then falls to 0", !adapters ? "all layers at once" : r->task
                  == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
         ft__recipe_say(r, &r->all);
-        r->result.fit = ft__fit_run(m, r->data, r->all, r->result.choice, true, NULL);
+        ft__recipe_fit(r, r->all, true, NULL);
     }
     ft__cache_release(&m->context, &r->features);
 }
@@ -200,7 +199,7 @@ static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
         if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
         ft__thaw(m, layer, layers, open, own_factors);
         ft__store_frozen(m, r->o.frozen_type);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, open == first, NULL);
+        ft__recipe_fit(r, o, open == first, NULL);
         if (r->result.fit.stopped) break;
     }
     for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
@@ -244,7 +243,7 @@ static void ft__recipe_embeddings(ft__recipe *r)
                  how.scored ? "the cosines of the pairs' vectors follow their numbers"
                             : "the vectors of the two texts of each pair are near");
         ft__recipe_say(r, &o);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+        ft__recipe_fit(r, o, true, NULL);
     }
     if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
 }
@@ -281,7 +280,7 @@ static void ft__recipe_text(ft__recipe *r)
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
         ft__recipe_say(r, &o);
-        r->result.fit = ft__fit_run(m, r->data, o, r->result.choice, true, NULL);
+        ft__recipe_fit(r, o, true, NULL);
     }
     ft__release(&m->context, layer);
 }
@@ -303,9 +302,11 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
          "training without freeze, of a network without adapters"},
         {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
-        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"}};
-    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK)
-        return m->context.status;
+        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"},
+        {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
+        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"}};
+    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
+        || ft__recipe_check_names(&m->context, o) != FT_OK) return m->context.status;
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 

@@ -24,6 +24,7 @@
 #include "training/prefix_cache.h"
 #include "training/resume.h"
 #include "training/fit_rates.h"
+#include "training/averages.h"
 
 /* =============================================================================================
    [SECTION] training/run_checkpoints: Checkpoints of a run
@@ -31,12 +32,6 @@
    ============================================================================================= */
 
 /* ---- Copies of the weights ---- */
-
-/* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
-static bool ft__changes(const ft_model *m, const ft__node *node)
-{
-    return ft__is_weight(node) && !ft__node_is_frozen(m, node);
-}
 
 /* Copies everything that training changes to the kept copy, or back. */
 static ft_status ft__keep_weights(ft_model *m, bool back)
@@ -134,6 +129,7 @@ static ft_status ft__checkpoint_write(ft__fit *f)
     ft__write_score(&text, "best", &at->best);
     ft__write_score(&text, "held", &at->held);
     ft__write_plateau(&text, &at->plateau);
+    if (at->averaged > 0) ft__text_add(&text, ",\"averaged\":%lld", (long long)at->averaged);
     ft__device_add_choices(c, &text);
     ft__text_add(&text, "}");
     if (ft__ok(c)) ft__write_model(f->m, f->o.checkpoint, FT_OTHER, text.letters, f->o.best);
@@ -253,11 +249,11 @@ static ft_status ft__checkpoint_tensors(ft__fit *f, ft_file *file)
         if (ft__is_state(node))
             ft__checkpoint_tensor(f, file, node->name, node->value,
                                   ft__node_count_at(node, ft__extent_of(m, f->o.batch_size)));
-        for (which = -1; ft__is_weight(node) && which < 3; ++which) {
+        for (which = -1; ft__is_weight(node) && which < FT__STATES; ++which) {
             float *to = which < 0 ? NULL : *ft__state_of(node, which);
             if (which < 0 && !ft__is_shared(m, node)) /* else frozen, and read by others */
                 ft__checkpoint_weight(f, file, node);
-            if (!to || (which == 2 && !f->o.best)) continue;
+            if (!to || (which == FT__STATE_KEPT && !f->o.best)) continue;
             snprintf(name, sizeof name, "%s%s", ft__state_labels[which], node->name);
             shape = ft__state_shape(m, node, which);
             ft__checkpoint_tensor(f, file, name, to, ft__shape_count(&shape));
@@ -297,6 +293,8 @@ static void ft__checkpoint_state(ft__fit *f, ft_file *file, ft__json *json)
     ft__checkpoint_score(f, json, "best", &at->best);
     ft__checkpoint_score(f, json, "held", &at->held);
     ft__checkpoint_plateau(f, json, &at->plateau);
+    if (ft__json_member(json, 0, "averaged") >= 0)
+        at->averaged = ft__checkpoint_number(f, json, "averaged", 0, INT64_MAX);
     ft__checkpoint_tensors(f, file);
     if (ft__ok(c)) f->result.before = ft__digest(f->m);
 }
