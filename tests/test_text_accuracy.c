@@ -325,8 +325,11 @@ static void test_decoder(void)
 {
     double mean[WAYS] = {0};
     int seed, how;
-    for (seed = 1; seed <= 3; ++seed)
-        for (how = 0; how < WAYS; ++how) mean[how] += sst2_stories((uint64_t)seed, (way)how) / 3;
+    for (how = 0; how < WAYS; ++how) {
+        int seeds = how < HEAD ? 3 : 1; /* the others are far below */
+        for (seed = 1; seed <= seeds; ++seed)
+            mean[how] += sst2_stories((uint64_t)seed, (way)how) / seeds;
+    }
     for (how = 0; how < WAYS; ++how)
         printf("sst2 from stories260K, %s: mean %.2f %%\n", way_names[how], 100 * mean[how]);
     CHECK(mean[WHOLE] >= 0.765 && mean[LORA] >= 0.73, "%.4f, LoRA %.4f", mean[WHOLE], mean[LORA]);
