@@ -2145,8 +2145,8 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
    needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
-   and preprocessing. It is copied: nodes "teacher.<name>", whose weights are constants, so that
-   they are never trained; `teacher` may be destroyed. ft_set_loss_kind(m, "cross_entropy", ...)
+   and preprocessing. It is copied, its weights in float32: nodes "teacher.<name>", whose weights are
+   constants, never trained; `teacher` may be destroyed. ft_set_loss_kind(m, "cross_entropy", ...)
    removes them, before ft_save. */
 FINETUNE_API ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options);
 FINETUNE_API ft_node ft_output(const ft_model *m);
@@ -30534,16 +30534,15 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
    nothing unfreezes it. */
 static ft_node ft__teacher_weight(ft_model *m, ft_model *teacher, int id, const char *name)
 {
-    const ft__node *node = &teacher->nodes[id - 1];
-    size_t count = ft__shape_count(&node->shape);
-    float *values = (float *)ft__allocate(&m->context, count, sizeof *values);
-    ft_node from = {id}, made = {0};
-    if (!values) return made;
-    if (ft_get(teacher, from, values, count) == FT_OK)
-        made = ft_constant(m, name, node->shape.rank, node->shape.size, values);
-    else ft__fail(&m->context, FT_INVALID, "ft_set_teacher: %s", ft_error_text(teacher));
-    ft__release(&m->context, values);
-    return made;
+    ft__node *node = &teacher->nodes[id - 1];
+    ft_node none = {0};
+    ft__host_takes_weights(&teacher->context, false);
+    if (ft__own_float32(teacher, node, true) != FT_OK) {
+        ft__fail(&m->context, FT_MEMORY, "ft_set_teacher: %.200s cannot be made float32",
+                 node->name);
+        return none;
+    }
+    return ft_constant(m, name, node->shape.rank, node->shape.size, node->value);
 }
 
 /* The same of any node; those of its inputs are in `of`. Dropout is left out. */
@@ -30620,7 +30619,7 @@ ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options
         || ft__refuse_any_shared(m, "ft_set_teacher") != FT_OK
         || !ft__check_loss_options(m, "distillation", &options)
         || !ft__takes_loss(m, "ft_set_teacher")) return ft__status_of(m);
-    if (teacher == m || ft_error(teacher) || !teacher->output.id)
+    if (teacher == m || !ft__ok(&teacher->context) || !teacher->output.id)
         return ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher must be another"
                         " network, with an output and without an error");
     labels = ft__labels_of(m);

@@ -7,6 +7,7 @@
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/sharing.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/arithmetic.h"
@@ -16,6 +17,7 @@
 #include "operators/more_losses.h"
 #include "operators/embedding.h"
 #include "operators/rows.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
@@ -412,16 +414,15 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
    nothing unfreezes it. */
 static ft_node ft__teacher_weight(ft_model *m, ft_model *teacher, int id, const char *name)
 {
-    const ft__node *node = &teacher->nodes[id - 1];
-    size_t count = ft__shape_count(&node->shape);
-    float *values = (float *)ft__allocate(&m->context, count, sizeof *values);
-    ft_node from = {id}, made = {0};
-    if (!values) return made;
-    if (ft_get(teacher, from, values, count) == FT_OK)
-        made = ft_constant(m, name, node->shape.rank, node->shape.size, values);
-    else ft__fail(&m->context, FT_INVALID, "ft_set_teacher: %s", ft_error_text(teacher));
-    ft__release(&m->context, values);
-    return made;
+    ft__node *node = &teacher->nodes[id - 1];
+    ft_node none = {0};
+    ft__host_takes_weights(&teacher->context, false);
+    if (ft__own_float32(teacher, node, true) != FT_OK) {
+        ft__fail(&m->context, FT_MEMORY, "ft_set_teacher: %.200s cannot be made float32",
+                 node->name);
+        return none;
+    }
+    return ft_constant(m, name, node->shape.rank, node->shape.size, node->value);
 }
 
 /* The same of any node; those of its inputs are in `of`. Dropout is left out. */
@@ -498,7 +499,7 @@ ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options
         || ft__refuse_any_shared(m, "ft_set_teacher") != FT_OK
         || !ft__check_loss_options(m, "distillation", &options)
         || !ft__takes_loss(m, "ft_set_teacher")) return ft__status_of(m);
-    if (teacher == m || ft_error(teacher) || !teacher->output.id)
+    if (teacher == m || !ft__ok(&teacher->context) || !teacher->output.id)
         return ft__fail(&m->context, FT_INVALID, "ft_set_teacher: the teacher must be another"
                         " network, with an output and without an error");
     labels = ft__labels_of(m);
