@@ -526,20 +526,21 @@ static void test_beside_steps(void)
         /* the outputs of the frozen layers come from memory */
         {.epochs = 3, .optimizer = sgd},
         {.epochs = 2, .optimizer = adam, .accumulate = 3},
+        {.epochs = 2, .optimizer = sgd, .ema = 0.8f, .hold_back = 0.25f},
         /* the second epoch's rate is such that a loss is not finite: back to the first's weights */
         {.epochs = 3, .optimizer = {.optimizer = FT_SGD, .learning_rate = 0.1f},
          .schedule = FT_STEP, .step_epochs = 1, .gamma = 1e30f}};
-    static const char *const names[] = {"a fit", "held back", "a head", "batches that add up",
+    static const char *const names[] = {"a fit", "held back", "a head", "batches that add up", "an average",
                                         "a loss not finite"};
     static fit_run processor, plain, beside;
     int i;
-    for (i = 0; i < 5; ++i) {
+    for (i = 0; i < 6; ++i) {
         const char *freeze = i == 2 ? "conv*,norm*" : NULL;
         processor.stop_at = plain.stop_at = beside.stop_at = 0;
         fit_once(&processor, ON_PROCESSOR, freeze, runs[i]);
         fit_once(&plain, PLAIN, freeze, runs[i]);
         fit_once(&beside, BESIDE, freeze, runs[i]);
-        CHECK(i == 4 ? processor.status == FT_NOT_FINITE : processor.status == FT_OK, "%s: %s",
+        CHECK(i == 5 ? processor.status == FT_NOT_FINITE : processor.status == FT_OK, "%s: %s",
               names[i], processor.text);
         CHECK(processor.count > 4, "%s: %d reports", names[i], processor.count);
         compare_fits(names[i], &processor, &plain, 1e-5);
