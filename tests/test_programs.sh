@@ -44,16 +44,18 @@ else skipped=$((skipped + 1)); echo "skipped: g++ is not installed"; fi
 
 # Examples that teach: what they print is in docs/examples.md, below their name; counts may be off by a
 # few where instructions round otherwise.
-for example in line_fit what_to_adjust; do
+for example in line_fit what_to_adjust ${LONG:+finetune_resnet}; do
     awk -v name="## $example.c" '$0 == name { here = 1 } /^## / && $0 != name { here = 0 } here && /^```/ { inside = !inside; next }
         here && inside' docs/examples.md >$out/$example.want
-    ${CC:-cc} -std=c99 $warnings -O1 -DFINETUNE__IMPLEMENTED -I. examples/$example.c build/finetune.o -o $out/$example -lm -pthread &&
+    sed '/STB_IMAGE_IMPLEMENTATION/d' examples/$example.c >$out/$example.c # build/finetune.o has it
+    ${CC:-cc} -std=c99 $warnings -O1 -DFINETUNE__IMPLEMENTED -I. $out/$example.c build/finetune.o -o $out/$example -lm -pthread &&
         $out/$example $out/$example.svg >$out/$example.txt && [ -s $out/$example.want ] &&
         paste -d '\n' $out/$example.want $out/$example.txt | awk '{ last = $NF; $NF = "" }
             NR % 2 { want = $0; number = last; next }
             $0 != want || (last != number && (number !~ /^[0-9]+$/ || last - number > 8 || number - last > 8)) { off = 1 }
             END { exit off || NR == 0 || NR % 2 }' && ok || bad "examples/$example.c: not what docs/examples.md has"
 done
+rm -f finetuned.safetensors
 grep -c '<polyline' $out/what_to_adjust.svg | grep -qx 13 && ok || bad "what_to_adjust.svg: not 13 curves"
 
 echo "test_programs: $passed passed, $failed failed, $skipped skipped"
