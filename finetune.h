@@ -263,7 +263,8 @@
                 (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that each picture goes
                 through them once, not once an epoch. With ft_desc.cache it goes through them
                 once for all runs with the same weights and pictures.
-     view       a picture as it is (view 0), or an augmented copy of it: shifted, cropped, mirrored.
+     view       a picture as it is (view 0), or an augmented copy of it: shifted, cropped, mirrored,
+                turned, with other colours (ft_augmentation).
 
    TEXT
      A tokeniser turns a text into numbers (ft_tokenizer_load, or ft_tokenizer_build from texts).

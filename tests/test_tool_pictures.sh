@@ -246,6 +246,15 @@ done
 [ "$(grep -c ' and ' out.txt)" -eq 3 ] && ok || bad "check lists other pairs: $(cat out.txt)"
 "$tool" check --data twice --val held --model base.safetensors --json >out.txt 2>err.txt && grep -q '"duplicates": \[\["twice/a/2.ppm", "held/b/copied.ppm"\]\|"duplicates": \[\["twice/a/3.ppm"' out.txt &&
     grep -q '"broken": 1, "tiny": \["twice/b/small.ppm"\].*"doubtful": \[.*\]}$' out.txt && ok || bad "check --json: $(cat out.txt err.txt)"
+mkdir -p doubt/dark doubt/light
+for n in 1 2 3 4 5 6 7 8 9 10; do
+    ppm doubt/dark/$n.ppm $((2 * n))
+    ppm doubt/light/$n.ppm $((80 + 2 * n))
+done
+ppm doubt/light/wrong.ppm 11
+says "  light/wrong.ppm: 9 of 9 are dark" "$tool" check --data doubt --model base.safetensors
+sed -n '/contradict/,$p' out.txt | sed -n 2p | grep -q wrong.ppm && [ "$(tail -1 out.txt)" = "  1" ] && ok ||
+    bad "one label is wrong: $(cat out.txt)"
 rm twice/a/broken.jpg
 says "1 files of --val are also in --data, byte for byte" \
     "$tool" train --model base.safetensors --data twice --val held --epochs 1 --out m.safetensors
