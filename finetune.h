@@ -2146,7 +2146,7 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
    needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
-   and preprocessing. It is copied, its weights in float32: nodes "teacher.<name>", whose weights are
+   and preprocessing. It is copied, in float32: nodes "teacher.<name>", whose weights are
    constants, never trained; `teacher` may be destroyed. ft_set_loss_kind(m, "cross_entropy", ...)
    removes them, before ft_save. */
 FINETUNE_API ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options);
