@@ -1689,6 +1689,10 @@ static void test_loss_kinds(void)
         CHECK(ft_error(m) == FT_OK && after.loss < 0.9 * before.loss && after.accuracy > 0.6 && after.total == SAMPLES
               && r.accuracy > 0.5, "%s: loss %g, was %g; %g right: %s", kinds[k], after.loss, before.loss,
               after.accuracy, ft_error_text(m));
+        ft_freeze(m, "conv*,bn*"); /* frozen layers, whose outputs are kept, and so must be the labels */
+        r = ft_fit(m, new_data(m), quick(2));
+        CHECK(r.accuracy > 0.5, "%s on frozen layers: %g right", kinds[k], r.accuracy);
+        ft_unfreeze(m, "*");
         balanced.balanced = true;
         ft_fit(m, new_data(m), balanced);
         if (one) CHECK(ft_error(m) == FT_OK, "%s: %s", kinds[k], ft_error_text(m));

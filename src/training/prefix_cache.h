@@ -251,6 +251,21 @@ static bool ft__prefix_rows_apart(const ft_model *m, const ft__plan *plan)
     return true;
 }
 
+/* Whether a step of the frozen prefix reads an input besides the labels: else it is the loss's
+   alone, as the rows of a one that are made of labels, and nothing is worth keeping. */
+static bool ft__prefix_reads_inputs(const ft_model *m, const ft__plan *plan)
+{
+    int i, j;
+    for (i = 0; i < plan->first_trained; ++i) {
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
+        for (j = 0; j < node->input_count; ++j) {
+            const ft__node *from = &m->nodes[node->inputs[j] - 1];
+            if (from->op == FT__OP_input && from != ft__labels_of(m)) return true;
+        }
+    }
+    return false;
+}
+
 /* A sequence is kept with its own number of steps: they must be the outermost dimension of a
    sample, in a row that does not depend on other samples. */
 static bool ft__keeps_steps(const ft__fit *f, const ft_shape *shape)
@@ -262,29 +277,37 @@ static bool ft__keeps_steps(const ft__fit *f, const ft_shape *shape)
         && f->data->source.streams == 0;
 }
 
-/* Finds the values that pass from the frozen prefix to the trained steps. False: one cannot be
-   kept. */
+/* Lists a value to keep. False: it cannot be kept. */
+static bool ft__cache_add(ft__fit *f, int id)
+{
+    ft__cache *cache = &f->cache;
+    const ft__node *from = ft__node_of(f->m, f->plan, id);
+    if (ft__cache_lists(cache, id)) return true;
+    if (!ft__has_row_each(&from->shape)) return false;
+    if (ft__has_length(from) && !ft__keeps_steps(f, &from->shape)) return false;
+    cache->nodes[cache->node_count++] = id;
+    if (ft__has_length(from)) cache->step += ft__node_count_at(from, ft__one);
+    else cache->row += ft__node_count_at(from, ft__one);
+    return true;
+}
+
+/* Finds the values that pass from the frozen prefix to the trained steps, and the labels, with
+   which the output is compared even if no trained step reads them. False: one cannot be kept. */
 static bool ft__cache_nodes(ft__fit *f)
 {
     ft_model *m = f->m;
-    ft__cache *cache = &f->cache;
+    const ft__node *labels = ft__labels_of(m);
     int i, j;
     for (i = f->plan->first_trained; i < f->plan->step_count; ++i) {
         const ft__step *step = &f->plan->steps[i];
-        const ft__node *node = ft__node_of_step(m, f->plan, step), *from;
+        const ft__node *node = ft__node_of_step(m, f->plan, step);
         for (j = 0; j < node->input_count; ++j) {
             int id = ft__input_of(m, f->plan, step, j);
-            from = ft__node_of(m, f->plan, id);
-            if (f->plan->trained[id - 1] || ft__is_weight(from)) continue;
-            if (ft__cache_lists(cache, id)) continue;
-            if (!ft__has_row_each(&from->shape)) return false;
-            if (ft__has_length(from) && !ft__keeps_steps(f, &from->shape)) return false;
-            cache->nodes[cache->node_count++] = id;
-            if (ft__has_length(from)) cache->step += ft__node_count_at(from, ft__one);
-            else cache->row += ft__node_count_at(from, ft__one);
+            if (f->plan->trained[id - 1] || ft__is_weight(ft__node_of(m, f->plan, id))) continue;
+            if (!ft__cache_add(f, id)) return false;
         }
     }
-    return true;
+    return !labels || ft__cache_add(f, (int)(labels - m->nodes) + 1);
 }
 
 /* The numbers of all rows; of sequences also sets where each begins. */
@@ -321,7 +344,8 @@ static ft_status ft__cache_plan(ft__fit *f)
     size_t bytes, numbers, rows = (size_t)ft_data_count(f->data);
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     if (f->o.mixup > 0 || f->o.cutmix > 0) return c->status; /* mixed inputs do not repeat */
-    if (!ft__prefix_rows_apart(m, f->plan)) return c->status;
+    if (!ft__prefix_reads_inputs(m, f->plan) || !ft__prefix_rows_apart(m, f->plan))
+        return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
                                        sizeof *cache->nodes);
