@@ -1835,7 +1835,7 @@ typedef struct ft_finetune_options {
     bool balanced_sampling; /* as in ft_fit_options, */
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
     const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
-    ft_loss_options loss_options;
+    ft_loss_options loss_options; /* of `loss`, or of the teacher's */
     const char *optimizer;  /* "adamw", "adam", "sgd" (with a momentum of 0.9), "rmsprop",
                                "adagrad", "nadam", "radam", "lion" or "adafactor"; default adamw.
                                Rates that are chosen change as the optimisers' default rates do */
@@ -1849,6 +1849,8 @@ typedef struct ft_finetune_options {
     bool find_rate;         /* each stage begins with ft_find_learning_rate */
     void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses of each search */
     void *curve_user;
+    ft_model *teacher;      /* as in ft_set_teacher, instead of `loss`; its copy is removed again,
+                               unless the run was stopped */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -54253,6 +54255,24 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
+/* A loss or a teacher needs classes or numbers. */
+static void ft__check_loss_of(const ft__recipe *r)
+{
+    ft__context *c = &r->m->context;
+    if (r->o.loss && r->o.teacher)
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect with a teacher");
+    else if ((r->o.loss || r->o.teacher)
+             && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
+                 " numbers; the task is %s", ft_task_name(r->task));
+}
+
+static void ft__set_loss_of(const ft__recipe *r)
+{
+    if (r->o.loss) ft_set_loss_kind(r->m, r->o.loss, r->o.loss_options);
+    if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
+}
+
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
     ft__recipe r;
@@ -54282,9 +54302,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
                  " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
-    if (options.loss && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes"
-                 " and numbers; the task is %s", ft_task_name(r.task));
+    ft__check_loss_of(&r);
     if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
@@ -54301,7 +54319,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");
     else ft__recipe_head(&r);
-    if (options.loss) ft_set_loss_kind(m, options.loss, options.loss_options);
+    ft__set_loss_of(&r);
     if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
@@ -56687,11 +56705,16 @@ float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
-    ft_finetune_result none;
-    memset(&none, 0, sizeof none);
-    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
-    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
-    return ft__finetune(m, data, options);
+    ft_finetune_result r;
+    ft_loss_options plain;
+    memset(&r, 0, sizeof r);
+    memset(&plain, 0, sizeof plain);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return r;
+    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return r;
+    r = ft__finetune(m, data, options);
+    if (options.teacher && ft__usable(m) && !r.fit.stopped)
+        ft_set_loss_kind(m, "cross_entropy", plain);
+    return r;
 }
 
 /* ---- Prediction ---- */

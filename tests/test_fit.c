@@ -1709,6 +1709,28 @@ static void test_loss_kinds(void)
     }
 }
 
+/* With a teacher the network learns as well, and is as it was without one afterwards. */
+static void test_teacher(void)
+{
+    ft_model *teacher = new_model((ft_desc){.seed = 9}), *m = new_model((ft_desc){.seed = 4});
+    ft_finetune_options o = {.epochs = 8, .freeze = "", .teacher = teacher};
+    int nodes = ft_node_count(m), i, left = 0;
+    ft_fit(teacher, new_data(teacher), quick(8));
+    ft_finetune(m, new_data(m), o);
+    for (i = 1; i <= ft_node_count(m); ++i) {
+        const char *name = ft_node_name(m, (ft_node){i}); /* NULL: it was removed */
+        left += name && strncmp(name, "teacher.", 8) == 0;
+    }
+    CHECK(ft_error(m) == FT_OK && left == 0 && !strcmp(ft_node_operator(m, ft_loss(m)), "cross_entropy"),
+          "%d nodes of the teacher, %d before: %s", left, nodes, ft_error_text(m));
+    CHECK(ft_evaluate(m, new_data(m), (ft_evaluate_options){0}).accuracy > 0.6, "%s", ft_error_text(m));
+    o.loss = "focal";
+    ft_finetune(m, new_data(m), o);
+    expect(m, FT_INVALID, "loss has no effect with a teacher", "");
+    ft_destroy(m);
+    ft_destroy(teacher);
+}
+
 /* Classes without names are called by their numbers. */
 static void test_unnamed_classes(void)
 {
@@ -2141,5 +2163,6 @@ int main(int count, char **words)
     test_round_trip();
     test_surgery();
     test_loss_kinds();
+    test_teacher();
     return check_done("test_fit");
 }

@@ -199,6 +199,9 @@ done
 "$tool" info --model swapped.safetensors --graph >out.txt
 grep -q '"op":"prelu","name":"act"' out.txt && grep -q '"op":"binary_cross_entropy","name":"loss"' out.txt && ok || bad "$(cat out.txt)"
 says "right" "$tool" eval --model swapped.safetensors --data photos
+says "written" "$tool" $swap --teacher swapped.safetensors --freeze ""
+"$tool" info --model swapped.safetensors --graph >out.txt
+grep -q 'teacher' out.txt && bad "a teacher in the file" || ok
 fails 2 "--where zz: no activation of the network is called so" "$tool" $swap --activation gelu --where zz
 fails 2 "--where has no effect here: it is for --activation" "$tool" $swap --where act
 fails 2 "--recalibrate has no effect here: the network has no batch norm" \

@@ -21,7 +21,7 @@ typedef struct options {
     double hold_back;
     int patience;
     bool calibrate, recalibrate;
-    const char *loss, *activation, *where;
+    const char *loss, *activation, *where, *teacher;
     const char *optimizer, *schedule, *lr_plot;
     int accumulate;
     double ema, layer_decay;
@@ -65,6 +65,7 @@ static const char usage_text[] =
     "         --freeze GLOB       freeze these parameters (\"\" for none) and train all others at once\n"
     "         --head-only         train the new head, and leave all layers below it as they are\n"
     "         --loss KIND         cross_entropy, focal, hinge, binary_cross_entropy, dice, mse, l1, ...\n"
+    "         --teacher FILE      a larger network of the data's classes, whose probabilities are learnt too\n"
     "         --activation KIND   exchange activations, such as gelu, ...   --where GLOB   those called so\n"
     "         --recalibrate       renew the statistics of batch norms by a pass over the data, before\n"
     "         --lora RANK         train small adapters beside frozen layers, and the head\n"
@@ -226,6 +227,7 @@ static const option_row option_rows[] = {
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "t", PICTURES},
     {"--loss", 's', AT(loss), "t", LABELLED},
+    {"--teacher", 's', AT(teacher), "t", LABELLED},
     {"--activation", 's', AT(activation), "t", MODEL},
     {"--where", 's', AT(where), "t", SWAPS},
     {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},

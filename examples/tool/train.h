@@ -189,6 +189,19 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
+/* The network of --teacher; NULL with an error. */
+static ft_model *open_teacher(const options *o)
+{
+    ft_load_options load;
+    ft_model *teacher = create(o);
+    memset(&load, 0, sizeof load);
+    if (!teacher) return NULL;
+    if (ft_load(teacher, o->teacher, load) == FT_OK) return teacher;
+    complain("%s", ft_error_text(teacher));
+    ft_destroy(teacher);
+    return NULL;
+}
+
 /* Has the network a score for just the data's classes, so that its accuracy means something? */
 static bool has_classes_of(const ft_model *m, const ft_data *data)
 {
@@ -283,7 +296,8 @@ static int train_and_log(const options *o, progress_state *progress)
     bool reported;
     ft_save_options save;
     ft_data *data, *val;
-    ft_model *m;
+    ft_model *m, *teacher = NULL;
+    ft_finetune_options how;
     memset(&searches, 0, sizeof searches);
     searches.o = o;
     memset(&save, 0, sizeof save);
@@ -317,6 +331,10 @@ static int train_and_log(const options *o, progress_state *progress)
         if (!o->resume) bring_back(checkpoint, earlier, true);
         return unsuited(m);
     }
+    if (o->teacher && !(teacher = open_teacher(o))) {
+        if (!o->resume) bring_back(checkpoint, earlier, true);
+        return failed(m);
+    }
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
     if (o->pack) ft_set_packed(m, true);
     if (!open_log(&progress->history, o)) {
@@ -324,7 +342,10 @@ static int train_and_log(const options *o, progress_state *progress)
         return failed(m);
     }
     if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
-    result = ft_finetune(m, data, train_options(o, checkpoint, progress, &searches));
+    how = train_options(o, checkpoint, progress, &searches);
+    how.teacher = teacher;
+    result = ft_finetune(m, data, how);
+    ft_destroy(teacher);
     plotted = write_curves(&searches);
     if (progress->line_open) fprintf(stderr, "\n");
     if (!o->resume) bring_back(checkpoint, earlier, ft_error(m) != FT_OK);

@@ -249,7 +249,7 @@ typedef struct ft_finetune_options {
     bool balanced_sampling; /* as in ft_fit_options, */
     float mixup, cutmix;    /* and these too, of pictures, once more than the head is trained */
     const char *loss;       /* as in ft_set_loss_kind, of the new head; default: the network's */
-    ft_loss_options loss_options;
+    ft_loss_options loss_options; /* of `loss`, or of the teacher's */
     const char *optimizer;  /* "adamw", "adam", "sgd" (with a momentum of 0.9), "rmsprop",
                                "adagrad", "nadam", "radam", "lion" or "adafactor"; default adamw.
                                Rates that are chosen change as the optimisers' default rates do */
@@ -263,6 +263,8 @@ typedef struct ft_finetune_options {
     bool find_rate;         /* each stage begins with ft_find_learning_rate */
     void (*curve)(void *user, const ft_rate_curve *curve); /* gets the losses of each search */
     void *curve_user;
+    ft_model *teacher;      /* as in ft_set_teacher, instead of `loss`; its copy is removed again,
+                               unless the run was stopped */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

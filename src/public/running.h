@@ -27,6 +27,7 @@
 #include "graph/settings.h"
 #include "graph/surgery.h"
 #include "graph/building.h"
+#include "graph/losses.h"
 #include "data/image_files.h"
 #include "data/sources.h"
 #include "training/fit.h"
@@ -620,11 +621,16 @@ float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
 
 ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
-    ft_finetune_result none;
-    memset(&none, 0, sizeof none);
-    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return none;
-    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return none;
-    return ft__finetune(m, data, options);
+    ft_finetune_result r;
+    ft_loss_options plain;
+    memset(&r, 0, sizeof r);
+    memset(&plain, 0, sizeof plain);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return r;
+    if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return r;
+    r = ft__finetune(m, data, options);
+    if (options.teacher && ft__usable(m) && !r.fit.stopped)
+        ft_set_loss_kind(m, "cross_entropy", plain);
+    return r;
 }
 
 /* ---- Prediction ---- */

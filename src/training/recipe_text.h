@@ -310,6 +310,24 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
+/* A loss or a teacher needs classes or numbers. */
+static void ft__check_loss_of(const ft__recipe *r)
+{
+    ft__context *c = &r->m->context;
+    if (r->o.loss && r->o.teacher)
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect with a teacher");
+    else if ((r->o.loss || r->o.teacher)
+             && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
+                 " numbers; the task is %s", ft_task_name(r->task));
+}
+
+static void ft__set_loss_of(const ft__recipe *r)
+{
+    if (r->o.loss) ft_set_loss_kind(r->m, r->o.loss, r->o.loss_options);
+    if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
+}
+
 static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
 {
     ft__recipe r;
@@ -339,9 +357,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
         ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
                  " class or a number; the task is %s", ft_task_name(r.task));
     if (!ft__ok(&m->context)) return r.result;
-    if (options.loss && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes"
-                 " and numbers; the task is %s", ft_task_name(r.task));
+    ft__check_loss_of(&r);
     if (!ft__ok(&m->context)) return r.result;
     if (r.task == FT_TASK_EMBEDDINGS) {
         ft__recipe_embeddings(&r);
@@ -358,7 +374,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (r.task == FT_TASK_LANGUAGE_MODEL)
         ft__check_predicts_tokens(m, "ft_finetune", "the task is");
     else ft__recipe_head(&r);
-    if (options.loss) ft_set_loss_kind(m, options.loss, options.loss_options);
+    ft__set_loss_of(&r);
     if (!ft__ok(&m->context)) return r.result;
     if (data->source.length) {
         ft__recipe_text(&r);
