@@ -494,7 +494,7 @@ ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options
 {
     const ft__node *labels;
     ft_node output, of_labels;
-    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY)
+    if (!FT__HAS(m, ARITHMETIC) || !FT__HAS(m, SURGERY) || !ft__usable(m)
         || !ft__given(&m->context, teacher, "ft_set_teacher: the teacher")
         || ft__refuse_any_shared(m, "ft_set_teacher") != FT_OK
         || !ft__check_loss_options(m, "distillation", &options)
