@@ -33,6 +33,7 @@ fails 2 "pictures need --model.*photos" "$tool" train --data photos --out m.safe
 fails 2 "not a valid number" "$tool" train --epochs many
 fails 2 "a value is missing" "$tool" eval --model
 fails 2 "above 0" "$tool" train --lr inf
+fails 2 "lr-plot has no effect here: it is for --lr auto" "$tool" train --lr 0.1 --lr-plot lr.svg
 fails 2 "of at least 1" "$tool" train --epochs 0
 fails 2 "1024" "$tool" eval --threads 100000
 fails 2 "FROM=TO" "$tool" train --rename foo
@@ -114,6 +115,10 @@ fails 1 "cut.safetensors" "$tool" eval --model cut.safetensors --data photos
 echo "not a model" >text.safetensors
 fails 1 "text.safetensors" "$tool" info text.safetensors
 fails 1 "photos" "$tool" info photos
+fails 1 "schedule sine: it must be one of constant" "$tool" train --model base.safetensors --data photos --out m.safetensors \
+    --schedule sine
+fails 1 "optimizer sdg: it must be one of adamw" "$tool" train --model base.safetensors --data photos --out m.safetensors \
+    --optimizer sdg
 fails 1 "name of a file" "$tool" train --model base.safetensors --data photos --out photos
 fails 1 "nowhere" "$tool" train --model base.safetensors --data photos --val nowhere --out m.safetensors
 mkdir -p others/across others/up

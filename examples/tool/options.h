@@ -434,6 +434,7 @@ static int wrong_number(const option_row *row, const char *value)
     char text[200];
     snprintf(text, sizeof text, "%s: %.100s (expected: %s)", row->name, value,
              row->kind == 'm' ? "bytes, such as 500M or 2G" : row->kind == 'f' ? "a number above 0"
+             : row->kind == 'r' ? "a number above 0, or auto"
              : row->kind == 'n' ? "a whole number of at least 1" : "a whole number of at least 0");
     return usage("not a valid number after ", text);
 }
