@@ -613,6 +613,8 @@ static void test_find_rate(void)
     CHECK(some_steps(m) == some_steps(plain), "the same so far");
     before = fingerprint(m);
     o.hold_back = 0.2f;
+    o.metric = FT_METRIC_LOSS;
+    o.most_steps = 3;
     o.schedule = FT_COSINE;
     o.checkpoint = "build/test_fit_find.checkpoint";
     rate = ft_find_learning_rate(m, data, o, find);
