@@ -1,7 +1,7 @@
 #!/bin/sh
 # Breaks the source on purpose, one place at a time, and sees that a test notices: a seeded sample of
 # sign flips, dropped additions, swapped bounds and off-by-ones over all parts of src/.
-#     MUTANTS=40 SEED=1 PARTS="src/kernels/*.h" sh tests/mutate.sh
+#     MUTANTS=40 SEED=1 WORKERS=2 PARTS="src/kernels/*.h" sh tests/mutate.sh
 # First every test runs once, without any change, to see which lines it reaches. A mutant is then tried
 # with the tests that reach its line, the quickest first, and is killed when one fails. One that no test
 # notices is listed: each wants a new test, or a reason why nothing can differ. One that never ends is
@@ -10,7 +10,7 @@
 # Most tests are built for this at -O0 and without SIMD, which takes 3 seconds instead of 20. Those that
 # compute for minutes then, and come last, are built at -O1 with SIMD; so are some more for parts that
 # choose by SIMD level. Devices are tried with OpenCL too.
-mutants=${MUTANTS:-20} seed=${SEED:-1} parts=${PARTS:-src/[!i]*/*.h}
+mutants=${MUTANTS:-20} seed=${SEED:-1} workers=${WORKERS:-2} parts=${PARTS:-src/[!i]*/*.h}
 work=build/mutate
 tree=$work/tree
 case ${FINETUNE_DATA:=../shared/data} in /*) ;; *) FINETUNE_DATA=$PWD/$FINETUNE_DATA ;; esac
@@ -51,43 +51,44 @@ flags_of() { case "$slow" in *" $1 "*) echo "$base -O1" ;; *) echo "$plain" ;; e
 every=$(ls tests/test_*.c tests/test_tool*.sh | sed 's/^tests.//; s/\.c$//' | grep -v accuracy)
 
 library() { # FLAGS: build/lib.o, which what tests public functions links, and build/finetune
-    $cc $1 -c examples/finetune.c -o build/tool.o 2>$work/make.txt || return 1
+    $cc $1 -c examples/finetune.c -o build/tool.o 2>build/make.txt || return 1
     objcopy --localize-symbol=main build/tool.o build/lib.o
+    cp build/lib.o build/finetune.o # what scripts link
     rm -f build/finetune
 }
 program() { # TEST FLAGS: builds it
     case "$internal" in
-    *" $1 "*) $cc $2 tests/$1.c -o build/$1 -lm -pthread 2>$work/make.txt
+    *" $1 "*) $cc $2 tests/$1.c -o build/$1 -lm -pthread 2>build/make.txt
         [ $1 != test_opencl_failures ] || $cc $base -shared -fPIC tests/fake_opencl.c -o build/fake_opencl.so ;;
     *) case $1 in
         *.sh) [ -e build/finetune ] || $cc $2 build/tool.o -o build/finetune -lm -pthread ;;
         *)  [ -e build/$1.o ] || $cc $base -O1 -c tests/$1.c -o build/$1.o
-            $cc $2 build/$1.o build/lib.o -o build/$1 -lm -pthread 2>$work/make.txt ;;
+            $cc $2 build/$1.o build/lib.o -o build/$1 -lm -pthread 2>build/make.txt ;;
         esac ;;
     esac
 }
 run() { # TEST SECONDS
     case $1 in
-    *.sh) timeout $2 sh tests/$1 ;;
+    *.sh) CC="$cc $script_flags" FINETUNE_DATA=none timeout $2 sh tests/$1 ;; # real networks at -O0 take an hour
     *) timeout $2 build/$1 ;;
-    esac </dev/null >$work/test.txt 2>&1
+    esac </dev/null >build/test.txt 2>&1
 }
 
 # ---- Without a change: the seconds of each test, and the lines that it reaches ----
 : >$work/tests.txt
-built=
+built= script_flags=--coverage
 for test in $every; do
     case "$opencl_tests" in *" $test "*) [ $test = test_tensor ] || continue ;; esac
     flags="$(flags_of $test) --coverage"
     rm -f build/*.gcda
     case "$internal" in
     *" $test "*) ;;
-    *) [ "$built" = "$flags" ] || library "$flags" || { cat $work/make.txt; exit 1; }
+    *) [ "$built" = "$flags" ] || library "$flags" || { cat build/make.txt; exit 1; }
        built=$flags ;;
     esac
-    program $test "$flags" || { cat $work/make.txt; exit 1; }
+    program $test "$flags" || { cat build/make.txt; exit 1; }
     start=$(date +%s)
-    run $test 900 || { echo "mutate: $test fails without any change, and is left out:"; tail -n 2 $work/test.txt; continue; }
+    run $test 900 || { echo "mutate: $test fails without any change, and is left out:"; tail -n 2 build/test.txt; continue; }
     seconds=$(($(date +%s) - start))
     for data in build/*.gcda; do gcov -t $data 2>/dev/null; done | awk -v known=$work/known.txt '
         /:Source:/ { part = $0; sub(/.*:Source:/, "", part); ours = part ~ /^src\/.*\//; next }
@@ -103,6 +104,7 @@ for test in $every; do
     rm -f build/$test
 done
 rm -f build/*.gcda build/*.gcno
+script_flags=
 sort -n -o $work/tests.txt $work/tests.txt
 sort -u -o $work/known.txt $work/known.txt
 library "$plain" && mv build/tool.o $work/before.o
@@ -160,25 +162,33 @@ judge() { # PART LINE: the outcome in all builds
     echo "$result"
 }
 
-killed=0 survived=0 broken=0 endless=0 same=0
+# ---- The sample, shared by workers, each in a tree of its own ----
 tab=$(printf '\t')
-while IFS="$tab" read -r part line from to; do
-    [ $((killed + survived + endless)) -ge "$mutants" ] && break
-    cp $part $work/part.h
-    awk -v at="$line" -v from="$from" -v to="$to" 'FNR == at {
-            plain = from; gsub(/\\/, "", plain)
-            i = index($0, plain); $0 = substr($0, 1, i - 1) to substr($0, i + length(plain)) }
-        { print }' $work/part.h >$part
-    result=$(judge $part $line)
-    cp $work/part.h $part
-    case $result in
-        killed*) killed=$((killed + 1)) ;;
-        broken) broken=$((broken + 1)) ;;
-        same) same=$((same + 1)) ;;
-        endless*) endless=$((endless + 1)) ;;
-        survived) survived=$((survived + 1)) ;;
-    esac
-    echo "$result: $part:$line: '$from' -> '$to': $(sed -n "${line}p" $part)" >>$work/results.txt
-    case $result in killed*) ;; *) tail -n 1 $work/results.txt ;; esac
-done <$work/sample.txt
-echo "mutate: $killed killed, $survived survived, $endless never ended; replaced: $broken that did not compile, $same that changed nothing"
+try_share() { # WORKER: every so many of the sample, until its share of mutants is judged
+    judged=0
+    awk -v n="$workers" -v k="$1" 'NR % n == k - 1' $work/sample.txt >build/sample.txt
+    while IFS="$tab" read -r part line from to; do
+        [ $((judged * workers + $1)) -gt "$mutants" ] && break
+        cp $part build/part.h
+        awk -v at="$line" -v from="$from" -v to="$to" 'FNR == at {
+                plain = from; gsub(/\\/, "", plain)
+                i = index($0, plain); $0 = substr($0, 1, i - 1) to substr($0, i + length(plain)) }
+            { print }' build/part.h >$part
+        result=$(judge $part $line)
+        cp build/part.h $part
+        case $result in killed* | survived | endless*) judged=$((judged + 1)) ;; esac
+        text="$result: $part:$line: '$from' -> '$to': $(sed -n "${line}p" $part)"
+        echo "$text" >>$work/results.txt
+        case $result in killed*) ;; *) echo "$text" ;; esac
+    done <build/sample.txt
+}
+: >$work/results.txt
+worker=1
+while [ $worker -le "$workers" ]; do
+    cp -r . ../tree.$worker
+    (cd ../tree.$worker && try_share $worker) &
+    worker=$((worker + 1))
+done
+wait
+count() { grep -c "^$1" $work/results.txt; }
+echo "mutate: $(count killed) killed, $(count survived) survived, $(count endless) never ended; replaced: $(count broken) that did not compile, $(count same) that changed nothing"
