@@ -272,7 +272,7 @@ static void test_fit_options(void)
 {
     static const struct { ft_fit_options o; const char *says; } all[] = {
         {{.hold_back = 25}, "ft_fit: hold_back is 25; it must be at least 0 and below 1"},
-        {{.schedule = (ft_schedule)7}, "ft_fit: schedule is 7; it must be FT_CONSTANT to FT_LINEAR"},
+        {{.schedule = (ft_schedule)99}, "ft_fit: schedule is 99; it must be FT_CONSTANT to FT_PLATEAU"},
         {{.epochs = -1}, "ft_fit: epochs is -1; it must be finite and not negative"},
         {{.batch_size = -2}, "ft_fit: batch_size is -2; it must be finite and not negative"},
         {{.warmup_epochs = -0.5f}, "ft_fit: warmup_epochs is -0.5; it must be finite and not negative"},
