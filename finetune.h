@@ -50923,8 +50923,9 @@ static bool ft__prefix_reads_inputs(const ft_model *m, const ft__plan *plan)
     for (i = 0; i < plan->first_trained; ++i) {
         const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
         for (j = 0; j < node->input_count; ++j) {
-            const ft__node *from = &m->nodes[node->inputs[j] - 1];
-            if (from->op == FT__OP_input && from != ft__labels_of(m)) return true;
+            int id = ft__input_of(m, plan, &plan->steps[i], j);
+            if (id <= m->node_count && m->nodes[id - 1].op == FT__OP_input
+                && &m->nodes[id - 1] != ft__labels_of(m)) return true;
         }
     }
     return false;
