@@ -53874,9 +53874,15 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
 static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
 {
     char *end = strchr(r->result.choice, 0);
-    snprintf(end, sizeof r->result.choice - (size_t)(end - r->result.choice),
-             "; %d epoch%s, learning rate %g", o->epochs, o->epochs == 1 ? "" : "s",
-             (double)o->optimizer.learning_rate);
+    size_t left = sizeof r->result.choice - (size_t)(end - r->result.choice);
+    ft_optimizer_options optimizer = o->optimizer;
+    int length = snprintf(end, left, "; %d epoch%s, ", o->epochs, o->epochs == 1 ? "" : "s");
+    if (length < 0 || (size_t)length >= left) return;
+    if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
+    if (r->o.find_rate)
+        snprintf(end + length, left - (size_t)length, "learning rate found by a range test");
+    else snprintf(end + length, left - (size_t)length, "learning rate %g",
+                  (double)optimizer.learning_rate);
 }
 
 static void ft__recipe_choose(ft__recipe *r)

@@ -644,6 +644,13 @@ static void test_find_rate(void)
     ft_destroy(plain);
 }
 
+/* The rate that the recipe's line ends with. */
+static double said_rate(const ft_finetune_result *r)
+{
+    const char *at = strstr(r->choice, "learning rate ");
+    return at ? atof(at + strlen("learning rate ")) : 0;
+}
+
 /* Names instead of the recipe's choices. */
 static void test_recipe_options(void)
 {
@@ -653,7 +660,12 @@ static void test_recipe_options(void)
     ft_model *m = new_model(desc);
     ft_data *data = new_data(m);
     ft_finetune_result r = ft_finetune(m, data, o);
+    double lion = said_rate(&r); /* a tenth of AdamW's, as the defaults are */
     CHECK(ft_error(m) == FT_OK && r.fit.epochs == 2, "%s", ft_error_text(m));
+    r = ft_finetune(m, data, (ft_finetune_options){.epochs = 2, .freeze = "conv*"});
+    CHECK(lion > 0 && CLOSE(said_rate(&r), 10 * lion, 1e-6), "%g, %s", lion, r.choice);
+    r = ft_finetune(m, data, (ft_finetune_options){.epochs = 2, .freeze = "conv*", .find_rate = true});
+    CHECK(strstr(r.choice, "; 2 epochs, learning rate found by a range test") != NULL, "%s", r.choice);
     o.optimizer = "adamm";
     ft_finetune(m, data, o);
     expect(m, FT_INVALID, "optimizer adamm: it must be one of adamw, adam, sgd, rmsprop", "adafactor");
