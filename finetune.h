@@ -23684,8 +23684,8 @@ static void ft__cl_label_loss_backward(const ft__call *call)
     ft__launch_kernel(&l, rows);
 }
 
-FT__DEVICE_ROW(focal, label_loss, "8x10 i8")
-FT__DEVICE_ROW(hinge, label_loss, "8x10 i8")
+FT__DEVICE_ROW_OF(focal, label_loss, NULL, NULL, ft__classes_below, "8x10 i8")
+FT__DEVICE_ROW_OF(hinge, label_loss, NULL, NULL, ft__classes_below, "8x10 i8")
 
 /* ---- The gradients' norm ---- */
 

@@ -749,6 +749,29 @@ static void small_step(ft_model *m, bool text, float *gradient)
     CHECK(ft_error(m) == FT_OK, "a small step: %s", ft_error_text(m));
 }
 
+/* A wrong kernel of a loss is found on the operator's sample, whose labels are classes. */
+static void test_wrong_losses(void)
+{
+    static const struct { const char *from, *to; int op; } wrong[] = {
+        {"return -power * log_p;", "return -2.0f * power * log_p;", FT__OP_focal},
+        {"return sum / (float)classes;", "return 2.0f * sum / (float)classes;", FT__OP_hinge}};
+    size_t i;
+    for (i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+        ft__sample_call s;
+        ft_model *m;
+        if (!write_kernels("build/wrong.cl", wrong[i].from, wrong[i].to)) {
+            CHECK(false, "kernels.cl has no \"%s\"", wrong[i].from);
+            continue;
+        }
+        m = on_kernels("build/wrong.cl");
+        if (ft__sample_read(&s, &m->context, wrong[i].op, ft__device_rows[wrong[i].op]->sample))
+            CHECK(ft__verdict_of(&s.call)->form == FT__FORM_PROCESSOR, "\"%s\" was not noticed",
+                  wrong[i].to);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 static void test_wrong_kernels(void)
 {
     static const struct { const char *from, *to, *word; bool text; } wrong[] = {
@@ -1013,6 +1036,7 @@ int main(int count, char **words)
     if (count == 1 || fits_only) {
         test_networks();
         test_wrong_kernels();
+        test_wrong_losses();
         test_reasons();
         test_other_devices();
         test_beside_steps();
