@@ -15546,6 +15546,33 @@ ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
     return ft__add_node(m, row, name, &x, 1, &o.unary, sizeof o.unary);
 }
 
+/* A function without options. */
+static ft_node ft__unary_of(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_unary_options none;
+    memset(&none, 0, sizeof none);
+    return ft_unary(m, kind, name, x, none);
+}
+
+/* scale x + shift; a scale of 0 means 1 */
+static ft_node ft__named_affine(ft_model *m, const char *name, ft_node x, float scale, float shift)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.scale = scale;
+    o.shift = shift;
+    return ft_unary(m, "affine", name, x, o);
+}
+
+static ft_node ft__at_least(ft_model *m, const char *name, ft_node x, float least)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.min = least;
+    o.max = (float)HUGE_VAL;
+    return ft_unary(m, "clamp", name, x, o);
+}
+
 /* =============================================================================================
    [SECTION] operators/reduce: mean, sum and amax over axes
    ============================================================================================= */
@@ -15752,6 +15779,26 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
     if (!FT__HAS(m, ARITHMETIC)) return none;
     row = ft__row_of_kind(m, kind, ft__reductions, "reduction");
     return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
+}
+
+/* Over one axis; with `keep` its size becomes 1. */
+static ft_node ft__reduce_axis(ft_model *m, const char *kind, const char *name, ft_node x, int axis,
+                               bool keep)
+{
+    ft_reduce_options o;
+    memset(&o, 0, sizeof o);
+    o.axes[0] = axis;
+    o.count = 1;
+    o.keep = keep;
+    return ft_reduce(m, kind, name, x, o);
+}
+
+/* The mean of all numbers. */
+static ft_node ft__mean_of(ft_model *m, const char *name, ft_node x)
+{
+    ft_reduce_options all;
+    memset(&all, 0, sizeof all);
+    return ft_reduce(m, "mean", name, x, all);
 }
 
 /* =============================================================================================
@@ -29268,11 +29315,9 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 static ft_node ft__lora_scaled(ft_model *m, const char *layer, const char *part, ft_node x,
                                const ft_lora_options *o)
 {
-    ft_unary_options affine;
     char name[512];
-    memset(&affine, 0, sizeof affine);
-    affine.scale = ft__lora_scale(o, ft__lora_rank(o));
-    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, part), x, affine);
+    return ft__named_affine(m, ft__part_name(name, sizeof name, layer, part), x,
+                            ft__lora_scale(o, ft__lora_rank(o)), 0);
 }
 
 /* A or B beside a layer: B, and A beside a linear layer, are products at each place. */
@@ -29382,14 +29427,8 @@ static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *
     ft__adapter adapter = ft__adapter_of(m, base);
     ft_node weight, a = adapter.a, b = adapter.b, sum;
     ft_matmul_options product;
-    ft_unary_options nothing;
-    ft_reduce_options along;
     memset(&product, 0, sizeof product);
-    memset(&nothing, 0, sizeof nothing);
-    memset(&along, 0, sizeof along);
     weight.id = base->inputs[1];
-    along.axes[0] = adapter.of_words ? 0 : -1;
-    along.count = 1;
     product.transpose_b = adapter.of_words;
     if (base->op == FT__OP_conv2d) { /* as matrices: [out, in * kernel] */
         weight = ft_flatten(m, NULL, weight);
@@ -29399,8 +29438,9 @@ static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *
     sum = adapter.of_words ? ft_matmul(m, NULL, a, b, product) : ft_matmul(m, NULL, b, a, product);
     sum = ft__lora_scaled(m, layer, ft__lora_length_scale, sum, o);
     sum = ft_add(m, NULL, weight, sum);
-    return ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, sum, sum), along),
-                    nothing);
+    sum = ft__reduce_axis(m, "sum", NULL, ft_mul(m, NULL, sum, sum), adapter.of_words ? 0 : -1,
+                          false);
+    return ft__unary_of(m, "sqrt", NULL, sum);
 }
 
 /* sum = W x + b + s B A x -> g (sum - b) + b, g [out]; of a convolution g [1, out, 1, 1], the shape
@@ -29411,11 +29451,9 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
     static const int ones[] = {1, 1};
     ft_node weight, bias, lengths, g, none = {0};
     ft_parameter_options p;
-    ft_unary_options nothing;
     bool of_words = base->op == FT__OP_embedding, is_conv = base->op == FT__OP_conv2d;
     char name[512];
     memset(&p, 0, sizeof p);
-    memset(&nothing, 0, sizeof nothing);
     weight.id = base->inputs[1];
     bias.id = base->input_count > 2 ? base->inputs[2] : 0;
     if (is_conv) p.size[0] = p.size[2] = p.size[3] = 1;
@@ -29425,7 +29463,7 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
     if (!ft__ok(&m->context)
         || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
     if (!m->values_follow) ft__weight_lengths(m, weight, g, of_words);
-    lengths = ft_unary(m, "detach", NULL, ft__dora_lengths(m, layer, base, o), nothing);
+    lengths = ft__unary_of(m, "detach", NULL, ft__dora_lengths(m, layer, base, o));
     if (is_conv) lengths = ft_reshape(m, NULL, lengths, 2, ones); /* [out, 1, 1] */
     if (is_conv && bias.id) bias = ft_reshape(m, NULL, bias, 2, ones);
     g = ft_binary(m, "div", NULL, g, lengths);
@@ -30054,19 +30092,7 @@ static ft_node ft__add_twins(ft_model *m, ft_node target)
 /* "mean", "sum" or "amax" of each row [N, C] -> [N, 1]. */
 static ft_node ft__of_rows(ft_model *m, const char *kind, const char *name, ft_node x)
 {
-    ft_reduce_options o;
-    memset(&o, 0, sizeof o);
-    o.axes[0] = -1;
-    o.count = 1;
-    o.keep = true;
-    return ft_reduce(m, kind, name, x, o);
-}
-
-static ft_node ft__unary_of(ft_model *m, const char *kind, const char *name, ft_node x)
-{
-    ft_unary_options none;
-    memset(&none, 0, sizeof none);
-    return ft_unary(m, kind, name, x, none);
+    return ft__reduce_axis(m, kind, name, x, -1, true);
 }
 
 /* x [N, C] with rows of length 1. A row of zeros stays so. */
@@ -30074,14 +30100,10 @@ static ft_node ft__unit_rows(ft_model *m, const char *name, ft_node x)
 {
     char part[64];
     ft_node size;
-    ft_unary_options least;
-    memset(&least, 0, sizeof least);
-    least.min = 1e-24f; /* of the square: the slope of its root is finite */
-    least.max = (float)HUGE_VAL;
     snprintf(part, sizeof part, "%s_squares", name);
     size = ft__of_rows(m, "sum", part, ft_mul(m, NULL, x, x));
     snprintf(part, sizeof part, "%s_square", name);
-    size = ft_unary(m, "clamp", part, size, least);
+    size = ft__at_least(m, part, size, 1e-24f); /* so that the slope of its root is finite */
     snprintf(part, sizeof part, "%s_length", name);
     return ft_binary(m, "div", name, x, ft__unary_of(m, "sqrt", part, size));
 }
@@ -30090,26 +30112,21 @@ static ft_node ft__unit_rows(ft_model *m, const char *name, ft_node x)
 static ft_node ft__ranking_loss(ft_model *m, ft_node a, ft_node b, float scale)
 {
     ft_matmul_options product;
-    ft_unary_options times;
-    ft_reduce_options whole;
     ft_node logits, largest, all, own;
     memset(&product, 0, sizeof product);
-    memset(&times, 0, sizeof times);
-    memset(&whole, 0, sizeof whole);
     product.transpose_b = true;
-    times.scale = scale;
     a = ft__unit_rows(m, "pair_a", a);
     b = ft__unit_rows(m, "pair_b", b);
     own = ft__of_rows(m, "sum", "pair_cosine", ft_mul(m, "pair_product", a, b));
-    own = ft_unary(m, "affine", "pair_own", own, times);
-    logits = ft_unary(m, "affine", "pair_logits", ft_matmul(m, "pair_cosines", a, b, product),
-                      times);
+    own = ft__named_affine(m, "pair_own", own, scale, 0);
+    logits = ft__named_affine(m, "pair_logits", ft_matmul(m, "pair_cosines", a, b, product), scale,
+                              0);
     largest = ft__of_rows(m, "amax", "pair_most", logits);
     largest = ft__unary_of(m, "detach", "pair_largest", largest);
     all = ft__unary_of(m, "exp", "pair_shares", ft_binary(m, "sub", "pair_less", logits, largest));
     all = ft__unary_of(m, "log", "pair_log", ft__of_rows(m, "sum", "pair_sum", all));
     all = ft_add(m, "pair_all", all, largest);
-    return ft_reduce(m, "mean", "pair_loss", ft_binary(m, "sub", "pair_losses", all, own), whole);
+    return ft__mean_of(m, "pair_loss", ft_binary(m, "sub", "pair_losses", all, own));
 }
 
 /* a, b [N, C] -> the mean of (cos(a_i, b_i) - score_i)^2, of the input "scores" [N, 1]. */
@@ -30153,51 +30170,15 @@ ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options)
    Those that are no operators are written from nodes. The loss of a network that is there already
    is exchanged for another of the same labels or numbers.
    ============================================================================================= */
-static ft_node ft__named_affine(ft_model *m, const char *name, ft_node x, float scale, float shift)
-{
-    ft_unary_options o;
-    memset(&o, 0, sizeof o);
-    o.scale = scale;
-    o.shift = shift;
-    return ft_unary(m, "affine", name, x, o);
-}
-
 static ft_node ft__affine_of(ft_model *m, ft_node x, float scale, float shift)
 {
     return ft__named_affine(m, NULL, x, scale, shift);
 }
 
-static ft_node ft__at_least(ft_model *m, ft_node x, float least)
-{
-    ft_unary_options o;
-    memset(&o, 0, sizeof o);
-    o.min = least;
-    o.max = (float)HUGE_VAL;
-    return ft_unary(m, "clamp", NULL, x, o);
-}
-
-static ft_node ft__mean_of(ft_model *m, const char *name, ft_node x)
-{
-    ft_reduce_options all;
-    memset(&all, 0, sizeof all);
-    return ft_reduce(m, "mean", name, x, all);
-}
-
 /* The sum of each row [N, D] -> [N]. */
 static ft_node ft__row_sums(ft_model *m, ft_node x)
 {
-    ft_reduce_options o;
-    memset(&o, 0, sizeof o);
-    o.axes[0] = -1;
-    o.count = 1;
-    return ft_reduce(m, "sum", NULL, x, o);
-}
-
-static ft_node ft__activation_kind_of(ft_model *m, const char *kind, ft_node x)
-{
-    ft_activation_options none;
-    memset(&none, 0, sizeof none);
-    return ft_activation(m, kind, NULL, x, none);
+    return ft__reduce_axis(m, "sum", NULL, x, -1, false);
 }
 
 static ft_node ft__minus(ft_model *m, ft_node a, ft_node b)
@@ -30207,11 +30188,12 @@ static ft_node ft__minus(ft_model *m, ft_node a, ft_node b)
 
 /* ---- Of two nodes ---- */
 
+/* The mean over rows of the sum of t (log(t) - log_softmax(x)); 0 log(0) is 0. */
 static ft_node ft__kl_divergence(ft_model *m, const char *name, ft_node x, ft_node t,
                                  const ft_loss_options *o)
 {
-    ft_node log_t = ft__unary_of(m, "log", NULL, ft__at_least(m, t, FLT_MIN)); /* 0 log(0) is 0 */
-    ft_node off = ft__minus(m, log_t, ft__activation_kind_of(m, "log_softmax", x));
+    ft_node least = ft__at_least(m, NULL, t, FLT_MIN), log_t = ft__unary_of(m, "log", NULL, least);
+    ft_node off = ft__minus(m, log_t, ft__named_activation(m, "log_softmax", NULL, x));
     (void)o;
     return ft__mean_of(m, name, ft__row_sums(m, ft_mul(m, NULL, t, off)));
 }
@@ -30232,7 +30214,7 @@ static ft_node ft__dice(ft_model *m, const char *name, ft_node x, ft_node t,
                         const ft_loss_options *o)
 {
     float smooth = ft__or_default(o->smooth, 1);
-    ft_node p = ft__activation_kind_of(m, "sigmoid", x);
+    ft_node p = ft__named_activation(m, "sigmoid", NULL, x);
     ft_node both = ft__affine_of(m, ft__channel_sums(m, ft_mul(m, NULL, p, t)), 2, smooth);
     ft_node all = ft__affine_of(m, ft__channel_sums(m, ft_add(m, NULL, p, t)), 1, smooth);
     both = ft_binary(m, "div", NULL, both, all);
@@ -30243,8 +30225,8 @@ static ft_node ft__dice(ft_model *m, const char *name, ft_node x, ft_node t,
 static ft_node ft__positive_entropy(ft_model *m, const char *name, ft_node x, ft_node t,
                                     const ft_loss_options *o)
 {
-    ft_node yes = ft__activation_kind_of(m, "softplus", ft__unary_of(m, "neg", NULL, x));
-    ft_node no = ft__activation_kind_of(m, "softplus", x);
+    ft_node yes = ft__named_activation(m, "softplus", NULL, ft__unary_of(m, "neg", NULL, x));
+    ft_node no = ft__named_activation(m, "softplus", NULL, x);
     if (!o->positive_weight.id) return ft_binary_cross_entropy(m, name, x, t);
     yes = ft_mul(m, NULL, ft_mul(m, NULL, yes, o->positive_weight), t);
     no = ft_mul(m, NULL, no, ft__affine_of(m, t, -1, 1));
@@ -30365,7 +30347,7 @@ static ft_node ft__cosine_loss(ft_model *m, const char *name, ft_node a, ft_node
                                float margin)
 {
     ft_node cosine = ft__cosine_of(m, a, b), same = ft__affine_of(m, cosine, -1, 1);
-    ft_node other = ft__activation_kind_of(m, "relu", ft__affine_of(m, cosine, 1, -margin));
+    ft_node other = ft__named_activation(m, "relu", NULL, ft__affine_of(m, cosine, 1, -margin));
     ft_node is_same = ft__affine_of(m, c, 1, 1); /* 2 or 0 */
     return ft__mean_of(m, name, ft_where(m, NULL, is_same, same, other));
 }
@@ -30374,7 +30356,7 @@ static ft_node ft__contrastive_loss(ft_model *m, const char *name, ft_node a, ft
                                     float margin)
 {
     ft_node d = ft__distance(m, a, b);
-    ft_node apart = ft__activation_kind_of(m, "relu", ft__affine_of(m, d, -1, margin));
+    ft_node apart = ft__named_activation(m, "relu", NULL, ft__affine_of(m, d, -1, margin));
     ft_node same = ft_mul(m, NULL, c, ft_mul(m, NULL, d, d));
     apart = ft_mul(m, NULL, ft__affine_of(m, c, -1, 1), ft_mul(m, NULL, apart, apart));
     return ft__mean_of(m, name, ft__affine_of(m, ft_add(m, NULL, same, apart), 0.5f, 0));
@@ -30384,7 +30366,7 @@ static ft_node ft__triplet_loss(ft_model *m, const char *name, ft_node a, ft_nod
                                 float margin)
 {
     ft_node off = ft__minus(m, ft__distance(m, a, b), ft__distance(m, a, c));
-    off = ft__activation_kind_of(m, "relu", ft__affine_of(m, off, 1, margin));
+    off = ft__named_activation(m, "relu", NULL, ft__affine_of(m, off, 1, margin));
     return ft__mean_of(m, name, off);
 }
 
@@ -30438,7 +30420,7 @@ ft_node ft_distillation(ft_model *m, const char *name, ft_node logits, ft_node t
                  (double)alpha);
         return none;
     }
-    soft = ft__activation_kind_of(m, "softmax", ft__affine_of(m, teacher, 1 / t, 0));
+    soft = ft__named_activation(m, "softmax", NULL, ft__affine_of(m, teacher, 1 / t, 0));
     soft = ft__unary_of(m, "detach", NULL, soft);
     soft = ft__kl_divergence(m, NULL, ft__affine_of(m, logits, 1 / t, 0), soft, &none_set);
     if (alpha == 1) return ft__named_affine(m, name, soft, t * t, 0);

@@ -120,11 +120,9 @@ static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 static ft_node ft__lora_scaled(ft_model *m, const char *layer, const char *part, ft_node x,
                                const ft_lora_options *o)
 {
-    ft_unary_options affine;
     char name[512];
-    memset(&affine, 0, sizeof affine);
-    affine.scale = ft__lora_scale(o, ft__lora_rank(o));
-    return ft_unary(m, "affine", ft__part_name(name, sizeof name, layer, part), x, affine);
+    return ft__named_affine(m, ft__part_name(name, sizeof name, layer, part), x,
+                            ft__lora_scale(o, ft__lora_rank(o)), 0);
 }
 
 /* A or B beside a layer: B, and A beside a linear layer, are products at each place. */
@@ -234,14 +232,8 @@ static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *
     ft__adapter adapter = ft__adapter_of(m, base);
     ft_node weight, a = adapter.a, b = adapter.b, sum;
     ft_matmul_options product;
-    ft_unary_options nothing;
-    ft_reduce_options along;
     memset(&product, 0, sizeof product);
-    memset(&nothing, 0, sizeof nothing);
-    memset(&along, 0, sizeof along);
     weight.id = base->inputs[1];
-    along.axes[0] = adapter.of_words ? 0 : -1;
-    along.count = 1;
     product.transpose_b = adapter.of_words;
     if (base->op == FT__OP_conv2d) { /* as matrices: [out, in * kernel] */
         weight = ft_flatten(m, NULL, weight);
@@ -251,8 +243,9 @@ static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *
     sum = adapter.of_words ? ft_matmul(m, NULL, a, b, product) : ft_matmul(m, NULL, b, a, product);
     sum = ft__lora_scaled(m, layer, ft__lora_length_scale, sum, o);
     sum = ft_add(m, NULL, weight, sum);
-    return ft_unary(m, "sqrt", NULL, ft_reduce(m, "sum", NULL, ft_mul(m, NULL, sum, sum), along),
-                    nothing);
+    sum = ft__reduce_axis(m, "sum", NULL, ft_mul(m, NULL, sum, sum), adapter.of_words ? 0 : -1,
+                          false);
+    return ft__unary_of(m, "sqrt", NULL, sum);
 }
 
 /* sum = W x + b + s B A x -> g (sum - b) + b, g [out]; of a convolution g [1, out, 1, 1], the shape
@@ -263,11 +256,9 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
     static const int ones[] = {1, 1};
     ft_node weight, bias, lengths, g, none = {0};
     ft_parameter_options p;
-    ft_unary_options nothing;
     bool of_words = base->op == FT__OP_embedding, is_conv = base->op == FT__OP_conv2d;
     char name[512];
     memset(&p, 0, sizeof p);
-    memset(&nothing, 0, sizeof nothing);
     weight.id = base->inputs[1];
     bias.id = base->input_count > 2 ? base->inputs[2] : 0;
     if (is_conv) p.size[0] = p.size[2] = p.size[3] = 1;
@@ -277,7 +268,7 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
     if (!ft__ok(&m->context)
         || ft__own_float32(m, &m->nodes[weight.id - 1], true) != FT_OK) return none;
     if (!m->values_follow) ft__weight_lengths(m, weight, g, of_words);
-    lengths = ft_unary(m, "detach", NULL, ft__dora_lengths(m, layer, base, o), nothing);
+    lengths = ft__unary_of(m, "detach", NULL, ft__dora_lengths(m, layer, base, o));
     if (is_conv) lengths = ft_reshape(m, NULL, lengths, 2, ones); /* [out, 1, 1] */
     if (is_conv && bias.id) bias = ft_reshape(m, NULL, bias, 2, ones);
     g = ft_binary(m, "div", NULL, g, lengths);

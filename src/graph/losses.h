@@ -23,58 +23,21 @@
 #include "graph/settings.h"
 #include "graph/surgery.h"
 #include "graph/building.h"
-#include "graph/pair_loss.h"
 
 /* =============================================================================================
    [SECTION] graph/losses: Losses by their names
    Those that are no operators are written from nodes. The loss of a network that is there already
    is exchanged for another of the same labels or numbers.
    ============================================================================================= */
-static ft_node ft__named_affine(ft_model *m, const char *name, ft_node x, float scale, float shift)
-{
-    ft_unary_options o;
-    memset(&o, 0, sizeof o);
-    o.scale = scale;
-    o.shift = shift;
-    return ft_unary(m, "affine", name, x, o);
-}
-
 static ft_node ft__affine_of(ft_model *m, ft_node x, float scale, float shift)
 {
     return ft__named_affine(m, NULL, x, scale, shift);
 }
 
-static ft_node ft__at_least(ft_model *m, ft_node x, float least)
-{
-    ft_unary_options o;
-    memset(&o, 0, sizeof o);
-    o.min = least;
-    o.max = (float)HUGE_VAL;
-    return ft_unary(m, "clamp", NULL, x, o);
-}
-
-static ft_node ft__mean_of(ft_model *m, const char *name, ft_node x)
-{
-    ft_reduce_options all;
-    memset(&all, 0, sizeof all);
-    return ft_reduce(m, "mean", name, x, all);
-}
-
 /* The sum of each row [N, D] -> [N]. */
 static ft_node ft__row_sums(ft_model *m, ft_node x)
 {
-    ft_reduce_options o;
-    memset(&o, 0, sizeof o);
-    o.axes[0] = -1;
-    o.count = 1;
-    return ft_reduce(m, "sum", NULL, x, o);
-}
-
-static ft_node ft__activation_kind_of(ft_model *m, const char *kind, ft_node x)
-{
-    ft_activation_options none;
-    memset(&none, 0, sizeof none);
-    return ft_activation(m, kind, NULL, x, none);
+    return ft__reduce_axis(m, "sum", NULL, x, -1, false);
 }
 
 static ft_node ft__minus(ft_model *m, ft_node a, ft_node b)
@@ -84,11 +47,12 @@ static ft_node ft__minus(ft_model *m, ft_node a, ft_node b)
 
 /* ---- Of two nodes ---- */
 
+/* The mean over rows of the sum of t (log(t) - log_softmax(x)); 0 log(0) is 0. */
 static ft_node ft__kl_divergence(ft_model *m, const char *name, ft_node x, ft_node t,
                                  const ft_loss_options *o)
 {
-    ft_node log_t = ft__unary_of(m, "log", NULL, ft__at_least(m, t, FLT_MIN)); /* 0 log(0) is 0 */
-    ft_node off = ft__minus(m, log_t, ft__activation_kind_of(m, "log_softmax", x));
+    ft_node least = ft__at_least(m, NULL, t, FLT_MIN), log_t = ft__unary_of(m, "log", NULL, least);
+    ft_node off = ft__minus(m, log_t, ft__named_activation(m, "log_softmax", NULL, x));
     (void)o;
     return ft__mean_of(m, name, ft__row_sums(m, ft_mul(m, NULL, t, off)));
 }
@@ -109,7 +73,7 @@ static ft_node ft__dice(ft_model *m, const char *name, ft_node x, ft_node t,
                         const ft_loss_options *o)
 {
     float smooth = ft__or_default(o->smooth, 1);
-    ft_node p = ft__activation_kind_of(m, "sigmoid", x);
+    ft_node p = ft__named_activation(m, "sigmoid", NULL, x);
     ft_node both = ft__affine_of(m, ft__channel_sums(m, ft_mul(m, NULL, p, t)), 2, smooth);
     ft_node all = ft__affine_of(m, ft__channel_sums(m, ft_add(m, NULL, p, t)), 1, smooth);
     both = ft_binary(m, "div", NULL, both, all);
@@ -120,8 +84,8 @@ static ft_node ft__dice(ft_model *m, const char *name, ft_node x, ft_node t,
 static ft_node ft__positive_entropy(ft_model *m, const char *name, ft_node x, ft_node t,
                                     const ft_loss_options *o)
 {
-    ft_node yes = ft__activation_kind_of(m, "softplus", ft__unary_of(m, "neg", NULL, x));
-    ft_node no = ft__activation_kind_of(m, "softplus", x);
+    ft_node yes = ft__named_activation(m, "softplus", NULL, ft__unary_of(m, "neg", NULL, x));
+    ft_node no = ft__named_activation(m, "softplus", NULL, x);
     if (!o->positive_weight.id) return ft_binary_cross_entropy(m, name, x, t);
     yes = ft_mul(m, NULL, ft_mul(m, NULL, yes, o->positive_weight), t);
     no = ft_mul(m, NULL, no, ft__affine_of(m, t, -1, 1));
@@ -242,7 +206,7 @@ static ft_node ft__cosine_loss(ft_model *m, const char *name, ft_node a, ft_node
                                float margin)
 {
     ft_node cosine = ft__cosine_of(m, a, b), same = ft__affine_of(m, cosine, -1, 1);
-    ft_node other = ft__activation_kind_of(m, "relu", ft__affine_of(m, cosine, 1, -margin));
+    ft_node other = ft__named_activation(m, "relu", NULL, ft__affine_of(m, cosine, 1, -margin));
     ft_node is_same = ft__affine_of(m, c, 1, 1); /* 2 or 0 */
     return ft__mean_of(m, name, ft_where(m, NULL, is_same, same, other));
 }
@@ -251,7 +215,7 @@ static ft_node ft__contrastive_loss(ft_model *m, const char *name, ft_node a, ft
                                     float margin)
 {
     ft_node d = ft__distance(m, a, b);
-    ft_node apart = ft__activation_kind_of(m, "relu", ft__affine_of(m, d, -1, margin));
+    ft_node apart = ft__named_activation(m, "relu", NULL, ft__affine_of(m, d, -1, margin));
     ft_node same = ft_mul(m, NULL, c, ft_mul(m, NULL, d, d));
     apart = ft_mul(m, NULL, ft__affine_of(m, c, -1, 1), ft_mul(m, NULL, apart, apart));
     return ft__mean_of(m, name, ft__affine_of(m, ft_add(m, NULL, same, apart), 0.5f, 0));
@@ -261,7 +225,7 @@ static ft_node ft__triplet_loss(ft_model *m, const char *name, ft_node a, ft_nod
                                 float margin)
 {
     ft_node off = ft__minus(m, ft__distance(m, a, b), ft__distance(m, a, c));
-    off = ft__activation_kind_of(m, "relu", ft__affine_of(m, off, 1, margin));
+    off = ft__named_activation(m, "relu", NULL, ft__affine_of(m, off, 1, margin));
     return ft__mean_of(m, name, off);
 }
 
@@ -315,7 +279,7 @@ ft_node ft_distillation(ft_model *m, const char *name, ft_node logits, ft_node t
                  (double)alpha);
         return none;
     }
-    soft = ft__activation_kind_of(m, "softmax", ft__affine_of(m, teacher, 1 / t, 0));
+    soft = ft__named_activation(m, "softmax", NULL, ft__affine_of(m, teacher, 1 / t, 0));
     soft = ft__unary_of(m, "detach", NULL, soft);
     soft = ft__kl_divergence(m, NULL, ft__affine_of(m, logits, 1 / t, 0), soft, &none_set);
     if (alpha == 1) return ft__named_affine(m, name, soft, t * t, 0);

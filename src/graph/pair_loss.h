@@ -89,19 +89,7 @@ static ft_node ft__add_twins(ft_model *m, ft_node target)
 /* "mean", "sum" or "amax" of each row [N, C] -> [N, 1]. */
 static ft_node ft__of_rows(ft_model *m, const char *kind, const char *name, ft_node x)
 {
-    ft_reduce_options o;
-    memset(&o, 0, sizeof o);
-    o.axes[0] = -1;
-    o.count = 1;
-    o.keep = true;
-    return ft_reduce(m, kind, name, x, o);
-}
-
-static ft_node ft__unary_of(ft_model *m, const char *kind, const char *name, ft_node x)
-{
-    ft_unary_options none;
-    memset(&none, 0, sizeof none);
-    return ft_unary(m, kind, name, x, none);
+    return ft__reduce_axis(m, kind, name, x, -1, true);
 }
 
 /* x [N, C] with rows of length 1. A row of zeros stays so. */
@@ -109,14 +97,10 @@ static ft_node ft__unit_rows(ft_model *m, const char *name, ft_node x)
 {
     char part[64];
     ft_node size;
-    ft_unary_options least;
-    memset(&least, 0, sizeof least);
-    least.min = 1e-24f; /* of the square: the slope of its root is finite */
-    least.max = (float)HUGE_VAL;
     snprintf(part, sizeof part, "%s_squares", name);
     size = ft__of_rows(m, "sum", part, ft_mul(m, NULL, x, x));
     snprintf(part, sizeof part, "%s_square", name);
-    size = ft_unary(m, "clamp", part, size, least);
+    size = ft__at_least(m, part, size, 1e-24f); /* so that the slope of its root is finite */
     snprintf(part, sizeof part, "%s_length", name);
     return ft_binary(m, "div", name, x, ft__unary_of(m, "sqrt", part, size));
 }
@@ -125,26 +109,21 @@ static ft_node ft__unit_rows(ft_model *m, const char *name, ft_node x)
 static ft_node ft__ranking_loss(ft_model *m, ft_node a, ft_node b, float scale)
 {
     ft_matmul_options product;
-    ft_unary_options times;
-    ft_reduce_options whole;
     ft_node logits, largest, all, own;
     memset(&product, 0, sizeof product);
-    memset(&times, 0, sizeof times);
-    memset(&whole, 0, sizeof whole);
     product.transpose_b = true;
-    times.scale = scale;
     a = ft__unit_rows(m, "pair_a", a);
     b = ft__unit_rows(m, "pair_b", b);
     own = ft__of_rows(m, "sum", "pair_cosine", ft_mul(m, "pair_product", a, b));
-    own = ft_unary(m, "affine", "pair_own", own, times);
-    logits = ft_unary(m, "affine", "pair_logits", ft_matmul(m, "pair_cosines", a, b, product),
-                      times);
+    own = ft__named_affine(m, "pair_own", own, scale, 0);
+    logits = ft__named_affine(m, "pair_logits", ft_matmul(m, "pair_cosines", a, b, product), scale,
+                              0);
     largest = ft__of_rows(m, "amax", "pair_most", logits);
     largest = ft__unary_of(m, "detach", "pair_largest", largest);
     all = ft__unary_of(m, "exp", "pair_shares", ft_binary(m, "sub", "pair_less", logits, largest));
     all = ft__unary_of(m, "log", "pair_log", ft__of_rows(m, "sum", "pair_sum", all));
     all = ft_add(m, "pair_all", all, largest);
-    return ft_reduce(m, "mean", "pair_loss", ft_binary(m, "sub", "pair_losses", all, own), whole);
+    return ft__mean_of(m, "pair_loss", ft_binary(m, "sub", "pair_losses", all, own));
 }
 
 /* a, b [N, C] -> the mean of (cos(a_i, b_i) - score_i)^2, of the input "scores" [N, 1]. */

@@ -140,3 +140,30 @@ ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
     if (row && row->fields == ft__affine_fields && o.unary.scale == 0) o.unary.scale = 1;
     return ft__add_node(m, row, name, &x, 1, &o.unary, sizeof o.unary);
 }
+
+/* A function without options. */
+static ft_node ft__unary_of(ft_model *m, const char *kind, const char *name, ft_node x)
+{
+    ft_unary_options none;
+    memset(&none, 0, sizeof none);
+    return ft_unary(m, kind, name, x, none);
+}
+
+/* scale x + shift; a scale of 0 means 1 */
+static ft_node ft__named_affine(ft_model *m, const char *name, ft_node x, float scale, float shift)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.scale = scale;
+    o.shift = shift;
+    return ft_unary(m, "affine", name, x, o);
+}
+
+static ft_node ft__at_least(ft_model *m, const char *name, ft_node x, float least)
+{
+    ft_unary_options o;
+    memset(&o, 0, sizeof o);
+    o.min = least;
+    o.max = (float)HUGE_VAL;
+    return ft_unary(m, "clamp", name, x, o);
+}

@@ -218,3 +218,23 @@ ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
     row = ft__row_of_kind(m, kind, ft__reductions, "reduction");
     return ft__add_node(m, row, name, &x, 1, &options, sizeof options);
 }
+
+/* Over one axis; with `keep` its size becomes 1. */
+static ft_node ft__reduce_axis(ft_model *m, const char *kind, const char *name, ft_node x, int axis,
+                               bool keep)
+{
+    ft_reduce_options o;
+    memset(&o, 0, sizeof o);
+    o.axes[0] = axis;
+    o.count = 1;
+    o.keep = keep;
+    return ft_reduce(m, kind, name, x, o);
+}
+
+/* The mean of all numbers. */
+static ft_node ft__mean_of(ft_model *m, const char *name, ft_node x)
+{
+    ft_reduce_options all;
+    memset(&all, 0, sizeof all);
+    return ft_reduce(m, "mean", name, x, all);
+}
