@@ -10701,7 +10701,8 @@ static void ft__softmax_chunk(void *context, int index)
     }
 }
 
-static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
+/* Of softmax, log_softmax and softmin, by the node's operator. */
+static void ft__softmax_run(const ft__call *call, bool backward)
 {
     ft_shape shape = ft__memory_shape(&call->output);
     ft__softmax_job job;
@@ -10710,21 +10711,17 @@ static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bo
     job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
                                                       ft__axis_of(call->node, shape.rank)));
     job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
-    job.logarithm = logarithm;
+    job.logarithm = call->node->op == FT__OP_log_softmax;
     job.backward = backward;
-    job.sign = sign;
+    job.sign = FT__HAS_ARITHMETIC && call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
     lines = job.axis.outer * job.axis.inner;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
                  &job);
 }
 
-static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, 1, false); }
-static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, 1, true); }
-static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, 1, false); }
-static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, 1, true); }
-static void ft__softmin_forward(const ft__call *call) { ft__softmax_run(call, false, -1, false); }
-static void ft__softmin_backward(const ft__call *call) { ft__softmax_run(call, false, -1, true); }
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, true); }
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
@@ -10733,12 +10730,12 @@ static const ft__row ft__row_softmax = {
 
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
     ft__activation_fields, NULL};
 
 static const ft__row ft__row_softmin = {
     FT__NAMED(softmin), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__softmin_forward, FT__BACKWARD(ft__softmin_backward), NULL,
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
     ft__activation_fields, NULL};
 
 /* =============================================================================================
@@ -22372,14 +22369,16 @@ FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
    5.4, 8.0 to 1.9, its input's gradient 5.2 to 5.6, 16.5 to 2.0. No GPU was measured. */
 static bool ft__by_groups(const ft__axis *a) { return a->inner == 1 && a->size >= FT__GROUP; }
 
-static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
+/* Of softmax, log_softmax and softmin, by the node's operator. */
+static void ft__cl_softmax_run(const ft__call *call, bool backward)
 {
     static const char *const names[2][2] = {{"softmax_forward", "softmax_group_forward"},
                                             {"softmax_backward", "softmax_group_backward"}};
     ft_shape shape = ft__memory_shape(&call->output);
     int axis = ft__memory_axis(&call->output, ft__axis_of(call->node, shape.rank));
     ft__axis a = ft__split_axis(&shape, axis);
-    bool groups = ft__by_groups(&a);
+    bool groups = ft__by_groups(&a), logarithm = call->node->op == FT__OP_log_softmax;
+    float sign = call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
     size_t lines = a.outer * a.inner;
     float *dx = backward ? ft__started(call, 0) : NULL;
     ft__launch l = ft__start(call->context, names[backward][groups]);
@@ -22391,36 +22390,12 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign,
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
-static void ft__cl_softmax_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, 1, false);
-}
-static void ft__cl_softmax_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, 1, true);
-}
+static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false); }
+static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, true); }
 
 FT__DEVICE_ROW(softmax, softmax, "8x10")
-static void ft__cl_log_softmax_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, true, 1, false);
-}
-static void ft__cl_log_softmax_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, true, 1, true);
-}
-
-FT__DEVICE_ROW(log_softmax, log_softmax, "8x10")
-static void ft__cl_softmin_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, -1, false);
-}
-static void ft__cl_softmin_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, -1, true);
-}
-
-FT__DEVICE_ROW(softmin, softmin, "8x10")
+FT__DEVICE_ROW(log_softmax, softmax, "8x10")
+FT__DEVICE_ROW(softmin, softmax, "8x10")
 
 /* ---- glu and prelu ---- */
 

@@ -107,14 +107,16 @@ FINETUNE_ACTIVATIONS(FT__CL_ACTIVATION_ROW)
    5.4, 8.0 to 1.9, its input's gradient 5.2 to 5.6, 16.5 to 2.0. No GPU was measured. */
 static bool ft__by_groups(const ft__axis *a) { return a->inner == 1 && a->size >= FT__GROUP; }
 
-static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
+/* Of softmax, log_softmax and softmin, by the node's operator. */
+static void ft__cl_softmax_run(const ft__call *call, bool backward)
 {
     static const char *const names[2][2] = {{"softmax_forward", "softmax_group_forward"},
                                             {"softmax_backward", "softmax_group_backward"}};
     ft_shape shape = ft__memory_shape(&call->output);
     int axis = ft__memory_axis(&call->output, ft__axis_of(call->node, shape.rank));
     ft__axis a = ft__split_axis(&shape, axis);
-    bool groups = ft__by_groups(&a);
+    bool groups = ft__by_groups(&a), logarithm = call->node->op == FT__OP_log_softmax;
+    float sign = call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
     size_t lines = a.outer * a.inner;
     float *dx = backward ? ft__started(call, 0) : NULL;
     ft__launch l = ft__start(call->context, names[backward][groups]);
@@ -126,36 +128,12 @@ static void ft__cl_softmax_run(const ft__call *call, bool logarithm, float sign,
     ft__launch_kernel(&l, groups ? lines * FT__GROUP : lines);
 }
 
-static void ft__cl_softmax_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, 1, false);
-}
-static void ft__cl_softmax_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, 1, true);
-}
+static void ft__cl_softmax_forward(const ft__call *call) { ft__cl_softmax_run(call, false); }
+static void ft__cl_softmax_backward(const ft__call *call) { ft__cl_softmax_run(call, true); }
 
 FT__DEVICE_ROW(softmax, softmax, "8x10")
-static void ft__cl_log_softmax_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, true, 1, false);
-}
-static void ft__cl_log_softmax_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, true, 1, true);
-}
-
-FT__DEVICE_ROW(log_softmax, log_softmax, "8x10")
-static void ft__cl_softmin_forward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, -1, false);
-}
-static void ft__cl_softmin_backward(const ft__call *call)
-{
-    ft__cl_softmax_run(call, false, -1, true);
-}
-
-FT__DEVICE_ROW(softmin, softmin, "8x10")
+FT__DEVICE_ROW(log_softmax, softmax, "8x10")
+FT__DEVICE_ROW(softmin, softmax, "8x10")
 
 /* ---- glu and prelu ---- */
 

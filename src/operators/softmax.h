@@ -93,7 +93,8 @@ static void ft__softmax_chunk(void *context, int index)
     }
 }
 
-static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bool backward)
+/* Of softmax, log_softmax and softmin, by the node's operator. */
+static void ft__softmax_run(const ft__call *call, bool backward)
 {
     ft_shape shape = ft__memory_shape(&call->output);
     ft__softmax_job job;
@@ -102,21 +103,17 @@ static void ft__softmax_run(const ft__call *call, bool logarithm, float sign, bo
     job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
                                                       ft__axis_of(call->node, shape.rank)));
     job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
-    job.logarithm = logarithm;
+    job.logarithm = call->node->op == FT__OP_log_softmax;
     job.backward = backward;
-    job.sign = sign;
+    job.sign = FT__HAS_ARITHMETIC && call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
     lines = job.axis.outer * job.axis.inner;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((lines + job.lines - 1) / job.lines), ft__softmax_chunk,
                  &job);
 }
 
-static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false, 1, false); }
-static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, false, 1, true); }
-static void ft__log_softmax_forward(const ft__call *call) { ft__softmax_run(call, true, 1, false); }
-static void ft__log_softmax_backward(const ft__call *call) { ft__softmax_run(call, true, 1, true); }
-static void ft__softmin_forward(const ft__call *call) { ft__softmax_run(call, false, -1, false); }
-static void ft__softmin_backward(const ft__call *call) { ft__softmax_run(call, false, -1, true); }
+static void ft__softmax_forward(const ft__call *call) { ft__softmax_run(call, false); }
+static void ft__softmax_backward(const ft__call *call) { ft__softmax_run(call, true); }
 
 static const ft__row ft__row_softmax = {
     FT__NAMED(softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
@@ -125,10 +122,10 @@ static const ft__row ft__row_softmax = {
 
 static const ft__row ft__row_log_softmax = {
     FT__NAMED(log_softmax), 1, 1, FT__READS_Y | FT__BY_KIND | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__log_softmax_forward, FT__BACKWARD(ft__log_softmax_backward), NULL,
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
     ft__activation_fields, NULL};
 
 static const ft__row ft__row_softmin = {
     FT__NAMED(softmin), 1, 1, FT__READS_Y | FT__BY_KIND | FT__PROBABILITIES | FT__ANY_LAYOUT,
-    ft__softmax_shape, ft__softmin_forward, FT__BACKWARD(ft__softmin_backward), NULL,
+    ft__softmax_shape, ft__softmax_forward, FT__BACKWARD(ft__softmax_backward), NULL,
     ft__activation_fields, NULL};
