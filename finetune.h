@@ -29216,6 +29216,13 @@ ft_status ft_set_packed(ft_model *m, bool packed)
 static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_B.bias,"
                                           "*.lora_embedding_A,*.lora_embedding_B,"
                                           "*.lora_magnitude_vector";
+static const char *const ft__lora_parts[] = { /* the same, without the layer's name */
+    "lora_magnitude_vector", "lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A",
+    "lora_embedding_B"};
+enum {
+    FT__LORA_PARTS = sizeof ft__lora_parts / sizeof ft__lora_parts[0],
+    FT__LORA_OF_WORDS = 4   /* from here on only embeddings have them; all layers have the first */
+};
 
 static const char ft__lora_scale_name[] = "lora_scale"; /* between A and B, or after B */
 static const char ft__lora_length_scale[] = "lora_length_scale"; /* where DoRA's lengths need it */
@@ -29577,11 +29584,6 @@ static bool ft__is_adapted(const ft_model *m, const ft__node *node)
    give W back by subtraction, so ft_unmerge needs what W was: ft_merge keeps it where it is asked
    to, with the adapter's parameters.
    ============================================================================================= */
-static const char *const ft__lora_parts[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias",
-                                             "lora_embedding_A", "lora_embedding_B",
-                                             "lora_magnitude_vector"};
-enum { FT__LORA_PARTS = sizeof ft__lora_parts / sizeof ft__lora_parts[0] };
-
 /* A layer before its adapter was merged, in a list of which the last is the first. */
 struct ft__merged {
     ft__merged *next;
@@ -41836,15 +41838,14 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {"lora_magnitude_vector", "lora_A.weight", "lora_B.weight",
-                                        "lora_B.bias", "lora_embedding_A", "lora_embedding_B"};
     char module[640];
     int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    while (i < 6 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
-    id = i < 6 ? ft__adapter_node(r->m, module) : 0;
+    while (i < FT__LORA_PARTS
+           && !ft__adapter_module(name, ft__lora_parts[i], module, sizeof module)) ++i;
+    id = i < FT__LORA_PARTS ? ft__adapter_node(r->m, module) : 0;
     return id && ft__can_adapt(&r->m->nodes[id - 1])
-        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i > 3));
+        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i >= FT__LORA_OF_WORDS));
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */

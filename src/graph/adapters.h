@@ -46,6 +46,13 @@
 static const char ft__lora_parameters[] = "*.lora_A.weight,*.lora_B.weight,*.lora_B.bias,"
                                           "*.lora_embedding_A,*.lora_embedding_B,"
                                           "*.lora_magnitude_vector";
+static const char *const ft__lora_parts[] = { /* the same, without the layer's name */
+    "lora_magnitude_vector", "lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A",
+    "lora_embedding_B"};
+enum {
+    FT__LORA_PARTS = sizeof ft__lora_parts / sizeof ft__lora_parts[0],
+    FT__LORA_OF_WORDS = 4   /* from here on only embeddings have them; all layers have the first */
+};
 
 static const char ft__lora_scale_name[] = "lora_scale"; /* between A and B, or after B */
 static const char ft__lora_length_scale[] = "lora_length_scale"; /* where DoRA's lengths need it */

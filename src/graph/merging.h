@@ -19,11 +19,6 @@
    give W back by subtraction, so ft_unmerge needs what W was: ft_merge keeps it where it is asked
    to, with the adapter's parameters.
    ============================================================================================= */
-static const char *const ft__lora_parts[] = {"lora_A.weight", "lora_B.weight", "lora_B.bias",
-                                             "lora_embedding_A", "lora_embedding_B",
-                                             "lora_magnitude_vector"};
-enum { FT__LORA_PARTS = sizeof ft__lora_parts / sizeof ft__lora_parts[0] };
-
 /* A layer before its adapter was merged, in a list of which the last is the first. */
 struct ft__merged {
     ft__merged *next;

@@ -444,15 +444,14 @@ static bool ft__adapter_module(const char *name, const char *part, char *module,
    weight. */
 static bool ft__adapter_fits(const ft__adapter_reader *r, const char *name)
 {
-    static const char *const parts[] = {"lora_magnitude_vector", "lora_A.weight", "lora_B.weight",
-                                        "lora_B.bias", "lora_embedding_A", "lora_embedding_B"};
     char module[640];
     int id = ft__adapter_node(r->m, name), i = 0;
     if (id) return ft__is_weight(&r->m->nodes[id - 1]);
-    while (i < 6 && !ft__adapter_module(name, parts[i], module, sizeof module)) ++i;
-    id = i < 6 ? ft__adapter_node(r->m, module) : 0;
+    while (i < FT__LORA_PARTS
+           && !ft__adapter_module(name, ft__lora_parts[i], module, sizeof module)) ++i;
+    id = i < FT__LORA_PARTS ? ft__adapter_node(r->m, module) : 0;
     return id && ft__can_adapt(&r->m->nodes[id - 1])
-        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i > 3));
+        && (i == 0 || (r->m->nodes[id - 1].op == FT__OP_embedding) == (i >= FT__LORA_OF_WORDS));
 }
 
 /* Reads one tensor into the network; a head of other classes takes their number. */
