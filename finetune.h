@@ -9966,6 +9966,12 @@ static void ft__zero(ft__context *c, const ft__tensor *t)
     ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
 }
 
+/* How many lines of so many numbers one index of a parallel loop takes. */
+static size_t ft__lines_at_once(size_t numbers)
+{
+    return numbers < FT__CHUNK ? FT__CHUNK / numbers : 1;
+}
+
 typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
 
 static int ft__axis_of(const ft__node *node, int rank)
@@ -10483,7 +10489,7 @@ static void ft__glu_run(const ft__call *call, bool backward)
     job.call = call;
     job.half = axis.size * axis.inner;
     job.lines = axis.outer;
-    job.part = job.half < FT__CHUNK ? FT__CHUNK / job.half : 1;
+    job.part = ft__lines_at_once(job.half);
     job.backward = backward;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((job.lines + job.part - 1) / job.part), ft__glu_chunk, &job);
@@ -10532,11 +10538,9 @@ typedef struct ft__prelu_job {
 static ft__prelu_job ft__prelu_parts(const ft__call *call)
 {
     ft__prelu_job job;
-    size_t each;
     job.call = call;
     job.axis = ft__prelu_axis(call);
-    each = job.axis.size * job.axis.inner;
-    job.part = each < FT__CHUNK ? FT__CHUNK / each : 1;
+    job.part = ft__lines_at_once(job.axis.size * job.axis.inner);
     return job;
 }
 
@@ -10710,7 +10714,7 @@ static void ft__softmax_run(const ft__call *call, bool backward)
     job.call = call;
     job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
                                                       ft__axis_of(call->node, shape.rank)));
-    job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
+    job.lines = ft__lines_at_once(job.axis.size);
     job.logarithm = call->node->op == FT__OP_log_softmax;
     job.backward = backward;
     job.sign = FT__HAS_ARITHMETIC && call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
@@ -15741,7 +15745,7 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
     ft__reduction r = ft__reduction_of(call);
     r.one = one;
     r.mean = mean;
-    r.part = r.count < FT__CHUNK ? FT__CHUNK / r.count : 1;
+    r.part = ft__lines_at_once(r.count);
     ft__parallel(call->context, (int)((ft__count(&call->output) + r.part - 1) / r.part),
                  ft__reduce_chunk, &r);
 }
@@ -16551,7 +16555,7 @@ static ft__loss_job ft__loss_rows(const ft__call *call)
     job.rows = ft__count(&call->input[1]);
     job.classes = ft__count(&call->input[0]) / job.rows;
     job.steps = job.rows / (size_t)call->input[1].shape.size[0];
-    job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
+    job.part = ft__lines_at_once(job.classes);
     job.scale = 0;
     return job;
 }
@@ -16910,7 +16914,7 @@ static ft__class_rows ft__class_rows_of(const ft__call *call)
     r.width = (size_t)call->input[2].shape.size[1];
     r.most = FT__LOGITS / r.job.classes < 64 ? 64 : FT__LOGITS / r.job.classes;
     if (r.most > rows) r.most = rows;
-    r.part = r.job.classes < FT__CHUNK ? FT__CHUNK / r.job.classes : 1;
+    r.part = ft__lines_at_once(r.job.classes);
     r.loss = (double *)(void *)call->workspace;
     r.row = (size_t *)(void *)(r.loss + rows);
     r.x = (float *)(void *)(r.row + r.most);

@@ -47,6 +47,12 @@ static void ft__zero(ft__context *c, const ft__tensor *t)
     ft__parallel(c, ft__chunks(ft__count(t)), ft__zero_chunk, (void *)(uintptr_t)t);
 }
 
+/* How many lines of so many numbers one index of a parallel loop takes. */
+static size_t ft__lines_at_once(size_t numbers)
+{
+    return numbers < FT__CHUNK ? FT__CHUNK / numbers : 1;
+}
+
 typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
 
 static int ft__axis_of(const ft__node *node, int rank)

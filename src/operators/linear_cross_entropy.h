@@ -57,7 +57,7 @@ static ft__class_rows ft__class_rows_of(const ft__call *call)
     r.width = (size_t)call->input[2].shape.size[1];
     r.most = FT__LOGITS / r.job.classes < 64 ? 64 : FT__LOGITS / r.job.classes;
     if (r.most > rows) r.most = rows;
-    r.part = r.job.classes < FT__CHUNK ? FT__CHUNK / r.job.classes : 1;
+    r.part = ft__lines_at_once(r.job.classes);
     r.loss = (double *)(void *)call->workspace;
     r.row = (size_t *)(void *)(r.loss + rows);
     r.x = (float *)(void *)(r.row + r.most);

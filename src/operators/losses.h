@@ -125,7 +125,7 @@ static ft__loss_job ft__loss_rows(const ft__call *call)
     job.rows = ft__count(&call->input[1]);
     job.classes = ft__count(&call->input[0]) / job.rows;
     job.steps = job.rows / (size_t)call->input[1].shape.size[0];
-    job.part = job.classes < FT__CHUNK ? FT__CHUNK / job.classes : 1;
+    job.part = ft__lines_at_once(job.classes);
     job.scale = 0;
     return job;
 }

@@ -162,7 +162,7 @@ static void ft__glu_run(const ft__call *call, bool backward)
     job.call = call;
     job.half = axis.size * axis.inner;
     job.lines = axis.outer;
-    job.part = job.half < FT__CHUNK ? FT__CHUNK / job.half : 1;
+    job.part = ft__lines_at_once(job.half);
     job.backward = backward;
     if (backward && !call->input[0].gradient) return;
     ft__parallel(call->context, (int)((job.lines + job.part - 1) / job.part), ft__glu_chunk, &job);
@@ -211,11 +211,9 @@ typedef struct ft__prelu_job {
 static ft__prelu_job ft__prelu_parts(const ft__call *call)
 {
     ft__prelu_job job;
-    size_t each;
     job.call = call;
     job.axis = ft__prelu_axis(call);
-    each = job.axis.size * job.axis.inner;
-    job.part = each < FT__CHUNK ? FT__CHUNK / each : 1;
+    job.part = ft__lines_at_once(job.axis.size * job.axis.inner);
     return job;
 }
 

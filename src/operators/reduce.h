@@ -182,7 +182,7 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
     ft__reduction r = ft__reduction_of(call);
     r.one = one;
     r.mean = mean;
-    r.part = r.count < FT__CHUNK ? FT__CHUNK / r.count : 1;
+    r.part = ft__lines_at_once(r.count);
     ft__parallel(call->context, (int)((ft__count(&call->output) + r.part - 1) / r.part),
                  ft__reduce_chunk, &r);
 }

@@ -102,7 +102,7 @@ static void ft__softmax_run(const ft__call *call, bool backward)
     job.call = call;
     job.axis = ft__split_axis(&shape, ft__memory_axis(&call->output,
                                                       ft__axis_of(call->node, shape.rank)));
-    job.lines = job.axis.size < FT__CHUNK ? FT__CHUNK / job.axis.size : 1;
+    job.lines = ft__lines_at_once(job.axis.size);
     job.logarithm = call->node->op == FT__OP_log_softmax;
     job.backward = backward;
     job.sign = FT__HAS_ARITHMETIC && call->node->op == FT__OP_softmin ? -1.0f : 1.0f;
