@@ -15492,12 +15492,19 @@ static const ft__row ft__row_detach = {
     FT__NAMED(detach), 1, 1, FT__ANY_LAYOUT,
     ft__same_shape, ft__detach_forward, NULL, NULL, ft__no_fields, NULL};
 
-/* Whether a field of the options is not 0. */
-static bool ft__is_set(const ft__field *field, const ft__options *options)
+/* The first float of these lists that is not 0, but for the row's own list; NULL: there is none. */
+static const char *ft__other_field(const ft__row *row, const ft__field *const *lists, size_t count,
+                                   const ft__options *options)
 {
+    const ft__field *field;
     float value;
-    memcpy(&value, (const char *)options + field->offset, sizeof value);
-    return value != 0; /* NaN too */
+    size_t i;
+    for (i = 0; i < count; ++i)
+        for (field = lists[i]; field->name && row->fields != lists[i]; ++field) {
+            memcpy(&value, (const char *)options + field->offset, sizeof value);
+            if (value != 0) return field->name; /* NaN too */
+        }
+    return NULL;
 }
 
 /* Refuses the options of other kinds, and those that make no sense. */
@@ -15506,15 +15513,12 @@ static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
 {
     static const ft__field *const all[] = {ft__affine_fields, ft__pow_fields, ft__clamp_fields};
     const ft_unary_options *o = &options->unary;
-    const char *kind = row ? row->name : "";
-    const ft__field *field;
-    size_t i;
-    for (i = 0; ft__usable(m) && i < sizeof all / sizeof all[0]; ++i)
-        for (field = all[i]; field->name && row->fields != all[i]; ++field)
-            if (ft__is_set(field, options))
-                ft__fail(&m->context, FT_INVALID, "%s: %s has no effect here: the kind is %s",
-                         name ? name : kind, field->name, kind);
+    const char *kind = row ? row->name : "", *field;
     if (!ft__usable(m)) return;
+    field = ft__other_field(row, all, sizeof all / sizeof all[0], options);
+    if (field)
+        ft__fail(&m->context, FT_INVALID, "%s: %s has no effect here: the kind is %s",
+                 name ? name : kind, field, kind);
     if (!ft__is_finite(o->scale) || !ft__is_finite(o->shift) || !ft__is_finite(o->exponent))
         ft__fail(&m->context, FT_INVALID, "%s: scale %g, shift %g, exponent %g: they must be"
                  " finite", name ? name : kind, (double)o->scale, (double)o->shift,
@@ -29930,18 +29934,15 @@ static void ft__check_activation(ft_model *m, const ft__row *row, const ft_activ
 {
     static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
                                            ft__softshrink_fields};
-    const ft__field *field;
+    const char *field;
     ft__options options;
-    size_t i;
     if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  row->name, (double)o->slope, (double)o->alpha);
     if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
     options.activation = *o;
-    for (i = 0; i < sizeof all / sizeof all[0]; ++i)
-        for (field = all[i]; field->name && row->fields != all[i]; ++field)
-            if (ft__is_set(field, &options))
-                ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
+    field = ft__other_field(row, all, sizeof all / sizeof all[0], &options);
+    if (field) ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field);
     if (o->per_channel && row->least_inputs == 1)
         ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
     if (!(ft__hardtanh_low(&options) < ft__hardtanh_high(&options)))

@@ -27,18 +27,15 @@ static void ft__check_activation(ft_model *m, const ft__row *row, const ft_activ
 {
     static const ft__field *const all[] = {ft__hardtanh_fields, ft__threshold_fields,
                                            ft__softshrink_fields};
-    const ft__field *field;
+    const char *field;
     ft__options options;
-    size_t i;
     if (!(ft__is_finite(o->slope) && ft__is_finite(o->alpha)))
         ft__fail(&m->context, FT_INVALID, "%s: slope %g, alpha %g: both must be finite",
                  row->name, (double)o->slope, (double)o->alpha);
     if (!FT__HAS_ARITHMETIC) return; /* nothing has the others */
     options.activation = *o;
-    for (i = 0; i < sizeof all / sizeof all[0]; ++i)
-        for (field = all[i]; field->name && row->fields != all[i]; ++field)
-            if (ft__is_set(field, &options))
-                ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field->name);
+    field = ft__other_field(row, all, sizeof all / sizeof all[0], &options);
+    if (field) ft__fail(&m->context, FT_INVALID, "%s has no %s", row->name, field);
     if (o->per_channel && row->least_inputs == 1)
         ft__fail(&m->context, FT_INVALID, "%s has no per_channel", row->name);
     if (!(ft__hardtanh_low(&options) < ft__hardtanh_high(&options)))
