@@ -28958,6 +28958,15 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
+enum { FT__COPIED_INPUTS = 16 };
+
+/* Whether a network can hold a node like this one once more. */
+static bool ft__can_copy(const ft__node *node)
+{
+    return !ft__is_state(node) && !ft__is(node, FT__CALLBACKS)
+        && node->input_count <= FT__COPIED_INPUTS;
+}
+
 /* After an error removes the nodes that were added: half a network is useless. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
@@ -30026,12 +30035,12 @@ static void ft__mark_fed(const ft_model *m, int target, char *marked)
 /* Adds a node's twin, which reads twins where there are any. */
 static int ft__add_twin(ft_model *m, int id, const int *twin)
 {
-    ft_node inputs[16], made;
+    ft_node inputs[FT__COPIED_INPUTS], made;
     ft__node *node = &m->nodes[id - 1];
     char name[512];
     bool frozen = node->frozen;
     int i;
-    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+    if (!ft__can_copy(node)) {
         ft__fail(&m->context, FT_UNSUPPORTED, "ft_pair_loss: %.200s, which keeps a state or is of"
                  " ft_custom, cannot be there twice", node->name);
         return 0;
@@ -30517,7 +30526,7 @@ static ft_node ft__teacher_node(ft_model *m, ft_model *teacher, int id, const in
 {
     const ft__node *node = &teacher->nodes[id - 1];
     ft__options options = node->options;
-    ft_node inputs[16], made = {0};
+    ft_node inputs[FT__COPIED_INPUTS], made = {0};
     char name[512];
     int i;
     snprintf(name, sizeof name, "teacher.%.500s", node->name);
@@ -30529,7 +30538,7 @@ static ft_node ft__teacher_node(ft_model *m, ft_model *teacher, int id, const in
         return made;
     }
     if (ft__is_weight(node)) return ft__teacher_weight(m, teacher, id, name);
-    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+    if (!ft__can_copy(node)) {
         ft__fail(&m->context, FT_UNSUPPORTED, "ft_set_teacher: %.200s keeps a state or is of"
                  " ft_custom", node->name);
         return made;

@@ -394,7 +394,7 @@ static ft_node ft__teacher_node(ft_model *m, ft_model *teacher, int id, const in
 {
     const ft__node *node = &teacher->nodes[id - 1];
     ft__options options = node->options;
-    ft_node inputs[16], made = {0};
+    ft_node inputs[FT__COPIED_INPUTS], made = {0};
     char name[512];
     int i;
     snprintf(name, sizeof name, "teacher.%.500s", node->name);
@@ -406,7 +406,7 @@ static ft_node ft__teacher_node(ft_model *m, ft_model *teacher, int id, const in
         return made;
     }
     if (ft__is_weight(node)) return ft__teacher_weight(m, teacher, id, name);
-    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+    if (!ft__can_copy(node)) {
         ft__fail(&m->context, FT_UNSUPPORTED, "ft_set_teacher: %.200s keeps a state or is of"
                  " ft_custom", node->name);
         return made;

@@ -41,12 +41,12 @@ static void ft__mark_fed(const ft_model *m, int target, char *marked)
 /* Adds a node's twin, which reads twins where there are any. */
 static int ft__add_twin(ft_model *m, int id, const int *twin)
 {
-    ft_node inputs[16], made;
+    ft_node inputs[FT__COPIED_INPUTS], made;
     ft__node *node = &m->nodes[id - 1];
     char name[512];
     bool frozen = node->frozen;
     int i;
-    if (ft__is_state(node) || ft__is(node, FT__CALLBACKS) || node->input_count > 16) {
+    if (!ft__can_copy(node)) {
         ft__fail(&m->context, FT_UNSUPPORTED, "ft_pair_loss: %.200s, which keeps a state or is of"
                  " ft_custom, cannot be there twice", node->name);
         return 0;

@@ -30,6 +30,15 @@ static void ft__remove_unread(ft_model *m, int id)
     ft__release(&m->context, inputs);
 }
 
+enum { FT__COPIED_INPUTS = 16 };
+
+/* Whether a network can hold a node like this one once more. */
+static bool ft__can_copy(const ft__node *node)
+{
+    return !ft__is_state(node) && !ft__is(node, FT__CALLBACKS)
+        && node->input_count <= FT__COPIED_INPUTS;
+}
+
 /* After an error removes the nodes that were added: half a network is useless. */
 static void ft__remove_last_nodes(ft_model *m, int count)
 {
