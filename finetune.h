@@ -3545,6 +3545,13 @@ static bool ft__glob_one(const char *pattern, const char *end, const char *text)
     return true;
 }
 
+/* Adds a name to a text that lists some, "a, b"; what has no room is left out. */
+static void ft__add_name(char *list, size_t size, const char *name)
+{
+    size_t length = strlen(list);
+    snprintf(list + length, size - length, "%s%s", length ? ", " : "", name);
+}
+
 /* Commas separate several patterns. */
 static bool ft__glob(const char *patterns, const char *text)
 {
@@ -9741,14 +9748,12 @@ static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__r
                                       const char *what)
 {
     char known[300] = "", argument[80];
-    int i, at = 0;
+    int i;
     snprintf(argument, sizeof argument, "the kind of the %s", what);
     if (!ft__usable(m) || !ft__given(&m->context, kind, argument)) return NULL;
     for (i = 0; rows[i]; ++i)
         if (strcmp(rows[i]->name, kind) == 0) return rows[i];
-    for (i = 0; rows[i] && at < (int)sizeof known; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       rows[i]->name);
+    for (i = 0; rows[i]; ++i) ft__add_name(known, sizeof known, rows[i]->name);
     ft__fail(&m->context, FT_INVALID, "%s: unknown %s; it must be one of %s", kind, what, known);
     return NULL;
 }
@@ -30287,13 +30292,11 @@ static bool ft__check_loss_options(ft_model *m, const char *kind, const ft_loss_
 static const ft__loss_kind *ft__loss_named(ft_model *m, const char *kind)
 {
     char known[300] = "";
-    int i, at = 0;
+    int i;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of the loss")) return NULL;
     for (i = 0; i < FT__LOSS_KINDS; ++i)
         if (strcmp(ft__loss_kinds[i].name, kind) == 0) return &ft__loss_kinds[i];
-    for (i = 0; i < FT__LOSS_KINDS; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       ft__loss_kinds[i].name);
+    for (i = 0; i < FT__LOSS_KINDS; ++i) ft__add_name(known, sizeof known, ft__loss_kinds[i].name);
     ft__fail(&m->context, FT_INVALID, "%s: unknown loss; it must be one of %s", kind, known);
     return NULL;
 }
@@ -32582,13 +32585,11 @@ static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL}
 /* The first reader that recognises the file; NULL with an error. */
 static const ft__reader *ft__reader_of(const ft_file *file)
 {
-    char names[160];
-    int i, at = 0;
+    char names[160] = "";
+    int i;
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
-    for (i = 0; ft__readers[i] && at < (int)sizeof names; ++i)
-        at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "",
-                       ft__readers[i]->name);
+    for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
     ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
              (unsigned long long)file->size, names);
     return NULL;
@@ -40764,13 +40765,10 @@ enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 
 static const char *ft__network_names(char *text, size_t size)
 {
-    size_t at = 0;
     int i;
     text[0] = 0;
-    for (i = 0; i < FT__NETWORKS && at < size; ++i)
-        if (ft__networks[i].build)
-            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "",
-                                   ft__networks[i].name);
+    for (i = 0; i < FT__NETWORKS; ++i)
+        if (ft__networks[i].build) ft__add_name(text, size, ft__networks[i].name);
     return text;
 }
 

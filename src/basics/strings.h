@@ -77,6 +77,13 @@ static bool ft__glob_one(const char *pattern, const char *end, const char *text)
     return true;
 }
 
+/* Adds a name to a text that lists some, "a, b"; what has no room is left out. */
+static void ft__add_name(char *list, size_t size, const char *name)
+{
+    size_t length = strlen(list);
+    snprintf(list + length, size - length, "%s%s", length ? ", " : "", name);
+}
+
 /* Commas separate several patterns. */
 static bool ft__glob(const char *patterns, const char *text)
 {

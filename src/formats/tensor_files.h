@@ -55,13 +55,11 @@ static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL}
 /* The first reader that recognises the file; NULL with an error. */
 static const ft__reader *ft__reader_of(const ft_file *file)
 {
-    char names[160];
-    int i, at = 0;
+    char names[160] = "";
+    int i;
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
-    for (i = 0; ft__readers[i] && at < (int)sizeof names; ++i)
-        at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "",
-                       ft__readers[i]->name);
+    for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
     ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
              (unsigned long long)file->size, names);
     return NULL;

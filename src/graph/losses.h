@@ -155,13 +155,11 @@ static bool ft__check_loss_options(ft_model *m, const char *kind, const ft_loss_
 static const ft__loss_kind *ft__loss_named(ft_model *m, const char *kind)
 {
     char known[300] = "";
-    int i, at = 0;
+    int i;
     if (!ft__usable(m) || !ft__given(&m->context, kind, "the kind of the loss")) return NULL;
     for (i = 0; i < FT__LOSS_KINDS; ++i)
         if (strcmp(ft__loss_kinds[i].name, kind) == 0) return &ft__loss_kinds[i];
-    for (i = 0; i < FT__LOSS_KINDS; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       ft__loss_kinds[i].name);
+    for (i = 0; i < FT__LOSS_KINDS; ++i) ft__add_name(known, sizeof known, ft__loss_kinds[i].name);
     ft__fail(&m->context, FT_INVALID, "%s: unknown loss; it must be one of %s", kind, known);
     return NULL;
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "graph/surgery.h"
 #include "formats/tensor_files.h"
@@ -73,13 +74,10 @@ enum { FT__NETWORKS = sizeof ft__networks / sizeof ft__networks[0] };
 
 static const char *ft__network_names(char *text, size_t size)
 {
-    size_t at = 0;
     int i;
     text[0] = 0;
-    for (i = 0; i < FT__NETWORKS && at < size; ++i)
-        if (ft__networks[i].build)
-            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "",
-                                   ft__networks[i].name);
+    for (i = 0; i < FT__NETWORKS; ++i)
+        if (ft__networks[i].build) ft__add_name(text, size, ft__networks[i].name);
     return text;
 }
 

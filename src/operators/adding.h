@@ -191,14 +191,12 @@ static const ft__row *ft__row_of_kind(ft_model *m, const char *kind, const ft__r
                                       const char *what)
 {
     char known[300] = "", argument[80];
-    int i, at = 0;
+    int i;
     snprintf(argument, sizeof argument, "the kind of the %s", what);
     if (!ft__usable(m) || !ft__given(&m->context, kind, argument)) return NULL;
     for (i = 0; rows[i]; ++i)
         if (strcmp(rows[i]->name, kind) == 0) return rows[i];
-    for (i = 0; rows[i] && at < (int)sizeof known; ++i)
-        at += snprintf(known + at, sizeof known - (size_t)at, "%s%s", i ? ", " : "",
-                       rows[i]->name);
+    for (i = 0; rows[i]; ++i) ft__add_name(known, sizeof known, rows[i]->name);
     ft__fail(&m->context, FT_INVALID, "%s: unknown %s; it must be one of %s", kind, what, known);
     return NULL;
 }
