@@ -23632,12 +23632,10 @@ static int ft__classes_below(const ft__call *call)
 FT__DEVICE_ROW_OF(cross_entropy, entropy, NULL, NULL, ft__classes_below, "8x10 i8")
 FT__DEVICE_ROW(soft_cross_entropy, entropy, "8x10 8x10")
 
-/* A loss of elements in kernels.cl, with its options; `opposite`: it is of x - t, so that t has a
-   gradient too. */
+/* A loss of elements in kernels.cl, with its options. */
 typedef struct ft__cl_elements {
     int kind;
     float a, b;
-    bool opposite;
 } ft__cl_elements;
 
 static ft__cl_elements ft__cl_elements_of(const ft__call *call)
@@ -23646,9 +23644,8 @@ static ft__cl_elements ft__cl_elements_of(const ft__call *call)
                               FT__OP_huber, FT__OP_sigmoid_focal}; /* as in kernels.cl */
     const ft__field *fields = ft__rows[call->node->op]->fields;
     const ft_loss_options *o = &call->node->options.loss;
-    ft__cl_elements e = {0, 0, 0, false};
+    ft__cl_elements e = {0, 0, 0};
     while (ops[e.kind] != call->node->op) e.kind += 1;
-    e.opposite = ft__is(call->node, FT__REGRESSION);
     if (fields == ft__smooth_l1_fields) e.a = ft__or_default(o->beta, 1);
     if (fields == ft__huber_fields) e.a = ft__or_default(o->delta, 1);
     if (fields != ft__focal_fields) return e;
@@ -23671,7 +23668,8 @@ static void ft__cl_pair_loss_backward(const ft__call *call)
 {
     size_t count = ft__count(&call->input[0]);
     ft__cl_elements e = ft__cl_elements_of(call);
-    float *dx = ft__started(call, 0), *dt = e.opposite ? ft__started(call, 1) : NULL;
+    bool of_difference = ft__is(call->node, FT__REGRESSION); /* x - t: t has a gradient too */
+    float *dx = ft__started(call, 0), *dt = of_difference ? ft__started(call, 1) : NULL;
     ft__run_kernel(call->context, "pair_loss_backward", count, "vvRAAniffi", &call->input[0],
                    &call->input[1], call->output.gradient, (size_t)1, dx, count, dt, count, count,
                    e.kind, e.a, e.b, (dx ? 1 : 0) + (dt ? 2 : 0));
