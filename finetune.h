@@ -9778,7 +9778,7 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
     return node;
 }
 
-/* Takes a leaf away again that was added last and whose values could not be made. */
+/* Removes a leaf that was added last, and whose values could not be made. */
 static ft_node ft__drop_leaf(ft_model *m, ft__node *made)
 {
     ft_node none = {0};
@@ -23423,8 +23423,8 @@ FT__DEVICE_ROW(where, where, "8x64 8x64 8x64")
 
 /* ---- Functions of one tensor ---- */
 
-/* The operator's number in kernels.cl, and its options: the first two fields of its row, or the
-   bounds that hardtanh's mean. */
+/* The operator's number in kernels.cl, and its options: the first two fields of its row, or
+   hardtanh's bounds. */
 static void ft__arg_unary(ft__launch *l, const ft__call *call)
 {
 #define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,
@@ -25273,7 +25273,7 @@ static int ft__cl_checks(const ft__context *c, ft_device_check *checks, int most
    [SECTION] devices/opencl_samples: OpenCL: every operator compared on a sample of its own
    The text of a sample, in a device's row, is what a call needs: the shapes of the inputs ("8x64",
    with an i in front for whole numbers), then options that are not zero ("padding=0,1"; those that
-   the operator lacks are skipped), then an activation that the kernel shall apply too ("relu").
+   the operator lacks are skipped), then an activation that the kernel must apply too ("relu").
    Semicolons separate several samples.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL
@@ -25407,7 +25407,8 @@ static void ft__cl_guard(ft_model *m, const ft__scored *s)
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
-/* Each queues the update of one parameter; `u` has its rate and decay. */
+/* Each adds a kernel's arguments after weights and gradient; `u` has the parameter's own rate and
+   decay. */
 static void ft__cl_update_sgd(ft__launch *l, const ft__update *u, size_t count)
 {
     ft__args(l, "Anff", u->node->moment1, count, count, u->learning_rate, u->weight_decay);
@@ -28453,7 +28454,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
-/* Adafactor's update of a parameter, which is more than a sum over its numbers. */
+/* Adafactor's update of a parameter: it needs sums over all of its numbers. */
 static void ft__update_whole(void *context, int index)
 {
     const ft__update_job *job = (const ft__update_job *)context;
@@ -30423,7 +30424,7 @@ ft_node ft_distillation(ft_model *m, const char *name, ft_node logits, ft_node t
 
 /* ---- The loss of a network that is there ---- */
 
-/* Labels as targets: row c of a matrix with ones on its diagonal. */
+/* Labels as targets, one-hot: row c of the unit matrix. */
 static ft_node ft__one_hot(ft_model *m, ft_node labels)
 {
     int classes = ft__output_classes(m), size[2], i;
@@ -30610,7 +30611,7 @@ ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options
     return ft__exchange_loss(m, ft_distillation(m, NULL, m->output, output, of_labels, options));
 }
 
-/* Before a head gets another size: a loss that compares it with rows of a one, as many as the old
+/* Before a head gets another size: a loss that compares it with one-hot rows, as many as the old
    classes, becomes cross-entropy. */
 static ft_status ft__forget_one_hot(ft_model *m)
 {

@@ -11,7 +11,7 @@
    [SECTION] devices/opencl_samples: OpenCL: every operator compared on a sample of its own
    The text of a sample, in a device's row, is what a call needs: the shapes of the inputs ("8x64",
    with an i in front for whole numbers), then options that are not zero ("padding=0,1"; those that
-   the operator lacks are skipped), then an activation that the kernel shall apply too ("relu").
+   the operator lacks are skipped), then an activation that the kernel must apply too ("relu").
    Semicolons separate several samples.
    ============================================================================================= */
 #ifdef FINETUNE_OPENCL

@@ -325,8 +325,8 @@ FT__DEVICE_ROW(where, where, "8x64 8x64 8x64")
 
 /* ---- Functions of one tensor ---- */
 
-/* The operator's number in kernels.cl, and its options: the first two fields of its row, or the
-   bounds that hardtanh's mean. */
+/* The operator's number in kernels.cl, and its options: the first two fields of its row, or
+   hardtanh's bounds. */
 static void ft__arg_unary(ft__launch *l, const ft__call *call)
 {
 #define FT__CL_UNARY_NUMBER(name, value, slope) FT__OP_##name,

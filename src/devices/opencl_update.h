@@ -57,7 +57,8 @@ static void ft__cl_guard(ft_model *m, const ft__scored *s)
     ft__go_grid(&l, 256, 1, 1, 256, 1);
 }
 
-/* Each queues the update of one parameter; `u` has its rate and decay. */
+/* Each adds a kernel's arguments after weights and gradient; `u` has the parameter's own rate and
+   decay. */
 static void ft__cl_update_sgd(ft__launch *l, const ft__update *u, size_t count)
 {
     ft__args(l, "Anff", u->node->moment1, count, count, u->learning_rate, u->weight_decay);

@@ -288,7 +288,7 @@ ft_node ft_distillation(ft_model *m, const char *name, ft_node logits, ft_node t
 
 /* ---- The loss of a network that is there ---- */
 
-/* Labels as targets: row c of a matrix with ones on its diagonal. */
+/* Labels as targets, one-hot: row c of the unit matrix. */
 static ft_node ft__one_hot(ft_model *m, ft_node labels)
 {
     int classes = ft__output_classes(m), size[2], i;
@@ -475,7 +475,7 @@ ft_status ft_set_teacher(ft_model *m, ft_model *teacher, ft_loss_options options
     return ft__exchange_loss(m, ft_distillation(m, NULL, m->output, output, of_labels, options));
 }
 
-/* Before a head gets another size: a loss that compares it with rows of a one, as many as the old
+/* Before a head gets another size: a loss that compares it with one-hot rows, as many as the old
    classes, becomes cross-entropy. */
 static ft_status ft__forget_one_hot(ft_model *m)
 {

@@ -291,7 +291,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     r->updates += 1;
 }
 
-/* Adafactor's update of a parameter, which is more than a sum over its numbers. */
+/* Adafactor's update of a parameter: it needs sums over all of its numbers. */
 static void ft__update_whole(void *context, int index)
 {
     const ft__update_job *job = (const ft__update_job *)context;

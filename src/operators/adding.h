@@ -221,7 +221,7 @@ ft_node ft_input(ft_model *m, const char *name, ft_input_options options)
     return node;
 }
 
-/* Takes a leaf away again that was added last and whose values could not be made. */
+/* Removes a leaf that was added last, and whose values could not be made. */
 static ft_node ft__drop_leaf(ft_model *m, ft__node *made)
 {
     ft_node none = {0};
