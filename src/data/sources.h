@@ -189,7 +189,7 @@ ft_status ft_data_read(ft_data *data, int index, int view, ft_slot *slots, int s
         return ft__fail(&m->context, FT_INVALID, "ft_data_read: sample %d of %d in view %d, %d"
                         " slots: the sample must be one of the data's, the view not negative, and"
                         " at least 1 slot given", index, data->source.count, view, slot_count);
-    if (data->features.prepare) data->features.prepare(data->source.user);
+    ft__data_prepare(data);
     if (ft__ok(&m->context)
         && !data->source.get(data->source.user, index, view, slots, slot_count))
         return ft__fail(&m->context, FT_IO, "ft_data_read: sample %d, %.200s, cannot be read into"
