@@ -43140,10 +43140,13 @@ static bool ft__augments(const ft_augmentation *a)
     return a->shift > 0 || a->scale > 0 || a->flip || ft__changes_pictures(a);
 }
 
-/* All that ft__changes_pictures looks at, for digests. */
-static void ft__change_numbers(const ft_augmentation *a, float to[13])
+enum { FT__WINDOW_NUMBERS = 3, FT__AUGMENTATION_NUMBERS = 16 };
+
+/* For digests: FT__WINDOW_NUMBERS of the window, then those that ft__changes_pictures is about. */
+static void ft__augmentation_numbers(const ft_augmentation *a, float to[FT__AUGMENTATION_NUMBERS])
 {
-    const float numbers[13] = {
+    const float numbers[FT__AUGMENTATION_NUMBERS] = {
+        a->shift, a->scale, a->flip ? 1.0f : 0.0f,
         a->flip_vertical ? 1.0f : 0.0f, a->degrees, a->zoom, a->shear, a->brightness, a->contrast,
         a->saturation, a->hue, a->blur, a->erase, (float)a->policy, (float)a->operations,
         (float)a->magnitude};
@@ -43152,11 +43155,8 @@ static void ft__change_numbers(const ft_augmentation *a, float to[13])
 
 static uint64_t ft__augmentation_hash(const ft_augmentation *a)
 {
-    float numbers[16];
-    numbers[0] = a->shift;
-    numbers[1] = a->scale;
-    numbers[2] = a->flip ? 1.0f : 0.0f;
-    ft__change_numbers(a, numbers + 3);
+    float numbers[FT__AUGMENTATION_NUMBERS];
+    ft__augmentation_numbers(a, numbers);
     return ft__hash_bytes(1, numbers, sizeof numbers);
 }
 
@@ -46268,17 +46268,15 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft_augmentation *a = &folder->augmentation;
     const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
-    float drawn[3], changes[13];
+    float numbers[FT__AUGMENTATION_NUMBERS];
+    const size_t window = FT__WINDOW_NUMBERS * sizeof *numbers; /* bytes */
     hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
     if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
-    drawn[0] = a->shift;
-    drawn[1] = a->scale;
-    drawn[2] = a->flip ? 1.0f : 0.0f;
-    hash = ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    ft__augmentation_numbers(a, numbers);
+    hash = ft__key(ft__hash_bytes(hash, numbers, window), folder->seed, (uint64_t)index, 0);
     if (!ft__changes_pictures(a)) return hash;
-    ft__change_numbers(a, changes);
-    return ft__hash_bytes(hash, changes, sizeof changes);
+    return ft__hash_bytes(hash, numbers + FT__WINDOW_NUMBERS, sizeof numbers - window);
 }
 
 static uint64_t ft__folder_group(void *user, int index)

@@ -220,10 +220,13 @@ static bool ft__augments(const ft_augmentation *a)
     return a->shift > 0 || a->scale > 0 || a->flip || ft__changes_pictures(a);
 }
 
-/* All that ft__changes_pictures looks at, for digests. */
-static void ft__change_numbers(const ft_augmentation *a, float to[13])
+enum { FT__WINDOW_NUMBERS = 3, FT__AUGMENTATION_NUMBERS = 16 };
+
+/* For digests: FT__WINDOW_NUMBERS of the window, then those that ft__changes_pictures is about. */
+static void ft__augmentation_numbers(const ft_augmentation *a, float to[FT__AUGMENTATION_NUMBERS])
 {
-    const float numbers[13] = {
+    const float numbers[FT__AUGMENTATION_NUMBERS] = {
+        a->shift, a->scale, a->flip ? 1.0f : 0.0f,
         a->flip_vertical ? 1.0f : 0.0f, a->degrees, a->zoom, a->shear, a->brightness, a->contrast,
         a->saturation, a->hue, a->blur, a->erase, (float)a->policy, (float)a->operations,
         (float)a->magnitude};
@@ -232,11 +235,8 @@ static void ft__change_numbers(const ft_augmentation *a, float to[13])
 
 static uint64_t ft__augmentation_hash(const ft_augmentation *a)
 {
-    float numbers[16];
-    numbers[0] = a->shift;
-    numbers[1] = a->scale;
-    numbers[2] = a->flip ? 1.0f : 0.0f;
-    ft__change_numbers(a, numbers + 3);
+    float numbers[FT__AUGMENTATION_NUMBERS];
+    ft__augmentation_numbers(a, numbers);
     return ft__hash_bytes(1, numbers, sizeof numbers);
 }
 

@@ -57,17 +57,15 @@ static uint64_t ft__folder_digest(void *user, int index, int view)
     const ft_augmentation *a = &folder->augmentation;
     const ft_preprocessing *p = &folder->preprocessing;
     uint64_t hash = ft__key(sample->digest, (uint64_t)sample->label, (uint64_t)view, 0);
-    float drawn[3], changes[13];
+    float numbers[FT__AUGMENTATION_NUMBERS];
+    const size_t window = FT__WINDOW_NUMBERS * sizeof *numbers; /* bytes */
     hash = ft__hash_bytes(hash, p, offsetof(ft_preprocessing, bicubic)); /* then comes padding */
     if (p->bicubic || p->stretch) hash = ft__key(hash, p->bicubic, p->stretch, 0);
     if (view == 0) return hash;
-    drawn[0] = a->shift;
-    drawn[1] = a->scale;
-    drawn[2] = a->flip ? 1.0f : 0.0f;
-    hash = ft__key(ft__hash_bytes(hash, drawn, sizeof drawn), folder->seed, (uint64_t)index, 0);
+    ft__augmentation_numbers(a, numbers);
+    hash = ft__key(ft__hash_bytes(hash, numbers, window), folder->seed, (uint64_t)index, 0);
     if (!ft__changes_pictures(a)) return hash;
-    ft__change_numbers(a, changes);
-    return ft__hash_bytes(hash, changes, sizeof changes);
+    return ft__hash_bytes(hash, numbers + FT__WINDOW_NUMBERS, sizeof numbers - window);
 }
 
 static uint64_t ft__folder_group(void *user, int index)
