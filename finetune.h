@@ -34848,12 +34848,15 @@ static int ft__compatible_parts(uint32_t code, uint32_t to[FT__MOST_COMPATIBLE])
     while (at < FT__COMPATIBLES) {
         const uint16_t *run = &ft__unicode_compatible[at];
         int length = run[0] & 31, gap = run[0] >> 5 & 1, grows = run[0] >> 6 & 3;
+        uint32_t codes = run[0] >> 8;
         if (gap) first += run[1];
         if (code < first) return 0;
-        for (k = 0; code - first < (uint32_t)(run[0] >> 8) && k < length; ++k)
-            to[k] = run[1 + gap + k] + (k + 1 == grows ? code - first : 0);
-        if (code - first < (uint32_t)(run[0] >> 8)) return length;
-        first += (uint32_t)(run[0] >> 8);
+        if (code - first < codes) {
+            for (k = 0; k < length; ++k)
+                to[k] = run[1 + gap + k] + (k + 1 == grows ? code - first : 0);
+            return length;
+        }
+        first += codes;
         at += 1 + gap + length;
     }
     return 0;
