@@ -318,7 +318,9 @@ static int ft__compatible_parts(uint32_t code, uint32_t to[FT__MOST_COMPATIBLE])
 {
     uint32_t first = 0;
     int at = 0, k;
-    if (code < 0xa0 || (code >= 0x3400 && code < 0xa69c)) return 0; /* ideographs are many */
+    /* None in the table, and texts have many: ideographs, Hangul, emoji. */
+    if (code < 0xa0 || (code >= 0x3400 && code < 0xa69c) || (code >= 0xac00 && code < 0xfb00)
+        || (code >= 0x1f300 && code < 0x1fb00)) return 0;
     while (at < FT__COMPATIBLES) {
         const uint16_t *run = &ft__unicode_compatible[at];
         int length = run[0] & 31, gap = run[0] >> 5 & 1, grows = run[0] >> 6 & 3;
