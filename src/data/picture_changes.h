@@ -34,7 +34,7 @@ static void ft__cut_window(ft__raster r, const uint8_t *picture, int width, int 
     }
 }
 
-/* ---- Colours: each sample or pixel by itself, so `to` may be `from` ---- */
+/* ---- Colours: each sample or pixel by itself ---- */
 
 /* ratio * a + (1 - ratio) * b, clipped and cut to an integer. */
 static uint8_t ft__blend(float a, float b, double ratio)
@@ -55,14 +55,10 @@ static void ft__brightness(ft__raster r, const uint8_t *from, double factor, uin
     for (i = 0; i < count; ++i) to[i] = ft__blend((float)from[i], 0, factor);
 }
 
-/* adjust_saturation: `factor` 0 is grey, 1 the picture. */
+/* adjust_saturation of RGB: `factor` 0 is grey, 1 the picture. */
 static void ft__saturation(ft__raster r, const uint8_t *from, double factor, uint8_t *to)
 {
     size_t count = ft__raster_bytes(r), i, c;
-    if (r.channels == 1) {
-        memmove(to, from, count);
-        return;
-    }
     for (i = 0; i < count; i += 3) {
         float grey = (float)ft__grey_of(from + i);
         for (c = i; c < i + 3; ++c) to[c] = ft__blend((float)from[c], grey, factor);
@@ -115,14 +111,10 @@ static void ft__from_hsv(const float *hsv, float *rgb)
     }
 }
 
-/* adjust_hue: turns it by `shift` of the circle, -0.5 to 0.5. */
+/* adjust_hue of RGB: turns it by `shift` of the circle, -0.5 to 0.5. */
 static void ft__hue(ft__raster r, const uint8_t *from, double shift, uint8_t *to)
 {
     size_t count = ft__raster_bytes(r), i, c;
-    if (r.channels == 1) {
-        memmove(to, from, count);
-        return;
-    }
     for (i = 0; i < count; i += 3) {
         float rgb[3], hsv[3];
         for (c = 0; c < 3; ++c) rgb[c] = (float)from[i + c] / 255.0f;
@@ -401,7 +393,9 @@ static void ft__change_picture(ft__raster r, const uint8_t *from, const ft__chan
                                float *rows, uint8_t *to)
 {
     double size = change->size;
-    switch (change->kind) {
+    ft__change_kind kind = change->kind;
+    if (r.channels == 1 && (kind == FT__COLOR || kind == FT__HUE)) kind = FT__IDENTITY;
+    switch (kind) {
     case FT__IDENTITY: memcpy(to, from, ft__raster_bytes(r)); break;
     case FT__SHEAR_X: case FT__SHEAR_Y: case FT__TRANSLATE_X: case FT__TRANSLATE_Y:
     case FT__ROTATE: case FT__AFFINE: ft__change_places(r, from, change, to); break;
