@@ -38144,9 +38144,8 @@ static bool ft__tokenized_add(ft__tokenized *to, int index, ft_tokenizer *t, con
     return whole > tokens.count;
 }
 
-static int ft__tokenized_length(void *tokenized, int index)
+static int ft__tokenized_length(const ft__tokenized *t, int index)
 {
-    const ft__tokenized *t = (const ft__tokenized *)tokenized;
     return (int)(t->start[index + 1] - t->start[index]);
 }
 
@@ -38154,7 +38153,7 @@ static int ft__tokenized_length(void *tokenized, int index)
 static void ft__tokenized_fill(const ft__tokenized *t, int index, const char *tokens,
                                const char *lengths, ft_slot *slot)
 {
-    int32_t length = ft__tokenized_length((void *)(uintptr_t)t, index);
+    int32_t length = ft__tokenized_length(t, index);
     if (!strcmp(slot->name, lengths)) memcpy(slot->values, &length, sizeof length);
     if (strcmp(slot->name, tokens) != 0) return;
     memcpy(slot->values, t->ids.values + t->start[index], (size_t)length * sizeof length);
@@ -48145,7 +48144,7 @@ static const char *ft__pair_text(const ft__text_pairs *p, int index, int side)
 
 static int ft__pairs_length(void *user, int index)
 {
-    ft__text_pairs *p = (ft__text_pairs *)user;
+    const ft__text_pairs *p = (const ft__text_pairs *)user;
     int a = ft__tokenized_length(&p->tokens, 2 * index);
     int b = ft__tokenized_length(&p->tokens, 2 * index + 1);
     return a > b ? a : b;
@@ -55342,6 +55341,11 @@ static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, i
     return true;
 }
 
+static int ft__tokenized_steps(void *user, int index)
+{
+    return ft__tokenized_length((const ft__tokenized *)user, index);
+}
+
 /* Reads all texts. */
 static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
 {
@@ -55437,7 +55441,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
         source.user = &t;
         source.count = count;
         source.get = ft__tokenized_get;
-        source.length = ft__tokenized_length;
+        source.length = ft__tokenized_steps;
         data = ft_data_source(m, source);
         if (data) data->fills = "tokens,lengths";
         if (data) data->pieces = ft_tokenizer_count(m->tokenizer);

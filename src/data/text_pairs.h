@@ -36,7 +36,7 @@ static const char *ft__pair_text(const ft__text_pairs *p, int index, int side)
 
 static int ft__pairs_length(void *user, int index)
 {
-    ft__text_pairs *p = (ft__text_pairs *)user;
+    const ft__text_pairs *p = (const ft__text_pairs *)user;
     int a = ft__tokenized_length(&p->tokens, 2 * index);
     int b = ft__tokenized_length(&p->tokens, 2 * index + 1);
     return a > b ? a : b;

@@ -59,9 +59,8 @@ static bool ft__tokenized_add(ft__tokenized *to, int index, ft_tokenizer *t, con
     return whole > tokens.count;
 }
 
-static int ft__tokenized_length(void *tokenized, int index)
+static int ft__tokenized_length(const ft__tokenized *t, int index)
 {
-    const ft__tokenized *t = (const ft__tokenized *)tokenized;
     return (int)(t->start[index + 1] - t->start[index]);
 }
 
@@ -69,7 +68,7 @@ static int ft__tokenized_length(void *tokenized, int index)
 static void ft__tokenized_fill(const ft__tokenized *t, int index, const char *tokens,
                                const char *lengths, ft_slot *slot)
 {
-    int32_t length = ft__tokenized_length((void *)(uintptr_t)t, index);
+    int32_t length = ft__tokenized_length(t, index);
     if (!strcmp(slot->name, lengths)) memcpy(slot->values, &length, sizeof length);
     if (strcmp(slot->name, tokens) != 0) return;
     memcpy(slot->values, t->ids.values + t->start[index], (size_t)length * sizeof length);

@@ -30,6 +30,11 @@ static bool ft__tokenized_get(void *user, int index, int view, ft_slot *slots, i
     return true;
 }
 
+static int ft__tokenized_steps(void *user, int index)
+{
+    return ft__tokenized_length((const ft__tokenized *)user, index);
+}
+
 /* Reads all texts. */
 static bool ft__tokenize_all(ft_model *m, const char *const *texts, int count, ft__tokenized *t)
 {
@@ -125,7 +130,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
         source.user = &t;
         source.count = count;
         source.get = ft__tokenized_get;
-        source.length = ft__tokenized_length;
+        source.length = ft__tokenized_steps;
         data = ft_data_source(m, source);
         if (data) data->fills = "tokens,lengths";
         if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
