@@ -131,7 +131,7 @@ static ft__texts *ft__streams_read(ft_model *m, const char *path, const ft_strea
     if (o->text_column || o->table) return ft__texts_read(m, path, &table);
     t = (ft__texts *)ft__allocate(c, 1, sizeof *t);
     if (!t) return NULL;
-    t->context = t->letters.context = t->ids.context = t->note.context = c;
+    t->context = t->letters.context = t->note.context = c;
     t->classes.context = t->classes.letters.context = c;
     if (!o->memory) content = ft__read_file(c, path, &bytes);
     if (ft__ok(c)) ft__read_text(t, path ? path : "(memory)", content

@@ -43,9 +43,8 @@ typedef struct ft__texts {
     float *numbers;         /* [count]: of a regression, instead of labels; else NULL */
     int count, capacity;
     ft__vocabulary classes;
-    ft__ids ids;            /* the tokens of all texts */
+    ft__tokenized tokens;   /* of all texts */
     ft__ids types;          /* of pairs: theirs */
-    size_t *ids_start;      /* [count + 1]: in ids */
     int longest;            /* tokens of the longest text */
     int end;                /* the label of a text's last token; -1: none */
     bool shuffle;           /* of views other than 0 */
@@ -398,16 +397,15 @@ static void ft__tokenize_texts(ft__texts *t, ft_tokenizer *tokenizer, int longes
 {
     ft__context *c = t->context;
     int i, k, cut = 0;
-    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    ft__tokenized_begin(c, &t->tokens, t->count);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
         const char *text = ft__one_text(t, i), *second = t->pairs ? ft__second_text(t, i) : NULL;
         int whole = 0;
         ft_pair_tokens tokens = ft__tokens_of(tokenizer, text, ft__first_bytes(t, i), second,
                                               second ? strlen(second) : 0, longest, &whole);
         cut += whole > longest;
-        for (k = 0; k < tokens.count; ++k) ft__ids_add(&t->ids, tokens.ids[k]);
+        ft__tokenized_put(&t->tokens, i, tokens);
         for (k = 0; tokens.types && k < tokens.count; ++k) ft__ids_add(&t->types, tokens.types[k]);
-        t->ids_start[i + 1] = t->ids.count;
         if (tokens.count > t->longest) t->longest = tokens.count;
     }
     if (t->longest < 1) t->longest = 1;
@@ -423,16 +421,16 @@ static void ft__tokenize_sentences(ft__texts *t, ft_tokenizer *tokenizer, int lo
     ft__context *c = t->context;
     size_t words, lost = 0, lost_here;
     int i, cut = 0;
-    t->ids_start = (size_t *)ft__allocate(c, (size_t)t->count + 1, sizeof *t->ids_start);
+    ft__tokenized_begin(c, &t->tokens, t->count);
     for (i = 0; i < t->count && ft__ok(c); ++i) {
         ft__word *sentence = ft__sentence(t, i, &words);
         int length;
         lost_here = ft__encode_words(tokenizer, ft__one_text(t, i), sentence, words, longest,
-                                     &t->ids);
+                                     &t->tokens.ids);
         cut += lost_here > 0;
         lost += lost_here;
-        t->ids_start[i + 1] = t->ids.count;
-        length = (int)(t->ids_start[i + 1] - t->ids_start[i]);
+        t->tokens.start[i + 1] = t->tokens.ids.count;
+        length = ft__tokenized_length(&t->tokens, i);
         if (length > t->longest) t->longest = length;
     }
     if (cut && ft__ok(c))
@@ -457,13 +455,14 @@ static void ft__sentence_labels(const ft__texts *t, int index, int32_t *to, int 
 static void ft__subsample(ft__texts *t, int pieces, float share)
 {
     float *keep = (float *)ft__allocate(t->context, (size_t)pieces + 1, sizeof *keep);
+    const ft__ids *ids = &t->tokens.ids;
     size_t i;
     int piece;
     t->keep = keep;
     if (!keep) return;
-    for (i = 0; i < t->ids.count; ++i) keep[t->ids.values[i]] += 1;
+    for (i = 0; i < ids->count; ++i) keep[ids->values[i]] += 1;
     for (piece = 0; piece < pieces; ++piece) {
-        double most = (double)share * (double)t->ids.count;
+        double most = (double)share * (double)ids->count;
         keep[piece] = keep[piece] > most ? (float)sqrt(most / (double)keep[piece]) : 1;
     }
 }
@@ -471,8 +470,8 @@ static void ft__subsample(ft__texts *t, int pieces, float share)
 /* Writes a view's tokens to `to`, unless it is NULL; returns how many, at least 1. */
 static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
 {
-    const int32_t *ids = t->ids.values + t->ids_start[index];
-    int length = (int)(t->ids_start[index + 1] - t->ids_start[index]), count = 0, i;
+    const int32_t *ids = t->tokens.ids.values + t->tokens.start[index];
+    int length = ft__tokenized_length(&t->tokens, index), count = 0, i;
     uint64_t key = ft__key(t->seed, (uint64_t)index, (uint64_t)view, FT__USE_AUGMENT);
     for (i = 0; i < length; ++i) {
         bool last_chance = count == 0 && i == length - 1;
@@ -493,8 +492,8 @@ static int ft__texts_view(const ft__texts *t, int index, int view, int32_t *to)
 /* The types of a pair's tokens; of a single text they are the zeros that are there. */
 static void ft__texts_types(const ft__texts *t, int index, int32_t *to)
 {
-    size_t from = t->ids_start[index], count = t->ids_start[index + 1] - from;
-    if (t->pairs) memcpy(to, t->types.values + from, count * sizeof *to);
+    size_t count = (size_t)ft__tokenized_length(&t->tokens, index);
+    if (t->pairs) memcpy(to, t->types.values + t->tokens.start[index], count * sizeof *to);
 }
 
 /* The next tokens of a view, as a language model's labels [room]. */
@@ -508,7 +507,7 @@ static void ft__texts_next(const ft__texts *t, int index, int view, int32_t *to,
 static int ft__texts_length(void *user, int index) /* of view 0, the longest */
 {
     const ft__texts *t = (const ft__texts *)user;
-    return (int)(t->ids_start[index + 1] - t->ids_start[index]);
+    return ft__tokenized_length(&t->tokens, index);
 }
 
 static bool ft__texts_get(void *user, int index, int view, ft_slot *slots, int slot_count)
@@ -597,9 +596,8 @@ static void ft__texts_release(void *user)
     ft__texts *t = (ft__texts *)user;
     ft__context *c = t->context;
     ft__release(c, t->keep);
-    ft__release(c, t->ids_start);
     ft__release(c, t->types.values);
-    ft__release(c, t->ids.values);
+    ft__tokenized_free(c, &t->tokens);
     ft__vocabulary_release(&t->classes);
     ft__release(c, t->numbers);
     ft__release(c, t->labels);
@@ -677,7 +675,7 @@ static ft__texts *ft__texts_read(ft_model *m, const char *path, const ft_text_op
     unsigned char *content;
     size_t bytes;
     if (!t) return NULL;
-    t->context = t->letters.context = t->ids.context = t->note.context = c;
+    t->context = t->letters.context = t->note.context = c;
     t->types.context = c;
     t->classes.context = t->classes.letters.context = c;
     t->words.size = sizeof(ft__word);

@@ -48,14 +48,21 @@ static void ft__tokenized_begin(ft__context *c, ft__tokenized *to, int count)
     to->start = (size_t *)ft__allocate(c, (size_t)count + 1, sizeof *to->start);
 }
 
-/* Adds text number `index`, the next; returns whether its end was cut off. */
+/* Adds the tokens of text number `index`, the next. */
+static void ft__tokenized_put(ft__tokenized *to, int index, ft_pair_tokens tokens)
+{
+    int k;
+    for (k = 0; k < tokens.count; ++k) ft__ids_add(&to->ids, tokens.ids[k]);
+    to->start[index + 1] = to->ids.count;
+}
+
+/* Makes and adds them; returns whether the text's end was cut off. */
 static bool ft__tokenized_add(ft__tokenized *to, int index, ft_tokenizer *t, const char *text,
                               int longest)
 {
-    int whole = 0, k;
+    int whole = 0;
     ft_pair_tokens tokens = ft__tokens_of(t, text, strlen(text), NULL, 0, longest, &whole);
-    for (k = 0; k < tokens.count; ++k) ft__ids_add(&to->ids, tokens.ids[k]);
-    to->start[index + 1] = to->ids.count;
+    ft__tokenized_put(to, index, tokens);
     return whole > tokens.count;
 }
 
