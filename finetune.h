@@ -3376,8 +3376,8 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     return result;
 }
 
-/* base to any power, base > 0: the same bits everywhere, as libm's pow has not. The mantissa's
-   logarithm is the series of atanh, e^x that of Taylor on x below ln 2. */
+/* base to any power, base > 0: unlike libm's pow, the same bits everywhere. The logarithm of the
+   mantissa is computed by the series of atanh, e^x by Taylor's for x below ln 2. */
 static double ft__any_power(double base, double exponent)
 {
     const double ln2 = 0.693147180559945309417;
@@ -42871,7 +42871,7 @@ typedef struct ft__change {
     ft__change_kind kind;
     int radius;             /* FT__BLUR */
     double size;            /* as torchvision's magnitude: pixels, degrees, the factor less 1 ... */
-    ft__affine_map affine;      /* FT__AFFINE */
+    ft__affine_map affine;  /* FT__AFFINE */
 } ft__change;
 
 /* torchvision's _apply_op for changes of places: shears keep the upper left corner. */
@@ -43212,7 +43212,7 @@ static const uint8_t *ft__changed_window(const ft_preprocessing *p, const uint8_
     r.height = p->height;
     r.channels = p->channels;
     ft__cut_window(r, picture, g->width, g->height, g->left + view->shift_x, g->top + view->shift_y,
-               view->flip, spare[0]);
+                   view->flip, spare[0]);
     for (i = 0; i < view->change_count; ++i, at = !at)
         ft__change_picture(r, spare[at], &view->changes[i], rows, spare[!at]);
     return spare[at];

@@ -22,8 +22,8 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     return result;
 }
 
-/* base to any power, base > 0: the same bits everywhere, as libm's pow has not. The mantissa's
-   logarithm is the series of atanh, e^x that of Taylor on x below ln 2. */
+/* base to any power, base > 0: unlike libm's pow, the same bits everywhere. The logarithm of the
+   mantissa is computed by the series of atanh, e^x by Taylor's for x below ln 2. */
 static double ft__any_power(double base, double exponent)
 {
     const double ln2 = 0.693147180559945309417;

@@ -287,7 +287,7 @@ static const uint8_t *ft__changed_window(const ft_preprocessing *p, const uint8_
     r.height = p->height;
     r.channels = p->channels;
     ft__cut_window(r, picture, g->width, g->height, g->left + view->shift_x, g->top + view->shift_y,
-               view->flip, spare[0]);
+                   view->flip, spare[0]);
     for (i = 0; i < view->change_count; ++i, at = !at)
         ft__change_picture(r, spare[at], &view->changes[i], rows, spare[!at]);
     return spare[at];

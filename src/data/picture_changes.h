@@ -352,7 +352,7 @@ typedef struct ft__change {
     ft__change_kind kind;
     int radius;             /* FT__BLUR */
     double size;            /* as torchvision's magnitude: pixels, degrees, the factor less 1 ... */
-    ft__affine_map affine;      /* FT__AFFINE */
+    ft__affine_map affine;  /* FT__AFFINE */
 } ft__change;
 
 /* torchvision's _apply_op for changes of places: shears keep the upper left corner. */
