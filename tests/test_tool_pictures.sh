@@ -161,7 +161,8 @@ says '"top5": null' "$tool" eval --model names.safetensors --data names --json
 says 'held back: f1_macro ' "$tool" train --model base.safetensors --data names --freeze '' --epochs 3 --hold-back 0.5 --patience 3 --metric f1_macro --calibrate --log-csv log.csv --report train.html --out held.safetensors
 [ "$(head -n 1 log.csv)" = "stage,epoch,learning_rate,loss,accuracy,held_back_loss,held_back_accuracy,metric,held_back_metric,seconds" ] && ok || bad "log.csv: $(head -n 1 log.csv)"
 awk -F, 'NF != 10 || (NR > 1 && ($2 != NR - 1 || $8 != "f1_macro")) { wrong = 1 } END { exit wrong || NR != 4 }' log.csv && ok || bad "log.csv: $(cat log.csv)"
-says 'starts from the beginning' "$tool" train --model base.safetensors --data names --freeze '' --epochs 2 --resume --log-csv log.csv --out held.safetensors
+says 'starts from the beginning' "$tool" train --model base.safetensors --data names --freeze '' --epochs 2 --lr 0.002 --resume --log-csv log.csv --report rate.html --out held.safetensors
+grep -q '<td>--lr</td><td>0.002</td>' rate.html && ok || bad "the report's learning rate: $(grep -e '--lr' rate.html)"
 [ "$(grep -c '^stage,' log.csv) $(grep -c '^all,' log.csv)" = "1 5" ] && ok || bad "a run that continues adds to log.csv: $(cat log.csv)"
 [ "$(grep -c '<svg' train.html)" = 4 ] && grep -q '<td>conv2d</td>' train.html && grep -q '<td>--patience</td><td>3</td>' train.html && ok || bad "the report of train: $(grep -c '<svg' train.html) curves"
 fails 2 "--metric has no effect here: it is for --hold-back" "$tool" train --model base.safetensors --data names --metric f1_macro --out n.safetensors

@@ -365,7 +365,9 @@ static void html_settings(FILE *to, const ft_model *m, const options *o, const c
         text[0] = 0;
         if (row->kind == 's' || row->kind == 'l') html_row(to, row->name, *(const char *const *)(const void *)at);
         else if (row->kind == 'b') snprintf(text, sizeof text, "yes");
-        else if (row->kind == 'f') snprintf(text, sizeof text, "%.9g", *(const double *)(const void *)at);
+        else if (row->kind == 'r' && o->find_rate) snprintf(text, sizeof text, "auto");
+        else if (row->kind == 'f' || row->kind == 'r')
+            snprintf(text, sizeof text, "%.9g", *(const double *)(const void *)at);
         else if (row->kind == 'u') snprintf(text, sizeof text, "%llu", *(const unsigned long long *)(const void *)at);
         else if (row->kind == 'm') snprintf(text, sizeof text, "%zu", *(const size_t *)(const void *)at);
         else snprintf(text, sizeof text, "%d", *(const int *)(const void *)at);
