@@ -219,34 +219,31 @@ static void html_base64(FILE *to, const unsigned char *bytes, size_t count)
     }
 }
 
-static void put_number(unsigned char *at, unsigned long number)
+typedef struct bitmap {
+    size_t count;
+    unsigned char bytes[54 + THUMBNAIL * (THUMBNAIL * 3 + 3)]; /* a header, and rows that are padded */
+} bitmap;
+
+static void add_bytes(void *user, void *from, int count)
 {
-    int i;
-    for (i = 0; i < 4; ++i) at[i] = (unsigned char)(number >> 8 * i);
+    bitmap *bmp = (bitmap *)user;
+    memcpy(bmp->bytes + bmp->count, from, (size_t)count);
+    bmp->count += (size_t)count;
 }
 
 /* Writes a picture, at most THUMBNAIL pixels wide and high, as a BMP in a data: address. Each pixel is the
    mean of those that it stands for. False: it cannot be read. */
 static bool html_thumbnail(FILE *to, const char *path)
 {
-    static unsigned char bmp[54 + THUMBNAIL * (THUMBNAIL * 3 + 4)];
+    static unsigned char small[THUMBNAIL * THUMBNAIL * 3];
+    static bitmap bmp;
     int width, height, channels, x, y, i, j, k;
     unsigned char *pixels = stbi_load(path, &width, &height, &channels, 3);
-    int side = width > height ? width : height, w, h, row;
+    int side = width > height ? width : height, w, h;
     if (!pixels) return false;
     if (side < THUMBNAIL) side = THUMBNAIL;
     w = width * THUMBNAIL / side > 0 ? width * THUMBNAIL / side : 1;
     h = height * THUMBNAIL / side > 0 ? height * THUMBNAIL / side : 1;
-    row = (3 * w + 3) / 4 * 4;
-    memset(bmp, 0, sizeof bmp);
-    memcpy(bmp, "BM", 2);
-    put_number(bmp + 2, 54 + (unsigned long)(row * h));
-    put_number(bmp + 10, 54);
-    put_number(bmp + 14, 40);
-    put_number(bmp + 18, (unsigned long)w);
-    put_number(bmp + 22, (unsigned long)h);
-    bmp[26] = 1;
-    bmp[28] = 24;
     for (y = 0; y < h; ++y)
         for (x = 0; x < w; ++x)
             for (k = 0; k < 3; ++k) {
@@ -254,11 +251,13 @@ static bool html_thumbnail(FILE *to, const char *path)
                 for (j = y * height / h; j <= ((y + 1) * height - 1) / h; ++j)
                     for (i = x * width / w; i <= ((x + 1) * width - 1) / w; ++i, ++count)
                         sum += pixels[3 * ((size_t)j * (size_t)width + (size_t)i) + (size_t)k];
-                bmp[54 + (h - 1 - y) * row + 3 * x + 2 - k] = (unsigned char)(sum / count);
+                small[3 * (y * w + x) + k] = (unsigned char)(sum / count);
             }
     stbi_image_free(pixels);
+    bmp.count = 0;
+    stbi_write_bmp_to_func(add_bytes, &bmp, w, h, 3, small);
     fprintf(to, "<img alt=\"\" width=\"%d\" height=\"%d\" src=\"data:image/bmp;base64,", w, h);
-    html_base64(to, bmp, (size_t)(54 + row * h));
+    html_base64(to, bmp.bytes, bmp.count);
     fprintf(to, "\">");
     return true;
 }
