@@ -211,7 +211,7 @@ static int bits_that_differ(const uint64_t a[4], const uint64_t b[4])
 
 enum { OUTLINE_WIDTH = 17, OUTLINE_HEIGHT = 16, NEAR = 12, NEIGHBOURS = 9, LISTED = 100 };
 
-/* Reads the plain view of a picture's input [channels, height, width]. */
+/* Reads a view of a picture, 0 as it is, as an input [channels, height, width]. */
 static bool read_picture(ft_data *data, int index, int view, const ft_preprocessing *p, float *to)
 {
     ft_slot slot;
@@ -245,7 +245,7 @@ static bool has_outline(const picture_file *file)
     return bits > 24 && bits < 232;
 }
 
-static void print_pair(const options *o, const char *key, bool *first, const picture_file *a, const picture_file *b)
+static void print_pair(const options *o, bool *first, const picture_file *a, const picture_file *b)
 {
     const char *of_a = a->set ? o->val : o->data, *of_b = b->set ? o->val : o->data;
     if (!o->json) {
@@ -260,7 +260,6 @@ static void print_pair(const options *o, const char *key, bool *first, const pic
     print_json_text(b->path);
     printf("]");
     *first = false;
-    (void)key;
 }
 
 /* Pairs of the same bytes, or of nearly the same outline; val's only beside data's. */
@@ -271,7 +270,7 @@ static int print_pairs(const options *o, const picture_files *all, bool exact)
     for (i = 0; i < all->count; ++i) {
         const picture_file *b = &all->files[i];
         if (exact && b->same_as >= 0) {
-            if (++count <= LISTED || o->json) print_pair(o, "duplicates", &first, &all->files[b->same_as], b);
+            if (++count <= LISTED || o->json) print_pair(o, &first, &all->files[b->same_as], b);
             continue;
         }
         if (exact || b->same_as >= 0 || !has_outline(b)) continue;
@@ -279,7 +278,7 @@ static int print_pairs(const options *o, const picture_files *all, bool exact)
             const picture_file *a = &all->files[k];
             if (a->same_as >= 0 || (a->set == 1 && b->set == 1)
                 || bits_that_differ(a->outline, b->outline) > NEAR) continue;
-            if (++count <= LISTED || o->json) print_pair(o, "alike", &first, a, b);
+            if (++count <= LISTED || o->json) print_pair(o, &first, a, b);
         }
     }
     if (!o->json && count > LISTED) printf("  and %d more (--json lists all)\n", count - LISTED);
