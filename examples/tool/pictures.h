@@ -168,12 +168,14 @@ static int same_files(const picture_files *all, int set)
 
 static void say_lonely_classes(FILE *to, const ft_data *data, const char *folder)
 {
-    int classes = ft_data_classes(data), count = ft_data_count(data), k, i, n;
-    for (k = 0; k < classes; ++k) {
-        for (n = i = 0; i < count; ++i) n += ft_data_label(data, i) == k;
-        if (n == 1) fprintf(to, "%s: class %s has one picture: none of it can be held back\n", folder,
-                            shown(ft_data_class_name(data, k)));
-    }
+    int classes = ft_data_classes(data), k, i;
+    int *pictures = (int *)calloc((size_t)classes + 1, sizeof *pictures);
+    for (i = 0; pictures && i < ft_data_count(data); ++i) pictures[ft_data_label(data, i)] += 1;
+    for (k = 0; pictures && k < classes; ++k)
+        if (pictures[k] == 1)
+            fprintf(to, "%s: class %s has one picture: none of it can be held back\n", folder,
+                    shown(ft_data_class_name(data, k)));
+    free(pictures);
 }
 
 /* Before training: what costs no more than reading files of equal size. */
