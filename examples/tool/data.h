@@ -111,10 +111,7 @@ static void save_adapter(ft_model *m, const options *o)
 /* Makes the folder of --save-adapter, if it is not there; prints why not. */
 static bool can_write_adapter(const options *o)
 {
-    struct stat found;
-    if (!o->save_adapter) return true;
-    if (mkdir(o->save_adapter, 0777) == 0
-        || (stat(o->save_adapter, &found) == 0 && S_ISDIR(found.st_mode))) return true;
+    if (!o->save_adapter || mkdir(o->save_adapter, 0777) == 0 || is_folder(o->save_adapter)) return true;
     complain("--save-adapter %s: the folder cannot be made", o->save_adapter);
     return false;
 }
@@ -127,7 +124,7 @@ static bool can_write(const char *out, const char *model)
     char folder[4096];
     struct stat to, from;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
-    if (!*out || (stat(out, &to) == 0 && S_ISDIR(to.st_mode)))
+    if (!*out || is_folder(out))
         complain("--out must be the name of a file, not \"%s\"", out);
     else if (ft_other_format(out))
         complain("--out %s: this is the name of a %s file, but only safetensors can be"
@@ -154,13 +151,12 @@ static bool same_folders(const char *data, const char *path, bool text)
 {
     DIR *folder = opendir(path);
     struct dirent *entry;
-    struct stat at;
     char name[4096];
-    bool compare = stat(data, &at) == 0 && S_ISDIR(at.st_mode), found = false, same = true;
+    bool compare = is_folder(data), found = false, same = true;
     while (folder && same && (entry = readdir(folder))) {
         if (entry->d_name[0] == '.' || !strcmp(entry->d_name, "__MACOSX")) continue;
         snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        if (stat(name, &at) != 0 || !S_ISDIR(at.st_mode)) continue;
+        if (!is_folder(name)) continue;
         found = true;
         snprintf(name, sizeof name, "%s/%s", data, entry->d_name);
         same = !compare || access(name, F_OK) == 0;
