@@ -169,20 +169,20 @@ static int usage(const char *problem, const char *what)
    model is open. */
 enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
-    LORA = 256, PICTURES = 512, TEXTS = 1024, LABELLED = 2048, STREAMS = 4096, TABLE = 8192,
-    NEW_WORDS = 16384, NO_CLASSES = 32768, COMPLETIONS = 65536, SAMPLES = 131072,
-    HELD_BACK = 262144, SWAPS = 524288 /* known from the command line too */
+    LORA = 256, HELD_BACK = 512, SWAPS = 1024, PICTURES = 2048, TEXTS = 4096, LABELLED = 8192,
+    STREAMS = 16384, TABLE = 32768, NEW_WORDS = 65536, NO_CLASSES = 131072, COMPLETIONS = 262144,
+    SAMPLES = 524288
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
     "eval, or train with --val", "random text, without --greedy", "output without --json",
     "--device and the verb devices", "the other verbs, and for devices with --check", "--lora",
-    "pictures", "text", "labelled data; for a language model use --streams",
+    "--hold-back", "--activation", "pictures", "text", "labelled data; for a language model use --streams",
     "a language model's text, not completions", "a table (.tsv, .csv, .jsonl)",
     "a vocabulary made from these texts, but there is one already",
     "a new network or a language model, but this network classifies texts",
     "a .jsonl of prompts with completions, or of messages",
-    "labelled data or completions; for a language model's text use --streams", "--hold-back", "--activation"};
+    "labelled data or completions; for a language model's text use --streams"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -493,7 +493,7 @@ static bool options_fit(const options *o)
         usage(text, "");
         return false;
     }
-    return all_have_effect(o, (PICTURES - 1) | HELD_BACK | SWAPS, facts);
+    return all_have_effect(o, PICTURES - 1, facts);
 }
 
 static int parse(int count, char **words, options *o)

@@ -106,7 +106,7 @@ static bool suits_model(const ft_model *m, const options *o)
         usage("--task language-model: this network classifies texts", "");
         return false;
     }
-    return all_have_effect(o, ~(PICTURES - 1) & ~(HELD_BACK | SWAPS), facts);
+    return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
 static void set_max_length(ft_model *m, const options *o)
