@@ -1,7 +1,7 @@
 /* train.h - the verbs train and eval.
    Part of examples/finetune.c. */
 
-static ft_finetune_options train_options(const options *o, const char *checkpoint,
+static ft_finetune_options train_options(const options *o, const ft_augmentation *views, const char *checkpoint,
                                          progress_state *progress, curves *searches)
 {
     ft_finetune_options f;
@@ -19,7 +19,7 @@ static ft_finetune_options train_options(const options *o, const char *checkpoin
     f.metric = followed_metric(o);
     f.checkpoint = checkpoint;
     f.checkpoint_steps = o->checkpoint_steps;
-    read_augmentation(o, &f.augmentation);
+    f.augmentation = *views;
     f.mixup = (float)o->mixup;
     f.cutmix = (float)o->cutmix;
     f.balanced = o->balanced && !strcmp(o->balanced, "loss");
@@ -342,7 +342,7 @@ static int train_and_log(const options *o, progress_state *progress)
         return failed(m);
     }
     if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
-    how = train_options(o, checkpoint, progress, &searches);
+    how = train_options(o, &views, checkpoint, progress, &searches);
     how.teacher = teacher;
     result = ft_finetune(m, data, how);
     ft_destroy(teacher);
