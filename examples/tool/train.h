@@ -265,6 +265,21 @@ static bool change_network(ft_model *m, const options *o, ft_data *data)
     return true;
 }
 
+/* With the data open: what may still be wrong, which is printed, and what changes the network before
+   it is trained. DONE, or what the tool ends with. */
+static int prepare(ft_model *m, const options *o, ft_data *data, ft_model **teacher, history *log)
+{
+    if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) return USAGE;
+    if (!reads_text(m, o) && !o->quiet) say_what_is_odd(o, data);
+    if (!change_network(m, o, data)) return USAGE;
+    if (o->teacher && !(*teacher = open_teacher(o))) return FAILED;
+    if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
+    if (o->pack) ft_set_packed(m, true);
+    if (!open_log(log, o)) return FAILED;
+    if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
+    return DONE;
+}
+
 /* Moves an earlier run's checkpoint aside, so that it is not used by this run. It is deleted
    only when this run has its own or has ended: a typo may be why this run does not continue from
    it. */
@@ -298,6 +313,7 @@ static int train_and_log(const options *o, progress_state *progress)
     ft_data *data, *val;
     ft_model *m, *teacher = NULL;
     ft_finetune_options how;
+    int status;
     memset(&searches, 0, sizeof searches);
     searches.o = o;
     memset(&save, 0, sizeof save);
@@ -322,26 +338,12 @@ static int train_and_log(const options *o, progress_state *progress)
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
     if (!o->resume) set_aside(o, checkpoint, earlier);
     open_training(m, o, &data, &val);
-    if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) {
+    status = prepare(m, o, data, &teacher, &progress->history);
+    if (status != DONE) {
         if (!o->resume) bring_back(checkpoint, earlier, true);
-        return unsuited(m);
+        ft_destroy(m);
+        return status;
     }
-    if (!reads_text(m, o) && !o->quiet) say_what_is_odd(o, data);
-    if (!change_network(m, o, data)) {
-        if (!o->resume) bring_back(checkpoint, earlier, true);
-        return unsuited(m);
-    }
-    if (o->teacher && !(teacher = open_teacher(o))) {
-        if (!o->resume) bring_back(checkpoint, earlier, true);
-        return failed(m);
-    }
-    if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
-    if (o->pack) ft_set_packed(m, true);
-    if (!open_log(&progress->history, o)) {
-        if (!o->resume) bring_back(checkpoint, earlier, true);
-        return failed(m);
-    }
-    if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
     how = train_options(o, &views, checkpoint, progress, &searches);
     how.teacher = teacher;
     result = ft_finetune(m, data, how);
