@@ -5,9 +5,8 @@ typedef struct epoch_record {
     char stage[32];
     int epoch;              /* from 1 */
     double learning_rate;   /* of its last step */
-    double loss, accuracy, held_back_loss, held_back_accuracy; /* negative: there is none */
+    double loss, accuracy, held_back_loss, held_back_accuracy, held_back_metric; /* NaN: there is none */
     ft_metric metric;       /* FT_METRIC_AUTO: nothing was held back */
-    double held_back_metric;
     double seconds;         /* since the run began */
 } epoch_record;
 
@@ -52,11 +51,11 @@ static void write_csv_line(FILE *to, const epoch_record *e)
 {
     bool held = e->metric != FT_METRIC_AUTO;
     fprintf(to, "%s,%d,%.9g,%.9g", e->stage, e->epoch, e->learning_rate, e->loss);
-    write_csv_number(to, e->accuracy, e->accuracy >= 0);
+    write_csv_number(to, e->accuracy, !isnan(e->accuracy));
     write_csv_number(to, e->held_back_loss, held);
-    write_csv_number(to, e->held_back_accuracy, held && e->held_back_accuracy >= 0);
+    write_csv_number(to, e->held_back_accuracy, !isnan(e->held_back_accuracy));
     fprintf(to, ",%s", held ? ft_metric_name(e->metric) : "");
-    write_csv_number(to, e->held_back_metric, held && !isnan(e->held_back_metric));
+    write_csv_number(to, e->held_back_metric, !isnan(e->held_back_metric));
     fprintf(to, ",%.3f\n", e->seconds);
     fflush(to);
 }
@@ -64,9 +63,10 @@ static void write_csv_line(FILE *to, const epoch_record *e)
 /* Notes a step's rate, and at the end of an epoch what it gave. */
 static void note_epoch(history *h, const ft_progress *p, double now)
 {
+    bool held = p->metric != FT_METRIC_AUTO;
     epoch_record *e;
     if (h->start <= 0) h->start = now;
-    if (p->batch > 0 && !p->preparing) h->learning_rate = (double)p->learning_rate;
+    if (p->batch > 0) h->learning_rate = (double)p->learning_rate;
     if (!p->epoch_done) return;
     if (h->count == h->room) {
         int room = h->room ? 2 * h->room : 64;
@@ -81,11 +81,11 @@ static void note_epoch(history *h, const ft_progress *p, double now)
     e->epoch = p->epoch + 1;
     e->learning_rate = h->learning_rate;
     e->loss = p->loss;
-    e->accuracy = p->accuracy;
-    e->held_back_loss = p->held_back_loss;
-    e->held_back_accuracy = p->held_back_accuracy;
+    e->accuracy = p->accuracy >= 0 ? p->accuracy : NAN;
+    e->held_back_loss = held ? p->held_back_loss : NAN;
+    e->held_back_accuracy = held && p->held_back_accuracy >= 0 ? p->held_back_accuracy : NAN;
+    e->held_back_metric = held ? p->held_back_metric : NAN;
     e->metric = p->metric;
-    e->held_back_metric = p->held_back_metric;
     e->seconds = now - h->start;
     if (h->csv) write_csv_line(h->csv, e);
 }

@@ -51,12 +51,9 @@ static const char html_head[] =
 /* What a chart shows of an epoch; NaN: nothing. */
 static double charted(const epoch_record *e, int chart, int line)
 {
-    bool held = e->metric != FT_METRIC_AUTO;
-    if (chart == 0) return line == 0 ? e->loss : held ? e->held_back_loss : NAN;
-    if (chart == 1) return line == 0 ? (e->accuracy >= 0 ? e->accuracy : NAN)
-                                     : held && e->held_back_accuracy >= 0 ? e->held_back_accuracy : NAN;
-    if (chart == 2) return line == 1 && held ? e->held_back_metric : NAN;
-    return line == 0 ? e->learning_rate : NAN;
+    const double lines[4][2] = {{e->loss, e->held_back_loss}, {e->accuracy, e->held_back_accuracy},
+                                {NAN, e->held_back_metric}, {e->learning_rate, NAN}};
+    return lines[chart][line];
 }
 
 /* One line of a chart: the epochs of all stages, one after the other; broken where a stage ends. */
