@@ -50,6 +50,7 @@ static ft_lora_options lora_options(const options *o)
 
 static void score(ft_model *m, const options *o, ft_data *data, scored *s)
 {
+    bool has_classes = ft_class_count(m) > 0 && ft_data_task(data) != FT_TASK_EMBEDDINGS;
     ft_evaluate_options how;
     memset(&how, 0, sizeof how);
     memset(s, 0, sizeof *s);
@@ -57,22 +58,17 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     s->classes = !is_language_model(m);
     s->data = data;
     s->lists_mistakes = reads_text(m, o);
-    if (reads_text(m, o) && ft_class_count(m) > 0 && !classifies_words(m)
-        && ft_data_task(data) != FT_TASK_EMBEDDINGS) {
-        s->mistakes.most = o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst > 0 ? o->worst : 5;
+    if (has_classes && !has_step_outputs(m) && (s->lists_mistakes || o->report)) {
+        s->mistakes.most = !s->lists_mistakes ? 24 : o->worst > MOST_MISTAKES ? MOST_MISTAKES
+            : o->worst > 0 ? o->worst : 5;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
     }
-    if (o->report && ft_class_count(m) > 0 && ft_data_task(data) != FT_TASK_EMBEDDINGS) {
+    if (o->report && has_classes) {
         size_t classes = (size_t)ft_class_count(m);
         s->confusion = (int *)calloc(classes * classes, sizeof *s->confusion);
         how.confusion = s->confusion;
         how.confusion_count = s->confusion ? classes * classes : 0;
-    }
-    if (o->report && !has_step_outputs(m) && !how.sample && s->confusion) { /* pictures */
-        s->mistakes.most = 24;
-        how.sample = note_mistake;
-        how.sample_user = &s->mistakes;
     }
     if (ft_data_task(data) != FT_TASK_EMBEDDINGS && (gives_number(m) || !has_step_outputs(m)))
         how.metrics = &s->metrics;
