@@ -326,10 +326,8 @@ static void html_row(FILE *to, const char *name, const char *value)
 
 static void html_memory(FILE *to, ft_model *m, int batch)
 {
-    int length = ft_max_length(m) < 128 ? ft_max_length(m) : 128;
+    int length = set_shown_length(m);
     ft_plan_bytes one, training;
-    if (ft_find(m, "tokens").id) ft_set_length(m, length);
-    else length = 0;
     one = ft_plan(m, 1, false);
     if (ft_error(m)) return;
     fprintf(to, "<h2>Memory</h2>\n");

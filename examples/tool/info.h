@@ -1,7 +1,7 @@
 /* info.h - the verb info: layers, parameters, memory, time.
    Part of examples/finetune.c. */
 
-enum { INFO_LENGTH = 128, SHOWN_CLASSES = 12, MOST_MISSING = 4 };
+enum { SHOWN_CLASSES = 12, MOST_MISSING = 4 };
 
 /* What info prints of a model. Every parameter is counted once, even if several layers read it. */
 typedef struct facts {
@@ -9,7 +9,7 @@ typedef struct facts {
     int tensors, frozen_tensors;
     unsigned long long bytes[FT_TYPE_COUNT]; /* of the parameters, by type */
     bool text;              /* multiply-adds per token; memory for `length` tokens: */
-    int length;             /* INFO_LENGTH, or as many as are read of a text */
+    int length;             /* set_shown_length */
     int batch;
     size_t predict, train;  /* bytes; train is 0 without a loss */
     ft_node input;
@@ -77,8 +77,7 @@ static facts facts_of(ft_model *m, int batch)
     f.input = ft_find(m, "tokens");
     f.text = f.input.id != 0;
     if (!f.text) f.input = ft_find(m, "input");
-    f.length = ft_max_length(m) < INFO_LENGTH ? ft_max_length(m) : INFO_LENGTH;
-    if (f.text) ft_set_length(m, f.length);
+    f.length = set_shown_length(m);
     for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
         unsigned long long numbers = numbers_in(ft_node_shape(m, node));
         f.multiply_adds += ft_node_multiply_adds(m, node);

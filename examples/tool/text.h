@@ -109,6 +109,15 @@ static bool suits_model(const ft_model *m, const options *o)
     return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
+/* The length of texts for which memory is said, set: 128 tokens, or as many as are read of a text. 0 of pictures. */
+static int set_shown_length(ft_model *m)
+{
+    int length = ft_max_length(m) < 128 ? ft_max_length(m) : 128;
+    if (!ft_find(m, "tokens").id) return 0;
+    ft_set_length(m, length);
+    return length;
+}
+
 static void set_max_length(ft_model *m, const options *o)
 {
     if (o->max_length > 0) ft_set_max_length(m, o->max_length);
