@@ -16,7 +16,7 @@ import peft
 import torch
 from safetensors.torch import save_file
 
-from drawing import draw, draw_adapter
+from drawing import draw, draw_adapter, ten_steps
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/adapters"
 torch.set_num_threads(1)
@@ -65,16 +65,8 @@ def main():
         config["target_modules"].sort()  # a set, whose order changes from run to run
         json.dump(config, open(path, "w"), indent=1, sort_keys=True)
         tensors[f"{name}/logits"] = model(pictures, ids).detach()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
-        losses = []
-        for _ in range(10):
-            loss = torch.nn.functional.cross_entropy(model(pictures, ids), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        tensors[f"{name}/losses"] = torch.tensor(losses)
+        tensors[f"{name}/losses"] = ten_steps(model, lambda: torch.nn.functional.cross_entropy(
+            model(pictures, ids), labels))
         tensors[f"{name}/after"] = model(pictures, ids).detach()
     save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/expected.safetensors")
 

@@ -23,7 +23,7 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
-from drawing import draw, draw_adapter
+from drawing import draw, draw_adapter, ten_steps
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/decoders"
 torch.set_num_threads(1)
@@ -71,16 +71,7 @@ def run(model, ids, mask, labels):
 
 def train(tensors, name, model, ids, mask, labels):
     tensors[f"{name}/logits"] = run(model, ids, mask, labels)[0].detach()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
-    losses = []
-    for _ in range(10):
-        loss = run(model, ids, mask, labels)[1]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/losses"] = ten_steps(model, lambda: run(model, ids, mask, labels)[1])
     tensors[f"{name}/after"] = run(model, ids, mask, labels)[0].detach()
 
 

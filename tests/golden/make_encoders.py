@@ -20,7 +20,7 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
-from drawing import draw, draw_adapter
+from drawing import draw, draw_adapter, ten_steps
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/encoders"
 torch.set_num_threads(1)
@@ -57,16 +57,7 @@ ADAPTERS = {  # of which network, and how
 
 def train(tensors, name, model, padded, mask, labels):
     """Ten steps of AdamW; adds NAME/losses and NAME/after."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
-    losses = []
-    for _ in range(10):
-        loss = model(padded, mask, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/losses"] = ten_steps(model, lambda: model(padded, mask, labels=labels).loss)
     tensors[f"{name}/after"] = model(padded, mask).logits.detach()
 
 

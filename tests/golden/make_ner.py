@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from drawing import draw
+from drawing import draw, ten_steps
 
 warnings.filterwarnings("ignore")
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
@@ -72,15 +72,7 @@ def networks():
         mask = real.long()
         wanted = torch.where(labels < 0, -100, labels)
         tensors[f"{name}/logits"] = model(padded, mask).logits.detach() * mask[:, :, None]
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
-        losses = []
-        for _ in range(10):
-            loss = model(padded, mask, labels=wanted).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        tensors[f"{name}/losses"] = torch.tensor(losses)
+        tensors[f"{name}/losses"] = ten_steps(model, lambda: model(padded, mask, labels=wanted).loss)
         tensors[f"{name}/after"] = model(padded, mask).logits.detach() * mask[:, :, None]
         path = f"{HERE}/{name}/config.json"
         config = json.load(open(path))

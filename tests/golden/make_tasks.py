@@ -22,7 +22,7 @@ import transformers as hf
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from drawing import draw
+from drawing import draw, ten_steps
 
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
 HERE = GOLDEN + "/tasks"
@@ -88,15 +88,7 @@ def cases():
 def train(tensors, name, model, labels, mask):
     ids, types = tensors[f"{name}/ids"].long(), tensors[f"{name}/types"].long()
     tensors[f"{name}/outputs"] = model(ids, mask, types).logits.detach()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
-    losses = []
-    for _ in range(10):
-        loss = model(ids, mask, types, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/losses"] = ten_steps(model, lambda: model(ids, mask, types, labels=labels).loss)
     tensors[f"{name}/after"] = model(ids, mask, types).logits.detach()
 
 

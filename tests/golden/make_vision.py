@@ -32,7 +32,7 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
-from drawing import draw, draw_adapter
+from drawing import draw, draw_adapter, ten_steps
 
 HERE = os.path.dirname(os.path.abspath(__file__)) + "/vision"
 torch.set_num_threads(1)
@@ -78,15 +78,8 @@ def describe(tensors, name, model, pictures, labels, larger):
         tensors[f"{name}/larger"] = logits_of(model, larger).detach()
     elif name in FOLDERS or name == "vit5":
         tensors[f"{name}/larger"] = logits_of(model, larger, interpolate_pos_encoding=True).detach()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
-    losses = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(logits_of(model, pictures), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors[f"{name}/losses"] = torch.tensor(losses)
+    tensors[f"{name}/losses"] = ten_steps(model, lambda: torch.nn.functional.cross_entropy(
+        logits_of(model, pictures), labels))
     tensors[f"{name}/after"] = logits_of(model, pictures).detach()
 
 
@@ -129,17 +122,9 @@ def adapter(tensors, pictures, labels, generator):
     save_file(renamed, f"{HERE}/lora_vit4/adapter_model.safetensors")
     config["target_modules"] = ["query", "value", "output.dense"]
     json.dump(config, open(f"{HERE}/lora_vit4/adapter_config.json", "w"), indent=1, sort_keys=True)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, 1e-3, weight_decay=0.01)
     tensors["lora_vit/logits"] = model(pictures).logits.detach()
-    losses = []
-    for _ in range(10):
-        loss = torch.nn.functional.cross_entropy(model(pictures).logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors["lora_vit/losses"] = torch.tensor(losses)
+    tensors["lora_vit/losses"] = ten_steps(model, lambda: torch.nn.functional.cross_entropy(
+        model(pictures).logits, labels))
     tensors["lora_vit/after"] = model(pictures).logits.detach()
 
 
