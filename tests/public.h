@@ -61,18 +61,22 @@ static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count
     return hash;
 }
 
+/* The same of the values of a parameter or buffer. */
+static inline uint64_t hash_weight(uint64_t hash, ft_model *m, ft_node node)
+{
+    float *values = weight_of(m, node);
+    hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
+    free(values);
+    return hash;
+}
+
 /* A hash of every weight and statistic. */
 static inline uint64_t fingerprint(ft_model *m)
 {
     uint64_t hash = 1;
     ft_node node;
-    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
-        float *values;
-        if (!is_weight(m, node)) continue;
-        values = weight_of(m, node);
-        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
-        free(values);
-    }
+    for (node.id = 1; node.id <= ft_node_count(m); ++node.id)
+        if (is_weight(m, node)) hash = hash_weight(hash, m, node);
     return hash;
 }
 

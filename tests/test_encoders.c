@@ -310,13 +310,10 @@ static uint64_t weights_and_frozen(ft_model *m)
     for (i = 1; i <= ft_node_count(m); ++i) {
         ft_node node = {i};
         uint64_t hash;
-        float *values;
         if (!is_weight(m, node)) continue;
-        values = weight_of(m, node);
         hash = hash_bytes(1, ft_node_name(m, node), strlen(ft_node_name(m, node)));
-        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
+        hash = hash_weight(hash, m, node);
         sum += ft_node_frozen(m, node) ? 3 * hash : hash;
-        free(values);
     }
     return sum;
 }

@@ -512,9 +512,7 @@ static void hash_weights(ft_model *m, uint64_t *hashes)
     int i;
     for (i = 1; i <= ft_node_count(m) && i < MOST_NODES; ++i) {
         ft_node node = {i};
-        float *values = is_weight(m, node) ? weight_of(m, node) : NULL;
-        hashes[i] = values ? hash_bytes(1, values, numbers_of(m, node) * sizeof *values) : 0;
-        free(values);
+        hashes[i] = is_weight(m, node) ? hash_weight(1, m, node) : 0;
     }
 }
 
