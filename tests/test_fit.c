@@ -81,6 +81,13 @@ static ft_fit_options quick(int epochs)
     return o;
 }
 
+/* The first pictures and labels; 0: they are not fed. */
+static void feed(ft_model *m, int inputs, int classes)
+{
+    if (inputs) ft_feed(m, ft_find(m, "input"), pictures, inputs);
+    if (classes) ft_feed(m, ft_find(m, "labels"), labels, classes);
+}
+
 static void copy_weight(ft_model *m, const char *name, float *to)
 {
     ft_node node = ft_find(m, name);
@@ -485,7 +492,7 @@ static ft_data *average_network(ft_model *m)
     ft_set_output(m, x);
     ft_set_loss(m, ft_cross_entropy(m, "loss", x, ft_input(m, "labels", (ft_input_options){.type = FT_I32}),
                                     (ft_loss_options){0}));
-    return ft_arrays(m, SAMPLES, pictures, labels, (ft_array_options){.classes = CLASSES});
+    return new_data(m);
 }
 
 /* The running statistics of the batch norm are those of the samples, with these weights. */
@@ -499,8 +506,7 @@ static void check_statistics(ft_model *m)
     ft_get(m, ft_find(m, "norm.running_mean"), mean, 3);
     ft_get(m, ft_find(m, "norm.running_var"), var, 3);
     ft_keep(m, conv);
-    ft_feed(m, ft_find(m, "input"), pictures, SAMPLES);
-    ft_feed(m, ft_find(m, "labels"), labels, SAMPLES);
+    feed(m, SAMPLES, SAMPLES);
     ft_forward(m, false);
     ft_get(m, conv, out, SAMPLES * 27);
     for (c = 0; c < 3; ++c) {
@@ -584,8 +590,7 @@ static float some_steps(ft_model *m)
 {
     float loss = 0;
     int i;
-    ft_feed(m, ft_find(m, "input"), pictures, 20);
-    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    feed(m, 20, 20);
     for (i = 0; i < 3; ++i) {
         loss = ft_forward(m, true);
         ft_backward(m);
@@ -806,12 +811,6 @@ static void test_not_finite(void)
 }
 
 /* ---- The loop by hand, called in a wrong order ---- */
-
-static void feed(ft_model *m, int inputs, int classes)
-{
-    if (inputs) ft_feed(m, ft_find(m, "input"), pictures, inputs);
-    if (classes) ft_feed(m, ft_find(m, "labels"), labels, classes);
-}
 
 static void test_feeding(void)
 {
@@ -1042,11 +1041,9 @@ static void test_wrong_options(void)
     o.schedule = (ft_schedule)9;
     expect_refused(o, "schedule is 9; it must be FT_CONSTANT to FT_PLATEAU");
     o = quick(1);
-    o.hold_back = 1.5f;
-    o.hold_back = 0;
     o.most_steps = -3;
     expect_refused(o, "ft_fit: most_steps is -3; it must be finite and not negative");
-    o.most_steps = 0;
+    o = quick(1);
     o.hold_back = 1.5f;
     expect_refused(o, "hold_back is 1.5; it must be at least 0 and below 1");
     o = quick(1);
@@ -1125,8 +1122,7 @@ static void test_no_allocation_in_a_step(void)
     long calls = 0;
     int step;
     for (step = 0; step < 6; ++step) {
-        ft_feed(m, ft_find(m, "input"), pictures, 16 - step);
-        ft_feed(m, ft_find(m, "labels"), labels, 16 - step);
+        feed(m, 16 - step, 16 - step);
         ft_forward(m, true);
         ft_backward(m);
         ft_update(m, 0.01f);
@@ -1156,8 +1152,7 @@ static void test_plan_and_budget(void)
         ft_set_optimizer(m, o);
         plan = ft_plan(m, 64, true);
         before = c.bytes;
-        ft_feed(m, ft_find(m, "input"), pictures, 64);
-        ft_feed(m, ft_find(m, "labels"), labels, 64);
+        feed(m, 64, 64);
         ft_forward(m, true);
         ft_backward(m);
         ft_update(m, 0.01f);
@@ -1221,8 +1216,7 @@ static void test_groups(void)
     ft_freeze(m, "conv*");
     ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_SGD, .weight_decay = 0.1f});
     CHECK(ft_set_groups(m, groups, 4) == 12, "12 parameters are in a group");
-    ft_feed(m, ft_find(m, "input"), pictures, 20);
-    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    feed(m, 20, 20);
     for (i = 0; i < 5; ++i) {
         static float before[512], after[512], gradient[512];
         ft_node node = ft_find(m, names[i]);
@@ -1258,14 +1252,12 @@ static void check_decay(ft_model *m, const char *const *names, const int *below,
     for (i = 0; names[i]; ++i) {
         ft_node node = ft_find(m, names[i]);
         size_t count = numbers_of(m, node), k;
-        float *before = (float *)malloc(count * sizeof(float)), most = 0;
-        float *after = (float *)malloc(count * sizeof(float)), want = 0.01f;
+        float *before = weight_of(m, node), *after, most = 0, want = 0.01f;
         ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_ADAM, .eps = 1e-30f});
-        ft_get(m, node, before, count);
         ft_forward(m, true);
         ft_backward(m);
         ft_update(m, 0.01f);
-        ft_get(m, node, after, count);
+        after = weight_of(m, node);
         for (k = 0; k < count; ++k)
             if (fabsf(after[k] - before[k]) > most) most = fabsf(after[k] - before[k]);
         for (k = 0; k < (size_t)below[i]; ++k) want *= 0.5f;
@@ -1288,15 +1280,13 @@ static void test_layers(void)
     static const int of_resnet[] = {10, 10, 9, 6, 1, 0}, of_small[] = {5, 4, 3, 2, 1, 0};
     ft_desc desc = {.seed = 6, .threads = 1};
     ft_model *m = new_model(desc);
-    ft_feed(m, ft_find(m, "input"), pictures, 20);
-    ft_feed(m, ft_find(m, "labels"), labels, 20);
+    feed(m, 20, 20);
     ft_decay_layers(m, -1);
     expect(m, FT_INVALID, "ft_decay_layers: factor is -1", "");
     check_decay(m, small, of_small, 5);
     m = ft_create(desc);
     ft_network(m, "resnet20", (ft_network_options){.width = 0.25f, .classes = 3});
-    ft_feed(m, ft_find(m, "input"), pictures, 3);
-    ft_feed(m, ft_find(m, "labels"), labels, 3);
+    feed(m, 3, 3);
     check_decay(m, resnet, of_resnet, 9);
 }
 
