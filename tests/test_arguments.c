@@ -158,7 +158,6 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_set_text_vector(m, x, o.text_vector_options));
     TRY(ft_text_vector(m));
     TRY(ft_swap_activations(m, NULL, NULL, o.activation_options));
-    TRY(ft_set_loss_kind(m, NULL, o.loss_options));
     TRY(ft_recalibrate(m, NULL, o.recalibrate_options));
     TRY(ft_scale_learning_rate(m, NULL, 1));
     TRY(ft_set_weight_decay(m, NULL, 1));
