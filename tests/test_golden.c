@@ -34,6 +34,13 @@ static float *read_golden(ft_file *file, const char *prefix, const char *name, s
     return values;
 }
 
+/* What a golden file says of its cases; freed by the caller. */
+static ft__json *cases_of(ft_model *m, ft_file *file)
+{
+    const char *text = ft_file_metadata(file, "cases");
+    return ft__json_parse(&m->context, text, strlen(text));
+}
+
 /* max |got - want| <= tolerance * max |want|, NaN never */
 static void compare(const char *what, const char *which, const float *got, const float *want,
                     size_t count, double tolerance)
@@ -231,8 +238,7 @@ static void test_operator(ft_model *m, ft_file *file, const ft__json *json, int 
 static void test_operators_of(ft_model *m, const char *name, const char *only, bool *covered)
 {
     ft_file *file = open_golden(m, name);
-    const char *text = ft_file_metadata(file, "cases");
-    ft__json *json = ft__json_parse(&m->context, text, strlen(text));
+    ft__json *json = cases_of(m, file);
     int entry;
     for (entry = 1; entry < json->count; entry = json->values[entry].next)
         if (!only || strcmp(only, json->values[entry].key) == 0)
@@ -328,39 +334,44 @@ static void test_optimizer(ft_file *file, const ft__json *json, int entry, const
     ft_destroy(m);
 }
 
-static void test_schedules(ft_file *file)
+typedef struct schedule_case {
+    const char *name;
+    ft_schedule schedule;
+    int size;
+    float gamma;
+    int warmup;
+} schedule_case;
+
+static void test_schedule(ft_file *file, const schedule_case *c)
 {
-    static const struct { const char *name; ft_schedule schedule; int warmup; } rows[] = {
-        {"constant", FT_CONSTANT, 0}, {"step", FT_STEP, 0}, {"cosine", FT_COSINE, 0},
-        {"one_cycle", FT_ONE_CYCLE, 0}, {"warm_cosine", FT_COSINE, 5},
-        {"warm_linear", FT_LINEAR, 5}};
-    size_t r, count;
+    size_t count;
+    float got[20], *want = read_golden(file, "schedule/", c->name, &count);
     int step;
-    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
-        float got[20], *want = read_golden(file, "schedule/", rows[r].name, &count);
-        for (step = 0; step < 20; ++step)
-            got[step] = ft_schedule_factor(rows[r].schedule, step, 20, 5, 0.1f, rows[r].warmup);
-        compare("schedule", rows[r].name, got, want, 20, of_operator);
-        free(want);
-    }
+    for (step = 0; step < 20; ++step)
+        got[step] = ft_schedule_factor(c->schedule, step, 20, c->size, c->gamma, c->warmup);
+    compare("schedule", c->name, got, want, 20, of_operator);
+    free(want);
 }
 
 static void test_optimizers(void)
 {
+    static const schedule_case schedules[] = {
+        {"constant", FT_CONSTANT, 5, 0.1f, 0}, {"step", FT_STEP, 5, 0.1f, 0},
+        {"cosine", FT_COSINE, 5, 0.1f, 0}, {"one_cycle", FT_ONE_CYCLE, 5, 0.1f, 0},
+        {"warm_cosine", FT_COSINE, 5, 0.1f, 5}, {"warm_linear", FT_LINEAR, 5, 0.1f, 5}};
     ft_desc desc;
     ft_model *m;
     ft_file *file;
-    const char *text;
     ft__json *json;
+    size_t i;
     int entry;
     memset(&desc, 0, sizeof desc);
     m = ft_create(desc);
     file = open_golden(m, "optimizers");
-    text = ft_file_metadata(file, "cases");
-    json = ft__json_parse(&m->context, text, strlen(text));
+    json = cases_of(m, file);
     for (entry = 1; entry < json->count; entry = json->values[entry].next)
         test_optimizer(file, json, entry, "p", 'g', json->values[entry].key);
-    test_schedules(file);
+    for (i = 0; i < sizeof schedules / sizeof schedules[0]; ++i) test_schedule(file, &schedules[i]);
     ft__json_free(&m->context, json);
     ft_file_close(file);
     ft_destroy(m);
@@ -368,23 +379,15 @@ static void test_optimizers(void)
 
 static void test_more_schedules(ft_file *file)
 {
-    static const struct { const char *name; ft_schedule schedule; int size; float gamma; int warmup; }
-        rows[] = {{"warm_restarts", FT_WARM_RESTARTS, 6, 1, 0},
-                  {"growing_restarts", FT_WARM_RESTARTS, 3, 2, 0},
-                  {"polynomial", FT_POLYNOMIAL, 0, 1, 0}, {"warm_polynomial", FT_POLYNOMIAL, 0, 2.5f, 5},
-                  {"warm_inverse_sqrt", FT_INVERSE_SQRT, 0, 0, 5}};
+    static const schedule_case rows[] = {
+        {"warm_restarts", FT_WARM_RESTARTS, 6, 1, 0}, {"growing_restarts", FT_WARM_RESTARTS, 3, 2, 0},
+        {"polynomial", FT_POLYNOMIAL, 0, 1, 0}, {"warm_polynomial", FT_POLYNOMIAL, 0, 2.5f, 5},
+        {"warm_inverse_sqrt", FT_INVERSE_SQRT, 0, 0, 5}};
     size_t r, count;
     float got[20], *want, *losses = read_golden(file, "schedule/", "losses", &count);
     ft__plateau plateau = {0};
     int step;
-    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
-        want = read_golden(file, "schedule/", rows[r].name, &count);
-        for (step = 0; step < 20; ++step)
-            got[step] = ft_schedule_factor(rows[r].schedule, step, 20, rows[r].size, rows[r].gamma,
-                                           rows[r].warmup);
-        compare("schedule", rows[r].name, got, want, 20, of_operator);
-        free(want);
-    }
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) test_schedule(file, &rows[r]);
     for (step = 0; step < 20; ++step) {
         got[step] = (float)ft__power(0.3, (uint64_t)plateau.cuts);
         ft__plateau_step(&plateau, (double)losses[step], 2);
@@ -402,8 +405,7 @@ static void test_more_optimizers(void)
     ft_desc desc = {.threads = 1};
     ft_model *m = ft_create(desc);
     ft_file *file = open_golden(m, "more_optimizers");
-    const char *text = ft_file_metadata(file, "cases");
-    ft__json *json = ft__json_parse(&m->context, text, strlen(text));
+    ft__json *json = cases_of(m, file);
     int entry, i;
     for (entry = 1; entry < json->count; entry = json->values[entry].next)
         for (i = 0; i < 3; ++i) {
