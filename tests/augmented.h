@@ -94,12 +94,8 @@ enum { WIDE = 48, HIGH = 32 };
 /* What one view of everything draws. */
 static ft__view draw_one(const ft_augmentation *a, int k)
 {
-    ft_preprocessing p;
+    ft_preprocessing p = preprocessing(3, WIDE, HIGH, 0);
     ft__view v;
-    memset(&p, 0, sizeof p);
-    p.channels = 3;
-    p.width = WIDE;
-    p.height = HIGH;
     ft__draw_view(a, &p, 18, k % 100, 1 + k / 100, WIDE, HIGH, &v);
     return v;
 }
@@ -300,7 +296,7 @@ static void test_view_values(ft_file *file)
 {
     ft_augmentation a = {.flip_vertical = true, .brightness = 0.3f, .blur = 1, .erase = 1, .policy = FT_TRIVIAL_AUGMENT};
     ft_preprocessing p = preprocessing(3, 9, 7, 0);
-    ft__geometry g = {23, 17, 6, 5}, crop = {9, 7, 0, 0};
+    ft__geometry g = {23, 17, 6, 5};
     ft__raster r = {9, 7, 3};
     uint8_t *picture = golden_bytes(file, "in/rgb", NULL), window[9 * 7 * 3], other[9 * 7 * 3], resized[9 * 7 * 3];
     float got[9 * 7 * 3], want[9 * 7 * 3], rows[9 * 7 * 3];
@@ -337,7 +333,6 @@ static void test_view_values(ft_file *file)
             CHECK(!memcmp(got, want, sizeof got), "view %d, crop %d", number, crops);
             for (i = 0; i < 8; ++i) CHECK(workspace[bytes + (size_t)i] == 0x5A, "writes past the workspace");
         }
-    (void)crop;
     CHECK(changes > 250, "%d changes", changes);
     free(workspace);
     free(picture);
@@ -433,8 +428,8 @@ static void test_mixing_draws(ft_file *file)
             ft__mixing m;
             double own = ft__beta_draw(alphas[a], ft__key(7, (uint64_t)k, 0, FT__USE_MIX)), numbers[5];
             ft__draw_box(own, WIDE, HIGH, ft__key(8, (uint64_t)k, 0, FT__USE_MIX), &m);
-            numbers[0] = m.left / 48.0, numbers[1] = m.top / 32.0, numbers[2] = m.right / 48.0;
-            numbers[3] = m.bottom / 32.0, numbers[4] = 1 - m.other;
+            numbers[0] = m.left / (double)WIDE, numbers[1] = m.top / (double)HIGH;
+            numbers[2] = m.right / (double)WIDE, numbers[3] = m.bottom / (double)HIGH, numbers[4] = 1 - m.other;
             for (i = 0; i < 5; ++i) {
                 bin = (int)(numbers[i] * BINS);
                 counts[i][bin < BINS ? bin : BINS - 1] += 1;
