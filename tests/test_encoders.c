@@ -951,11 +951,15 @@ static void train_adapters(const char *checkpoint, int steps, bool killed, const
     ft_destroy(m);
 }
 
-/* Trains adapters in a process of its own, which is killed after some steps. */
-static void train_killed(const char *checkpoint, int steps, const char *out)
+/* A part of the training, to be continued; `killed`: in a process of its own, which is killed. */
+static void train_part(const char *checkpoint, int steps, bool killed, const char *out)
 {
     int status = 0;
     pid_t child;
+    if (!killed) {
+        train_adapters(checkpoint, steps, false, out);
+        return;
+    }
     fflush(stdout);
     child = fork();
     if (child == 0) {
@@ -971,23 +975,21 @@ static void train_killed(const char *checkpoint, int steps, const char *out)
 static void test_resumed_adapters(void)
 {
     static const char checkpoint[] = "build/adapters.checkpoint", parts[] = "build/adapters_parts.safetensors";
-    size_t bytes[2] = {0, 0};
+    static const struct { bool killed; int steps[2]; } rows[] = {{false, {2, 4}}, {true, {2, 4}}, {true, {3, 5}}};
+    size_t bytes[2] = {0, 0}, r;
     unsigned char *file[2];
-    int killed;
+    int k;
     remove(checkpoint);
     train_adapters(checkpoint, 1000, false, "build/adapters_whole.safetensors");
     file[0] = bytes_of_file("build/adapters_whole.safetensors", &bytes[0]);
-    for (killed = 0; killed < 3; ++killed) {
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
         remove(checkpoint);
         remove(parts);
-        if (!killed) train_adapters(checkpoint, 2, false, parts);
-        else train_killed(checkpoint, 1 + killed, parts);
-        if (!killed) train_adapters(checkpoint, 4, false, parts);
-        else train_killed(checkpoint, 3 + killed, parts);
+        for (k = 0; k < 2; ++k) train_part(checkpoint, rows[r].steps[k], rows[r].killed, parts);
         train_adapters(checkpoint, 1000, false, parts);
         file[1] = bytes_of_file(parts, &bytes[1]);
         CHECK(bytes[0] > 1000 && bytes[0] == bytes[1] && memcmp(file[0], file[1], bytes[0]) == 0,
-              "%d: %zu and %zu bytes differ", killed, bytes[0], bytes[1]);
+              "row %d: %zu and %zu bytes differ", (int)r, bytes[0], bytes[1]);
         free(file[1]);
     }
     free(file[0]);
