@@ -58,18 +58,25 @@ static size_t case_text(const ft__json *json, int one, const char *key, char *to
     return bytes;
 }
 
+/* The ids of a list, up to `most`; returns how many the list has. */
+static int read_ids(const ft__json *json, int list, int *to, int most)
+{
+    int count = ft__json_count(json, list), i;
+    for (i = 0; i < count && i < most; ++i) {
+        int64_t id = -1;
+        ft__json_int(json, ft__json_element(json, list, i), &id);
+        to[i] = (int)id;
+    }
+    return count;
+}
+
 static void golden_case(const ft__json *json, int one, ft_tokenizer *t, const char *name)
 {
     static char text[4096], decoded[4096];
     size_t bytes = case_text(json, one, "text", text, sizeof text), got_bytes;
     size_t decoded_bytes = case_text(json, one, "decoded", decoded, sizeof decoded);
-    int list = ft__json_member(json, one, "ids"), count = ft__json_count(json, list), i, want[1024];
+    int want[1024], count = read_ids(json, ft__json_member(json, one, "ids"), want, 1024);
     const char *got;
-    for (i = 0; i < count && i < 1024; ++i) {
-        int64_t id = -1;
-        ft__json_int(json, ft__json_element(json, list, i), &id);
-        want[i] = (int)id;
-    }
     same_ids(ft_tokenize(t, text, bytes, (ft_tokenize_options){0}), want, count, text);
     got = ft_detokenize(t, want, count, &got_bytes);
     CHECK(got_bytes == decoded_bytes && memcmp(got, decoded, got_bytes) == 0,
@@ -194,24 +201,28 @@ static void test_letters(void)
     ft_destroy(m);
 }
 
+static void check_form(ft__codes *codes, ft__text *text, const char *from, int form, const char *want)
+{
+    static const char *const names[] = {"NFD", "NFC", "NFKD", "NFKC"};
+    text->count = 0;
+    ft__normal_form(codes, from, strlen(from), form, text);
+    CHECK(!strcmp(text->letters, want), "%s of %s: %s, wanted %s", names[form], from, text->letters, want);
+}
+
 /* NFD and NFC, as Python has them; a byte that is not UTF-8 stays. */
 static void test_forms(void)
 {
     ft_model *m = new_model();
     unsigned char *content;
     ft__json *json = read_cases(m, &content);
-    int list = ft__json_member(json, 0, "forms"), i, form, seen = 0;
+    int list = ft__json_member(json, 0, "forms"), i, seen = 0;
     ft__codes codes = {&m->context, NULL, 0, 0};
     ft__text text = {&m->context, NULL, 0, 0};
-    for (i = list + 1; i < json->values[list].next; i = json->values[i].next, ++seen)
-        for (form = 0; form < 2; ++form) {
-            const char *from = ft__json_string(json, ft__json_element(json, i, 0));
-            const char *want = ft__json_string(json, ft__json_element(json, i, 1 + form));
-            text.count = 0;
-            ft__normal_form(&codes, from, strlen(from), form ? FT__NFC : FT__NFD, &text);
-            CHECK(!strcmp(text.letters, want), "%s of %s: %s, wanted %s", form ? "NFC" : "NFD", from,
-                  text.letters, want);
-        }
+    for (i = list + 1; i < json->values[list].next; i = json->values[i].next, ++seen) {
+        const char *from = ft__json_string(json, ft__json_element(json, i, 0));
+        check_form(&codes, &text, from, FT__NFD, ft__json_string(json, ft__json_element(json, i, 1)));
+        check_form(&codes, &text, from, FT__NFC, ft__json_string(json, ft__json_element(json, i, 2)));
+    }
     CHECK(seen == 250, "%d texts", seen);
     text.count = 0;
     ft__normal_form(&codes, "e\xff\xcc\x81\xcc" "e\xcc\x81", 8, FT__NFC, &text);
@@ -257,23 +268,13 @@ static void test_compatible(void)
     ft_tokenizer *t = with_form(m, "NFKC");
     ft__codes codes = {&m->context, NULL, 0, 0};
     ft__text text = {&m->context, NULL, 0, 0};
-    int i, k, seen = 0, want[512];
+    int i, seen = 0, want[512];
     CHECK(json != NULL, "compatible.json: %s", ft_error_text(m));
     for (i = 1; json && t && i < json->values[0].next; i = json->values[i].next, ++seen) {
         const char *from = ft__json_string(json, ft__json_element(json, i, 0));
-        int ids = ft__json_element(json, i, 3), count = ft__json_count(json, ids), form;
-        for (form = 0; form < 2; ++form) {
-            const char *wanted = ft__json_string(json, ft__json_element(json, i, 1 + form));
-            text.count = 0;
-            ft__normal_form(&codes, from, strlen(from), form ? FT__NFKC : FT__NFKD, &text);
-            CHECK(!strcmp(text.letters, wanted), "%s of %s: %s, wanted %s", form ? "NFKC" : "NFKD", from,
-                  text.letters, wanted);
-        }
-        for (k = 0; k < count && k < 512; ++k) {
-            int64_t id = -1;
-            ft__json_int(json, ft__json_element(json, ids, k), &id);
-            want[k] = (int)id;
-        }
+        int count = read_ids(json, ft__json_element(json, i, 3), want, 512);
+        check_form(&codes, &text, from, FT__NFKD, ft__json_string(json, ft__json_element(json, i, 1)));
+        check_form(&codes, &text, from, FT__NFKC, ft__json_string(json, ft__json_element(json, i, 2)));
         same_ids(ft_tokenize(t, from, strlen(from), (ft_tokenize_options){0}), want, count, from);
     }
     CHECK(seen == 60, "%d texts", seen);
