@@ -435,13 +435,20 @@ static void oracle_activation(const problem *p, double *y)
         y[i] = activation(p->op, &p->options.activation, p->x[0][i]);
 }
 
-static void oracle_softmax(const problem *p, double *y)
+/* The size of an activation's axis, and of all axes before and behind it. */
+static size_t axis_size(const problem *p, size_t *outer, size_t *inner)
 {
     int rank = p->shape[0].rank, axis = or_default(p->options.activation.axis, rank - 1), d;
-    size_t outer = 1, inner = 1, size = (size_t)p->shape[0].size[axis], a, b, i;
+    *outer = *inner = 1;
+    for (d = 0; d < axis; ++d) *outer *= (size_t)p->shape[0].size[d];
+    for (d = axis + 1; d < rank; ++d) *inner *= (size_t)p->shape[0].size[d];
+    return (size_t)p->shape[0].size[axis];
+}
+
+static void oracle_softmax(const problem *p, double *y)
+{
+    size_t outer, inner, size = axis_size(p, &outer, &inner), a, b, i;
     double sign = strcmp(p->op, "softmin") ? 1 : -1;
-    for (d = 0; d < axis; ++d) outer *= (size_t)p->shape[0].size[d];
-    for (d = axis + 1; d < rank; ++d) inner *= (size_t)p->shape[0].size[d];
     for (a = 0; a < outer; ++a)
         for (b = 0; b < inner; ++b) {
             double sum = 0;
@@ -455,10 +462,7 @@ static void oracle_softmax(const problem *p, double *y)
 
 static void oracle_glu(const problem *p, double *y)
 {
-    int rank = p->shape[0].rank, axis = or_default(p->options.activation.axis, rank - 1), d;
-    size_t outer = 1, inner = 1, half = (size_t)p->shape[0].size[axis] / 2, a, b, i;
-    for (d = 0; d < axis; ++d) outer *= (size_t)p->shape[0].size[d];
-    for (d = axis + 1; d < rank; ++d) inner *= (size_t)p->shape[0].size[d];
+    size_t outer, inner, half = axis_size(p, &outer, &inner) / 2, a, b, i;
     for (a = 0; a < outer; ++a)
         for (i = 0; i < half; ++i)
             for (b = 0; b < inner; ++b)
@@ -1935,6 +1939,14 @@ static void unary_cases(void)
     reduce_case(shape3(3, 300, 64), 1, 1, 0);
 }
 
+/* A loss as it is by default, and with options. */
+static void loss_case(problem p, const char *name, oracle f, ft_loss_options o)
+{
+    add_case(p, name, f);
+    p.options.loss = o;
+    add_case(p, name, f);
+}
+
 static void loss_cases(void)
 {
     static const int classes[] = {1, 3, 17, 75};
@@ -1943,9 +1955,7 @@ static void loss_cases(void)
     for (i = 0; i < 4; ++i) {
         p = with(2, shape2(6, classes[i]), shape1(6), shape1(0));
         p.integer = p.inputs;
-        add_case(p, "cross_entropy", oracle_loss);
-        p.options.loss.label_smoothing = 0.1f;
-        add_case(p, "cross_entropy", oracle_loss);
+        loss_case(p, "cross_entropy", oracle_loss, (ft_loss_options){.label_smoothing = 0.1f});
         p = with(2, shape3(3, 4, classes[i]), shape2(3, 4), shape1(0));
         p.integer = p.inputs;
         add_case(p, "cross_entropy", oracle_loss);
@@ -1954,25 +1964,14 @@ static void loss_cases(void)
         add_case(p, "binary_cross_entropy", oracle_loss);
         add_case(p, "mse", oracle_loss);
         add_case(p, "l1", oracle_loss);
-        add_case(p, "smooth_l1", oracle_loss);
-        add_case(p, "huber", oracle_loss);
-        p.options.loss.beta = 0.25f;
-        p.options.loss.delta = 0.5f;
-        add_case(p, "smooth_l1", oracle_loss);
-        add_case(p, "huber", oracle_loss);
-        add_case(p, "sigmoid_focal", oracle_loss);
-        p.options.loss.gamma = 1.5f;
-        p.options.loss.alpha = i & 1 ? -1 : 0.75f;
-        add_case(p, "sigmoid_focal", oracle_loss);
+        loss_case(p, "smooth_l1", oracle_loss, (ft_loss_options){.beta = 0.25f});
+        loss_case(p, "huber", oracle_loss, (ft_loss_options){.delta = 0.5f});
+        loss_case(p, "sigmoid_focal", oracle_loss, (ft_loss_options){.gamma = 1.5f, .alpha = i & 1 ? -1 : 0.75f});
         p = with(2, i & 1 ? shape3(3, 4, classes[i]) : shape2(6, classes[i]), i & 1 ? shape2(3, 4) : shape1(6),
                  shape1(0));
         p.integer = p.inputs;
-        add_case(p, "focal", oracle_label_loss);
-        add_case(p, "hinge", oracle_label_loss);
-        p.options.loss.gamma = 1.5f;
-        p.options.loss.margin = 0.25f;
-        add_case(p, "focal", oracle_label_loss);
-        add_case(p, "hinge", oracle_label_loss);
+        loss_case(p, "focal", oracle_label_loss, (ft_loss_options){.gamma = 1.5f});
+        loss_case(p, "hinge", oracle_label_loss, (ft_loss_options){.margin = 0.25f});
     }
     for (i = 0; i < 4; ++i) {
         p = with(3 + i % 2, i < 2 ? shape2(6, classes[i]) : shape3(3, 5, classes[i]),
