@@ -108,8 +108,8 @@ static const ft__change *change_of(const ft__view *v, ft__change_kind kind)
     return NULL;
 }
 
-/* The number of a draw that the golden file calls `name`; NAN: this draw has none. Colours are told by
-   their place in the order. */
+/* The number of a draw that the golden file calls `name`; NAN: this draw has none. order_K:
+   which of the four colours is changed at place K. */
 static double number_of(const ft__view *v, const char *name)
 {
     static const ft__change_kind colours[4] = {FT__BRIGHTNESS, FT__CONTRAST, FT__COLOR, FT__HUE};
@@ -154,8 +154,8 @@ static double policy_number_of(const ft__view *v, const char *name)
 }
 
 /* Do two samples have one distribution? The chi-square statistic for different sizes (Press et al.,
-   Numerical Recipes 14.3) is about its number of parts, give or take sqrt(2 parts): 6 of these are
-   allowed, and so are the means and variances. */
+   Numerical Recipes 14.3) has its number of parts as its mean, and a standard deviation of
+   sqrt(2 parts): 6 of these are allowed. The means and variances must be near too. */
 static void same_distribution(const char *name, const float *want, const double *got)
 {
     double n = 0, m = 0, chi = 0, mean[2] = {0, 0}, square[2] = {0, 0}, parts = 0;
@@ -237,7 +237,7 @@ static void test_draws(ft_file *file)
         erased += v.erase_width > 0;
         CHECK(v.erase_left + v.erase_width <= WIDE && v.erase_top + v.erase_height <= HIGH && !v.flip, "draw %d", k);
     }
-    CHECK(abs(upside_down - DRAWN / 2) < 250, "%d upside down", upside_down); /* 5 deviations */
+    CHECK(abs(upside_down - DRAWN / 2) < 250, "%d upside down", upside_down); /* 5 standard deviations */
     CHECK(abs(erased - DRAWN / 4) < 217, "%d erased", erased);
 }
 
@@ -254,7 +254,7 @@ static void test_policies(ft_file *file)
         memset(&v, 0, sizeof v);
         from.key = ft__key(18, (uint64_t)k, 1, FT__USE_CHANGE);
         from.at = 0;
-        /* One change each time, so that what is left out (the identity) has its place. */
+        /* One change each time: no change is the identity, which is left out of the changes. */
         rand.operations = 1;
         ft__draw_policy(&rand, &from, WIDE, HIGH, &v);
         kind = v.change_count ? (int)v.changes[0].kind : 0;

@@ -48,8 +48,8 @@ static inline void compare_golden(const char *what, const float *got, const floa
     CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
 }
 
-/* Ten steps of AdamW (rate 1e-3, weight decay 0.01): the losses must be those of "NAME/losses". FEED puts
-   the batch in. */
+/* Ten steps of AdamW (rate 1e-3, weight decay 0.01): the losses must be those of "NAME/losses". FEED
+   feeds the batch. */
 #define GOLDEN_STEPS(m, expected, name, FEED)                                                     \
     do {                                                                                          \
         float losses_[10];                                                                        \

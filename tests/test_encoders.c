@@ -413,7 +413,7 @@ static void test_unmerge(ft_file *expected)
     }
 }
 
-/* Memory that ends at any moment leaves each layer with its adapter, or merged: the logits stay. */
+/* If any allocation fails, each layer has its adapter or is merged: the logits are the same. */
 static void test_unmerge_memory(void)
 {
     memory_count memory;

@@ -570,8 +570,8 @@ static void test_resume_of_averages(void)
     check_resume("", o, 5);
 }
 
-/* The search for a rate: all is as before it, the next training too; the rate is where the loss of
-   the curve falls fastest, and trains well. */
+/* The search for a learning rate leaves everything as it was, also for the training that follows; the
+   rate is where the loss of the curve falls fastest. */
 typedef struct curve_seen { int count; float found, first, last, factor; bool diverged; } curve_seen;
 
 static void see_curve(void *user, const ft_rate_curve *c)
@@ -1435,8 +1435,8 @@ static void test_metrics_refused(void)
 
 enum { MANY = 400 };
 
-/* A network that gives its input out, whose logits are three times too large for how often they are right:
-   labels are drawn with the probabilities at a temperature of 3. */
+/* A network whose output is its input: logits that are three times too large, as the labels are drawn
+   with the probabilities at a temperature of 3. */
 static ft_model *too_sure(float *logits, int *classes, int count, ft_data **data)
 {
     unsigned state = 5;
@@ -2005,7 +2005,7 @@ static void test_least_held_back(void)
     }
 }
 
-/* A classifier that gives all samples one class is told of, if they have several. */
+/* The log says that a classifier predicts one class for all samples, if they have several. */
 static void test_constant_classifier(void)
 {
     static const float bias[CLASSES] = {0, 90, 0};

@@ -338,8 +338,8 @@ static void test_plan_bytes(void)
 
 /* ---- Metrics (tests/golden/metrics.txt, by scikit-learn and scipy) ---- */
 
-/* Two intervals of draws of their own: each end within a tenth of the width, as 500 and 1,000 draws give it,
-   once it is widened to contain the value. */
+/* Two bootstrap intervals by other random numbers: their ends differ by a tenth of the width at most, once
+   the expected one is widened to contain the value. */
 static bool same_interval(const ft_measure *got, double low, double high)
 {
     double near = 0.1 * (high - low) + 1e-9;

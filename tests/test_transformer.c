@@ -253,7 +253,7 @@ static void test_long(bool causal)
 }
 
 /* A training step takes memory linear in the length, by ft_plan and by what is allocated: 4,096 steps more
-   than 2,048 take what these take more than 1,024, twice, and no matrix of them is anywhere. */
+   than 2,048 take twice what these take more than 1,024, and no [length, length] matrix is allocated. */
 static void test_long_memory(bool causal)
 {
     enum { LONGEST = 4096 };

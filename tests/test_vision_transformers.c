@@ -369,7 +369,7 @@ static void test_recipe(void)
 
 /* ---- Adapters ---- */
 
-/* What a trained adapter is called for the other version of transformers: as PEFT's file of it has them. */
+/* A trained adapter's tensors for transformers 4 have the names that PEFT's file has. */
 static void test_adapter_of_4(ft_model *m, ft_file *expected, const char *base)
 {
     ft_model *again = load(base, (ft_load_options){0});
