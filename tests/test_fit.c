@@ -297,8 +297,8 @@ static void test_resume_of_optimizers(void)
     }
 }
 
-/* Without batch norm and dropout: conv-relu-flatten-fc. A third of the samples counts for nothing. */
-enum { GATHERED = 32 };
+/* Without batch norm and dropout: conv-tanh-flatten-fc. A third of the samples has a weight of 0. */
+enum { GATHERED = 32, OF_CONV = 3 * 2 * 9, OF_FC = 2 * SIDE * SIDE * 27 };
 static float sample_weight(void *user, int index)
 {
     (void)user;
@@ -317,14 +317,15 @@ static bool get_sample(void *user, int index, int view, ft_slot *slots, int coun
     return index != 13; /* one cannot be read */
 }
 
-/* Weights after three epochs in batches of `batch`, `accumulate` for each update. */
-static void fit_gathered(int batch, int accumulate, int most_steps, bool regression, float *to, size_t count)
+/* Weights after three epochs in batches of `batch`, `accumulate` for each update; returns how many. */
+static size_t fit_gathered(int batch, int accumulate, int most_steps, bool regression, float *to)
 {
     static const float of_class[] = {0.2f, 1, 3};
     ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 1});
     ft_node x = ft_input(m, "input", (ft_input_options){.size = {2, SIDE, SIDE}}), y;
     ft_fit_options o = quick(3);
     ft_data *data;
+    size_t count;
     x = ft_conv2d(m, "conv", x, 3, (ft_conv2d_options){.kernel = {3}, .stride = {2}});
     x = ft_flatten(m, "flat", ft_activation(m, "tanh", "tanh", x, (ft_activation_options){0}));
     x = ft_linear(m, "fc", x, regression ? 2 * SIDE * SIDE : CLASSES, (ft_linear_options){0});
@@ -349,31 +350,32 @@ static void fit_gathered(int batch, int accumulate, int most_steps, bool regress
         data = ft_data_source(m, source);
     }
     CHECK(ft_fit(m, data, o).epochs == 3, "%s", ft_error_text(m));
-    ft_get(m, ft_find(m, "fc.weight"), to, count);
-    ft_get(m, ft_find(m, "conv.weight"), to, 3 * 2 * 9);
+    count = numbers_of(m, ft_find(m, "fc.weight"));
+    ft_get(m, ft_find(m, "conv.weight"), to, OF_CONV);
+    ft_get(m, ft_find(m, "fc.weight"), to + OF_CONV, count);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
+    return OF_CONV + count;
 }
 
 /* Batches that add up to a large one train as it does, although their losses are means over other
    numbers of labels and sums of weights. */
 static void test_accumulate(void)
 {
-    static float large[2 * SIDE * SIDE * 27], small[2 * SIDE * SIDE * 27];
+    static float large[OF_CONV + OF_FC], small[OF_CONV + OF_FC];
     int k, most_steps = 2 * ((GATHERED + 11) / 12) + 1; /* updates: one of the third epoch */
     for (k = 0; k < 4; ++k) {
         bool regression = k % 2 == 1;
-        size_t count = (size_t)(regression ? 2 * SIDE * SIDE : CLASSES) * 27, i;
+        size_t count = fit_gathered(12, 1, k < 2 ? 0 : most_steps, regression, large), i;
         float most = 0, apart = 0;
-        fit_gathered(12, 1, k < 2 ? 0 : most_steps, regression, large, count);
-        fit_gathered(4, 3, k < 2 ? 0 : most_steps, regression, small, count);
+        fit_gathered(4, 3, k < 2 ? 0 : most_steps, regression, small);
         for (i = 0; i < count; ++i) {
             if (fabsf(large[i]) > most) most = fabsf(large[i]);
             if (!(fabsf(large[i] - small[i]) <= apart)) apart = fabsf(large[i] - small[i]);
         }
         CHECK(apart <= 1e-5f * most, "regression %d: %g apart of %g", regression, (double)apart,
               (double)most);
-        fit_gathered(4, k < 2 ? 1 : 3, 0, regression, small, count);
+        fit_gathered(4, k < 2 ? 1 : 3, 0, regression, small);
         CHECK(fabsf(large[0] - small[0]) > 1e-4f, "small batches or more updates train otherwise");
     }
 }
