@@ -52,6 +52,12 @@ static inline void skip_level(const char *level)
 /* Written so that NaN on either side fails. */
 #define CLOSE(got, want, tolerance) (fabs((double)(got) - (double)(want)) <= (double)(tolerance))
 
+/* The largest difference so far: once it is NaN it stays so, whatever follows, and fails every bound. */
+static inline double worse(double worst, double difference)
+{
+    return difference <= worst || isnan(worst) ? worst : difference;
+}
+
 static int check_done(const char *name)
 {
     printf("%s: %ld passed, %ld failed, %ld skipped\n", name, check_passed, check_failed,

@@ -43,7 +43,7 @@ static inline void compare_golden(const char *what, const float *got, const floa
     for (i = 0; i < count; ++i) {
         double d = fabs((double)got[i] - (double)want[i]);
         if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-        if (!(d <= worst)) worst = d;
+        worst = worse(worst, d);
     }
     CHECK(largest > 0.1 && worst <= tolerance * largest, "%s: off by %g of %g", what, worst, largest);
 }

@@ -36,16 +36,16 @@ static void from_device(ft__context *c, float *to, const float *from, size_t cou
 static void compare_numbers(const ft__call *call, const char *what, const float *want,
                             const float *got, size_t count, float least)
 {
-    float largest = least, apart = 0;
+    float largest = least;
+    double apart = 0;
     size_t k;
     ft__to_host(call->context, got, count * sizeof *got);
     for (k = 0; k < count; ++k) {
-        float d = fabsf(want[k] - got[k]);
         if (fabsf(want[k]) > largest) largest = fabsf(want[k]);
-        if (!(d <= apart)) apart = d;
+        apart = worse(apart, (double)fabsf(want[k] - got[k]));
     }
-    CHECK(apart <= 1e-4f * largest, "%s (%s): %s is %g apart of %g", ft__rows[call->node->op]->name,
-          call->node->name, what, (double)apart, (double)largest);
+    CHECK(apart <= (double)(1e-4f * largest), "%s (%s): %s is %g apart of %g", ft__rows[call->node->op]->name,
+          call->node->name, what, apart, (double)largest);
 }
 
 /* Copies the inputs of a call that has not run yet. */

@@ -367,14 +367,14 @@ static void test_accumulate(void)
     for (k = 0; k < 4; ++k) {
         bool regression = k % 2 == 1;
         size_t count = fit_gathered(12, 1, k < 2 ? 0 : most_steps, regression, large), i;
-        float most = 0, apart = 0;
+        double apart = 0;
+        float most = 0;
         fit_gathered(4, 3, k < 2 ? 0 : most_steps, regression, small);
         for (i = 0; i < count; ++i) {
             if (fabsf(large[i]) > most) most = fabsf(large[i]);
-            if (!(fabsf(large[i] - small[i]) <= apart)) apart = fabsf(large[i] - small[i]);
+            apart = worse(apart, (double)fabsf(large[i] - small[i]));
         }
-        CHECK(apart <= 1e-5f * most, "regression %d: %g apart of %g", regression, (double)apart,
-              (double)most);
+        CHECK(apart <= (double)(1e-5f * most), "regression %d: %g apart of %g", regression, apart, (double)most);
         fit_gathered(4, k < 2 ? 1 : 3, 0, regression, small);
         CHECK(fabsf(large[0] - small[0]) > 1e-4f, "small batches or more updates train otherwise");
     }
@@ -551,8 +551,7 @@ static void test_averages(void)
         ft_fit(m, data, o);
         CHECK(ft_error(m) == FT_OK && a.count == (swa ? 2 : 12), "%s, %d", ft_error_text(m), a.count);
         ft_get(m, ft_find(m, "fc.weight"), got, CLASSES * 27);
-        for (i = 0; i < CLASSES * 27; ++i)
-            if (!(fabs((double)got[i] - a.mean[i]) <= most)) most = fabs((double)got[i] - a.mean[i]);
+        for (i = 0; i < CLASSES * 27; ++i) most = worse(most, fabs((double)got[i] - a.mean[i]));
         CHECK(most < 1e-6, "swa %d: %g from the mean of the weights", swa, most);
         if (swa) check_statistics(m);
         ft_destroy(m);
@@ -2087,8 +2086,7 @@ static void test_fused(int layer, const char *kind)
         for (which = 0; count && which < 2; ++which)
             ft_get_gradient(m[which], ft_find(m[which], names[n]), gradient[which], count);
         for (k = 0; k < count; ++k) {
-            double off = fabs((double)gradient[0][k] - (double)gradient[1][k]);
-            if (!(off <= worst)) worst = off;
+            worst = worse(worst, fabs((double)gradient[0][k] - (double)gradient[1][k]));
             if (fabs((double)gradient[1][k]) > largest) largest = fabs((double)gradient[1][k]);
         }
         CHECK(!count || worst <= 2e-5 * largest, "layer %d and %s: %s off by %g of %g", layer,

@@ -272,7 +272,7 @@ static double compare(const results *got, const results *want, double tolerance,
         for (i = at; i < at + want->parts[p]; ++i) {
             double difference = fabs((double)got->at[i] - (double)want->at[i]);
             if (fabs((double)want->at[i]) > largest) largest = fabs((double)want->at[i]);
-            if (!(difference <= apart)) apart = difference; /* NaN stays */
+            apart = worse(apart, difference);
         }
         CHECK(apart <= tolerance * largest, "%s: array %d is off by %g of %g", what, p, apart, largest);
         if (apart / largest > worst) worst = apart / largest;

@@ -287,7 +287,7 @@ static void compare(ft_model *m, ft_file *expected, const char *network, const c
         for (i = n * STEPS * CLASSES; i < (n * STEPS + lengths[n]) * CLASSES; ++i) {
             double d = fabs((double)got[i] - (double)want[i]);
             if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
-            if (!(d <= worst)) worst = d;
+            worst = worse(worst, d);
         }
     CHECK(largest > 0.1 && worst <= tolerance * largest, "%s, %s: off by %g of %g", network, key, worst, largest);
 }

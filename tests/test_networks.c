@@ -190,10 +190,7 @@ static void test_large_pictures(void)
             continue;
         }
         CHECK(large_gradients(m, got) == count && count > 500, "%zu gradients", count);
-        for (i = 0; i < count; ++i) {
-            double off = fabs((double)got[i] - (double)want[i]);
-            if (!(off <= worst)) worst = off;
-        }
+        for (i = 0; i < count; ++i) worst = worse(worst, fabs((double)got[i] - (double)want[i]));
         CHECK(worst < 2e-5, "%s: gradients differ by %g from those of plain loops", levels[k],
               worst);
     }

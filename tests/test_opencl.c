@@ -317,7 +317,8 @@ static void compare_weights(const char *network, ft_model *a, ft_model *b, float
         const ft__node *n = ft__get_node(a, node);
         ft__extent extent = {BATCH, 1};
         size_t count, k;
-        float *left, *right, largest = 0, apart = 0;
+        float *left, *right, largest = 0;
+        double apart = 0;
         if (!ft__is_weight(n) && n->op != FT__OP_state) continue;
         count = ft__node_count_at(n, extent);
         left = (float *)malloc(count * sizeof *left);
@@ -325,13 +326,12 @@ static void compare_weights(const char *network, ft_model *a, ft_model *b, float
         ft_get(a, node, left, count);
         ft_get(b, node, right, count);
         for (k = 0; k < count; ++k) {
-            float d = fabsf(left[k] - right[k]);
             if (fabsf(left[k]) > largest) largest = fabsf(left[k]);
-            if (!(d <= apart)) apart = d;
+            apart = worse(apart, (double)fabsf(left[k] - right[k]));
         }
-        CHECK(most > 0 ? apart <= most * largest + 1e-7f
+        CHECK(most > 0 ? apart <= (double)(most * largest + 1e-7f)
               : memcmp(left, right, count * sizeof *left) == 0, "%s, three steps: %s is %g apart of %g", network,
-              n->name, (double)apart, (double)largest);
+              n->name, apart, (double)largest);
         free(left);
         free(right);
     }

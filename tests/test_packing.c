@@ -83,7 +83,7 @@ static void test_same(const char *name, int threads)
         ft_get_gradient(packed, other, b, count);
         for (k = 0; k < count; ++k) {
             if (fabs((double)a[k]) > largest) largest = fabs((double)a[k]);
-            if (!(fabs((double)(a[k] - b[k])) <= worst)) worst = fabs((double)(a[k] - b[k]));
+            worst = worse(worst, fabs((double)(a[k] - b[k])));
         }
         CHECK(largest > 0 && worst <= 1e-5 * largest, "%s: %s: the gradient is %g off, of %g", name,
               ft_node_name(apart, node), worst, largest);

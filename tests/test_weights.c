@@ -43,8 +43,7 @@ static double worst_of(const float *got, const float *want, size_t count, double
     size_t i;
     *largest = 0;
     for (i = 0; i < count; ++i) {
-        double difference = fabs((double)got[i] - (double)want[i]);
-        if (!(difference <= worst)) worst = difference;
+        worst = worse(worst, fabs((double)got[i] - (double)want[i]));
         if (fabs((double)want[i]) > *largest) *largest = fabs((double)want[i]);
     }
     return worst;
