@@ -96,11 +96,7 @@ static void ft__collect_logits(ft_model *m, ft__pass *pass, int count, ft__outco
     const ft__node *output = ft__get_node(m, m->output);
     const ft__batch *batch;
     ft__loader_start(pass->loader, pass->order, NULL, count);
-    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
-        if (batch->count == 0) continue;
-        ft__feed_batch(m, pass->loader, batch);
-        m->last_run = pass->plan;
-        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, 0);
+    while ((batch = ft__pass_next(pass, 0)) != NULL) {
         ft__read_loss(m, pass->plan); /* an error if it is not finite */
         ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
                     ft__node_count_at(output, ft__extent_of(m, batch->count)) * sizeof(float));
@@ -126,7 +122,7 @@ static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
 static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_options o)
 {
     ft__context *c = m ? &m->context : NULL;
-    int size = o.batch_size > 0 ? o.batch_size : 32, count;
+    int count;
     ft_calibration result;
     ft__outcomes logits;
     ft__pass pass;
@@ -136,8 +132,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
         || ft__calibrate_check(m, data, &o) != FT_OK) return result;
     count = ft_data_count(data);
     memset(&logits, 0, sizeof logits);
-    pass = ft__pass_begin(m, data, size < count ? size : count, 2 * ft__outcomes_bytes(m, count),
-                          false, false);
+    pass = ft__pass_begin(m, data, o.batch_size, 2 * ft__outcomes_bytes(m, count), false, false);
     if (pass.loader && o.hold_back > 0)
         count = ft_data_held_back(data, o.hold_back, pass.order, count);
     ft__outcomes_start(m, &logits, count);

@@ -70,12 +70,8 @@ static int ft__embed_run(ft_model *m, ft__pass *pass, float *vectors)
     const ft__batch *batch;
     int features = node->shape.size[1], done = 0, i;
     ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(pass->loader->data));
-    while (ft__ok(&m->context) && (batch = ft__loader_next(pass->loader)) != NULL) {
-        const float *value;
-        ft__feed_batch(m, pass->loader, batch);
-        m->last_run = pass->plan;
-        ft__run_forward(m, pass->plan, 0, pass->plan->step_count, batch->count, FT__ONLY_OUTPUT);
-        value = pass->plan->values[m->text_vector.id - 1];
+    while ((batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+        const float *value = pass->plan->values[m->text_vector.id - 1];
         ft__to_host(&m->context, value,
                     ft__node_count_at(node, ft__extent_of(m, batch->count)) * sizeof *value);
         for (i = 0; ft__ok(&m->context) && i < batch->count; ++i)
@@ -118,7 +114,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
     ft_source source;
     ft_data *data;
     ft__pass pass;
-    int size = options.batch_size > 0 ? options.batch_size : 32, done = 0;
+    int done = 0;
     if (!ft__usable(m)) return 0;
     c = &m->context;
     if (!ft__given(c, texts, "ft_embed_texts: the texts")
@@ -135,7 +131,7 @@ static int ft__embed_texts(ft_model *m, const char *const *texts, int count, flo
         if (data) data->fills = "tokens,lengths";
         if (data) data->pieces = ft_tokenizer_count(m->tokenizer);
         if (data && ft__check_words(m, data) == FT_OK) {
-            pass = ft__pass_begin(m, data, size < count ? size : count, 0, true, false);
+            pass = ft__pass_begin(m, data, options.batch_size, 0, true, false);
             if (pass.loader) done = ft__embed_run(m, &pass, vectors);
             ft__pass_end(&pass);
         }

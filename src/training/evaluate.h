@@ -28,6 +28,68 @@ static float ft__softening(const ft_model *m)
     return FT__HAS_DATA && m->temperature > 0 ? 1 / m->temperature : 1;
 }
 
+/* A pass over all samples of the data, batches of similar length together. */
+typedef struct ft__pass {
+    ft_model *m;
+    ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
+    ft__loader *loader;         /* NULL: there was an error */
+    int *order;                 /* [samples], and twice as many behind for ft__bucket */
+    int length;
+} ft__pass;
+
+/* `size`: samples of a batch, 32 if it is 0, at most all; `more`: bytes that the caller needs
+   besides; `for_output`: nothing is fed but what the output reads; `training`: in the form of
+   training. */
+static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output,
+                               bool training)
+{
+    int count = ft_data_count(data), i;
+    ft__pass p;
+    if (size == 0) size = 32;
+    if (size > count) size = count;
+    p.m = m;
+    p.length = ft_length(m);
+    ft__set_longest(m, data);
+    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
+        + FT__ALIGNMENT + more;
+    p.plan = ft__begin(m, size, training);
+    m->reserve = 0;
+    p.in_use = m->in_use;
+    m->in_use = p.plan;
+    ft__data_prepare(data);
+    p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
+    p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
+                                 : NULL;
+    for (i = 0; p.loader && i < count; ++i) p.order[i] = i;
+    if (p.loader) ft__bucket(&data->source, p.order, count, size, 0, p.order + count);
+    return p;
+}
+
+/* Runs the next batch of those that the loader was started with; NULL: there is none, or an error.
+   A batch none of whose samples could be read is left out. */
+static const ft__batch *ft__pass_next(ft__pass *p, int flags)
+{
+    ft_model *m = p->m;
+    const ft__batch *batch;
+    while (ft__ok(&m->context) && (batch = ft__loader_next(p->loader)) != NULL) {
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, p->loader, batch);
+        m->last_run = p->plan;
+        ft__run_forward(m, p->plan, 0, p->plan->step_count, batch->count, flags);
+        return batch;
+    }
+    return NULL;
+}
+
+static void ft__pass_end(ft__pass *p)
+{
+    p->m->fed_from = NULL;
+    p->m->in_use = p->in_use;
+    p->m->length = p->length; /* until here it was the last batch's */
+    ft__loader_destroy(p->loader);
+    ft__release(&p->m->context, p->order);
+}
+
 /* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
@@ -50,27 +112,25 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     }
 }
 
-/* Runs the samples in this order; returns how many could be read. */
-static int ft__evaluate_samples(ft_model *m, ft__plan *plan, ft__loader *loader, int *samples,
-                                const ft_evaluate_options *o, ft__score *score,
+/* Runs all samples; returns how many could be read. */
+static int ft__evaluate_samples(ft__pass *pass, const ft_evaluate_options *o, ft__score *score,
                                 ft__regression *regression, ft__entities *entities,
                                 ft__outcomes *outcomes)
 {
-    int count = ft_data_count(loader->data), read = 0, i;
+    ft_model *m = pass->m;
+    ft__plan *plan = pass->plan;
+    const ft_data *data = pass->loader->data;
     const ft__batch *batch;
+    int read = 0, i;
     ft_reset_state(m, "*");
-    ft__loader_start(loader, samples, NULL, count);
-    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
-        if (batch->count == 0) continue;
+    ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(data));
+    while ((batch = ft__pass_next(pass, 0)) != NULL) {
         read += batch->count;
-        ft__feed_batch(m, loader, batch);
-        m->last_run = plan;
-        ft__run_forward(m, plan, 0, plan->step_count, batch->count, 0);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
         if (outcomes->values) ft__outcomes_add(m, plan, batch->count, outcomes);
         for (i = 0; entities->tags && i < batch->count; ++i)
-            ft__entities_sample(m, plan, loader->data, i, batch->index[i], entities);
+            ft__entities_sample(m, plan, data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
     }
     return read;
@@ -102,49 +162,6 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
     return c->status;
 }
 
-/* A pass over all samples of the data, batches of similar length together. */
-typedef struct ft__pass {
-    ft_model *m;
-    ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
-    ft__loader *loader;         /* NULL: there was an error */
-    int *order;                 /* [samples], and twice as many behind for ft__bucket */
-    int length;
-} ft__pass;
-
-/* `size`: samples of a batch; `more`: bytes that the caller needs besides; `for_output`: nothing is
-   fed but what the output reads; `training`: in the form of training. */
-static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more, bool for_output,
-                               bool training)
-{
-    int count = ft_data_count(data), i;
-    ft__pass p;
-    p.m = m;
-    p.length = ft_length(m);
-    ft__set_longest(m, data);
-    m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
-        + FT__ALIGNMENT + more;
-    p.plan = ft__begin(m, size, training);
-    m->reserve = 0;
-    p.in_use = m->in_use;
-    m->in_use = p.plan;
-    ft__data_prepare(data);
-    p.order = (int *)ft__allocate(&m->context, 3 * (size_t)count, sizeof *p.order);
-    p.loader = p.plan && p.order ? ft__loader_create(m, data, size, for_output ? p.plan : NULL)
-                                 : NULL;
-    for (i = 0; p.loader && i < count; ++i) p.order[i] = i;
-    if (p.loader) ft__bucket(&data->source, p.order, count, size, 0, p.order + count);
-    return p;
-}
-
-static void ft__pass_end(ft__pass *p)
-{
-    p->m->fed_from = NULL;
-    p->m->in_use = p->in_use;
-    p->m->length = p->length; /* until here it was the last batch's */
-    ft__loader_destroy(p->loader);
-    ft__release(&p->m->context, p->order);
-}
-
 /* Says that a classifier learnt nothing yet: it finds no entity, or gives all samples one class. */
 static void ft__tell_constant(ft_model *m, const ft__score *score, const ft_evaluation *e)
 {
@@ -166,7 +183,7 @@ static void ft__tell_constant(ft_model *m, const ft__score *score, const ft_eval
 static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
-    int size = options.batch_size > 0 ? options.batch_size : 32, count, read = 0;
+    int size = options.batch_size, count, read = 0;
     ft_evaluation e;
     ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__regression regression;
@@ -183,7 +200,6 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
         return e;
     count = ft_data_count(data);
     if (data->source.streams > 0) size = data->source.streams;
-    if (size > count) size = count;
     if (options.confusion)
         memset(options.confusion, 0, options.confusion_count * sizeof *options.confusion);
     pass = ft__pass_begin(m, data, size, ft__regression_bytes(m, count)
@@ -191,8 +207,8 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     ft__regression_start(m, &regression, count);
     if (options.metrics) ft__outcomes_start(m, &outcomes, count);
     if (ft__scored_rows(m, 1)) entities.tags = ft__model_tags(m);
-    if (pass.loader) read = ft__evaluate_samples(m, pass.plan, pass.loader, pass.order, &options,
-                                                 &score, &regression, &entities, &outcomes);
+    if (pass.loader)
+        read = ft__evaluate_samples(&pass, &options, &score, &regression, &entities, &outcomes);
     ft__pass_end(&pass);
     e.correct = (int)score.correct;
     e.total = (int)score.total;
@@ -302,22 +318,19 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
     return *picture ? plan : NULL;
 }
 
-/* Runs the samples in this order for the output alone; returns how many could be read. */
-static int ft__predict_samples(ft_model *m, ft__plan *plan, ft__loader *loader, const int *samples,
-                               ft_prediction *best, int count)
+/* Runs all samples for the output alone; returns how many could be read. */
+static int ft__predict_samples(ft__pass *pass, ft_prediction *best, int count)
 {
+    ft_model *m = pass->m;
     const ft__batch *batch;
     int read = 0, i, classes = ft_class_count(m);
     ft_reset_state(m, "*");
-    ft__loader_start(loader, samples, NULL, ft_data_count(loader->data));
-    while (ft__ok(&m->context) && (batch = ft__loader_next(loader)) != NULL) {
-        if (batch->count == 0) continue;
-        ft__feed_batch(m, loader, batch);
-        m->last_run = plan;
-        ft__run_forward(m, plan, 0, plan->step_count, batch->count, FT__ONLY_OUTPUT);
-        if (ft__check_output(m, plan, batch->count, "ft_predict_data") != FT_OK) break;
+    ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(pass->loader->data));
+    while ((batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+        if (ft__check_output(m, pass->plan, batch->count, "ft_predict_data") != FT_OK) break;
         for (i = 0; i < batch->count; ++i)
-            ft__best_classes(m, plan->values[m->output.id - 1] + (size_t)i * (size_t)classes,
+            ft__best_classes(m, pass->plan->values[m->output.id - 1]
+                                    + (size_t)i * (size_t)classes,
                              best + (size_t)batch->index[i] * (size_t)count, count);
         read += batch->count;
     }
@@ -344,8 +357,7 @@ static bool ft__can_predict_data(ft_model *m, const ft_data *data, const ft_pred
 static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
                             ft_predict_options options)
 {
-    int size = options.batch_size > 0 ? options.batch_size : 32, samples = ft_data_count(data);
-    int read = 0;
+    int samples = ft_data_count(data), read = 0;
     ft__pass pass;
     size_t k;
     if (!ft__can_predict_data(m, data, best, count, &options)) return 0;
@@ -353,10 +365,8 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].class_index = -1;
         best[k].probability = 0;
     }
-    if (size > samples) size = samples;
-    pass = ft__pass_begin(m, data, size, 0, true, false);
-    if (pass.loader)
-        read = ft__predict_samples(m, pass.plan, pass.loader, pass.order, best, count);
+    pass = ft__pass_begin(m, data, options.batch_size, 0, true, false);
+    if (pass.loader) read = ft__predict_samples(&pass, best, count);
     ft__pass_end(&pass);
     return read;
 }

@@ -36,7 +36,7 @@ static void ft__renew(ft_model *m, ft__pass *pass, int count, const float *own)
 int ft_recalibrate(ft_model *m, ft_data *data, ft_recalibrate_options options)
 {
     ft__context *c = m ? &m->context : NULL;
-    int size = options.batch_size > 0 ? options.batch_size : 32, count, norms;
+    int count, norms;
     const char *glob = options.glob ? options.glob : "*";
     ft__pass pass;
     float *own;
@@ -49,12 +49,11 @@ int ft_recalibrate(ft_model *m, ft_data *data, ft_recalibrate_options options)
         return 0;
     }
     count = ft_data_count(data);
-    if (size > count) size = count;
     own = (float *)ft__allocate(c, (size_t)m->node_count + 1, sizeof *own);
     if (!own) return 0;
     norms = ft__keep_momenta(m, glob, own);
     if (norms > 0) {
-        pass = ft__pass_begin(m, data, size, 0, true, true);
+        pass = ft__pass_begin(m, data, options.batch_size, 0, true, true);
         if (pass.loader) ft__renew(m, &pass, count, own);
         ft__pass_end(&pass);
         m->weights_version += 1; /* what was folded with the old ones is made again */
