@@ -223,6 +223,13 @@ static void ft__fit_send(ft__fit *f, int batch, float rate)
     if (waits) ft__fit_catch_up(f);
 }
 
+/* Updates the weights, if this step ends with an update, and their average. */
+static void ft__fit_update(ft__fit *f, float rate)
+{
+    if (ft__fit_updates(f) && ft__optimizer_step(f->m, rate) == FT_OK && f->o.ema > 0)
+        ft__average_weights(f);
+}
+
 /* One step of training on the `batch` samples in the plan. */
 static void ft__fit_step(ft__fit *f, int batch)
 {
@@ -244,19 +251,17 @@ static void ft__fit_step(ft__fit *f, int batch)
     ft__score_batch(m, f->plan, batch, loss, NULL, &f->at.score);
     f->step_loss = (double)loss;
     ft__fit_backward(f, batch);
-    if (ft__fit_updates(f) && ft__optimizer_step(m, rate) == FT_OK && f->o.ema > 0)
-        ft__average_weights(f);
+    ft__fit_update(f, rate);
     if (ft__ok(&m->context)) ft__fit_report(f, f->at.step + 1, batch, rate, false);
 }
 
 /* A step none of whose samples could be read. */
 static void ft__fit_skip(ft__fit *f)
 {
+    float rate = ft__fit_rate(f);
     ft__fit_catch_up(f);
-    if (ft__fit_updates(f) && f->m->optimizer->gathered > 0)
-        if (ft__optimizer_step(f->m, ft__fit_rate(f)) == FT_OK && f->o.ema > 0)
-            ft__average_weights(f);
-    if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, ft__fit_rate(f), false);
+    if (f->m->optimizer->gathered > 0) ft__fit_update(f, rate);
+    if (ft__ok(&f->m->context)) ft__fit_report(f, f->at.step + 1, 0, rate, false);
 }
 
 /* Beyond 1e15 the square of a product of two weights, as in a variance, overflows a float. Such
