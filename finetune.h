@@ -25925,16 +25925,23 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
+/* Releases the optimiser's state of a node. */
+static void ft__release_moments(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__resting_release(c, node->resting);
+    node->moment1 = node->moment2 = NULL;
+    node->resting = NULL;
+}
+
 static void ft__release_training(ft__context *c, ft__node *node)
 {
     ft__release(c, node->gradient);
-    ft__release(c, node->moment1);
-    ft__release(c, node->moment2);
     ft__release(c, node->kept);
     ft__release(c, node->average);
-    ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = node->average = NULL;
-    node->resting = NULL;
+    ft__release_moments(c, node);
+    node->gradient = node->kept = node->average = NULL;
 }
 
 static void ft__release_node(ft__context *c, ft__node *node)
@@ -28214,13 +28221,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
     m->optimizer->updates = m->optimizer->product_of = 0;
     m->optimizer->gathered = 0;
-    for (i = 0; i < m->node_count; ++i) {
-        ft__release(c, m->nodes[i].moment1);
-        ft__release(c, m->nodes[i].moment2);
-        ft__resting_release(c, m->nodes[i].resting);
-        m->nodes[i].moment1 = m->nodes[i].moment2 = NULL;
-        m->nodes[i].resting = NULL;
-    }
+    for (i = 0; i < m->node_count; ++i) ft__release_moments(c, &m->nodes[i]);
     m->optimizer->looked_at = 0;
     return c->status;
 }
@@ -53281,9 +53282,7 @@ static void ft__put_back(ft_model *m, ft__before *before)
             memset(node->value, 0, ft__touched_numbers(m, node) * sizeof(float));
         if (b->value) memcpy(node->value, b->value, b->numbers * sizeof(float));
         ft__release(c, b->value);
-        ft__release(c, node->moment1);
-        ft__release(c, node->moment2);
-        ft__resting_release(c, node->resting);
+        ft__release_moments(c, node);
         node->moment1 = b->moment1;
         node->moment2 = b->moment2;
         node->resting = b->resting;

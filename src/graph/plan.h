@@ -154,16 +154,23 @@ static bool ft__norm_frozen(const ft_model *m, const ft__node *norm)
         || m->nodes[norm->inputs[3] - 1].frozen;
 }
 
+/* Releases the optimiser's state of a node. */
+static void ft__release_moments(ft__context *c, ft__node *node)
+{
+    ft__release(c, node->moment1);
+    ft__release(c, node->moment2);
+    ft__resting_release(c, node->resting);
+    node->moment1 = node->moment2 = NULL;
+    node->resting = NULL;
+}
+
 static void ft__release_training(ft__context *c, ft__node *node)
 {
     ft__release(c, node->gradient);
-    ft__release(c, node->moment1);
-    ft__release(c, node->moment2);
     ft__release(c, node->kept);
     ft__release(c, node->average);
-    ft__resting_release(c, node->resting);
-    node->gradient = node->moment1 = node->moment2 = node->kept = node->average = NULL;
-    node->resting = NULL;
+    ft__release_moments(c, node);
+    node->gradient = node->kept = node->average = NULL;
 }
 
 static void ft__release_node(ft__context *c, ft__node *node)

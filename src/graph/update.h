@@ -51,13 +51,7 @@ static ft_status ft__set_optimizer(ft_model *m, ft_optimizer_options options)
     m->moments = ft__optimizer_row_of(&options)->moments + (options.momentum != 0);
     m->optimizer->updates = m->optimizer->product_of = 0;
     m->optimizer->gathered = 0;
-    for (i = 0; i < m->node_count; ++i) {
-        ft__release(c, m->nodes[i].moment1);
-        ft__release(c, m->nodes[i].moment2);
-        ft__resting_release(c, m->nodes[i].resting);
-        m->nodes[i].moment1 = m->nodes[i].moment2 = NULL;
-        m->nodes[i].resting = NULL;
-    }
+    for (i = 0; i < m->node_count; ++i) ft__release_moments(c, &m->nodes[i]);
     m->optimizer->looked_at = 0;
     return c->status;
 }

@@ -5,7 +5,6 @@
 #include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
-#include "optimizers/embedding_rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "training/prefix_cache.h"
@@ -91,9 +90,7 @@ static void ft__put_back(ft_model *m, ft__before *before)
             memset(node->value, 0, ft__touched_numbers(m, node) * sizeof(float));
         if (b->value) memcpy(node->value, b->value, b->numbers * sizeof(float));
         ft__release(c, b->value);
-        ft__release(c, node->moment1);
-        ft__release(c, node->moment2);
-        ft__resting_release(c, node->resting);
+        ft__release_moments(c, node);
         node->moment1 = b->moment1;
         node->moment2 = b->moment2;
         node->resting = b->resting;
