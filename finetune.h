@@ -50706,7 +50706,7 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
 /* How the samples of a batch are mixed with those before them. */
 typedef struct ft__mixing {
     bool on, cut;
-    double other;           /* share of the sample before */
+    double other;           /* share of the sample before; 0 if not on */
     int left, top, right, bottom; /* cut: of the box that comes from it */
 } ft__mixing;
 
@@ -52810,7 +52810,7 @@ static void ft__fit_step(ft__fit *f, int batch)
     m->batch = batch;
     m->sample_weights = f->weights;
     m->class_weights = f->class_weights;
-    m->other_share = f->mixing.on ? (float)f->mixing.other : 0;
+    m->other_share = (float)f->mixing.other;
     m->step += 1;
     m->last_run = f->plan;
     ft__run_forward(m, f->plan, f->plan->first_trained, f->plan->step_count, batch, 0);
@@ -52949,19 +52949,18 @@ static void ft__fit_epoch(ft__fit *f)
            && !(f->stopped && f->at.step % f->o.accumulate == 0)) {
         ft__draw_mixing(f);
         batch = ft__fit_batch(f, f->order, f->views, f->epoch_count, &at);
-        f->mixing.on = f->mixing.on && batch > 0;
         if (batch < 0) break;
         if (batch > 0) ft__fit_step(f, batch);
         else ft__fit_skip(f);
         f->m->sample_weights = f->m->class_weights = NULL; /* what is measured has no weights, */
         f->m->other_share = 0; /* and is not mixed */
-        f->mixing.on = false;
         if (!ft__ok(&f->m->context)) return;
         f->at.step += 1;
         if (!ft__fit_is_due(f)) continue;
         ft__fit_catch_up(f);
         ft__checkpoint_write(f);
     }
+    f->mixing.on = false; /* batches from here on are measured */
     ft__fit_catch_up(f);
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);

@@ -71,7 +71,7 @@ typedef struct ft__data_state { /* hashes of the data: see training/resume */
 /* How the samples of a batch are mixed with those before them. */
 typedef struct ft__mixing {
     bool on, cut;
-    double other;           /* share of the sample before */
+    double other;           /* share of the sample before; 0 if not on */
     int left, top, right, bottom; /* cut: of the box that comes from it */
 } ft__mixing;
 
