@@ -51417,7 +51417,9 @@ static ft_status ft__cache_fill(ft__fit *f)
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
-enum { FT__MOST_RUN_OPTIONS = 40 };
+/* The first ones, up to clip_norm, are in the hash of a run's settings as they are; of those after
+   them see ft__hash_newer. */
+enum { FT__MOST_RUN_OPTIONS = 40, FT__FIRST_RUN_OPTIONS = 20 };
 
 static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
 {
@@ -51975,17 +51977,14 @@ static ft_status ft__keep_weights(ft_model *m, bool back)
    is frozen. Threads, device and file names may change. */
 static uint64_t ft__fit_settings(const ft__fit *f)
 {
-    const ft_fit_options *o = &f->o;
-    const ft_optimizer_options *p = &o->optimizer;
-    const double numbers[] = {
-        (double)o->epochs, (double)o->batch_size, (double)o->schedule, (double)o->step_epochs,
-        (double)o->gamma, (double)o->warmup_epochs, (double)o->hold_back, (double)o->best,
-        (double)o->patience, (double)o->views, (double)o->augment, (double)p->optimizer,
-        (double)p->learning_rate, (double)p->momentum, (double)p->nesterov, (double)p->beta1,
-        (double)p->beta2, (double)p->eps, (double)p->weight_decay, (double)p->clip_norm,
-        (double)ft_data_count(f->data), (double)ft_data_classes(f->data)};
+    ft__run_option options[FT__MOST_RUN_OPTIONS];
+    double numbers[FT__FIRST_RUN_OPTIONS + 2];
     uint64_t hash = f->m->context.desc.seed;
     int i;
+    ft__run_options(f, options);
+    for (i = 0; i < FT__FIRST_RUN_OPTIONS; ++i) numbers[i] = options[i].value;
+    numbers[i++] = (double)ft_data_count(f->data);
+    numbers[i] = (double)ft_data_classes(f->data);
     hash = ft__hash_bytes(hash, numbers, sizeof numbers);
     for (i = 0; i < ft_data_count(f->data); ++i) {
         const char *name = ft_data_name(f->data, i);

@@ -18,7 +18,9 @@
    ============================================================================================= */
 typedef struct ft__run_option { const char *name; double value; } ft__run_option;
 
-enum { FT__MOST_RUN_OPTIONS = 40 };
+/* The first ones, up to clip_norm, are in the hash of a run's settings as they are; of those after
+   them see ft__hash_newer. */
+enum { FT__MOST_RUN_OPTIONS = 40, FT__FIRST_RUN_OPTIONS = 20 };
 
 static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTIONS])
 {
