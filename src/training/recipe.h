@@ -214,19 +214,11 @@ static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
     return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
 }
 
-/* Where samples are held back from every stage, each ends with its best epoch. */
-static void ft__recipe_hold_back(const ft__recipe *r, ft_fit_options *o)
-{
-    o->hold_back = r->o.hold_back;
-    o->best = r->o.hold_back > 0;
-    o->patience = r->o.patience;
-    o->metric = r->o.metric;
-}
-
-static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
+/* What the stages of all recipes have in common: the caller's options, above all. Where samples are
+   held back, each stage after the trial ends with its best epoch. */
+static ft_fit_options ft__recipe_common(const ft__recipe *r, int stage)
 {
     ft_fit_options o;
-    int samples = ft_data_count(r->data);
     memset(&o, 0, sizeof o);
     o.stage = ft__stage_names[stage];
     o.checkpoint = r->o.checkpoint;
@@ -235,13 +227,28 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
     o.progress_user = r->o.progress_user;
     o.optimizer.weight_decay = 0.01f;
     o.balanced = r->o.balanced;
-    o.most_steps = r->o.most_steps;
     o.balanced_sampling = r->o.balanced_sampling;
+    o.most_steps = r->o.most_steps;
+    o.accumulate = r->o.accumulate;
+    if (stage == FT__TRIAL) return o;
+    o.hold_back = r->o.hold_back;
+    o.best = r->o.hold_back > 0;
+    o.patience = r->o.patience;
+    o.metric = r->o.metric;
+    o.ema = r->o.ema;
+    o.swa = r->o.swa;
+    return o;
+}
+
+static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
+{
+    ft_fit_options o = ft__recipe_common(r, stage);
+    int samples = ft_data_count(r->data);
     if (stage != FT__ALL) {
         o.epochs = 30;
         o.batch_size = 32;
         o.optimizer.learning_rate = 2e-3f;
-        o.hold_back = stage == FT__TRIAL ? 0.2f : 0.0f;
+        if (stage == FT__TRIAL) o.hold_back = 0.2f;
         /* A head that fits few texts too closely leaves the layers below little to learn: of sst2's
            few_2 then 71.8 % are right instead of 73.6. */
         if (r->data->source.length) {
@@ -266,7 +273,6 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.optimizer.weight_decay = 0.05f;
         o.schedule = FT_COSINE;
     }
-    if (stage != FT__TRIAL) ft__recipe_hold_back(r, &o);
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
@@ -338,7 +344,7 @@ static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *
     const char *stage;
     if (!o->checkpoint || !ft__checkpoint_open(r->m, o->checkpoint, &file, &json)) return 0;
     stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
-    if (stage && o->stage && strcmp(stage, o->stage) == 0)
+    if (stage && strcmp(stage, o->stage) == 0)
         ft__json_double(json, ft__json_member(json, ft__json_member(json, 0, "options"),
                                               "learning_rate"), &rate);
     ft__json_free(&r->m->context, json);
@@ -351,18 +357,14 @@ static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cac
 {
     ft_find_options find;
     float found = 0;
-    bool trial = o.stage && strcmp(o.stage, ft__stage_names[FT__TRIAL]) == 0;
     memset(&find, 0, sizeof find);
     if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
     if (r->o.schedule) o.schedule = (ft_schedule)ft__schedule_named(r->o.schedule);
-    o.accumulate = r->o.accumulate;
-    o.ema = trial ? 0 : r->o.ema;
-    o.swa = !trial && r->o.swa;
     find.curve = r->o.curve;
     find.curve_user = r->o.curve_user;
     if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);
     if (r->o.find_rate && found == 0) {
-        found = ft__find_rate(r->m, r->data, o, find, o.stage ? o.stage : "fit", lent);
+        found = ft__find_rate(r->m, r->data, o, find, o.stage, lent);
         if (found > 0) ft__log(&r->m->context, "%s: learning rate %.3g", o.stage, (double)found);
     }
     if (found > 0) o.optimizer.learning_rate = found;
@@ -468,7 +470,7 @@ static int ft__recipe_resume(ft__recipe *r)
 static bool ft__recipe_untried(ft__recipe *r)
 {
     ft_fit_options head = ft__recipe_options(r, FT__HEAD);
-    int held = ft_data_held_back(r->data, 0.2f, NULL, 0);
+    int held = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, NULL, 0);
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
              " back, too few (%d are needed) to check whether training more than %s head helps",

@@ -77,23 +77,13 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
 static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
 {
     int samples = ft_data_count(r->data);
-    ft_fit_options o;
-    memset(&o, 0, sizeof o);
-    o.stage = "all";
-    o.checkpoint = r->o.checkpoint;
-    o.checkpoint_steps = r->o.checkpoint_steps;
-    o.progress = r->o.progress;
-    o.progress_user = r->o.progress_user;
+    ft_fit_options o = ft__recipe_common(r, FT__ALL);
     o.schedule = FT_ONE_CYCLE;
-    o.optimizer.weight_decay = 0.01f;
     o.optimizer.clip_norm = 1;
     o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
     o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
     o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
-    o.balanced = r->o.balanced && !stream;
-    o.most_steps = r->o.most_steps;
-    ft__recipe_hold_back(r, &o);
-    o.balanced_sampling = r->o.balanced_sampling && !stream;
+    if (stream) o.balanced = o.balanced_sampling = false;
     if (r->o.epochs > 0) o.epochs = r->o.epochs;
     if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
     if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
