@@ -284,43 +284,37 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 
 /* ---- What the caller chose instead of the recipe ---- */
 
-/* The place of a name in a list; -1: it is not there. */
-static int ft__optimizer_named(const char *name)
+static const char *ft__optimizer_name(int i)
+{
+    return i < FT__OPTIMIZERS ? ft__optimizers[i].name : NULL;
+}
+
+static const char *ft__schedule_name(int i)
+{
+    return i < FT__SCHEDULES ? ft__schedule_names[i] : NULL;
+}
+
+/* The place of a name among those of a list, which ends with NULL; -1: it is not there. */
+static int ft__place_of(const char *name, const char *(*list)(int))
 {
     int i;
-    for (i = 0; i < FT__OPTIMIZERS; ++i)
-        if (strcmp(ft__optimizers[i].name, name) == 0) return i;
+    for (i = 0; list(i); ++i)
+        if (strcmp(list(i), name) == 0) return i;
     return -1;
 }
 
-static int ft__schedule_named(const char *name)
-{
-    int i;
-    for (i = 0; i < FT__SCHEDULES; ++i)
-        if (strcmp(ft__schedule_names[i], name) == 0) return i;
-    return -1;
-}
-
-static ft_status ft__recipe_check_names(ft__context *c, const ft_finetune_options *o)
+static ft_status ft__recipe_check_name(ft__context *c, const char *option, const char *name,
+                                       const char *(*list)(int))
 {
     char text[200];
     size_t length = 0;
     int i;
-    if (o->optimizer && ft__optimizer_named(o->optimizer) < 0) {
-        for (i = 0; i < FT__OPTIMIZERS; ++i)
-            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
-                                       i ? ", " : "", ft__optimizers[i].name);
-        return ft__fail(c, FT_INVALID, "ft_finetune: optimizer %.60s: it must be one of %s",
-                        o->optimizer, text);
-    }
-    if (o->schedule && ft__schedule_named(o->schedule) < 0) {
-        for (i = 0; i < FT__SCHEDULES; ++i)
-            length += (size_t)snprintf(text + length, sizeof text - length, "%s%s",
-                                       i ? ", " : "", ft__schedule_names[i]);
-        return ft__fail(c, FT_INVALID, "ft_finetune: schedule %.60s: it must be one of %s",
-                        o->schedule, text);
-    }
-    return c->status;
+    if (!name || ft__place_of(name, list) >= 0) return c->status;
+    for (i = 0; list(i); ++i)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i ? ", " : "",
+                                   list(i));
+    return ft__fail(c, FT_INVALID, "ft_finetune: %s %.60s: it must be one of %s", option, name,
+                    text);
 }
 
 /* Another optimiser, whose rate is to its default as the recipe's is to AdamW's. */
@@ -328,7 +322,7 @@ static void ft__recipe_optimizer(const ft__recipe *r, ft_optimizer_options *p)
 {
     const ft__optimizer_row *row;
     bool own = r->o.learning_rate > 0 && p->learning_rate == r->o.learning_rate;
-    p->optimizer = (ft_optimizer)ft__optimizer_named(r->o.optimizer);
+    p->optimizer = (ft_optimizer)ft__place_of(r->o.optimizer, ft__optimizer_name);
     row = ft__optimizer_row_of(p);
     if (!own) p->learning_rate *= row->learning_rate / ft__optimizers[FT_ADAMW].learning_rate;
     if (!(row->has & FT__EPS)) p->eps = 0;
@@ -359,7 +353,8 @@ static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cac
     float found = 0;
     memset(&find, 0, sizeof find);
     if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
-    if (r->o.schedule) o.schedule = (ft_schedule)ft__schedule_named(r->o.schedule);
+    if (r->o.schedule)
+        o.schedule = (ft_schedule)ft__place_of(r->o.schedule, ft__schedule_name);
     find.curve = r->o.curve;
     find.curve_user = r->o.curve_user;
     if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);

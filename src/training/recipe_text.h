@@ -296,7 +296,9 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
         {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"}};
     if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
-        || ft__recipe_check_names(&m->context, o) != FT_OK) return m->context.status;
+        || ft__recipe_check_name(&m->context, "optimizer", o->optimizer, ft__optimizer_name)
+        || ft__recipe_check_name(&m->context, "schedule", o->schedule, ft__schedule_name))
+        return m->context.status;
     return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
 }
 
