@@ -33241,7 +33241,8 @@ static void ft__load_one(ft_model *m, ft_file *file, int index, ft_weights_optio
     }
     shape = ft__shape_in_file(node, info.type);
     if (!ft__same_sizes(&info.shape, &shape)) {
-        snprintf(detail, sizeof detail, "%s instead of %s", ft__shape_text(&info.shape, has),
+        snprintf(detail, sizeof detail, "%s instead of %s",
+                 info.type == FT_OTHER ? info.type_name : ft__shape_text(&info.shape, has),
                  ft__shape_text(&shape, wants));
         ft__list_add(&lists->mismatched, node->name, detail);
         return;

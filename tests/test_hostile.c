@@ -264,8 +264,8 @@ static text pickle_of(const char *before, size_t before_bytes, const char *piece
     return t;
 }
 
-/* A state_dict of one weight whose shape is [`rows`, 3] over 64 bytes, by a stride of 0. */
-static text wide_tensor(uint64_t rows)
+/* A state_dict of one weight over 64 bytes; `shape` is what the pickle says after its storage. */
+static text one_tensor(const char *shape, size_t bytes)
 {
     text t = {0};
     add(&t, "\x80\x02}(X");
@@ -277,10 +277,23 @@ static text wide_tensor(uint64_t rows)
     add(&t, "0X");
     add_number(&t, 3, 4);
     add(&t, "cpuK\x10tQ");
-    add_bytes(&t, "K\0(J", 4);
-    add_number(&t, rows, 4);
-    add_bytes(&t, "K\x03tK\0K\0\x86\x89}tRu.", 15);
+    add_bytes(&t, shape, bytes);
+    add(&t, "\x89}tRu.");
     return t;
+}
+
+/* Its shape is [2 to the power of 30, 3], by strides of 0. */
+static text wide_tensor(void)
+{
+    static const char shape[] = "K\0(J\0\0\0\x40K\x03tK\0K\0\x86";
+    return one_tensor(shape, sizeof shape - 1);
+}
+
+/* Its shape is a number, and its strides are (). */
+static text shapeless_tensor(void)
+{
+    static const char shape[] = "K\0K\x01)";
+    return one_tensor(shape, sizeof shape - 1);
 }
 
 static void test_many(void)
@@ -309,12 +322,20 @@ static void test_many(void)
     bounded("a pickle of 4,000,000 marks", zip_file(pickle_of("\x80\x02", 2, "(", 1, 4000000, "."), 0),
             1);
     memset(&options, 0, sizeof options);
-    file = zip_file(wide_tensor(1u << 30), 64);
+    file = zip_file(wide_tensor(), 64);
     options.weights.memory = file.at;
     options.weights.bytes = file.count;
     ft_linear(m, "fc", ft_input(m, "x", (ft_input_options){.size = {3}}), 2, (ft_linear_options){0});
     CHECK(ft_load_weights(m, NULL, options.weights) == FT_FORMAT
           && strstr(ft_error_text(m), "fc.weight"), "%s", ft_error_text(m));
+    free(file.at);
+    ft_clear_error(m);
+    file = zip_file(shapeless_tensor(), 64);
+    options.weights.memory = file.at;
+    options.weights.bytes = file.count;
+    CHECK(ft_load_weights(m, NULL, options.weights) == FT_MISMATCH
+          && strstr(ft_error_text(m), "fc.weight a sparse or other special tensor instead of [2, 3]"),
+          "%s", ft_error_text(m));
     free(file.at);
     ft_clear_error(m);
     /* Memory 1,000,000 of a file of some 300 bytes; number 64 may be. */
