@@ -36,6 +36,7 @@
      [SECTION] basics/random: Random numbers
      [SECTION] basics/strings: Strings
      [SECTION] basics/arrays: Arrays that grow
+     [SECTION] basics/inflate: Deflated data
      [SECTION] basics/files: Files
      [SECTION] basics/saving: Writing a file whole or not at all
      [SECTION] basics/json: JSON
@@ -147,6 +148,7 @@
      [SECTION] graph/losses: Losses by their names
      [SECTION] formats/readers: The table of file readers
      [SECTION] formats/safetensors: safetensors
+     [SECTION] formats/zip: Zip archives
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
      [SECTION] formats/checkpoints: PyTorch's checkpoints
      [SECTION] formats/shards: Weights in several files
@@ -3673,6 +3675,218 @@ static FT__UNUSED void *ft__growing_add(ft__context *c, ft__growing *pile)
     }
     return (char *)pile->at + pile->size * pile->count++;
 }
+
+/* =============================================================================================
+   [SECTION] basics/inflate: Deflated data
+   What zip archives and PNG files are compressed with (RFC 1951): codes of up to 15 bits, each a
+   byte or a length with a distance, that repeats bytes made before. The bytes are written or only
+   counted.
+   ============================================================================================= */
+typedef struct ft__inflate_codes {
+    uint16_t quick[512];    /* by the next 9 bits: length << 9 | symbol; 0: longer */
+    uint16_t counts[16];    /* of codes of so many bits */
+    uint16_t symbols[288];  /* in the order of their codes */
+} ft__inflate_codes;
+
+typedef struct ft__inflate ft__inflate;
+struct ft__inflate {
+    const unsigned char *bytes; /* the file */
+    size_t count, at, left; /* `left` bytes of a part from `at` on; if there are none, `more` ... */
+    bool (*more)(ft__inflate *z); /* ... goes to the next part; false: there is none. Or NULL */
+    uint64_t bits;          /* the next, from the bottom */
+    int bit_count;
+    unsigned char *to;      /* for what is made; or NULL */
+    uint64_t total, most;   /* bytes that were made, and that there may be */
+    ft__inflate_codes codes, distances;
+    bool damaged;
+};
+
+static void ft__inflate_fill(ft__inflate *z)
+{
+    while (z->bit_count <= 56 && (z->left > 0 || (z->more && z->more(z)))) {
+        z->bits |= (uint64_t)z->bytes[z->at++] << z->bit_count;
+        z->left -= 1;
+        z->bit_count += 8;
+    }
+}
+
+static void ft__inflate_drop(ft__inflate *z, int count)
+{
+    if (count > z->bit_count) z->damaged = true;
+    else {
+        z->bits >>= count;
+        z->bit_count -= count;
+    }
+}
+
+static int ft__inflate_number(ft__inflate *z, int count)
+{
+    int number;
+    if (z->bit_count < count) ft__inflate_fill(z);
+    number = (int)(z->bits & (((uint64_t)1 << count) - 1));
+    ft__inflate_drop(z, count);
+    return number;
+}
+
+/* Codes of each length are numbers that count up; their bits come from the top. */
+static void ft__inflate_make(ft__inflate_codes *codes, const uint8_t *lengths, int count)
+{
+    int first[16], next = 0, code = 0, bits, i, k;
+    memset(codes, 0, sizeof *codes);
+    for (i = 0; i < count; ++i) codes->counts[lengths[i]] += 1;
+    codes->counts[0] = 0;
+    for (bits = 1; bits < 16; ++bits) {
+        for (i = 0; i < count; ++i)
+            if (lengths[i] == bits) codes->symbols[next++] = (uint16_t)i;
+        first[bits] = next - codes->counts[bits];
+        for (k = 0; bits <= 9 && k < codes->counts[bits] && code + k < 1 << bits; ++k) {
+            int reversed = 0, at;
+            for (at = 0; at < bits; ++at) reversed |= ((code + k) >> at & 1) << (bits - 1 - at);
+            for (; reversed < 512; reversed += 1 << bits)
+                codes->quick[reversed] = (uint16_t)(bits << 9 | codes->symbols[first[bits] + k]);
+        }
+        code = (code + codes->counts[bits]) << 1;
+    }
+}
+
+static int ft__inflate_symbol(ft__inflate *z, const ft__inflate_codes *codes)
+{
+    int quick, code = 0, first = 0, index = 0, bits;
+    if (z->bit_count < 15) ft__inflate_fill(z);
+    quick = codes->quick[z->bits & 511];
+    if (quick) {
+        ft__inflate_drop(z, quick >> 9);
+        return quick & 511;
+    }
+    for (bits = 1; bits < 16; ++bits) {
+        int count = codes->counts[bits];
+        code |= (int)(z->bits >> (bits - 1) & 1);
+        if (code - count < first) {
+            ft__inflate_drop(z, bits);
+            return codes->symbols[index + code - first];
+        }
+        index += count;
+        first = (first + count) << 1;
+        code <<= 1;
+    }
+    z->damaged = true;
+    return 0;
+}
+
+static void ft__inflate_tables(ft__inflate *z, bool dynamic)
+{
+    static const uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1,
+                                      15};
+    uint8_t lengths[320];
+    int literals = 288, distances = 30, count = 0, i, all, symbol, value;
+    memset(lengths, 0, sizeof lengths);
+    if (!dynamic) {
+        for (i = 0; i < 288; ++i)
+            lengths[i] = (uint8_t)(i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8);
+        memset(lengths + 288, 5, 30);
+    } else {
+        literals = 257 + ft__inflate_number(z, 5);
+        distances = 1 + ft__inflate_number(z, 5);
+        all = 4 + ft__inflate_number(z, 4);
+        for (i = 0; i < all; ++i) lengths[order[i]] = (uint8_t)ft__inflate_number(z, 3);
+        ft__inflate_make(&z->codes, lengths, 19);
+        all = literals + distances;
+        memset(lengths, 0, sizeof lengths);
+        if (literals > 286) z->damaged = true;
+        while (count < all && !z->damaged) {
+            symbol = ft__inflate_symbol(z, &z->codes);
+            value = symbol < 16 ? symbol : symbol == 16 && count ? lengths[count - 1] : 0;
+            i = symbol < 16 ? 1 : symbol == 16 ? 3 + ft__inflate_number(z, 2)
+                : symbol == 17 ? 3 + ft__inflate_number(z, 3) : 11 + ft__inflate_number(z, 7);
+            if (i > all - count) z->damaged = true;
+            for (; i > 0 && !z->damaged; --i) lengths[count++] = (uint8_t)value;
+        }
+    }
+    if (z->damaged) return;
+    ft__inflate_make(&z->codes, lengths, literals);
+    ft__inflate_make(&z->distances, lengths + literals, distances);
+}
+
+/* A byte more, and where there is room written. */
+static void ft__inflate_put(ft__inflate *z, int byte)
+{
+    if (z->to && z->total < z->most) z->to[z->total] = (unsigned char)byte;
+    z->total += 1;
+}
+
+static void ft__inflate_stored(ft__inflate *z)
+{
+    int bytes;
+    ft__inflate_drop(z, z->bit_count % 8);
+    bytes = ft__inflate_number(z, 16);
+    if (bytes != (ft__inflate_number(z, 16) ^ 0xffff)) z->damaged = true;
+    for (; bytes > 0 && !z->damaged; --bytes) ft__inflate_put(z, ft__inflate_number(z, 8));
+}
+
+/* `length` bytes again that were made `distance` bytes before. */
+static void ft__inflate_again(ft__inflate *z, int length, int distance)
+{
+    if ((uint64_t)distance > z->total) z->damaged = true;
+    if (!z->to) z->total += (uint64_t)length;
+    for (; z->to && length > 0 && !z->damaged && z->total < z->most; --length)
+        ft__inflate_put(z, z->to[z->total - (uint64_t)distance]);
+    if (z->to && length > 0) z->total += (uint64_t)length;
+}
+
+/* A byte, or a length and a distance; returns false at the end of the block. */
+static bool ft__inflate_step(ft__inflate *z)
+{
+    int symbol = ft__inflate_symbol(z, &z->codes), extra, length;
+    if (symbol < 256) ft__inflate_put(z, symbol);
+    if (symbol <= 256) return symbol < 256;
+    symbol -= 257;
+    if (symbol > 28) z->damaged = true;
+    extra = symbol < 8 || symbol > 27 ? 0 : symbol / 4 - 1;
+    length = symbol > 27 ? 258 : symbol < 8 ? 3 + symbol : 3 + ((4 + symbol % 4) << extra);
+    length += ft__inflate_number(z, extra);
+    symbol = ft__inflate_symbol(z, &z->distances);
+    if (symbol > 29) z->damaged = true;
+    if (z->damaged) return false;
+    extra = symbol < 4 ? 0 : symbol / 2 - 1;
+    ft__inflate_again(z, length, 1 + (symbol < 4 ? symbol : (2 + symbol % 2) << extra)
+                      + ft__inflate_number(z, extra));
+    return true;
+}
+
+/* Whether the data ends, as deflate has it, and makes at most so many bytes. They go to z->to,
+   which has room for them, or nowhere if it is NULL. */
+static FT__UNUSED bool ft__inflates_within(ft__inflate *z, uint64_t most)
+{
+    bool last = false;
+    int kind;
+    z->most = most;
+    while (!last && !z->damaged && z->total <= most) {
+        last = ft__inflate_number(z, 1);
+        kind = ft__inflate_number(z, 2);
+        if (kind == 3) z->damaged = true;
+        if (kind == 0) ft__inflate_stored(z);
+        if (kind == 0 || kind == 3) continue;
+        ft__inflate_tables(z, kind == 2);
+        while (!z->damaged && z->total <= most && ft__inflate_step(z)) {}
+    }
+    return !z->damaged && z->total <= most;
+}
+
+/* The checksum of zip archives and PNG chunks, continued over some bytes; it begins with 0. */
+static FT__UNUSED uint32_t ft__crc(uint32_t crc, const unsigned char *bytes, size_t count)
+{
+    static const uint32_t table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158,
+        0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4,
+        0xA00AE278, 0xBDBDF21C};
+    for (crc = ~crc; count > 0; --count) {
+        crc ^= *bytes++;
+        crc = crc >> 4 ^ table[crc & 15];
+        crc = crc >> 4 ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
 
 /* =============================================================================================
    [SECTION] basics/files: Files
@@ -31132,19 +31346,19 @@ static ft_status ft__safetensors_write(ft__context *c, const char *path,
 }
 
 /* =============================================================================================
-   [SECTION] formats/pytorch: PyTorch's zip files and pickles
-   torch.save writes an uncompressed zip archive. Each storage's bytes are an entry "NAME/data/KEY";
-   a pickle "NAME/data.pkl" says at which offset of which storage each tensor begins. A pickle is a
-   program. This reader runs only the opcodes that torch.save uses, and its "calls" only rebuild a
-   tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
-   executed. The memory for its values is limited by the file's size.
+   [SECTION] formats/zip: Zip archives
+   An archive's directory, at its end, says where each entry's bytes are, stored or deflated; with
+   numbers of 64 bits (zip64) where 32 do not suffice. Every number is checked before it is used.
    ============================================================================================= */
-#if FT__HAS_PYTORCH
+enum ft__zip_method { FT__ZIP_STORED = 0, FT__ZIP_DEFLATED = 8, FT__ZIP_ENCRYPTED = 99 };
+
 typedef struct ft__zip_entry {
-    const char *name;       /* after the archive's own folder */
+    const char *name;       /* as in the archive, or after its own folder: ft__zip_enter */
     size_t length;
-    uint64_t offset, size;
-    bool packed;            /* compressed: it cannot be read */
+    uint64_t offset, packed; /* of its bytes in the file */
+    uint64_t size;          /* unpacked */
+    uint32_t crc;           /* of the unpacked bytes */
+    int method;             /* ft__zip_method, or another */
 } ft__zip_entry;
 
 typedef struct ft__zip {
@@ -31156,7 +31370,7 @@ typedef struct ft__zip {
 
 static ft_status ft__zip_fault(ft_file *file, const char *what, uint64_t offset)
 {
-    return ft__fail(file->context, FT_FORMAT, "%s: damaged PyTorch file: %s at offset %llu",
+    return ft__fail(file->context, FT_FORMAT, "%s: damaged zip archive: %s at offset %llu",
                     file->path, what, (unsigned long long)offset);
 }
 
@@ -31215,33 +31429,33 @@ static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
 {
     ft_file *file = zip->file;
     ft__zip_entry *entry = &zip->entries[zip->count];
-    uint64_t packed, name, extra, comment, local, *wide[3];
+    uint64_t name, extra, comment, local, *wide[3];
     if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
         return ft__zip_fault(file, "no directory entry", *at);
-    entry->packed = ft__zip_number(file, *at + 10, 2) != 0;
-    packed = ft__zip_number(file, *at + 20, 4);
+    entry->method = (int)ft__zip_number(file, *at + 10, 2);
+    if (ft__zip_number(file, *at + 8, 2) & 1) entry->method = FT__ZIP_ENCRYPTED;
+    entry->crc = (uint32_t)ft__zip_number(file, *at + 16, 4);
+    entry->packed = ft__zip_number(file, *at + 20, 4);
     entry->size = ft__zip_number(file, *at + 24, 4);
     local = ft__zip_number(file, *at + 42, 4);
     name = ft__zip_number(file, *at + 28, 2);
     extra = ft__zip_number(file, *at + 30, 2);
     comment = ft__zip_number(file, *at + 32, 2);
     wide[0] = &entry->size;
-    wide[1] = &packed;
+    wide[1] = &entry->packed;
     wide[2] = &local;
     if (!ft__zip_has(file, *at + 46, name + extra + comment)
         || !ft__zip_far(file, *at + 46 + name, extra, wide))
         return ft__zip_fault(file, "a directory entry that does not fit", *at);
-    if (entry->packed) entry->size = packed;
+    if (entry->method == FT__ZIP_STORED) entry->packed = entry->size;
     if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
         return ft__zip_fault(file, "no local header", local);
     entry->offset = local + 30 + ft__zip_number(file, local + 26, 2)
         + ft__zip_number(file, local + 28, 2);
-    if (!ft__zip_has(file, entry->offset, entry->size))
+    if (!ft__zip_has(file, entry->offset, entry->packed))
         return ft__zip_fault(file, "an entry longer than the file", local);
     entry->name = (const char *)file->bytes + *at + 46;
     entry->length = (size_t)name;
-    while (entry->length > 0 && entry->name[0] != '/') entry->length -= 1, entry->name += 1;
-    if (entry->length > 0) entry->length -= 1, entry->name += 1;
     zip->count += 1;
     *at += 46 + name + extra + comment;
     return FT_OK;
@@ -31263,7 +31477,21 @@ static bool ft__zip_less(const void *context, int a, int b)
     return order < 0 || (order == 0 && a < b);
 }
 
-static bool ft__zip_sort(ft__zip *zip)
+/* Takes the archive's own folder off the names: all up to their first "/". */
+static FT__UNUSED void ft__zip_enter(ft__zip *zip)
+{
+    int i;
+    for (i = 0; i < zip->count; ++i) {
+        ft__zip_entry *e = &zip->entries[i];
+        const char *slash = (const char *)memchr(e->name, '/', e->length);
+        size_t skip = slash ? (size_t)(slash - e->name) + 1 : e->length;
+        e->name += skip;
+        e->length -= skip;
+    }
+}
+
+/* For ft__zip_find. */
+static FT__UNUSED bool ft__zip_sort(ft__zip *zip)
 {
     ft__context *c = zip->file->context;
     if (ft__ok(c)) zip->order = (int *)ft__allocate(c, (size_t)zip->count + 1, sizeof(int));
@@ -31284,14 +31512,68 @@ static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
     return low;
 }
 
-/* Finds the entry with this name, which follows the name of the archive's folder; NULL: none. */
-static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
+/* Finds the entry with this name; NULL: none. */
+static FT__UNUSED const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name,
+                                                    size_t length)
 {
     int at = ft__zip_from(zip, name, length);
     const ft__zip_entry *e = at < zip->count ? &zip->entries[zip->order[at]] : NULL;
     return e && ft__text_order(e->name, e->length, name, length) == 0 ? e : NULL;
 }
 
+/* Lists the entries, in the order of the directory; an error if a number of it is wrong. */
+static FT__UNUSED ft_status ft__zip_open(ft__zip *zip, ft_file *file)
+{
+    uint64_t at = 0, count = 0, i;
+    memset(zip, 0, sizeof *zip);
+    zip->file = file;
+    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46)
+        return ft__zip_fault(file, "no zip directory", file->size);
+    zip->entries = (ft__zip_entry *)ft__allocate(file->context, (size_t)count + 1,
+                                                 sizeof *zip->entries);
+    for (i = 0; ft__ok(file->context) && i < count; ++i) ft__zip_read_entry(zip, &at);
+    return file->context->status;
+}
+
+static FT__UNUSED void ft__zip_close(ft__zip *zip)
+{
+    ft__release(zip->file->context, zip->order);
+    ft__release(zip->file->context, zip->entries);
+}
+
+/* Writes an entry's bytes to `to`, which has room for entry->size of them. Only deflated ones are
+   compared with their checksum: stored ones are used where they are, and are not read here. */
+static FT__UNUSED ft_status ft__zip_unpack(const ft__zip *zip, const ft__zip_entry *entry,
+                                           unsigned char *to)
+{
+    ft_file *file = zip->file;
+    ft__inflate z;
+    if (entry->method == FT__ZIP_STORED) {
+        if (entry->size > 0) memcpy(to, file->bytes + entry->offset, (size_t)entry->size);
+        return FT_OK;
+    }
+    memset(&z, 0, sizeof z);
+    z.bytes = file->bytes;
+    z.at = (size_t)entry->offset;
+    z.left = (size_t)entry->packed;
+    z.to = to;
+    if (!ft__inflates_within(&z, entry->size) || z.total != entry->size)
+        return ft__zip_fault(file, "an entry that inflates to something else than its size",
+                             entry->offset);
+    if (ft__crc(0, to, (size_t)entry->size) != entry->crc)
+        return ft__zip_fault(file, "an entry with a wrong checksum", entry->offset);
+    return FT_OK;
+}
+
+/* =============================================================================================
+   [SECTION] formats/pytorch: PyTorch's zip files and pickles
+   torch.save writes an uncompressed zip archive. Each storage's bytes are an entry "NAME/data/KEY";
+   a pickle "NAME/data.pkl" says at which offset of which storage each tensor begins. A pickle is a
+   program. This reader runs only the opcodes that torch.save uses, and its "calls" only rebuild a
+   tensor or make a dictionary. Any other call gives an opaque value, which is skipped: nothing is
+   executed. The memory for its values is limited by the file's size.
+   ============================================================================================= */
+#if FT__HAS_PYTORCH
 /* ---- The pickle machine ---- */
 
 typedef enum ft__pickle_kind {
@@ -31365,7 +31647,8 @@ static const char *ft__pickle_letters(const ft__pickle *p, const ft__pickle_valu
 
 static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
 {
-    return ft__zip_fault(p->file, what, p->at);
+    return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: %s at offset %llu",
+                    p->file->path, what, (unsigned long long)p->at);
 }
 
 static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
@@ -32216,7 +32499,7 @@ static void ft__zip_storages(ft__pickle *p, const ft__zip *zip)
                                   ft__pickle_letters(p, key));
             entry = ft__zip_find(zip, name, (size_t)length);
         }
-        if (!entry || entry->packed) continue;
+        if (!entry || entry->method != FT__ZIP_STORED) continue;
         s->found = true;
         s->offset = entry->offset;
         s->bytes = entry->size;
@@ -32240,10 +32523,11 @@ static ft_status ft__zip_check(const ft__zip *zip)
     if (!pickle)
         return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
                         " data.pkl", file->path);
-    if (pickle->packed)
+    if (pickle->method != FT__ZIP_STORED)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
                         " does: unpack the archive and pack it again without compression",
                         file->path);
+    if (order && order->method != FT__ZIP_STORED) order = NULL; /* torch.save compresses nothing */
     if (order && !ft__text_is((const char *)file->bytes + order->offset, (size_t)order->size,
                               "little"))
         ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
@@ -32254,17 +32538,9 @@ static ft_status ft__zip_check(const ft__zip *zip)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__context *c = file->context;
-    uint64_t at = 0, count = 0, i;
     ft__pickle p;
     ft__zip zip;
-    memset(&zip, 0, sizeof zip);
-    zip.file = file;
-    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46) {
-        ft__zip_fault(file, "no zip directory", file->size);
-        return;
-    }
-    zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
-    for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
+    if (ft__zip_open(&zip, file) == FT_OK) ft__zip_enter(&zip);
     if (ft__zip_sort(&zip) && ft__zip_check(&zip) == FT_OK) {
         const ft__zip_entry *pickle = ft__zip_find(&zip, "data.pkl", 8);
         int root;
@@ -32276,8 +32552,7 @@ static void ft__pytorch_open(ft_file *file)
         ft__pickle_finish(&p, root);
         ft__pickle_end(&p);
     }
-    ft__release(c, zip.order);
-    ft__release(c, zip.entries);
+    ft__zip_close(&zip);
 }
 
 /* ---- Files from before 1.6 ---- */
@@ -44283,24 +44558,9 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
 
 /* ---- PNG: how much its data inflates to, and its checksums ----
    stb_image makes room for whatever the data inflates to, which can be a thousand times its size.
-   So it is counted first (RFC 1951), without being written anywhere. */
-typedef struct ft__inflate_codes {
-    uint16_t quick[512];    /* by the next 9 bits: length << 9 | symbol; 0: longer */
-    uint16_t counts[16];    /* of codes of so many bits */
-    uint16_t symbols[288];  /* in the order of their codes */
-} ft__inflate_codes;
-
-typedef struct ft__inflate {
-    const unsigned char *bytes; /* the file */
-    size_t count, at, left; /* `left` bytes of a chunk from `at` on */
-    uint64_t bits;          /* the next, from the bottom */
-    int bit_count;
-    uint64_t total;         /* bytes that were made */
-    ft__inflate_codes codes, distances;
-    bool damaged;
-} ft__inflate;
-
-static bool ft__inflate_chunk(ft__inflate *z) /* to the next byte of an IDAT, if there is one */
+   So it is counted first, without being written anywhere. */
+/* To the next byte of an IDAT, if there is one. */
+static bool ft__png_chunk(ft__inflate *z)
 {
     while (!z->left) {
         if (z->count - z->at < 16) return false;
@@ -44311,167 +44571,6 @@ static bool ft__inflate_chunk(ft__inflate *z) /* to the next byte of an IDAT, if
         if (z->left > z->count - z->at) return false;
     }
     return true;
-}
-
-static void ft__inflate_fill(ft__inflate *z)
-{
-    while (z->bit_count <= 56 && ft__inflate_chunk(z)) {
-        z->bits |= (uint64_t)z->bytes[z->at++] << z->bit_count;
-        z->left -= 1;
-        z->bit_count += 8;
-    }
-}
-
-static void ft__inflate_drop(ft__inflate *z, int count)
-{
-    if (count > z->bit_count) z->damaged = true;
-    else {
-        z->bits >>= count;
-        z->bit_count -= count;
-    }
-}
-
-static int ft__inflate_number(ft__inflate *z, int count)
-{
-    int number;
-    if (z->bit_count < count) ft__inflate_fill(z);
-    number = (int)(z->bits & (((uint64_t)1 << count) - 1));
-    ft__inflate_drop(z, count);
-    return number;
-}
-
-/* Codes of each length are numbers that count up; their bits come from the top. */
-static void ft__inflate_make(ft__inflate_codes *codes, const uint8_t *lengths, int count)
-{
-    int first[16], next = 0, code = 0, bits, i, k;
-    memset(codes, 0, sizeof *codes);
-    for (i = 0; i < count; ++i) codes->counts[lengths[i]] += 1;
-    codes->counts[0] = 0;
-    for (bits = 1; bits < 16; ++bits) {
-        for (i = 0; i < count; ++i)
-            if (lengths[i] == bits) codes->symbols[next++] = (uint16_t)i;
-        first[bits] = next - codes->counts[bits];
-        for (k = 0; bits <= 9 && k < codes->counts[bits] && code + k < 1 << bits; ++k) {
-            int reversed = 0, at;
-            for (at = 0; at < bits; ++at) reversed |= ((code + k) >> at & 1) << (bits - 1 - at);
-            for (; reversed < 512; reversed += 1 << bits)
-                codes->quick[reversed] = (uint16_t)(bits << 9 | codes->symbols[first[bits] + k]);
-        }
-        code = (code + codes->counts[bits]) << 1;
-    }
-}
-
-static int ft__inflate_symbol(ft__inflate *z, const ft__inflate_codes *codes)
-{
-    int quick, code = 0, first = 0, index = 0, bits;
-    if (z->bit_count < 15) ft__inflate_fill(z);
-    quick = codes->quick[z->bits & 511];
-    if (quick) {
-        ft__inflate_drop(z, quick >> 9);
-        return quick & 511;
-    }
-    for (bits = 1; bits < 16; ++bits) {
-        int count = codes->counts[bits];
-        code |= (int)(z->bits >> (bits - 1) & 1);
-        if (code - count < first) {
-            ft__inflate_drop(z, bits);
-            return codes->symbols[index + code - first];
-        }
-        index += count;
-        first = (first + count) << 1;
-        code <<= 1;
-    }
-    z->damaged = true;
-    return 0;
-}
-
-static void ft__inflate_tables(ft__inflate *z, bool dynamic)
-{
-    static const uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1,
-                                      15};
-    uint8_t lengths[320];
-    int literals = 288, distances = 30, count = 0, i, all, symbol, value;
-    memset(lengths, 0, sizeof lengths);
-    if (!dynamic) {
-        for (i = 0; i < 288; ++i)
-            lengths[i] = (uint8_t)(i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8);
-        memset(lengths + 288, 5, 30);
-    } else {
-        literals = 257 + ft__inflate_number(z, 5);
-        distances = 1 + ft__inflate_number(z, 5);
-        all = 4 + ft__inflate_number(z, 4);
-        for (i = 0; i < all; ++i) lengths[order[i]] = (uint8_t)ft__inflate_number(z, 3);
-        ft__inflate_make(&z->codes, lengths, 19);
-        all = literals + distances;
-        memset(lengths, 0, sizeof lengths);
-        if (literals > 286) z->damaged = true;
-        while (count < all && !z->damaged) {
-            symbol = ft__inflate_symbol(z, &z->codes);
-            value = symbol < 16 ? symbol : symbol == 16 && count ? lengths[count - 1] : 0;
-            i = symbol < 16 ? 1 : symbol == 16 ? 3 + ft__inflate_number(z, 2)
-                : symbol == 17 ? 3 + ft__inflate_number(z, 3) : 11 + ft__inflate_number(z, 7);
-            if (i > all - count) z->damaged = true;
-            for (; i > 0 && !z->damaged; --i) lengths[count++] = (uint8_t)value;
-        }
-    }
-    if (z->damaged) return;
-    ft__inflate_make(&z->codes, lengths, literals);
-    ft__inflate_make(&z->distances, lengths + literals, distances);
-}
-
-static void ft__inflate_stored(ft__inflate *z)
-{
-    int bytes;
-    ft__inflate_drop(z, z->bit_count % 8);
-    bytes = ft__inflate_number(z, 16);
-    ft__inflate_number(z, 16);
-    z->total += (uint64_t)bytes;
-    for (; bytes > 0 && !z->damaged; --bytes) ft__inflate_number(z, 8);
-}
-
-/* Whether the data ends, as deflate has it, and makes at most so many bytes. */
-static bool ft__inflates_within(ft__inflate *z, uint64_t most)
-{
-    bool last = false;
-    int kind, symbol, extra;
-    ft__inflate_number(z, 16); /* zlib's header */
-    while (!last && !z->damaged && z->total <= most) {
-        last = ft__inflate_number(z, 1);
-        kind = ft__inflate_number(z, 2);
-        if (kind == 3) z->damaged = true;
-        if (kind == 0) ft__inflate_stored(z);
-        if (kind == 0 || kind == 3) continue;
-        ft__inflate_tables(z, kind == 2);
-        for (symbol = 0; symbol != 256 && !z->damaged && z->total <= most; ) {
-            symbol = ft__inflate_symbol(z, &z->codes);
-            if (symbol < 256) z->total += 1;
-            if (symbol <= 256) continue;
-            symbol -= 257;
-            extra = symbol < 8 || symbol > 27 ? 0 : symbol / 4 - 1;
-            z->total += (uint64_t)(symbol > 27 ? 258 : symbol < 8 ? 3 + symbol
-                                   : 3 + ((4 + symbol % 4) << extra));
-            z->total += (uint64_t)ft__inflate_number(z, extra);
-            symbol = ft__inflate_symbol(z, &z->distances);
-            ft__inflate_number(z, symbol < 2 ? 0 : symbol / 2 - 1);
-            symbol = 0;
-        }
-    }
-    return !z->damaged && z->total <= most;
-}
-
-static uint32_t ft__crc(const unsigned char *bytes, size_t count)
-{
-    static const uint32_t table[16] = {
-        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158,
-        0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4,
-        0xA00AE278, 0xBDBDF21C};
-    uint32_t crc = 0xFFFFFFFF;
-    for (; count > 0; --count) {
-        crc ^= *bytes++;
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
-    return ~crc;
 }
 
 /* Chunks of stated length, up to IEND. */
@@ -44499,14 +44598,16 @@ static const char *ft__png_damage(const unsigned char *bytes, size_t count, size
     memset(&z, 0, sizeof z);
     z.bytes = bytes;
     z.count = count;
+    z.more = ft__png_chunk;
     do {
         const unsigned char *kind = bytes + at + 4;
         length = ft__high_first(bytes + at, 4);
-        if (ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
+        if (ft__crc(0, kind, length + 4) != ft__high_first(kind + 4 + length, 4))
             return "damaged: a checksum is wrong";
         if (!z.at && !memcmp(kind, "IDAT", 4)) z.at = at - 4;
         at += 12 + length;
     } while (memcmp(bytes + at - length - 8, "IEND", 4) != 0);
+    ft__inflate_number(&z, 16); /* zlib's header */
     return ft__inflates_within(&z, (uint64_t)decoded + 65536) ? NULL
         : "damaged: its data inflates to something else than its pixels";
 }

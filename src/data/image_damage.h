@@ -1,4 +1,5 @@
 #pragma once
+#include "basics/inflate.h"
 #include "data/image_headers.h"
 
 /* =============================================================================================
@@ -423,24 +424,9 @@ static const char *ft__jpeg_damage(const unsigned char *bytes, size_t count)
 
 /* ---- PNG: how much its data inflates to, and its checksums ----
    stb_image makes room for whatever the data inflates to, which can be a thousand times its size.
-   So it is counted first (RFC 1951), without being written anywhere. */
-typedef struct ft__inflate_codes {
-    uint16_t quick[512];    /* by the next 9 bits: length << 9 | symbol; 0: longer */
-    uint16_t counts[16];    /* of codes of so many bits */
-    uint16_t symbols[288];  /* in the order of their codes */
-} ft__inflate_codes;
-
-typedef struct ft__inflate {
-    const unsigned char *bytes; /* the file */
-    size_t count, at, left; /* `left` bytes of a chunk from `at` on */
-    uint64_t bits;          /* the next, from the bottom */
-    int bit_count;
-    uint64_t total;         /* bytes that were made */
-    ft__inflate_codes codes, distances;
-    bool damaged;
-} ft__inflate;
-
-static bool ft__inflate_chunk(ft__inflate *z) /* to the next byte of an IDAT, if there is one */
+   So it is counted first, without being written anywhere. */
+/* To the next byte of an IDAT, if there is one. */
+static bool ft__png_chunk(ft__inflate *z)
 {
     while (!z->left) {
         if (z->count - z->at < 16) return false;
@@ -451,167 +437,6 @@ static bool ft__inflate_chunk(ft__inflate *z) /* to the next byte of an IDAT, if
         if (z->left > z->count - z->at) return false;
     }
     return true;
-}
-
-static void ft__inflate_fill(ft__inflate *z)
-{
-    while (z->bit_count <= 56 && ft__inflate_chunk(z)) {
-        z->bits |= (uint64_t)z->bytes[z->at++] << z->bit_count;
-        z->left -= 1;
-        z->bit_count += 8;
-    }
-}
-
-static void ft__inflate_drop(ft__inflate *z, int count)
-{
-    if (count > z->bit_count) z->damaged = true;
-    else {
-        z->bits >>= count;
-        z->bit_count -= count;
-    }
-}
-
-static int ft__inflate_number(ft__inflate *z, int count)
-{
-    int number;
-    if (z->bit_count < count) ft__inflate_fill(z);
-    number = (int)(z->bits & (((uint64_t)1 << count) - 1));
-    ft__inflate_drop(z, count);
-    return number;
-}
-
-/* Codes of each length are numbers that count up; their bits come from the top. */
-static void ft__inflate_make(ft__inflate_codes *codes, const uint8_t *lengths, int count)
-{
-    int first[16], next = 0, code = 0, bits, i, k;
-    memset(codes, 0, sizeof *codes);
-    for (i = 0; i < count; ++i) codes->counts[lengths[i]] += 1;
-    codes->counts[0] = 0;
-    for (bits = 1; bits < 16; ++bits) {
-        for (i = 0; i < count; ++i)
-            if (lengths[i] == bits) codes->symbols[next++] = (uint16_t)i;
-        first[bits] = next - codes->counts[bits];
-        for (k = 0; bits <= 9 && k < codes->counts[bits] && code + k < 1 << bits; ++k) {
-            int reversed = 0, at;
-            for (at = 0; at < bits; ++at) reversed |= ((code + k) >> at & 1) << (bits - 1 - at);
-            for (; reversed < 512; reversed += 1 << bits)
-                codes->quick[reversed] = (uint16_t)(bits << 9 | codes->symbols[first[bits] + k]);
-        }
-        code = (code + codes->counts[bits]) << 1;
-    }
-}
-
-static int ft__inflate_symbol(ft__inflate *z, const ft__inflate_codes *codes)
-{
-    int quick, code = 0, first = 0, index = 0, bits;
-    if (z->bit_count < 15) ft__inflate_fill(z);
-    quick = codes->quick[z->bits & 511];
-    if (quick) {
-        ft__inflate_drop(z, quick >> 9);
-        return quick & 511;
-    }
-    for (bits = 1; bits < 16; ++bits) {
-        int count = codes->counts[bits];
-        code |= (int)(z->bits >> (bits - 1) & 1);
-        if (code - count < first) {
-            ft__inflate_drop(z, bits);
-            return codes->symbols[index + code - first];
-        }
-        index += count;
-        first = (first + count) << 1;
-        code <<= 1;
-    }
-    z->damaged = true;
-    return 0;
-}
-
-static void ft__inflate_tables(ft__inflate *z, bool dynamic)
-{
-    static const uint8_t order[19] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1,
-                                      15};
-    uint8_t lengths[320];
-    int literals = 288, distances = 30, count = 0, i, all, symbol, value;
-    memset(lengths, 0, sizeof lengths);
-    if (!dynamic) {
-        for (i = 0; i < 288; ++i)
-            lengths[i] = (uint8_t)(i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8);
-        memset(lengths + 288, 5, 30);
-    } else {
-        literals = 257 + ft__inflate_number(z, 5);
-        distances = 1 + ft__inflate_number(z, 5);
-        all = 4 + ft__inflate_number(z, 4);
-        for (i = 0; i < all; ++i) lengths[order[i]] = (uint8_t)ft__inflate_number(z, 3);
-        ft__inflate_make(&z->codes, lengths, 19);
-        all = literals + distances;
-        memset(lengths, 0, sizeof lengths);
-        if (literals > 286) z->damaged = true;
-        while (count < all && !z->damaged) {
-            symbol = ft__inflate_symbol(z, &z->codes);
-            value = symbol < 16 ? symbol : symbol == 16 && count ? lengths[count - 1] : 0;
-            i = symbol < 16 ? 1 : symbol == 16 ? 3 + ft__inflate_number(z, 2)
-                : symbol == 17 ? 3 + ft__inflate_number(z, 3) : 11 + ft__inflate_number(z, 7);
-            if (i > all - count) z->damaged = true;
-            for (; i > 0 && !z->damaged; --i) lengths[count++] = (uint8_t)value;
-        }
-    }
-    if (z->damaged) return;
-    ft__inflate_make(&z->codes, lengths, literals);
-    ft__inflate_make(&z->distances, lengths + literals, distances);
-}
-
-static void ft__inflate_stored(ft__inflate *z)
-{
-    int bytes;
-    ft__inflate_drop(z, z->bit_count % 8);
-    bytes = ft__inflate_number(z, 16);
-    ft__inflate_number(z, 16);
-    z->total += (uint64_t)bytes;
-    for (; bytes > 0 && !z->damaged; --bytes) ft__inflate_number(z, 8);
-}
-
-/* Whether the data ends, as deflate has it, and makes at most so many bytes. */
-static bool ft__inflates_within(ft__inflate *z, uint64_t most)
-{
-    bool last = false;
-    int kind, symbol, extra;
-    ft__inflate_number(z, 16); /* zlib's header */
-    while (!last && !z->damaged && z->total <= most) {
-        last = ft__inflate_number(z, 1);
-        kind = ft__inflate_number(z, 2);
-        if (kind == 3) z->damaged = true;
-        if (kind == 0) ft__inflate_stored(z);
-        if (kind == 0 || kind == 3) continue;
-        ft__inflate_tables(z, kind == 2);
-        for (symbol = 0; symbol != 256 && !z->damaged && z->total <= most; ) {
-            symbol = ft__inflate_symbol(z, &z->codes);
-            if (symbol < 256) z->total += 1;
-            if (symbol <= 256) continue;
-            symbol -= 257;
-            extra = symbol < 8 || symbol > 27 ? 0 : symbol / 4 - 1;
-            z->total += (uint64_t)(symbol > 27 ? 258 : symbol < 8 ? 3 + symbol
-                                   : 3 + ((4 + symbol % 4) << extra));
-            z->total += (uint64_t)ft__inflate_number(z, extra);
-            symbol = ft__inflate_symbol(z, &z->distances);
-            ft__inflate_number(z, symbol < 2 ? 0 : symbol / 2 - 1);
-            symbol = 0;
-        }
-    }
-    return !z->damaged && z->total <= most;
-}
-
-static uint32_t ft__crc(const unsigned char *bytes, size_t count)
-{
-    static const uint32_t table[16] = {
-        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158,
-        0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4,
-        0xA00AE278, 0xBDBDF21C};
-    uint32_t crc = 0xFFFFFFFF;
-    for (; count > 0; --count) {
-        crc ^= *bytes++;
-        crc = crc >> 4 ^ table[crc & 15];
-        crc = crc >> 4 ^ table[crc & 15];
-    }
-    return ~crc;
 }
 
 /* Chunks of stated length, up to IEND. */
@@ -639,14 +464,16 @@ static const char *ft__png_damage(const unsigned char *bytes, size_t count, size
     memset(&z, 0, sizeof z);
     z.bytes = bytes;
     z.count = count;
+    z.more = ft__png_chunk;
     do {
         const unsigned char *kind = bytes + at + 4;
         length = ft__high_first(bytes + at, 4);
-        if (ft__crc(kind, length + 4) != ft__high_first(kind + 4 + length, 4))
+        if (ft__crc(0, kind, length + 4) != ft__high_first(kind + 4 + length, 4))
             return "damaged: a checksum is wrong";
         if (!z.at && !memcmp(kind, "IDAT", 4)) z.at = at - 4;
         at += 12 + length;
     } while (memcmp(bytes + at - length - 8, "IEND", 4) != 0);
+    ft__inflate_number(&z, 16); /* zlib's header */
     return ft__inflates_within(&z, (uint64_t)decoded + 65536) ? NULL
         : "damaged: its data inflates to something else than its pixels";
 }

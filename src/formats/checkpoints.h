@@ -4,6 +4,7 @@
 #include "platform/context.h"
 #include "basics/sorting.h"
 #include "formats/readers.h"
+#include "formats/zip.h"
 #include "formats/pytorch.h"
 
 /* =============================================================================================
@@ -304,7 +305,7 @@ static void ft__zip_storages(ft__pickle *p, const ft__zip *zip)
                                   ft__pickle_letters(p, key));
             entry = ft__zip_find(zip, name, (size_t)length);
         }
-        if (!entry || entry->packed) continue;
+        if (!entry || entry->method != FT__ZIP_STORED) continue;
         s->found = true;
         s->offset = entry->offset;
         s->bytes = entry->size;
@@ -328,10 +329,11 @@ static ft_status ft__zip_check(const ft__zip *zip)
     if (!pickle)
         return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
                         " data.pkl", file->path);
-    if (pickle->packed)
+    if (pickle->method != FT__ZIP_STORED)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
                         " does: unpack the archive and pack it again without compression",
                         file->path);
+    if (order && order->method != FT__ZIP_STORED) order = NULL; /* torch.save compresses nothing */
     if (order && !ft__text_is((const char *)file->bytes + order->offset, (size_t)order->size,
                               "little"))
         ft__fail(c, FT_UNSUPPORTED, "%s: was written on a big-endian machine, which is not"
@@ -342,17 +344,9 @@ static ft_status ft__zip_check(const ft__zip *zip)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__context *c = file->context;
-    uint64_t at = 0, count = 0, i;
     ft__pickle p;
     ft__zip zip;
-    memset(&zip, 0, sizeof zip);
-    zip.file = file;
-    if (!ft__zip_directory(file, &at, &count) || count > file->size / 46) {
-        ft__zip_fault(file, "no zip directory", file->size);
-        return;
-    }
-    zip.entries = (ft__zip_entry *)ft__allocate(c, (size_t)count + 1, sizeof *zip.entries);
-    for (i = 0; ft__ok(c) && i < count; ++i) ft__zip_read_entry(&zip, &at);
+    if (ft__zip_open(&zip, file) == FT_OK) ft__zip_enter(&zip);
     if (ft__zip_sort(&zip) && ft__zip_check(&zip) == FT_OK) {
         const ft__zip_entry *pickle = ft__zip_find(&zip, "data.pkl", 8);
         int root;
@@ -364,8 +358,7 @@ static void ft__pytorch_open(ft_file *file)
         ft__pickle_finish(&p, root);
         ft__pickle_end(&p);
     }
-    ft__release(c, zip.order);
-    ft__release(c, zip.entries);
+    ft__zip_close(&zip);
 }
 
 /* ---- Files from before 1.6 ---- */

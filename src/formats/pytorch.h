@@ -4,8 +4,7 @@
 #include "platform/families.h"
 #include "platform/context.h"
 #include "basics/arrays.h"
-#include "basics/sorting.h"
-#include "formats/readers.h"
+#include "formats/zip.h"
 
 /* =============================================================================================
    [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -16,158 +15,6 @@
    executed. The memory for its values is limited by the file's size.
    ============================================================================================= */
 #if FT__HAS_PYTORCH
-typedef struct ft__zip_entry {
-    const char *name;       /* after the archive's own folder */
-    size_t length;
-    uint64_t offset, size;
-    bool packed;            /* compressed: it cannot be read */
-} ft__zip_entry;
-
-typedef struct ft__zip {
-    ft_file *file;
-    ft__zip_entry *entries;
-    int count;
-    int *order;             /* [count]: by name */
-} ft__zip;
-
-static ft_status ft__zip_fault(ft_file *file, const char *what, uint64_t offset)
-{
-    return ft__fail(file->context, FT_FORMAT, "%s: damaged PyTorch file: %s at offset %llu",
-                    file->path, what, (unsigned long long)offset);
-}
-
-static uint64_t ft__zip_number(const ft_file *file, uint64_t offset, int bytes)
-{
-    return ft__little_endian(file->bytes + offset, bytes);
-}
-
-static bool ft__zip_has(const ft_file *file, uint64_t offset, uint64_t bytes)
-{
-    return offset <= file->size && bytes <= file->size - offset;
-}
-
-/* Finds where the central directory begins and how many entries it has; takes the 64-bit values if
-   the short ones are at their maximum. */
-static bool ft__zip_directory(const ft_file *file, uint64_t *begin, uint64_t *count)
-{
-    uint64_t end = file->size < 22 ? 0 : file->size - 22, back, wide;
-    for (back = 0; back <= end && back < 65536; ++back)
-        if (ft__zip_number(file, end - back, 4) == 0x06054b50) break;
-    if (file->size < 22 || back > end || back == 65536) return false;
-    end -= back;
-    *count = ft__zip_number(file, end + 10, 2);
-    *begin = ft__zip_number(file, end + 16, 4);
-    if (end < 20 || ft__zip_number(file, end - 20, 4) != 0x07064b50) return true;
-    wide = ft__zip_number(file, end - 12, 8);
-    if (!ft__zip_has(file, wide, 56) || ft__zip_number(file, wide, 4) != 0x06064b50) return false;
-    *count = ft__zip_number(file, wide + 32, 8);
-    *begin = ft__zip_number(file, wide + 48, 8);
-    return true;
-}
-
-/* Sizes and offset that do not fit into 32 bits are in the extra field 1, in this order. */
-static bool ft__zip_far(const ft_file *file, uint64_t at, uint64_t bytes, uint64_t *values[3])
-{
-    uint64_t end = at + bytes;
-    int i;
-    while (end - at >= 4) {
-        uint64_t kind = ft__zip_number(file, at, 2), size = ft__zip_number(file, at + 2, 2);
-        at += 4;
-        if (size > end - at) return false;
-        for (i = 0; kind == 1 && i < 3; ++i) {
-            if (*values[i] != 0xffffffffu) continue;
-            if (size < 8) return false;
-            *values[i] = ft__zip_number(file, at, 8);
-            at += 8;
-            size -= 8;
-        }
-        at += size;
-    }
-    return true;
-}
-
-/* Reads the directory entry at *at and moves *at past it. */
-static ft_status ft__zip_read_entry(ft__zip *zip, uint64_t *at)
-{
-    ft_file *file = zip->file;
-    ft__zip_entry *entry = &zip->entries[zip->count];
-    uint64_t packed, name, extra, comment, local, *wide[3];
-    if (!ft__zip_has(file, *at, 46) || ft__zip_number(file, *at, 4) != 0x02014b50)
-        return ft__zip_fault(file, "no directory entry", *at);
-    entry->packed = ft__zip_number(file, *at + 10, 2) != 0;
-    packed = ft__zip_number(file, *at + 20, 4);
-    entry->size = ft__zip_number(file, *at + 24, 4);
-    local = ft__zip_number(file, *at + 42, 4);
-    name = ft__zip_number(file, *at + 28, 2);
-    extra = ft__zip_number(file, *at + 30, 2);
-    comment = ft__zip_number(file, *at + 32, 2);
-    wide[0] = &entry->size;
-    wide[1] = &packed;
-    wide[2] = &local;
-    if (!ft__zip_has(file, *at + 46, name + extra + comment)
-        || !ft__zip_far(file, *at + 46 + name, extra, wide))
-        return ft__zip_fault(file, "a directory entry that does not fit", *at);
-    if (entry->packed) entry->size = packed;
-    if (!ft__zip_has(file, local, 30) || ft__zip_number(file, local, 4) != 0x04034b50)
-        return ft__zip_fault(file, "no local header", local);
-    entry->offset = local + 30 + ft__zip_number(file, local + 26, 2)
-        + ft__zip_number(file, local + 28, 2);
-    if (!ft__zip_has(file, entry->offset, entry->size))
-        return ft__zip_fault(file, "an entry longer than the file", local);
-    entry->name = (const char *)file->bytes + *at + 46;
-    entry->length = (size_t)name;
-    while (entry->length > 0 && entry->name[0] != '/') entry->length -= 1, entry->name += 1;
-    if (entry->length > 0) entry->length -= 1, entry->name += 1;
-    zip->count += 1;
-    *at += 46 + name + extra + comment;
-    return FT_OK;
-}
-
-/* Compares two texts: < 0, 0 or > 0 if a is before, equal to, or after b. */
-static int ft__text_order(const char *a, size_t a_length, const char *b, size_t b_length)
-{
-    int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
-    if (order != 0) return order;
-    return a_length < b_length ? -1 : a_length > b_length;
-}
-
-static bool ft__zip_less(const void *context, int a, int b)
-{
-    const ft__zip_entry *entries = (const ft__zip_entry *)context;
-    int order = ft__text_order(entries[a].name, entries[a].length, entries[b].name,
-                               entries[b].length);
-    return order < 0 || (order == 0 && a < b);
-}
-
-static bool ft__zip_sort(ft__zip *zip)
-{
-    ft__context *c = zip->file->context;
-    if (ft__ok(c)) zip->order = (int *)ft__allocate(c, (size_t)zip->count + 1, sizeof(int));
-    if (ft__ok(c)) ft__sort_order(zip->order, zip->count, ft__zip_less, zip->entries);
-    return ft__ok(c);
-}
-
-/* Returns the first entry that is not before this name; `count` if all are before it. */
-static int ft__zip_from(const ft__zip *zip, const char *name, size_t length)
-{
-    int low = 0, high = zip->count;
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        const ft__zip_entry *e = &zip->entries[zip->order[middle]];
-        if (ft__text_order(e->name, e->length, name, length) < 0) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
-/* Finds the entry with this name, which follows the name of the archive's folder; NULL: none. */
-static const ft__zip_entry *ft__zip_find(const ft__zip *zip, const char *name, size_t length)
-{
-    int at = ft__zip_from(zip, name, length);
-    const ft__zip_entry *e = at < zip->count ? &zip->entries[zip->order[at]] : NULL;
-    return e && ft__text_order(e->name, e->length, name, length) == 0 ? e : NULL;
-}
-
 /* ---- The pickle machine ---- */
 
 typedef enum ft__pickle_kind {
@@ -241,7 +88,8 @@ static const char *ft__pickle_letters(const ft__pickle *p, const ft__pickle_valu
 
 static ft_status ft__pickle_fault(ft__pickle *p, const char *what)
 {
-    return ft__zip_fault(p->file, what, p->at);
+    return ft__fail(p->context, FT_FORMAT, "%s: damaged PyTorch file: %s at offset %llu",
+                    p->file->path, what, (unsigned long long)p->at);
 }
 
 static ft__pickle_value *ft__pickle_new(ft__pickle *p, ft__pickle_kind kind)
