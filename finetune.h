@@ -106,6 +106,7 @@
      [SECTION] operators/attention: Attention
      [SECTION] operators/recurrent: Recurrent layers
      [SECTION] operators/recurrent_layers: Stacks of recurrent layers
+     [SECTION] operators/ctc_loss: Connectionist temporal classification
      [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
@@ -1523,6 +1524,11 @@ typedef struct ft_loss_options {
     float temperature;      /* distillation: default 2 */
     ft_node positive_weight;/* binary_cross_entropy: [classes], factors of the terms of t; PyTorch's
                                pos_weight */
+    int blank;              /* ctc_loss: the class of no label; default 0 */
+    bool zero_infinity;     /* ctc_loss: a sample whose labels do not fit into its steps has loss 0
+                               and no gradient, instead of an infinite loss */
+    ft_node lengths;        /* ctc_loss: I32 [N], the real steps of each sample's logits; default:
+                               all are */
 } ft_loss_options;
 
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
@@ -1547,6 +1553,16 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
                                              ft_node targets /* F32, as logits */);
 /* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
+/* Connectionist temporal classification (Graves et al. 2006): logits [N, T, classes], and the
+   labels of each sample in their order, [N, S], padded with -1 or -100; nothing says at which steps
+   they are. A class for each step stands for the labels that are left when runs of one class are
+   taken once and then blanks are dropped. The loss is -log(the probability of all that stands for a
+   sample's labels), by their number (1 if there are none): the mean over N, as PyTorch's ctc_loss
+   of log_softmax(logits). It is infinite, and the run FT_NOT_FINITE, if a sample has fewer steps
+   than labels and equal neighbours among these, unless options.zero_infinity. A label that is the
+   blank, or no class, makes it NaN. With OpenCL it runs on the processor. */
+FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
+                                 ft_node labels /* I32 */, ft_loss_options options);
 
 /* The kinds of ft_loss_by_kind: means over labels I32, as cross_entropy; or over all elements of
    targets F32 of x's shape; p = softmax(x)[label] or sigmoid(x). */
@@ -1568,7 +1584,8 @@ FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node ta
     X(smooth_l1)            /* of numbers, d = x - t: d^2 / (2 beta) where |d| < beta, else       \
                                |d| - beta / 2: Girshick 2015 */                                   \
     X(huber)                /* of numbers: d^2 / 2 where |d| <= delta, else                       \
-                               delta (|d| - delta / 2): Huber 1964 */
+                               delta (|d| - delta / 2): Huber 1964 */                             \
+    X(ctc)                  /* of labels [N, S] in their order: ft_ctc_loss */
 
 /* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
    does not have. Weights of samples and classes count in those that are one operator: all but
@@ -2146,8 +2163,10 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 /* Exchanges the loss for one of FINETUNE_LOSS_LIST between the output and what the loss read: its
    labels or, if there is an input "target", that. Losses of targets then compare the output [N,
    classes] with labels as rows of zeros with a one: binary_cross_entropy learns each class against
-   all others. Accuracy is counted as before. FT_INVALID if the network does not read what the kind
-   needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
+   all others. Accuracy is counted as before, but not with ctc, which needs an output [N, L,
+   classes] and labels [N, S], and reads the input "lengths" if L is FT_LENGTH. FT_INVALID if the
+   network does not read what the kind needs; FT_UNSUPPORTED for language models, whose loss makes
+   its logits itself. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
    and preprocessing. It is copied, in float32: nodes "teacher.<name>", whose weights are
@@ -2615,6 +2634,12 @@ FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float 
                               size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
                                       int batch, float *output, size_t count);
+/* Reads the output of a network that was trained with ft_ctc_loss: logits [steps, classes] of one
+   sample -> the labels that the most probable class of each step stands for, with room for `steps`.
+   Returns how many there are; 0 if a pointer is NULL. This is the best path, which need not be that
+   of the most probable labels. */
+FINETUNE_API int ft_ctc_decode(const float *logits, int steps, int classes, int blank,
+                               int *labels);
 
 /* ---- Several threads, one set of weights ---- */
 
@@ -8953,7 +8978,7 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
     X(sub) X(div) X(maximum) X(minimum) X(equal) X(not_equal) X(less) X(less_equal) X(greater)    \
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
-    X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge)                                \
+    X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss)                    \
     FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
@@ -16671,6 +16696,7 @@ ft_node ft_matmul(ft_model *m, const char *name, ft_node a, ft_node b, ft_matmul
 static const ft__field ft__loss_fields[] = {
     FT__FLOAT(ft_loss_options, label_smoothing), FT__NOT_KEPT(ft_loss_options, smooth)
     FT__NOT_KEPT(ft_loss_options, temperature) FT__NOT_KEPT(ft_loss_options, positive_weight)
+    FT__NOT_KEPT(ft_loss_options, lengths)
     FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */
@@ -19803,6 +19829,275 @@ ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden, ft_recurren
     ft_node none = {0};
     if (!FT__HAS(m, RECURRENT)) return none;
     return ft__recurrent_stack(m, &ft__row_rnn, name, x, hidden, options);
+}
+
+/* =============================================================================================
+   [SECTION] operators/ctc_loss: Connectionist temporal classification
+   Of the family ARITHMETIC. logits [N, T, classes], labels [N, S] and, if given, lengths [N], the
+   real steps of each sample. A path has a class for each step; it stands for the labels that are
+   left when runs of one class are taken once and then blanks are dropped. A sample's loss is
+   -log(the sum of the probabilities of all paths that stand for its labels), by its number of
+   labels. Graves et al. 2006.
+   The path goes through states 0 to 2 S: blank, label, blank, label, .. blank. alpha[t][s] is the
+   logarithm of the probability of all ways to be in s at step t, that step counted; beta[t][s], of
+   all ways from there to the end, that step not counted. With y = softmax(x),
+       loss = -log(sum of exp(alpha) over the last two states at the last step) / S
+       dx[t][k] = (y[t][k] - sum over the states of class k of exp(alpha + beta + S loss)) / S
+   ============================================================================================= */
+static const ft__field ft__ctc_fields[] = {
+    FT__INT(ft_loss_options, blank), FT__BOOL(ft_loss_options, zero_infinity),
+    FT__NO_MORE_FIELDS};
+
+static ft_status ft__ctc_loss_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                    int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape, *labels = &input[1].shape;
+    char text[80], other[80];
+    ft__one_number(output);
+    if (x->rank != 3 || labels->rank != 2 || labels->size[0] != x->size[0]
+        || input[1].type != FT_I32)
+        return ft__fail(c, FT_SHAPE, "%s: expected logits [N, T, classes] and labels I32 [N, S],"
+                        " not %s and %s %s", node->name, ft__shape_text(x, text),
+                        ft__type_names[input[1].type], ft__shape_text(labels, other));
+    if (input_count > 2 && (input[2].type != FT_I32 || input[2].shape.rank != 1
+                            || input[2].shape.size[0] != x->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
+                        ft__shape_text(&input[2].shape, text));
+    if (node->options.loss.blank < 0 || node->options.loss.blank >= x->size[2])
+        return ft__fail(c, FT_INVALID, "%s: blank is %d; it must be one of the %d classes",
+                        node->name, node->options.loss.blank, x->size[2]);
+    return ft__want_numbers(c, node, input, 1);
+}
+
+/* The sizes of a batch, and where its numbers are. */
+typedef struct ft__ctc {
+    const ft__call *call;
+    size_t samples, steps, classes, most, states; /* most: labels of a sample; states: 2 most + 1 */
+    double *alpha, *loss;   /* [samples][steps][states]; [samples]: S times the loss */
+    float *y;               /* [samples][steps][classes]: logarithms of probabilities */
+    double *beta;           /* [samples][2][states]: of two steps */
+    int32_t *labels;        /* [samples][most], those that count */
+    double scale;           /* of a sample's gradient */
+} ft__ctc;
+
+static ft__ctc ft__ctc_of(const ft__call *call)
+{
+    ft__ctc g;
+    memset(&g, 0, sizeof g);
+    g.call = call;
+    g.samples = (size_t)call->input[0].shape.size[0];
+    g.steps = (size_t)call->input[0].shape.size[1];
+    g.classes = (size_t)call->input[0].shape.size[2];
+    g.most = (size_t)call->input[1].shape.size[1];
+    g.states = 2 * g.most + 1;
+    if (!call->saved || !call->workspace) return g;
+    g.alpha = (double *)call->saved;
+    g.loss = g.alpha + g.samples * g.steps * g.states;
+    g.y = (float *)(void *)(g.loss + g.samples);
+    g.beta = (double *)(void *)call->workspace;
+    g.labels = (int32_t *)(void *)(g.beta + 2 * g.samples * g.states);
+    return g;
+}
+
+static void ft__ctc_loss_costs(const ft__call *call, ft__costs *costs)
+{
+    ft__ctc g = ft__ctc_of(call);
+    costs->saved = g.samples * ((g.steps * g.states + 1) * sizeof(double)
+                                + g.steps * g.classes * sizeof(float));
+    costs->workspace = g.samples * (2 * g.states * sizeof(double) + g.most * sizeof(int32_t));
+}
+
+/* One sample. */
+typedef struct ft__ctc_sample {
+    size_t steps, states, classes; /* its own steps; 2 times its labels + 1 */
+    const int32_t *labels;
+    int blank;
+    bool known;             /* all labels are classes, and none is the blank */
+    float *y;
+    double *alpha;          /* rows of `row` numbers */
+    size_t row;
+} ft__ctc_sample;
+
+/* Sample n, whose labels that count are copied. */
+static ft__ctc_sample ft__ctc_take(const ft__ctc *g, size_t n)
+{
+    const ft__call *call = g->call;
+    const int32_t *from = ft__integers(&call->input[1]) + n * g->most;
+    int32_t *to = g->labels + n * g->most;
+    ft__ctc_sample a;
+    size_t count = 0, i;
+    a.steps = ft__steps_of(call->input_count > 2 ? &call->input[2] : NULL, n, g->steps);
+    a.classes = g->classes;
+    a.blank = call->node->options.loss.blank;
+    a.known = true;
+    for (i = 0; i < g->most; ++i) {
+        if (ft__is_ignored(from[i])) continue;
+        a.known = a.known && ft__is_class(from[i], g->classes) && from[i] != a.blank;
+        to[count++] = from[i];
+    }
+    a.labels = to;
+    a.states = 2 * count + 1;
+    a.y = g->y + n * g->steps * g->classes;
+    a.row = g->states;
+    a.alpha = g->alpha + n * g->steps * g->states;
+    return a;
+}
+
+static int ft__ctc_class(const ft__ctc_sample *a, size_t state)
+{
+    return state & 1 ? a->labels[state / 2] : a->blank;
+}
+
+/* Whether a path may go from state s - 2 to s: it need not pass a blank between two labels that
+   differ. */
+static bool ft__ctc_skips(const ft__ctc_sample *a, size_t s)
+{
+    return (s & 1) && s > 1 && s < a->states && a->labels[s / 2] != a->labels[s / 2 - 1];
+}
+
+static double ft__impossible(void) { return -HUGE_VAL; }
+
+/* log(e^a + e^b): the larger, exact, and what the other adds, at most log(2), as a float. */
+static double ft__log_sum(double a, double b)
+{
+    double larger = a < b ? b : a;
+    if (a == ft__impossible()) return b;
+    if (b == ft__impossible()) return a;
+    return larger + (double)ft__log1p(ft__exp((float)(a < b ? a - b : b - a)));
+}
+
+/* Fills alpha, and returns -log of the probability of the labels. */
+static double ft__ctc_alpha(const ft__ctc_sample *a)
+{
+    const float *y = a->y;
+    double *to = a->alpha;
+    size_t t, s;
+    if (a->steps == 0) return a->states > 1 ? HUGE_VAL : 0;
+    for (s = 0; s < a->states; ++s)
+        to[s] = s < 2 ? (double)y[ft__ctc_class(a, s)] : ft__impossible();
+    for (t = 1; t < a->steps; ++t) {
+        const double *before = to;
+        y += a->classes;
+        to += a->row;
+        for (s = 0; s < a->states; ++s) {
+            double sum = before[s];
+            if (s > 0) sum = ft__log_sum(sum, before[s - 1]);
+            if (ft__ctc_skips(a, s)) sum = ft__log_sum(sum, before[s - 2]);
+            to[s] = sum + (double)y[ft__ctc_class(a, s)];
+        }
+    }
+    return -(a->states > 1 ? ft__log_sum(to[a->states - 1], to[a->states - 2]) : to[0]);
+}
+
+/* beta of the step before, from that of a step and its y. */
+static void ft__ctc_beta(const ft__ctc_sample *a, const float *y, const double *beta, double *to)
+{
+    size_t s;
+    for (s = 0; s < a->states; ++s) {
+        double sum = beta[s] + (double)y[ft__ctc_class(a, s)];
+        if (s + 1 < a->states)
+            sum = ft__log_sum(sum, beta[s + 1] + (double)y[ft__ctc_class(a, s + 1)]);
+        if (ft__ctc_skips(a, s + 2))
+            sum = ft__log_sum(sum, beta[s + 2] + (double)y[ft__ctc_class(a, s + 2)]);
+        to[s] = sum;
+    }
+}
+
+/* What a sample's loss counts in the mean: its weight, by its number of labels. */
+static double ft__ctc_share(const ft__ctc *g, const ft__ctc_sample *a, size_t n)
+{
+    return (double)ft__sample_weight(g->call, n) / (a->states > 1 ? (double)(a->states / 2) : 1);
+}
+
+static void ft__ctc_forward_sample(void *context, int index)
+{
+    const ft__ctc *g = (const ft__ctc *)context;
+    size_t n = (size_t)index, t;
+    ft__ctc_sample a = ft__ctc_take(g, n);
+    const float *x = g->call->input[0].value + n * g->steps * g->classes;
+    for (t = 0; t < a.steps; ++t)
+        ft__softmax[g->call->context->simd](x + t * a.classes, a.y + t * a.classes, a.classes,
+                                            true);
+    g->loss[n] = a.known ? ft__ctc_alpha(&a) : (double)ft__from_bits(0x7fc00000u);
+}
+
+static void ft__ctc_loss_forward(const ft__call *call)
+{
+    ft__ctc g = ft__ctc_of(call);
+    double sum = 0;
+    size_t n;
+    ft__parallel(call->context, (int)g.samples, ft__ctc_forward_sample, &g);
+    for (n = 0; n < g.samples; ++n) {
+        ft__ctc_sample a = ft__ctc_take(&g, n);
+        if (call->node->options.loss.zero_infinity && g.loss[n] == HUGE_VAL) continue;
+        sum += ft__ctc_share(&g, &a, n) * g.loss[n];
+    }
+    call->output.value[0] = (float)(sum / ft__sum_of_weights(call, g.samples));
+}
+
+static void ft__ctc_backward_sample(void *context, int index)
+{
+    const ft__ctc *g = (const ft__ctc *)context;
+    size_t n = (size_t)index, t, s;
+    ft__ctc_sample a = ft__ctc_take(g, n);
+    float *dx = g->call->input[0].gradient + n * g->steps * g->classes;
+    double *beta = g->beta + 2 * n * g->states, *other = beta + g->states;
+    float scale = (float)(g->scale * ft__ctc_share(g, &a, n));
+    if (!(g->loss[n] < HUGE_VAL)) return; /* no path, or not a number */
+    for (s = 0; s < a.states; ++s) beta[s] = s + 2 < a.states ? ft__impossible() : 0;
+    for (t = a.steps; t-- > 0;) {
+        const float *y = a.y + t * a.classes;
+        float *to = dx + t * a.classes;
+        const double *alpha = a.alpha + t * a.row;
+        double *turn = beta;
+        for (s = 0; s < a.classes; ++s) to[s] += scale * ft__exp(y[s]);
+        for (s = 0; s < a.states; ++s)
+            to[ft__ctc_class(&a, s)] -= scale * ft__exp((float)(alpha[s] + beta[s] + g->loss[n]));
+        ft__ctc_beta(&a, y, beta, other);
+        beta = other;
+        other = turn;
+    }
+}
+
+static void ft__ctc_loss_backward(const ft__call *call)
+{
+    ft__ctc g = ft__ctc_of(call);
+    g.scale = (double)call->output.gradient[0] / ft__sum_of_weights(call, g.samples);
+    if (call->input[0].gradient)
+        ft__parallel(call->context, (int)g.samples, ft__ctc_backward_sample, &g);
+}
+
+/* In files: `ctc_loss` | logits [N, T, classes], labels [N, S] (I32); and lengths (I32 [N]) or no
+   third | `blank` 0, `zero_infinity` false */
+static const ft__row ft__row_ctc_loss = {
+    FT__NAMED(ctc_loss), 2, 3, FT__READS_X | FT__WEIGHS, ft__ctc_loss_shape,
+    ft__ctc_loss_forward, FT__BACKWARD(ft__ctc_loss_backward), ft__ctc_loss_costs, ft__ctc_fields,
+    NULL};
+
+ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits, ft_node labels,
+                    ft_loss_options options)
+{
+    ft_node inputs[3], none = {0};
+    inputs[0] = logits;
+    inputs[1] = labels;
+    inputs[2] = options.lengths;
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_node(m, &ft__row_ctc_loss, name, inputs, options.lengths.id ? 3 : 2, &options,
+                        sizeof options);
+}
+
+int ft_ctc_decode(const float *logits, int steps, int classes, int blank, int *labels)
+{
+    int count = 0, before = -1, t, k;
+    if (!FT__HAS_ARITHMETIC || !logits || !labels || classes < 1) return 0;
+    for (t = 0; t < steps; ++t, logits += classes) {
+        int best = 0;
+        for (k = 1; k < classes; ++k)
+            if (logits[k] > logits[best]) best = k;
+        if (best != before && best != blank) labels[count++] = best;
+        before = best;
+    }
+    return count;
 }
 
 /* =============================================================================================
@@ -23949,6 +24244,7 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
 static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL, NULL};
+static const ft__device_row ft__cl_row_ctc_loss = {NULL, NULL, NULL, NULL, NULL, NULL};
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -30443,11 +30739,17 @@ static ft_node ft__positive_entropy(ft_model *m, const char *name, ft_node x, ft
     return ft__mean_of(m, name, ft_add(m, NULL, yes, no));
 }
 
+static ft_node ft__ctc_node(ft_model *m, const char *name, ft_node x, ft_node t,
+                            const ft_loss_options *o)
+{
+    return ft_ctc_loss(m, name, x, t, *o);
+}
+
 typedef ft_node (*ft__loss_builder)(ft_model *m, const char *name, ft_node x, ft_node t,
                                     const ft_loss_options *o);
 
 /* What a kind of loss compares x with. */
-typedef enum ft__loss_of { FT__OF_LABELS, FT__OF_TARGETS } ft__loss_of;
+typedef enum ft__loss_of { FT__OF_LABELS, FT__OF_TARGETS, FT__OF_SEQUENCES } ft__loss_of;
 
 typedef struct ft__loss_kind {
     const char *name;
@@ -30468,7 +30770,7 @@ static const ft__loss_kind ft__loss_kinds[] = {
     {"mse", FT__OF_TARGETS, &ft__row_mse, NULL},
     {"l1", FT__OF_TARGETS, &ft__row_l1, NULL},
     {"smooth_l1", FT__OF_TARGETS, &ft__row_smooth_l1, NULL},
-    {"huber", FT__OF_TARGETS, &ft__row_huber, NULL}};
+    {"huber", FT__OF_TARGETS, &ft__row_huber, NULL}, {"ctc", FT__OF_SEQUENCES, NULL, ft__ctc_node}};
 enum { FT__LOSS_KINDS = sizeof ft__loss_kinds / sizeof ft__loss_kinds[0] };
 
 /* ---- Options: each number belongs to some kinds ---- */
@@ -30499,6 +30801,10 @@ static bool ft__check_loss_options(ft_model *m, const char *kind, const ft_loss_
     }
     if (ft__usable(m) && o->positive_weight.id && strcmp(kind, "binary_cross_entropy") != 0)
         ft__fail(&m->context, FT_INVALID, "%s: this loss has no positive_weight", kind);
+    if (ft__usable(m) && (o->blank || o->zero_infinity || o->lengths.id)
+        && strcmp(kind, "ctc") != 0)
+        ft__fail(&m->context, FT_INVALID, "%s: this loss has no %s", kind, o->blank ? "blank"
+                 : o->zero_infinity ? "zero_infinity" : "lengths");
     return ft__usable(m);
 }
 
@@ -30670,16 +30976,19 @@ static void ft__rename(ft_model *m, ft_node node, char *name)
    the labels of the loss; {0} with an error. */
 static ft_node ft__new_target(ft_model *m, const ft__loss_kind *kind)
 {
+    static const char *const of[] = {"labels", "targets for each sample",
+                                     "labels [N, S] of steps [N, T, classes]"};
     const ft__node *labels = ft__labels_of(m), *output = &m->nodes[m->output.id - 1];
     ft_node target = ft__find_node(m, "target"), none = {0};
     ft_node of_labels = ft__find_node(m, labels ? labels->name : "labels");
     if (kind->of == FT__OF_LABELS && of_labels.id) return of_labels;
+    if (kind->of == FT__OF_SEQUENCES && of_labels.id && output->shape.rank == 3
+        && m->nodes[of_labels.id - 1].shape.rank == 2) return of_labels;
     if (kind->of == FT__OF_TARGETS && target.id) return target;
     if (kind->of == FT__OF_TARGETS && of_labels.id && output->shape.rank == 2)
         return ft__one_hot(m, of_labels);
     ft__fail(&m->context, FT_INVALID, "ft_set_loss_kind: %s is a loss of %s, which the network"
-             " does not read", kind->name, kind->of == FT__OF_LABELS ? "labels"
-             : "targets for each sample");
+             " does not read", kind->name, of[kind->of]);
     return none;
 }
 
@@ -30718,6 +31027,9 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
         || !ft__takes_loss(m, "ft_set_loss_kind")) return ft__status_of(m);
     target = ft__new_target(m, found);
     if (!target.id) return m->context.status;
+    if (found->of == FT__OF_SEQUENCES && !options.lengths.id
+        && m->nodes[m->output.id - 1].shape.size[1] == FT_LENGTH)
+        options.lengths = ft__find_node(m, "lengths");
     return ft__exchange_loss(m, ft__build_loss(m, found, NULL, m->output, target, &options));
 }
 
@@ -54336,6 +54648,9 @@ static void ft__check_loss_of(const ft__recipe *r)
              && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
         ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
                  " numbers; the task is %s", ft_task_name(r->task));
+    else if (r->o.loss && strcmp(r->o.loss, "ctc") == 0 && r->task == FT_TASK_TOKENS)
+        ft__fail(c, FT_INVALID, "ft_finetune: ctc is a loss of labels without steps, and one class"
+                 " is the blank; here each word has its label");
 }
 
 static void ft__set_loss_of(const ft__recipe *r)

@@ -136,6 +136,7 @@ extern "C" {
 #include "operators/attention.h"
 #include "operators/recurrent.h"
 #include "operators/recurrent_layers.h"
+#include "operators/ctc_loss.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"

@@ -230,6 +230,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_generate(m, o.generate_options));
     TRY(ft_run(m, NULL, 1, NULL, 1));
     TRY(ft_run_lengths(m, NULL, NULL, 1, NULL, 1));
+    TRY(ft_ctc_decode(NULL, 1, 1, 0, NULL));
     return false;
 }
 

@@ -530,6 +530,7 @@ int main(void)
     CALL(ARITHMETIC, ft_permute(m, "e", x, 4, axes));
     CALL(ARITHMETIC, ft_gather(m, "e", x, x, 1));
     CALL(ARITHMETIC, ft_matmul(m, "e", x, x, matmul));
+    CALL(ARITHMETIC, ft_ctc_loss(m, "e", x, x, loss));
     ft_set_output(m, ft_add(m, "sum", x, x)); /* these need nothing */
     if (ft_error(m)) printf("%s\n", ft_error_text(m)), failed += 1;
     CALL(TRAINING, ft_forward(m, true));

@@ -413,6 +413,122 @@ static void test_teacher(void)
     ft_destroy(other);
 }
 
+/* ---- Connectionist temporal classification, against tests/golden/ctc.safetensors ---- */
+
+static const struct { const char *name; ft_loss_options o; } sequences[] = {
+    {"plain", {.margin = 0}}, {"lengths", {.margin = 0}}, {"last_blank", {.blank = 3}},
+    {"too_short", {.zero_infinity = true}}, {"certain", {.margin = 0}}};
+
+static void test_ctc(size_t k)
+{
+    static float logits[MOST], want[MOST], got[MOST];
+    static int labels[MOST], lengths[MOST];
+    const char *name = sequences[k].name;
+    ft_loss_options o = sequences[k].o;
+    ft_model *m = ft_create((ft_desc){.threads = 2});
+    ft_tensor_info a, b, info;
+    size_t count = wanted(name, "a", logits, &a);
+    int n = a.shape.size[0];
+    ft_node x, y;
+    wanted(name, "b", (float *)(void *)labels, &b);
+    x = ft_input(m, "input", (ft_input_options){.size = {a.shape.size[1], a.shape.size[2]}});
+    y = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {b.shape.size[1]}});
+    if (wanted(name, "c", (float *)(void *)lengths, &info)) {
+        o.lengths = ft_input(m, "lengths", (ft_input_options){.type = FT_I32});
+        ft_feed(m, o.lengths, lengths, n);
+    }
+    ft_set_loss(m, ft_loss_by_kind(m, "ctc", "loss", x, y, o));
+    ft_want_gradient(m, x);
+    ft_feed(m, x, logits, n);
+    ft_feed(m, y, labels, n);
+    got[0] = ft_forward(m, true);
+    ft_backward(m);
+    CHECK(ft_error(m) == FT_OK && wanted(name, "y", want, &info) == 1, "%s: %s", name, ft_error_text(m));
+    compare(name, "y", got, want, 1, 1e-5);
+    ft_get_gradient(m, x, got, count);
+    CHECK(wanted(name, "da", want, &info) == count, "%s", name);
+    compare(name, "da", got, want, count, 1e-5);
+    if (o.zero_infinity) { /* without it the loss is infinite */
+        o.zero_infinity = false;
+        ft_set_loss(m, ft_ctc_loss(m, "infinite", x, y, o));
+        ft_forward(m, true);
+        CHECK(ft_error(m) == FT_NOT_FINITE, "%s: %s", name, ft_error_text(m));
+        ft_clear_error(m);
+    }
+    ft_destroy(m);
+}
+
+/* A network of steps learns to write sequences: each of four pictures of 8 columns is read as its labels,
+   by the best path. */
+static void test_reading(void)
+{
+    enum { N = 4, T = 8, S = 3, C = 4 };
+    static const int labels[N][S] = {{1, 1, 2}, {3, 2, -1}, {2, -1, -1}, {3, 1, 3}};
+    ft_model *m = ft_create((ft_desc){.seed = 3, .threads = 1});
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {T, 5}}), loss;
+    ft_node y = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {S}});
+    float values[N][T][5], logits[N][T][C], first = 0, last = 0;
+    unsigned state = 9;
+    int n, i, read[T], bad[N][S] = {{1, 1, 2}, {3, 0, -1}, {2, -1, -1}, {3, 1, 3}};
+    for (i = 0; i < N * T * 5; ++i) {
+        state = state * 1664525u + 1013904223u;
+        values[0][0][i] = (float)(state >> 16) / 32768 - 1;
+    }
+    x = ft_linear(m, "fc", x, 24, (ft_linear_options){0});
+    x = ft_linear(m, "out", activation(m, "tanh", x), C, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_ctc_loss(m, "loss", x, y, plain));
+    ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_ADAM});
+    for (i = 0; i < 150; ++i) {
+        ft_feed(m, ft_find(m, "input"), values, N);
+        ft_feed(m, y, labels, N);
+        last = ft_forward(m, true);
+        if (i == 0) first = last;
+        ft_backward(m);
+        ft_update(m, 0.02f);
+    }
+    CHECK(ft_error(m) == FT_OK && last < 0.2f && last < first, "%g to %g: %s", (double)first, (double)last,
+          ft_error_text(m));
+    ft_run(m, values, N, logits[0][0], N * T * C);
+    for (n = 0; n < N; ++n) {
+        int count = ft_ctc_decode(logits[n][0], T, C, 0, read);
+        for (i = 0; i < S && labels[n][i] >= 0; ++i)
+            if (i >= count || read[i] != labels[n][i]) break;
+        CHECK(i == count && (i == S || labels[n][i] < 0), "sample %d: %d labels, %d right", n, count, i);
+    }
+    loss = ft_loss(m);
+    CHECK(ft_set_loss_kind(m, "ctc", (ft_loss_options){.zero_infinity = true}) == FT_OK && ft_loss(m).id != loss.id,
+          "%s", ft_error_text(m));
+    ft_set_loss_kind(m, "ctc", (ft_loss_options){.blank = C});
+    expect(m, FT_INVALID, "blank is 4; it must be one of the 4 classes");
+    ft_set_loss_kind(m, "ctc", (ft_loss_options){.gamma = 1});
+    expect(m, FT_INVALID, "ctc: this loss has no gamma");
+    ft_feed(m, ft_find(m, "input"), values, N);
+    ft_feed(m, ft_find(m, "labels"), bad, N); /* the blank is no label */
+    ft_forward(m, true);
+    CHECK(ft_error(m) == FT_NOT_FINITE, "a blank as a label: %s", ft_error_text(m));
+    ft_destroy(m);
+    m = classifier();
+    ft_set_loss_kind(m, "ctc", plain);
+    expect(m, FT_INVALID, "ctc is a loss of labels [N, S] of steps [N, T, classes]");
+    ft_set_loss_kind(m, "focal", (ft_loss_options){.blank = 1});
+    expect(m, FT_INVALID, "focal: this loss has no blank");
+    ft_destroy(m);
+}
+
+/* The best path: equal neighbours once, unless a blank is between them. */
+static void test_decode(void)
+{
+    static const float logits[7][3] = {{0, 2, 1}, {0, 2, 1}, {5, 2, 1}, {0, 3, 1}, {0, 1, 2}, {1, 0, 0}, {1, 1, 0}};
+    int labels[7];
+    CHECK(ft_ctc_decode(logits[0], 7, 3, 0, labels) == 3 && labels[0] == 1 && labels[1] == 1 && labels[2] == 2,
+          "%d %d %d", labels[0], labels[1], labels[2]);
+    CHECK(ft_ctc_decode(logits[0], 7, 3, 1, labels) == 3 && labels[0] == 0 && labels[1] == 2 && labels[2] == 0,
+          "%d %d %d", labels[0], labels[1], labels[2]);
+    CHECK(ft_ctc_decode(logits[0], 0, 3, 0, labels) == 0, "no step");
+    CHECK(ft_ctc_decode(NULL, 7, 3, 0, labels) == 0 && ft_ctc_decode(logits[0], 7, 3, 0, NULL) == 0, "NULL");
+}
+
 /* ---- Two inputs, one set of weights ---- */
 
 static const char *const weights[] = {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"};
@@ -819,6 +935,11 @@ int main(void)
     ft_file_close(golden);
     golden = open_golden(m, "more_losses");
     for (i = 0; i < sizeof named / sizeof named[0]; ++i) test_named(i);
+    ft_file_close(golden);
+    golden = open_golden(m, "ctc");
+    for (i = 0; i < sizeof sequences / sizeof sequences[0]; ++i) test_ctc(i);
+    test_reading();
+    test_decode();
     test_exchanged();
     test_teacher();
     test_detach();

@@ -674,6 +674,38 @@ static void oracle_label_loss(const problem *p, double *y)
     y[0] = sum / counted;
 }
 
+/* Every path of classes, one for each step: those that stand for the labels add up. */
+static void oracle_ctc(const problem *p, double *y)
+{
+    const int *size = p->shape[0].size;
+    const ft_loss_options *o = &p->options.loss;
+    int most = p->shape[1].size[1], paths = 1, n, t, path, k;
+    double mean = 0;
+    for (t = 0; t < size[1]; ++t) paths *= size[2];
+    for (n = 0; n < size[0]; ++n) {
+        const double *x = p->x[0] + n * size[1] * size[2], *labels = p->x[1] + n * most;
+        int count = 0, left[8];
+        double sum = 0;
+        for (k = 0; k < most; ++k)
+            if (labels[k] >= 0) left[count++] = (int)labels[k];
+        for (path = 0; path < paths; ++path) {
+            int rest = path, before = -1, at = 0;
+            double product = 1;
+            for (t = 0; t < size[1] && at >= 0; ++t, rest /= size[2]) {
+                int class_ = rest % size[2];
+                double all = 0;
+                for (k = 0; k < size[2]; ++k) all += exp(x[t * size[2] + k]);
+                product *= exp(x[t * size[2] + class_]) / all;
+                if (class_ != before && class_ != o->blank) at = at < count && left[at] == class_ ? at + 1 : -1;
+                before = class_;
+            }
+            if (at == count) sum += product;
+        }
+        if (sum > 0 || !o->zero_infinity) mean -= log(sum) / (count ? count : 1) / size[0];
+    }
+    y[0] = mean;
+}
+
 static void oracle_loss(const problem *p, double *y)
 {
     size_t count = count_of(&p->shape[0]), i;
@@ -1136,6 +1168,11 @@ static double integer_at(const problem *p, size_t k, size_t count)
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
+    if (!strcmp(p->op, "ctc_loss")) { /* of 4 classes: a repeated label, one apart, none */
+        static const int labels[] = {1, 1, 2, 3, -1, 3, -100, -1, -1};
+        int label = labels[k % 9];
+        return label > 0 && label == p->options.loss.blank ? 0 : label;
+    }
     if (!strstr(p->op, "cross_entropy") && strcmp(p->op, "focal") && strcmp(p->op, "hinge"))
         return (double)((k * 5 + 3) % (size_t)(p->shape[0].size[1] + 1));
     return k % 5 == 3 && count > 3 ? -100 : k % 5 == 4 ? -1 : (double)(k * 7 % classes);
@@ -1973,6 +2010,13 @@ static void loss_cases(void)
         loss_case(p, "focal", oracle_label_loss, (ft_loss_options){.gamma = 1.5f});
         loss_case(p, "hinge", oracle_label_loss, (ft_loss_options){.margin = 0.25f});
     }
+    for (i = 3; i < 6; ++i) { /* 3 steps are too few for the labels of the first sample */
+        p = with(2, shape3(4, i, 4), shape2(4, 3), shape1(0));
+        p.integer = p.inputs;
+        p.options.loss.zero_infinity = i == 3;
+        p.options.loss.blank = i == 4 ? 3 : 0;
+        add_case(p, "ctc_loss", oracle_ctc);
+    }
     for (i = 0; i < 4; ++i) {
         p = with(3 + i % 2, i < 2 ? shape2(6, classes[i]) : shape3(3, 5, classes[i]),
                  i < 2 ? shape1(6) : shape2(3, 5), shape2(classes[3 - i] + 1, classes[i]));
@@ -2161,6 +2205,7 @@ static void test_errors(void)
     expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");
     expect_shape_error("cross_entropy", 2, shape2(2, 3), shape1(2), none, "I32");
     expect_shape_error("linear_cross_entropy", 3, shape2(2, 3), shape1(2), none, "I32");
+    expect_shape_error("ctc_loss", 2, shape3(2, 5, 3), shape2(2, 4), none, "labels I32");
 }
 
 /* A label that is no class: NaN, and nothing is read outside (see the sanitizers). */

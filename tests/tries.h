@@ -44,6 +44,7 @@
 { TRY(ft_soft_cross_entropy(m, NULL, x, x)); }
 { TRY(ft_binary_cross_entropy(m, NULL, x, x)); }
 { TRY(ft_mse(m, NULL, x, x)); }
+{ static ft_loss_options zero; TRY(ft_ctc_loss(m, NULL, x, x, zero)); }
 { static ft_loss_options zero; TRY(ft_loss_by_kind(m, NULL, NULL, x, x, zero)); }
 { static ft_loss_options zero; TRY(ft_embedding_loss(m, NULL, NULL, x, x, x, zero)); }
 { static ft_loss_options zero; TRY(ft_distillation(m, NULL, x, x, x, zero)); }

@@ -16,6 +16,7 @@
 #include "operators/losses.h"
 #include "operators/more_losses.h"
 #include "operators/embedding.h"
+#include "operators/ctc_loss.h"
 #include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
@@ -92,11 +93,17 @@ static ft_node ft__positive_entropy(ft_model *m, const char *name, ft_node x, ft
     return ft__mean_of(m, name, ft_add(m, NULL, yes, no));
 }
 
+static ft_node ft__ctc_node(ft_model *m, const char *name, ft_node x, ft_node t,
+                            const ft_loss_options *o)
+{
+    return ft_ctc_loss(m, name, x, t, *o);
+}
+
 typedef ft_node (*ft__loss_builder)(ft_model *m, const char *name, ft_node x, ft_node t,
                                     const ft_loss_options *o);
 
 /* What a kind of loss compares x with. */
-typedef enum ft__loss_of { FT__OF_LABELS, FT__OF_TARGETS } ft__loss_of;
+typedef enum ft__loss_of { FT__OF_LABELS, FT__OF_TARGETS, FT__OF_SEQUENCES } ft__loss_of;
 
 typedef struct ft__loss_kind {
     const char *name;
@@ -117,7 +124,7 @@ static const ft__loss_kind ft__loss_kinds[] = {
     {"mse", FT__OF_TARGETS, &ft__row_mse, NULL},
     {"l1", FT__OF_TARGETS, &ft__row_l1, NULL},
     {"smooth_l1", FT__OF_TARGETS, &ft__row_smooth_l1, NULL},
-    {"huber", FT__OF_TARGETS, &ft__row_huber, NULL}};
+    {"huber", FT__OF_TARGETS, &ft__row_huber, NULL}, {"ctc", FT__OF_SEQUENCES, NULL, ft__ctc_node}};
 enum { FT__LOSS_KINDS = sizeof ft__loss_kinds / sizeof ft__loss_kinds[0] };
 
 /* ---- Options: each number belongs to some kinds ---- */
@@ -148,6 +155,10 @@ static bool ft__check_loss_options(ft_model *m, const char *kind, const ft_loss_
     }
     if (ft__usable(m) && o->positive_weight.id && strcmp(kind, "binary_cross_entropy") != 0)
         ft__fail(&m->context, FT_INVALID, "%s: this loss has no positive_weight", kind);
+    if (ft__usable(m) && (o->blank || o->zero_infinity || o->lengths.id)
+        && strcmp(kind, "ctc") != 0)
+        ft__fail(&m->context, FT_INVALID, "%s: this loss has no %s", kind, o->blank ? "blank"
+                 : o->zero_infinity ? "zero_infinity" : "lengths");
     return ft__usable(m);
 }
 
@@ -319,16 +330,19 @@ static void ft__rename(ft_model *m, ft_node node, char *name)
    the labels of the loss; {0} with an error. */
 static ft_node ft__new_target(ft_model *m, const ft__loss_kind *kind)
 {
+    static const char *const of[] = {"labels", "targets for each sample",
+                                     "labels [N, S] of steps [N, T, classes]"};
     const ft__node *labels = ft__labels_of(m), *output = &m->nodes[m->output.id - 1];
     ft_node target = ft__find_node(m, "target"), none = {0};
     ft_node of_labels = ft__find_node(m, labels ? labels->name : "labels");
     if (kind->of == FT__OF_LABELS && of_labels.id) return of_labels;
+    if (kind->of == FT__OF_SEQUENCES && of_labels.id && output->shape.rank == 3
+        && m->nodes[of_labels.id - 1].shape.rank == 2) return of_labels;
     if (kind->of == FT__OF_TARGETS && target.id) return target;
     if (kind->of == FT__OF_TARGETS && of_labels.id && output->shape.rank == 2)
         return ft__one_hot(m, of_labels);
     ft__fail(&m->context, FT_INVALID, "ft_set_loss_kind: %s is a loss of %s, which the network"
-             " does not read", kind->name, kind->of == FT__OF_LABELS ? "labels"
-             : "targets for each sample");
+             " does not read", kind->name, of[kind->of]);
     return none;
 }
 
@@ -367,6 +381,9 @@ ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options option
         || !ft__takes_loss(m, "ft_set_loss_kind")) return ft__status_of(m);
     target = ft__new_target(m, found);
     if (!target.id) return m->context.status;
+    if (found->of == FT__OF_SEQUENCES && !options.lengths.id
+        && m->nodes[m->output.id - 1].shape.size[1] == FT_LENGTH)
+        options.lengths = ft__find_node(m, "lengths");
     return ft__exchange_loss(m, ft__build_loss(m, found, NULL, m->output, target, &options));
 }
 

@@ -150,8 +150,10 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
 /* Exchanges the loss for one of FINETUNE_LOSS_LIST between the output and what the loss read: its
    labels or, if there is an input "target", that. Losses of targets then compare the output [N,
    classes] with labels as rows of zeros with a one: binary_cross_entropy learns each class against
-   all others. Accuracy is counted as before. FT_INVALID if the network does not read what the kind
-   needs; FT_UNSUPPORTED for language models, whose loss makes its logits itself. */
+   all others. Accuracy is counted as before, but not with ctc, which needs an output [N, L,
+   classes] and labels [N, S], and reads the input "lengths" if L is FT_LENGTH. FT_INVALID if the
+   network does not read what the kind needs; FT_UNSUPPORTED for language models, whose loss makes
+   its logits itself. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
    and preprocessing. It is copied, in float32: nodes "teacher.<name>", whose weights are
@@ -619,6 +621,12 @@ FINETUNE_API ft_status ft_run(ft_model *m, const void *values, int batch, float 
                               size_t count);
 FINETUNE_API ft_status ft_run_lengths(ft_model *m, const void *values, const int *lengths,
                                       int batch, float *output, size_t count);
+/* Reads the output of a network that was trained with ft_ctc_loss: logits [steps, classes] of one
+   sample -> the labels that the most probable class of each step stands for, with room for `steps`.
+   Returns how many there are; 0 if a pointer is NULL. This is the best path, which need not be that
+   of the most probable labels. */
+FINETUNE_API int ft_ctc_decode(const float *logits, int steps, int classes, int blank,
+                               int *labels);
 
 /* ---- Several threads, one set of weights ---- */
 

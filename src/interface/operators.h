@@ -451,6 +451,11 @@ typedef struct ft_loss_options {
     float temperature;      /* distillation: default 2 */
     ft_node positive_weight;/* binary_cross_entropy: [classes], factors of the terms of t; PyTorch's
                                pos_weight */
+    int blank;              /* ctc_loss: the class of no label; default 0 */
+    bool zero_infinity;     /* ctc_loss: a sample whose labels do not fit into its steps has loss 0
+                               and no gradient, instead of an infinite loss */
+    ft_node lengths;        /* ctc_loss: I32 [N], the real steps of each sample's logits; default:
+                               all are */
 } ft_loss_options;
 
 /* Losses: one number, shape [1], as in PyTorch with reduction="mean". They take logits, not
@@ -475,6 +480,16 @@ FINETUNE_API ft_node ft_binary_cross_entropy(ft_model *m, const char *name, ft_n
                                              ft_node targets /* F32, as logits */);
 /* (x - target)^2: the mean over all elements. */
 FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node target);
+/* Connectionist temporal classification (Graves et al. 2006): logits [N, T, classes], and the
+   labels of each sample in their order, [N, S], padded with -1 or -100; nothing says at which steps
+   they are. A class for each step stands for the labels that are left when runs of one class are
+   taken once and then blanks are dropped. The loss is -log(the probability of all that stands for a
+   sample's labels), by their number (1 if there are none): the mean over N, as PyTorch's ctc_loss
+   of log_softmax(logits). It is infinite, and the run FT_NOT_FINITE, if a sample has fewer steps
+   than labels and equal neighbours among these, unless options.zero_infinity. A label that is the
+   blank, or no class, makes it NaN. With OpenCL it runs on the processor. */
+FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
+                                 ft_node labels /* I32 */, ft_loss_options options);
 
 /* The kinds of ft_loss_by_kind: means over labels I32, as cross_entropy; or over all elements of
    targets F32 of x's shape; p = softmax(x)[label] or sigmoid(x). */
@@ -496,7 +511,8 @@ FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node ta
     X(smooth_l1)            /* of numbers, d = x - t: d^2 / (2 beta) where |d| < beta, else       \
                                |d| - beta / 2: Girshick 2015 */                                   \
     X(huber)                /* of numbers: d^2 / 2 where |d| <= delta, else                       \
-                               delta (|d| - delta / 2): Huber 1964 */
+                               delta (|d| - delta / 2): Huber 1964 */                             \
+    X(ctc)                  /* of labels [N, S] in their order: ft_ctc_loss */
 
 /* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
    does not have. Weights of samples and classes count in those that are one operator: all but

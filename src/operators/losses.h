@@ -18,6 +18,7 @@
 static const ft__field ft__loss_fields[] = {
     FT__FLOAT(ft_loss_options, label_smoothing), FT__NOT_KEPT(ft_loss_options, smooth)
     FT__NOT_KEPT(ft_loss_options, temperature) FT__NOT_KEPT(ft_loss_options, positive_weight)
+    FT__NOT_KEPT(ft_loss_options, lengths)
     FT__NO_MORE_FIELDS};
 
 /* -1 at padded positions, and PyTorch's ignore_index, -100: such a label does not count. */

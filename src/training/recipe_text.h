@@ -312,6 +312,9 @@ static void ft__check_loss_of(const ft__recipe *r)
              && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
         ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
                  " numbers; the task is %s", ft_task_name(r->task));
+    else if (r->o.loss && strcmp(r->o.loss, "ctc") == 0 && r->task == FT_TASK_TOKENS)
+        ft__fail(c, FT_INVALID, "ft_finetune: ctc is a loss of labels without steps, and one class"
+                 " is the blank; here each word has its label");
 }
 
 static void ft__set_loss_of(const ft__recipe *r)
