@@ -137,6 +137,7 @@ extern "C" {
 #include "operators/recurrent.h"
 #include "operators/recurrent_layers.h"
 #include "operators/ctc_loss.h"
+#include "operators/resize.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"

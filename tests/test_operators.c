@@ -218,6 +218,40 @@ static void oracle_permute(const problem *p, double *y)
                 }
 }
 
+/* The share of x's number k in y's number i along an axis, by the definitions of ONNX's Resize. */
+static double resize_share(const ft_resize_options *o, int axis, int in, int out, int i, int k)
+{
+    bool linear = o->mode == FT_RESIZE_LINEAR;
+    double given = (double)o->scale[axis && o->scale[1] != 0 ? 1 : 0];
+    double scale = given > 0 ? given : (double)out / in, at = (i + 0.5) / scale - 0.5;
+    if (o->coordinates == FT_RESIZE_ASYMMETRIC || (!o->coordinates && !linear)) at = i / scale;
+    if (o->coordinates == FT_RESIZE_ALIGN_CORNERS) at = out == 1 ? 0 : i * (in - 1.0) / (out - 1.0);
+    if (o->coordinates == FT_RESIZE_PYTORCH_HALF_PIXEL && out == 1) at = 0;
+    if (!linear) {
+        if (o->rounding == FT_RESIZE_FLOOR) at = floor(at + 1e-6);
+        else if (o->rounding == FT_RESIZE_CEIL) at = ceil(at - 1e-6);
+        else at = floor(at + 0.5 + (o->rounding == FT_RESIZE_PREFER_FLOOR ? -1e-6 : 1e-6));
+    }
+    at = fmin(fmax(at, 0), in - 1);
+    return fmax(0, 1 - fabs(at - k));
+}
+
+static void oracle_resize(const problem *p, double *y)
+{
+    bool flat = p->shape[0].rank == 3;
+    const int *x = p->shape[0].size, *o = p->out.size;
+    int height = flat ? 1 : x[2], width = flat ? x[2] : x[3], tall = flat ? 1 : o[2], wide = flat ? o[2] : o[3];
+    int n, i, j, k, l;
+    for (n = 0; n < x[0] * x[1]; ++n)
+        for (i = 0; i < tall; ++i)
+            for (j = 0; j < wide; ++j, ++y)
+                for (k = 0, *y = 0; k < height; ++k)
+                    for (l = 0; l < width; ++l)
+                        *y += (flat ? 1 : resize_share(&p->options.resize, 0, height, tall, i, k))
+                            * resize_share(&p->options.resize, 1, width, wide, j, l)
+                            * p->x[0][(n * height + k) * width + l];
+}
+
 /* x [N, A, B] by an index [N, K] or [N, A, K] */
 static void oracle_gather(const problem *p, double *y)
 {
@@ -1796,6 +1830,50 @@ static void sequence_cases(void)
     }
 }
 
+static void resize_case(ft_shape x, ft_resize_options o, const char *pytorch)
+{
+    problem p = with(1, x, shape1(0), shape1(0));
+    p.options.resize = o;
+    if (pytorch) add_torch_case(p, "resize", oracle_resize, pytorch);
+    else add_case(p, "resize", oracle_resize);
+}
+
+static void resize_cases(void)
+{
+    static const int sizes[][2] = {{10, 14}, {3, 17}, {5, 7}, {1, 1}, {8, 3}};
+    int i, k;
+    for (i = 0; i < 5; ++i) {
+        ft_resize_options o = {.size = {sizes[i][0], sizes[i][1]}};
+        resize_case(shape4(2, 3, 5, 7), o, "F.interpolate(x[0], o['size'])");
+        o.mode = FT_RESIZE_LINEAR;
+        resize_case(shape4(2, 3, 5, 7), o, "F.interpolate(x[0], o['size'], mode='bilinear')");
+        o.coordinates = FT_RESIZE_ALIGN_CORNERS;
+        resize_case(shape4(1, 17, 5, 7), o,
+                    "F.interpolate(x[0], o['size'], mode='bilinear', align_corners=True)");
+        o.coordinates = FT_RESIZE_ASYMMETRIC;
+        resize_case(shape4(2, 3, 5, 7), o, NULL);
+        o.coordinates = FT_RESIZE_PYTORCH_HALF_PIXEL;
+        resize_case(shape4(2, 3, 5, 7), o, NULL);
+        o.mode = FT_RESIZE_NEAREST;
+        for (k = 0; k < 16; ++k) {
+            o.coordinates = (ft_resize_coordinates)(1 + k / 4);
+            o.rounding = (ft_resize_rounding)(k % 4);
+            resize_case(shape4(1, 2, 5, 7), o, k == 3 ? "F.interpolate(x[0], o['size'], mode='nearest-exact')"
+                                                      : NULL);
+        }
+    }
+    resize_case(shape4(1, 3, 17, 1), (ft_resize_options){.size = {64}, .mode = FT_RESIZE_LINEAR}, NULL);
+    resize_case(shape4(1, 3, 6, 7), (ft_resize_options){.scale = {0.6f, 1.7f}},
+                "F.interpolate(x[0], scale_factor=(0.6, 1.7))");
+    resize_case(shape4(1, 3, 6, 7), (ft_resize_options){.scale = {1.7f}, .mode = FT_RESIZE_LINEAR},
+                "F.interpolate(x[0], scale_factor=1.7, mode='bilinear')");
+    resize_case(shape4(1, 3, 6, 7), (ft_resize_options){.size = {9, 3}, .scale = {1.6f, 0.5f}, .mode = FT_RESIZE_LINEAR},
+                NULL);
+    resize_case(shape3(2, 3, 17), (ft_resize_options){.size = {64}, .mode = FT_RESIZE_LINEAR},
+                "F.interpolate(x[0], o['size'][0], mode='linear')");
+    resize_case(shape3(2, 3, 17), (ft_resize_options){.scale = {2}}, "F.interpolate(x[0], scale_factor=2)");
+}
+
 static void pool_case(const char *name, ft_shape x, int kernel, int stride, int padding, int how)
 {
     problem p = with(1, x, shape1(0), shape1(0));
@@ -2107,6 +2185,7 @@ static void run_cases(void)
     attention_cases();
     position_cases();
     pool_cases();
+    resize_cases();
     elementwise_cases();
     shape_cases();
     pair_cases();
@@ -2200,6 +2279,18 @@ static void test_errors(void)
     o = none;
     o.attention.scale = -1;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "scale");
+    o = none;
+    expect_shape_error("resize", 1, shape4(2, 3, 4, 5), shape1(0), o, "dimension 2 of [2, 3, 4, 5]");
+    o.resize.size[0] = 4;
+    expect_shape_error("resize", 1, shape2(2, 3), shape1(0), o, "[N, C, L]");
+    o.resize.size[1] = 3;
+    expect_shape_error("resize", 1, shape3(2, 3, 4), shape1(0), o, "second size 3");
+    o.resize.scale[1] = -2;
+    expect_shape_error("resize", 1, shape4(2, 3, 4, 5), shape1(0), o, "dimension 3");
+    o.resize.scale[1] = 0;
+    o.resize.mode = FT_RESIZE_LINEAR;
+    o.resize.rounding = FT_RESIZE_CEIL;
+    expect_shape_error("resize", 1, shape4(2, 3, 4, 5), shape1(0), o, "rounding 1");
     expect_shape_error("permute", 1, shape3(2, 3, 4), shape1(0), none, "permutation");
     expect_shape_error("gather", 2, shape3(2, 3, 4), shape2(2, 3), none, "I32");
     expect_shape_error("mse", 2, shape2(2, 3), shape2(2, 4), none, "shape");

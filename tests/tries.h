@@ -22,6 +22,7 @@
 { static ft_reduce_options zero; TRY(ft_reduce(m, NULL, NULL, x, zero)); }
 { TRY(ft_where(m, NULL, x, x, x)); }
 { TRY(ft_concat(m, NULL, 1, NULL, 1)); }
+{ static ft_resize_options zero; TRY(ft_resize(m, NULL, x, zero)); }
 { static ft_pad_options zero; TRY(ft_pad(m, NULL, x, zero)); }
 { static ft_slice_options zero; TRY(ft_slice(m, NULL, x, zero)); }
 { TRY(ft_permute(m, NULL, x, 1, NULL)); }

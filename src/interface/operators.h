@@ -210,6 +210,38 @@ FINETUNE_API ft_node ft_where(ft_model *m, const char *name, ft_node condition, 
 FINETUNE_API ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x,
                                int axis);
 
+typedef enum ft_resize_mode { FT_RESIZE_NEAREST, FT_RESIZE_LINEAR } ft_resize_mode;
+
+typedef enum ft_resize_coordinates { /* the place in x of y's number i, by ONNX's names */
+    FT_RESIZE_DEFAULT,          /* half_pixel if linear, else asymmetric, as in PyTorch */
+    FT_RESIZE_HALF_PIXEL,       /* (i + 0.5) / scale - 0.5 */
+    FT_RESIZE_ASYMMETRIC,       /* i / scale */
+    FT_RESIZE_ALIGN_CORNERS,    /* i times (size of x - 1) / (size of y - 1) */
+    FT_RESIZE_PYTORCH_HALF_PIXEL /* as half_pixel; 0 if y has a size of 1 */
+} ft_resize_coordinates;
+
+typedef enum ft_resize_rounding { /* of that place, if nearest */
+    FT_RESIZE_FLOOR,            /* as in PyTorch */
+    FT_RESIZE_CEIL,
+    FT_RESIZE_PREFER_FLOOR,     /* to the nearest; a half is rounded down */
+    FT_RESIZE_PREFER_CEIL       /* ... or up; with half_pixel it is PyTorch's nearest-exact */
+} ft_resize_rounding;
+
+typedef struct ft_resize_options {
+    int size[2];            /* of y; default: the size of x times scale, rounded down */
+    float scale[2];         /* default: the size of y / the size of x */
+    ft_resize_mode mode;
+    ft_resize_coordinates coordinates;
+    ft_resize_rounding rounding; /* nearest only */
+} ft_resize_options;
+
+/* x [N, C, H, W] or [N, C, L] -> the same with other H and W, or L: the nearest number of x, or the
+   linear interpolation (bilinear in two dimensions) of its neighbours, without antialiasing, as
+   PyTorch's interpolate and ONNX's Resize. Places outside x have the value at its edge. One of size
+   and scale is required; given both, size is that of y, and scale relates its places to those of x.
+   L must not be FT_LENGTH. */
+FINETUNE_API ft_node ft_resize(ft_model *m, const char *name, ft_node x, ft_resize_options options);
+
 typedef struct ft_pad_options {
     int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
 } ft_pad_options;
