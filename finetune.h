@@ -1821,6 +1821,11 @@ typedef struct ft_fit_options {
     bool swa;               /* the mean of the weights at the ends of the last quarter of the epochs
                                (Izmailov et al. 2018), with statistics of batch norms renewed on the
                                training samples; with a constant or cyclic rate */
+    bool average_start;     /* with `best`: at the end the weights become s times those of the best
+                               epoch plus 1 - s times those before the run, the statistics of batch
+                               norms too. s is the one of 0, 0.1, ..., 1 that is best on the
+                               held-back samples: ft_fit_result.end_share (WiSE-FT, Wortsman et al.
+                               2022). Train a new head alone first */
 } ft_fit_options;
 
 typedef struct ft_rate_curve { /* what a search for a learning rate saw */
@@ -1855,6 +1860,7 @@ typedef struct ft_fit_result {
     ft_metric metric;       /* that the best epoch was chosen by; FT_METRIC_AUTO: nothing was held
                                back */
     double held_back_metric; /* of the weights that were kept; NaN: it is not defined */
+    double end_share;       /* of the weights, that of the trained ones (average_start); else 1 */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {
@@ -9140,6 +9146,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     float *average;         /* of the value, during a fit (training/averages); or NULL */
+    float *start;           /* the value before the fit, if it is averaged with it; or NULL */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
     ft__layout layout;
@@ -26734,8 +26741,9 @@ static void ft__release_training(ft__context *c, ft__node *node)
     ft__release(c, node->gradient);
     ft__release(c, node->kept);
     ft__release(c, node->average);
+    ft__release(c, node->start);
     ft__release_moments(c, node);
-    node->gradient = node->kept = node->average = NULL;
+    node->gradient = node->kept = node->average = node->start = NULL;
 }
 
 static void ft__release_node(ft__context *c, ft__node *node)
@@ -34972,13 +34980,14 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
-                                               "average/"};
-enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATES = 4 };
+                                               "average/", "start/"};
+enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATE_START = 4, FT__STATES = 5 };
 
 static float **ft__state_of(ft__node *node, int which)
 {
     return which == 0 ? &node->moment1 : which == 1 ? &node->moment2
-        : which == FT__STATE_KEPT ? &node->kept : &node->average;
+        : which == FT__STATE_KEPT ? &node->kept
+        : which == FT__STATE_START ? &node->start : &node->average;
 }
 
 static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
@@ -35134,7 +35143,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    ft__tensor_list list = ft__tensor_list_make(c, 6 * (size_t)m->node_count + 1);
+    ft__tensor_list list = ft__tensor_list_make(c, 7 * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m, false);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
@@ -52139,7 +52148,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"metric", (double)f->o.metric},
         {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
         {"cutmix", (double)o->cutmix},
-        {"ema", (double)o->ema}, {"swa", (double)o->swa}};
+        {"ema", (double)o->ema}, {"swa", (double)o->swa},
+        {"average_start", (double)o->average_start}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -52157,7 +52167,7 @@ static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
                               (double)f->o.most_steps, (double)f->o.balanced_sampling,
                               (double)f->o.mixup, (double)f->o.cutmix,
-                              (double)f->o.ema, (double)f->o.swa};
+                              (double)f->o.ema, (double)f->o.swa, (double)f->o.average_start};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
@@ -52582,6 +52592,8 @@ static void ft__checkpoint_plateau(const ft__fit *f, const ft__json *json, ft__p
 /* =============================================================================================
    [SECTION] training/averages: Fit: averages of the weights
    Of a device the weights are fetched for each update of the average: the processor adds.
+   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): what the
+   network knew before makes it surer on what it was not trained on.
    ============================================================================================= */
 
 /* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
@@ -52638,6 +52650,40 @@ static void ft__exchange_averages(ft__fit *f)
             node->value[k] = node->average[k];
             node->average[k] = value;
         }
+    }
+    m->weights_version += 1;
+}
+
+/* ---- The mean of the weights before and after a fit ---- */
+
+/* Keeps the weights before the fit, or releases them. */
+static ft_status ft__keep_start(ft_model *m, bool wanted)
+{
+    int i;
+    if (wanted) ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one);
+        ft__release(&m->context, node->start);
+        node->start = NULL;
+        if (wanted && ft__changes(m, node))
+            node->start = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (node->start) memcpy(node->start, node->value, count * sizeof(float));
+    }
+    return m->context.status;
+}
+
+/* Sets the weights to share * those that were kept + (1 - share) * those before the fit. */
+static void ft__average_start(ft_model *m, float share)
+{
+    int i;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one), k;
+        for (k = 0; node->start && node->kept && k < count; ++k)
+            node->value[k] = share < 1 ? node->start[k] + share * (node->kept[k] - node->start[k])
+                                       : node->kept[k];
     }
     m->weights_version += 1;
 }
@@ -53693,12 +53739,35 @@ static void ft__fit_describe(ft__fit *f)
     f->m->training = text.letters;
 }
 
+/* Of the means of the weights before the fit and those that were kept, takes the one that is best
+   on the held-back samples. */
+static void ft__fit_average_start(ft__fit *f)
+{
+    enum { PARTS = 10 };
+    int part, chosen = PARTS;
+    for (part = PARTS - 1; part >= 0 && ft__ok(&f->m->context); --part) {
+        ft__score score;
+        ft__average_start(f->m, (float)part / PARTS);
+        score = ft__fit_measure(f);
+        if (!ft__ok(&f->m->context) || !ft__better(&score, &f->at.best)) continue;
+        f->at.best = score;
+        chosen = part;
+    }
+    ft__average_start(f->m, (float)chosen / PARTS);
+    f->result.end_share = (double)chosen / PARTS;
+    ft__log(&f->m->context, "%s: the weights are %.1f of those at the end and %.1f of those at the"
+            " start, best on %d held-back %s", f->o.stage, f->result.end_share,
+            1 - f->result.end_share, f->held_count, ft__data_samples(f->data));
+}
+
 static void ft__fit_finish(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft_fit_result *r = &f->result;
     const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
     if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
+    r->end_share = 1;
+    if (f->o.average_start && f->at.done && f->at.best.total > 0) ft__fit_average_start(f);
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
@@ -53721,6 +53790,7 @@ static void ft__fit_finish(ft__fit *f)
     if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
     else if (!(f->o.best && f->at.done)) ft__exchange_averages(f);
     ft__averages_allocate(f->m, false);
+    ft__keep_start(f->m, false);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -53735,6 +53805,8 @@ static size_t ft__fit_reserve(const ft__fit *f)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__changes(m, node) && (f->o.ema > 0 || f->o.swa))
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+        if (ft__changes(m, node) && f->o.average_start)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__changes(m, node) && !node->kept)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
@@ -53755,6 +53827,7 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
+        {"average_start", o->average_start, o->best, "`best`"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
         {"metric", o->metric != FT_METRIC_AUTO, held, "held-back samples (hold_back)"},
         {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
@@ -53840,11 +53913,13 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     ft__averages_allocate(m, f->o.ema > 0 || f->o.swa);
+    ft__keep_start(m, f->o.average_start);
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if (f->at.done || !ft__ok(c) || f->cache.on) return c->status; /* on: lent, already filled */
+    if ((f->at.done && !f->o.average_start) || !ft__ok(c) || f->cache.on)
+        return c->status; /* on: lent, already filled */
     ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);

@@ -569,6 +569,75 @@ static void test_resume_of_averages(void)
     o.hold_back = 0.2f;
     o.best = true;
     check_resume("", o, 5);
+    o.ema = 0;
+    o.average_start = true;
+    check_resume("", o, 5);
+}
+
+/* average_start: of the weights on the line from those before the run to those of its best epoch, which a
+   run without it ends with, those that are best on the held-back samples, as ft_evaluate counts. */
+static void test_average_start(void)
+{
+    static const char *const names[] = {"conv.weight", "conv.bias", "fc.weight", "fc.bias", "norm.weight",
+                                        "norm.bias", "norm.running_mean", "norm.running_var"};
+    enum { NAMES = 8, MOST = CLASSES * 27 };
+    float held_pictures[SAMPLES * PIXELS], start[NAMES][MOST], end[NAMES][MOST], now[MOST];
+    int held[SAMPLES], held_labels[SAMPLES], held_count, i, k, n, part, best = 10;
+    ft_fit_options o = quick(1);
+    ft_desc desc = {.seed = 12, .threads = 1};
+    ft_model *m = ft_create(desc), *plain = ft_create(desc);
+    ft_data *data = average_network(m), *same = average_network(plain), *others;
+    ft_evaluation e, most;
+    ft_fit_result r;
+    memset(&most, 0, sizeof most);
+    o.hold_back = 0.2f;
+    o.best = true;
+    o.optimizer.learning_rate = 0.1f; /* too high, so that the end is not the best */
+    ft_fit(m, data, quick(2));
+    ft_fit(plain, same, quick(2));
+    for (i = 0; i < NAMES; ++i) copy_weight(plain, names[i], start[i]);
+    ft_fit(plain, same, o);
+    for (i = 0; i < NAMES; ++i) copy_weight(plain, names[i], end[i]);
+    o.average_start = true;
+    r = ft_fit(m, data, o);
+    CHECK(ft_error(m) == FT_OK && ft_error(plain) == FT_OK, "%s", ft_error_text(m));
+    held_count = ft_data_held_back(same, o.hold_back, held, SAMPLES);
+    for (k = 0; k < held_count; ++k) {
+        held_labels[k] = labels[held[k]];
+        memcpy(held_pictures + k * PIXELS, pictures + held[k] * PIXELS, PIXELS * sizeof(float));
+    }
+    others = ft_arrays(plain, held_count, held_pictures, held_labels, (ft_array_options){.classes = CLASSES});
+    for (part = 10; part >= 0; --part) {
+        for (i = 0; i < NAMES; ++i) {
+            n = (int)numbers_of(plain, ft_find(plain, names[i]));
+            for (k = 0; k < n; ++k)
+                now[k] = (float)(0.1 * part * (double)end[i][k] + (1 - 0.1 * part) * (double)start[i][k]);
+            ft_set(plain, ft_find(plain, names[i]), now, (size_t)n);
+        }
+        e = ft_evaluate(plain, others, (ft_evaluate_options){0});
+        if (part < 10 && (e.correct < most.correct || (e.correct == most.correct && e.loss >= most.loss)))
+            continue;
+        most = e;
+        best = part;
+    }
+    CHECK(best > 0 && best < 10, "the best is %d of 10: it should be within the line", best);
+    CHECK(fabs(r.end_share - 0.1 * best) < 1e-9, "%g of the end, not %g", r.end_share, 0.1 * best);
+    CHECK(r.held_back_correct == most.correct && r.held_back_total == held_count
+          && fabs(r.held_back_loss - most.loss) < 1e-4, "%d of %d right, loss %g: %d of %d, %g",
+          r.held_back_correct, r.held_back_total, r.held_back_loss, most.correct, held_count, most.loss);
+    for (i = 0; i < NAMES; ++i) {
+        n = (int)numbers_of(m, ft_find(m, names[i]));
+        copy_weight(m, names[i], now);
+        for (k = 0; k < n; ++k)
+            CHECK(fabs((double)now[k] - (0.1 * best * (double)end[i][k]
+                                         + (1 - 0.1 * best) * (double)start[i][k])) < 1e-5,
+                  "%s[%d] is %g", names[i], k, (double)now[k]);
+    }
+    o.best = false;
+    ft_fit(m, data, o);
+    expect(m, FT_INVALID, "ft_fit: average_start has no effect", "`best`");
+    ft_destroy(m);
+    ft_destroy(plain);
 }
 
 /* The search for a learning rate leaves everything as it was, also for the training that follows; the
@@ -2130,6 +2199,7 @@ int main(int count, char **words)
     test_find_rate();
     test_recipe_options();
     test_resume_of_averages();
+    test_average_start();
     test_resume_of_another_run();
     test_not_finite();
     test_feeding();

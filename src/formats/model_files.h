@@ -100,13 +100,14 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
-                                               "average/"};
-enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATES = 4 };
+                                               "average/", "start/"};
+enum { FT__STATE_MOMENTS = 2, FT__STATE_KEPT = 2, FT__STATE_START = 4, FT__STATES = 5 };
 
 static float **ft__state_of(ft__node *node, int which)
 {
     return which == 0 ? &node->moment1 : which == 1 ? &node->moment2
-        : which == FT__STATE_KEPT ? &node->kept : &node->average;
+        : which == FT__STATE_KEPT ? &node->kept
+        : which == FT__STATE_START ? &node->start : &node->average;
 }
 
 static ft_shape ft__state_shape(const ft_model *m, const ft__node *node, int which)
@@ -262,7 +263,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    ft__tensor_list list = ft__tensor_list_make(c, 6 * (size_t)m->node_count + 1);
+    ft__tensor_list list = ft__tensor_list_make(c, 7 * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m, false);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);

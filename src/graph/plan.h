@@ -169,8 +169,9 @@ static void ft__release_training(ft__context *c, ft__node *node)
     ft__release(c, node->gradient);
     ft__release(c, node->kept);
     ft__release(c, node->average);
+    ft__release(c, node->start);
     ft__release_moments(c, node);
-    node->gradient = node->kept = node->average = NULL;
+    node->gradient = node->kept = node->average = node->start = NULL;
 }
 
 static void ft__release_node(ft__context *c, ft__node *node)

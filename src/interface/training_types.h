@@ -183,6 +183,11 @@ typedef struct ft_fit_options {
     bool swa;               /* the mean of the weights at the ends of the last quarter of the epochs
                                (Izmailov et al. 2018), with statistics of batch norms renewed on the
                                training samples; with a constant or cyclic rate */
+    bool average_start;     /* with `best`: at the end the weights become s times those of the best
+                               epoch plus 1 - s times those before the run, the statistics of batch
+                               norms too. s is the one of 0, 0.1, ..., 1 that is best on the
+                               held-back samples: ft_fit_result.end_share (WiSE-FT, Wortsman et al.
+                               2022). Train a new head alone first */
 } ft_fit_options;
 
 typedef struct ft_rate_curve { /* what a search for a learning rate saw */
@@ -217,6 +222,7 @@ typedef struct ft_fit_result {
     ft_metric metric;       /* that the best epoch was chosen by; FT_METRIC_AUTO: nothing was held
                                back */
     double held_back_metric; /* of the weights that were kept; NaN: it is not defined */
+    double end_share;       /* of the weights, that of the trained ones (average_start); else 1 */
 } ft_fit_result;
 
 typedef struct ft_finetune_options {

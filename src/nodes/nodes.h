@@ -134,6 +134,7 @@ typedef struct ft__node {
     ft__resting *resting;   /* of an embedding's weight if its unused rows wait; else NULL */
     float *kept;            /* a copy of the value at the best, or last good, epoch of a fit */
     float *average;         /* of the value, during a fit (training/averages); or NULL */
+    float *start;           /* the value before the fit, if it is averaged with it; or NULL */
     ft_time time;           /* spent in its operator so far */
     int chained;            /* the next id of its chain in nodes/names; 0: the end */
     ft__layout layout;

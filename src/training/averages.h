@@ -10,6 +10,8 @@
 /* =============================================================================================
    [SECTION] training/averages: Fit: averages of the weights
    Of a device the weights are fetched for each update of the average: the processor adds.
+   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): what the
+   network knew before makes it surer on what it was not trained on.
    ============================================================================================= */
 
 /* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
@@ -66,6 +68,40 @@ static void ft__exchange_averages(ft__fit *f)
             node->value[k] = node->average[k];
             node->average[k] = value;
         }
+    }
+    m->weights_version += 1;
+}
+
+/* ---- The mean of the weights before and after a fit ---- */
+
+/* Keeps the weights before the fit, or releases them. */
+static ft_status ft__keep_start(ft_model *m, bool wanted)
+{
+    int i;
+    if (wanted) ft__host_takes_weights(&m->context, false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one);
+        ft__release(&m->context, node->start);
+        node->start = NULL;
+        if (wanted && ft__changes(m, node))
+            node->start = (float *)ft__allocate(&m->context, count, sizeof(float));
+        if (node->start) memcpy(node->start, node->value, count * sizeof(float));
+    }
+    return m->context.status;
+}
+
+/* Sets the weights to share * those that were kept + (1 - share) * those before the fit. */
+static void ft__average_start(ft_model *m, float share)
+{
+    int i;
+    ft__host_takes_weights(&m->context, true);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        size_t count = ft__node_count_at(node, ft__one), k;
+        for (k = 0; node->start && node->kept && k < count; ++k)
+            node->value[k] = share < 1 ? node->start[k] + share * (node->kept[k] - node->start[k])
+                                       : node->kept[k];
     }
     m->weights_version += 1;
 }

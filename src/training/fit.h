@@ -424,12 +424,35 @@ static void ft__fit_describe(ft__fit *f)
     f->m->training = text.letters;
 }
 
+/* Of the means of the weights before the fit and those that were kept, takes the one that is best
+   on the held-back samples. */
+static void ft__fit_average_start(ft__fit *f)
+{
+    enum { PARTS = 10 };
+    int part, chosen = PARTS;
+    for (part = PARTS - 1; part >= 0 && ft__ok(&f->m->context); --part) {
+        ft__score score;
+        ft__average_start(f->m, (float)part / PARTS);
+        score = ft__fit_measure(f);
+        if (!ft__ok(&f->m->context) || !ft__better(&score, &f->at.best)) continue;
+        f->at.best = score;
+        chosen = part;
+    }
+    ft__average_start(f->m, (float)chosen / PARTS);
+    f->result.end_share = (double)chosen / PARTS;
+    ft__log(&f->m->context, "%s: the weights are %.1f of those at the end and %.1f of those at the"
+            " start, best on %d held-back %s", f->o.stage, f->result.end_share,
+            1 - f->result.end_share, f->held_count, ft__data_samples(f->data));
+}
+
 static void ft__fit_finish(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft_fit_result *r = &f->result;
     const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
     if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
+    r->end_share = 1;
+    if (f->o.average_start && f->at.done && f->at.best.total > 0) ft__fit_average_start(f);
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
@@ -452,6 +475,7 @@ static void ft__fit_finish(ft__fit *f)
     if (c->status == FT_NOT_FINITE || ft__device_lost(c)) ft__keep_weights(f->m, true);
     else if (!(f->o.best && f->at.done)) ft__exchange_averages(f);
     ft__averages_allocate(f->m, false);
+    ft__keep_start(f->m, false);
 }
 
 /* Memory that a run needs besides the plan: kept weights, and batches loaded ahead. */
@@ -466,6 +490,8 @@ static size_t ft__fit_reserve(const ft__fit *f)
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
         if (ft__changes(m, node) && (f->o.ema > 0 || f->o.swa))
+            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+        if (ft__changes(m, node) && f->o.average_start)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
         if (ft__changes(m, node) && !node->kept)
             bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
@@ -486,6 +512,7 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
         {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
+        {"average_start", o->average_start, o->best, "`best`"},
         {"patience", o->patience > 0, held, "held-back samples (hold_back)"},
         {"metric", o->metric != FT_METRIC_AUTO, held, "held-back samples (hold_back)"},
         {"views", o->views > 0, o->augment && !o->no_cache, "augment without no_cache"},
@@ -571,11 +598,13 @@ static ft_status ft__fit_prepare(ft__fit *f)
     ft__zero_gradients(m);
     ft__keep_weights(m, false);
     ft__averages_allocate(m, f->o.ema > 0 || f->o.swa);
+    ft__keep_start(m, f->o.average_start);
     f->settings = ft__fit_settings(f);
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if (f->at.done || !ft__ok(c) || f->cache.on) return c->status; /* on: lent, already filled */
+    if ((f->at.done && !f->o.average_start) || !ft__ok(c) || f->cache.on)
+        return c->status; /* on: lent, already filled */
     ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
