@@ -138,6 +138,7 @@ extern "C" {
 #include "operators/recurrent_layers.h"
 #include "operators/ctc_loss.h"
 #include "operators/resize.h"
+#include "operators/conv_transpose.h"
 #include "operators/rows.h"
 #include "optimizers/options.h"
 #include "optimizers/adam.h"

@@ -110,7 +110,7 @@ static void read_inputs(operator_case *c)
         t->shape = info.shape;
         t->type = info.type;
         t->channels_last = t->shape.rank == 4 && t->type == FT_F32 && takes_last(c->node.op)
-            && !(c->node.op == FT__OP_conv2d && c->input_count > 0);
+            && !(ft__rows[c->node.op]->flags & FT__CHANNELS_LAST && c->input_count > 0);
         reorder(t->value, &t->shape, order_of(t), true);
     }
 }

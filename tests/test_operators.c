@@ -218,6 +218,38 @@ static void oracle_permute(const problem *p, double *y)
                 }
 }
 
+/* Each number of x goes, times the kernel, to the places of y that it reaches. */
+static void oracle_conv_transpose2d(const problem *p, double *y)
+{
+    const ft_conv_transpose2d_options *o = &p->options.conv_transpose2d;
+    const int *x = p->shape[0].size, *w = p->shape[1].size, *out = p->out.size;
+    int groups = or_default(o->groups, 1), n, c, i, j, k, h, v;
+    int sh = or_default(o->stride[0], 1), sw = or_default(o->stride[1], sh);
+    int dh = or_default(o->dilation[0], 1), dw = or_default(o->dilation[1], dh);
+    bool all = !o->padding[1] && !o->padding[2] && !o->padding[3];
+    int top = o->padding[0], left = all ? o->padding[0] : o->padding[1];
+    if (o->same) { /* the smaller half of what is too much is cut off before */
+        top = (w[2] - 1) * dh + 1 > sh ? ((w[2] - 1) * dh + 1 - sh) / 2 : 0;
+        left = (w[3] - 1) * dw + 1 > sw ? ((w[3] - 1) * dw + 1 - sw) / 2 : 0;
+    }
+    for (i = 0; i < (int)count_of(&p->out); ++i)
+        y[i] = p->inputs > 2 ? p->x[2][i / (out[2] * out[3]) % out[1]] : 0;
+    for (n = 0; n < x[0]; ++n)
+        for (c = 0; c < x[1]; ++c)
+            for (i = 0; i < x[2]; ++i)
+                for (j = 0; j < x[3]; ++j)
+                    for (k = 0; k < w[1]; ++k)
+                        for (h = 0; h < w[2]; ++h)
+                            for (v = 0; v < w[3]; ++v) {
+                                int channel = c / (x[1] / groups) * w[1] + k;
+                                int r = i * sh + h * dh - top, s = j * sw + v * dw - left;
+                                if (r < 0 || s < 0 || r >= out[2] || s >= out[3]) continue;
+                                y[((n * out[1] + channel) * out[2] + r) * out[3] + s]
+                                    += p->x[0][((n * x[1] + c) * x[2] + i) * x[3] + j]
+                                    * p->x[1][((c * w[1] + k) * w[2] + h) * w[3] + v];
+                            }
+}
+
 /* The share of x's number k in y's number i along an axis, by the definitions of ONNX's Resize. */
 static double resize_share(const ft_resize_options *o, int axis, int in, int out, int i, int k)
 {
@@ -1830,6 +1862,50 @@ static void sequence_cases(void)
     }
 }
 
+static void transposed_case(ft_shape x, ft_shape w, bool bias, ft_conv_transpose2d_options o)
+{
+    int groups = or_default(o.groups, 1);
+    problem p = with(bias ? 3 : 2, x, w, shape1(w.size[1] * groups));
+    p.options.conv_transpose2d = o;
+    if (o.same || o.padding[2]) add_case(p, "conv_transpose2d", oracle_conv_transpose2d);
+    else add_torch_case(p, "conv_transpose2d", oracle_conv_transpose2d,
+                        "F.conv_transpose2d(x[0], x[1], x[2] if len(x) > 2 else None, [max(o['stride'][0], 1), o['stride'][1]"
+                        " or max(o['stride'][0], 1)], (o['padding'][0], o['padding'][1] or o['padding'][0]),"
+                        " o['output_padding'], o['groups'] or 1, [max(o['dilation'][0], 1), o['dilation'][1] or"
+                        " max(o['dilation'][0], 1)])");
+}
+
+static void transposed_cases(void)
+{
+    ft_conv_transpose2d_options o = {.kernel = {0}};
+    transposed_case(shape4(2, 3, 5, 4), shape4(3, 17, 3, 3), true, o);
+    transposed_case(shape4(1, 16, 4, 3), shape4(16, 16, 3, 3), true,
+                    (ft_conv_transpose2d_options){.padding = {1}}); /* Winograd's form */
+    transposed_case(shape4(1, 17, 3, 2), shape4(17, 20, 2, 2), true, (ft_conv_transpose2d_options){.stride = {2}});
+    transposed_case(shape4(1, 3, 4, 5), shape4(3, 4, 1, 1), false, (ft_conv_transpose2d_options){.stride = {3}});
+    transposed_case(shape4(2, 6, 4, 3), shape4(6, 2, 3, 3), true, (ft_conv_transpose2d_options){
+        .stride = {2}, .padding = {1}, .output_padding = {1, 1}, .groups = 3});
+    transposed_case(shape4(2, 8, 4, 3), shape4(8, 1, 3, 3), true, (ft_conv_transpose2d_options){
+        .stride = {2}, .padding = {1}, .output_padding = {1, 1}, .groups = 8}); /* depthwise */
+    o.dilation[0] = 2;
+    o.stride[0] = 3;
+    o.stride[1] = 1;
+    transposed_case(shape4(1, 3, 4, 5), shape4(3, 4, 3, 2), true, o);
+    o.padding[0] = 2;
+    o.padding[2] = 1;
+    o.padding[3] = 2;
+    o.output_padding[0] = 2;
+    o.stride[1] = 3;
+    transposed_case(shape4(1, 3, 4, 5), shape4(3, 4, 3, 2), true, o);
+    memset(&o, 0, sizeof o);
+    o.same = true;
+    transposed_case(shape4(2, 3, 4, 5), shape4(3, 4, 3, 3), true, o);
+    o.stride[0] = 2;
+    transposed_case(shape4(2, 3, 4, 5), shape4(3, 4, 3, 4), true, o);
+    o.stride[1] = 3;
+    transposed_case(shape4(2, 3, 4, 5), shape4(3, 4, 1, 2), true, o);
+}
+
 static void resize_case(ft_shape x, ft_resize_options o, const char *pytorch)
 {
     problem p = with(1, x, shape1(0), shape1(0));
@@ -2185,6 +2261,7 @@ static void run_cases(void)
     attention_cases();
     position_cases();
     pool_cases();
+    transposed_cases();
     resize_cases();
     elementwise_cases();
     shape_cases();
@@ -2279,6 +2356,14 @@ static void test_errors(void)
     o = none;
     o.attention.scale = -1;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "scale");
+    o = none;
+    expect_shape_error("conv_transpose2d", 2, shape4(2, 3, 5, 5), shape4(4, 1, 3, 3), o, "3 channels");
+    expect_shape_error("conv_transpose2d", 2, shape2(2, 3), shape4(3, 1, 3, 3), o, "[2, 3]");
+    expect_shape_error("conv_transpose2d", 3, shape4(2, 3, 5, 5), shape4(3, 4, 3, 3), o, "bias");
+    o.conv_transpose2d.padding[0] = 4;
+    expect_shape_error("conv_transpose2d", 2, shape4(2, 3, 5, 5), shape4(3, 1, 3, 3), o, "padding");
+    o.conv_transpose2d.stride[0] = o.conv_transpose2d.output_padding[0] = 2;
+    expect_shape_error("conv_transpose2d", 2, shape4(2, 3, 5, 5), shape4(3, 1, 3, 3), o, "output_padding 2");
     o = none;
     expect_shape_error("resize", 1, shape4(2, 3, 4, 5), shape1(0), o, "dimension 2 of [2, 3, 4, 5]");
     o.resize.size[0] = 4;

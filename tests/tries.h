@@ -4,6 +4,7 @@
 { TRY(ft_constant(m, NULL, 1, NULL, NULL)); }
 { static ft_conv2d_options zero; TRY(ft_conv2d(m, NULL, x, 1, zero)); }
 { static ft_conv1d_options zero; TRY(ft_conv1d(m, NULL, x, 1, zero)); }
+{ static ft_conv_transpose2d_options zero; TRY(ft_conv_transpose2d(m, NULL, x, 1, zero)); }
 { static ft_linear_options zero; TRY(ft_linear(m, NULL, x, 1, zero)); }
 { static ft_batch_norm_options zero; TRY(ft_batch_norm(m, NULL, x, zero)); }
 { static ft_layer_norm_options zero; TRY(ft_layer_norm(m, NULL, x, zero)); }

@@ -472,4 +472,5 @@ FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
     static const ft__device_row ft__cl_row_##name = {NULL, NULL, NULL, NULL, NULL, NULL};
 FT__NO_KERNELS(custom)
 FT__NO_KERNELS(resize)
+FT__NO_KERNELS(conv_transpose2d)
 #endif /* FINETUNE_OPENCL */

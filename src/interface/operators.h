@@ -79,6 +79,28 @@ typedef struct ft_conv1d_options {
 FINETUNE_API ft_node ft_conv1d(ft_model *m, const char *name, ft_node x, int out_channels,
                                ft_conv1d_options options);
 
+typedef struct ft_conv_transpose2d_options {
+    int kernel[2];          /* required */
+    int stride[2];          /* default 1 */
+    int padding[4];         /* default 0: rows and columns that are cut off the result */
+    int output_padding[2];  /* rows at the bottom and columns at the right more; below the stride */
+    int dilation[2];        /* default 1 */
+    int groups;             /* default 1 */
+    bool same;              /* TensorFlow's SAME: output = input times stride; padding is ignored */
+    bool no_bias;
+    ft_node weight, bias;   /* as in ft_conv2d_options; weight is [in, out / groups, kernel,
+                               kernel] */
+    ft_initialiser initialiser;
+} ft_conv_transpose2d_options;
+
+/* x [N, C, H, W] -> [N, out_channels, H', W'], H' = (H - 1) stride - padding + dilation (kernel -
+   1) + output_padding + 1, with the padding of both sides; W' likewise: the gradient of ft_conv2d
+   with respect to its input, as PyTorch's ConvTranspose2d. "<name>.weight" is [C, out_channels /
+   groups, kernel, kernel], ".bias" [out_channels]. One dimension, [N, C, L], is ft_reshape to [N,
+   C, 1, L] and a kernel of {1, k}. Zeiler et al. 2010. */
+FINETUNE_API ft_node ft_conv_transpose2d(ft_model *m, const char *name, ft_node x,
+                                         int out_channels, ft_conv_transpose2d_options options);
+
 typedef struct ft_linear_options {
     bool no_bias;
     ft_node weight, bias;   /* as in ft_conv2d_options; weight is [out, in] */
