@@ -1644,8 +1644,8 @@ FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
     X(ctc)                  /* of labels [N, S] in their order: ft_ctc_loss */
 
 /* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
-   does not have. Weights of samples and classes count in those that are one operator: all but
-   kl_divergence, dice, and binary_cross_entropy with positive_weight. */
+   does not have. Weights of samples count in all but dice, those of classes in losses of a label
+   for each sample or step. */
 FINETUNE_API ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x,
                                      ft_node target, ft_loss_options options);
 /* A loss of vectors [N, D], the mean over N. `kind` is one of
@@ -2228,7 +2228,10 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
    all others. Accuracy is counted as before, but not with ctc, which needs an output [N, L,
    classes] and labels [N, S], and reads the input "lengths" if L is FT_LENGTH. FT_INVALID if the
    network does not read what the kind needs; FT_UNSUPPORTED for language models, whose loss makes
-   its logits itself. */
+   its logits itself.
+   With binary_cross_entropy, sigmoid_focal and dice, by this call or another, the probabilities of
+   predictions are sigmoids of the logits, each class's on its own, which need not add up to 1; with
+   the others they are softmax's. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
    and preprocessing. It is copied, in float32: nodes "teacher.<name>", whose weights are
@@ -2598,7 +2601,8 @@ FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, i
    then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
    `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
    until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
-   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss has none. */
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not a
+   mean over the samples: one of FINETUNE_LOSS_LIST but dice, or "mean" of ft_reduce. */
 FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
@@ -9781,6 +9785,8 @@ typedef struct ft__costs {
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 #define FT__TWO_LABELS FT__FLAG(50) /* a loss of class labels that honours ft__call.other_share */
+#define FT__BY_SIGMOID FT__FLAG(51) /* a loss, or what one is made of, that reads x as the logit of
+                                   a probability, sigmoid(x) */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
@@ -10351,6 +10357,22 @@ static void ft__memory_steps(const ft__tensor *t, size_t *steps)
     }
 }
 
+/* ---- Weights of samples, of a model's loss ---- */
+
+static float ft__sample_weight(const ft__call *call, size_t n)
+{
+    return call->sample_weights ? call->sample_weights[n] : 1.0f;
+}
+
+/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
+static double ft__sum_of_weights(const ft__call *call, size_t samples)
+{
+    double sum = 0;
+    size_t n;
+    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
+    return call->sample_weights && sum == 0 ? 1 : sum;
+}
+
 /* A call and its direction, for permute's and gather's samples. */
 typedef struct ft__either_way { const ft__call *call; bool backward; } ft__either_way;
 
@@ -10554,7 +10576,8 @@ FT__ACTIVATION_LOOPS(relu6, 0, ft__choose(x > 6, 6.0f, ft__choose(x < 0, 0.0f, x
                      ft__choose(y <= 0, 0.0f, ft__choose(y >= 6, 0.0f, 1.0f)))
 FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
-FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION(sigmoid, FT__OF_Y | FT__BY_SIGMOID, ft__no_fields, 0, ft__sigmoid(x),
+               y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
 /* In files: `leaky_relu`, `elu`, `celu`, `gelu`, `softmax`, `log_softmax`, `softmin`, `glu` | x |
    `slope` 0.01 (leaky_relu), `alpha` 1 (elu, celu), `tanh_approximation` false (gelu), `axis` 0:
@@ -10565,7 +10588,8 @@ FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
 FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields,
                o->activation.alpha != 0 ? o->activation.alpha : 1.0f,
                ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
-FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION(softplus, FT__OF_X | FT__BY_SIGMOID, ft__no_fields, 0, ft__softplus(x),
+               ft__sigmoid(x))
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))
@@ -16062,14 +16086,34 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
                  ft__reduce_chunk, &r);
 }
 
+/* A loss of samples with weights: the sum of weight * the mean of a sample's numbers, by the sum of
+   the weights. A sample's numbers lie side by side. */
+static void ft__weighted_mean(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, n, i;
+    double all = ft__sum_of_weights(call, samples) * (double)each, sum = 0;
+    for (n = 0; n < samples; ++n) {
+        double weight = (double)ft__sample_weight(call, n) / all;
+        float dx = backward ? (float)weight * call->output.gradient[0] : 0;
+        for (i = n * each; i < (n + 1) * each; ++i)
+            if (!backward) sum += weight * (double)x->value[i];
+            else x->gradient[i] = x->fresh ? dx : x->gradient[i] + dx;
+    }
+    if (!backward) call->output.value[0] = (float)sum;
+}
+
 #define FT__REDUCE(name, kind, mean, flags)                                                       \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
-        ft__reduce(call, ft__##kind##_one, mean);                                                 \
+        if ((mean) && call->sample_weights) ft__weighted_mean(call, false);                       \
+        else ft__reduce(call, ft__##kind##_one, mean);                                            \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        if (call->input[0].gradient) ft__reduce(call, ft__##kind##_one_back, mean);               \
+        if (!call->input[0].gradient) return;                                                     \
+        if ((mean) && call->sample_weights) ft__weighted_mean(call, true);                        \
+        else ft__reduce(call, ft__##kind##_one_back, mean);                                       \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
@@ -16078,7 +16122,7 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
 
 /* In files: `mean`, `sum`, `amax` | x | `axes` to reduce (0 is the batch, -1 the last) and `count`,
    how many they are (0: all, to one number), `keep` false */
-FT__REDUCE(mean, sum, true, 0)
+FT__REDUCE(mean, sum, true, FT__WEIGHS)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 
@@ -16813,21 +16857,8 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights ---- */
-
-static float ft__sample_weight(const ft__call *call, size_t n)
-{
-    return call->sample_weights ? call->sample_weights[n] : 1.0f;
-}
-
-/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
-static double ft__sum_of_weights(const ft__call *call, size_t samples)
-{
-    double sum = 0;
-    size_t n;
-    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
-    return call->sample_weights && sum == 0 ? 1 : sum;
-}
+/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights
+   (operators/common) ---- */
 
 /* The weight of a label's class; a label that is no class makes the loss NaN anyway. */
 static float ft__class_weight(const ft__call *call, int label, size_t classes)
@@ -17152,9 +17183,10 @@ static const ft__row ft__row_soft_cross_entropy = {
 
 /* In files: `binary_cross_entropy` | logits, targets of the same shape | */
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__binary_cross_entropy_forward,
-    FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
+    FT__NAMED(binary_cross_entropy), 2, 2,
+    FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | FT__BY_SIGMOID, ft__pair_loss_shape,
+    ft__binary_cross_entropy_forward, FT__BACKWARD(ft__binary_cross_entropy_backward), NULL,
+    ft__no_fields, NULL};
 
 /* In files: `mse` | x, target of the same shape | */
 static const ft__row ft__row_mse = {
@@ -17412,17 +17444,17 @@ static void ft__elements_backward(const ft__call *call, ft__element_loss loss, b
     }
 }
 
-#define FT__ELEMENT_LOSS(name, regression, fields)                                                \
+#define FT__ELEMENT_LOSS(name, flag, fields)                                                      \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__elements_forward(call, ft__##name##_of);                                              \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        ft__elements_backward(call, ft__##name##_of, (regression) != 0);                          \
+        ft__elements_backward(call, ft__##name##_of, (flag) == FT__REGRESSION);                   \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
-        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | (regression),          \
+        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | (flag),                \
         ft__pair_loss_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
         fields, NULL};
 
@@ -17473,7 +17505,7 @@ FT__ELEMENT_LOSS(l1, FT__REGRESSION, ft__no_fields)
 FT__ELEMENT_LOSS(smooth_l1, FT__REGRESSION, ft__smooth_l1_fields)
 /* In files: `huber` | x, target of the same shape | `delta` 1 */
 FT__ELEMENT_LOSS(huber, FT__REGRESSION, ft__huber_fields)
-FT__ELEMENT_LOSS(sigmoid_focal, 0, ft__focal_fields)
+FT__ELEMENT_LOSS(sigmoid_focal, FT__BY_SIGMOID, ft__focal_fields)
 
 /* ---- Means over labels: y = the mean of f(a row of logits, its label) ---- */
 
@@ -28932,7 +28964,7 @@ static ft_status ft__check_weighs(ft_model *m, const char *call)
     if (loss && ft__is(loss, FT__WEIGHS) && x->shape.rank
         && x->shape.size[0] == FT_BATCH) return m->context.status;
     return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
-                    " such as ft_cross_entropy or ft_mse", call);
+                    " such as ft_cross_entropy or ft_mse, or a mean of ft_reduce", call);
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
@@ -28980,6 +29012,29 @@ static const ft__node *ft__labels_of(const ft_model *m)
 {
     int left = 64, id = m->loss.id ? ft__labels_below(m, m->loss.id, &left) : 0;
     return id && ft__is_input(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
+}
+
+/* Whether a node of the loss reads the output by a sigmoid; of `left` nodes at most. */
+static bool ft__reads_by_sigmoid(const ft_model *m, int id, int *left)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    bool found = false;
+    int i;
+    if (id == m->output.id || (*left)-- <= 0) return false;
+    for (i = 0; !found && i < node->input_count; ++i)
+        found = node->inputs[i] == m->output.id
+            ? ft__is(node, FT__BY_SIGMOID)
+            : FT__HAS_ARITHMETIC && ft__reads_by_sigmoid(m, node->inputs[i], left);
+    return found;
+}
+
+/* Whether the loss learns each class on its own: its probability is then the sigmoid of its logit,
+   and those of all classes need not add up to 1. */
+static bool ft__classes_apart(const ft_model *m)
+{
+    int left = 64;
+    return m->loss.id && m->output.id
+        && ft__reads_by_sigmoid(m, m->loss.id, &left);
 }
 
 /* The number of classes of a loss of labels: of its weight's rows, or else of its logits. */
@@ -51456,14 +51511,29 @@ static void ft__softmax_row(const double *logits, int classes, double rate, doub
     for (k = 0; k < classes; ++k) to[k] /= sum;
 }
 
+/* The same of logits that are each a class's own: 1 / (1 + e^-x). */
+static void ft__sigmoid_row(const double *logits, int classes, double rate, double *to)
+{
+    double pair[2];
+    int k;
+    for (k = 0; k < classes; ++k) {
+        pair[0] = 0;
+        pair[1] = logits[k];
+        ft__softmax_row(pair, 2, rate, pair);
+        to[k] = pair[1];
+    }
+}
+
 /* What was added becomes probabilities, if it is logits. */
 static void ft__outcomes_soften(const ft_model *m, ft__outcomes *of)
 {
+    bool apart = ft__classes_apart(m);
     int i;
     if (!of->labels || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES)) return;
     for (i = 0; i < of->samples; ++i) {
         double *row = of->values + (size_t)i * (size_t)of->columns;
-        ft__softmax_row(row, of->columns, 1 / (double)ft_temperature(m), row);
+        (apart ? ft__sigmoid_row : ft__softmax_row)(row, of->columns,
+                                                    1 / (double)ft_temperature(m), row);
     }
 }
 
@@ -55384,12 +55454,27 @@ static void ft__pass_end(ft__pass *p)
     ft__release(&p->m->context, p->order);
 }
 
+/* e^(rate (logit - largest)): a class's share, before it is divided by those of all. */
+static double ft__share_of(float logit, float largest, float rate)
+{
+    return (double)ft__exp((logit - largest) * rate);
+}
+
+/* 1 / (1 + e^(-rate logit)): a class's share beside that of 0. */
+static float ft__own_probability(float logit, float rate)
+{
+    float larger = logit > 0 ? logit : 0;
+    double share = ft__share_of(logit, larger, rate);
+    return (float)(share / (share + ft__share_of(0, larger, rate)));
+}
+
 /* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
     const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
+    bool apart = ft__classes_apart(m);
     int classes, i, k;
     if (!o->sample || !logits || output->shape.rank != 2 || !labels) return;
     classes = output->shape.size[1];
@@ -55400,8 +55485,9 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         result.label = ((const int32_t *)(const void *)labels->value)[i];
         result.guess = ft__argmax(logits, classes);
         for (k = 0; k < classes; ++k)
-            sum += (double)ft__exp((logits[k] - logits[result.guess]) * ft__softening(m));
-        result.probability = (float)(1 / sum);
+            sum += ft__share_of(logits[k], logits[result.guess], ft__softening(m));
+        result.probability = apart ? ft__own_probability(logits[result.guess], ft__softening(m))
+                                   : (float)(1 / sum);
         o->sample(o->sample_user, &result);
     }
 }
@@ -55522,15 +55608,17 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     return e;
 }
 
-/* Computes probabilities from one row of logits and returns the best `count`, best first; of equal
-   ones the lower class first. If the output is probabilities already (a softmax), it uses those. */
+/* Computes probabilities from one row of logits, by softmax or, for classes that are learnt each on
+   its own, by sigmoid, and returns the best `count`, best first; of equal ones the lower class
+   first. If the output is probabilities already (a softmax), it uses those. */
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
+    bool apart = ft__classes_apart(m);
     float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0, rate = ft__softening(m);
     double sum = 0;
-    for (i = 0; i < classes; ++i) sum += (double)ft__exp((logits[i] - largest) * rate);
+    for (i = 0; i < classes; ++i) sum += ft__share_of(logits[i], largest, rate);
     if (classes > 0 && !(sum <= (double)classes)) {
         ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
@@ -55540,8 +55628,8 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
         ft_prediction p;
         p.class_index = i;
         p.probability = probabilities ? logits[i]
-                                      : (float)((double)ft__exp((logits[i] - largest) * rate)
-                                                / sum);
+            : apart ? ft__own_probability(logits[i], rate)
+            : (float)(ft__share_of(logits[i], largest, rate) / sum);
         for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
             if (j < count) best[j] = best[j - 1];
         if (j < count) best[j] = p;
@@ -55761,6 +55849,9 @@ static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
         || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES))
         return ft__fail(c, FT_INVALID, "ft_calibrate: the output must be the logits of one class"
                         " for each sample");
+    if (ft__classes_apart(m))
+        return ft__fail(c, FT_UNSUPPORTED, "ft_calibrate: the loss learns each class on its own; a"
+                        " temperature is fitted to probabilities that add up to 1");
     if (!(o->hold_back >= 0 && o->hold_back < 1) || o->batch_size < 0)
         return ft__fail(c, FT_INVALID, "ft_calibrate: hold_back is %g and batch_size %d; hold_back"
                         " must be at least 0 and below 1, batch_size not negative",

@@ -359,6 +359,87 @@ static void test_exchanged(void)
     ft_destroy(m);
 }
 
+/* What a classifier predicts of 3 samples, computed from the logits: by a sigmoid of each class on its own, or
+   by a softmax. Evaluation, its log loss, and the model after it was saved say the same. */
+static void check_probabilities(ft_model *m, const char *kind, bool apart)
+{
+    static const float x[3][4] = {{1, -2, 0.5f, 3}, {-1, 0, 2, 1}, {0.5f, 0.5f, -3, -1}};
+    static const int labels[3] = {2, 0, 1};
+    ft_prediction best[3][3];
+    ft_metrics metrics;
+    ft_evaluate_options o = {.metrics = &metrics};
+    ft_data *data = ft_arrays(m, 3, x[0], labels, (ft_array_options){0});
+    float logits[3][3];
+    double want[3][3], loss = 0, total = 0;
+    int n, k;
+    ft_run(m, x, 3, logits[0], 9);
+    for (n = 0; n < 3; ++n) {
+        double all = 0;
+        for (k = 0; k < 3; ++k) all += exp((double)logits[n][k]);
+        for (k = 0; k < 3; ++k)
+            want[n][k] = apart ? 1 / (1 + exp(-(double)logits[n][k])) : exp((double)logits[n][k]) / all;
+        loss -= log(want[n][labels[n]]) / 3;
+    }
+    CHECK(ft_predict_data(m, data, best[0], 3, (ft_predict_options){0}) == 3, "%s: %s", kind, ft_error_text(m));
+    for (n = 0; n < 3; ++n)
+        for (k = 0; k < 3; ++k) {
+            CHECK(CLOSE(best[n][k].probability, want[n][best[n][k].class_index], 1e-6), "%s: %d, %d: %g, not %g",
+                  kind, n, k, (double)best[n][k].probability, want[n][best[n][k].class_index]);
+            CHECK(k == 0 || best[n][k].probability <= best[n][k - 1].probability, "%s: best first", kind);
+            total += (double)best[n][k].probability;
+        }
+    CHECK(apart == (fabs(total - 3) > 0.01), "%s: the probabilities add up to %g", kind, total);
+    ft_evaluate(m, data, o);
+    CHECK(ft_error(m) == FT_OK && CLOSE(metrics.of[FT_METRIC_LOG_LOSS].value, loss, 1e-6), "%s: log loss %g, not %g",
+          kind, metrics.of[FT_METRIC_LOG_LOSS].value, loss);
+}
+
+static void note_probability(void *user, const ft_sample_result *r) { ((float *)user)[r->index] = r->probability; }
+
+static void test_probabilities(void)
+{
+    static const int three = 3;
+    static const float x[3][4] = {{1, -2, 0.5f, 3}, {-1, 0, 2, 1}, {0.5f, 0.5f, -3, -1}}, factors[3] = {2, 1, 3};
+    static const int labels[3] = {2, 0, 1};
+    static const struct { const char *kind; bool apart; } kinds[] = {
+        {"cross_entropy", false}, {"binary_cross_entropy", true}, {"focal", false}, {"dice", true}, {"hinge", false},
+        {"mse", false}, {"kl_divergence", false}, {"soft_cross_entropy", false}, {"sigmoid_focal", true}};
+    ft_model *m = classifier(), *again;
+    ft_loss_options o = {0};
+    ft_prediction best[3];
+    float seen[3];
+    ft_data *data;
+    size_t k;
+    int n;
+    for (k = 0; k < sizeof kinds / sizeof kinds[0]; ++k) {
+        ft_set_loss_kind(m, kinds[k].kind, plain);
+        check_probabilities(m, kinds[k].kind, kinds[k].apart);
+    }
+    ft_save(m, "build/apart.safetensors", (ft_save_options){0});
+    again = ft_create((ft_desc){0});
+    ft_load(again, "build/apart.safetensors", (ft_load_options){0});
+    remove("build/apart.safetensors");
+    check_probabilities(again, "a model that was saved", true);
+    ft_destroy(again);
+    o.positive_weight = ft_constant(m, "factors", 1, &three, factors);
+    ft_set_loss_kind(m, "binary_cross_entropy", o);
+    check_probabilities(m, "positive weights", true);
+    data = ft_arrays(m, 3, x[0], labels, (ft_array_options){0});
+    ft_evaluate(m, data, (ft_evaluate_options){.sample = note_probability, .sample_user = seen});
+    for (n = 0; n < 3; ++n) {
+        ft_predict_data(m, ft_arrays(m, 1, x[n], NULL, (ft_array_options){0}), best, 1, (ft_predict_options){0});
+        CHECK(seen[n] == best[0].probability, "sample %d: %g and %g", n, (double)seen[n], (double)best[0].probability);
+    }
+    ft_calibrate(m, data, (ft_calibrate_options){0});
+    expect(m, FT_UNSUPPORTED, "ft_calibrate: the loss learns each class on its own");
+    ft_set_temperature(m, 2); /* divides logits here too */
+    ft_run(m, x[0], 1, seen, 3);
+    ft_predict_data(m, ft_arrays(m, 1, x[0], NULL, (ft_array_options){0}), best, 1, (ft_predict_options){0});
+    CHECK(CLOSE(best[0].probability, 1 / (1 + exp(-(double)seen[best[0].class_index] / 2)), 1e-6), "%g",
+          (double)best[0].probability);
+    ft_destroy(m);
+}
+
 /* The loss with a teacher is that of both networks' logits by its definition; training does not change the
    teacher, and with another loss it is gone. */
 static void test_teacher(void)
@@ -448,6 +529,22 @@ static void test_ctc(size_t k)
     ft_get_gradient(m, x, got, count);
     CHECK(wanted(name, "da", want, &info) == count, "%s", name);
     compare(name, "da", got, want, count, 1e-5);
+    if (!strcmp(name, "lengths")) { /* with weights: the mean of what each sample has alone */
+        static const float weights[] = {2, 0.5f, 0, 1.5f};
+        double sum = 0;
+        int i;
+        ft_feed_weights(m, weights, n);
+        got[0] = ft_forward(m, true);
+        ft_feed_weights(m, NULL, 0);
+        for (i = 0; i < n; ++i) {
+            ft_feed(m, x, logits + (size_t)i * count / (size_t)n, 1);
+            ft_feed(m, y, labels + i * b.shape.size[1], 1);
+            ft_feed(m, o.lengths, lengths + i, 1);
+            sum += (double)weights[i] * (double)ft_forward(m, true);
+        }
+        CHECK(ft_error(m) == FT_OK && CLOSE(got[0], sum / 4, 1e-5), "weights: %g, not %g: %s", (double)got[0],
+              sum / 4, ft_error_text(m));
+    }
     if (o.zero_infinity) { /* without it the loss is infinite */
         o.zero_infinity = false;
         ft_set_loss(m, ft_ctc_loss(m, "infinite", x, y, o));
@@ -941,6 +1038,7 @@ int main(void)
     test_reading();
     test_decode();
     test_exchanged();
+    test_probabilities();
     test_teacher();
     test_detach();
     test_prefix();

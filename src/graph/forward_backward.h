@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
 #include "kernels/stored.h"
@@ -479,7 +480,7 @@ static ft_status ft__check_weighs(ft_model *m, const char *call)
     if (loss && ft__is(loss, FT__WEIGHS) && x->shape.rank
         && x->shape.size[0] == FT_BATCH) return m->context.status;
     return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
-                    " such as ft_cross_entropy or ft_mse", call);
+                    " such as ft_cross_entropy or ft_mse, or a mean of ft_reduce", call);
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
@@ -527,6 +528,29 @@ static const ft__node *ft__labels_of(const ft_model *m)
 {
     int left = 64, id = m->loss.id ? ft__labels_below(m, m->loss.id, &left) : 0;
     return id && ft__is_input(&m->nodes[id - 1]) ? &m->nodes[id - 1] : NULL;
+}
+
+/* Whether a node of the loss reads the output by a sigmoid; of `left` nodes at most. */
+static bool ft__reads_by_sigmoid(const ft_model *m, int id, int *left)
+{
+    const ft__node *node = &m->nodes[id - 1];
+    bool found = false;
+    int i;
+    if (id == m->output.id || (*left)-- <= 0) return false;
+    for (i = 0; !found && i < node->input_count; ++i)
+        found = node->inputs[i] == m->output.id
+            ? ft__is(node, FT__BY_SIGMOID)
+            : FT__HAS_ARITHMETIC && ft__reads_by_sigmoid(m, node->inputs[i], left);
+    return found;
+}
+
+/* Whether the loss learns each class on its own: its probability is then the sigmoid of its logit,
+   and those of all classes need not add up to 1. */
+static bool ft__classes_apart(const ft_model *m)
+{
+    int left = 64;
+    return m->loss.id && m->output.id
+        && ft__reads_by_sigmoid(m, m->loss.id, &left);
 }
 
 /* The number of classes of a loss of labels: of its weight's rows, or else of its logits. */

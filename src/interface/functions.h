@@ -153,7 +153,10 @@ FINETUNE_API void ft_set_loss(ft_model *m, ft_node loss);
    all others. Accuracy is counted as before, but not with ctc, which needs an output [N, L,
    classes] and labels [N, S], and reads the input "lengths" if L is FT_LENGTH. FT_INVALID if the
    network does not read what the kind needs; FT_UNSUPPORTED for language models, whose loss makes
-   its logits itself. */
+   its logits itself.
+   With binary_cross_entropy, sigmoid_focal and dice, by this call or another, the probabilities of
+   predictions are sigmoids of the logits, each class's on its own, which need not add up to 1; with
+   the others they are softmax's. */
 FINETUNE_API ft_status ft_set_loss_kind(ft_model *m, const char *kind, ft_loss_options options);
 /* Makes the loss ft_distillation from another network, the teacher, of the same classes, inputs
    and preprocessing. It is copied, in float32: nodes "teacher.<name>", whose weights are
@@ -523,7 +526,8 @@ FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, i
    then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
    `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
    until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
-   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss has none. */
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not a
+   mean over the samples: one of FINETUNE_LOSS_LIST but dice, or "mean" of ft_reduce. */
 FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.

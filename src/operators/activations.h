@@ -210,7 +210,8 @@ FT__ACTIVATION_LOOPS(relu6, 0, ft__choose(x > 6, 6.0f, ft__choose(x < 0, 0.0f, x
                      ft__choose(y <= 0, 0.0f, ft__choose(y >= 6, 0.0f, 1.0f)))
 FT__ACTIVATION_ROW(relu6, FT__OF_Y, ft__no_fields, 6.0f)
 
-FT__ACTIVATION(sigmoid, FT__OF_Y, ft__no_fields, 0, ft__sigmoid(x), y * (1.0f - y))
+FT__ACTIVATION(sigmoid, FT__OF_Y | FT__BY_SIGMOID, ft__no_fields, 0, ft__sigmoid(x),
+               y * (1.0f - y))
 FT__ACTIVATION(tanh, FT__OF_Y, ft__no_fields, 0, ft__tanh(x), 1.0f - y * y)
 /* In files: `leaky_relu`, `elu`, `celu`, `gelu`, `softmax`, `log_softmax`, `softmin`, `glu` | x |
    `slope` 0.01 (leaky_relu), `alpha` 1 (elu, celu), `tanh_approximation` false (gelu), `axis` 0:
@@ -221,7 +222,8 @@ FT__ACTIVATION(leaky_relu, FT__OF_X, ft__activation_fields,
 FT__ACTIVATION(elu, FT__OF_X, ft__activation_fields,
                o->activation.alpha != 0 ? o->activation.alpha : 1.0f,
                ft__choose(x > 0, x, a * ft__expm1(x)), ft__choose(x > 0, 1.0f, a * ft__exp(x)))
-FT__ACTIVATION(softplus, FT__OF_X, ft__no_fields, 0, ft__softplus(x), ft__sigmoid(x))
+FT__ACTIVATION(softplus, FT__OF_X | FT__BY_SIGMOID, ft__no_fields, 0, ft__softplus(x),
+               ft__sigmoid(x))
 FT__ACTIVATION(softsign, FT__OF_X, ft__no_fields, 0, x / (1.0f + ft__absolute(x)),
                ft__softsign_slope(x))
 FT__ACTIVATION(silu, FT__OF_X, ft__no_fields, 0, x * ft__sigmoid(x), ft__silu_slope(x))

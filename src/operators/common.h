@@ -124,5 +124,21 @@ static void ft__memory_steps(const ft__tensor *t, size_t *steps)
     }
 }
 
+/* ---- Weights of samples, of a model's loss ---- */
+
+static float ft__sample_weight(const ft__call *call, size_t n)
+{
+    return call->sample_weights ? call->sample_weights[n] : 1.0f;
+}
+
+/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
+static double ft__sum_of_weights(const ft__call *call, size_t samples)
+{
+    double sum = 0;
+    size_t n;
+    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
+    return call->sample_weights && sum == 0 ? 1 : sum;
+}
+
 /* A call and its direction, for permute's and gather's samples. */
 typedef struct ft__either_way { const ft__call *call; bool backward; } ft__either_way;

@@ -71,21 +71,8 @@ static bool ft__is_class(int label, size_t classes)
     return label >= 0 && (size_t)label < classes;
 }
 
-/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights ---- */
-
-static float ft__sample_weight(const ft__call *call, size_t n)
-{
-    return call->sample_weights ? call->sample_weights[n] : 1.0f;
-}
-
-/* The sum of the samples' weights; 1 if it is 0, so that such a batch has loss 0, not NaN. */
-static double ft__sum_of_weights(const ft__call *call, size_t samples)
-{
-    double sum = 0;
-    size_t n;
-    for (n = 0; n < samples; ++n) sum += (double)ft__sample_weight(call, n);
-    return call->sample_weights && sum == 0 ? 1 : sum;
-}
+/* ---- Weights: a mean is then the sum of weight * loss by the sum of the weights
+   (operators/common) ---- */
 
 /* The weight of a label's class; a label that is no class makes the loss NaN anyway. */
 static float ft__class_weight(const ft__call *call, int label, size_t classes)
@@ -410,9 +397,10 @@ static const ft__row ft__row_soft_cross_entropy = {
 
 /* In files: `binary_cross_entropy` | logits, targets of the same shape | */
 static const ft__row ft__row_binary_cross_entropy = {
-    FT__NAMED(binary_cross_entropy), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT,
-    ft__pair_loss_shape, ft__binary_cross_entropy_forward,
-    FT__BACKWARD(ft__binary_cross_entropy_backward), NULL, ft__no_fields, NULL};
+    FT__NAMED(binary_cross_entropy), 2, 2,
+    FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | FT__BY_SIGMOID, ft__pair_loss_shape,
+    ft__binary_cross_entropy_forward, FT__BACKWARD(ft__binary_cross_entropy_backward), NULL,
+    ft__no_fields, NULL};
 
 /* In files: `mse` | x, target of the same shape | */
 static const ft__row ft__row_mse = {

@@ -4,6 +4,7 @@
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
+#include "operators/common.h"
 #include "operators/losses.h"
 
 /* =============================================================================================
@@ -60,17 +61,17 @@ static void ft__elements_backward(const ft__call *call, ft__element_loss loss, b
     }
 }
 
-#define FT__ELEMENT_LOSS(name, regression, fields)                                                \
+#define FT__ELEMENT_LOSS(name, flag, fields)                                                      \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
         ft__elements_forward(call, ft__##name##_of);                                              \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        ft__elements_backward(call, ft__##name##_of, (regression) != 0);                          \
+        ft__elements_backward(call, ft__##name##_of, (flag) == FT__REGRESSION);                   \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
-        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | (regression),          \
+        FT__NAMED(name), 2, 2, FT__READS_X | FT__WEIGHS | FT__ANY_LAYOUT | (flag),                \
         ft__pair_loss_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,     \
         fields, NULL};
 
@@ -121,7 +122,7 @@ FT__ELEMENT_LOSS(l1, FT__REGRESSION, ft__no_fields)
 FT__ELEMENT_LOSS(smooth_l1, FT__REGRESSION, ft__smooth_l1_fields)
 /* In files: `huber` | x, target of the same shape | `delta` 1 */
 FT__ELEMENT_LOSS(huber, FT__REGRESSION, ft__huber_fields)
-FT__ELEMENT_LOSS(sigmoid_focal, 0, ft__focal_fields)
+FT__ELEMENT_LOSS(sigmoid_focal, FT__BY_SIGMOID, ft__focal_fields)
 
 /* ---- Means over labels: y = the mean of f(a row of logits, its label) ---- */
 

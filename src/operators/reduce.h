@@ -187,14 +187,34 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
                  ft__reduce_chunk, &r);
 }
 
+/* A loss of samples with weights: the sum of weight * the mean of a sample's numbers, by the sum of
+   the weights. A sample's numbers lie side by side. */
+static void ft__weighted_mean(const ft__call *call, bool backward)
+{
+    const ft__tensor *x = &call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, n, i;
+    double all = ft__sum_of_weights(call, samples) * (double)each, sum = 0;
+    for (n = 0; n < samples; ++n) {
+        double weight = (double)ft__sample_weight(call, n) / all;
+        float dx = backward ? (float)weight * call->output.gradient[0] : 0;
+        for (i = n * each; i < (n + 1) * each; ++i)
+            if (!backward) sum += weight * (double)x->value[i];
+            else x->gradient[i] = x->fresh ? dx : x->gradient[i] + dx;
+    }
+    if (!backward) call->output.value[0] = (float)sum;
+}
+
 #define FT__REDUCE(name, kind, mean, flags)                                                       \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
-        ft__reduce(call, ft__##kind##_one, mean);                                                 \
+        if ((mean) && call->sample_weights) ft__weighted_mean(call, false);                       \
+        else ft__reduce(call, ft__##kind##_one, mean);                                            \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
-        if (call->input[0].gradient) ft__reduce(call, ft__##kind##_one_back, mean);               \
+        if (!call->input[0].gradient) return;                                                     \
+        if ((mean) && call->sample_weights) ft__weighted_mean(call, true);                        \
+        else ft__reduce(call, ft__##kind##_one_back, mean);                                       \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
@@ -203,7 +223,7 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
 
 /* In files: `mean`, `sum`, `amax` | x | `axes` to reduce (0 is the batch, -1 the last) and `count`,
    how many they are (0: all, to one number), `keep` false */
-FT__REDUCE(mean, sum, true, 0)
+FT__REDUCE(mean, sum, true, FT__WEIGHS)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 

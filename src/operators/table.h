@@ -74,6 +74,8 @@ typedef struct ft__costs {
 #define FT__WEIGHS FT__FLAG(43) /* a loss over a batch that honours the weights in ft__call */
 
 #define FT__TWO_LABELS FT__FLAG(50) /* a loss of class labels that honours ft__call.other_share */
+#define FT__BY_SIGMOID FT__FLAG(51) /* a loss, or what one is made of, that reads x as the logit of
+                                   a probability, sigmoid(x) */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)

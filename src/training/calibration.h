@@ -112,6 +112,9 @@ static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
         || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES))
         return ft__fail(c, FT_INVALID, "ft_calibrate: the output must be the logits of one class"
                         " for each sample");
+    if (ft__classes_apart(m))
+        return ft__fail(c, FT_UNSUPPORTED, "ft_calibrate: the loss learns each class on its own; a"
+                        " temperature is fitted to probabilities that add up to 1");
     if (!(o->hold_back >= 0 && o->hold_back < 1) || o->batch_size < 0)
         return ft__fail(c, FT_INVALID, "ft_calibrate: hold_back is %g and batch_size %d; hold_back"
                         " must be at least 0 and below 1, batch_size not negative",

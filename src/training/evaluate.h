@@ -90,12 +90,27 @@ static void ft__pass_end(ft__pass *p)
     ft__release(&p->m->context, p->order);
 }
 
+/* e^(rate (logit - largest)): a class's share, before it is divided by those of all. */
+static double ft__share_of(float logit, float largest, float rate)
+{
+    return (double)ft__exp((logit - largest) * rate);
+}
+
+/* 1 / (1 + e^(-rate logit)): a class's share beside that of 0. */
+static float ft__own_probability(float logit, float rate)
+{
+    float larger = logit > 0 ? logit : 0;
+    double share = ft__share_of(logit, larger, rate);
+    return (float)(share / (share + ft__share_of(0, larger, rate)));
+}
+
 /* Calls options.sample with the prediction for each sample of the batch that was just run. */
 static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch *batch,
                              const ft_evaluate_options *o)
 {
     const ft__node *output = ft__get_node(m, m->output), *labels = ft__labels_of(m);
     const float *logits = m->output.id ? plan->values[m->output.id - 1] : NULL;
+    bool apart = ft__classes_apart(m);
     int classes, i, k;
     if (!o->sample || !logits || output->shape.rank != 2 || !labels) return;
     classes = output->shape.size[1];
@@ -106,8 +121,9 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
         result.label = ((const int32_t *)(const void *)labels->value)[i];
         result.guess = ft__argmax(logits, classes);
         for (k = 0; k < classes; ++k)
-            sum += (double)ft__exp((logits[k] - logits[result.guess]) * ft__softening(m));
-        result.probability = (float)(1 / sum);
+            sum += ft__share_of(logits[k], logits[result.guess], ft__softening(m));
+        result.probability = apart ? ft__own_probability(logits[result.guess], ft__softening(m))
+                                   : (float)(1 / sum);
         o->sample(o->sample_user, &result);
     }
 }
@@ -228,15 +244,17 @@ static ft_evaluation ft__evaluate(ft_model *m, ft_data *data, ft_evaluate_option
     return e;
 }
 
-/* Computes probabilities from one row of logits and returns the best `count`, best first; of equal
-   ones the lower class first. If the output is probabilities already (a softmax), it uses those. */
+/* Computes probabilities from one row of logits, by softmax or, for classes that are learnt each on
+   its own, by sigmoid, and returns the best `count`, best first; of equal ones the lower class
+   first. If the output is probabilities already (a softmax), it uses those. */
 static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *best, int count)
 {
     int classes = ft_class_count(m), i, j, found = 0;
     bool probabilities = ft__is(&m->nodes[m->output.id - 1], FT__PROBABILITIES);
+    bool apart = ft__classes_apart(m);
     float largest = classes > 0 ? logits[ft__argmax(logits, classes)] : 0, rate = ft__softening(m);
     double sum = 0;
-    for (i = 0; i < classes; ++i) sum += (double)ft__exp((logits[i] - largest) * rate);
+    for (i = 0; i < classes; ++i) sum += ft__share_of(logits[i], largest, rate);
     if (classes > 0 && !(sum <= (double)classes)) {
         ft__fail(&m->context, FT_NOT_FINITE, "%s: no class has a finite output",
                  m->nodes[m->output.id - 1].name);
@@ -246,8 +264,8 @@ static int ft__best_classes(ft_model *m, const float *logits, ft_prediction *bes
         ft_prediction p;
         p.class_index = i;
         p.probability = probabilities ? logits[i]
-                                      : (float)((double)ft__exp((logits[i] - largest) * rate)
-                                                / sum);
+            : apart ? ft__own_probability(logits[i], rate)
+            : (float)(ft__share_of(logits[i], largest, rate) / sum);
         for (j = found; j > 0 && best[j - 1].probability < p.probability; --j)
             if (j < count) best[j] = best[j - 1];
         if (j < count) best[j] = p;

@@ -66,14 +66,29 @@ static void ft__softmax_row(const double *logits, int classes, double rate, doub
     for (k = 0; k < classes; ++k) to[k] /= sum;
 }
 
+/* The same of logits that are each a class's own: 1 / (1 + e^-x). */
+static void ft__sigmoid_row(const double *logits, int classes, double rate, double *to)
+{
+    double pair[2];
+    int k;
+    for (k = 0; k < classes; ++k) {
+        pair[0] = 0;
+        pair[1] = logits[k];
+        ft__softmax_row(pair, 2, rate, pair);
+        to[k] = pair[1];
+    }
+}
+
 /* What was added becomes probabilities, if it is logits. */
 static void ft__outcomes_soften(const ft_model *m, ft__outcomes *of)
 {
+    bool apart = ft__classes_apart(m);
     int i;
     if (!of->labels || ft__is(ft__get_node(m, m->output), FT__PROBABILITIES)) return;
     for (i = 0; i < of->samples; ++i) {
         double *row = of->values + (size_t)i * (size_t)of->columns;
-        ft__softmax_row(row, of->columns, 1 / (double)ft_temperature(m), row);
+        (apart ? ft__sigmoid_row : ft__softmax_row)(row, of->columns,
+                                                    1 / (double)ft_temperature(m), row);
     }
 }
 
