@@ -626,6 +626,108 @@ static void test_decode(void)
     CHECK(ft_ctc_decode(NULL, 7, 3, 0, labels) == 0 && ft_ctc_decode(logits[0], 7, 3, 0, NULL) == 0, "NULL");
 }
 
+/* ---- Sets whose best loss is known: training gets within 1 % of it ---- */
+
+enum { DRAWN = 16000, MARKS = 3, WIDTH = 4 };
+
+static double drawn(uint32_t *state) /* in [0, 1) */
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (double)(*state >> 8) / 16777216;
+}
+
+/* What is to be learnt of x: a number for each of 3 marks, of order 1. */
+static double truth(const float *x, int k)
+{
+    return k == 0 ? 2 * (double)x[0] - (double)x[1] : k == 1 ? sin(2 * (double)x[2]) + (double)x[3]
+        : (double)x[0] * (double)x[1] - 1;
+}
+
+/* Three bits of each sample are drawn with probabilities p = sigmoid(truth). The mean of w t -log(q) +
+   (1 - t) -log(1 - q) over draws of t is least at q = w p / (w p + 1 - p), for w = 1 the entropy of the bits.
+   It is measured with p as the targets, which is its mean over all draws. */
+static void test_best_labels(float factor)
+{
+    static float x[2][DRAWN][WIDTH], t[2][DRAWN][MARKS];
+    static const int three = MARKS;
+    const float factors[MARKS] = {factor, factor, factor};
+    ft_fit_options fit = {.epochs = 8, .batch_size = 64, .schedule = FT_COSINE};
+    ft_model *m = ft_create((ft_desc){.seed = 1, .threads = 1});
+    ft_node y = ft_linear(m, "a", ft_input(m, "input", (ft_input_options){.size = {WIDTH}}), 24,
+                          (ft_linear_options){0}), target;
+    ft_loss_options o = {.positive_weight = ft_constant(m, "factors", 1, &three, factors)};
+    ft_array_options arrays = {.targets = t[0][0], .target_size = MARKS};
+    ft_prediction best[MARKS];
+    double least = 0, off = 0;
+    uint32_t state = 3;
+    ft_evaluation e;
+    int set, i, k;
+    for (set = 0; set < 2; ++set)
+        for (i = 0; i < DRAWN; ++i) {
+            for (k = 0; k < WIDTH; ++k) x[set][i][k] = (float)(2 * drawn(&state) - 1);
+            for (k = 0; k < MARKS; ++k) {
+                double p = 1 / (1 + exp(-truth(x[set][i], k))), q = (double)factor * p / ((double)factor * p + 1 - p);
+                t[set][i][k] = set ? (float)p : drawn(&state) < p;
+                if (set) least -= ((double)factor * p * log(q) + (1 - p) * log(1 - q)) / (DRAWN * MARKS);
+            }
+        }
+    y = ft_linear(m, "b", activation(m, "tanh", y), MARKS, (ft_linear_options){0});
+    target = ft_input(m, "target", (ft_input_options){.size = {MARKS}});
+    ft_set_output(m, y);
+    if (factor == 1) ft_set_loss(m, ft_binary_cross_entropy(m, "loss", y, target));
+    else ft_set_loss(m, ft_loss_by_kind(m, "binary_cross_entropy", "loss", y, target, o));
+    fit.optimizer.optimizer = FT_ADAM;
+    fit.optimizer.learning_rate = 0.01f;
+    ft_fit(m, ft_arrays(m, DRAWN, x[0][0], NULL, arrays), fit);
+    arrays.targets = t[1][0];
+    e = ft_evaluate(m, ft_arrays(m, DRAWN, x[1][0], NULL, arrays), (ft_evaluate_options){.batch_size = 500});
+    CHECK(ft_error(m) == FT_OK && e.loss >= least && e.loss <= 1.01 * least, "factor %g: loss %g, the least is %g: %s",
+          (double)factor, e.loss, least, ft_error_text(m));
+    ft_predict_data(m, ft_arrays(m, 1, x[1][0], NULL, (ft_array_options){0}), best, MARKS, (ft_predict_options){0});
+    for (k = 0; k < MARKS; ++k) {
+        double p = (double)t[1][0][best[k].class_index], q = (double)factor * p / ((double)factor * p + 1 - p);
+        off = fmax(off, fabs((double)best[k].probability - q));
+    }
+    CHECK(ft_error(m) == FT_OK && off < 0.08, "factor %g: a probability is off by %g", (double)factor, off);
+    ft_destroy(m);
+}
+
+/* A number with noise: the least mean squared error is the noise's variance, which is measured. */
+static void test_best_numbers(void)
+{
+    static float x[2][DRAWN][WIDTH], t[2][DRAWN][MARKS];
+    ft_fit_options fit = {.epochs = 12, .batch_size = 64, .schedule = FT_COSINE};
+    ft_model *m = ft_create((ft_desc){.seed = 1, .threads = 1});
+    ft_node y = ft_linear(m, "a", ft_input(m, "input", (ft_input_options){.size = {WIDTH}}), 24,
+                          (ft_linear_options){0});
+    ft_array_options arrays = {.targets = t[0][0], .target_size = MARKS};
+    double variance = 0;
+    uint32_t state = 5;
+    ft_evaluation e;
+    int set, i, k;
+    for (set = 0; set < 2; ++set)
+        for (i = 0; i < DRAWN; ++i) {
+            for (k = 0; k < WIDTH; ++k) x[set][i][k] = (float)(2 * drawn(&state) - 1);
+            for (k = 0; k < MARKS; ++k) {
+                double noise = drawn(&state) + drawn(&state) + drawn(&state) + drawn(&state) - 2;
+                t[set][i][k] = (float)(truth(x[set][i], k) + noise);
+                if (set) variance += noise * noise / (DRAWN * MARKS);
+            }
+        }
+    CHECK(CLOSE(variance, 4.0 / 12, 0.01), "four of variance 1 / 12: %g", variance);
+    y = ft_linear(m, "b", activation(m, "tanh", y), MARKS, (ft_linear_options){0});
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, ft_input(m, "target", (ft_input_options){.size = {MARKS}})));
+    fit.optimizer.optimizer = FT_ADAM;
+    fit.optimizer.learning_rate = 0.02f;
+    ft_fit(m, ft_arrays(m, DRAWN, x[0][0], NULL, arrays), fit);
+    arrays.targets = t[1][0];
+    e = ft_evaluate(m, ft_arrays(m, DRAWN, x[1][0], NULL, arrays), (ft_evaluate_options){.batch_size = 500});
+    CHECK(ft_error(m) == FT_OK && e.mse <= 1.01 * variance && e.mse > 0.99 * variance, "error %g, the noise is %g: %s",
+          e.mse, variance, ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Two inputs, one set of weights ---- */
 
 static const char *const weights[] = {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"};
@@ -1040,6 +1142,9 @@ int main(void)
     test_exchanged();
     test_probabilities();
     test_teacher();
+    test_best_labels(1);
+    test_best_labels(4);
+    test_best_numbers();
     test_detach();
     test_prefix();
     test_custom();

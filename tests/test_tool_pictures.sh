@@ -200,6 +200,9 @@ done
 "$tool" info --model swapped.safetensors --graph >out.txt
 grep -q '"op":"prelu","name":"act"' out.txt && grep -q '"op":"binary_cross_entropy","name":"loss"' out.txt && ok || bad "$(cat out.txt)"
 says "right" "$tool" eval --model swapped.safetensors --data photos
+"$tool" predict --model swapped.safetensors --json photos/a/1.ppm >out.txt # each class by its own sigmoid
+awk -F'"probability": ' '{ sum = $2 + $3; found = NF == 3 && $2 >= $3 && (sum < 0.999 || sum > 1.001) } END { exit !found }' out.txt && ok ||
+    bad "probabilities that add up to 1: $(cat out.txt)"
 says "written" "$tool" $swap --teacher swapped.safetensors --freeze ""
 "$tool" info --model swapped.safetensors --graph >out.txt
 grep -q 'teacher' out.txt && bad "a teacher in the file" || ok
