@@ -208,6 +208,7 @@
      [SECTION] training/correlation: Pearson's and Spearman's correlation
      [SECTION] training/metrics: Metrics
      [SECTION] training/measures: Metrics as scikit-learn defines them, with intervals
+     [SECTION] training/paired: Which choices differ, measured on the same samples
      [SECTION] training/outcomes: What a network predicted of each sample, for its metrics
      [SECTION] training/entities: Entities: runs of words, from the classes of words
      [SECTION] training/prefix_cache: A run, its samples, and the cache of the frozen prefix
@@ -233,6 +234,8 @@
      [SECTION] public/models: Public functions: models and files
      [SECTION] public/running: Public functions: looking, adjusting, running
      [SECTION] public/sharing: Public functions: several models on the same weights
+     [SECTION] public/sweep_state: The settings of a sweep, their scores, and the file that has them
+     [SECTION] public/sweep: Which settings are best: successive halving
 */
 #ifndef FINETUNE_H
 #define FINETUNE_H
@@ -1940,6 +1943,74 @@ typedef struct ft_finetune_result {
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
+typedef struct ft_sweep_row { /* a setting, and what became of it */
+    int place;              /* from 1, the best */
+    float learning_rate;    /* 0: not among the choices, like NULL in the next four */
+    const char *freeze, *activation, *loss, *optimizer; /* those that the options point to */
+    int epochs;             /* after which it was dropped, or that the sweep had in all; 0: there
+                               was no time for it */
+    bool failed;            /* its loss or weights were not finite */
+    /* Of the held-back samples after that many epochs, the mean over the seeds, with its 95 %
+       interval: the accuracy, of a regression the mean squared error. */
+    double value, low, high;
+    double best;            /* the winner's after as many epochs */
+    double p;               /* of the hypothesis that it is as good as the winner after as many
+                               epochs (training/paired), for all comparisons together (Holm) */
+    bool differs;           /* p is below 0.05, or it failed */
+    double seconds;         /* of all its runs; 0 without ft_desc.clock */
+    size_t memory;          /* the most bytes that a run held, besides the model of the sweep */
+} ft_sweep_row;
+
+/* The settings of ft_sweep: every combination of the lists' entries, or some of them. A list
+   without entries leaves what `finetune` says. */
+typedef struct ft_sweep_options {
+    const float *learning_rates;
+    int learning_rate_count;
+    const char *const *freeze; /* globs, as in ft_finetune_options; default: one, "", nothing is
+                                  frozen */
+    int freeze_count;
+    const char *const *activations; /* kinds for ft_swap_activations; "": as they are */
+    int activation_count;
+    const char *where;      /* glob of the activations that are exchanged; default: all */
+    const char *const *losses;  /* as ft_finetune_options.loss; "": the network's own */
+    int loss_count;
+    const char *const *optimizers;
+    int optimizer_count;
+    int seeds;              /* runs of each setting, with the seeds ft_desc.seed, that plus 1, and
+                               so on, which hold back different samples; default 1 */
+    int draws;              /* so many of the settings, drawn by the seed, instead of all */
+    int cut;                /* at each cut one in so many settings goes on, the best ones; default
+                               3; 1: all are trained to the end */
+    double seconds;         /* for all together, with ft_desc.clock: fewer settings go on where the
+                               time would not suffice, and when it is over the best so far is the
+                               result; 0: no limit */
+    /* What all settings have in common. `epochs` are those of the settings that go on to the end;
+       default 9, or with `seconds` as many as they suffice for, at most 30. hold_back: default 0.2.
+       schedule: default "cosine", which begins with the whole rate, so that early results mean
+       something. Must not be set: freeze, checkpoint, checkpoint_steps, head_only, find_rate,
+       teacher, and what has a list. progress is called in each run, and can stop the sweep. */
+    ft_finetune_options finetune;
+    void (*row)(void *user, const ft_sweep_row *row); /* gets each setting at the end, the best
+                               first; or NULL */
+    void *row_user;
+} ft_sweep_options;
+
+typedef struct ft_sweep_result {
+    char choice[256];       /* one line: which setting won, and which others may be as good */
+    ft_sweep_row winner;
+    int settings;
+    int equal;              /* those that were trained as long as the winner and do not differ from
+                               it beyond noise */
+    int undecided;          /* those that were dropped before they differed */
+    int epochs;             /* of a setting that goes on to the end */
+    int samples;            /* that were held back by any seed */
+    bool regression;        /* values are mean squared errors */
+    bool timed_out;         /* the time was over before the last cut */
+    bool stopped;           /* by progress: there is no result yet */
+    double seconds;         /* so far, of the earlier parts of a sweep that continues too */
+    ft_fit_result fit;      /* of the winner's run with the first seed */
+} ft_sweep_result;
+
 typedef struct ft_recalibrate_options {
     int batch_size;         /* default 32; at most the samples */
     const char *glob;       /* the batch norms by their names; default all */
@@ -2561,6 +2632,23 @@ FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options opt
    `fit` are not used; its progress is called and can stop the search. */
 FINETUNE_API float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
                                          ft_find_options options);
+/* Trains the settings of the options, of a network with a class or a number for each sample, and
+   ends with the best of them in the model, as ft_finetune with options.freeze leaves it. By
+   successive halving (Jamieson and Talwalkar 2016): all settings are trained for a few epochs, the
+   best third of them three times as long, and so on. A run continues from where it was. Best is the
+   higher accuracy on the samples that are held back (of a regression the lower mean squared error),
+   of equal ones the lower loss; nothing else chooses. A setting that does not differ from the
+   winner beyond noise says so (ft_sweep_row.differs); the winner's own value is a little too good,
+   as of the best of several always: score it on other data.
+       `path` is a file for the state of the sweep, which continues from it with the same result, if
+   model, data and options are the same; each row and decision is there. Beside it, under its name
+   with numbers behind, are the checkpoints of the settings that may still go on, until the end. The
+   outputs of frozen layers are shared by the settings that have the same ones, through
+   ft_desc.cache or in memory. The model needs memory for a second one beside it. Not for adapters,
+   shared models and an arena. After an error, or if progress stopped it, the model is as before;
+   only once a winner was found, and its checkpoint was removed, is it trained itself. */
+FINETUNE_API ft_sweep_result ft_sweep(ft_model *m, ft_data *data, const char *path,
+                                      ft_sweep_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if
@@ -3383,6 +3471,16 @@ static void ft__release(ft__context *c, void *memory)
         c->arena_used -= bytes;
 }
 
+/* Another model with the same allocator owns this block now. */
+static void ft__hand_over(ft__context *from, ft__context *to, const void *memory)
+{
+    size_t bytes;
+    if (!memory) return;
+    memcpy(&bytes, (const unsigned char *)memory - FT__ALIGNMENT, sizeof bytes);
+    from->bytes -= bytes;
+    to->bytes += bytes;
+}
+
 /* Bytes that the model may still allocate, by the budget and the arena. */
 static size_t ft__memory_left(const ft__context *c)
 {
@@ -3508,7 +3606,7 @@ static double ft__cubic(double x, double a)
 enum { /* what a key is for */
     FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
     FT__USE_AUGMENT, FT__USE_GENERATE, FT__USE_BOOTSTRAP,
-    FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE
+    FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE, FT__USE_SWEEP
 };
 
 static uint64_t ft__mix(uint64_t z)
@@ -51458,6 +51556,119 @@ static void ft__measure(ft__context *c, const ft__outcomes *of, ft_metrics *to)
 }
 
 /* =============================================================================================
+   [SECTION] training/paired: Which choices differ, measured on the same samples
+   Two networks that were scored on the same samples are compared sample by sample: if they are
+   equally good, the sign of each difference is a fair coin (Fisher 1935). Of right and wrong
+   answers this is McNemar's test (1947) in its exact form. Several comparisons at once: Holm 1979.
+   ============================================================================================= */
+enum { FT__SIGN_DRAWS = 9999 };
+
+/* The share of sign patterns of these whole numbers, none 0, whose sum is at least as far from 0 as
+   the sum of all: the distribution of the sum grows by one number at a time. `total`: the sum of
+   their sizes; `p`, `q` [2 * total + 1] are room. */
+static double ft__signs_exactly(const double *d, int count, int total, double *p, double *q)
+{
+    double seen = 0, share = 0;
+    int reach = 0, i, x;
+    memset(p, 0, (2 * (size_t)total + 1) * sizeof *p);
+    p[total] = 1;
+    for (i = 0; i < count; ++i) {
+        int size = (int)(d[i] < 0 ? -d[i] : d[i]);
+        seen += d[i];
+        for (x = -reach - size; x <= reach + size; ++x) {
+            double below = x - size >= -reach ? p[total + x - size] : 0;
+            double above = x + size <= reach ? p[total + x + size] : 0;
+            q[total + x] = (below + above) / 2;
+        }
+        reach += size;
+        memcpy(p + total - reach, q + total - reach, (2 * (size_t)reach + 1) * sizeof *p);
+    }
+    for (x = -total; x <= total; ++x)
+        if (fabs((double)x) >= fabs(seen)) share += p[total + x];
+    return share < 1 ? share : 1;
+}
+
+/* The same of any numbers, from random patterns, always the same ones. The pattern that was seen
+   counts as one of them (Phipson and Smyth 2010). */
+static double ft__signs_drawn(const double *d, int count)
+{
+    double seen = 0, all = 0, sum;
+    int draws = count > 20000 ? 999 : FT__SIGN_DRAWS, as_far = 1, draw, i;
+    uint64_t bits = 0;
+    for (i = 0; i < count; ++i) {
+        seen += d[i];
+        all += fabs(d[i]);
+    }
+    for (draw = 0; draw < draws; ++draw) {
+        uint64_t key = ft__key(1, (uint64_t)draw, 0, FT__USE_BOOTSTRAP);
+        for (sum = 0, i = 0; i < count; ++i, bits >>= 1) {
+            if (i % 64 == 0) bits = ft__random(key, (uint64_t)i / 64);
+            sum += bits & 1 ? d[i] : -d[i];
+        }
+        as_far += fabs(sum) >= fabs(seen) - 1e-12 * all; /* the order of a sum changes its bits */
+    }
+    return (double)as_far / (draws + 1);
+}
+
+/* The two-sided p-value of the hypothesis that differences have either sign equally often: exactly
+   if they are whole numbers. Drops the zeros from d, which say nothing. */
+static double ft__sign_flip(ft__context *c, double *d, int count)
+{
+    double total = 0, p = 1, *room;
+    bool whole = true;
+    int left = 0, i;
+    for (i = 0; i < count; ++i) {
+        if (d[i] == 0) continue;
+        d[left] = d[i];
+        total += fabs(d[left]);
+        if (fabs(d[left]) > 1e6 || d[left] != (double)(int)d[left]) whole = false;
+        left += 1;
+    }
+    if (left == 0) return 1;
+    if (!whole || total * left > 1e8) return ft__signs_drawn(d, left);
+    room = (double *)ft__allocate(c, 4 * (size_t)total + 2, sizeof *room);
+    if (room) p = ft__signs_exactly(d, left, (int)total, room, room + 2 * (size_t)total + 1);
+    ft__release(c, room);
+    return p;
+}
+
+/* Makes p-values of `count` comparisons such that, if each below 0.05 is called a difference, the
+   chance of one or more wrong calls among all is at most 0.05. `order` is room. */
+static void ft__holm(double *p, int count, int *order)
+{
+    double most = 0;
+    int i;
+    ft__sort_order(order, count, ft__lower_number, p);
+    for (i = 0; i < count; ++i) {
+        double q = p[order[i]] * (count - i);
+        if (q > most) most = q;
+        p[order[i]] = most < 1 ? most : 1;
+    }
+}
+
+/* The 95 % interval of the mean of `count` numbers: the bootstrap's (Efron 1979), from the 2.5th to
+   the 97.5th percentile of 1000 draws with replacement. */
+static void ft__mean_interval(ft__context *c, const double *x, int count, double *low,
+                              double *high)
+{
+    enum { DRAWS = 1000 };
+    double *means = (double *)ft__allocate(c, DRAWS, sizeof *means);
+    int *order = (int *)ft__allocate(c, DRAWS, sizeof *order), draw, i;
+    for (draw = 0; means && order && draw < DRAWS; ++draw) {
+        uint64_t key = ft__key(2, (uint64_t)draw, 0, FT__USE_BOOTSTRAP);
+        for (i = 0; i < count; ++i)
+            means[draw] += x[ft__random(key, (uint64_t)i) % (uint64_t)count] / count;
+    }
+    if (means && order) {
+        ft__sort_order(order, DRAWS, ft__lower_number, means);
+        *low = ft__quantile(means, order, DRAWS, 0.025);
+        *high = ft__quantile(means, order, DRAWS, 0.975);
+    }
+    ft__release(c, order);
+    ft__release(c, means);
+}
+
+/* =============================================================================================
    [SECTION] training/outcomes: What a network predicted of each sample, for its metrics
    ============================================================================================= */
 /* Has each sample one class, or numbers as targets? */
@@ -51692,6 +51903,15 @@ typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample
     bool on, on_disk, damaged;
 } ft__cache;
 
+/* What a run gets from its caller, and leaves for the next one: with the same data and the same
+   frozen layers, whichever samples are held back. */
+typedef struct ft__lent {
+    ft__cache cache;
+    int until;              /* the run stops after so many epochs, to continue from its checkpoint;
+                               only their views go into the cache. 0: it ends as its options say */
+    bool no_cache;          /* as ft_fit_options.no_cache */
+} ft__lent;
+
 typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int epoch, step;        /* the next to be done */
     ft__score score;        /* of this epoch so far */
@@ -51735,6 +51955,7 @@ typedef struct ft__fit {
     ft__plan *plan;
     ft__loader *loader;
     ft__cache cache;
+    int until;              /* as in ft__lent */
     int *train, *held, *order, *views;
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
@@ -52372,8 +52593,18 @@ static ft_status ft__fit_loader(ft__fit *f)
     return f->m->context.status;
 }
 
+/* Whether an epoch of this run, up to where it stops, trains on a view. */
+static bool ft__uses_view(const ft__fit *f, int view)
+{
+    int epoch;
+    if (!f->o.augment || f->until == 0 || f->starts) return true;
+    for (epoch = f->at.epoch; epoch < f->until; ++epoch)
+        if (1 + epoch % f->cache.views == view) return true;
+    return false;
+}
+
 /* Finds the last run's file, and which rows it has. */
-static int ft__cache_find(ft__fit *f)
+static void ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
@@ -52382,7 +52613,7 @@ static int ft__cache_find(ft__fit *f)
     int view, taken = 0;
     id = ft__hash_bytes(id, origin, strlen(origin));
     cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
-    if (!ft__ok(c)) return 0;
+    if (!ft__ok(c)) return;
     ft__cache_keys(f, f->held, f->held_count, 0);
     for (view = f->o.augment ? 1 : 0; view <= (f->o.augment ? cache->views : 0); ++view)
         ft__cache_keys(f, f->train, f->train_count, view);
@@ -52390,26 +52621,25 @@ static int ft__cache_find(ft__fit *f)
         taken = ft__cache_load(f);
     if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
                        cache->file.path, taken);
-    return taken;
 }
 
 static ft_status ft__cache_fill(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
-    int view, views = f->o.augment ? f->cache.views : 1, taken = 0;
+    int first = f->o.augment ? 1 : 0, view, last = f->o.augment ? f->cache.views : 0;
     bool put = true;
     if (!cache->on || !ft__ok(c)) return c->status;
-    if (ft__keeps_rows(f)) taken = ft__cache_find(f);
-    if (taken == f->held_count + f->train_count * views) return c->status;
-    if (ft__fit_loader(f) != FT_OK) return c->status;
-    if (cache->on_disk) put = ft__cache_begin_file(f);
+    if (ft__keeps_rows(f)) ft__cache_find(f);
     f->to_prepare = ft__cache_batches(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; view < views + (f->o.augment ? 1 : 0); ++view)
-        f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
+    for (view = first; view <= last; ++view)
+        if (ft__uses_view(f, view))
+            f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
+    if (f->to_prepare == 0 || ft__fit_loader(f) != FT_OK) return c->status;
+    if (cache->on_disk) put = ft__cache_begin_file(f);
     if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
-        put = ft__cache_fill_view(f, f->train, f->train_count, view);
+    for (view = first; put && view <= last; ++view)
+        if (ft__uses_view(f, view)) put = ft__cache_fill_view(f, f->train, f->train_count, view);
     if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
     if ((!cache->on_disk && put) || !ft__ok(c)) return c->status;
     if (cache->file.file) put = ft__rows_finish(&cache->file, put);
@@ -54010,8 +54240,9 @@ static void ft__fit_epoch(ft__fit *f)
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, steps, 0, 0, true);
+    if (!f->at.done && f->until > 0 && f->at.epoch >= f->until) f->stopped = true;
     /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
-    if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
+    if (f->o.checkpoint && ft__ok(&f->m->context) && !f->stopped && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
 }
 
@@ -54220,17 +54451,17 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if ((f->at.done && !f->o.average_start) || !ft__ok(c) || f->cache.on)
-        return c->status; /* on: lent, already filled */
-    ft__cache_plan(f);
+    if (f->until > 0 && f->at.epoch >= f->until) f->stopped = true; /* it was there before */
+    if ((f->at.done && !f->o.average_start) || f->stopped || !ft__ok(c)) return c->status;
+    if (f->cache.on && f->until == 0) return c->status; /* lent, already filled */
+    if (!f->cache.on) ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
 }
 
-/* `lent` is a cache that outlives the run, for the next one with the same data and the same frozen
-   layers; NULL: the run has its own. */
+/* `lent` outlives the run; NULL: the run has a cache of its own. */
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
-                                 const char *note, bool resume, ft__cache *lent)
+                                 const char *note, bool resume, ft__lent *lent)
 {
     ft__context *c = m ? &m->context : NULL;
     ft__fit f;
@@ -54243,9 +54474,11 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.data = data;
     f.note = note;
     f.resume = resume;
-    if (lent) f.cache = *lent;
+    if (lent) f.cache = lent->cache;
+    if (lent) f.until = lent->until;
     if (data) ft__fit_check_uses(c, data, &options);
     f.o = ft__fit_defaults(options);
+    if (lent && lent->no_cache) f.o.no_cache = true;
     if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
     length = m->length;
     if (ft__fit_prepare(&f) == FT_OK) {
@@ -54257,7 +54490,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     m->length = length; /* until here it was the last batch's */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
-    if (lent) *lent = f.cache;
+    if (lent) lent->cache = f.cache;
     else ft__cache_release(c, &f.cache);
     ft__release(c, f.starts);
     ft__release(c, f.grouped);
@@ -54473,7 +54706,7 @@ static ft_fit_options ft__finder_fit(ft__finder *f)
     return o;
 }
 
-static void ft__finder_run(ft_model *m, ft_data *data, ft__finder *f, ft__cache *lent)
+static void ft__finder_run(ft_model *m, ft_data *data, ft__finder *f, ft__lent *lent)
 {
     ft__context *c = &m->context;
     ft__before before;
@@ -54505,7 +54738,7 @@ static ft_status ft__finder_check(ft_model *m, ft_find_options *o, ft_optimizer 
 
 /* `stage` and `lent` as of a fit of the recipe. Returns -1 if the search was stopped. */
 static float ft__find_rate(ft_model *m, ft_data *data, ft_fit_options fit, ft_find_options options,
-                           const char *stage, ft__cache *lent)
+                           const char *stage, ft__lent *lent)
 {
     ft__context *c = &m->context;
     ft_rate_curve curve;
@@ -54575,7 +54808,8 @@ typedef struct ft__recipe {
     ft_fit_options all;     /* of the last stage */
     double enough;          /* share right in the trial: then the head is enough */
     bool deeper;            /* after the trial: train the layers below the head too */
-    ft__cache features;     /* of the frozen network: for the trial, then for the head */
+    ft__lent features;      /* of the frozen network: for the trial, then for the head */
+    ft__lent *lent;         /* to the last stage, by ft_sweep; or NULL */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -54861,7 +55095,7 @@ static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *
 }
 
 /* Runs a stage. */
-static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cache *lent)
+static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__lent *lent)
 {
     ft_find_options find;
     float found = 0;
@@ -54893,7 +55127,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     int i;
     if (looks) ft__decay_matrices(m);
     if (decays) ft_decay_layers(m, 0.75f);
-    ft__recipe_fit(r, o, resume, NULL);
+    ft__recipe_fit(r, o, resume, r->lent);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
@@ -54998,7 +55232,7 @@ static void ft__recipe_head_only(ft__recipe *r)
     ft__recipe_say(r, &o);
     r->start = FT__HEAD;
     ft__recipe_stage(r, FT__HEAD);
-    ft__cache_release(&r->m->context, &r->features);
+    ft__cache_release(&r->m->context, &r->features.cache);
 }
 
 /* Runs the stages in order, from the one that a checkpoint names. */
@@ -55016,7 +55250,7 @@ static void ft__recipe_stages(ft__recipe *r)
         ft__log(&r->m->context, "%s", r->result.choice);
     } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
-    ft__cache_release(&r->m->context, &r->features);
+    ft__cache_release(&r->m->context, &r->features.cache);
     if (r->deeper) ft__recipe_stage(r, FT__ALL);
 }
 
@@ -55148,7 +55382,7 @@ static void ft__recipe_transformer(ft__recipe *r)
         ft__recipe_say(r, &r->all);
         ft__recipe_fit(r, r->all, true, NULL);
     }
-    ft__cache_release(&m->context, &r->features);
+    ft__cache_release(&m->context, &r->features.cache);
 }
 
 static const char *ft__thaw_name(int open, int layers)
@@ -55320,13 +55554,16 @@ static void ft__set_loss_of(const ft__recipe *r)
     if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
 }
 
-static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+/* `lent`: to the stage of options.freeze; or NULL. */
+static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options,
+                                       ft__lent *lent)
 {
     ft__recipe r;
     memset(&r, 0, sizeof r);
     r.m = m;
     r.data = data;
     r.o = options;
+    r.lent = lent;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0)
@@ -55378,7 +55615,7 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (options.freeze) ft__recipe_frozen(&r, r.all);
     else if (options.head_only) ft__recipe_head_only(&r);
     else ft__recipe_stages(&r);
-    ft__cache_release(&m->context, &r.features);
+    ft__cache_release(&m->context, &r.features.cache);
     return r.result;
 }
 
@@ -57784,7 +58021,7 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
     memset(&plain, 0, sizeof plain);
     if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return r;
     if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return r;
-    r = ft__finetune(m, data, options);
+    r = ft__finetune(m, data, options, NULL);
     if (options.teacher && ft__usable(m) && !r.fit.stopped)
         ft_set_loss_kind(m, "cross_entropy", plain);
     return r;
@@ -58157,6 +58394,1160 @@ ft_model *ft_share(ft_model *m, ft_desc desc)
     ft__fail(c, s->context.status, "ft_share: %s", s->context.text);
     ft_destroy(s);
     return NULL;
+}
+
+/* =============================================================================================
+   [SECTION] public/sweep_state: The settings of a sweep, their scores, and the file that has them
+   What a sweep decides follows from the scores of the runs alone, and the file has these, so that a
+   sweep that was killed goes on as if it had not been. A run's place in a rung is its checkpoint.
+   ============================================================================================= */
+enum { FT__MOST_RUNGS = 12, FT__MOST_SETTINGS = 10000, FT__SWEEP_FORMAT = 1 };
+
+typedef struct ft__sweep_run { /* one setting with one seed */
+    int rungs;              /* that it finished */
+    bool failed;
+    double seconds;
+    size_t memory;
+    float loss[FT__MOST_RUNGS]; /* of the held-back samples after each */
+} ft__sweep_run;
+
+typedef struct ft__sweep {
+    ft_model *m;
+    ft_data *data;
+    const char *path;
+    ft_sweep_options o;     /* with the defaults */
+    int settings, seeds;
+    int *grid;              /* [settings]: each one's number among all combinations */
+    int *order, *alive;     /* [settings]: room for sorting; those that take part in this rung */
+    int epochs;             /* of a setting that goes on to the end */
+    int rungs, at[FT__MOST_RUNGS]; /* the epochs after which there is a cut, the last one the end */
+    int kept[FT__MOST_RUNGS]; /* settings that take part in each rung; 0: not decided yet */
+    int *held, *held_count; /* [seeds][most], [seeds]: the samples that a seed holds back */
+    int most, width;        /* all samples; the most that a seed holds back */
+    ft__sweep_run *runs;    /* [settings][seeds] */
+    float *scores;          /* [settings][seeds][rungs][width]: 1 right, 0 wrong, or the squared
+                               error; -1: it could not be read */
+    bool regression;
+    uint64_t key;           /* a hash of what must be the same to continue */
+    double before, start;   /* seconds of its earlier parts; when this part began */
+    ft__lent lent;          /* to the runs of one group ... */
+    int group;              /* ... of settings with the same frozen layers; -1: none yet */
+    bool ends;              /* the winner's run: time does not matter */
+    bool stopped, late;     /* by progress; the time is over */
+} ft__sweep;
+
+/* ---- The settings ---- */
+
+static int ft__at_least_one(int count) { return count > 0 ? count : 1; }
+
+/* Takes the next digit, of so many, from the number of a combination. */
+static int ft__sweep_digit(int *number, int count)
+{
+    int digit = *number % ft__at_least_one(count);
+    *number /= ft__at_least_one(count);
+    return digit;
+}
+
+static const char *ft__sweep_entry(const char *const *list, int count, int *number)
+{
+    int digit = ft__sweep_digit(number, count);
+    return count > 0 ? list[digit] : NULL;
+}
+
+/* The choices of a setting. Those that share frozen layers follow one another. */
+static void ft__sweep_choices(const ft__sweep *s, int setting, ft_sweep_row *row)
+{
+    const ft_sweep_options *o = &s->o;
+    int number = s->grid[setting], digit = ft__sweep_digit(&number, o->learning_rate_count);
+    row->learning_rate = o->learning_rate_count > 0 ? o->learning_rates[digit] : 0;
+    row->optimizer = ft__sweep_entry(o->optimizers, o->optimizer_count, &number);
+    row->loss = ft__sweep_entry(o->losses, o->loss_count, &number);
+    row->freeze = ft__sweep_entry(o->freeze, o->freeze_count, &number);
+    row->activation = ft__sweep_entry(o->activations, o->activation_count, &number);
+}
+
+/* The settings of one group differ in rate and optimiser only. */
+static int ft__sweep_group(const ft__sweep *s, int setting)
+{
+    return s->grid[setting] / ft__at_least_one(s->o.learning_rate_count)
+        / ft__at_least_one(s->o.optimizer_count);
+}
+
+/* "learning rate 0.001, freeze "layer1*", activation gelu" */
+static const char *ft__sweep_name(const ft_sweep_row *row, char *text, size_t size)
+{
+    const struct { const char *name, *value, *quote; } parts[] = {
+        {"freeze", row->freeze, "\""}, {"activation", row->activation, ""},
+        {"loss", row->loss, ""}, {"optimizer", row->optimizer, ""}};
+    size_t at, i;
+    text[0] = 0;
+    if (row->learning_rate > 0)
+        snprintf(text, size, "learning rate %g", (double)row->learning_rate);
+    for (i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
+        const char *value = parts[i].value;
+        at = strlen(text);
+        if (!value) continue;
+        if (!*value && !*parts[i].quote) value = "as it is";
+        snprintf(text + at, size - at, "%s%s %s%.60s%s", at ? ", " : "", parts[i].name,
+                 parts[i].quote, value, parts[i].quote);
+    }
+    if (!text[0]) snprintf(text, size, "the only setting");
+    return text;
+}
+
+static ft__sweep_run *ft__sweep_run_of(const ft__sweep *s, int setting, int seed)
+{
+    return &s->runs[(size_t)setting * (size_t)s->seeds + (size_t)seed];
+}
+
+static float *ft__sweep_scores(const ft__sweep *s, int setting, int seed, int rung)
+{
+    size_t run = (size_t)setting * (size_t)s->seeds + (size_t)seed;
+    return s->scores + (run * (size_t)s->rungs + (size_t)rung) * (size_t)s->width;
+}
+
+/* ---- Which is better ---- */
+
+/* The rungs that all runs of a setting finished. */
+static int ft__sweep_depth(const ft__sweep *s, int setting)
+{
+    int depth = s->rungs, seed;
+    for (seed = 0; seed < s->seeds; ++seed)
+        if (ft__sweep_run_of(s, setting, seed)->rungs < depth)
+            depth = ft__sweep_run_of(s, setting, seed)->rungs;
+    return depth;
+}
+
+static bool ft__sweep_failed(const ft__sweep *s, int setting)
+{
+    int seed;
+    for (seed = 0; seed < s->seeds; ++seed)
+        if (ft__sweep_run_of(s, setting, seed)->failed) return true;
+    return false;
+}
+
+/* The mean over the seeds of a run's mean score after a rung, and of its loss. */
+static double ft__sweep_value(const ft__sweep *s, int setting, int rung, double *loss)
+{
+    double sum = 0;
+    int seed, i;
+    *loss = 0;
+    for (seed = 0; seed < s->seeds; ++seed) {
+        const float *score = ft__sweep_scores(s, setting, seed, rung);
+        double of_seed = 0;
+        int read = 0;
+        for (i = 0; i < s->held_count[seed]; ++i) {
+            if (score[i] < 0) continue;
+            of_seed += (double)score[i];
+            read += 1;
+        }
+        sum += of_seed / (read > 0 ? read : 1);
+        *loss += (double)ft__sweep_run_of(s, setting, seed)->loss[rung] / s->seeds;
+    }
+    return sum / s->seeds;
+}
+
+typedef struct ft__sweep_ranks { const ft__sweep *s; int rungs; } ft__sweep_ranks;
+
+/* Whether a setting is better than another: it went further, or after as many epochs has the better
+   score, or of equal scores the lower loss. */
+static bool ft__sweep_better(const void *context, int a, int b)
+{
+    const ft__sweep_ranks *r = (const ft__sweep_ranks *)context;
+    const ft__sweep *s = r->s;
+    int deep = ft__sweep_depth(s, a), other = ft__sweep_depth(s, b);
+    double value, against, loss, lost;
+    if (deep > r->rungs) deep = r->rungs;
+    if (other > r->rungs) other = r->rungs;
+    if (deep != other) return deep > other;
+    if (deep == 0) return a < b;
+    if (ft__sweep_failed(s, a) != ft__sweep_failed(s, b)) return ft__sweep_failed(s, b);
+    value = ft__sweep_value(s, a, deep - 1, &loss);
+    against = ft__sweep_value(s, b, deep - 1, &lost);
+    if (value != against) return s->regression ? value < against : value > against;
+    return loss != lost ? loss < lost : a < b;
+}
+
+/* Sorts the settings into order[], the best first, by what they were after at most so many
+   rungs. */
+static void ft__sweep_sort(const ft__sweep *s, int rungs, int *order)
+{
+    ft__sweep_ranks ranks;
+    ranks.s = s;
+    ranks.rungs = rungs;
+    ft__sort_order(order, s->settings, ft__sweep_better, &ranks);
+}
+
+/* ---- The rungs ---- */
+
+/* Sets at[] for so many settings and epochs; returns the number of rungs: as many as leave more
+   than one setting for the last, and an epoch for the first. */
+static int ft__sweep_rungs(int settings, int cut, int epochs, int at[FT__MOST_RUNGS])
+{
+    int rungs = 1, shorter = 1, left = settings, i;
+    if (cut > 1)
+        for (left = (left + cut - 1) / cut; left > 1 && rungs < FT__MOST_RUNGS
+             && shorter <= epochs / cut; left = (left + cut - 1) / cut) {
+            rungs += 1;
+            shorter *= cut;
+        }
+    for (i = 0; i < rungs; ++i) {
+        at[i] = epochs / shorter;
+        shorter /= cut > 1 ? cut : 1;
+    }
+    return rungs;
+}
+
+/* The epochs that all runs of a seed train together. */
+static double ft__sweep_work(int settings, int cut, int epochs)
+{
+    int at[FT__MOST_RUNGS], rungs = ft__sweep_rungs(settings, cut, epochs, at), i;
+    double work = 0;
+    for (i = 0; i < rungs; ++i) {
+        work += (double)settings * (at[i] - (i > 0 ? at[i - 1] : 0));
+        if (i + 1 < rungs) settings = (settings + cut - 1) / cut;
+    }
+    return work;
+}
+
+/* Makes room for the scores, once the epochs are known. */
+static ft_status ft__sweep_room(ft__sweep *s)
+{
+    size_t runs = (size_t)s->settings * (size_t)s->seeds, numbers;
+    s->rungs = ft__sweep_rungs(s->settings, s->o.cut, s->epochs, s->at);
+    s->kept[0] = s->settings;
+    if (!ft__multiply(runs * (size_t)s->rungs, (size_t)s->width, &numbers))
+        numbers = SIZE_MAX / 8;
+    s->scores = (float *)ft__allocate(&s->m->context, numbers + 1, sizeof *s->scores);
+    return s->m->context.status;
+}
+
+/* ---- The file ---- */
+
+static double ft__sweep_seconds(const ft__sweep *s)
+{
+    return s->before + ft__clock(&s->m->context) - s->start;
+}
+
+static void ft__sweep_write_run(const ft__sweep *s, ft__text *text, int setting, int seed)
+{
+    const ft__sweep_run *run = ft__sweep_run_of(s, setting, seed);
+    int rung, i;
+    ft__text_add(text, "{\"setting\":%d,\"seed\":%d,\"failed\":%s,\"memory\":%llu,\"seconds\":",
+                 setting, seed, run->failed ? "true" : "false", (unsigned long long)run->memory);
+    ft__json_add_float(text, (float)run->seconds);
+    ft__text_add(text, ",\"loss\":[");
+    for (rung = 0; rung < run->rungs; ++rung) {
+        ft__text_add(text, rung ? "," : "");
+        ft__json_add_float(text, run->loss[rung]);
+    }
+    ft__text_add(text, "],\"scores\":[");
+    for (rung = 0; rung < run->rungs; ++rung) {
+        const float *score = ft__sweep_scores(s, setting, seed, rung);
+        ft__text_add(text, rung ? ",[" : "[");
+        for (i = 0; i < s->held_count[seed]; ++i) {
+            ft__text_add(text, i ? "," : "");
+            ft__json_add_float(text, score[i]);
+        }
+        ft__text_add(text, "]");
+    }
+    ft__text_add(text, "]}");
+}
+
+/* Writes what was found so far. */
+static ft_status ft__sweep_write(const ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    ft__saving file;
+    ft__text text;
+    int i, seed, count = 0;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    ft__text_add(&text, "{\"sweep\":%d", (int)FT__SWEEP_FORMAT);
+    ft__add_hash(&text, "key", s->key);
+    ft__text_add(&text, ",\"epochs\":%d,\"seconds\":", s->epochs);
+    ft__json_add_float(&text, (float)ft__sweep_seconds(s));
+    ft__text_add(&text, ",\"kept\":[");
+    for (i = 0; i < s->rungs && s->kept[i] > 0; ++i)
+        ft__text_add(&text, "%s%d", i ? "," : "", s->kept[i]);
+    ft__text_add(&text, "],\"runs\":[");
+    for (i = 0; i < s->settings; ++i)
+        for (seed = 0; seed < s->seeds; ++seed) {
+            if (ft__sweep_run_of(s, i, seed)->rungs == 0) continue;
+            ft__text_add(&text, count++ ? ",\n" : "\n");
+            ft__sweep_write_run(s, &text, i, seed);
+        }
+    ft__text_add(&text, "]}\n");
+    if (ft__ok(c)) {
+        bool begun = ft__saving_begin(&file, c, s->path);
+        if (begun) ft__saving_write(&file, text.letters, text.count);
+        if (!ft__saving_end(&file, begun))
+            ft__fail(c, FT_IO, "%s: %s", s->path, file.why ? file.why : "cannot be written");
+        ft__saving_free(&file);
+    }
+    ft__release(c, text.letters);
+    return c->status;
+}
+
+/* Reads a run's scores; false: it is not as such a file has it. */
+static bool ft__sweep_read_run(ft__sweep *s, const ft__json *json, int value)
+{
+    int losses = ft__json_member(json, value, "loss");
+    int lists = ft__json_member(json, value, "scores"), rungs = ft__json_count(json, losses), i, j;
+    int64_t setting = -1, seed = -1, memory = 0;
+    ft__sweep_run *run;
+    double number = 0;
+    if (!ft__json_int(json, ft__json_member(json, value, "setting"), &setting)
+        || !ft__json_int(json, ft__json_member(json, value, "seed"), &seed)
+        || setting < 0 || setting >= s->settings || seed < 0 || seed >= s->seeds || rungs < 1
+        || rungs > s->rungs || ft__json_count(json, lists) != rungs) return false;
+    run = ft__sweep_run_of(s, (int)setting, (int)seed);
+    run->failed = ft__json_true(json, ft__json_member(json, value, "failed"));
+    ft__json_int(json, ft__json_member(json, value, "memory"), &memory);
+    ft__json_double(json, ft__json_member(json, value, "seconds"), &run->seconds);
+    run->memory = (size_t)memory;
+    for (i = 0; i < rungs; ++i) {
+        float *score = ft__sweep_scores(s, (int)setting, (int)seed, i);
+        int list = ft__json_element(json, lists, i), count = ft__json_count(json, list), next = 0;
+        if (count != s->held_count[seed]) return false;
+        ft__json_double(json, ft__json_element(json, losses, i), &number);
+        run->loss[i] = (float)number;
+        for (j = 0; j < count; ++j) {
+            next = ft__json_element(json, list, j);
+            if (!ft__json_double(json, next, &number)) return false;
+            score[j] = (float)number;
+        }
+    }
+    run->rungs = rungs;
+    return true;
+}
+
+/* Takes what an earlier part of the sweep found. */
+static ft_status ft__sweep_take(ft__sweep *s, const ft__json *json)
+{
+    ft__context *c = &s->m->context;
+    int kept = ft__json_member(json, 0, "kept"), runs = ft__json_member(json, 0, "runs"), i;
+    int64_t format = 0, epochs = 0, number = 0;
+    bool sound;
+    if (!ft__json_int(json, ft__json_member(json, 0, "sweep"), &format))
+        return ft__fail(c, FT_FORMAT, "%s: exists, but is not the state of a sweep", s->path);
+    if (format != FT__SWEEP_FORMAT || !ft__same_hash(json, 0, "key", s->key))
+        return ft__fail(c, FT_INVALID, "%s: is the state of a sweep with another network, other"
+                        " data, options or seed, or of another version: remove it, or use the same",
+                        s->path);
+    sound = ft__json_int(json, ft__json_member(json, 0, "epochs"), &epochs) && epochs >= 1
+        && epochs <= 1000000;
+    ft__json_double(json, ft__json_member(json, 0, "seconds"), &s->before);
+    s->epochs = (int)epochs;
+    if (sound && ft__sweep_room(s) != FT_OK) return c->status;
+    for (i = 0; sound && i < ft__json_count(json, kept); ++i) {
+        sound = i < s->rungs && ft__json_int(json, ft__json_element(json, kept, i), &number)
+            && number >= 1 && number <= s->settings;
+        if (sound) s->kept[i] = (int)number;
+    }
+    for (i = 0; sound && i < ft__json_count(json, runs); ++i)
+        sound = ft__sweep_read_run(s, json, ft__json_element(json, runs, i));
+    if (!sound)
+        ft__fail(c, FT_FORMAT, "%s: damaged state of a sweep: remove it to begin again", s->path);
+    return c->status;
+}
+
+/* Reads the file, if there is one. */
+static ft_status ft__sweep_read(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    unsigned char *content;
+    ft__json *json;
+    size_t bytes = 0;
+    if (!ft__file_exists(c, s->path)) return c->status;
+    content = ft__read_file(c, s->path, &bytes);
+    json = content ? ft__json_parse(c, (const char *)content, bytes) : NULL;
+    if (json) ft__sweep_take(s, json);
+    else ft__fail(c, FT_FORMAT, "%s: exists, but is not the state of a sweep", s->path);
+    ft__json_free(c, json);
+    ft__release(c, content);
+    return c->status;
+}
+
+/* =============================================================================================
+   [SECTION] public/sweep: Which settings are best: successive halving
+   Each run is one of ft_finetune with options.freeze, in a copy of the model. It stops after a
+   rung's epochs and later continues from its checkpoint, so that the settings that go on have the
+   same weights as if each had been trained alone. The winner's last run is the model's own.
+   ============================================================================================= */
+
+/* ---- A copy of the model ---- */
+
+/* Gives a copied node numbers of its own. */
+static void ft__copy_value(ft_model *run, ft__node *node, const ft__node *from)
+{
+    ft__context *c = &run->context;
+    size_t bytes, rows = (size_t)node->shape.size[0];
+    if (!node->borrowed) return;
+    node->borrowed = false;
+    node->loaded = from->loaded;
+    node->transposed = from->transposed;
+    node->value = NULL;
+    memset(&node->stored, 0, sizeof node->stored);
+    if (ft__is_stored(from)) {
+        void *at = ft__allocate(c, bytes = ft__stored_bytes(&from->stored, rows), 1);
+        float *scale = from->stored.scale
+            ? (float *)ft__allocate(c, rows, sizeof *scale) : NULL;
+        if (at) memcpy(at, from->stored.at, bytes);
+        if (scale) memcpy(scale, from->stored.scale, rows * sizeof *scale);
+        if (at) node->stored = from->stored;
+        if (at) node->stored.at = at;
+        node->stored.scale = scale;
+    } else if (from->value) {
+        bytes = ft__node_count_at(from, ft__one) * sizeof(float);
+        node->value = (float *)ft__allocate(c, bytes, 1);
+        if (node->value) memcpy(node->value, from->value, bytes);
+    }
+}
+
+/* A second model as this one, with another seed; NULL with an error. */
+static ft_model *ft__copy_model(ft_model *m, uint64_t seed)
+{
+    ft__context *c = &m->context;
+    ft_desc desc = c->desc;
+    ft_model *run;
+    int i;
+    if (!ft__ok(c)) return NULL;
+    desc.seed = seed;
+    if (desc.memory_budget) desc.memory_budget = ft__room(c) + 1; /* 0 would be no limit */
+    ft__host_takes_weights(c, false);
+    run = ft_create(desc);
+    if (!run) {
+        ft__fail(c, FT_MEMORY, "ft_sweep: no memory for a second model");
+        return NULL;
+    }
+    while (ft__ok(&run->context) && run->node_count < m->node_count) ft__share_node(run, m);
+    for (i = 0; i < run->node_count; ++i) ft__copy_value(run, &run->nodes[i], &m->nodes[i]);
+    if (ft__ok(&run->context)) ft__share_settings(run, m);
+    if (ft__ok(&run->context)) return run;
+    ft__fail(c, run->context.status, "ft_sweep: %s", run->context.text);
+    ft_destroy(run);
+    return NULL;
+}
+
+/* ---- One run ---- */
+
+static bool ft__sweep_is_over(const ft__sweep *s)
+{
+    return s->o.seconds > 0 && !s->ends && ft__sweep_seconds(s) >= s->o.seconds;
+}
+
+static bool ft__sweep_progress(void *user, const ft_progress *p)
+{
+    ft__sweep *s = (ft__sweep *)user;
+    const ft_finetune_options *o = &s->o.finetune;
+    if (o->progress && !o->progress(o->progress_user, p)) s->stopped = true;
+    else if (ft__sweep_is_over(s)) s->late = true;
+    return !s->stopped && !s->late;
+}
+
+/* The path of a run's checkpoint, in memory that the caller releases. */
+static char *ft__sweep_checkpoint(const ft__sweep *s, int setting, int seed)
+{
+    size_t size = strlen(s->path) + 32;
+    char *path = (char *)ft__allocate(&s->m->context, size, 1);
+    if (path) snprintf(path, size, "%s.%d-%d", s->path, s->grid[setting], seed);
+    return path;
+}
+
+static void ft__sweep_remove(const ft__sweep *s, int setting)
+{
+    const ft_files *files = &s->m->context.desc.files;
+    int seed;
+    for (seed = 0; seed < s->seeds; ++seed) {
+        char *path = ft__sweep_checkpoint(s, setting, seed);
+        if (path && ft__file_exists(&s->m->context, path)) files->remove(files->user, path);
+        ft__release(&s->m->context, path);
+    }
+}
+
+/* The options of a run, without a checkpoint. */
+static ft_finetune_options ft__sweep_options(ft__sweep *s, const ft_sweep_row *row)
+{
+    ft_finetune_options o = s->o.finetune;
+    const ft_augmentation *own = ft__data_augmentation(s->data);
+    if (row->learning_rate > 0) o.learning_rate = row->learning_rate;
+    o.freeze = row->freeze ? row->freeze : "";
+    if (row->loss && *row->loss) o.loss = row->loss;
+    if (row->optimizer) o.optimizer = row->optimizer;
+    o.epochs = s->epochs;
+    o.progress = ft__sweep_progress;
+    o.progress_user = s;
+    if (own && ft__augments(own)) /* since the first run, which had them */
+        memset(&o.augmentation, 0, sizeof o.augmentation);
+    return o;
+}
+
+/* Trains a setting in a model as the sweep's was. */
+static ft_fit_result ft__sweep_fit(ft__sweep *s, ft_model *run, const ft_sweep_row *row,
+                                   ft_finetune_options o, ft__lent *lent)
+{
+    const char *where = s->o.where ? s->o.where : "*";
+    ft_activation_options plain;
+    memset(&plain, 0, sizeof plain);
+    if (row->activation && *row->activation
+        && ft_swap_activations(run, where, row->activation, plain) == 0)
+        ft__fail(&run->context, FT_INVALID, "activations: no activation of the network is called"
+                 " %.100s", where);
+    return ft__finetune(run, s->data, o, lent).fit;
+}
+
+/* Trains it to the end of a rung. */
+static ft_fit_result ft__sweep_train(ft__sweep *s, ft_model *run, int setting, int seed, int rung)
+{
+    ft_fit_result result;
+    ft_finetune_options o;
+    ft_sweep_row row;
+    char *path = ft__sweep_checkpoint(s, setting, seed);
+    memset(&row, 0, sizeof row);
+    memset(&result, 0, sizeof result);
+    ft__sweep_choices(s, setting, &row);
+    o = ft__sweep_options(s, &row);
+    o.checkpoint = path;
+    s->lent.until = s->at[rung];
+    if (path) result = ft__sweep_fit(s, run, &row, o, &s->lent);
+    if (result.stopped && ft__ok(&run->context) && !s->stopped && !s->late)
+        ft__keep_weights(run, true); /* those of the best epoch so far, as at the end */
+    ft__release(&s->m->context, path);
+    return result;
+}
+
+/* Adds the scores of the batch that was just run to those of the samples in held[], from `next` on,
+   and its losses to `sum`. */
+static void ft__sweep_batch(const ft__batch *batch, const ft__outcomes *of, const int *held,
+                            int *next, float *score, double *sum)
+{
+    int i, k;
+    for (i = 0; i < of->samples; ++i) {
+        const double *values = of->values + (size_t)i * (size_t)of->columns;
+        double error = 0, p;
+        int best = 0;
+        while (held[*next] != batch->index[i]) *next += 1;
+        for (k = 0; k < of->columns; ++k) {
+            double off = of->labels ? 0 : values[k] - of->targets[(size_t)i
+                                                                  * (size_t)of->columns
+                                                                  + (size_t)k];
+            error += off * off / of->columns;
+            if (values[k] > values[best]) best = k;
+        }
+        score[*next] = (float)error;
+        if (!of->labels) continue;
+        score[*next] = best == of->labels[i] ? 1.0f : 0.0f;
+        p = values[of->labels[i]];
+        *sum -= ft__log_double(p > DBL_EPSILON ? p : DBL_EPSILON);
+    }
+}
+
+/* Scores a run on what its seed held back. */
+static void ft__sweep_score(ft__sweep *s, ft_model *run, int setting, int seed, int rung)
+{
+    ft__context *c = &run->context;
+    const ft__node *output = ft__get_node(run, run->output);
+    const int *held = s->held + (size_t)seed * (size_t)s->most;
+    float *score = ft__sweep_scores(s, setting, seed, rung);
+    int count = s->held_count[seed], next = 0, read = 0, i;
+    const ft__batch *batch;
+    ft__outcomes of;
+    double sum = 0;
+    ft__pass pass = ft__pass_begin(run, s->data, 0, ft__outcomes_bytes(run, 32), false, false);
+    for (i = 0; i < count; ++i) score[i] = -1;
+    ft__outcomes_start(run, &of, 32);
+    if (pass.loader) memcpy(pass.order, held, (size_t)count * sizeof *held);
+    if (pass.loader) ft__loader_start(pass.loader, pass.order, NULL, count);
+    while (ft__ok(c) && pass.loader && (batch = ft__pass_next(&pass, 0)) != NULL) {
+        ft__read_loss(run, pass.plan); /* an error if it is not finite */
+        ft__to_host(c, pass.plan->values[run->output.id - 1],
+                    ft__node_count_at(output, ft__extent_of(run, batch->count)) * sizeof(float));
+        of.samples = 0;
+        ft__outcomes_add(run, pass.plan, batch->count, &of);
+        if (of.samples < batch->count)
+            ft__fail(c, FT_INVALID, "ft_sweep: a held-back sample has no label");
+        ft__outcomes_soften(run, &of);
+        if (ft__ok(c)) ft__sweep_batch(batch, &of, held, &next, score, &sum);
+        read += batch->count;
+    }
+    ft__pass_end(&pass);
+    ft__outcomes_free(c, &of);
+    ft__sweep_run_of(s, setting, seed)->loss[rung] = (float)(sum / (read > 0 ? read : 1));
+}
+
+/* Keeps the outputs of frozen layers for the next run of the group, unless they are in a file. */
+static void ft__sweep_lend(ft__sweep *s, ft__context *from, ft__context *to)
+{
+    ft__cache *cache = &s->lent.cache;
+    if (from->device || cache->on_disk || cache->keys || !cache->on) {
+        ft__cache_release(from, cache);
+        return;
+    }
+    ft__hand_over(from, to, cache->nodes);
+    ft__hand_over(from, to, cache->record);
+    ft__hand_over(from, to, cache->values);
+    ft__hand_over(from, to, cache->steps);
+    ft__hand_over(from, to, cache->start);
+}
+
+/* Takes what a run of this group left. */
+static void ft__sweep_borrow(ft__sweep *s, ft__context *to, int group)
+{
+    if (s->group != group) ft__cache_release(&s->m->context, &s->lent.cache);
+    s->group = group;
+    if (s->lent.cache.on) ft__sweep_lend(s, &s->m->context, to);
+}
+
+/* What is wrong with a run is an error of the sweep, unless it is its numbers. */
+static bool ft__sweep_check(ft__sweep *s, ft_model *run, const ft_sweep_row *row)
+{
+    char name[400];
+    if (run->context.status == FT_NOT_FINITE) return false;
+    if (!ft__ok(&run->context))
+        ft__fail(&s->m->context, run->context.status, "ft_sweep: %s: %s",
+                 ft__sweep_name(row, name, sizeof name), run->context.text);
+    return true;
+}
+
+/* A setting with one seed, to the end of a rung. */
+static void ft__sweep_step(ft__sweep *s, int setting, int seed, int rung)
+{
+    ft__context *c = &s->m->context;
+    ft__sweep_run *r = ft__sweep_run_of(s, setting, seed);
+    double start = ft__clock(c);
+    ft_model *run = r->failed ? NULL : ft__copy_model(s->m, c->desc.seed + (uint64_t)seed);
+    ft_sweep_row row;
+    char name[400];
+    if (run) {
+        memset(&row, 0, sizeof row);
+        ft__sweep_choices(s, setting, &row);
+        ft__log(c, "sweep: %s, seed %llu, to epoch %d", ft__sweep_name(&row, name, sizeof name),
+                (unsigned long long)run->context.desc.seed, s->at[rung]);
+        s->data->model = run;
+        ft__sweep_borrow(s, &run->context, ft__sweep_group(s, setting));
+        ft__sweep_train(s, run, setting, seed, rung);
+        if (ft__ok(&run->context) && !s->stopped && !s->late)
+            ft__sweep_score(s, run, setting, seed, rung);
+        s->data->model = s->m;
+        ft__sweep_lend(s, &run->context, c);
+        r->failed = !ft__sweep_check(s, run, &row);
+        if (run->context.bytes_peak > r->memory) r->memory = run->context.bytes_peak;
+        ft_destroy(run);
+    }
+    r->seconds += ft__clock(c) - start;
+    if (!ft__ok(c) || s->stopped || s->late) return;
+    if (r->failed) {
+        memset(ft__sweep_scores(s, setting, seed, rung), 0, (size_t)s->width * sizeof(float));
+        r->loss[rung] = 0;
+    }
+    r->rungs = rung + 1;
+    ft__sweep_write(s);
+}
+
+/* ---- The rungs ---- */
+
+/* Removes the checkpoints of those that finished a rung behind the first `count`. */
+static void ft__sweep_prune(ft__sweep *s, int rung, int count)
+{
+    int i;
+    ft__sweep_sort(s, rung + 1, s->order);
+    for (i = count; i < s->settings && ft__sweep_depth(s, s->order[i]) > rung; ++i)
+        ft__sweep_remove(s, s->order[i]);
+}
+
+/* The seconds that a setting took for each of its epochs. */
+static double ft__sweep_pace(const ft__sweep *s, int setting, int rung)
+{
+    double seconds = 0;
+    int seed;
+    for (seed = 0; seed < s->seeds; ++seed)
+        seconds += ft__sweep_run_of(s, setting, seed)->seconds;
+    return seconds / s->at[rung];
+}
+
+/* How many settings go on after a rung: the best third, or fewer if the time does not suffice for
+   them to the next cut and for the best one to the end. */
+static int ft__sweep_keep(ft__sweep *s, int rung)
+{
+    int most = (s->kept[rung] + s->o.cut - 1) / s->o.cut, more = s->at[rung + 1] - s->at[rung], i;
+    double left = s->o.seconds - ft__sweep_seconds(s), pace;
+    ft__sweep_sort(s, rung + 1, s->order);
+    if (s->o.seconds <= 0) return most;
+    for (i = 0; i < most; ++i) {
+        pace = ft__sweep_pace(s, s->order[i], rung);
+        left -= i > 0 ? pace * more : pace * (s->epochs - s->at[rung]);
+        if (left < 0) break;
+    }
+    return i > 0 ? i : 1;
+}
+
+static void ft__sweep_rung(ft__sweep *s, int rung)
+{
+    int count = s->kept[rung], last = rung + 1 == s->rungs, i, seed;
+    int go_on = last ? 1 : (count + s->o.cut - 1) / s->o.cut;
+    ft__sweep_sort(s, rung, s->order);
+    memcpy(s->alive, s->order, (size_t)count * sizeof *s->alive);
+    for (i = 0; i < count; ++i) {
+        for (seed = 0; seed < s->seeds; ++seed) {
+            if (ft__sweep_run_of(s, s->alive[i], seed)->rungs > rung) continue;
+            s->late = ft__sweep_is_over(s);
+            if (!s->late) ft__sweep_step(s, s->alive[i], seed, rung);
+            if (!ft__ok(&s->m->context) || s->stopped || s->late) return;
+        }
+        ft__sweep_prune(s, rung, go_on);
+    }
+    if (last || s->kept[rung + 1] > 0) return;
+    s->kept[rung + 1] = ft__sweep_keep(s, rung);
+    ft__sweep_prune(s, rung, s->kept[rung + 1]);
+    ft__sweep_write(s);
+}
+
+/* ---- How many epochs the time suffices for ---- */
+enum { FT__PROBED = 3, FT__MOST_EPOCHS = 30 };
+
+typedef struct ft__probe {
+    ft__sweep *s;
+    double last, least;     /* the clock after the last step; the shortest step */
+    int steps, batch;       /* made; samples of one */
+} ft__probe;
+
+static bool ft__probe_progress(void *user, const ft_progress *p)
+{
+    ft__probe *probe = (ft__probe *)user;
+    const ft_finetune_options *o = &probe->s->o.finetune;
+    double now = ft__clock(&probe->s->m->context);
+    if (o->progress && !o->progress(o->progress_user, p)) probe->s->stopped = true;
+    if (p->epoch_done || probe->s->stopped) return false;
+    /* The first step prepares the others, and counts only if there is no other. */
+    if (probe->steps < 2 || now - probe->last < probe->least) probe->least = now - probe->last;
+    if (p->batch > probe->batch) probe->batch = p->batch;
+    probe->last = now;
+    probe->steps += 1;
+    return probe->steps < FT__PROBED;
+}
+
+/* The seconds of an epoch, from a few steps with nothing in a cache. A tenth more is for measuring
+   what is held back. */
+static double ft__sweep_probe(ft__sweep *s, int setting)
+{
+    ft__context *c = &s->m->context;
+    int samples = ft_data_count(s->data) - s->held_count[0];
+    ft_model *run = ft__copy_model(s->m, c->desc.seed);
+    ft_finetune_options o;
+    ft_sweep_row row;
+    ft__probe probe;
+    ft__lent lent;
+    memset(&lent, 0, sizeof lent);
+    memset(&probe, 0, sizeof probe);
+    memset(&row, 0, sizeof row);
+    if (!run) return 0;
+    lent.no_cache = true;
+    probe.s = s;
+    probe.last = ft__clock(c);
+    ft__sweep_choices(s, setting, &row);
+    o = ft__sweep_options(s, &row);
+    o.epochs = 1;
+    o.progress = ft__probe_progress;
+    o.progress_user = &probe;
+    s->data->model = run;
+    ft__sweep_fit(s, run, &row, o, &lent);
+    s->data->model = s->m;
+    ft__sweep_check(s, run, &row);
+    ft_destroy(run);
+    return 1.1 * probe.least * samples / ft__at_least_one(probe.batch);
+}
+
+/* Sets the epochs: as many as most of the time suffices for. */
+static ft_status ft__sweep_choose_epochs(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    double seconds = 0, one = 0, left;
+    ft_sweep_row row, last;
+    int i;
+    for (i = 0; i < s->settings && ft__ok(c) && !s->stopped; ++i) {
+        ft__sweep_choices(s, i, &row);
+        if (i == 0 || row.freeze != last.freeze || row.activation != last.activation)
+            one = ft__sweep_probe(s, i);
+        last = row;
+        seconds += one / s->settings;
+    }
+    left = 0.8 * (s->o.seconds - ft__sweep_seconds(s));
+    for (s->epochs = 1; s->epochs < FT__MOST_EPOCHS; s->epochs += 1)
+        if (ft__sweep_work(s->settings, s->o.cut, s->epochs + 1) * s->seeds * seconds > left)
+            break;
+    if (ft__ok(c) && !s->stopped)
+        ft__log(c, "sweep: an epoch takes about %.3g seconds, so the best settings are trained for"
+                " %d", seconds, s->epochs);
+    return c->status;
+}
+
+/* ---- The table ---- */
+
+/* Of the samples that seeds held back: a setting's mean score after a rung or, with another
+   setting, the sum of the differences from it. x [samples] gets them, `times` is room; returns how
+   many. */
+static int ft__sweep_each(const ft__sweep *s, int setting, int other, int rung, double *x,
+                          int *times)
+{
+    int samples = ft_data_count(s->data), count = 0, seed, i;
+    for (i = 0; i < samples; ++i) x[i] = times[i] = 0;
+    for (seed = 0; seed < s->seeds; ++seed) {
+        const int *held = s->held + (size_t)seed * (size_t)s->most;
+        const float *a = ft__sweep_scores(s, setting, seed, rung);
+        const float *b = ft__sweep_scores(s, other < 0 ? setting : other, seed, rung);
+        for (i = 0; i < s->held_count[seed]; ++i) {
+            if (a[i] < 0 || b[i] < 0) continue;
+            x[held[i]] += (double)a[i] - (other < 0 ? 0 : (double)b[i]);
+            times[held[i]] += 1;
+        }
+    }
+    for (i = 0; i < samples; ++i)
+        if (times[i] > 0) x[count++] = other < 0 ? x[i] / times[i] : x[i];
+    return count;
+}
+
+/* A setting's row, but for its place among all and what Holm makes of its p. */
+static void ft__sweep_row(const ft__sweep *s, int setting, int winner, double *x, int *times,
+                          ft_sweep_row *row)
+{
+    ft__context *c = &s->m->context;
+    int depth = ft__sweep_depth(s, setting), count, seed;
+    double loss;
+    memset(row, 0, sizeof *row);
+    ft__sweep_choices(s, setting, row);
+    row->p = 1;
+    for (seed = 0; seed < s->seeds; ++seed) {
+        const ft__sweep_run *run = ft__sweep_run_of(s, setting, seed);
+        row->seconds += run->seconds;
+        if (run->memory > row->memory) row->memory = run->memory;
+    }
+    row->failed = ft__sweep_failed(s, setting);
+    if (depth == 0) return;
+    row->epochs = s->at[depth - 1];
+    row->value = row->low = row->high = ft__sweep_value(s, setting, depth - 1, &loss);
+    row->best = ft__sweep_value(s, winner, depth - 1, &loss);
+    count = ft__sweep_each(s, setting, -1, depth - 1, x, times);
+    if (s->regression) ft__mean_interval(c, x, count, &row->low, &row->high);
+    else ft__wilson((int)(row->value * count + 0.5), count, &row->low, &row->high);
+    if (setting == winner || row->failed) return;
+    count = ft__sweep_each(s, winner, setting, depth - 1, x, times);
+    row->p = ft__sign_flip(c, x, count);
+}
+
+/* How many rows have a p of their own. */
+static bool ft__sweep_is_compared(const ft_sweep_row *row)
+{
+    return row->place > 1 && row->epochs > 0 && !row->failed;
+}
+
+static void ft__sweep_adjust(ft_sweep_row *rows, int count, double *p, int *order)
+{
+    int compared = 0, i;
+    for (i = 0; i < count; ++i)
+        if (ft__sweep_is_compared(&rows[i])) p[compared++] = rows[i].p;
+    ft__holm(p, compared, order);
+    for (compared = i = 0; i < count; ++i) {
+        if (ft__sweep_is_compared(&rows[i])) rows[i].p = p[compared++];
+        rows[i].differs = rows[i].failed || rows[i].p < 0.05;
+    }
+}
+
+/* Fills the result with the winner, which is first in order[], and tells the caller all rows. */
+static void ft__sweep_tell(ft__sweep *s, ft_sweep_result *r)
+{
+    ft__context *c = &s->m->context;
+    size_t samples = (size_t)ft_data_count(s->data), most = (size_t)s->settings + samples;
+    ft_sweep_row *rows = (ft_sweep_row *)ft__allocate(c, (size_t)s->settings, sizeof *rows);
+    double *x = (double *)ft__allocate(c, most, sizeof *x);
+    int *times = (int *)ft__allocate(c, most, sizeof *times), winner = s->order[0], i;
+    char name[400];
+    for (i = 0; ft__ok(c) && i < s->settings; ++i) {
+        ft__sweep_row(s, s->order[i], winner, x, times, &rows[i]);
+        rows[i].place = i + 1;
+    }
+    if (ft__ok(c)) {
+        r->samples = ft__sweep_each(s, winner, -1, ft__sweep_depth(s, winner) - 1, x, times);
+        ft__sweep_adjust(rows, s->settings, x, times);
+        r->winner = rows[0];
+    }
+    for (i = 1; ft__ok(c) && i < s->settings; ++i) {
+        bool as_long = rows[i].epochs == rows[0].epochs;
+        r->equal += as_long && !rows[i].differs;
+        r->undecided += !as_long && !rows[i].differs;
+    }
+    if (ft__ok(c)) {
+        ft__sweep_name(&rows[0], name, sizeof name);
+        snprintf(r->choice, sizeof r->choice, "%.130s%s; of %d others, %d trained as long do not"
+                 " differ from it beyond noise, and %d were dropped before they did", name,
+                 strlen(name) > 130 ? "..." : "", s->settings - 1, r->equal, r->undecided);
+    }
+    for (i = 0; ft__ok(c) && s->o.row && i < s->settings; ++i) s->o.row(s->o.row_user, &rows[i]);
+    ft__release(c, times);
+    ft__release(c, x);
+    ft__release(c, rows);
+}
+
+/* ---- The sweep ---- */
+
+/* What must be the same to continue, besides the order of the settings. */
+static uint64_t ft__sweep_key(const ft__sweep *s)
+{
+    const ft_sweep_options *o = &s->o;
+    const ft_finetune_options *f = &o->finetune;
+    const ft_model *m = s->m;
+    const double numbers[] = {
+        (double)o->seeds, (double)o->draws, (double)o->cut, (double)f->epochs,
+        (double)f->batch_size, (double)f->learning_rate, (double)f->balanced,
+        (double)f->frozen_type, (double)f->task, (double)f->most_steps, (double)f->hold_back,
+        (double)f->patience, (double)f->metric, (double)f->balanced_sampling, (double)f->mixup,
+        (double)f->cutmix, (double)f->accumulate, (double)f->ema, (double)f->swa,
+        (double)ft_data_count(s->data), (double)ft_data_classes(s->data)};
+    uint64_t hash = ft__hash_bytes(m->context.desc.seed, numbers, sizeof numbers);
+    ft_sweep_row row;
+    char name[400];
+    int i;
+    for (i = 0; i < s->settings; ++i) {
+        ft__sweep_choices(s, i, &row);
+        ft__sweep_name(&row, name, sizeof name);
+        hash = ft__hash_bytes(hash, name, strlen(name));
+    }
+    for (i = 0; i < 4; ++i) {
+        const char *text = i == 0 ? f->loss : i == 1 ? f->optimizer : i == 2 ? f->schedule
+                         : o->where;
+        hash = ft__hash_bytes(ft__hash_number(hash, i), text, text ? strlen(text) : 0);
+    }
+    hash = ft__key(hash, ft__augmentation_hash(&f->augmentation), 0, 0);
+    for (i = 0; i < ft_data_count(s->data); ++i) {
+        const char *of = ft_data_name(s->data, i);
+        hash = ft__hash_bytes(ft__hash_number(hash, ft_data_label(s->data, i)), of,
+                              of ? strlen(of) : 0);
+    }
+    for (i = 0; i < m->node_count; ++i) {
+        const ft__node *node = &m->nodes[i];
+        hash = ft__hash_bytes(ft__hash_number(hash, node->op), node->name,
+                              node->name ? strlen(node->name) : 0);
+        if (ft__is_weight(node)) hash = ft__hash_value(hash, node);
+    }
+    return hash;
+}
+
+/* What a sweep sets itself, or has no use for. */
+static ft_status ft__sweep_check_options(const ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    const ft_sweep_options *o = &s->o;
+    const ft_finetune_options *f = &o->finetune;
+    const char *const no = "runs that a sweep does not make";
+    const ft__field_use uses[] = {
+        {"where", o->where != NULL, o->activation_count > 0, "activations"},
+        {"finetune.learning_rate", f->learning_rate != 0, o->learning_rate_count == 0,
+         "a sweep without learning_rates"},
+        {"finetune.loss", f->loss != NULL, o->loss_count == 0, "a sweep without losses"},
+        {"finetune.optimizer", f->optimizer != NULL, o->optimizer_count == 0,
+         "a sweep without optimizers"},
+        {"finetune.freeze", f->freeze != NULL, false, "ft_finetune: here freeze is a list"},
+        {"finetune.checkpoint", f->checkpoint != NULL, false, "ft_finetune: here it is path"},
+        {"finetune.checkpoint_steps", f->checkpoint_steps != 0, false, no},
+        {"finetune.head_only", f->head_only, false, no},
+        {"finetune.find_rate", f->find_rate, false, no},
+        {"finetune.curve", f->curve != NULL, false, no},
+        {"finetune.teacher", f->teacher != NULL, false, no},
+        {"seconds", o->seconds != 0, c->desc.clock != NULL, "a model with ft_desc.clock"}};
+    const struct { const char *name; const void *list; int count; } lists[] = {
+        {"learning_rates", o->learning_rates, o->learning_rate_count},
+        {"freeze", o->freeze, o->freeze_count},
+        {"activations", o->activations, o->activation_count},
+        {"losses", o->losses, o->loss_count}, {"optimizers", o->optimizers, o->optimizer_count}};
+    int i, k;
+    for (i = 0; i < 5; ++i) {
+        if (lists[i].count < 0 || (lists[i].count > 0) != (lists[i].list != NULL))
+            return ft__fail(c, FT_INVALID, "ft_sweep: %s is %s, but its count is %d", lists[i].name,
+                            lists[i].list ? "given" : "NULL", lists[i].count);
+        for (k = 0; i > 0 && k < lists[i].count; ++k)
+            if (!((const char *const *)lists[i].list)[k])
+                return ft__fail(c, FT_INVALID, "ft_sweep: %s[%d] is NULL", lists[i].name, k);
+    }
+    for (k = 0; k < o->learning_rate_count; ++k)
+        if (!ft__not_negative(o->learning_rates[k]) || o->learning_rates[k] == 0)
+            return ft__fail(c, FT_INVALID, "ft_sweep: learning_rates[%d] is %g; it must be above 0"
+                            " and finite", k, (double)o->learning_rates[k]);
+    if (o->seeds < 1 || o->seeds > 100 || o->draws < 0 || o->cut < 1 || o->cut > 1000
+        || !(o->seconds >= 0 && o->seconds <= 1e9) || f->epochs < 0)
+        return ft__fail(c, FT_INVALID, "ft_sweep: %d seeds, %d draws, a cut of %d, %g seconds, %d"
+                        " epochs: seeds must be at most 100, the cut at most 1000, none negative",
+                        o->seeds, o->draws, o->cut, o->seconds, f->epochs);
+    return ft__check_uses(c, "ft_sweep", uses, sizeof uses / sizeof uses[0]);
+}
+
+/* Whether this network can be swept: what it learns must be measured sample by sample. */
+static ft_status ft__sweep_check_model(ft__sweep *s)
+{
+    ft_model *m = s->m;
+    ft__context *c = &m->context;
+    ft_task task = ft__task_on(c, "ft_sweep", s->data, s->o.finetune.task);
+    if (ft__ok(c) && task != FT_TASK_CLASSIFICATION && task != FT_TASK_REGRESSION)
+        ft__fail(c, FT_UNSUPPORTED, "ft_sweep: it is for a class or a number of each sample; the"
+                 " task is %s", ft_task_name(task));
+    s->regression = task == FT_TASK_REGRESSION;
+    if (ft__has_adapters(m))
+        ft__fail(c, FT_UNSUPPORTED, "ft_sweep: the network has adapters (ft_lora)");
+    if (c->desc.arena)
+        ft__fail(c, FT_UNSUPPORTED, "ft_sweep: a second model needs memory besides ft_desc.arena");
+    if (s->data->model != m)
+        ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
+    if (m->in_use) ft__fail(c, FT_INVALID, "ft_sweep: called inside a callback of another call");
+    ft__refuse_any_shared(m, "ft_sweep");
+    return ft__ok(c) ? ft__recipe_check(m, s->data, &s->o.finetune) : c->status;
+}
+
+/* All combinations, or those that the seed draws, in their order. */
+static ft_status ft__sweep_grid(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    const ft_sweep_options *o = &s->o;
+    const int counts[] = {o->learning_rate_count, o->freeze_count, o->activation_count,
+                          o->loss_count, o->optimizer_count};
+    int all = 1, i, k, *drawn;
+    for (i = 0; i < 5; ++i) {
+        if (counts[i] > FT__MOST_SETTINGS / all)
+            return ft__fail(c, FT_INVALID, "ft_sweep: more than %d settings",
+                            (int)FT__MOST_SETTINGS);
+        all *= ft__at_least_one(counts[i]);
+    }
+    s->settings = o->draws > 0 && o->draws < all ? o->draws : all;
+    s->grid = (int *)ft__allocate(c, (size_t)all, sizeof *s->grid);
+    s->order = (int *)ft__allocate(c, (size_t)all, sizeof *s->order);
+    s->alive = (int *)ft__allocate(c, (size_t)all, sizeof *s->alive);
+    drawn = (int *)ft__allocate(c, (size_t)all, sizeof *drawn);
+    if (ft__ok(c)) ft__shuffle(drawn, all, ft__key(c->desc.seed, 0, 0, FT__USE_SWEEP));
+    if (ft__ok(c))
+        for (i = 0; i < s->settings; ++i) s->order[drawn[i]] = 1;
+    for (i = k = 0; ft__ok(c) && i < all; ++i)
+        if (s->order[i]) s->grid[k++] = i;
+    ft__release(c, drawn);
+    return c->status;
+}
+
+/* The samples that each seed holds back. */
+static ft_status ft__sweep_held(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    int samples = ft_data_count(s->data), seed, i;
+    int *part = (int *)ft__allocate(c, (size_t)samples + 1, sizeof *part);
+    s->most = samples;
+    s->held_count = (int *)ft__allocate(c, (size_t)s->seeds, sizeof *s->held_count);
+    s->held = (int *)ft__allocate(c, (size_t)s->seeds * (size_t)samples, sizeof *s->held);
+    s->runs = (ft__sweep_run *)ft__allocate(c, (size_t)s->settings * (size_t)s->seeds,
+                                            sizeof *s->runs);
+    for (seed = 0; ft__ok(c) && seed < s->seeds; ++seed) {
+        int *held = s->held + (size_t)seed * (size_t)samples, *count = &s->held_count[seed];
+        memset(part, 0, (size_t)samples * sizeof *part);
+        ft__split(s->data, s->o.finetune.hold_back, c->desc.seed + (uint64_t)seed, part);
+        for (i = 0; i < samples; ++i)
+            if (part[i]) held[(*count)++] = i;
+        if (*count > s->width) s->width = *count;
+        if (ft__ok(c) && *count < FT__LEAST_HELD_BACK)
+            ft__fail(c, FT_INVALID, "ft_sweep: of %d %s only %d can be held back, too few (%d are"
+                     " needed) to choose by", samples, ft__data_samples(s->data), *count,
+                     (int)FT__LEAST_HELD_BACK);
+    }
+    ft__release(c, part);
+    return c->status;
+}
+
+/* Trains the settings, as far as the time suffices. */
+static ft_status ft__sweep_all(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    int rung;
+    s->start = ft__clock(c);
+    s->key = ft__sweep_key(s);
+    if (ft__sweep_read(s) != FT_OK) return c->status;
+    if (!s->scores) {
+        s->epochs = s->o.finetune.epochs > 0 ? s->o.finetune.epochs : 9;
+        if (s->o.finetune.epochs == 0 && s->o.seconds > 0) ft__sweep_choose_epochs(s);
+        if (s->stopped || !ft__ok(c) || ft__sweep_room(s) != FT_OK) return c->status;
+        ft__sweep_write(s); /* with the epochs that were chosen */
+    }
+    for (rung = 0; rung < s->rungs && ft__ok(c) && !s->stopped && !s->late; ++rung)
+        ft__sweep_rung(s, rung);
+    return c->status;
+}
+
+/* Makes the winner's run with the first seed that of the model, and removes the checkpoints. */
+static void ft__sweep_end(ft__sweep *s, ft_sweep_result *r)
+{
+    ft__context *c = &s->m->context;
+    int depth, winner, i;
+    char name[400];
+    ft__sweep_sort(s, s->rungs, s->order);
+    winner = s->order[0];
+    depth = ft__sweep_depth(s, winner);
+    if (depth == 0)
+        ft__fail(c, FT_INVALID, "ft_sweep: the %g seconds were over before a setting was trained",
+                 s->o.seconds);
+    else if (ft__sweep_failed(s, winner))
+        ft__fail(c, FT_NOT_FINITE, "ft_sweep: no setting could be trained: all losses or weights"
+                 " became infinite (smaller learning rates may help)");
+    ft__sweep_tell(s, r);
+    if (!ft__ok(c)) return;
+    r->settings = s->settings;
+    r->epochs = s->epochs;
+    r->regression = s->regression;
+    r->timed_out = s->late;
+    ft__log(c, "sweep: the best: %s", ft__sweep_name(&r->winner, name, sizeof name));
+    s->late = false;
+    s->ends = true;
+    ft__cache_release(c, &s->lent.cache);
+    r->fit = ft__sweep_train(s, s->m, winner, 0, depth - 1);
+    ft__cache_release(c, &s->lent.cache);
+    r->stopped = s->stopped;
+    for (i = 0; ft__ok(c) && !s->stopped && i < s->settings; ++i) ft__sweep_remove(s, i);
+    if (ft__ok(c) && !s->stopped) r->fit.stopped = false;
+}
+
+static void ft__sweep_free(ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    ft__cache_release(c, &s->lent.cache);
+    ft__release(c, s->scores);
+    ft__release(c, s->runs);
+    ft__release(c, s->held);
+    ft__release(c, s->held_count);
+    ft__release(c, s->alive);
+    ft__release(c, s->order);
+    ft__release(c, s->grid);
+}
+
+ft_sweep_result ft_sweep(ft_model *m, ft_data *data, const char *path, ft_sweep_options options)
+{
+    ft_sweep_result r;
+    ft__sweep s;
+    memset(&r, 0, sizeof r);
+    memset(&s, 0, sizeof s);
+    if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA) || !FT__HAS(m, SURGERY) || !FT__HAS(m, SAVING)
+        || !ft__usable(m) || !ft__given(&m->context, data, "ft_sweep: the data")
+        || !ft__given(&m->context, path, "ft_sweep: the path")) return r;
+    if (options.seeds == 0) options.seeds = 1;
+    if (options.cut == 0) options.cut = 3;
+    if (options.finetune.hold_back == 0) options.finetune.hold_back = 0.2f;
+    if (!options.finetune.schedule) options.finetune.schedule = "cosine";
+    s.m = m;
+    s.data = data;
+    s.path = path;
+    s.o = options;
+    s.seeds = options.seeds;
+    s.group = -1;
+    if (ft__sweep_check_options(&s) == FT_OK && ft__sweep_check_model(&s) == FT_OK
+        && ft__sweep_grid(&s) == FT_OK && ft__sweep_held(&s) == FT_OK
+        && ft__sweep_all(&s) == FT_OK) {
+        r.stopped = s.stopped;
+        if (!s.stopped) ft__sweep_end(&s, &r);
+        r.seconds = ft__sweep_seconds(&s);
+    }
+    ft__sweep_free(&s);
+    return r;
 }
 
 #ifdef __cplusplus

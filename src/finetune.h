@@ -238,6 +238,7 @@ extern "C" {
 #include "training/correlation.h"
 #include "training/metrics.h"
 #include "training/measures.h"
+#include "training/paired.h"
 #include "training/outcomes.h"
 #include "training/entities.h"
 #include "training/prefix_cache.h"
@@ -263,6 +264,8 @@ extern "C" {
 #include "public/models.h"
 #include "public/running.h"
 #include "public/sharing.h"
+#include "public/sweep_state.h"
+#include "public/sweep.h"
 
 #ifdef __cplusplus
 }

@@ -86,6 +86,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_finetune_options finetune_options;
         ft_fit_options fit_options;
         ft_find_options find_options;
+        ft_sweep_options sweep_options;
         ft_evaluate_options evaluate_options;
         ft_optimizer_options optimizer_options;
         ft_generate_options generate_options;
@@ -197,6 +198,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_finetune(m, NULL, o.finetune_options));
     TRY(ft_fit(m, NULL, o.fit_options));
     TRY(ft_find_learning_rate(m, NULL, o.fit_options, o.find_options));
+    TRY(ft_sweep(m, NULL, NULL, o.sweep_options));
     TRY(ft_evaluate(m, NULL, o.evaluate_options));
     TRY(ft_calibrate(m, NULL, o.calibrate_options));
     TRY(ft_set_temperature(m, 1));
@@ -303,7 +305,7 @@ static void test_null(void)
         "ft_reduce", "ft_custom", "ft_get", "ft_set", "ft_get_gradient",
         "ft_tokenizer_load", "ft_tokenizer_build", "ft_data_source", "ft_image_folder", "ft_pixels", "ft_arrays",
         "ft_texts", "ft_text_streams", "ft_completions", "ft_finetune", "ft_fit", "ft_find_learning_rate",
-        "ft_evaluate", "ft_calibrate", "ft_feed",
+        "ft_sweep", "ft_evaluate", "ft_calibrate", "ft_feed",
         "ft_swap_activations", "ft_set_groups", "ft_predict_file", "ft_predict_memory", "ft_predict_pixels",
         "ft_predict_text", "ft_predict_data", "ft_run", "ft_run_lengths"};
     const size_t count = sizeof errors / sizeof errors[0];

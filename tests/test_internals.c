@@ -402,6 +402,53 @@ static void test_metrics(void)
     ft_destroy(m);
 }
 
+/* ---- Which settings of a sweep differ (training/paired) ----
+   The numbers are those of scipy 1.17 and statsmodels 0.15:
+     scipy.stats.binomtest(c, b + c, 0.5).pvalue          (McNemar's exact test)
+     scipy.stats.permutation_test((d,), lambda x, axis: x.sum(axis), permutation_type="samples",
+                                  vectorized=True, n_resamples=inf).pvalue
+     statsmodels.stats.multitest.multipletests(p, method="holm")[1] */
+static void test_paired(void)
+{
+    static const struct { int better, worse; double p; } right[] = {
+        {1, 0, 1}, {8, 1, 0.0390625}, {5, 12, 0.143463134765625}, {30, 14, 0.022628841205914796},
+        {150, 200, 0.008720036530555947}, {5, 5, 1}};
+    static const double whole[] = {3, -1, 2, 2, -3, 1, 1, 2, 3, -1, 1, 2};
+    static const double parts[] = {0.31, -0.12, 0.55, 0.07, 0.44, -0.25, 0.18, 0.62, -0.03, 0.29, 0.11, 0.4};
+    static const double holm[] = {0.06, 0.16, 0.15, 0.035, 0.4, 0.16, 0.9};
+    double p[] = {0.01, 0.04, 0.03, 0.005, 0.2, 0.04, 0.9}, d[400], got, low = 0, high = 0, mean = 0;
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft__context *c = &m->context;
+    int order[7], i, k;
+    for (i = 0; i < 6; ++i) {
+        for (k = 0; k < 400; ++k) d[k] = 0; /* some stay so, between and behind */
+        for (k = 0; k < right[i].better; ++k) d[k] = 1;
+        for (k = 0; k < right[i].worse; ++k) d[right[i].better + 2 + k] = -1;
+        got = ft__sign_flip(c, d, 400);
+        CHECK(CLOSE(got, right[i].p, 1e-12), "%d better, %d worse: p %.15g, not %.15g", right[i].better,
+              right[i].worse, got, right[i].p);
+    }
+    for (k = 0; k < 12; ++k) d[k] = whole[k];
+    got = ft__sign_flip(c, d, 12);
+    CHECK(CLOSE(got, 0.11328125, 1e-12), "whole numbers: p %.15g", got);
+    for (k = 0; k < 12; ++k) d[k] = parts[k];
+    got = ft__sign_flip(c, d, 12); /* 9999 draws: a standard error of 0.0015 */
+    CHECK(CLOSE(got, 0.02197265625, 0.005), "numbers: p %.15g", got);
+    for (k = 0; k < 400; ++k) d[k] = 0;
+    CHECK(ft__sign_flip(c, d, 400) == 1 && ft__sign_flip(c, d, 0) == 1, "no difference at all");
+    ft__holm(p, 7, order);
+    for (i = 0; i < 7; ++i) CHECK(CLOSE(p[i], holm[i], 1e-15), "Holm, %d: %.15g, not %g", i, p[i], holm[i]);
+    /* Of a mean of 400 numbers the interval is nearly the normal one, and differs by its own noise. */
+    for (k = 0; k < 400; ++k) d[k] = (double)(k * 37 % 101) / 100;
+    for (k = 0; k < 400; ++k) mean += d[k] / 400;
+    for (got = 0, k = 0; k < 400; ++k) got += (d[k] - mean) * (d[k] - mean) / 400;
+    ft__mean_interval(c, d, 400, &low, &high);
+    CHECK(CLOSE(low, mean - 1.96 * sqrt(got / 400), 0.004) && CLOSE(high, mean + 1.96 * sqrt(got / 400), 0.004),
+          "%.4f to %.4f", low, high);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -427,5 +474,6 @@ int main(void)
     test_full_arena();
     test_plan_bytes();
     test_metrics();
+    test_paired();
     return check_done("test_internals");
 }

@@ -9,7 +9,7 @@
 enum { /* what a key is for */
     FT__USE_INITIALISE = 1, FT__USE_DROPOUT, FT__USE_ORDER, FT__USE_SPLIT, FT__USE_PER_CLASS,
     FT__USE_AUGMENT, FT__USE_GENERATE, FT__USE_BOOTSTRAP,
-    FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE
+    FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE, FT__USE_SWEEP
 };
 
 static uint64_t ft__mix(uint64_t z)

@@ -486,6 +486,23 @@ FINETUNE_API ft_fit_result ft_fit(ft_model *m, ft_data *data, ft_fit_options opt
    `fit` are not used; its progress is called and can stop the search. */
 FINETUNE_API float ft_find_learning_rate(ft_model *m, ft_data *data, ft_fit_options fit,
                                          ft_find_options options);
+/* Trains the settings of the options, of a network with a class or a number for each sample, and
+   ends with the best of them in the model, as ft_finetune with options.freeze leaves it. By
+   successive halving (Jamieson and Talwalkar 2016): all settings are trained for a few epochs, the
+   best third of them three times as long, and so on. A run continues from where it was. Best is the
+   higher accuracy on the samples that are held back (of a regression the lower mean squared error),
+   of equal ones the lower loss; nothing else chooses. A setting that does not differ from the
+   winner beyond noise says so (ft_sweep_row.differs); the winner's own value is a little too good,
+   as of the best of several always: score it on other data.
+       `path` is a file for the state of the sweep, which continues from it with the same result, if
+   model, data and options are the same; each row and decision is there. Beside it, under its name
+   with numbers behind, are the checkpoints of the settings that may still go on, until the end. The
+   outputs of frozen layers are shared by the settings that have the same ones, through
+   ft_desc.cache or in memory. The model needs memory for a second one beside it. Not for adapters,
+   shared models and an arena. After an error, or if progress stopped it, the model is as before;
+   only once a winner was found, and its checkpoint was removed, is it trained itself. */
+FINETUNE_API ft_sweep_result ft_sweep(ft_model *m, ft_data *data, const char *path,
+                                      ft_sweep_options options);
 /* Measures all samples: the mean loss, and accuracy with its Wilson interval (1927) or, for a
    regression, mean squared error, R2 and, of one number, Pearson's and Spearman's correlations;
    with options.metrics many more, each with its interval. Logs a line if no entity is found, or if

@@ -279,6 +279,74 @@ typedef struct ft_finetune_result {
     ft_fit_result fit;      /* of the last stage */
 } ft_finetune_result;
 
+typedef struct ft_sweep_row { /* a setting, and what became of it */
+    int place;              /* from 1, the best */
+    float learning_rate;    /* 0: not among the choices, like NULL in the next four */
+    const char *freeze, *activation, *loss, *optimizer; /* those that the options point to */
+    int epochs;             /* after which it was dropped, or that the sweep had in all; 0: there
+                               was no time for it */
+    bool failed;            /* its loss or weights were not finite */
+    /* Of the held-back samples after that many epochs, the mean over the seeds, with its 95 %
+       interval: the accuracy, of a regression the mean squared error. */
+    double value, low, high;
+    double best;            /* the winner's after as many epochs */
+    double p;               /* of the hypothesis that it is as good as the winner after as many
+                               epochs (training/paired), for all comparisons together (Holm) */
+    bool differs;           /* p is below 0.05, or it failed */
+    double seconds;         /* of all its runs; 0 without ft_desc.clock */
+    size_t memory;          /* the most bytes that a run held, besides the model of the sweep */
+} ft_sweep_row;
+
+/* The settings of ft_sweep: every combination of the lists' entries, or some of them. A list
+   without entries leaves what `finetune` says. */
+typedef struct ft_sweep_options {
+    const float *learning_rates;
+    int learning_rate_count;
+    const char *const *freeze; /* globs, as in ft_finetune_options; default: one, "", nothing is
+                                  frozen */
+    int freeze_count;
+    const char *const *activations; /* kinds for ft_swap_activations; "": as they are */
+    int activation_count;
+    const char *where;      /* glob of the activations that are exchanged; default: all */
+    const char *const *losses;  /* as ft_finetune_options.loss; "": the network's own */
+    int loss_count;
+    const char *const *optimizers;
+    int optimizer_count;
+    int seeds;              /* runs of each setting, with the seeds ft_desc.seed, that plus 1, and
+                               so on, which hold back different samples; default 1 */
+    int draws;              /* so many of the settings, drawn by the seed, instead of all */
+    int cut;                /* at each cut one in so many settings goes on, the best ones; default
+                               3; 1: all are trained to the end */
+    double seconds;         /* for all together, with ft_desc.clock: fewer settings go on where the
+                               time would not suffice, and when it is over the best so far is the
+                               result; 0: no limit */
+    /* What all settings have in common. `epochs` are those of the settings that go on to the end;
+       default 9, or with `seconds` as many as they suffice for, at most 30. hold_back: default 0.2.
+       schedule: default "cosine", which begins with the whole rate, so that early results mean
+       something. Must not be set: freeze, checkpoint, checkpoint_steps, head_only, find_rate,
+       teacher, and what has a list. progress is called in each run, and can stop the sweep. */
+    ft_finetune_options finetune;
+    void (*row)(void *user, const ft_sweep_row *row); /* gets each setting at the end, the best
+                               first; or NULL */
+    void *row_user;
+} ft_sweep_options;
+
+typedef struct ft_sweep_result {
+    char choice[256];       /* one line: which setting won, and which others may be as good */
+    ft_sweep_row winner;
+    int settings;
+    int equal;              /* those that were trained as long as the winner and do not differ from
+                               it beyond noise */
+    int undecided;          /* those that were dropped before they differed */
+    int epochs;             /* of a setting that goes on to the end */
+    int samples;            /* that were held back by any seed */
+    bool regression;        /* values are mean squared errors */
+    bool timed_out;         /* the time was over before the last cut */
+    bool stopped;           /* by progress: there is no result yet */
+    double seconds;         /* so far, of the earlier parts of a sweep that continues too */
+    ft_fit_result fit;      /* of the winner's run with the first seed */
+} ft_sweep_result;
+
 typedef struct ft_recalibrate_options {
     int batch_size;         /* default 32; at most the samples */
     const char *glob;       /* the batch norms by their names; default all */

@@ -195,6 +195,16 @@ static void ft__release(ft__context *c, void *memory)
         c->arena_used -= bytes;
 }
 
+/* Another model with the same allocator owns this block now. */
+static void ft__hand_over(ft__context *from, ft__context *to, const void *memory)
+{
+    size_t bytes;
+    if (!memory) return;
+    memcpy(&bytes, (const unsigned char *)memory - FT__ALIGNMENT, sizeof bytes);
+    from->bytes -= bytes;
+    to->bytes += bytes;
+}
+
 /* Bytes that the model may still allocate, by the budget and the arena. */
 static size_t ft__memory_left(const ft__context *c)
 {

@@ -627,7 +627,7 @@ ft_finetune_result ft_finetune(ft_model *m, ft_data *data, ft_finetune_options o
     memset(&plain, 0, sizeof plain);
     if (!FT__HAS(m, TRAINING) || !FT__HAS(m, DATA)) return r;
     if (ft__usable(m) && ft__refuse_any_shared(m, "ft_finetune") != FT_OK) return r;
-    r = ft__finetune(m, data, options);
+    r = ft__finetune(m, data, options, NULL);
     if (options.teacher && ft__usable(m) && !r.fit.stopped)
         ft_set_loss_kind(m, "cross_entropy", plain);
     return r;

@@ -208,7 +208,7 @@ static ft_fit_options ft__finder_fit(ft__finder *f)
     return o;
 }
 
-static void ft__finder_run(ft_model *m, ft_data *data, ft__finder *f, ft__cache *lent)
+static void ft__finder_run(ft_model *m, ft_data *data, ft__finder *f, ft__lent *lent)
 {
     ft__context *c = &m->context;
     ft__before before;
@@ -240,7 +240,7 @@ static ft_status ft__finder_check(ft_model *m, ft_find_options *o, ft_optimizer 
 
 /* `stage` and `lent` as of a fit of the recipe. Returns -1 if the search was stopped. */
 static float ft__find_rate(ft_model *m, ft_data *data, ft_fit_options fit, ft_find_options options,
-                           const char *stage, ft__cache *lent)
+                           const char *stage, ft__lent *lent)
 {
     ft__context *c = &m->context;
     ft_rate_curve curve;

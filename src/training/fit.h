@@ -393,8 +393,9 @@ static void ft__fit_epoch(ft__fit *f)
     if (f->stopped || !ft__ok(&f->m->context)) return;
     ft__fit_epoch_done(f);
     if (ft__ok(&f->m->context)) ft__fit_report(f, steps, 0, 0, true);
+    if (!f->at.done && f->until > 0 && f->at.epoch >= f->until) f->stopped = true;
     /* With the cache an epoch is faster than a checkpoint: write one only at the end. */
-    if (f->o.checkpoint && ft__ok(&f->m->context) && (f->at.done || !f->cache.on))
+    if (f->o.checkpoint && ft__ok(&f->m->context) && !f->stopped && (f->at.done || !f->cache.on))
         ft__checkpoint_write(f);
 }
 
@@ -603,17 +604,17 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if ((f->at.done && !f->o.average_start) || !ft__ok(c) || f->cache.on)
-        return c->status; /* on: lent, already filled */
-    ft__cache_plan(f);
+    if (f->until > 0 && f->at.epoch >= f->until) f->stopped = true; /* it was there before */
+    if ((f->at.done && !f->o.average_start) || f->stopped || !ft__ok(c)) return c->status;
+    if (f->cache.on && f->until == 0) return c->status; /* lent, already filled */
+    if (!f->cache.on) ft__cache_plan(f);
     ft__cache_fill(f);
     return f->cache.on || f->loader ? c->status : ft__fit_loader(f);
 }
 
-/* `lent` is a cache that outlives the run, for the next one with the same data and the same frozen
-   layers; NULL: the run has its own. */
+/* `lent` outlives the run; NULL: the run has a cache of its own. */
 static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options options,
-                                 const char *note, bool resume, ft__cache *lent)
+                                 const char *note, bool resume, ft__lent *lent)
 {
     ft__context *c = m ? &m->context : NULL;
     ft__fit f;
@@ -626,9 +627,11 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     f.data = data;
     f.note = note;
     f.resume = resume;
-    if (lent) f.cache = *lent;
+    if (lent) f.cache = lent->cache;
+    if (lent) f.until = lent->until;
     if (data) ft__fit_check_uses(c, data, &options);
     f.o = ft__fit_defaults(options);
+    if (lent && lent->no_cache) f.o.no_cache = true;
     if (data && data->source.streams > 0) f.o.batch_size = data->source.streams;
     length = m->length;
     if (ft__fit_prepare(&f) == FT_OK) {
@@ -640,7 +643,7 @@ static ft_fit_result ft__fit_run(ft_model *m, ft_data *data, ft_fit_options opti
     m->length = length; /* until here it was the last batch's */
     m->backward_done = true;
     ft__loader_destroy(f.loader);
-    if (lent) *lent = f.cache;
+    if (lent) lent->cache = f.cache;
     else ft__cache_release(c, &f.cache);
     ft__release(c, f.starts);
     ft__release(c, f.grouped);

@@ -48,6 +48,15 @@ typedef struct ft__cache {  /* outputs of the frozen prefix, one row per (sample
     bool on, on_disk, damaged;
 } ft__cache;
 
+/* What a run gets from its caller, and leaves for the next one: with the same data and the same
+   frozen layers, whichever samples are held back. */
+typedef struct ft__lent {
+    ft__cache cache;
+    int until;              /* the run stops after so many epochs, to continue from its checkpoint;
+                               only their views go into the cache. 0: it ends as its options say */
+    bool no_cache;          /* as ft_fit_options.no_cache */
+} ft__lent;
+
 typedef struct ft__place_in_run { /* how far a run is; a checkpoint stores it */
     int epoch, step;        /* the next to be done */
     ft__score score;        /* of this epoch so far */
@@ -91,6 +100,7 @@ typedef struct ft__fit {
     ft__plan *plan;
     ft__loader *loader;
     ft__cache cache;
+    int until;              /* as in ft__lent */
     int *train, *held, *order, *views;
     int *work;              /* [2 * samples], for ft__bucket */
     int train_count, held_count;
@@ -728,8 +738,18 @@ static ft_status ft__fit_loader(ft__fit *f)
     return f->m->context.status;
 }
 
+/* Whether an epoch of this run, up to where it stops, trains on a view. */
+static bool ft__uses_view(const ft__fit *f, int view)
+{
+    int epoch;
+    if (!f->o.augment || f->until == 0 || f->starts) return true;
+    for (epoch = f->at.epoch; epoch < f->until; ++epoch)
+        if (1 + epoch % f->cache.views == view) return true;
+    return false;
+}
+
 /* Finds the last run's file, and which rows it has. */
-static int ft__cache_find(ft__fit *f)
+static void ft__cache_find(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
@@ -738,7 +758,7 @@ static int ft__cache_find(ft__fit *f)
     int view, taken = 0;
     id = ft__hash_bytes(id, origin, strlen(origin));
     cache->keys = (uint64_t *)ft__allocate(c, (size_t)cache->rows, sizeof *cache->keys);
-    if (!ft__ok(c)) return 0;
+    if (!ft__ok(c)) return;
     ft__cache_keys(f, f->held, f->held_count, 0);
     for (view = f->o.augment ? 1 : 0; view <= (f->o.augment ? cache->views : 0); ++view)
         ft__cache_keys(f, f->train, f->train_count, view);
@@ -746,26 +766,25 @@ static int ft__cache_find(ft__fit *f)
         taken = ft__cache_load(f);
     if (taken) ft__log(c, "%s: %d outputs of the frozen layers are reused from an earlier run",
                        cache->file.path, taken);
-    return taken;
 }
 
 static ft_status ft__cache_fill(ft__fit *f)
 {
     ft__context *c = &f->m->context;
     ft__cache *cache = &f->cache;
-    int view, views = f->o.augment ? f->cache.views : 1, taken = 0;
+    int first = f->o.augment ? 1 : 0, view, last = f->o.augment ? f->cache.views : 0;
     bool put = true;
     if (!cache->on || !ft__ok(c)) return c->status;
-    if (ft__keeps_rows(f)) taken = ft__cache_find(f);
-    if (taken == f->held_count + f->train_count * views) return c->status;
-    if (ft__fit_loader(f) != FT_OK) return c->status;
-    if (cache->on_disk) put = ft__cache_begin_file(f);
+    if (ft__keeps_rows(f)) ft__cache_find(f);
     f->to_prepare = ft__cache_batches(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; view < views + (f->o.augment ? 1 : 0); ++view)
-        f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
+    for (view = first; view <= last; ++view)
+        if (ft__uses_view(f, view))
+            f->to_prepare += ft__cache_batches(f, f->train, f->train_count, view);
+    if (f->to_prepare == 0 || ft__fit_loader(f) != FT_OK) return c->status;
+    if (cache->on_disk) put = ft__cache_begin_file(f);
     if (put) put = ft__cache_fill_view(f, f->held, f->held_count, 0);
-    for (view = f->o.augment ? 1 : 0; put && view < views + (f->o.augment ? 1 : 0); ++view)
-        put = ft__cache_fill_view(f, f->train, f->train_count, view);
+    for (view = first; put && view <= last; ++view)
+        if (ft__uses_view(f, view)) put = ft__cache_fill_view(f, f->train, f->train_count, view);
     if (!cache->on_disk && ft__keeps_rows(f) && ft__ok(c)) ft__cache_write(f);
     if ((!cache->on_disk && put) || !ft__ok(c)) return c->status;
     if (cache->file.file) put = ft__rows_finish(&cache->file, put);

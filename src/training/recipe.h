@@ -61,7 +61,8 @@ typedef struct ft__recipe {
     ft_fit_options all;     /* of the last stage */
     double enough;          /* share right in the trial: then the head is enough */
     bool deeper;            /* after the trial: train the layers below the head too */
-    ft__cache features;     /* of the frozen network: for the trial, then for the head */
+    ft__lent features;      /* of the frozen network: for the trial, then for the head */
+    ft__lent *lent;         /* to the last stage, by ft_sweep; or NULL */
 } ft__recipe;
 
 static bool ft__same_classes(const ft_model *m, const ft_data *data)
@@ -347,7 +348,7 @@ static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *
 }
 
 /* Runs a stage. */
-static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__cache *lent)
+static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__lent *lent)
 {
     ft_find_options find;
     float found = 0;
@@ -379,7 +380,7 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     int i;
     if (looks) ft__decay_matrices(m);
     if (decays) ft_decay_layers(m, 0.75f);
-    ft__recipe_fit(r, o, resume, NULL);
+    ft__recipe_fit(r, o, resume, r->lent);
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
@@ -484,7 +485,7 @@ static void ft__recipe_head_only(ft__recipe *r)
     ft__recipe_say(r, &o);
     r->start = FT__HEAD;
     ft__recipe_stage(r, FT__HEAD);
-    ft__cache_release(&r->m->context, &r->features);
+    ft__cache_release(&r->m->context, &r->features.cache);
 }
 
 /* Runs the stages in order, from the one that a checkpoint names. */
@@ -502,6 +503,6 @@ static void ft__recipe_stages(ft__recipe *r)
         ft__log(&r->m->context, "%s", r->result.choice);
     } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
-    ft__cache_release(&r->m->context, &r->features);
+    ft__cache_release(&r->m->context, &r->features.cache);
     if (r->deeper) ft__recipe_stage(r, FT__ALL);
 }

@@ -151,7 +151,7 @@ static void ft__recipe_transformer(ft__recipe *r)
         ft__recipe_say(r, &r->all);
         ft__recipe_fit(r, r->all, true, NULL);
     }
-    ft__cache_release(&m->context, &r->features);
+    ft__cache_release(&m->context, &r->features.cache);
 }
 
 static const char *ft__thaw_name(int open, int layers)
@@ -323,13 +323,16 @@ static void ft__set_loss_of(const ft__recipe *r)
     if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
 }
 
-static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options)
+/* `lent`: to the stage of options.freeze; or NULL. */
+static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options,
+                                       ft__lent *lent)
 {
     ft__recipe r;
     memset(&r, 0, sizeof r);
     r.m = m;
     r.data = data;
     r.o = options;
+    r.lent = lent;
     if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
         || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
     if (options.epochs < 0)
@@ -381,6 +384,6 @@ static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_o
     if (options.freeze) ft__recipe_frozen(&r, r.all);
     else if (options.head_only) ft__recipe_head_only(&r);
     else ft__recipe_stages(&r);
-    ft__cache_release(&m->context, &r.features);
+    ft__cache_release(&m->context, &r.features.cache);
     return r.result;
 }
