@@ -707,6 +707,11 @@ typedef struct ft_network_options {
     bool mask_token;        /* keeps the pretraining's token, which nothing reads */
     bool patch_mean;        /* the head reads the class token and the mean of the patches, as in
                                Hugging Face's Dinov2ForImageClassification */
+    float drop_path;        /* stochastic depth: in training the branch of each residual is zero for
+                               a sample with this probability, or else divided by 1 - that; default
+                               0. The same in all layers, as transformers' drop_path_rate; with
+                               timm's names it grows linearly, from 0 in the first layer to this in
+                               the last, as there */
 } ft_network_options;
 
 typedef struct ft_pair_loss_options {
@@ -1481,6 +1486,9 @@ typedef struct ft_dropout_options {
     float probability;      /* that a number becomes zero; default 0.5 */
     bool locked;            /* one mask for all of dimension 1: the steps of [N, L, C] (Gal and
                                Ghahramani 2016), or a word's features in a weight [V, E] */
+    bool per_sample;        /* one draw for each index of dimension 0: a sample is zero as a whole
+                               or kept as a whole. On a residual's branch: stochastic depth, also
+                               called DropPath (Huang et al. 2016) */
 } ft_dropout_options;
 
 /* Zero with probability p, else x / (1 - p); in evaluation, or if frozen, x itself (Srivastava et
@@ -11177,13 +11185,16 @@ static const ft__row ft__row_softmin = {
    ============================================================================================= */
 static const ft__field ft__dropout_fields[] = {
     FT__FLOAT(ft_dropout_options, probability), FT__BOOL(ft_dropout_options, locked),
-    FT__NO_MORE_FIELDS};
+    FT__BOOL(ft_dropout_options, per_sample), FT__NO_MORE_FIELDS};
 
 static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
 {
     float p = node->options.dropout.probability;
     int rank = input[0].shape.rank;
+    if (node->options.dropout.locked && node->options.dropout.per_sample)
+        return ft__fail(c, FT_INVALID, "%s: dropout is locked or per_sample, not both",
+                        node->name);
     if (node->options.dropout.locked && (rank < 2 || rank > 3))
         return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
                         " E]", node->name);
@@ -11197,19 +11208,21 @@ static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const f
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
-    float p = call->node->options.dropout.probability, scale;
-    bool identity = !call->training || call->node->frozen;
-    bool locked = call->node->options.dropout.locked;
-    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which;
+    const ft_dropout_options *o = &call->node->options.dropout;
+    float p = o->probability, scale, factor = 1;
+    bool identity = !FT__HAS_TRAINING || !call->training || call->node->frozen;
+    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which, drawn = SIZE_MAX;
     size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
     size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
+    size_t whole = end / (size_t)call->output.shape.size[0];
     if (p == 0) p = 0.5f;
     scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
     if (end - i > FT__CHUNK) end = i + FT__CHUNK;
     for (; i < end; ++i) {
-        float factor;
-        which = locked ? i / sample * each + i % each : i;
-        factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
+        which = o->per_sample ? i / whole : o->locked ? i / sample * each + i % each : i;
+        if (!identity && which != drawn)
+            factor = ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
+        drawn = which;
         if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
         else call->output.value[i] = call->input[0].value[i] * factor;
     }
@@ -11238,7 +11251,7 @@ static void ft__dropout_backward(const ft__call *call)
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
 
-/* In files: `dropout` | x | `probability` 0.5, `locked` false */
+/* In files: `dropout` | x | `probability` 0.5, `locked` false, `per_sample` false */
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,
@@ -23631,9 +23644,11 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t count = ft__count(&call->output);
     bool identity = !call->training || call->node->frozen;
     bool locked = call->node->options.dropout.locked;
+    bool whole = call->node->options.dropout.per_sample;
     const ft_shape *shape = &call->output.shape;
     size_t each = locked && shape->rank > 2 ? (size_t)shape->size[2] : 1;
-    size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    size_t sample = whole ? count / (size_t)shape->size[0]
+                          : locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
     ft__args(&l, "Rmnsffnni", from, count, to, count, add ? FT__READ | FT__WRITE : FT__WRITE, count,
@@ -41636,7 +41651,19 @@ static ft_node ft__vit_attention(ft__vit_builder *v, ft_node x)
     return ft__vit_linear(v, n->output, x, v->o->hidden);
 }
 
-/* x + scale dropout(inner); the scale only where the network has one. */
+/* Stochastic depth of a residual's branch (ft_network_options.drop_path). */
+static ft_node ft__vit_drop_path(ft__vit_builder *v, const char *part, ft_node x)
+{
+    ft_dropout_options o;
+    memset(&o, 0, sizeof o);
+    o.probability = v->o->drop_path;
+    o.per_sample = true;
+    if (!strcmp(v->names->spelling, "timm")) /* torch.linspace(0, drop_path, layers) */
+        o.probability *= v->layer == 0 ? 0 : (float)v->layer / (float)(v->o->layers - 1);
+    return o.probability == 0 ? x : ft_dropout(v->m, ft__vit_step(v, 0, part, "drop_path"), x, o);
+}
+
+/* x + drop_path(scale dropout(inner)); the scale only where the network has one. */
 static ft_node ft__vit_residual(ft__vit_builder *v, const char *scale, const char *part, ft_node x,
                                 ft_node inner)
 {
@@ -41649,6 +41676,7 @@ static ft_node ft__vit_residual(ft__vit_builder *v, const char *scale, const cha
         inner = ft_mul(v->m, ft__vit_step(v, 0, part, "scaled"), inner,
                        ft_parameter(v->m, ft__vit_name(v, 1, scale), p));
     }
+    inner = ft__vit_drop_path(v, part, inner);
     return ft_add(v->m, ft__vit_step(v, 0, part, "residual"), inner, x);
 }
 
@@ -41756,6 +41784,9 @@ static ft_status ft__vit_check(ft__vit_builder *v, const char *network)
                         " patch must not be larger than the picture, and all be above 0", network,
                         o->layers, o->hidden, o->heads, o->feed_forward, o->image_size,
                         o->patch_size);
+    if (!(o->drop_path >= 0 && o->drop_path < 1))
+        return ft__fail(c, FT_INVALID, "%s: drop_path is %g: it must be at least 0 and below 1",
+                        network, (double)o->drop_path);
     if (o->two_heads && !o->distillation)
         return ft__fail(c, FT_INVALID, "%s: two_heads need the distillation token", network);
     return c->status;
@@ -42190,7 +42221,6 @@ typedef struct ft__config_family {
     const char *network;    /* the network that it describes */
     const ft__config_field *fields;
     const ft__config_only *only;
-    const char *const *training_only;   /* shares that change no prediction, and are not applied */
 } ft__config_family;
 
 #define FT__CONFIG(name, option, kind) {name, offsetof(ft_network_options, option), kind}
@@ -42207,7 +42237,6 @@ static const ft__config_only ft__encoder_only[] = {
     {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
     {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__no_shares[] = {NULL};
 
 /* Biases and the numbers of words and layers are in the shapes of the weights. */
 static const ft__config_field ft__gpt2_fields[] = {
@@ -42232,22 +42261,22 @@ static const ft__config_only ft__llama_only[] = {
 static const ft__config_field ft__vision_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'),
+    FT__CONFIG("drop_path_rate", drop_path, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__vision_only[] = {
     {"problem_type", "single_label_classification"}, {"use_swiglu_ffn", "false"}, {NULL, NULL}};
-static const char *const ft__vision_shares[] = {"drop_path_rate", NULL};
 
 static const ft__config_family ft__config_families[] = {
-    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__no_shares},
-    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__no_shares},
-    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__no_shares},
-    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__no_shares},
-    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"vit", "vit", ft__vision_fields, ft__vision_only, ft__vision_shares},
-    {"deit", "deit", ft__vision_fields, ft__vision_only, ft__vision_shares},
-    {"dinov2", "dinov2", ft__vision_fields, ft__vision_only, ft__vision_shares}};
+    {"bert", "bert", ft__bert_fields, ft__encoder_only},
+    {"roberta", "roberta", ft__bert_fields, ft__encoder_only},
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only},
+    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only},
+    {"llama", "llama", ft__llama_fields, ft__llama_only},
+    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only},
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only},
+    {"vit", "vit", ft__vision_fields, ft__vision_only},
+    {"deit", "deit", ft__vision_fields, ft__vision_only},
+    {"dinov2", "dinov2", ft__vision_fields, ft__vision_only}};
 enum { FT__CONFIG_FAMILIES = sizeof ft__config_families / sizeof ft__config_families[0] };
 
 /* The name of an activation of config.json, if it is known. */
@@ -42393,9 +42422,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     const ft__config_family *family = ft__config_families;
     const ft__config_field *field;
     const ft__config_only *only;
-    const char *const *share;
     const char *problem = ft__json_string(json, ft__json_member(json, 0, "problem_type"));
-    double value = 0;
     int k = 0;
     if ((!type || !strcmp(type, "timm_wrapper"))
         && ft__json_member(json, 0, "pretrained_cfg") >= 0) return; /* timm's: the file shows it */
@@ -42414,10 +42441,6 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
         if (o->network.task != FT_TASK_REGRESSION || strcmp(only->name, "problem_type") != 0)
             ft__config_refuse(c, json, folder, only);
     ft__config_layers(c, json, folder);
-    for (share = family->training_only; *share; ++share)
-        if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
-            ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,
-                    value);
     for (field = family->fields; field->name; ++field)
         ft__config_read_field(c, json, folder, field, &o->network);
 }

@@ -152,7 +152,8 @@ __kernel void fill(__global float *x, int count, float value)
 
 /* y = 0 with the probability p, else x * scale; or, with `add`, y += that. The random numbers are
    those of basics/random: a function of the key and the index. If locked, the steps of a sample
-   share one mask: `each` numbers per step, `sample` per sample; else both are 1. */
+   share one mask: `each` numbers per step, `sample` per sample. If per_sample, all of its numbers
+   share one draw: each is 1. Else both are 1. */
 FINETUNE_LINE FINETUNE_CL(dropout,
 ulong mix(ulong z)
 {

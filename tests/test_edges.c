@@ -20,6 +20,8 @@ static void test_locked_ranks(void)
         ft_clear_error(m);
         ft_dropout(m, "free", ft_input(m, "other", in), (ft_dropout_options){.probability = 0.5f});
         CHECK(ft_error(m) == FT_OK, "not locked, shape %d: %s", (int)i, ft_error_text(m));
+        ft_dropout(m, "both", ft_find(m, "other"), (ft_dropout_options){.locked = true, .per_sample = true});
+        CHECK(ft_error(m) == FT_INVALID, "locked and per sample, shape %d: %s", (int)i, ft_error_text(m));
         ft_destroy(m);
     }
 }

@@ -49,7 +49,7 @@ static ft_model *on(const char *device)
 /* ---- Operators ---- */
 
 /* Dropout draws the same numbers as the processor: bit for bit. */
-static void test_device_dropout(ft__context *c, bool locked)
+static void test_device_dropout(ft__context *c, bool locked, bool per_sample)
 {
     enum { N = 1000 };
     static float x[N], y[2][N], dy[N], dx[2][N];
@@ -65,7 +65,8 @@ static void test_device_dropout(ft__context *c, bool locked)
     node.name = (char *)(uintptr_t)"dropout";
     node.options.dropout.probability = 0.3f;
     node.options.dropout.locked = locked;
-    input.shape = shape3(2, N / 20, 10);
+    node.options.dropout.per_sample = per_sample;
+    input.shape = per_sample ? shape3(N / 20, 2, 10) : shape3(2, N / 20, 10);
     input.value = x;
     call.context = c;
     call.node = &node;
@@ -164,8 +165,9 @@ static void test_forms(ft_model *m)
         CHECK(ft_error(m) == FT_OK, "form %d: %s", forms[i], ft_error_text(m));
     }
     test_winograd(m);
-    test_device_dropout(&m->context, false);
-    test_device_dropout(&m->context, true);
+    test_device_dropout(&m->context, false, false);
+    test_device_dropout(&m->context, true, false);
+    test_device_dropout(&m->context, false, true);
     test_device_softmax(&m->context, FT__OP_softmax);
     test_device_softmax(&m->context, FT__OP_log_softmax);
     for (i = FT__OP_state + 1; i < FT__OP_COUNT; ++i)

@@ -72,6 +72,48 @@ static void test_golden(ft_file *expected, const char *name, const char *archite
     ft_destroy(m);
 }
 
+/* Stochastic depth: where a step draws the golden's mask, its logits, loss and update are PyTorch's;
+   predictions do not drop anything. `branches`: those of each layer; NULL: that rate is 0. */
+static void test_drop_path(ft_file *expected, const char *name, const char *const branches[2][2])
+{
+    ft_model *m = load(name, (ft_load_options){.network = {.drop_path = strstr(name, "timm") ? 0.3f : 0}});
+    ft_file *drawn = open_golden(m, "vision/drop_path");
+    static float branch[SAMPLES * 10 * HIDDEN];
+    float masks[2][2][SAMPLES], want[SAMPLES * CLASSES], got[SAMPLES * CLASSES], loss = 0;
+    const char *key = key_of(name);
+    int tries = 0, wrong = 1, layer, part, n;
+    golden_numbers(drawn, key, "masks", masks, sizeof masks);
+    for (n = 0; n < 4; ++n)
+        if (branches[n / 2][n % 2]) ft_keep(m, ft_find(m, branches[n / 2][n % 2]));
+        else CHECK(masks[n / 2][n % 2][0] == 1, "%s: the rate of layer %d is 0", name, n / 2);
+    for (; wrong && tries < 20000 && ft_error(m) == FT_OK; ++tries) {
+        feed(m, expected, "pictures", true);
+        loss = ft_forward(m, true);
+        for (n = wrong = 0; n < 4 * SAMPLES; ++n) {
+            layer = n / SAMPLES / 2;
+            part = n / SAMPLES % 2;
+            if (!branches[layer][part]) continue;
+            ft_get(m, ft_find(m, branches[layer][part]), branch, SAMPLES * 10 * HIDDEN);
+            wrong += (branch[n % SAMPLES * 10 * HIDDEN] != 0) != (masks[layer][part][n % SAMPLES] != 0);
+        }
+    }
+    CHECK(!wrong && tries > 2, "%s: %d tries: %s", name, tries, ft_error_text(m));
+    ft_get(m, ft_output(m), got, SAMPLES * CLASSES);
+    golden_numbers(drawn, key, "logits", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
+    golden_numbers(drawn, key, "loss", want, sizeof want);
+    CHECK(CLOSE(loss, want[0], 1e-4 * (double)want[0]), "%s: loss %g, not %g", name, (double)loss, (double)want[0]);
+    ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_SGD});
+    ft_backward(m);
+    ft_update(m, 0.1f);
+    logits_of(m, expected, "pictures", got);
+    golden_numbers(drawn, key, "after", want, sizeof want);
+    compare_golden(name, got, want, SAMPLES * CLASSES, 1e-4);
+    CHECK(ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    ft_file_close(drawn);
+    ft_destroy(m);
+}
+
 /* Pictures of another size: the positions are resized. */
 static void test_larger(ft_file *expected, const char *name)
 {
@@ -471,7 +513,9 @@ static void test_refusals(void)
         {{.heads = 12, .patch_size = 500}, "vit", "larger than the picture"},
         {{.heads = 12, .spelling = "keras"}, "vit", "spelling is \"keras\""},
         {{.heads = 12, .spelling = "torchvision"}, "dinov2", "spelling is \"torchvision\""},
-        {{.heads = 12, .two_heads = true}, "vit", "distillation token"}};
+        {{.heads = 12, .two_heads = true}, "vit", "distillation token"},
+        {{.heads = 12, .drop_path = 1}, "vit", "drop_path is 1"},
+        {{.heads = 12, .drop_path = -0.1f}, "dinov2", "drop_path is -0.1"}};
     size_t i;
     ft_model *m;
     for (i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
@@ -575,6 +619,13 @@ int main(void)
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     for (i = 0; i < sizeof names / sizeof names[0]; ++i) test_golden(expected, names[i][0], names[i][1]);
     for (i = 0; i < sizeof larger / sizeof larger[0]; ++i) test_larger(expected, larger[i]);
+    test_drop_path(expected, "dinov2_drop", (const char *const[2][2]){
+        {"dinov2.encoder.layer.0.attention.output.dense.drop_path",
+         "dinov2.encoder.layer.0.mlp.fc2.drop_path"},
+        {"dinov2.encoder.layer.1.attention.output.dense.drop_path",
+         "dinov2.encoder.layer.1.mlp.fc2.drop_path"}});
+    test_drop_path(expected, "timm_scale.safetensors", (const char *const[2][2]){
+        {NULL, NULL}, {"blocks.1.attn.proj.drop_path", "blocks.1.mlp.fc2.drop_path"}});
     test_bare(expected);
     test_positions(expected);
     test_processors(expected);

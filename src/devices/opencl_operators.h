@@ -199,9 +199,11 @@ static void ft__cl_dropout_run(const ft__call *call, const float *from, float *t
     size_t count = ft__count(&call->output);
     bool identity = !call->training || call->node->frozen;
     bool locked = call->node->options.dropout.locked;
+    bool whole = call->node->options.dropout.per_sample;
     const ft_shape *shape = &call->output.shape;
     size_t each = locked && shape->rank > 2 ? (size_t)shape->size[2] : 1;
-    size_t sample = locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    size_t sample = whole ? count / (size_t)shape->size[0]
+                          : locked && shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
     ft__launch l = ft__start(call->context, "dropout");
     if (p == 0) p = 0.5f;
     ft__args(&l, "Rmnsffnni", from, count, to, count, add ? FT__READ | FT__WRITE : FT__WRITE, count,

@@ -403,6 +403,9 @@ typedef struct ft_dropout_options {
     float probability;      /* that a number becomes zero; default 0.5 */
     bool locked;            /* one mask for all of dimension 1: the steps of [N, L, C] (Gal and
                                Ghahramani 2016), or a word's features in a weight [V, E] */
+    bool per_sample;        /* one draw for each index of dimension 0: a sample is zero as a whole
+                               or kept as a whole. On a residual's branch: stochastic depth, also
+                               called DropPath (Huang et al. 2016) */
 } ft_dropout_options;
 
 /* Zero with probability p, else x / (1 - p); in evaluation, or if frozen, x itself (Srivastava et

@@ -255,6 +255,11 @@ typedef struct ft_network_options {
     bool mask_token;        /* keeps the pretraining's token, which nothing reads */
     bool patch_mean;        /* the head reads the class token and the mean of the patches, as in
                                Hugging Face's Dinov2ForImageClassification */
+    float drop_path;        /* stochastic depth: in training the branch of each residual is zero for
+                               a sample with this probability, or else divided by 1 - that; default
+                               0. The same in all layers, as transformers' drop_path_rate; with
+                               timm's names it grows linearly, from 0 in the first layer to this in
+                               the last, as there */
 } ft_network_options;
 
 typedef struct ft_pair_loss_options {

@@ -64,7 +64,6 @@ typedef struct ft__config_family {
     const char *network;    /* the network that it describes */
     const ft__config_field *fields;
     const ft__config_only *only;
-    const char *const *training_only;   /* shares that change no prediction, and are not applied */
 } ft__config_family;
 
 #define FT__CONFIG(name, option, kind) {name, offsetof(ft_network_options, option), kind}
@@ -81,7 +80,6 @@ static const ft__config_only ft__encoder_only[] = {
     {"position_embedding_type", "absolute"}, {"is_decoder", "false"},
     {"add_cross_attention", "false"}, {"chunk_size_feed_forward", "0"},
     {"problem_type", "single_label_classification"}, {NULL, NULL}};
-static const char *const ft__no_shares[] = {NULL};
 
 /* Biases and the numbers of words and layers are in the shapes of the weights. */
 static const ft__config_field ft__gpt2_fields[] = {
@@ -106,22 +104,22 @@ static const ft__config_only ft__llama_only[] = {
 static const ft__config_field ft__vision_fields[] = {
     FT__CONFIG("num_attention_heads", heads, 'i'), FT__CONFIG("layer_norm_eps", norm_eps, 'f'),
     FT__CONFIG("hidden_dropout_prob", dropout, 'f'), FT__CONFIG("hidden_act", activation, 'a'),
-    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'), {NULL, 0, 0}};
+    FT__CONFIG("attention_probs_dropout_prob", attention_dropout, 'f'),
+    FT__CONFIG("drop_path_rate", drop_path, 'f'), {NULL, 0, 0}};
 static const ft__config_only ft__vision_only[] = {
     {"problem_type", "single_label_classification"}, {"use_swiglu_ffn", "false"}, {NULL, NULL}};
-static const char *const ft__vision_shares[] = {"drop_path_rate", NULL};
 
 static const ft__config_family ft__config_families[] = {
-    {"bert", "bert", ft__bert_fields, ft__encoder_only, ft__no_shares},
-    {"roberta", "roberta", ft__bert_fields, ft__encoder_only, ft__no_shares},
-    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only, ft__no_shares},
-    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only, ft__no_shares},
-    {"llama", "llama", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only, ft__no_shares},
-    {"vit", "vit", ft__vision_fields, ft__vision_only, ft__vision_shares},
-    {"deit", "deit", ft__vision_fields, ft__vision_only, ft__vision_shares},
-    {"dinov2", "dinov2", ft__vision_fields, ft__vision_only, ft__vision_shares}};
+    {"bert", "bert", ft__bert_fields, ft__encoder_only},
+    {"roberta", "roberta", ft__bert_fields, ft__encoder_only},
+    {"distilbert", "distilbert", ft__distilbert_fields, ft__encoder_only},
+    {"gpt2", "gpt2", ft__gpt2_fields, ft__gpt2_only},
+    {"llama", "llama", ft__llama_fields, ft__llama_only},
+    {"qwen2", "qwen2", ft__llama_fields, ft__llama_only},
+    {"qwen3", "qwen3", ft__llama_fields, ft__llama_only},
+    {"vit", "vit", ft__vision_fields, ft__vision_only},
+    {"deit", "deit", ft__vision_fields, ft__vision_only},
+    {"dinov2", "dinov2", ft__vision_fields, ft__vision_only}};
 enum { FT__CONFIG_FAMILIES = sizeof ft__config_families / sizeof ft__config_families[0] };
 
 /* The name of an activation of config.json, if it is known. */
@@ -267,9 +265,7 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
     const ft__config_family *family = ft__config_families;
     const ft__config_field *field;
     const ft__config_only *only;
-    const char *const *share;
     const char *problem = ft__json_string(json, ft__json_member(json, 0, "problem_type"));
-    double value = 0;
     int k = 0;
     if ((!type || !strcmp(type, "timm_wrapper"))
         && ft__json_member(json, 0, "pretrained_cfg") >= 0) return; /* timm's: the file shows it */
@@ -288,10 +284,6 @@ static void ft__read_config(ft__context *c, const char *folder, const ft__json *
         if (o->network.task != FT_TASK_REGRESSION || strcmp(only->name, "problem_type") != 0)
             ft__config_refuse(c, json, folder, only);
     ft__config_layers(c, json, folder);
-    for (share = family->training_only; *share; ++share)
-        if (ft__json_double(json, ft__json_member(json, 0, *share), &value) && value > 0)
-            ft__log(c, "%s/config.json: %s (%g) is not applied in training yet", folder, *share,
-                    value);
     for (field = family->fields; field->name; ++field)
         ft__config_read_field(c, json, folder, field, &o->network);
 }

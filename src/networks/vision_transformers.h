@@ -234,7 +234,19 @@ static ft_node ft__vit_attention(ft__vit_builder *v, ft_node x)
     return ft__vit_linear(v, n->output, x, v->o->hidden);
 }
 
-/* x + scale dropout(inner); the scale only where the network has one. */
+/* Stochastic depth of a residual's branch (ft_network_options.drop_path). */
+static ft_node ft__vit_drop_path(ft__vit_builder *v, const char *part, ft_node x)
+{
+    ft_dropout_options o;
+    memset(&o, 0, sizeof o);
+    o.probability = v->o->drop_path;
+    o.per_sample = true;
+    if (!strcmp(v->names->spelling, "timm")) /* torch.linspace(0, drop_path, layers) */
+        o.probability *= v->layer == 0 ? 0 : (float)v->layer / (float)(v->o->layers - 1);
+    return o.probability == 0 ? x : ft_dropout(v->m, ft__vit_step(v, 0, part, "drop_path"), x, o);
+}
+
+/* x + drop_path(scale dropout(inner)); the scale only where the network has one. */
 static ft_node ft__vit_residual(ft__vit_builder *v, const char *scale, const char *part, ft_node x,
                                 ft_node inner)
 {
@@ -247,6 +259,7 @@ static ft_node ft__vit_residual(ft__vit_builder *v, const char *scale, const cha
         inner = ft_mul(v->m, ft__vit_step(v, 0, part, "scaled"), inner,
                        ft_parameter(v->m, ft__vit_name(v, 1, scale), p));
     }
+    inner = ft__vit_drop_path(v, part, inner);
     return ft_add(v->m, ft__vit_step(v, 0, part, "residual"), inner, x);
 }
 
@@ -354,6 +367,9 @@ static ft_status ft__vit_check(ft__vit_builder *v, const char *network)
                         " patch must not be larger than the picture, and all be above 0", network,
                         o->layers, o->hidden, o->heads, o->feed_forward, o->image_size,
                         o->patch_size);
+    if (!(o->drop_path >= 0 && o->drop_path < 1))
+        return ft__fail(c, FT_INVALID, "%s: drop_path is %g: it must be at least 0 and below 1",
+                        network, (double)o->drop_path);
     if (o->two_heads && !o->distillation)
         return ft__fail(c, FT_INVALID, "%s: two_heads need the distillation token", network);
     return c->status;

@@ -16,13 +16,16 @@
    ============================================================================================= */
 static const ft__field ft__dropout_fields[] = {
     FT__FLOAT(ft_dropout_options, probability), FT__BOOL(ft_dropout_options, locked),
-    FT__NO_MORE_FIELDS};
+    FT__BOOL(ft_dropout_options, per_sample), FT__NO_MORE_FIELDS};
 
 static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                    int input_count, ft_shape *output)
 {
     float p = node->options.dropout.probability;
     int rank = input[0].shape.rank;
+    if (node->options.dropout.locked && node->options.dropout.per_sample)
+        return ft__fail(c, FT_INVALID, "%s: dropout is locked or per_sample, not both",
+                        node->name);
     if (node->options.dropout.locked && (rank < 2 || rank > 3))
         return ft__fail(c, FT_SHAPE, "%s: locked dropout needs an input [N, L, C] or a weight [V,"
                         " E]", node->name);
@@ -36,19 +39,21 @@ static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const f
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
-    float p = call->node->options.dropout.probability, scale;
-    bool identity = !call->training || call->node->frozen;
-    bool locked = call->node->options.dropout.locked;
-    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which;
+    const ft_dropout_options *o = &call->node->options.dropout;
+    float p = o->probability, scale, factor = 1;
+    bool identity = !FT__HAS_TRAINING || !call->training || call->node->frozen;
+    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which, drawn = SIZE_MAX;
     size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
     size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
+    size_t whole = end / (size_t)call->output.shape.size[0];
     if (p == 0) p = 0.5f;
     scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
     if (end - i > FT__CHUNK) end = i + FT__CHUNK;
     for (; i < end; ++i) {
-        float factor;
-        which = locked ? i / sample * each + i % each : i;
-        factor = identity ? 1.0f : ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
+        which = o->per_sample ? i / whole : o->locked ? i / sample * each + i % each : i;
+        if (!identity && which != drawn)
+            factor = ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
+        drawn = which;
         if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
         else call->output.value[i] = call->input[0].value[i] * factor;
     }
@@ -77,7 +82,7 @@ static void ft__dropout_backward(const ft__call *call)
                      ft__dropout_backward_chunk, (void *)(uintptr_t)call);
 }
 
-/* In files: `dropout` | x | `probability` 0.5, `locked` false */
+/* In files: `dropout` | x | `probability` 0.5, `locked` false, `per_sample` false */
 static const ft__row ft__row_dropout = {
     FT__NAMED(dropout), 1, 1, FT__NOISE | FT__ANY_LAYOUT | FT__BY_STEP,
     ft__dropout_shape, ft__dropout_forward, FT__BACKWARD(ft__dropout_backward), NULL,

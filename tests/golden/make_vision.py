@@ -14,6 +14,9 @@ vision/expected.safetensors
                     positions/KIND/3, positions/KIND/8. photo [30, 21, 3] U8, and photo/KIND [3, 12, 12]:
                     resized by Pillow's bicubic, to a square of 16 (wide: of the photo with rows and
                     columns exchanged) or the shorter side to 16, then cut.
+vision/dinov2_drop/, drop_path.safetensors    stochastic depth of 0.3 in dinov2_drop and timm_scale:
+                    NAME/masks [layer, branch, picture], which it draws; NAME/logits and NAME/loss of
+                    that step of training, and NAME/after, the logits after SGD's step of rate 0.1
 vision/lora_vit/, lora_vit4/    adapters of vit by PEFT, with the names of versions 5 and 4 of
                     transformers; lora_vit/logits, losses and after as above
 """
@@ -128,6 +131,40 @@ def adapter(tensors, pictures, labels, generator):
     tensors["lora_vit/after"] = model(pictures).logits.detach()
 
 
+def drop_path(pictures, labels):
+    """Own files, so that the others stay as they are."""
+    masks = {"dinov2_drop": torch.tensor([[[1.0, 0, 1], [1, 1, 1]], [[1, 1, 0], [1, 1, 1]]]),
+             "timm_scale": torch.tensor([[[1.0, 1, 1], [1, 1, 1]], [[0, 1, 1], [1, 1, 0]]])}
+    dinov2 = hf.Dinov2ForImageClassification(hf.Dinov2Config(**SIZES, mlp_ratio=2, drop_path_rate=0.3, **LABELS))
+    draw(dinov2, torch.Generator().manual_seed(32), near_one, 0.3)
+    dinov2.save_pretrained(f"{HERE}/dinov2_drop")
+    config = json.load(open(f"{HERE}/dinov2_drop/config.json"))
+    config.pop("transformers_version", None)
+    json.dump(config, open(f"{HERE}/dinov2_drop/config.json", "w"), indent=1)
+    scale = timm.models.vision_transformer.VisionTransformer(**TIMM, init_values=0.5, drop_path_rate=0.3)
+    scale.load_state_dict(load_file(f"{HERE}/timm_scale.safetensors"))
+    tensors = {}
+    for name, model in (("dinov2_drop", dinov2), ("timm_scale", scale)):
+        left = [m for layer in masks[name] for m in layer if name == "dinov2_drop" or m.min() < 1]
+
+        def given(self, x):
+            return x * left.pop(0).reshape(-1, 1, 1) / (1 - self.drop_prob) if self.training else x
+        hf.models.dinov2.modeling_dinov2.Dinov2DropPath.forward = given
+        timm.layers.DropPath.forward = given
+        model.train()
+        logits = logits_of(model, pictures)
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        loss.backward()
+        assert not left
+        torch.optim.SGD(model.parameters(), 0.1).step()
+        model.eval()
+        tensors[f"{name}/masks"] = masks[name]
+        tensors[f"{name}/logits"] = logits.detach()
+        tensors[f"{name}/loss"] = loss.detach().reshape(1)
+        tensors[f"{name}/after"] = logits_of(model, pictures).detach()
+    save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/drop_path.safetensors")
+
+
 def main():
     generator = torch.Generator().manual_seed(31)
     pictures = torch.randn(3, 3, SIDE, SIDE, generator=generator)
@@ -165,6 +202,7 @@ def main():
     photo(tensors, generator)
     adapter(tensors, pictures, labels, generator)
     save_file({k: v.contiguous() for k, v in tensors.items()}, f"{HERE}/expected.safetensors")
+    drop_path(pictures, labels)
 
 
 main()
