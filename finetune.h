@@ -59483,7 +59483,7 @@ static ft_status ft__sweep_held(ft__sweep *s)
 static ft_status ft__sweep_all(ft__sweep *s)
 {
     ft__context *c = &s->m->context;
-    int rung;
+    int rung, i;
     s->start = ft__clock(c);
     s->key = ft__sweep_key(s);
     if (ft__sweep_read(s) != FT_OK) return c->status;
@@ -59491,6 +59491,7 @@ static ft_status ft__sweep_all(ft__sweep *s)
         s->epochs = s->o.finetune.epochs > 0 ? s->o.finetune.epochs : 9;
         if (s->o.finetune.epochs == 0 && s->o.seconds > 0) ft__sweep_choose_epochs(s);
         if (s->stopped || !ft__ok(c) || ft__sweep_room(s) != FT_OK) return c->status;
+        for (i = 0; i < s->settings; ++i) ft__sweep_remove(s, i); /* of another sweep */
         ft__sweep_write(s); /* with the epochs that were chosen */
     }
     for (rung = 0; rung < s->rungs && ft__ok(c) && !s->stopped && !s->late; ++rung)

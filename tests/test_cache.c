@@ -945,6 +945,14 @@ static void test_sweep_refuses(void)
         write_state(text, i - 1);
         refuse(o, state, FT_FORMAT, "sweep");
     }
+    remove(state); /* what an earlier sweep left beside it is not used */
+    write_state("", 0);
+    CHECK(rename(state, "build/sweep_by_test.json.0-0") == 0, "it cannot be renamed");
+    memset(&s, 0, sizeof s);
+    m = swept_model(&s, NULL, 4);
+    ft_sweep(m, swept_data(m, &s), state, o);
+    CHECK(ft_error(m) == FT_OK, "an earlier sweep's checkpoint: %s", ft_error_text(m));
+    ft_destroy(m);
     write_state("{\"sweep\":2}", 11);
     refuse(o, state, FT_INVALID, "of another version");
     remove_state();
