@@ -156,6 +156,12 @@
      [SECTION] formats/checkpoints: PyTorch's checkpoints
      [SECTION] formats/shards: Weights in several files
      [SECTION] formats/descriptions: Descriptions alone
+     [SECTION] formats/keras_nodes: Keras' networks: nodes of the description
+     [SECTION] formats/keras_layers: Keras' networks: layers
+     [SECTION] formats/keras_sequences: Keras' networks: sequences, merges, scaling of inputs
+     [SECTION] formats/keras_networks: Keras' networks: from a config to a description
+     [SECTION] formats/keras_variables: Keras' files: variables and their names
+     [SECTION] formats/keras_files: Keras' files: reading them
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/position_tables: Positions of pictures of another size
      [SECTION] formats/weights: Loading weights by name
@@ -531,6 +537,36 @@ typedef struct ft_files {
     ft_path_kind (*kind)(void *user, const char *path);
 } ft_files;
 
+/* A dataset of an HDF5 file, or an attribute that is a text or a list of texts. */
+typedef struct ft_hdf5_item {
+    const char *path;       /* "layers/dense/vars/0"; of an attribute that of its group or dataset,
+                               "" for the root */
+    const char *attribute;  /* its name; NULL: a dataset of numbers */
+    ft_type type;           /* of a dataset's numbers, little-endian; FT_OTHER: cannot be read */
+    int rank;               /* of an attribute 0 for one text, 1 for a list of them */
+    int64_t size[FINETUNE_MAX_RANK];
+    size_t bytes;           /* that `read` gives: the numbers row by row; or the texts, each with a
+                               0 at its end */
+} ft_hdf5_item;
+
+/* HDF5 files, which Keras writes, by a library of the host's: finetune.h has none of its own.
+   examples/tool/hdf5.h fills this with libhdf5, opened at run time. All functions or none. */
+typedef struct ft_hdf5 {
+    void *user;
+    /* Opens a file that lies in memory, which stays valid until close; or, with NULL and 0, makes a
+       new one in memory. NULL: these bytes are no HDF5 file. */
+    void *(*open)(void *user, const void *bytes, size_t count);
+    /* Describes item `index`, from 0; texts stay valid until close. false: there are no more. */
+    bool (*item)(void *user, void *file, int index, ft_hdf5_item *item);
+    bool (*read)(void *user, void *file, int index, void *to);
+    /* Adds an item to a new file, and the groups that its path names; `from` is as `read` gives it.
+       With a type of FT_OTHER and no attribute: an empty group. */
+    bool (*write)(void *user, void *file, const ft_hdf5_item *item, const void *from);
+    /* Copies a new file's bytes if they fit into `room`; returns how many they are; 0: failed. */
+    size_t (*bytes)(void *user, void *file, void *to, size_t room);
+    void (*close)(void *user, void *file);
+} ft_hdf5;
+
 typedef struct ft_desc {
     uint64_t seed;                /* of every random choice: weights, order, augmentation */
     int threads;                  /* 0: one per processor; more are not faster; at most 64 */
@@ -571,6 +607,7 @@ typedef struct ft_desc {
        bits without the CPU's instruction, slowly. Weights, activations, losses, statistics and the
        optimiser are always float32. */
     const char *precision;
+    ft_hdf5 hdf5;                 /* for Keras' files; default: they cannot be read or written */
 } ft_desc;
 
 /* One OpenCL device of this machine. */
@@ -31858,7 +31895,7 @@ static ft_status ft__forget_one_hot(ft_model *m)
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(shards) \
+#define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
     X(description)
 
 typedef struct ft__note { const char *key, *text; } ft__note;
@@ -31897,6 +31934,12 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
+    /* Of readers that keep more than this: what they keep, how it is freed, and what names the
+       tensors for a network that is there; else NULL. */
+    void *own;
+    void (*forget)(ft_file *file);
+    void (*settle)(const ft_model *m, ft_file *file);
+    char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
 };
@@ -33816,6 +33859,2954 @@ static const char *ft__description_graph(ft_file *file) { return file->letters; 
 static const ft__reader ft__reader_description = {
     "a network's description in JSON", false, ft__description_recognises,
     ft__description_open, ft__read_in_order, ft__description_graph};
+/* =============================================================================================
+   [SECTION] formats/keras_nodes: Keras' networks: nodes of the description
+   A network of Keras is a text in JSON, its config; formats/keras_networks turns that into the
+   words of formats/graphs. Here are the values between its layers, and what writes their nodes.
+   Keras keeps the channels last. Our layers of pictures and of conv1d want them first, so that each
+   value knows how it lies, and is permuted where the next layer wants it the other way.
+   ============================================================================================= */
+
+/* A tensor of the network. Its sizes are in Keras' order: the batch, then what a layer's
+   documentation says, the channels last. */
+typedef struct ft__keras_value {
+    size_t name;            /* of its node: a place in ft__keras.names */
+    int rank;               /* -1: of a layer that was refused */
+    int size[FINETUNE_MAX_RANK]; /* FT_BATCH first; FT_LENGTH: steps */
+    bool first;             /* its node has the channels first: [N, C, ...] */
+    int turned;             /* the same value the other way; -1: not made yet */
+    int before;             /* of a softmax or sigmoid: its input; else -1 */
+    const char *kind;       /* of that: "softmax" or "sigmoid" */
+    int input;              /* its number among the inputs; -1: no input */
+} ft__keras_value;
+
+typedef struct ft__keras_input { int value; bool ids; } ft__keras_input;
+
+/* A weight of the network, as the description has it. */
+typedef struct ft__keras_weight {
+    size_t name;
+    int value;
+    ft_shape shape;
+} ft__keras_weight;
+
+/* Of a call of a layer; next: another one of the same layer. */
+typedef struct ft__keras_result { int call, tensor, value, next; } ft__keras_result;
+
+enum { FT__KERAS_MOST_INPUTS = 16 };
+
+typedef struct ft__keras_layer {
+    const char *name;
+    int at;                 /* in the JSON */
+    int first;              /* of its results; -1: none */
+} ft__keras_layer;
+
+typedef struct ft__keras_model {
+    int layers, config, depth; /* in the JSON: the list of layers, and the config that has it */
+    ft__keras_layer *table; /* [count] */
+    int *order;             /* [count]: by name */
+    int count;
+    const int *inputs;      /* the values that it is called with; NULL: it is the outermost */
+    int input_count;
+    int outputs[FT__KERAS_MOST_INPUTS], output_count;
+} ft__keras_model;
+
+typedef struct ft__keras {
+    ft__context *c;
+    const char *path;
+    ft__json *json;
+    ft__text text, names, refused;
+    int refused_count;
+    ft__growing values, inputs, weights, results;
+    int *by_name;           /* [weights.count]: their order */
+    int repeats, layers, calls; /* counts */
+    int dropped;            /* layers with regularisers or constraints */
+    /* The layer that is being mapped: */
+    const char *class_name, *layer;
+    char prefix[256];       /* "MODEL." of a model inside a model */
+    int config, call_options; /* in the JSON; call_options: the call's own arguments, or -1 */
+    int repeat;             /* 0, or the number of a call that is not the layer's first */
+    bool frozen, old;       /* old: of Keras 2 */
+    /* Maps a model, which may be inside another one. */
+    bool (*run)(struct ft__keras *g, const char *class_name, ft__keras_model *m);
+} ft__keras;
+
+static ft__keras_value *ft__keras_at(const ft__keras *g, int value)
+{
+    return (ft__keras_value *)g->values.at + value;
+}
+
+static const char *ft__keras_text(const ft__keras *g, size_t name)
+{
+    return g->names.letters ? g->names.letters + name : "";
+}
+
+/* ---- What cannot be mapped: all of it is collected ---- */
+
+enum { FT__KERAS_MOST_REFUSED = 12 };
+
+static FT__PRINTF(2, 3) int ft__keras_refuse(ft__keras *g, const char *format, ...)
+{
+    char what[256];
+    va_list arguments;
+    va_start(arguments, format);
+    ft__vprint(what, sizeof what, format, arguments);
+    va_end(arguments);
+    g->refused_count += 1;
+    if (g->refused_count <= FT__KERAS_MOST_REFUSED)
+        ft__text_add(&g->refused, "%s%s%.80s (%.60s): %s", g->refused_count > 1 ? "; " : "",
+                     g->prefix, g->layer ? g->layer : "the network",
+                     g->class_name ? g->class_name : "?", what);
+    return -1;
+}
+
+/* ---- Fields of the layer's config ---- */
+
+static int ft__keras_field(const ft__keras *g, const char *name)
+{
+    int value = ft__json_member(g->json, g->config, name);
+    return ft__json_at(g->json, value, '0') ? -1 : value; /* null */
+}
+
+static bool ft__keras_flag(const ft__keras *g, const char *name, bool otherwise)
+{
+    int value = ft__keras_field(g, name);
+    return value < 0 ? otherwise : ft__json_true(g->json, value);
+}
+
+static double ft__keras_number(ft__keras *g, const char *name, double otherwise)
+{
+    int value = ft__keras_field(g, name);
+    double number = otherwise;
+    if (value >= 0 && !ft__json_double(g->json, value, &number))
+        ft__keras_refuse(g, "%s must be a number", name);
+    return number;
+}
+
+static bool ft__keras_whole(const ft__keras *g, int value, int least, int *to)
+{
+    int64_t number = 0;
+    double other = 0;
+    if (!ft__json_int(g->json, value, &number)) {
+        if (!ft__json_double(g->json, value, &other) || !(other >= -1e9 && other <= 1e9))
+            return false;
+        number = (int64_t)other;
+        if ((double)number < other || (double)number > other) return false;
+    }
+    if (number < least || number > 1 << 28) return false;
+    *to = (int)number;
+    return true;
+}
+
+/* A whole number of at least `least`. */
+static int ft__keras_int(ft__keras *g, const char *name, int least, int otherwise)
+{
+    int value = ft__keras_field(g, name), number = otherwise;
+    if (value < 0 && otherwise < least) ft__keras_refuse(g, "has no %s", name);
+    if (value >= 0 && !ft__keras_whole(g, value, least, &number)) {
+        ft__keras_refuse(g, "%s must be a whole number, at least %d", name, least);
+        number = least;
+    }
+    return number;
+}
+
+/* One number for each of `count` dimensions: a list of them, or one for all. */
+static bool ft__keras_ints(ft__keras *g, const char *name, int count, int least, int otherwise,
+                           int *to)
+{
+    int value = ft__keras_field(g, name), i, at;
+    bool list = ft__json_at(g->json, value, 'a') != NULL, right = true;
+    for (i = 0; i < count; ++i) to[i] = otherwise;
+    if (value < 0 && otherwise >= least) return true;
+    if (list && ft__json_count(g->json, value) != count) right = false;
+    for (i = 0, at = list ? value + 1 : value; right && i < count; ++i) {
+        right = ft__keras_whole(g, at, least, &to[i]);
+        if (list && right) at = g->json->values[at].next;
+    }
+    if (!right)
+        ft__keras_refuse(g, "%s must be %d whole numbers, at least %d", name, count, least);
+    return right;
+}
+
+static const char *ft__keras_word(const ft__keras *g, const char *name, const char *otherwise)
+{
+    const char *word = ft__json_string(g->json, ft__keras_field(g, name));
+    return word ? word : otherwise;
+}
+
+/* ---- Nodes ---- */
+
+/* Adds a name: of the layer, then `suffix`, then the number of a repeated call. */
+static size_t ft__keras_name(ft__keras *g, const char *suffix, bool of_call)
+{
+    size_t at = g->names.count;
+    char number[16] = "";
+    if (of_call && g->repeat) snprintf(number, sizeof number, "~%d", g->repeat);
+    ft__text_add_bytes(&g->names, g->prefix, strlen(g->prefix));
+    ft__text_add_bytes(&g->names, g->layer, strlen(g->layer));
+    ft__text_add_bytes(&g->names, suffix, strlen(suffix));
+    ft__text_add_bytes(&g->names, number, strlen(number) + 1);
+    return at;
+}
+
+static int ft__keras_value_add(ft__keras *g, size_t name)
+{
+    ft__keras_value *v = (ft__keras_value *)ft__growing_add(g->c, &g->values);
+    if (!v) return -1;
+    memset(v, 0, sizeof *v);
+    v->name = name;
+    v->turned = v->before = v->input = -1;
+    return (int)g->values.count - 1;
+}
+
+/* Begins a node, whose fields the caller adds to g->text before ft__keras_end. Its value lies as
+   the first input does. Returns it; -1 with an error. */
+static int ft__keras_begin(ft__keras *g, const char *op, const char *suffix, const int *inputs,
+                           int count)
+{
+    int made = ft__keras_value_add(g, ft__keras_name(g, suffix, true)), i;
+    if (!ft__ok(g->c)) return -1;
+    ft__text_add(&g->text, ",\n{\"op\":\"%s\",\"name\":", op);
+    ft__json_add_text(&g->text, ft__keras_text(g, ft__keras_at(g, made)->name));
+    for (i = 0; i < count; ++i) {
+        ft__text_add(&g->text, i ? "," : ",\"inputs\":[");
+        ft__json_add_text(&g->text, ft__keras_text(g, ft__keras_at(g, inputs[i])->name));
+    }
+    ft__text_add(&g->text, "]");
+    if (count > 0) {
+        const ft__keras_value *x = ft__keras_at(g, inputs[0]);
+        ft__keras_value *y = ft__keras_at(g, made);
+        y->rank = x->rank;
+        y->first = x->first;
+        memcpy(y->size, x->size, sizeof y->size);
+    }
+    return made;
+}
+
+static void ft__keras_end(ft__keras *g) { ft__text_add(&g->text, "}"); }
+
+/* A node without fields. */
+static int ft__keras_node(ft__keras *g, const char *op, const char *suffix, const int *inputs,
+                          int count)
+{
+    int made = ft__keras_begin(g, op, suffix, inputs, count);
+    ft__keras_end(g);
+    return made;
+}
+
+static void ft__keras_ints_text(ft__keras *g, const char *field, const int *numbers, int count)
+{
+    int i;
+    ft__text_add(&g->text, ",\"%s\":[", field);
+    for (i = 0; i < count; ++i) ft__text_add(&g->text, "%s%d", i ? "," : "", numbers[i]);
+    ft__text_add(&g->text, "]");
+}
+
+static void ft__keras_float_text(ft__keras *g, const char *field, double number)
+{
+    ft__text_add(&g->text, ",\"%s\":", field);
+    ft__json_add_float(&g->text, (float)number);
+}
+
+/* Begins a leaf of these sizes, unless an earlier call of the layer made it (*made: false). */
+static int ft__keras_leaf(ft__keras *g, const char *op, const char *suffix, int rank,
+                          const int *size, bool *made)
+{
+    size_t name = ft__keras_name(g, suffix, false), i;
+    ft__keras_weight *w;
+    int value, d;
+    for (i = 0; g->repeat && ft__ok(g->c) && i < g->weights.count; ++i) {
+        w = (ft__keras_weight *)g->weights.at + i;
+        *made = false;
+        if (!strcmp(ft__keras_text(g, w->name), ft__keras_text(g, name))) return w->value;
+    }
+    *made = true;
+    value = ft__keras_value_add(g, name);
+    w = value < 0 ? NULL : (ft__keras_weight *)ft__growing_add(g->c, &g->weights);
+    if (!w || !ft__ok(g->c)) return -1;
+    memset(w, 0, sizeof *w);
+    w->name = name;
+    w->value = value;
+    w->shape.rank = rank;
+    for (d = 0; d < rank; ++d) w->shape.size[d] = size[d];
+    ft__text_add(&g->text, ",\n{\"op\":\"%s\",\"name\":", op);
+    ft__json_add_text(&g->text, ft__keras_text(g, name));
+    ft__keras_ints_text(g, "shape", size, rank);
+    return value;
+}
+
+/* "LAYER<suffix>": a trained weight. fan_in and fan_out: of its layer, for a new head. */
+static int ft__keras_weight_of(ft__keras *g, const char *suffix, int rank, const int *size,
+                               int fan_in, int fan_out)
+{
+    bool made;
+    int value = ft__keras_leaf(g, "parameter", suffix, rank, size, &made);
+    if (!made) return value;
+    if (g->frozen) ft__text_add(&g->text, ",\"frozen\":true");
+    if (fan_in > 0) ft__text_add(&g->text, ",\"fan\":[%d,%d]", fan_in, fan_out);
+    ft__keras_end(g);
+    return value;
+}
+
+static int ft__keras_buffer(ft__keras *g, const char *suffix, int rank, const int *size)
+{
+    bool made;
+    int value = ft__keras_leaf(g, "buffer", suffix, rank, size, &made);
+    if (made) ft__keras_end(g);
+    return value;
+}
+
+/* A vector of one number, for a weight that the layer does not have. */
+static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
+{
+    bool made;
+    int value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made), i;
+    for (i = 0; made && ft__ok(g->c) && i < count; ++i)
+        ft__text_add(&g->text, "%s%d", i ? "," : ",\"values\":[", number);
+    if (made) ft__text_add(&g->text, "]}");
+    return value;
+}
+
+/* The number of channels. */
+static int ft__keras_last(const ft__keras *g, int value)
+{
+    const ft__keras_value *v = ft__keras_at(g, value);
+    return v->rank > 0 ? v->size[v->rank - 1] : 0;
+}
+
+/* ---- Where the channels lie ---- */
+
+/* The same value with the channels first, or last. Up to two dimensions there is no difference. */
+static int ft__keras_turn(ft__keras *g, int value, bool first)
+{
+    ft__keras_value *v = value < 0 ? NULL : ft__keras_at(g, value);
+    int axes[FINETUNE_MAX_RANK], rank, d, made;
+    char suffix[40];
+    if (!v || v->rank < 3 || v->first == first) return value;
+    if (v->turned >= 0) return v->turned;
+    rank = v->rank;
+    for (d = 1; d < rank; ++d) axes[d] = first ? (d == 1 ? rank - 1 : d - 1)
+                                               : (d == rank - 1 ? 1 : d + 1);
+    axes[0] = 0;
+    snprintf(suffix, sizeof suffix, ".%s_%d", first ? "first" : "last", (int)g->values.count);
+    made = ft__keras_begin(g, "permute", suffix, &value, 1);
+    ft__keras_ints_text(g, "axes", axes, rank);
+    ft__keras_end(g);
+    if (made < 0) return made;
+    ft__keras_at(g, made)->first = first;
+    ft__keras_at(g, made)->turned = value;
+    ft__keras_at(g, value)->turned = made;
+    return made;
+}
+
+/* A reshape to [N, size...], which lies as it is written. */
+static int ft__keras_reshape(ft__keras *g, const char *suffix, int value, const int *size, int rank)
+{
+    int made = ft__keras_begin(g, "reshape", suffix, &value, 1), d;
+    if (made < 0) return made;
+    ft__text_add(&g->text, ",\"rank\":%d", rank);
+    ft__keras_ints_text(g, "size", size, rank);
+    ft__keras_end(g);
+    ft__keras_at(g, made)->rank = rank + 1;
+    ft__keras_at(g, made)->first = false;
+    for (d = 0; d < rank; ++d) ft__keras_at(g, made)->size[d + 1] = size[d];
+    return made;
+}
+
+/* ---- Activations ---- */
+
+typedef struct ft__keras_activation {
+    const char *name;       /* Keras' */
+    const char *op;         /* ours; NULL: none, the value itself */
+    const char *fields;
+} ft__keras_activation;
+
+static const ft__keras_activation ft__keras_activations[] = {
+    {"linear", NULL, ""}, {"relu", "relu", ""}, {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
+    {"tanh", "tanh", ""}, {"softmax", "softmax", ""}, {"log_softmax", "log_softmax", ""},
+    {"elu", "elu", ""}, {"selu", "selu", ""}, {"celu", "celu", ""}, {"softplus", "softplus", ""},
+    {"softsign", "softsign", ""}, {"silu", "silu", ""}, {"swish", "silu", ""}, {"gelu", "gelu", ""},
+    {"mish", "mish", ""}, {"exponential", "exp", ""}, {"hard_silu", "hardswish", ""},
+    {"hard_swish", "hardswish", ""}, {"leaky_relu", "leaky_relu", ",\"slope\":0.2"},
+    {"log_sigmoid", "logsigmoid", ""}, {"tanh_shrink", "tanhshrink", ""},
+    {"soft_shrink", "softshrink", ""}, {"hard_tanh", "hardtanh", ""}};
+
+/* Adds an activation of Keras' by its name; `suffix` is of its node. */
+static int ft__keras_activate(ft__keras *g, const char *name, const char *suffix, int x)
+{
+    static const char *const inner[] = {".scaled", ".clipped"};
+    const ft__keras_activation *a = NULL;
+    bool channels;
+    size_t i;
+    int y;
+    for (i = 0; i < sizeof ft__keras_activations / sizeof ft__keras_activations[0]; ++i)
+        if (!strcmp(ft__keras_activations[i].name, name)) a = &ft__keras_activations[i];
+    if (!strcmp(name, "hard_sigmoid")) { /* of Keras 2: min(max(0.2 x + 0.5, 0), 1) */
+        if (!g->old) return ft__keras_node(g, "hardsigmoid", suffix, &x, 1);
+        y = ft__keras_begin(g, "affine", inner[0], &x, 1);
+        ft__text_add(&g->text, ",\"scale\":0.2,\"shift\":0.5}");
+        y = ft__keras_begin(g, "clamp", suffix, &y, 1);
+        ft__text_add(&g->text, ",\"min\":0,\"max\":1}");
+        return y;
+    }
+    if (!a) return ft__keras_refuse(g, "activation %.60s", name);
+    if (!a->op) return x;
+    channels = ft__keras_at(g, x)->first && strstr(name, "softmax");
+    y = ft__keras_begin(g, a->op, suffix, &x, 1);
+    ft__text_add(&g->text, "%s%s}", a->fields, channels ? ",\"axis\":1" : "");
+    if (y >= 0 && (!strcmp(name, "softmax") || !strcmp(name, "sigmoid"))) {
+        ft__keras_at(g, y)->before = x;
+        ft__keras_at(g, y)->kind = a->op;
+    }
+    return y;
+}
+
+/* The name in a field: a text, or an object of Keras'. */
+static const char *ft__keras_activation_name(ft__keras *g, const char *field)
+{
+    int value = ft__keras_field(g, field), inner;
+    const char *name = ft__json_string(g->json, value);
+    if (value < 0) return "linear";
+    if (name) return name;
+    inner = ft__json_member(g->json, value, "config");
+    name = ft__json_string(g->json, inner); /* a function */
+    if (!name) name = ft__json_string(g->json, ft__json_member(g->json, value, "class_name"));
+    if (!name || ft__json_count(g->json, inner) > 0) {
+        ft__keras_refuse(g, "%s is an object of the class %.60s", field, name ? name : "?");
+        return "linear";
+    }
+    return name;
+}
+
+/* The activation of a layer's field, after its own node `x`. */
+static int ft__keras_activated(ft__keras *g, int x)
+{
+    const char *name = ft__keras_activation_name(g, "activation");
+    char suffix[80];
+    if (x < 0) return x;
+    snprintf(suffix, sizeof suffix, ".%.60s", name);
+    return ft__keras_activate(g, name, suffix, x);
+}
+/* =============================================================================================
+   [SECTION] formats/keras_layers: Keras' networks: layers
+   Each function maps one class: it takes the values that a call gives the layer, adds nodes, and
+   returns the result, -1 with a refusal. Shapes and defaults: keras.io/api/layers.
+   ============================================================================================= */
+typedef int (*ft__keras_function)(ft__keras *g, const int *inputs, int count);
+
+/* ---- Convolutions and pooling: windows over one or two dimensions ---- */
+
+typedef struct ft__keras_window {
+    int dimensions;         /* 1 or 2 */
+    int kernel[2], stride[2], dilation[2], padding[4]; /* of 1: the second, as in conv1d */
+    bool same;
+    int out[2];             /* sizes of the result, in Keras' order of dimensions */
+} ft__keras_window;
+
+/* The sizes after a window that moves over x; false, with a refusal, if there is none. */
+static bool ft__keras_slide(ft__keras *g, int x, ft__keras_window *w)
+{
+    const ft__keras_value *v = ft__keras_at(g, x);
+    int d, shift = 2 - w->dimensions;
+    for (d = 0; d < w->dimensions; ++d) {
+        int64_t size = v->size[1 + d], s = w->stride[d + shift];
+        int64_t reach = (int64_t)w->dilation[d + shift] * (w->kernel[d + shift] - 1);
+        int64_t padding = w->dimensions == 1 ? w->padding[1] + w->padding[3] : 0;
+        if (size == FT_LENGTH) {
+            if (s != 1 || (!w->same && padding != reach)) {
+                ft__keras_refuse(g, "the number of steps is open, and would change: stride 1 and"
+                                 " padding same or causal are expected");
+                return false;
+            }
+            w->out[d] = FT_LENGTH;
+            continue;
+        }
+        size = w->same ? (size + s - 1) / s : (size + padding - reach - 1) / s + 1;
+        if (size < 1 || (!w->same && v->size[1 + d] + padding <= reach)) {
+            ft__keras_refuse(g, "its window is larger than its input");
+            return false;
+        }
+        w->out[d] = (int)size;
+    }
+    return true;
+}
+
+/* Reads kernel, strides, dilation and padding. `kernel`: the field's name. */
+static bool ft__keras_read_window(ft__keras *g, int x, const char *kernel, int dimensions,
+                                  ft__keras_window *w)
+{
+    const char *padding = ft__keras_word(g, "padding", "valid");
+    int shift = 2 - dimensions, i, at[2];
+    bool pools = !strcmp(kernel, "pool_size");
+    memset(w, 0, sizeof *w);
+    w->dimensions = dimensions;
+    for (i = 0; i < 2; ++i) w->kernel[i] = w->stride[i] = w->dilation[i] = 1;
+    if (ft__keras_at(g, x)->rank != dimensions + 2) {
+        ft__keras_refuse(g, "its input has %d dimensions instead of %d", ft__keras_at(g, x)->rank,
+                         dimensions + 2);
+        return false;
+    }
+    if (!ft__keras_ints(g, kernel, dimensions, 1, pools ? 2 : 0, at)) return false;
+    for (i = 0; i < dimensions; ++i) w->kernel[i + shift] = at[i];
+    for (i = 0; i < dimensions; ++i) w->stride[i + shift] = pools ? at[i] : 1;
+    if (ft__keras_field(g, "strides") >= 0) {
+        if (!ft__keras_ints(g, "strides", dimensions, 1, 1, at)) return false;
+        for (i = 0; i < dimensions; ++i) w->stride[i + shift] = at[i];
+    }
+    if (!ft__keras_ints(g, "dilation_rate", dimensions, 1, 1, at)) return false;
+    for (i = 0; i < dimensions; ++i) w->dilation[i + shift] = at[i];
+    w->same = !strcmp(padding, "same");
+    if (!strcmp(padding, "causal") && dimensions == 1)
+        w->padding[1] = w->dilation[1] * (w->kernel[1] - 1);
+    else if (!w->same && strcmp(padding, "valid") != 0) {
+        ft__keras_refuse(g, "padding %.40s", padding);
+        return false;
+    }
+    return ft__keras_slide(g, x, w);
+}
+
+static void ft__keras_window_text(ft__keras *g, const ft__keras_window *w)
+{
+    ft__keras_ints_text(g, "stride", w->stride, 2);
+    if (w->same) ft__text_add(&g->text, ",\"same\":true");
+    else ft__keras_ints_text(g, "padding", w->padding, 4);
+}
+
+/* A convolution of x, channels first, to `out` channels; its weights are "LAYER<before>.weight" and
+   ".bias". */
+static int ft__keras_convolve(ft__keras *g, int x, const ft__keras_window *w, int out, int groups,
+                              const char *before, const char *suffix, bool bias)
+{
+    int in = ft__keras_last(g, x), inputs[3], size[4], rank = w->dimensions + 2, d, y;
+    int area = w->kernel[0] * w->kernel[1];
+    char name[40];
+    if (groups < 1 || in % groups || out % groups)
+        return ft__keras_refuse(g, "%d groups do not divide %d and %d channels", groups, in, out);
+    size[0] = out;
+    size[1] = in / groups;
+    for (d = 0; d < w->dimensions; ++d) size[2 + d] = w->kernel[d + 2 - w->dimensions];
+    inputs[0] = x;
+    snprintf(name, sizeof name, "%s.weight", before);
+    inputs[1] = ft__keras_weight_of(g, name, rank, size, in / groups * area, out / groups * area);
+    snprintf(name, sizeof name, "%s.bias", before);
+    if (bias) inputs[2] = ft__keras_weight_of(g, name, 1, &out, in / groups * area,
+                                              out / groups * area);
+    y = ft__keras_begin(g, rank == 3 ? "conv1d" : "conv2d", suffix, inputs, bias ? 3 : 2);
+    if (y < 0) return y;
+    ft__keras_window_text(g, w);
+    ft__keras_ints_text(g, "dilation", w->dilation, 2);
+    ft__text_add(&g->text, ",\"groups\":%d}", groups);
+    for (d = 0; d < w->dimensions; ++d) ft__keras_at(g, y)->size[1 + d] = w->out[d];
+    ft__keras_at(g, y)->size[rank - 1] = out;
+    return y;
+}
+
+static int ft__keras_conv(ft__keras *g, const int *inputs, int count)
+{
+    int dimensions = g->class_name[4] == '1' ? 1 : 2; /* Conv1D */
+    int x = ft__keras_turn(g, inputs[0], true), filters;
+    ft__keras_window w;
+    (void)count;
+    if (!ft__keras_read_window(g, x, "kernel_size", dimensions, &w)) return -1;
+    filters = ft__keras_int(g, "filters", 1, 0);
+    if (filters < 1) return -1;
+    x = ft__keras_convolve(g, x, &w, filters, ft__keras_int(g, "groups", 1, 1), "", "",
+                           ft__keras_flag(g, "use_bias", true));
+    return ft__keras_activated(g, x);
+}
+
+/* The weight of output channel c * multiplier + m is Keras' [.., c, m]. */
+static int ft__keras_depthwise(ft__keras *g, const int *inputs, int count)
+{
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, in, multiplier;
+    int x = ft__keras_turn(g, inputs[0], true);
+    ft__keras_window w;
+    (void)count;
+    if (!ft__keras_read_window(g, x, "kernel_size", dimensions, &w)) return -1;
+    in = ft__keras_last(g, x);
+    multiplier = ft__keras_int(g, "depth_multiplier", 1, 1);
+    if (multiplier > (1 << 24) / in) return ft__keras_refuse(g, "too many channels");
+    x = ft__keras_convolve(g, x, &w, in * multiplier, in, "", "",
+                           ft__keras_flag(g, "use_bias", true));
+    return ft__keras_activated(g, x);
+}
+
+static int ft__keras_separable(ft__keras *g, const int *inputs, int count)
+{
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, in, multiplier, filters, d;
+    int x = ft__keras_turn(g, inputs[0], true);
+    ft__keras_window w, point;
+    (void)count;
+    if (!ft__keras_read_window(g, x, "kernel_size", dimensions, &w)) return -1;
+    in = ft__keras_last(g, x);
+    multiplier = ft__keras_int(g, "depth_multiplier", 1, 1);
+    filters = ft__keras_int(g, "filters", 1, 0);
+    if (filters < 1 || multiplier > (1 << 24) / in) return -1;
+    x = ft__keras_convolve(g, x, &w, in * multiplier, in, ".depthwise", ".depthwise", false);
+    if (x < 0) return x;
+    memset(&point, 0, sizeof point);
+    point.dimensions = dimensions;
+    for (d = 0; d < 2; ++d) point.kernel[d] = point.stride[d] = point.dilation[d] = 1;
+    for (d = 0; d < dimensions; ++d) point.out[d] = w.out[d];
+    x = ft__keras_convolve(g, x, &point, filters, 1, ".pointwise", "",
+                           ft__keras_flag(g, "use_bias", true));
+    return ft__keras_activated(g, x);
+}
+
+/* MaxPooling2D and the like; of one dimension as of a picture that is one row high. */
+static int ft__keras_pool(ft__keras *g, const int *inputs, int count)
+{
+    const char *op = g->class_name[0] == 'M' ? "max_pool2d" : "avg_pool2d";
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, size[3], d;
+    int x = ft__keras_turn(g, inputs[0], true), channels, y;
+    ft__keras_window w;
+    (void)count;
+    if (!ft__keras_read_window(g, x, "pool_size", dimensions, &w)) return -1;
+    if (w.out[0] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
+    channels = size[0] = ft__keras_last(g, x);
+    size[1] = 1;
+    size[2] = ft__keras_at(g, x)->size[1];
+    if (dimensions == 1) x = ft__keras_reshape(g, ".row", x, size, 3);
+    y = ft__keras_begin(g, op, dimensions == 1 ? ".pool" : "", &x, 1);
+    if (y < 0) return y;
+    ft__keras_window_text(g, &w);
+    ft__keras_ints_text(g, "kernel", w.kernel, 2);
+    ft__keras_end(g);
+    size[1] = w.out[0];
+    if (dimensions == 1) y = ft__keras_reshape(g, "", y, size, 2);
+    if (y < 0) return y;
+    ft__keras_at(g, y)->first = true;
+    for (d = 0; d < dimensions; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
+    ft__keras_at(g, y)->size[dimensions + 1] = channels;
+    return y;
+}
+
+static int ft__keras_global_pool(ft__keras *g, const int *inputs, int count)
+{
+    bool most = g->class_name[6] == 'M', keep = ft__keras_flag(g, "keepdims", false);
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, x = inputs[0], y, channels;
+    (void)count;
+    if (ft__keras_at(g, x)->rank != dimensions + 2)
+        return ft__keras_refuse(g, "its input has %d dimensions", ft__keras_at(g, x)->rank);
+    channels = ft__keras_last(g, x);
+    if (dimensions == 1) {
+        x = ft__keras_turn(g, x, false);
+        y = ft__keras_begin(g, most ? "amax" : "mean", "", &x, 1);
+        ft__text_add(&g->text, ",\"axes\":[1],\"count\":1,\"keep\":%s}", keep ? "true" : "false");
+    } else {
+        x = ft__keras_turn(g, x, true);
+        y = ft__keras_node(g, most ? "global_max_pool" : "global_avg_pool", keep ? "" : ".pool",
+                           &x, 1);
+        if (!keep) y = ft__keras_node(g, "flatten", "", &y, 1);
+    }
+    if (y < 0) return y;
+    ft__keras_at(g, y)->size[1] = ft__keras_at(g, y)->size[2] = 1;
+    ft__keras_at(g, y)->rank = keep ? dimensions + 2 : 2;
+    ft__keras_at(g, y)->first = keep && dimensions == 2;
+    ft__keras_at(g, y)->size[keep ? dimensions + 1 : 1] = channels;
+    return y;
+}
+
+/* ZeroPadding and Cropping: a number, one for each dimension, or a pair for each. */
+static bool ft__keras_sides(ft__keras *g, const char *field, int dimensions, int sides[2][2])
+{
+    int value = ft__keras_field(g, field), d, at, i;
+    bool right = true;
+    for (d = 0; d < 2; ++d) sides[d][0] = sides[d][1] = 1;
+    if (value < 0) return true;
+    if (!ft__json_at(g->json, value, 'a')) {
+        right = ft__keras_whole(g, value, 0, &sides[0][0]);
+        sides[0][1] = sides[1][0] = sides[1][1] = sides[0][0];
+    } else if (dimensions == 1 && ft__json_count(g->json, value) == 2)
+        return ft__keras_ints(g, field, 2, 0, 0, sides[0]);
+    else {
+        right = ft__json_count(g->json, value) == dimensions;
+        for (d = 0, at = value + 1; right && d < dimensions; ++d, at = g->json->values[at].next) {
+            bool pair = ft__json_at(g->json, at, 'a') != NULL;
+            right = !pair || ft__json_count(g->json, at) == 2;
+            for (i = 0; right && i < 2; ++i)
+                right = ft__keras_whole(g, pair ? ft__json_element(g->json, at, i) : at, 0,
+                                        &sides[d][i]);
+        }
+    }
+    if (!right) ft__keras_refuse(g, "%s must be whole numbers", field);
+    return right;
+}
+
+static int ft__keras_border(ft__keras *g, const int *inputs, int count)
+{
+    bool pads = g->class_name[0] == 'Z', first = ft__keras_at(g, inputs[0])->first;
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, sides[2][2], before[4], after[4], d, y;
+    (void)count;
+    if (ft__keras_at(g, inputs[0])->rank != dimensions + 2)
+        return ft__keras_refuse(g, "its input has %d dimensions", ft__keras_at(g, inputs[0])->rank);
+    if (!ft__keras_sides(g, pads ? "padding" : "cropping", dimensions, sides)) return -1;
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
+    y = ft__keras_begin(g, pads ? "pad" : "slice", "", inputs, 1);
+    for (d = 0; y >= 0 && d < dimensions; ++d) {
+        int *size = &ft__keras_at(g, y)->size[1 + d], at = (first ? 2 : 1) + d;
+        before[at] = sides[d][0];
+        if (*size == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
+        if (!pads && *size - sides[d][0] <= sides[d][1])
+            return ft__keras_refuse(g, "crops all of its input");
+        after[at] = pads ? sides[d][1] : sides[d][1] ? *size - sides[d][1] : 0;
+        *size += (pads ? 1 : -1) * (sides[d][0] + sides[d][1]);
+    }
+    ft__keras_ints_text(g, pads ? "before" : "start", before, dimensions + 2);
+    ft__keras_ints_text(g, pads ? "after" : "stop", after, dimensions + 2);
+    ft__keras_end(g);
+    return y;
+}
+
+/* ---- Layers of vectors ---- */
+
+static int ft__keras_linear(ft__keras *g, int x, int units, const char *before, const char *suffix,
+                            bool bias)
+{
+    int size[2], inputs[3], y;
+    char name[40];
+    x = ft__keras_turn(g, x, false);
+    if (x < 0 || units < 1) return -1;
+    size[0] = units;
+    size[1] = ft__keras_last(g, x);
+    if (ft__keras_at(g, x)->rank < 2 || size[1] < 1)
+        return ft__keras_refuse(g, "the size of its input is open");
+    inputs[0] = x;
+    snprintf(name, sizeof name, "%s.weight", before);
+    inputs[1] = ft__keras_weight_of(g, name, 2, size, size[1], units);
+    snprintf(name, sizeof name, "%s.bias", before);
+    if (bias) inputs[2] = ft__keras_weight_of(g, name, 1, &units, size[1], units);
+    y = ft__keras_node(g, "linear", suffix, inputs, bias ? 3 : 2);
+    if (y >= 0) ft__keras_at(g, y)->size[ft__keras_at(g, y)->rank - 1] = units;
+    return y;
+}
+
+static int ft__keras_dense(ft__keras *g, const int *inputs, int count)
+{
+    int units = ft__keras_int(g, "units", 1, 0);
+    (void)count;
+    if (units < 1) return -1;
+    return ft__keras_activated(g, ft__keras_linear(g, inputs[0], units, "", "",
+                                                   ft__keras_flag(g, "use_bias", true)));
+}
+
+/* Whether `axis` of the layer is the last one: a number, or a list of it alone. */
+static bool ft__keras_axis_is_last(ft__keras *g, int x)
+{
+    int value = ft__keras_field(g, "axis"), axis = -1;
+    if (ft__json_count(g->json, value) == 1) value = value + 1;
+    if (value >= 0 && !ft__keras_whole(g, value, -FINETUNE_MAX_RANK, &axis)) axis = -2;
+    if (axis == -1 || axis == ft__keras_at(g, x)->rank - 1) return true;
+    ft__keras_refuse(g, "an axis that is not the last one");
+    return false;
+}
+
+/* Weights that scale and shift, or constants where the layer has none; inputs[1] and [2]. */
+static void ft__keras_affine(ft__keras *g, int channels, int *inputs)
+{
+    bool scale = ft__keras_flag(g, "scale", true), center = ft__keras_flag(g, "center", true);
+    inputs[1] = scale ? ft__keras_weight_of(g, ".weight", 1, &channels, 0, 0)
+                      : ft__keras_filled(g, ".weight", channels, 1);
+    inputs[2] = center ? ft__keras_weight_of(g, ".bias", 1, &channels, 0, 0)
+                       : ft__keras_filled(g, ".bias", channels, 0);
+}
+
+/* Keras' running statistics keep `momentum` of the old; ours take 1 - momentum of the new. */
+static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
+{
+    int x = inputs[0], five[5], rank = ft__keras_at(g, x)->rank, channels, size[3], steps, y;
+    (void)count;
+    if (!ft__keras_axis_is_last(g, x)) return -1;
+    if (rank < 2 || rank > 4) return ft__keras_refuse(g, "an input of %d dimensions", rank);
+    x = ft__keras_turn(g, x, true);
+    channels = size[0] = ft__keras_last(g, x);
+    size[1] = 1;
+    size[2] = steps = ft__keras_at(g, x)->size[1];
+    if (rank == 3) x = ft__keras_reshape(g, ".row", x, size, 3);
+    ft__keras_affine(g, channels, five);
+    five[0] = x;
+    five[3] = ft__keras_buffer(g, ".running_mean", 1, &channels);
+    five[4] = ft__keras_buffer(g, ".running_var", 1, &channels);
+    y = ft__keras_begin(g, "batch_norm", rank == 3 ? ".norm" : "", five, 5);
+    ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
+    ft__keras_float_text(g, "momentum", 1 - ft__keras_number(g, "momentum", 0.99));
+    ft__keras_end(g);
+    size[1] = steps;
+    if (rank == 3) y = ft__keras_reshape(g, "", y, size, 2);
+    if (y < 0 || rank != 3) return y;
+    ft__keras_at(g, y)->first = true;
+    ft__keras_at(g, y)->size[1] = steps;
+    ft__keras_at(g, y)->size[2] = channels;
+    return y;
+}
+
+static int ft__keras_layer_norm(ft__keras *g, const int *inputs, int count)
+{
+    int three[3], y;
+    (void)count;
+    if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
+    three[0] = ft__keras_turn(g, inputs[0], false);
+    ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    y = ft__keras_begin(g, "layer_norm", "", three, 3);
+    ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
+    ft__keras_end(g);
+    return y;
+}
+
+static int ft__keras_group_norm(ft__keras *g, const int *inputs, int count)
+{
+    int three[3], groups = ft__keras_int(g, "groups", 1, 32), y;
+    (void)count;
+    if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
+    three[0] = ft__keras_turn(g, inputs[0], true);
+    ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    y = ft__keras_begin(g, "group_norm", "", three, 3);
+    ft__text_add(&g->text, ",\"groups\":%d", groups);
+    ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
+    ft__keras_end(g);
+    return y;
+}
+
+/* ---- Activations as layers ---- */
+
+static int ft__keras_activation_layer(ft__keras *g, const int *inputs, int count)
+{
+    (void)count;
+    return ft__keras_activate(g, ft__keras_activation_name(g, "activation"), "", inputs[0]);
+}
+
+/* ReLU with max_value, negative_slope and threshold, of which 6, or a slope, is ours. */
+static int ft__keras_relu(ft__keras *g, const int *inputs, int count)
+{
+    double slope = ft__keras_number(g, "negative_slope", 0);
+    double most = ft__keras_number(g, "max_value", -1);
+    int y;
+    (void)count;
+    if (ft__keras_number(g, "threshold", 0) != 0)
+        return ft__keras_refuse(g, "a threshold other than 0");
+    if (slope != 0 && most >= 0) return ft__keras_refuse(g, "negative_slope with max_value");
+    if (slope == 0 && most < 0) return ft__keras_node(g, "relu", "", inputs, 1);
+    if (slope == 0 && most == 6) return ft__keras_node(g, "relu6", "", inputs, 1);
+    y = ft__keras_begin(g, slope != 0 ? "leaky_relu" : "clamp", "", inputs, 1);
+    if (slope != 0) ft__keras_float_text(g, "slope", slope);
+    else {
+        ft__text_add(&g->text, ",\"min\":0");
+        ft__keras_float_text(g, "max", most);
+    }
+    ft__keras_end(g);
+    return y;
+}
+
+static int ft__keras_leaky_relu(ft__keras *g, const int *inputs, int count)
+{
+    double slope = ft__keras_number(g, "negative_slope", ft__keras_number(g, "alpha", 0.3));
+    int y = ft__keras_begin(g, "leaky_relu", "", inputs, 1);
+    (void)count;
+    ft__keras_float_text(g, "slope", slope);
+    ft__keras_end(g);
+    return y;
+}
+
+static int ft__keras_elu(ft__keras *g, const int *inputs, int count)
+{
+    int y = ft__keras_begin(g, "elu", "", inputs, 1);
+    (void)count;
+    ft__keras_float_text(g, "alpha", ft__keras_number(g, "alpha", 1));
+    ft__keras_end(g);
+    return y;
+}
+
+/* A slope for each channel: all other axes are shared. */
+static int ft__keras_prelu(ft__keras *g, const int *inputs, int count)
+{
+    int two[2], rank = ft__keras_at(g, inputs[0])->rank, channels = ft__keras_last(g, inputs[0]), d;
+    int list = ft__keras_field(g, "shared_axes");
+    (void)count;
+    for (d = 1; d < rank - 1; ++d) {
+        int i, at, axis = 0;
+        bool shared = false;
+        for (i = 0, at = list + 1; i < ft__json_count(g->json, list); ++i) {
+            shared = shared || (ft__keras_whole(g, at, 1, &axis) && axis == d);
+            at = g->json->values[at].next;
+        }
+        if (!shared) return ft__keras_refuse(g, "a slope for each place: shared_axes must be all"
+                                             " axes but the last");
+    }
+    two[0] = ft__keras_turn(g, inputs[0], true);
+    two[1] = ft__keras_weight_of(g, ".weight", 1, &channels, 0, 0);
+    return ft__keras_node(g, "prelu", "", two, 2);
+}
+
+static int ft__keras_softmax(ft__keras *g, const int *inputs, int count)
+{
+    (void)count;
+    return ft__keras_axis_is_last(g, inputs[0]) ? ft__keras_activate(g, "softmax", "", inputs[0])
+                                                : -1;
+}
+
+/* Dropout; of SpatialDropout1D one mask for all steps. */
+static int ft__keras_dropout(ft__keras *g, const int *inputs, int count)
+{
+    double rate = ft__keras_number(g, "rate", 0);
+    bool locked = g->class_name[0] == 'S';
+    int x = locked ? ft__keras_turn(g, inputs[0], false) : inputs[0], y;
+    (void)count;
+    if (rate == 0) return x;
+    y = ft__keras_begin(g, "dropout", "", &x, 1);
+    ft__keras_float_text(g, "probability", rate);
+    ft__text_add(&g->text, "%s}", locked ? ",\"locked\":true" : "");
+    return y;
+}
+
+/* ---- Shapes ---- */
+
+static int ft__keras_flatten(ft__keras *g, const int *inputs, int count)
+{
+    const ft__keras_value *v = ft__keras_at(g, inputs[0]);
+    int64_t size = 1;
+    int d, y, x = inputs[0];
+    bool pixels = false;
+    (void)count;
+    if (v->rank == 2) return x;
+    for (d = 1; d < v->rank; ++d) {
+        if (v->size[d] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
+        size = size > INT_MAX ? size : size * v->size[d];
+        pixels = pixels || (d < v->rank - 1 && v->size[d] > 1);
+    }
+    if (size > INT_MAX) return ft__keras_refuse(g, "too large an input");
+    if (pixels) x = ft__keras_turn(g, x, false); /* else both orders are the same */
+    y = ft__keras_node(g, "flatten", "", &x, 1);
+    if (y < 0) return y;
+    ft__keras_at(g, y)->rank = 2;
+    ft__keras_at(g, y)->first = false;
+    ft__keras_at(g, y)->size[1] = (int)size;
+    return y;
+}
+
+static int ft__keras_reshape_layer(ft__keras *g, const int *inputs, int count)
+{
+    const ft__keras_value *v = ft__keras_at(g, inputs[0]);
+    int list = ft__keras_field(g, "target_shape"), rank = ft__json_count(g->json, list);
+    int size[FINETUNE_MAX_RANK], at, d, open = -1;
+    int64_t has = 1, wants = 1;
+    (void)count;
+    if (list < 0 || rank >= FINETUNE_MAX_RANK) return ft__keras_refuse(g, "its target_shape");
+    for (d = 1; d < v->rank; ++d) {
+        if (v->size[d] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
+        has = has > INT_MAX ? has : has * v->size[d];
+    }
+    for (d = 0, at = list + 1; d < rank; ++d, at = g->json->values[at].next) {
+        if (!ft__keras_whole(g, at, -1, &size[d]) || size[d] == 0 || (size[d] < 0 && open >= 0))
+            return ft__keras_refuse(g, "its target_shape");
+        if (size[d] < 0) open = d;
+        else wants = wants > INT_MAX ? wants : wants * size[d];
+    }
+    if (has > INT_MAX || has % wants || (open < 0 && has != wants))
+        return ft__keras_refuse(g, "its target_shape does not fit its input");
+    if (open >= 0) size[open] = (int)(has / wants);
+    return ft__keras_reshape(g, "", ft__keras_turn(g, inputs[0], false), size, rank);
+}
+
+static int ft__keras_permute(ft__keras *g, const int *inputs, int count)
+{
+    int x = ft__keras_turn(g, inputs[0], false), rank = ft__keras_at(g, x)->rank, d, y;
+    int axes[FINETUNE_MAX_RANK], seen = 0, sizes[FINETUNE_MAX_RANK];
+    (void)count;
+    axes[0] = 0;
+    if (!ft__keras_ints(g, "dims", rank - 1, 1, 0, axes + 1)) return -1;
+    for (d = 1; d < rank; ++d) seen |= axes[d] < rank ? 1 << axes[d] : 0;
+    if (seen != (1 << rank) - 2) return ft__keras_refuse(g, "its dims are no order of dimensions");
+    memcpy(sizes, ft__keras_at(g, x)->size, sizeof sizes);
+    y = ft__keras_begin(g, "permute", "", &x, 1);
+    ft__keras_ints_text(g, "axes", axes, rank);
+    ft__keras_end(g);
+    for (d = 1; y >= 0 && d < rank; ++d) ft__keras_at(g, y)->size[d] = sizes[axes[d]];
+    return y;
+}
+
+/* [N, F] -> [N, n, F]: times ones, which are repeated as in PyTorch. */
+static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
+{
+    int n = ft__keras_int(g, "n", 1, 0), size[2], two[2], i, y;
+    bool made;
+    (void)count;
+    if (n < 1) return -1;
+    if (ft__keras_at(g, inputs[0])->rank != 2) return ft__keras_refuse(g, "an input that is no"
+                                                                       " vector");
+    size[0] = 1;
+    size[1] = ft__keras_last(g, inputs[0]);
+    two[0] = ft__keras_reshape(g, ".step", inputs[0], size, 2);
+    size[0] = n;
+    size[1] = 1;
+    two[1] = ft__keras_leaf(g, "constant", ".ones", 2, size, &made);
+    for (i = 0; made && i < n && ft__ok(g->c); ++i)
+        ft__text_add(&g->text, "%s1", i ? "," : ",\"values\":[");
+    if (made) ft__text_add(&g->text, "]}");
+    y = ft__keras_node(g, "mul", "", two, 2);
+    if (y >= 0) ft__keras_at(g, y)->size[1] = n;
+    return y;
+}
+/* =============================================================================================
+   [SECTION] formats/keras_sequences: Keras' networks: sequences, merges, scaling of inputs
+   As formats/keras_layers.
+   ============================================================================================= */
+
+static int ft__keras_embedding(ft__keras *g, const int *inputs, int count)
+{
+    const ft__keras_value *v = ft__keras_at(g, inputs[0]);
+    int size[2], two[2], y;
+    (void)count;
+    if (ft__keras_flag(g, "mask_zero", false))
+        return ft__keras_refuse(g, "mask_zero: a mask of the steps whose id is 0");
+    if (v->input < 0 || v->rank > 2)
+        return ft__keras_refuse(g, "ids that are no input of one or two dimensions");
+    ((ft__keras_input *)g->inputs.at)[v->input].ids = true;
+    size[0] = ft__keras_int(g, "input_dim", 1, 0);
+    size[1] = ft__keras_int(g, "output_dim", 1, 0);
+    if (size[0] < 1 || size[1] < 1) return -1;
+    two[0] = inputs[0];
+    two[1] = ft__keras_weight_of(g, ".weight", 2, size, 0, 0);
+    y = ft__keras_node(g, "embedding", "", two, 2);
+    if (y >= 0) ft__keras_at(g, y)->size[ft__keras_at(g, y)->rank++] = size[1];
+    return y;
+}
+
+/* ---- Recurrent layers. Gates are in PyTorch's order in our weights: formats/keras_files ---- */
+
+typedef struct ft__keras_cell { const char *class_name, *op; int gates; } ft__keras_cell;
+
+static const ft__keras_cell ft__keras_cells[] = {
+    {"LSTM", "lstm", 4}, {"GRU", "gru", 3}, {"SimpleRNN", "rnn", 1}};
+
+static const ft__keras_cell *ft__keras_cell_of(const char *class_name)
+{
+    size_t i;
+    for (i = 0; class_name && i < sizeof ft__keras_cells / sizeof ft__keras_cells[0]; ++i)
+        if (!strcmp(ft__keras_cells[i].class_name, class_name)) return &ft__keras_cells[i];
+    return NULL;
+}
+
+/* What of the config our cells cannot do; true: nothing. */
+static bool ft__keras_cell_fits(ft__keras *g, const ft__keras_cell *cell)
+{
+    const char *activation = ft__keras_activation_name(g, "activation");
+    const char *gates = ft__keras_activation_name(g, "recurrent_activation");
+    int before = g->refused_count;
+    bool relu = cell->gates == 1 && !strcmp(activation, "relu");
+    if (strcmp(activation, "tanh") != 0 && !relu)
+        ft__keras_refuse(g, "activation %.60s", activation);
+    if (cell->gates > 1 && strcmp(gates, "sigmoid") != 0)
+        ft__keras_refuse(g, "recurrent_activation %.60s", gates);
+    if (cell->gates == 3 && !ft__keras_flag(g, "reset_after", !g->old))
+        ft__keras_refuse(g, "reset_after false: a reset gate before the product");
+    if (ft__keras_number(g, "recurrent_dropout", 0) != 0)
+        ft__keras_refuse(g, "recurrent_dropout");
+    if (ft__keras_flag(g, "return_state", false)) ft__keras_refuse(g, "return_state");
+    if (ft__keras_flag(g, "stateful", false)) ft__keras_refuse(g, "stateful");
+    return g->refused_count == before;
+}
+
+/* The weights of one direction after inputs[*count]. Of one bias of Keras' the second one of ours
+   is a constant. */
+static void ft__keras_cell_weights(ft__keras *g, const ft__keras_cell *cell, int in, int units,
+                                   bool bias, const char *direction, int *inputs, int *count)
+{
+    int rows = cell->gates * units, size[2];
+    char name[40];
+    size[0] = rows;
+    size[1] = in;
+    snprintf(name, sizeof name, ".weight_ih_l0%s", direction);
+    inputs[(*count)++] = ft__keras_weight_of(g, name, 2, size, in, rows);
+    size[1] = units;
+    snprintf(name, sizeof name, ".weight_hh_l0%s", direction);
+    inputs[(*count)++] = ft__keras_weight_of(g, name, 2, size, units, rows);
+    if (!bias) return;
+    snprintf(name, sizeof name, ".bias_ih_l0%s", direction);
+    inputs[(*count)++] = ft__keras_weight_of(g, name, 1, &rows, units, rows);
+    snprintf(name, sizeof name, ".bias_hh_l0%s", direction);
+    inputs[(*count)++] = cell->gates == 3 ? ft__keras_weight_of(g, name, 1, &rows, units, rows)
+                                          : ft__keras_filled(g, name, rows, 0);
+}
+
+/* One or two directions over x [N, L, in]: the node of all steps. */
+static int ft__keras_recur(ft__keras *g, const ft__keras_cell *cell, int x, bool both,
+                           const char *suffix)
+{
+    int units = ft__keras_int(g, "units", 1, 0), inputs[9], count = 1, y, dropped;
+    bool bias = ft__keras_flag(g, "use_bias", true);
+    double dropout = ft__keras_number(g, "dropout", 0);
+    if (!ft__keras_cell_fits(g, cell) || units < 1) return -1;
+    if (ft__keras_at(g, x)->rank != 3) return ft__keras_refuse(g, "an input that is no sequence");
+    x = ft__keras_turn(g, x, false);
+    if (dropout != 0) { /* one mask for all steps */
+        if (both) return ft__keras_refuse(g, "dropout of its inputs in two directions");
+        dropped = ft__keras_begin(g, "dropout", ".dropout", &x, 1);
+        ft__keras_float_text(g, "probability", dropout);
+        ft__text_add(&g->text, ",\"locked\":true}");
+        x = dropped;
+    }
+    if (x < 0) return x;
+    inputs[0] = x;
+    ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "", inputs, &count);
+    if (both) ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "_reverse", inputs,
+                                     &count);
+    y = ft__keras_begin(g, cell->op, suffix, inputs, count);
+    ft__text_add(&g->text, ",\"hidden\":%d%s%s", units, both ? ",\"bidirectional\":true" : "",
+                 bias ? "" : ",\"no_bias\":true");
+    if (cell->gates == 1 && !strcmp(ft__keras_activation_name(g, "activation"), "relu"))
+        ft__text_add(&g->text, ",\"relu\":true");
+    ft__keras_end(g);
+    if (y >= 0) ft__keras_at(g, y)->size[2] = units * (both ? 2 : 1);
+    return y;
+}
+
+/* The last step [N, C]; of two directions, of each its own last one. */
+static int ft__keras_last_step(ft__keras *g, int x, bool both)
+{
+    int y = ft__keras_begin(g, "step_pool", both ? ".last" : "", &x, 1);
+    if (y < 0) return y;
+    ft__text_add(&g->text, "%s}", both ? ",\"bidirectional\":true" : "");
+    ft__keras_at(g, y)->rank = 2;
+    ft__keras_at(g, y)->size[1] = ft__keras_last(g, x);
+    return y;
+}
+
+static int ft__keras_recurrent(ft__keras *g, const int *inputs, int count)
+{
+    bool all = ft__keras_flag(g, "return_sequences", false);
+    int y;
+    (void)count;
+    if (ft__keras_flag(g, "go_backwards", false)) return ft__keras_refuse(g, "go_backwards");
+    y = ft__keras_recur(g, ft__keras_cell_of(g->class_name), inputs[0], false, all ? "" : ".steps");
+    return y < 0 || all ? y : ft__keras_last_step(g, y, false);
+}
+
+/* The two halves of x's features, merged as Bidirectional's merge_mode says. */
+static int ft__keras_merge_halves(ft__keras *g, int x, const char *mode)
+{
+    static const char *const names[] = {".forward", ".backward"};
+    int features = ft__keras_last(g, x) / 2, rank = ft__keras_at(g, x)->rank, half[2], i, d, y;
+    bool mean = !strcmp(mode, "ave");
+    if (!mean && strcmp(mode, "sum") != 0 && strcmp(mode, "mul") != 0)
+        return ft__keras_refuse(g, "merge_mode %.40s", mode);
+    for (i = 0; i < 2; ++i) {
+        int start[3] = {0, 0, 0}, stop[3] = {0, 0, 0};
+        half[i] = ft__keras_begin(g, "slice", names[i], &x, 1);
+        if (half[i] < 0) return -1;
+        d = rank - 1;
+        start[d] = i * features;
+        stop[d] = i ? 0 : features;
+        ft__keras_ints_text(g, "start", start, rank);
+        ft__keras_ints_text(g, "stop", stop, rank);
+        ft__keras_end(g);
+        ft__keras_at(g, half[i])->size[d] = features;
+    }
+    y = ft__keras_node(g, !strcmp(mode, "mul") ? "mul" : "add", mean ? ".sum" : "", half, 2);
+    if (!mean || y < 0) return y;
+    y = ft__keras_begin(g, "affine", "", &y, 1);
+    ft__text_add(&g->text, ",\"scale\":0.5}");
+    return y;
+}
+
+/* The config of the layer inside a wrapper; -1 with a refusal. */
+static int ft__keras_inner(ft__keras *g, const char *field, const char **class_name)
+{
+    int inner = ft__keras_field(g, field);
+    *class_name = ft__json_string(g->json, ft__json_member(g->json, inner, "class_name"));
+    inner = ft__json_member(g->json, inner, "config");
+    if (*class_name && ft__json_at(g->json, inner, 'o')) return inner;
+    return ft__keras_refuse(g, "has no %s", field);
+}
+
+static int ft__keras_bidirectional(ft__keras *g, const int *inputs, int count)
+{
+    const char *mode = ft__keras_word(g, "merge_mode", ""), *class_name, *backward;
+    const ft__keras_cell *cell;
+    int outer = g->config, inner = ft__keras_inner(g, "layer", &class_name), x, other;
+    bool all, plain = !strcmp(mode, "concat");
+    (void)count;
+    cell = ft__keras_cell_of(class_name);
+    if (inner < 0) return -1;
+    if (!cell) return ft__keras_refuse(g, "a layer %.60s", class_name);
+    if (ft__keras_field(g, "backward_layer") >= 0) { /* Keras 3 always writes it */
+        other = ft__keras_inner(g, "backward_layer", &backward);
+        g->config = other;
+        if (other >= 0 && (ft__keras_cell_of(backward) != cell
+                           || ft__keras_int(g, "units", 1, 0) < 1))
+            return ft__keras_refuse(g, "a backward_layer of another kind");
+        x = other < 0 ? 0 : ft__keras_int(g, "units", 1, 0);
+        g->config = inner;
+        if (x != ft__keras_int(g, "units", 1, 0)) {
+            g->config = outer;
+            return ft__keras_refuse(g, "a backward_layer of another size");
+        }
+    }
+    g->config = inner;
+    all = ft__keras_flag(g, "return_sequences", false);
+    x = ft__keras_recur(g, cell, inputs[0], true, all && plain ? "" : ".steps");
+    g->config = outer;
+    if (x >= 0 && !all) {
+        x = ft__keras_begin(g, "step_pool", plain ? "" : ".last", &x, 1);
+        ft__text_add(&g->text, ",\"bidirectional\":true}");
+        if (x < 0) return x;
+        ft__keras_at(g, x)->rank = 2;
+        ft__keras_at(g, x)->size[1] = ft__keras_at(g, x)->size[2];
+    }
+    return x < 0 || plain ? x : ft__keras_merge_halves(g, x, mode);
+}
+
+/* ---- Attention ---- */
+
+/* Its inputs are query, value and, if it is not the value, key. */
+static int ft__keras_attention(ft__keras *g, const int *inputs, int count)
+{
+    static const char *const parts[] = {".query", ".key", ".value"};
+    int heads = ft__keras_int(g, "num_heads", 1, 0), key = ft__keras_int(g, "key_dim", 1, 0);
+    int value = ft__keras_int(g, "value_dim", 1, key), out, three[3], i, y;
+    int from[3], causal = ft__json_member(g->json, g->call_options, "use_causal_mask");
+    bool bias = ft__keras_flag(g, "use_bias", true);
+    double dropout = ft__keras_number(g, "dropout", 0);
+    if (heads < 1 || key < 1 || heads > (1 << 24) / key || heads > (1 << 24) / value) return -1;
+    if (count < 2 || ft__keras_at(g, inputs[0])->rank != 3)
+        return ft__keras_refuse(g, "its query, value and key must be sequences");
+    from[0] = inputs[0];
+    from[2] = inputs[1];
+    from[1] = count > 2 ? inputs[2] : inputs[1];
+    if (ft__json_true(g->json, causal)
+        && ft__keras_at(g, from[0])->size[1] != ft__keras_at(g, from[2])->size[1])
+        return ft__keras_refuse(g, "use_causal_mask with more keys than queries, or fewer");
+    out = ft__keras_last(g, inputs[0]);
+    if (ft__keras_field(g, "output_shape") >= 0) { /* a number, or a list of it */
+        int shape = ft__keras_field(g, "output_shape");
+        if (ft__json_count(g->json, shape) == 1) shape = shape + 1;
+        if (!ft__keras_whole(g, shape, 1, &out)) return ft__keras_refuse(g, "its output_shape");
+    }
+    for (i = 0; i < 3; ++i)
+        three[i] = ft__keras_linear(g, from[i], heads * (i == 2 ? value : key), parts[i], parts[i],
+                                    bias);
+    if (three[0] < 0 || three[1] < 0 || three[2] < 0) return -1;
+    y = ft__keras_begin(g, "attention", ".attention", three, 3);
+    ft__text_add(&g->text, ",\"heads\":%d%s", heads, ft__json_true(g->json, causal)
+                                                     ? ",\"causal\":true" : "");
+    if (dropout != 0) ft__keras_float_text(g, "dropout", dropout);
+    ft__keras_end(g);
+    if (y < 0) return y;
+    ft__keras_at(g, y)->size[2] = heads * value;
+    return ft__keras_linear(g, y, out, ".output", "", bias);
+}
+
+/* ---- Merges ---- */
+
+/* All inputs with the channels where the first has them. */
+static bool ft__keras_alike(ft__keras *g, const int *inputs, int count, int *alike)
+{
+    int i, rank = ft__keras_at(g, inputs[0])->rank;
+    bool first = ft__keras_at(g, inputs[0])->first;
+    for (i = 0; i < count; ++i) {
+        if (ft__keras_at(g, inputs[i])->rank != rank) {
+            ft__keras_refuse(g, "inputs of %d and %d dimensions", rank,
+                             ft__keras_at(g, inputs[i])->rank);
+            return false;
+        }
+        first = first || ft__keras_at(g, inputs[i])->first;
+    }
+    for (i = 0; i < count; ++i)
+        if ((alike[i] = ft__keras_turn(g, inputs[i], first)) < 0) return false;
+    return true;
+}
+
+static const char *ft__keras_merge_op(const char *class_name)
+{
+    static const char *const ops[][2] = {
+        {"Add", "add"}, {"Subtract", "sub"}, {"Multiply", "mul"}, {"Average", "add"},
+        {"Maximum", "maximum"}, {"Minimum", "minimum"}};
+    size_t i;
+    for (i = 0; i < sizeof ops / sizeof ops[0]; ++i)
+        if (!strcmp(ops[i][0], class_name)) return ops[i][1];
+    return NULL;
+}
+
+/* Of more than two inputs one after the other; sizes of 1 are repeated. */
+static int ft__keras_merge(ft__keras *g, const int *inputs, int count)
+{
+    const char *op = ft__keras_merge_op(g->class_name);
+    bool mean = !strcmp(g->class_name, "Average");
+    int alike[16], two[2], i, d, y;
+    char suffix[24];
+    if (count < 2) return ft__keras_refuse(g, "one input");
+    if (!ft__keras_alike(g, inputs, count, alike)) return -1;
+    two[0] = alike[0];
+    for (i = 1; i < count; ++i) {
+        two[1] = alike[i];
+        snprintf(suffix, sizeof suffix, i + 1 < count || mean ? ".%d" : "", i);
+        y = ft__keras_node(g, op, suffix, two, 2);
+        if (y < 0) return y;
+        for (d = 1; d < ft__keras_at(g, y)->rank; ++d) {
+            int *size = &ft__keras_at(g, y)->size[d], other = ft__keras_at(g, two[1])->size[d];
+            if (*size == 1) *size = other;
+            else if (other != 1 && other != *size)
+                return ft__keras_refuse(g, "sizes %d and %d", *size, other);
+        }
+        two[0] = y;
+    }
+    if (!mean) return two[0];
+    y = ft__keras_begin(g, "affine", "", two, 1);
+    ft__keras_float_text(g, "scale", 1.0 / count);
+    ft__keras_end(g);
+    return y;
+}
+
+static int ft__keras_concatenate(ft__keras *g, const int *inputs, int count)
+{
+    int alike[16], axis = -1, field = ft__keras_field(g, "axis"), rank, i, d, sum = 0, y;
+    if (count < 2) return ft__keras_refuse(g, "one input");
+    if (!ft__keras_alike(g, inputs, count, alike)) return -1;
+    rank = ft__keras_at(g, alike[0])->rank;
+    if (field >= 0 && !ft__keras_whole(g, field, -rank, &axis)) axis = 0;
+    if (axis < 0) axis += rank;
+    if (axis < 1 || axis >= rank) return ft__keras_refuse(g, "axis %d", axis);
+    for (i = 0; i < count; ++i)
+        for (d = 1; d < rank; ++d) {
+            int size = ft__keras_at(g, alike[i])->size[d];
+            if (d != axis && size != ft__keras_at(g, alike[0])->size[d])
+                return ft__keras_refuse(g, "its inputs differ in another axis");
+            if (d == axis && (size < 1 || sum > (1 << 28) - size))
+                return ft__keras_refuse(g, "the size of its axis is open");
+            sum += d == axis ? size : 0;
+        }
+    y = ft__keras_begin(g, "concat", "", alike, count);
+    if (y < 0) return y;
+    if (ft__keras_at(g, y)->first) d = axis == rank - 1 ? 1 : axis + 1;
+    else d = axis;
+    ft__text_add(&g->text, ",\"axis\":%d}", d);
+    ft__keras_at(g, y)->size[axis] = sum;
+    return y;
+}
+
+/* ---- Scaling of inputs ---- */
+
+/* A constant of numbers of a field, one for each channel, lying as x does; -1 with a refusal. */
+static int ft__keras_channels(ft__keras *g, const char *field, const char *suffix, int x)
+{
+    int list = ft__keras_field(g, field), channels = ft__keras_last(g, x), i, at, d, value;
+    int size[FINETUNE_MAX_RANK], rank = 1;
+    double number;
+    bool made;
+    while (ft__json_at(g->json, list, 'a') && ft__json_count(g->json, list) == 1
+           && ft__json_at(g->json, list + 1, 'a')) list = list + 1; /* [[[a, b, c]]] */
+    if (ft__json_count(g->json, list) != channels && ft__json_count(g->json, list) != 1)
+        return ft__keras_refuse(g, "%s must be a number for each channel", field);
+    size[0] = ft__json_count(g->json, list);
+    if (ft__keras_at(g, x)->first)
+        for (rank = ft__keras_at(g, x)->rank - 1, d = 1; d < rank; ++d) size[d] = 1;
+    value = ft__keras_leaf(g, "constant", suffix, rank, size, &made);
+    for (i = 0, at = list + 1; made && i < size[0]; ++i, at = g->json->values[at].next) {
+        if (!ft__json_double(g->json, at, &number))
+            return ft__keras_refuse(g, "%s must be numbers", field);
+        ft__text_add(&g->text, "%s", i ? "," : ",\"values\":[");
+        ft__json_add_float(&g->text, (float)number);
+    }
+    if (made) ft__text_add(&g->text, "]}");
+    return value;
+}
+
+/* x * scale + offset, numbers or lists of one for each channel. */
+static int ft__keras_rescaling(ft__keras *g, const int *inputs, int count)
+{
+    bool lists = ft__json_at(g->json, ft__keras_field(g, "scale"), 'a')
+        || ft__json_at(g->json, ft__keras_field(g, "offset"), 'a');
+    int two[2], y;
+    (void)count;
+    if (!lists) {
+        double scale = ft__keras_number(g, "scale", 1);
+        y = ft__keras_begin(g, "affine", "", inputs, 1);
+        if (scale == 0) return ft__keras_refuse(g, "a scale of 0");
+        ft__keras_float_text(g, "scale", scale);
+        ft__keras_float_text(g, "shift", ft__keras_number(g, "offset", 0));
+        ft__keras_end(g);
+        return y;
+    }
+    two[0] = inputs[0];
+    if (ft__json_at(g->json, ft__keras_field(g, "scale"), 'a')) {
+        two[1] = ft__keras_channels(g, "scale", ".scale", inputs[0]);
+        y = two[1] < 0 ? -1 : ft__keras_node(g, "mul", ".scaled", two, 2);
+    } else {
+        y = ft__keras_begin(g, "affine", ".scaled", inputs, 1);
+        ft__keras_float_text(g, "scale", ft__keras_number(g, "scale", 1));
+        ft__keras_end(g);
+    }
+    if (y < 0) return y;
+    two[0] = y;
+    if (ft__json_at(g->json, ft__keras_field(g, "offset"), 'a')) {
+        two[1] = ft__keras_channels(g, "offset", ".offset", inputs[0]);
+        return two[1] < 0 ? -1 : ft__keras_node(g, "add", "", two, 2);
+    }
+    y = ft__keras_begin(g, "affine", "", two, 1);
+    ft__text_add(&g->text, ",\"scale\":1");
+    ft__keras_float_text(g, "shift", ft__keras_number(g, "offset", 0));
+    ft__keras_end(g);
+    return y;
+}
+
+/* (x - mean) / max(sqrt(variance), 1e-7), the statistics from the config or, where that has none,
+   the file: ".mean" and ".variance". */
+static int ft__keras_normalization(ft__keras *g, const int *inputs, int count)
+{
+    int x = inputs[0], two[2], size[FINETUNE_MAX_RANK], rank = 1, d, mean, variance;
+    (void)count;
+    if (ft__keras_flag(g, "invert", false)) return ft__keras_refuse(g, "invert");
+    if (!ft__keras_axis_is_last(g, x)) return -1;
+    size[0] = ft__keras_last(g, x);
+    if (ft__keras_at(g, x)->first)
+        for (rank = ft__keras_at(g, x)->rank - 1, d = 1; d < rank; ++d) size[d] = 1;
+    if (ft__json_at(g->json, ft__keras_field(g, "mean"), 'a')) {
+        mean = ft__keras_channels(g, "mean", ".mean", x);
+        variance = ft__keras_channels(g, "variance", ".variance", x);
+    } else {
+        if (ft__keras_field(g, "mean") >= 0) return ft__keras_refuse(g, "a mean of all channels");
+        mean = ft__keras_buffer(g, ".mean", rank, size);
+        variance = ft__keras_buffer(g, ".variance", rank, size);
+    }
+    if (mean < 0 || variance < 0) return -1;
+    two[0] = x;
+    two[1] = mean;
+    x = ft__keras_node(g, "sub", ".centred", two, 2);
+    variance = ft__keras_node(g, "sqrt", ".sqrt", &variance, 1);
+    variance = variance < 0 ? -1 : ft__keras_begin(g, "clamp", ".deviation", &variance, 1);
+    ft__text_add(&g->text, ",\"min\":1e-7,\"max\":\"inf\"}");
+    if (x < 0 || variance < 0) return -1;
+    two[0] = x;
+    two[1] = variance;
+    return ft__keras_node(g, "div", "", two, 2);
+}
+/* =============================================================================================
+   [SECTION] formats/keras_networks: Keras' networks: from a config to a description
+   Functional and Sequential, of Keras 2 and 3, with models inside models. A layer, or a field of
+   one, that is not known and would change the result is refused; all of them are named at once.
+   ============================================================================================= */
+
+enum { FT__KERAS_MOST_LAYERS = 4096, FT__KERAS_NESTED = 8 };
+
+typedef struct ft__keras_row {
+    const char *class_name;
+    const char *fields;     /* the known ones, with a space before and after each */
+    ft__keras_function map;
+} ft__keras_row;
+
+#define FT__KERAS_CONV " filters kernel_size strides padding dilation_rate groups activation" \
+    " use_bias data_format "
+#define FT__KERAS_DEPTHWISE " kernel_size strides padding dilation_rate depth_multiplier" \
+    " activation use_bias data_format filters groups "
+#define FT__KERAS_POOL " pool_size strides padding data_format "
+#define FT__KERAS_RNN " units activation recurrent_activation use_bias dropout" \
+    " recurrent_dropout return_sequences return_state go_backwards stateful reset_after" \
+    " implementation unit_forget_bias time_major unroll use_cudnn zero_output_for_mask "
+#define FT__KERAS_NORM " axis epsilon center scale "
+
+static const ft__keras_row ft__keras_rows[] = {
+    {"Conv1D", FT__KERAS_CONV, ft__keras_conv},
+    {"Conv2D", FT__KERAS_CONV, ft__keras_conv},
+    {"DepthwiseConv1D", FT__KERAS_DEPTHWISE, ft__keras_depthwise},
+    {"DepthwiseConv2D", FT__KERAS_DEPTHWISE, ft__keras_depthwise},
+    {"SeparableConv1D", FT__KERAS_DEPTHWISE, ft__keras_separable},
+    {"SeparableConv2D", FT__KERAS_DEPTHWISE, ft__keras_separable},
+    {"Dense", " units activation use_bias ", ft__keras_dense},
+    {"BatchNormalization", FT__KERAS_NORM " momentum renorm_momentum ", ft__keras_batch_norm},
+    {"LayerNormalization", FT__KERAS_NORM, ft__keras_layer_norm},
+    {"GroupNormalization", FT__KERAS_NORM " groups ", ft__keras_group_norm},
+    {"MaxPooling1D", FT__KERAS_POOL, ft__keras_pool},
+    {"MaxPooling2D", FT__KERAS_POOL, ft__keras_pool},
+    {"AveragePooling1D", FT__KERAS_POOL, ft__keras_pool},
+    {"AveragePooling2D", FT__KERAS_POOL, ft__keras_pool},
+    {"GlobalAveragePooling1D", " data_format keepdims ", ft__keras_global_pool},
+    {"GlobalAveragePooling2D", " data_format keepdims ", ft__keras_global_pool},
+    {"GlobalMaxPooling1D", " data_format keepdims ", ft__keras_global_pool},
+    {"GlobalMaxPooling2D", " data_format keepdims ", ft__keras_global_pool},
+    {"ZeroPadding1D", " padding data_format ", ft__keras_border},
+    {"ZeroPadding2D", " padding data_format ", ft__keras_border},
+    {"Cropping1D", " cropping data_format ", ft__keras_border},
+    {"Cropping2D", " cropping data_format ", ft__keras_border},
+    {"Flatten", " data_format ", ft__keras_flatten},
+    {"Reshape", " target_shape ", ft__keras_reshape_layer},
+    {"Permute", " dims ", ft__keras_permute},
+    {"RepeatVector", " n ", ft__keras_repeat},
+    {"Activation", " activation ", ft__keras_activation_layer},
+    {"ReLU", " max_value negative_slope threshold ", ft__keras_relu},
+    {"LeakyReLU", " negative_slope alpha ", ft__keras_leaky_relu},
+    {"ELU", " alpha ", ft__keras_elu},
+    {"PReLU", " shared_axes ", ft__keras_prelu},
+    {"Softmax", " axis ", ft__keras_softmax},
+    {"Dropout", " rate seed ", ft__keras_dropout},
+    {"SpatialDropout1D", " rate seed ", ft__keras_dropout},
+    {"Embedding", " input_dim output_dim input_length mask_zero ", ft__keras_embedding},
+    {"LSTM", FT__KERAS_RNN, ft__keras_recurrent},
+    {"GRU", FT__KERAS_RNN, ft__keras_recurrent},
+    {"SimpleRNN", FT__KERAS_RNN, ft__keras_recurrent},
+    {"Bidirectional", " layer backward_layer merge_mode ", ft__keras_bidirectional},
+    {"MultiHeadAttention", " num_heads key_dim value_dim dropout use_bias output_shape"
+     " query_shape key_shape value_shape ", ft__keras_attention},
+    {"Add", " ", ft__keras_merge}, {"Subtract", " ", ft__keras_merge},
+    {"Multiply", " ", ft__keras_merge}, {"Average", " ", ft__keras_merge},
+    {"Maximum", " ", ft__keras_merge}, {"Minimum", " ", ft__keras_merge},
+    {"Concatenate", " axis ", ft__keras_concatenate},
+    {"Rescaling", " scale offset ", ft__keras_rescaling},
+    {"Normalization", " axis mean variance invert ", ft__keras_normalization}};
+
+static const ft__keras_row *ft__keras_row_of(const char *class_name)
+{
+    size_t i;
+    for (i = 0; class_name && i < sizeof ft__keras_rows / sizeof ft__keras_rows[0]; ++i)
+        if (!strcmp(ft__keras_rows[i].class_name, class_name)) return &ft__keras_rows[i];
+    return NULL;
+}
+
+static bool ft__keras_is_model(const char *class_name)
+{
+    return class_name && (!strcmp(class_name, "Functional") || !strcmp(class_name, "Model")
+                          || !strcmp(class_name, "Sequential"));
+}
+
+static bool ft__keras_in_words(const char *words, const char *word)
+{
+    char spaced[80];
+    if (strlen(word) > 70) return false;
+    snprintf(spaced, sizeof spaced, " %s ", word);
+    return strstr(words, spaced) != NULL;
+}
+
+/* Whether a field says nothing: null, false, an empty list, 0. */
+static bool ft__keras_says_nothing(const ft__json *j, int value)
+{
+    double number = 1;
+    return ft__json_at(j, value, '0') || ft__json_at(j, value, 'f')
+        || ((ft__json_at(j, value, 'a') || ft__json_at(j, value, 'o'))
+            && ft__json_count(j, value) == 0)
+        || (ft__json_double(j, value, &number) && number == 0);
+}
+
+/* Refuses fields that are not known and say something; counts what only training would read. */
+static void ft__keras_check_fields(ft__keras *g, const ft__keras_row *row)
+{
+    static const char any[] = " name trainable dtype batch_input_shape batch_shape autocast"
+        " input_spec build_config quantization_config seed ";
+    const ft__json_value *values = g->json->values;
+    const char *format = ft__keras_word(g, "data_format", "channels_last");
+    bool dropped = false;
+    int i;
+    for (i = g->config + 1; i < values[g->config].next; i = values[i].next) {
+        const char *key = values[i].key;
+        if (ft__keras_in_words(any, key) || ft__keras_in_words(row->fields, key)
+            || ft__ends_with(key, "_initializer") || ft__keras_says_nothing(g->json, i)) continue;
+        if (ft__ends_with(key, "_regularizer") || ft__ends_with(key, "_constraint")) dropped = true;
+        else ft__keras_refuse(g, "the field %.60s", key);
+    }
+    if (strcmp(format, "channels_last") != 0) ft__keras_refuse(g, "data_format %.40s", format);
+    g->dropped += dropped;
+}
+
+/* ---- A layer is called ---- */
+
+/* Arguments of a call that are not its inputs: all but a few must say nothing. */
+static void ft__keras_check_call(ft__keras *g)
+{
+    const ft__json_value *values = g->json->values;
+    int i;
+    if (!ft__json_at(g->json, g->call_options, 'o')) return;
+    for (i = g->call_options + 1; i < values[g->call_options].next; i = values[i].next)
+        if (!ft__keras_in_words(" training use_causal_mask query value key inputs ", values[i].key)
+            && !ft__keras_says_nothing(g->json, i))
+            ft__keras_refuse(g, "the argument %.60s of its call", values[i].key);
+    if (ft__json_true(g->json, ft__json_member(g->json, g->call_options, "training")))
+        ft__keras_refuse(g, "training true in its call");
+}
+
+/* A value of which only that it was refused is known. */
+static int ft__keras_unknown(ft__keras *g)
+{
+    int value = ft__keras_value_add(g, 0);
+    if (value >= 0) ft__keras_at(g, value)->rank = -1;
+    return value;
+}
+
+/* TimeDistributed of a layer that works on the last dimension is that layer. */
+static const ft__keras_row *ft__keras_unwrap(ft__keras *g)
+{
+    const char *inner = NULL;
+    int config;
+    if (!g->class_name || strcmp(g->class_name, "TimeDistributed") != 0)
+        return ft__keras_row_of(g->class_name);
+    config = ft__keras_inner(g, "layer", &inner);
+    if (config < 0) return NULL;
+    if (!ft__keras_in_words(" Dense Activation Dropout ReLU LeakyReLU ELU ", inner)) return NULL;
+    g->config = config;
+    g->class_name = inner;
+    return ft__keras_row_of(inner);
+}
+
+/* Maps one layer that is no model. */
+static int ft__keras_map(ft__keras *g, const int *inputs, int count)
+{
+    const ft__keras_row *row = ft__keras_unwrap(g);
+    int before = g->refused_count, i, made;
+    if (!row) {
+        if (g->refused_count == before) ft__keras_refuse(g, "a layer that is not known");
+        return ft__keras_unknown(g);
+    }
+    ft__keras_check_fields(g, row);
+    ft__keras_check_call(g);
+    if (count < 1) ft__keras_refuse(g, "a call without inputs");
+    for (i = 0; i < count; ++i)
+        if (inputs[i] < 0 || ft__keras_at(g, inputs[i])->rank < 0) return ft__keras_unknown(g);
+    if (g->refused_count > before || !ft__ok(g->c)) return ft__keras_unknown(g);
+    made = row->map(g, inputs, count);
+    return made < 0 ? ft__keras_unknown(g) : made;
+}
+
+/* ---- Inputs ---- */
+
+/* The name of the only input: the one by which the library fills it. */
+static const char *ft__keras_only_input(const ft__keras *g)
+{
+    int i;
+    for (i = 0; i < g->json->count; ++i) {
+        const char *key = g->json->values[i].key, *text = ft__json_string(g->json, i);
+        if (key && text && !strcmp(key, "class_name") && !strcmp(text, "Embedding"))
+            return "tokens";
+    }
+    return "input";
+}
+
+/* An input of these sizes, null among them: the batch, or steps. */
+static int ft__keras_add_input(ft__keras *g, const char *name, int shape)
+{
+    ft__keras_input *input = (ft__keras_input *)ft__growing_add(g->c, &g->inputs);
+    int rank = ft__json_count(g->json, shape), d, at, value;
+    ft__keras_value *v;
+    g->layer = name;
+    g->class_name = "InputLayer";
+    g->repeat = 0;
+    value = ft__keras_value_add(g, ft__keras_name(g, "", false));
+    if (!input || value < 0) return -1;
+    memset(input, 0, sizeof *input);
+    input->value = value;
+    v = ft__keras_at(g, value);
+    v->input = (int)g->inputs.count - 1;
+    v->rank = rank;
+    if (rank < 1 || rank >= FINETUNE_MAX_RANK) {
+        ft__keras_refuse(g, "its shape is not known");
+        v->rank = -1;
+        return value;
+    }
+    v->size[0] = FT_BATCH;
+    for (d = 1, at = shape + 1; d < rank; ++d) {
+        at = g->json->values[at].next;
+        if (ft__json_at(g->json, at, '0') && d == 1 && rank < 4) v->size[d] = FT_LENGTH;
+        else if (!ft__keras_whole(g, at, 1, &v->size[d])) {
+            ft__keras_refuse(g, "its shape has an open size, other than the number of steps: build"
+                             " the model with a shape of numbers");
+            v->rank = -1;
+            return value;
+        }
+    }
+    v->first = rank == 4; /* pictures are [N, C, H, W] here */
+    return value;
+}
+
+/* The shape that a layer's config gives; -1: none. */
+static int ft__keras_input_shape(const ft__keras *g, int config)
+{
+    int shape = ft__json_member(g->json, config, "batch_shape");
+    if (!ft__json_at(g->json, shape, 'a'))
+        shape = ft__json_member(g->json, config, "batch_input_shape");
+    return ft__json_at(g->json, shape, 'a') ? shape : -1;
+}
+
+/* ---- Layers of a model, and their results ---- */
+
+static bool ft__keras_layer_less(const void *context, int a, int b)
+{
+    const ft__keras_layer *table = (const ft__keras_layer *)context;
+    int order = strcmp(table[a].name, table[b].name);
+    return order < 0 || (order == 0 && a < b);
+}
+
+static const char *ft__keras_layer_name(const ft__json *j, int layer)
+{
+    const char *name = ft__json_string(j, ft__json_member(j, ft__json_member(j, layer, "config"),
+                                                          "name"));
+    if (!name) name = ft__json_string(j, ft__json_member(j, layer, "name"));
+    return name ? name : "layer";
+}
+
+/* Lists the layers; false: there is no list, or too long a one. */
+static bool ft__keras_list_layers(ft__keras *g, ft__keras_model *m)
+{
+    int count = ft__json_count(g->json, m->layers), i;
+    g->layers += count;
+    if (!ft__json_at(g->json, m->layers, 'a') || g->layers > FT__KERAS_MOST_LAYERS) {
+        ft__keras_refuse(g, count ? "more than 4096 layers" : "no list of layers");
+        return false;
+    }
+    m->table = (ft__keras_layer *)ft__allocate(g->c, (size_t)count + 1, sizeof *m->table);
+    m->order = (int *)ft__allocate(g->c, (size_t)count + 1, sizeof *m->order);
+    if (!m->table || !m->order) return false;
+    for (i = m->layers + 1; m->count < count; i = g->json->values[i].next) {
+        ft__keras_layer *l = &m->table[m->count++];
+        l->name = ft__keras_layer_name(g->json, i);
+        l->at = i;
+        l->first = -1;
+    }
+    ft__sort_order(m->order, count, ft__keras_layer_less, m->table);
+    return true;
+}
+
+static ft__keras_layer *ft__keras_layer_named(const ft__keras_model *m, const char *name)
+{
+    int low = 0, high = m->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        ft__keras_layer *l = &m->table[m->order[middle]];
+        int order = strcmp(l->name, name);
+        if (order == 0) return l;
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static void ft__keras_keep(ft__keras *g, ft__keras_layer *layer, int call, int tensor, int value)
+{
+    ft__keras_result *r = (ft__keras_result *)ft__growing_add(g->c, &g->results);
+    if (!r) return;
+    r->call = call;
+    r->tensor = tensor;
+    r->value = value;
+    r->next = layer->first;
+    layer->first = (int)g->results.count - 1;
+}
+
+/* The value of a layer's result; tensor -1: of any. -1: not made yet. */
+static int ft__keras_kept(const ft__keras *g, const ft__keras_layer *layer, int64_t call,
+                          int64_t tensor)
+{
+    const ft__keras_result *all = (const ft__keras_result *)g->results.at;
+    int i = layer ? layer->first : -1;
+    for (; i >= 0; i = all[i].next)
+        if (all[i].call == call && (tensor < 0 || all[i].tensor == tensor)) return all[i].value;
+    return -1;
+}
+
+/* Whether a JSON value is ["LAYER", call, tensor, ...]. */
+static bool ft__keras_is_reference(const ft__json *j, int value)
+{
+    return ft__json_at(j, value, 'a') && ft__json_count(j, value) >= 3
+        && ft__json_string(j, value + 1);
+}
+
+/* The value that ["LAYER", call, tensor, ...] means; -1: not made yet. */
+static int ft__keras_resolve(const ft__keras *g, const ft__keras_model *m, int reference)
+{
+    int64_t call = 0, tensor = 0;
+    ft__json_int(g->json, reference + 2, &call);
+    ft__json_int(g->json, reference + 3, &tensor);
+    return ft__keras_kept(g, ft__keras_layer_named(m, ft__json_string(g->json, reference + 1)),
+                          call, tensor < 0 ? 0 : tensor);
+}
+
+typedef struct ft__keras_call { int inputs[FT__KERAS_MOST_INPUTS], count, options; bool ready; }
+    ft__keras_call;
+
+static void ft__keras_call_add(ft__keras_call *call, int value)
+{
+    if (value < 0) call->ready = false;
+    else if (call->count < FT__KERAS_MOST_INPUTS) call->inputs[call->count] = value;
+    call->count += 1;
+}
+
+/* Adds all tensors in a part of the JSON, in the order of the text. Keras 3 writes {"class_name":
+   "__keras_tensor__", "config": {"keras_history": [...]}}, Keras 2 the history alone. */
+static void ft__keras_gather(const ft__keras *g, const ft__keras_model *m, int from,
+                             ft__keras_call *call)
+{
+    int i, end = from < 0 ? 0 : g->json->values[from].next;
+    for (i = from; i >= 0 && i < end;) {
+        const char *class_name = ft__json_string(g->json,
+                                                 ft__json_member(g->json, i, "class_name"));
+        int history = ft__json_member(g->json, ft__json_member(g->json, i, "config"),
+                                      "keras_history");
+        bool tensor = class_name && !strcmp(class_name, "__keras_tensor__") && history >= 0;
+        if (!tensor) history = i;
+        if (ft__keras_is_reference(g->json, history))
+            ft__keras_call_add(call, ft__keras_resolve(g, m, history));
+        i = tensor || ft__keras_is_reference(g->json, history) ? g->json->values[i].next : i + 1;
+    }
+}
+
+/* The inputs of one call. Those that are arguments by name follow the others: query, value, key. */
+static ft__keras_call ft__keras_read_call(const ft__keras *g, const ft__keras_model *m, int node)
+{
+    static const char *const named[] = {"inputs", "query", "value", "key"};
+    ft__keras_call call;
+    int i, args = ft__json_member(g->json, node, "args");
+    memset(&call, 0, sizeof call);
+    call.ready = true;
+    call.options = ft__json_member(g->json, node, "kwargs");
+    if (ft__json_at(g->json, node, 'o')) ft__keras_gather(g, m, args, &call);
+    else if (ft__json_at(g->json, node, 'a')) {
+        /* [["a", 0, 0, {...}], ["b", 0, 0, {...}]], the arguments in the first */
+        ft__keras_gather(g, m, node, &call);
+        args = ft__keras_is_reference(g->json, node) ? node : node + 1;
+        call.options = ft__json_element(g->json, args, 3);
+    }
+    for (i = 0; i < 4; ++i)
+        ft__keras_gather(g, m, ft__json_member(g->json, call.options, named[i]), &call);
+    return call;
+}
+
+/* ---- Models ---- */
+
+/* Calls a layer, which may be a model, and keeps its results as those of call `number`. */
+static void ft__keras_call_layer(ft__keras *g, const ft__keras_model *m, ft__keras_layer *layer,
+                                 const ft__keras_call *call, int number)
+{
+    const char *class_name = ft__json_string(g->json, ft__json_member(g->json, layer->at,
+                                                                      "class_name"));
+    int config = ft__json_member(g->json, layer->at, "config"), outer = g->repeat, i;
+    bool frozen = g->frozen;
+    size_t length = strlen(g->prefix);
+    g->layer = layer->name;
+    g->class_name = class_name;
+    g->config = config;
+    g->call_options = call->options;
+    g->frozen = frozen || !ft__keras_flag(g, "trainable", true);
+    if (number > 0 || outer) g->repeat = ++g->repeats;
+    if (call->count > FT__KERAS_MOST_INPUTS) ft__keras_refuse(g, "more than 16 inputs");
+    else if (ft__keras_is_model(class_name)) {
+        ft__keras_model inner;
+        memset(&inner, 0, sizeof inner);
+        inner.config = config;
+        inner.depth = m->depth + 1;
+        inner.inputs = call->inputs;
+        inner.input_count = call->count;
+        snprintf(g->prefix + length, sizeof g->prefix - length, "%s.", layer->name);
+        if (inner.depth > FT__KERAS_NESTED || strlen(g->prefix) + 2 > sizeof g->prefix)
+            ft__keras_refuse(g, "models inside models, too deep");
+        else g->run(g, class_name, &inner);
+        for (i = 0; i < inner.output_count; ++i)
+            ft__keras_keep(g, layer, number, i, inner.outputs[i]);
+        g->prefix[length] = 0;
+    } else ft__keras_keep(g, layer, number, 0, ft__keras_map(g, call->inputs, call->count));
+    g->frozen = frozen;
+    g->repeat = outer;
+}
+
+static bool ft__keras_is_input(const ft__keras *g, int layer)
+{
+    const char *class_name = ft__json_string(g->json, ft__json_member(g->json, layer,
+                                                                      "class_name"));
+    return class_name && !strcmp(class_name, "InputLayer");
+}
+
+/* The shape of the first layer's input: its own, or the model's, or that of the first layer of the
+   model that it is. */
+static int ft__keras_first_shape(const ft__keras *g, const ft__keras_model *m, int config)
+{
+    int shape = ft__keras_input_shape(g, config), inner;
+    if (shape < 0) shape = ft__json_member(g->json, m->config, "build_input_shape");
+    if (ft__json_at(g->json, shape, 'a')) return shape;
+    inner = ft__json_element(g->json, ft__json_member(g->json, config, "layers"), 0);
+    return ft__keras_input_shape(g, ft__json_member(g->json, inner, "config"));
+}
+
+/* The layers one after the other. */
+static bool ft__keras_run_sequential(ft__keras *g, ft__keras_model *m)
+{
+    ft__keras_call call;
+    int i;
+    memset(&call, 0, sizeof call);
+    call.options = -1;
+    call.count = 1;
+    call.inputs[0] = m->inputs && m->input_count == 1 ? m->inputs[0] : -1;
+    for (i = 0; i < m->count && ft__ok(g->c); ++i) {
+        ft__keras_layer *layer = &m->table[i];
+        int config = ft__json_member(g->json, layer->at, "config");
+        bool input = ft__keras_is_input(g, layer->at);
+        if (call.inputs[0] < 0)
+            call.inputs[0] = ft__keras_add_input(g, ft__keras_only_input(g),
+                                                 ft__keras_first_shape(g, m, config));
+        if (call.inputs[0] < 0) return false;
+        if (input) continue;
+        ft__keras_call_layer(g, m, layer, &call, 0);
+        call.inputs[0] = ft__keras_kept(g, layer, 0, 0);
+        if (call.inputs[0] < 0) return false;
+    }
+    m->outputs[0] = call.inputs[0];
+    m->output_count = call.inputs[0] >= 0;
+    return m->output_count > 0;
+}
+
+/* The references of input_layers and output_layers: one, a list of them, or an object. Returns how
+   many there are, of which `found` has up to 16. */
+static int ft__keras_references(const ft__keras *g, int value, int *found)
+{
+    int i, count = 0, end = value < 0 ? 0 : g->json->values[value].next;
+    for (i = value; i >= 0 && i < end;) {
+        bool reference = ft__keras_is_reference(g->json, i);
+        if (reference && count < FT__KERAS_MOST_INPUTS) found[count] = i;
+        count += reference;
+        i = reference ? g->json->values[i].next : i + 1;
+    }
+    return count;
+}
+
+/* Gives the input layers their values. */
+static bool ft__keras_feed(ft__keras *g, ft__keras_model *m)
+{
+    int found[FT__KERAS_MOST_INPUTS], count, i;
+    count = ft__keras_references(g, ft__json_member(g->json, m->config, "input_layers"), found);
+    if (count < 1 || count > FT__KERAS_MOST_INPUTS || (m->inputs && m->input_count != count)) {
+        ft__keras_refuse(g, "%d inputs, of which %d are given", count, m->input_count);
+        return false;
+    }
+    for (i = 0; i < count; ++i) {
+        const char *name = ft__json_string(g->json, found[i] + 1);
+        ft__keras_layer *layer = ft__keras_layer_named(m, name);
+        int value;
+        if (!layer) return ft__keras_refuse(g, "no layer %.80s", name), false;
+        if (count == 1) name = ft__keras_only_input(g);
+        value = m->inputs ? m->inputs[i] : ft__keras_add_input(g, name, ft__keras_input_shape(
+            g, ft__json_member(g->json, layer->at, "config")));
+        ft__keras_keep(g, layer, 0, 0, value);
+    }
+    return ft__ok(g->c);
+}
+
+/* Calls what can be called of one layer; adds to *left the calls whose inputs are not there yet,
+   and to *moved those that were made. */
+static void ft__keras_try_layer(ft__keras *g, const ft__keras_model *m, ft__keras_layer *layer,
+                                int *left, int *moved)
+{
+    int nodes = ft__json_member(g->json, layer->at, "inbound_nodes"), number, at = nodes + 1;
+    int count = ft__keras_is_input(g, layer->at) ? 0 : ft__json_count(g->json, nodes);
+    for (number = 0; number < count && ft__ok(g->c); ++number, at = g->json->values[at].next) {
+        ft__keras_call call;
+        if (ft__keras_kept(g, layer, number, -1) >= 0) continue;
+        call = ft__keras_read_call(g, m, at);
+        *left += !call.ready;
+        if (!call.ready) continue;
+        if (++g->calls > 2 * FT__KERAS_MOST_LAYERS) {
+            ft__keras_refuse(g, "too many calls of layers");
+            return;
+        }
+        *moved += 1;
+        ft__keras_call_layer(g, m, layer, &call, number);
+    }
+}
+
+/* Calls the layers whose inputs are there, until all are. */
+static bool ft__keras_run_functional(ft__keras *g, ft__keras_model *m)
+{
+    int found[FT__KERAS_MOST_INPUTS], left = 1, moved = 1, passes = 0, i;
+    if (!ft__keras_feed(g, m)) return false;
+    for (; left && moved && ++passes < 100 && ft__ok(g->c);) {
+        left = moved = 0;
+        for (i = 0; i < m->count; ++i) ft__keras_try_layer(g, m, &m->table[i], &left, &moved);
+    }
+    m->output_count = ft__keras_references(g, ft__json_member(g->json, m->config, "output_layers"),
+                                           found);
+    if (m->output_count > FT__KERAS_MOST_INPUTS) m->output_count = FT__KERAS_MOST_INPUTS;
+    for (i = 0; i < m->output_count; ++i) {
+        m->outputs[i] = ft__keras_resolve(g, m, found[i]);
+        if (m->outputs[i] < 0) m->outputs[i] = ft__keras_unknown(g);
+    }
+    if (m->output_count < 1 || left)
+        ft__keras_refuse(g, "its layers lead to no output, or go in a circle");
+    return m->output_count > 0 && !left;
+}
+
+/* Maps a model, m->config; false: it has no result. */
+static bool ft__keras_run_model(ft__keras *g, const char *class_name, ft__keras_model *m)
+{
+    bool done = false;
+    m->layers = ft__json_at(g->json, m->config, 'a') ? m->config /* a Sequential before 2.2.3 */
+        : ft__json_member(g->json, m->config, "layers");
+    if (ft__keras_list_layers(g, m))
+        done = !strcmp(class_name, "Sequential") ? ft__keras_run_sequential(g, m)
+                                                 : ft__keras_run_functional(g, m);
+    ft__release(g->c, m->order);
+    ft__release(g->c, m->table);
+    return done;
+}
+
+/* ---- The description ---- */
+
+/* The loss that the model was compiled with, of FINETUNE_LOSS_LIST; NULL: none that is ours. */
+static const char *ft__keras_loss(const ft__json *j, int compiled)
+{
+    static const char *const losses[][2] = {
+        {"sparsecategoricalcrossentropy", "cross_entropy"},
+        {"categoricalcrossentropy", "cross_entropy"},
+        {"binarycrossentropy", "binary_cross_entropy"}, {"meansquarederror", "mse"},
+        {"mse", "mse"}, {"meanabsoluteerror", "l1"}, {"mae", "l1"}, {"huber", "huber"}};
+    int loss = ft__json_member(j, compiled, "loss");
+    const char *name = ft__json_string(j, loss);
+    char plain[64];
+    size_t i, n = 0;
+    if (!name) name = ft__json_string(j, ft__json_member(j, loss, "class_name"));
+    if (name && !strcmp(name, "function"))
+        name = ft__json_string(j, ft__json_member(j, loss, "config"));
+    for (; name && *name && n + 1 < sizeof plain; ++name)
+        if (*name != '_') plain[n++] = *name >= 'A' && *name <= 'Z' ? (char)(*name + 32) : *name;
+    plain[n] = 0;
+    for (i = 0; i < sizeof losses / sizeof losses[0]; ++i)
+        if (!strcmp(plain, losses[i][0])) return losses[i][1];
+    return NULL;
+}
+
+/* Adds the loss of the output: by what the model was compiled with, else by its activation. */
+static void ft__keras_add_loss(ft__keras *g, ft__text *to, int output, const char *kind,
+                               const char *loss)
+{
+    const ft__keras_value *v = ft__keras_at(g, output);
+    bool classes, first = v->first && v->rank > 2;
+    int d, last = ft__keras_last(g, output);
+    if (!loss) loss = kind && !strcmp(kind, "sigmoid") ? "binary_cross_entropy"
+                    : last > 1 || kind ? "cross_entropy" : "mse";
+    classes = !strcmp(loss, "cross_entropy");
+    if (classes && (v->rank > 3 || v->rank < 2 || first || last < 2)) return;
+    ft__text_add(to, ",\n{\"op\":\"input\",\"name\":\"%s\",\"type\":\"%s\",\"shape\":[\"N\"",
+                 classes ? "labels" : "target", classes ? "I32" : "F32");
+    if (first) ft__text_add(to, ",%d", last);
+    for (d = 1; d < v->rank - (classes || first); ++d) {
+        if (v->size[d] == FT_LENGTH) ft__text_add(to, ",\"L\"");
+        else ft__text_add(to, ",%d", v->size[d]);
+    }
+    ft__text_add(to, "]},\n{\"op\":\"%s\",\"name\":\"loss\",\"inputs\":[", loss);
+    ft__json_add_text(to, ft__keras_text(g, v->name));
+    ft__text_add(to, ",\"%s\"]}", classes ? "labels" : "target");
+}
+
+/* The inputs' nodes. */
+static void ft__keras_add_inputs(ft__keras *g, ft__text *to)
+{
+    const ft__keras_input *inputs = (const ft__keras_input *)g->inputs.at;
+    size_t i;
+    int d;
+    for (i = 0; i < g->inputs.count; ++i) {
+        const ft__keras_value *v = ft__keras_at(g, inputs[i].value);
+        ft__text_add(to, "%s{\"op\":\"input\",\"name\":", i ? ",\n" : "");
+        ft__json_add_text(to, ft__keras_text(g, v->name));
+        if (inputs[i].ids) ft__text_add(to, ",\"type\":\"I32\"");
+        ft__text_add(to, ",\"shape\":[\"N\"");
+        if (v->first) ft__text_add(to, ",%d", v->size[v->rank - 1]);
+        for (d = 1; d < v->rank - v->first; ++d) {
+            if (v->size[d] == FT_LENGTH) ft__text_add(to, ",\"L\"");
+            else ft__text_add(to, ",%d", v->size[d]);
+        }
+        ft__text_add(to, "]}");
+    }
+}
+
+/* What the network is as a description; the caller releases it. */
+static char *ft__keras_described(ft__keras *g, int output, const char *loss)
+{
+    const ft__keras_value *v = ft__keras_at(g, output);
+    int logits = v->before >= 0 ? v->before : output;
+    ft__text to;
+    memset(&to, 0, sizeof to);
+    to.context = g->c;
+    ft__text_add(&to, "{\"format\":1,\"architecture\":\"keras\",\"keras_initialisers\":true,"
+                 "\n\"nodes\":[\n");
+    ft__keras_add_inputs(g, &to);
+    if (g->text.letters) ft__text_add_bytes(&to, g->text.letters, g->text.count);
+    ft__keras_add_loss(g, &to, logits, v->kind, loss);
+    ft__text_add(&to, "],\n\"output\":");
+    ft__json_add_text(&to, ft__keras_text(g, ft__keras_at(g, logits)->name));
+    if (strstr(to.letters ? to.letters : "", "\"name\":\"loss\""))
+        ft__text_add(&to, ",\n\"loss\":\"loss\"");
+    ft__text_add(&to, "}");
+    if (ft__ok(g->c)) return to.letters;
+    ft__release(g->c, to.letters);
+    return NULL;
+}
+
+static void ft__keras_end_network(ft__keras *g)
+{
+    ft__context *c = g->c;
+    ft__release(c, g->results.at);
+    ft__release(c, g->weights.at);
+    ft__release(c, g->inputs.at);
+    ft__release(c, g->values.at);
+    ft__release(c, g->refused.letters);
+    ft__release(c, g->names.letters);
+    ft__release(c, g->text.letters);
+}
+
+/* Maps a network's config, a text in JSON with its `class_name` and `config`. g->weights lists its
+   weights; ft__keras_end_network frees that. `compiled`: how it was compiled, a text in JSON, or
+   NULL: it is in the config. Returns the description, for the caller to release; NULL with an
+   error. */
+static char *ft__keras_network(ft__keras *g, ft__context *c, const char *path, const char *config,
+                               size_t bytes, const char *compiled, bool old)
+{
+    size_t fault = 0;
+    ft__json *j = ft__json_parse_at(c, config, bytes, &fault);
+    ft__json *training = compiled ? ft__json_parse(c, compiled, strlen(compiled)) : NULL;
+    const char *class_name = j ? ft__json_string(j, ft__json_member(j, 0, "class_name")) : NULL;
+    ft__keras_model m;
+    char *text = NULL;
+    memset(&m, 0, sizeof m);
+    if (j) m.config = ft__json_member(j, 0, "config");
+    if (!j) ft__fail(c, FT_FORMAT, "%s: its config is not JSON at offset %zu", path, fault);
+    else if (!ft__keras_is_model(class_name) || m.config < 0)
+        ft__fail(c, FT_UNSUPPORTED, "%s: a model of the class %.80s; Functional or Sequential is"
+                 " expected", path, class_name ? class_name : "?");
+    g->json = j;
+    g->old = old;
+    g->run = ft__keras_run_model;
+    if (ft__ok(c)) g->run(g, class_name, &m);
+    if (ft__ok(c) && g->refused_count)
+        ft__fail(c, FT_UNSUPPORTED, "%s: cannot be mapped, at %d places: %.860s%s", path,
+                 g->refused_count, g->refused.letters,
+                 g->refused_count > FT__KERAS_MOST_REFUSED ? "; ..." : "");
+    if (ft__ok(c) && m.output_count > 0) {
+        text = ft__keras_described(g, m.outputs[0], training ? ft__keras_loss(training, 0)
+                                   : ft__keras_loss(j, ft__json_member(j, 0, "compile_config")));
+        if (m.output_count > 1)
+            ft__log(c, "%s: has %d outputs, of which the first is the output here", path,
+                    m.output_count);
+    }
+    ft__json_free(c, training);
+    ft__json_free(c, j);
+    g->json = NULL;
+    return text;
+}
+/* =============================================================================================
+   [SECTION] formats/keras_variables: Keras' files: variables and their names
+   Keras 3 numbers a layer's variables, "layers/conv2d/vars/0", and has the layer's name in an
+   attribute; Keras 2, and .h5 of whole models, names them, "conv2d/conv2d/kernel:0". Here each
+   becomes a tensor under our name and in our layout, mostly as a view: a kernel (height, width, in,
+   out) is [out, in, height, width] with other strides. Where a name alone leaves it open what a
+   variable is, the network's weight of the name and shape says it.
+   ============================================================================================= */
+
+typedef enum ft__keras_kind { /* what a layer is, as far as its path or its variables tell */
+    FT__KERAS_ANY, FT__KERAS_DEPTH, FT__KERAS_SEPARABLE, FT__KERAS_CELL, FT__KERAS_HEADS
+} ft__keras_kind;
+
+typedef struct ft__keras_variable {
+    size_t layer, outer;    /* names in ft__keras_file.names: of the layer, and of its group */
+    size_t group;           /* the path of its group: its siblings have the same */
+    char role[32];          /* "kernel", ... */
+    char part[16];          /* of MultiHeadAttention: ".query"; of a cell: "_reverse" or "" */
+    ft__keras_kind kind;
+    bool open;              /* gamma may be beta, kernel a depthwise one */
+    ft_hdf5_item item;
+    int number;             /* of the item */
+    uint64_t offset;        /* in the file's bytes */
+    int gates;              /* of a cell: 4, 3 or 1 */
+} ft__keras_variable;
+
+typedef struct ft__keras_file {
+    ft__growing variables;
+    ft__text names;
+    size_t *labels;         /* [tensors]: their names' places in letters */
+    char *config, *training, *version;
+    bool described;         /* by its own config */
+} ft__keras_file;
+
+static ft__keras_variable *ft__keras_variable_at(const ft__keras_file *k, size_t i)
+{
+    return (ft__keras_variable *)k->variables.at + i;
+}
+
+/* ---- Paths ---- */
+
+/* The next component of a path; moves *at past it. Its length; 0: there is none. */
+static size_t ft__keras_component(const char **at, const char **component)
+{
+    size_t length = strcspn(*at, "/");
+    *component = *at;
+    *at += length + ((*at)[length] == '/');
+    return length;
+}
+
+static bool ft__keras_is(const char *component, size_t length, const char *text)
+{
+    return length == strlen(text) && !memcmp(component, text, length);
+}
+
+static bool ft__keras_begins(const char *component, size_t length, const char *text)
+{
+    return length >= strlen(text) && !memcmp(component, text, strlen(text));
+}
+
+static void ft__keras_role(ft__keras_variable *v, const char *role, size_t length)
+{
+    if (length >= 2 && role[length - 2] == ':') length -= 2; /* TensorFlow's ":0" */
+    snprintf(v->role, sizeof v->role, "%.*s", (int)(length < 31 ? length : 31), role);
+}
+
+/* Adds ".NAME" to the name that is being put together at the end of `names`. */
+static void ft__keras_add_part(ft__keras_file *k, size_t start, const char *name, size_t length)
+{
+    if (k->names.count > start) ft__text_add_bytes(&k->names, ".", 1);
+    ft__text_add_bytes(&k->names, name, length);
+}
+
+/* What a component inside a layer's group says of the variable; false: it is another layer. */
+static bool ft__keras_inside(ft__keras_variable *v, const char *c, size_t length)
+{
+    static const char *const heads[][2] = {
+        {"query_dense", ".query"}, {"key_dense", ".key"}, {"value_dense", ".value"},
+        {"output_dense", ".output"}, {"query", ".query"}, {"key", ".key"}, {"value", ".value"},
+        {"attention_output", ".output"}};
+    size_t i;
+    for (i = 0; i < sizeof heads / sizeof heads[0]; ++i)
+        if (ft__keras_is(c, length, heads[i][0])) {
+            v->kind = FT__KERAS_HEADS;
+            snprintf(v->part, sizeof v->part, "%s", heads[i][1]);
+            return true;
+        }
+    if (ft__keras_is(c, length, "cell") || ft__keras_begins(c, length, "lstm_cell")
+        || ft__keras_begins(c, length, "gru_cell")
+        || ft__keras_begins(c, length, "simple_rnn_cell")) v->kind = FT__KERAS_CELL;
+    else if (ft__keras_begins(c, length, "backward_"))
+        snprintf(v->part, sizeof v->part, "_reverse");
+    else return ft__keras_begins(c, length, "forward_") || ft__keras_is(c, length, "layer");
+    return true;
+}
+
+/* The class of a group of Keras 3: its name in snake case without the number behind. */
+static size_t ft__keras_class_length(const char *group, size_t length)
+{
+    size_t end = length;
+    while (end > 0 && group[end - 1] >= '0' && group[end - 1] <= '9') --end;
+    return end > 1 && end < length && group[end - 1] == '_' ? end - 1 : length;
+}
+
+/* ---- Keras 3 ---- */
+
+/* Roles by class and number. */
+static const char *ft__keras_numbered(const char *group, size_t length, int number)
+{
+    static const char *const rows[][5] = {
+        {"separable_conv", "depthwise_kernel", "pointwise_kernel", "bias", ""},
+        {"depthwise_conv", "depthwise_kernel", "bias", "", ""},
+        {"conv", "kernel", "bias", "", ""}, {"dense", "kernel", "bias", "", ""},
+        {"batch_normalization", "gamma", "beta", "moving_mean", "moving_variance"},
+        {"layer_normalization", "gamma", "beta", "", ""},
+        {"group_normalization", "gamma", "beta", "", ""},
+        {"embedding", "embeddings", "", "", ""}, {"p_re_lu", "alpha", "", "", ""},
+        {"normalization", "mean", "variance", "count", ""},
+        {"time_distributed", "kernel", "bias", "", ""}};
+    size_t i;
+    for (i = 0; number >= 0 && number < 4 && i < sizeof rows / sizeof rows[0]; ++i)
+        if (ft__keras_begins(group, length, rows[i][0])) return rows[i][1 + number];
+    return "";
+}
+
+/* The name attributes, sorted by path. */
+typedef struct ft__keras_labels { const char **paths; char **texts; int *order, count; }
+    ft__keras_labels;
+
+static bool ft__keras_label_less(const void *context, int a, int b)
+{
+    const char *const *paths = (const char *const *)context;
+    int order = strcmp(paths[a], paths[b]);
+    return order < 0 || (order == 0 && a < b);
+}
+
+/* The attribute `name` of "<path>/vars", where path has `length` bytes; NULL: there is none. */
+static const char *ft__keras_label(const ft__keras_labels *l, const char *path, size_t length)
+{
+    int low = 0, high = l->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2, at = l->order[middle];
+        int order = strncmp(l->paths[at], path, length);
+        if (order == 0) order = strcmp(l->paths[at] + length, "/vars");
+        if (order == 0) return l->texts[at];
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+/* Reads the path of a variable of Keras 3; false: it is no variable of a layer. */
+static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *labels,
+                                ft__keras_variable *v, const char *path)
+{
+    const char *at = path, *c, *group = "", *label;
+    size_t length, group_length = 0, start = k->names.count;
+    bool cell;
+    while ((length = ft__keras_component(&at, &c)) > 0
+           && (ft__keras_is(c, length, "layers")
+               || ft__keras_is(c, length, "_layer_checkpoint_dependencies"))) {
+        group_length = ft__keras_component(&at, &group);
+        label = ft__keras_label(labels, path, (size_t)(group - path) + group_length);
+        if (label) ft__keras_add_part(k, start, label, strlen(label));
+        else ft__keras_add_part(k, start, group, group_length);
+    }
+    if (group_length == 0) return false;
+    ft__text_add_bytes(&k->names, "", 1);
+    v->layer = v->outer = start;
+    for (; length > 0 && !ft__keras_is(c, length, "vars"); length = ft__keras_component(&at, &c)) {
+        if (ft__keras_is(c, length, "seed_generator")) return false;
+        if (!ft__keras_inside(v, c, length)) return false;
+    }
+    v->group = k->names.count;
+    ft__text_add_bytes(&k->names, path, (size_t)(at - path));
+    ft__text_add_bytes(&k->names, "", 1);
+    length = ft__keras_component(&at, &c);
+    if (length != 1 || *c < '0' || *c > '9') return false;
+    cell = v->kind == FT__KERAS_CELL;
+    group_length = ft__keras_class_length(group, group_length);
+    if (cell) ft__keras_role(v, *c == '0' ? "kernel" : *c == '1' ? "recurrent_kernel" : "bias", 31);
+    else if (v->kind == FT__KERAS_HEADS) ft__keras_role(v, *c == '0' ? "kernel" : "bias", 31);
+    else ft__keras_role(v, ft__keras_numbered(group, group_length, *c - '0'), 31);
+    if (!v->role[0]) snprintf(v->role, sizeof v->role, "%c", *c);
+    if (ft__keras_begins(group, group_length, "separable_conv")) v->kind = FT__KERAS_SEPARABLE;
+    if (ft__keras_begins(group, group_length, "depthwise_conv")) v->kind = FT__KERAS_DEPTH;
+    return true;
+}
+
+/* ---- Keras 2, and whole models in .h5 ---- */
+
+static bool ft__keras_read_named_path(ft__keras_file *k, ft__keras_variable *v, const char *path)
+{
+    const char *at = path, *c, *group, *parent = path;
+    size_t length, group_length, start = k->names.count;
+    if (!strncmp(at, "model_weights/", 14)) at += 14;
+    else if (!strncmp(at, "optimizer_weights/", 18)) return false;
+    group_length = ft__keras_component(&at, &group);
+    if (group_length == 0 || ft__keras_is(group, group_length, "top_level_model_weights"))
+        return false;
+    v->outer = start;
+    ft__text_add_bytes(&k->names, group, group_length);
+    ft__text_add_bytes(&k->names, "", 1);
+    v->layer = start = k->names.count;
+    ft__text_add_bytes(&k->names, group, group_length);
+    length = ft__keras_component(&at, &c);
+    if (*at && ft__keras_is(c, length, "") == false && length == group_length
+        && !memcmp(c, group, length)) length = ft__keras_component(&at, &c);
+    for (; *at; length = ft__keras_component(&at, &c))
+        if (!ft__keras_inside(v, c, length)) ft__keras_add_part(k, start, c, length);
+    ft__text_add_bytes(&k->names, "", 1);
+    ft__keras_role(v, c, length);
+    if (ft__keras_begins(v->role, strlen(v->role), "seed_generator")) return false;
+    v->group = k->names.count;
+    ft__text_add_bytes(&k->names, parent, (size_t)(c - parent));
+    ft__text_add_bytes(&k->names, "", 1);
+    return length > 0;
+}
+
+/* ---- What siblings say of each other ---- */
+
+static bool ft__keras_siblings(const ft__keras_file *k, size_t a, size_t b)
+{
+    return !strcmp(k->names.letters + ft__keras_variable_at(k, a)->group,
+                   k->names.letters + ft__keras_variable_at(k, b)->group);
+}
+
+/* Of variables first .. end - 1 of one group: a norm without gamma or beta has fewer, kernels may
+   be depthwise ones, and a recurrent kernel (units, gates * units) tells the gates. */
+static void ft__keras_relate(const ft__keras_file *k, size_t first, size_t end)
+{
+    static const char *const norm[] = {"gamma", "beta", "moving_mean", "moving_variance"};
+    size_t count = end - first, i;
+    bool norms = !strcmp(ft__keras_variable_at(k, first)->role, "gamma"), separable = false;
+    int gates = 0;
+    for (i = first; i < end; ++i) {
+        ft__keras_variable *v = ft__keras_variable_at(k, i);
+        bool recurrent = !strcmp(v->role, "recurrent_kernel") && v->item.rank == 2;
+        if (recurrent && v->item.size[0] > 0) gates = (int)(v->item.size[1] / v->item.size[0]);
+        separable = separable || !strcmp(v->role, "pointwise_kernel");
+        if (norms && !strcmp(k->names.letters + v->group + strlen(k->names.letters + v->group) - 5,
+                             "vars/")) {
+            if (count == 2 || count == 3) { /* the last two are the statistics, if it has any */
+                bool batch = strstr(k->names.letters + v->group, "batch_normalization") != NULL;
+                if (batch && i + 2 >= end)
+                    snprintf(v->role, sizeof v->role, "%s", norm[4 - (end - i)]);
+                else v->open = batch;
+            } else v->open = count == 1;
+        }
+    }
+    for (i = first; i < end; ++i) {
+        ft__keras_variable *v = ft__keras_variable_at(k, i);
+        if (gates) {
+            v->kind = FT__KERAS_CELL;
+            v->gates = gates;
+        } else if (separable) v->kind = FT__KERAS_SEPARABLE;
+        else if (v->kind == FT__KERAS_ANY && !strcmp(v->role, "depthwise_kernel"))
+            v->kind = FT__KERAS_DEPTH;
+        else if (v->kind == FT__KERAS_ANY && !strcmp(v->role, "kernel") && v->item.rank > 2)
+            v->open = true;
+    }
+}
+
+/* ---- Views ---- */
+
+/* A view of `rank` sizes with these strides. */
+static void ft__keras_set_view(ft_tensor_info *t, int rank, const int64_t *size,
+                               const int64_t *stride)
+{
+    int d;
+    t->shape.rank = rank;
+    for (d = 0; d < rank; ++d) {
+        t->shape.size[d] = (int)size[d];
+        t->stride[d] = stride[d];
+    }
+}
+
+/* [.., in, out] as [out, in, ..]. */
+static void ft__keras_view_kernel(ft_tensor_info *t, const ft_hdf5_item *item)
+{
+    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step = 1;
+    int r = item->rank, d;
+    for (d = r - 1; d >= 0; --d) {
+        int to = d == r - 1 ? 0 : d == r - 2 ? 1 : d + 2;
+        size[to] = item->size[d];
+        stride[to] = step;
+        step *= item->size[d];
+    }
+    ft__keras_set_view(t, r, size, stride);
+}
+
+/* [.., in, multiplier] as [in * multiplier, 1, ..]. */
+static void ft__keras_view_depthwise(ft_tensor_info *t, const ft_hdf5_item *item)
+{
+    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step;
+    int r = item->rank, d;
+    step = size[0] = item->size[r - 2] * item->size[r - 1];
+    size[1] = stride[0] = stride[1] = 1;
+    for (d = r - 3; d >= 0; --d) {
+        size[d + 2] = item->size[d];
+        stride[d + 2] = step;
+        step *= item->size[d];
+    }
+    ft__keras_set_view(t, r, size, stride);
+}
+
+/* [a, b] transposed, of a tensor whose sizes multiply to these. */
+static void ft__keras_view_matrix(ft_tensor_info *t, int64_t a, int64_t b)
+{
+    int64_t size[2], stride[2];
+    size[0] = b;
+    size[1] = a;
+    stride[0] = 1;
+    stride[1] = b;
+    ft__keras_set_view(t, 2, size, stride);
+}
+
+static void ft__keras_view_vector(ft_tensor_info *t, int64_t count)
+{
+    const int64_t one = 1;
+    ft__keras_set_view(t, 1, &count, &one);
+}
+
+static int64_t ft__keras_elements(const ft_hdf5_item *item)
+{
+    int64_t count = 1;
+    int d;
+    for (d = 0; d < item->rank; ++d) count *= item->size[d];
+    return count;
+}
+
+static void ft__keras_view_plain(ft_tensor_info *t, const ft_hdf5_item *item)
+{
+    int d;
+    t->shape.rank = item->rank;
+    for (d = 0; d < item->rank; ++d) t->shape.size[d] = (int)item->size[d];
+    ft__row_major(t);
+}
+
+/* Sets the view, and the end of the name, of a variable; `other`: the second thing that it may be.
+   `second`: the second bias of a GRU. */
+static void ft__keras_view(const ft__keras_variable *v, bool other, bool second, ft_tensor_info *t,
+                           char suffix[64])
+{
+    const ft_hdf5_item *item = &v->item;
+    const char *role = other && !strcmp(v->role, "gamma") ? "beta" : v->role;
+    bool kernel = !strcmp(role, "kernel"), bias = !strcmp(role, "bias");
+    bool depth = !strcmp(role, "depthwise_kernel") || (kernel && other);
+    int r = item->rank;
+    int64_t all = ft__keras_elements(item), last = r > 0 ? item->size[r - 1] : 1;
+    static const char *const plain[][2] = {
+        {"gamma", ".weight"}, {"beta", ".bias"}, {"moving_mean", ".running_mean"},
+        {"moving_variance", ".running_var"}, {"embeddings", ".weight"}, {"bias", ".bias"},
+        {"mean", ".mean"}, {"variance", ".variance"}};
+    size_t i;
+    ft__keras_view_plain(t, item);
+    snprintf(suffix, 64, ".%s", role);
+    for (i = 0; i < sizeof plain / sizeof plain[0]; ++i)
+        if (!strcmp(role, plain[i][0])) snprintf(suffix, 64, "%s", plain[i][1]);
+    if (v->kind == FT__KERAS_CELL && (bias || r == 2)) {
+        bool hidden = !strcmp(role, "recurrent_kernel");
+        snprintf(suffix, 64, ".%s_%s_l0%s", bias ? "bias" : "weight",
+                 hidden || second ? "hh" : "ih", v->part);
+        if (!bias) ft__keras_view_matrix(t, item->size[0], item->size[1]);
+        else ft__keras_view_vector(t, last);
+        if (second) t->offset += (uint64_t)last * (uint64_t)ft__type_bytes[t->type];
+    } else if (v->kind == FT__KERAS_HEADS) {
+        snprintf(suffix, 64, "%s%s", v->part, bias ? ".bias" : ".weight");
+        if (bias) ft__keras_view_vector(t, all);
+        else if (r == 3 && !strcmp(v->part, ".output")) ft__keras_view_matrix(t, all / last, last);
+        else if (r == 3) ft__keras_view_matrix(t, item->size[0], all / item->size[0]);
+    } else if (depth && r >= 3) {
+        snprintf(suffix, 64, "%s.weight", v->kind == FT__KERAS_SEPARABLE ? ".depthwise" : "");
+        ft__keras_view_depthwise(t, item);
+    } else if (!strcmp(role, "pointwise_kernel") && r >= 3) {
+        snprintf(suffix, 64, ".pointwise.weight");
+        ft__keras_view_kernel(t, item);
+    } else if (bias && v->kind == FT__KERAS_SEPARABLE) snprintf(suffix, 64, ".pointwise.bias");
+    else if (kernel && r >= 2) {
+        snprintf(suffix, 64, ".weight");
+        ft__keras_view_kernel(t, item);
+    } else if (!strcmp(role, "alpha")) {
+        snprintf(suffix, 64, ".weight");
+        ft__keras_view_vector(t, all);
+    }
+}
+/* =============================================================================================
+   [SECTION] formats/keras_files: Keras' files: reading them
+   .keras, .weights.h5 and .h5 are HDF5, which ft_desc.hdf5 reads, .keras inside a zip archive with
+   the config as an entry. Opening copies the variables into memory; ft_file's tensors are views of
+   that copy. The network settles what they are called: that of the file's own config, or the one
+   that is there when weights are loaded.
+   ============================================================================================= */
+
+static const char ft__keras_config_key[] = "keras_config";
+static const char ft__keras_version_key[] = "keras_version";
+
+/* The shape of the weight with this name in a network; NULL: it has none. */
+typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *name);
+
+/* ---- From variables to tensors ---- */
+
+static void ft__keras_add_tensor(ft_file *file, ft__keras_file *k, ft__text *letters,
+                                 const ft__keras_variable *v, const ft_tensor_info *t,
+                                 const char *layer, const char *suffix)
+{
+    ft_tensor_info *to = ft__file_add(file);
+    if (!to) return;
+    *to = *t;
+    to->type_name = ft__type_names[t->type];
+    to->bytes = (uint64_t)ft__keras_elements(&v->item) * (uint64_t)ft__type_bytes[t->type];
+    k->labels[file->count - 1] = letters->count;
+    ft__text_add_bytes(letters, layer, strlen(layer));
+    ft__text_add_bytes(letters, suffix, strlen(suffix) + 1);
+}
+
+/* Whether the network has this weight, in this shape; or, of statistics, in one with as many
+   numbers, which the view then takes. */
+static bool ft__keras_fits(const ft__keras_variable *v, ft_tensor_info *t, const char *layer,
+                           const char *suffix, ft__keras_wanted wanted, const void *context)
+{
+    char name[600];
+    const ft_shape *shape;
+    snprintf(name, sizeof name, "%.500s%s", layer, suffix);
+    shape = wanted ? wanted(context, name) : NULL;
+    if (!shape) return false;
+    if (ft__same_sizes(shape, &t->shape)) return true;
+    if ((strcmp(v->role, "mean") != 0 && strcmp(v->role, "variance") != 0)
+        || ft__shape_count(shape) != ft__shape_count(&t->shape)) return false;
+    t->shape = *shape;
+    ft__row_major(t);
+    return true;
+}
+
+/* Adds the tensors of a variable: what the network wants of all that it may be, else the first. */
+static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *letters,
+                                    const ft__keras_variable *v, ft__keras_wanted wanted,
+                                    const void *context)
+{
+    const char *layers[2], *layer;
+    ft_tensor_info t, found;
+    char suffix[64], right[64];
+    int i, two = 0;
+    bool fits = false;
+    memset(&found, 0, sizeof found);
+    if (!strcmp(v->role, "count")) return; /* of Normalization: how many samples it saw */
+    layers[0] = layer = k->names.letters + v->layer;
+    layers[1] = k->names.letters + v->outer;
+    for (i = 0; i < 4 && !fits; ++i) {
+        if ((i & 1 && !v->open) || (i & 2 && v->layer == v->outer)) continue;
+        memset(&t, 0, sizeof t);
+        t.type = v->item.type;
+        t.offset = v->offset;
+        ft__keras_view(v, i & 1, false, &t, suffix);
+        fits = ft__keras_fits(v, &t, layers[i / 2], suffix, wanted, context);
+        if (i > 0 && !fits) continue;
+        found = t;
+        layer = layers[i / 2];
+        memcpy(right, suffix, sizeof right);
+    }
+    two = v->kind == FT__KERAS_CELL && !strcmp(v->role, "bias") && v->item.rank == 2
+        && v->item.size[0] == 2;
+    ft__keras_add_tensor(file, k, letters, v, &found, layer, right);
+    if (!two) return;
+    memset(&t, 0, sizeof t);
+    t.type = v->item.type;
+    t.offset = v->offset;
+    ft__keras_view(v, false, true, &t, suffix);
+    ft__keras_add_tensor(file, k, letters, v, &t, layer, suffix);
+}
+
+/* Lists the file's tensors by the names that a network has for them. */
+static ft_status ft__keras_name_tensors(ft_file *file, ft__keras_wanted wanted,
+                                        const void *context)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__text letters;
+    size_t i;
+    int t;
+    memset(&letters, 0, sizeof letters);
+    letters.context = c;
+    file->count = 0;
+    ft__release(c, k->labels);
+    k->labels = (size_t *)ft__allocate(c, 2 * k->variables.count + 1, sizeof *k->labels);
+    for (i = 0; ft__ok(c) && i < k->variables.count; ++i)
+        ft__keras_name_variable(file, k, &letters, ft__keras_variable_at(k, i), wanted, context);
+    ft__release(c, file->letters);
+    file->letters = letters.letters;
+    for (t = 0; ft__ok(c) && t < file->count; ++t)
+        file->tensors[t].name = file->letters + k->labels[t];
+    return ft__file_index(file);
+}
+
+/* ---- Reading HDF5 ---- */
+
+/* An attribute that is one text, copied; NULL: there is none. */
+static char *ft__keras_attribute(ft_file *file, void *opened, const char *path, const char *name)
+{
+    const ft_hdf5 *h = &file->context->desc.hdf5;
+    ft_hdf5_item item;
+    char *text;
+    int i;
+    for (i = 0; h->item(h->user, opened, i, &item); ++i) {
+        if (!item.attribute || strcmp(item.attribute, name) != 0 || strcmp(item.path, path) != 0)
+            continue;
+        text = (char *)ft__allocate(file->context, item.bytes + 1, 1);
+        if (text && h->read(h->user, opened, i, text)) return text;
+        ft__release(file->context, text);
+        return NULL;
+    }
+    return NULL;
+}
+
+static void ft__keras_free_labels(ft__context *c, ft__keras_labels *l)
+{
+    while (l->texts && l->count > 0) ft__release(c, l->texts[--l->count]);
+    ft__release(c, l->order);
+    ft__release(c, (void *)(uintptr_t)l->texts);
+    ft__release(c, (void *)(uintptr_t)l->paths);
+}
+
+/* The names of Keras 3's layers. */
+static ft__keras_labels ft__keras_read_labels(ft_file *file, void *opened, int count)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_labels l;
+    ft_hdf5_item item;
+    int i;
+    memset(&l, 0, sizeof l);
+    l.paths = (const char **)ft__allocate(c, (size_t)count + 1, sizeof *l.paths);
+    l.texts = (char **)ft__allocate(c, (size_t)count + 1, sizeof *l.texts);
+    l.order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *l.order);
+    for (i = 0; ft__ok(c) && i < count && h->item(h->user, opened, i, &item); ++i) {
+        char *text;
+        if (!item.attribute || strcmp(item.attribute, "name") != 0 || item.rank != 0) continue;
+        text = (char *)ft__allocate(c, item.bytes + 1, 1);
+        if (!text) break;
+        if (!h->read(h->user, opened, i, text)) text[0] = 0;
+        l.paths[l.count] = item.path;
+        l.texts[l.count++] = text;
+    }
+    if (ft__ok(c))
+        ft__sort_order(l.order, l.count, ft__keras_label_less, (const void *)(uintptr_t)l.paths);
+    return l;
+}
+
+/* Adds a dataset that is a variable of a layer; false, with an error, if its sizes are wrong. */
+static bool ft__keras_list_variable(ft_file *file, ft__keras_file *k, const ft__keras_labels *l,
+                                    const ft_hdf5_item *item, int number, bool named)
+{
+    ft__context *c = file->context;
+    ft__keras_variable v, *to;
+    int64_t count = 1;
+    int d;
+    memset(&v, 0, sizeof v);
+    if (named ? !ft__keras_read_named_path(k, &v, item->path)
+              : !ft__keras_read_path(k, l, &v, item->path)) return true;
+    v.item = *item;
+    v.item.path = v.item.attribute = NULL;
+    v.number = number;
+    for (d = 0; d < item->rank && item->rank <= FINETUNE_MAX_RANK; ++d) {
+        if (item->size[d] < 1 || item->size[d] > INT_MAX || count > INT64_MAX / item->size[d] / 8)
+            count = -1;
+        if (count < 0) break;
+        count *= item->size[d];
+    }
+    if (item->type == FT_OTHER || item->rank > FINETUNE_MAX_RANK || count < 1
+        || (uint64_t)count * (uint64_t)ft__type_bytes[item->type] != item->bytes) {
+        ft__fail(c, FT_FORMAT, "%s: %.200s: its type or its sizes cannot be read", file->path,
+                 item->path);
+        return false;
+    }
+    to = (ft__keras_variable *)ft__growing_add(c, &k->variables);
+    if (to) *to = v;
+    return to != NULL;
+}
+
+/* Lists the variables of layers; optimisers', and states of dropout, are passed over. */
+static void ft__keras_list(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__keras_labels labels;
+    ft_hdf5_item item;
+    int count, i;
+    size_t first, end;
+    bool named = false;
+    for (count = 0; h->item(h->user, opened, count, &item); ++count)
+        named = named || (item.attribute && !strcmp(item.attribute, "weight_names"));
+    labels = ft__keras_read_labels(file, opened, count);
+    for (i = 0; ft__ok(c) && i < count && h->item(h->user, opened, i, &item); ++i)
+        if (!item.attribute && !ft__keras_list_variable(file, k, &labels, &item, i, named)) break;
+    ft__keras_free_labels(c, &labels);
+    for (first = 0; ft__ok(c) && first < k->variables.count; first = end) {
+        end = first + 1;
+        while (end < k->variables.count && ft__keras_siblings(k, first, end)) ++end;
+        ft__keras_relate(k, first, end);
+    }
+}
+
+/* Exchanges the first two thirds of each row: Keras has a GRU's gates as z, r, h; PyTorch as r, z,
+   n. */
+static void ft__keras_swap_gates(const ft__keras_variable *v, unsigned char *at)
+{
+    size_t last = (size_t)v->item.size[v->item.rank - 1];
+    size_t width = (size_t)ft__type_bytes[v->item.type];
+    size_t third = last / 3 * width, rows = (size_t)ft__keras_elements(&v->item) / last, r, i;
+    for (r = 0; r < rows; ++r, at += last * width)
+        for (i = 0; i < third; ++i) {
+            unsigned char byte = at[i];
+            at[i] = at[third + i];
+            at[third + i] = byte;
+        }
+}
+
+/* Copies the variables' numbers, which become the file's bytes. A file may not claim more than a
+   thousand times its size: compressed zeros would. */
+static void ft__keras_read_numbers(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    uint64_t total = 0, most = 1000 * file->size;
+    unsigned char *numbers;
+    size_t i;
+    for (i = 0; i < k->variables.count; ++i) {
+        ft__keras_variable *v = ft__keras_variable_at(k, i);
+        v->offset = total;
+        total += ((uint64_t)v->item.bytes + 7) / 8 * 8;
+        if (v->item.bytes > most || total > most) {
+            ft__fail(c, FT_FORMAT, "%s: its variables claim more than 1000 times the file's %llu"
+                     " bytes", file->path, (unsigned long long)file->size);
+            return;
+        }
+    }
+    numbers = (unsigned char *)ft__allocate(c, (size_t)total + 1, 1);
+    for (i = 0; numbers && i < k->variables.count; ++i) {
+        const ft__keras_variable *v = ft__keras_variable_at(k, i);
+        if (!h->read(h->user, opened, v->number, numbers + v->offset)) {
+            ft__fail(c, FT_FORMAT, "%s: the numbers of %.200s%.40s cannot be read", file->path,
+                     k->names.letters + v->group, v->role);
+            ft__release(c, numbers);
+            return;
+        }
+        if (v->gates == 3 && v->item.size[v->item.rank - 1] % 3 == 0)
+            ft__keras_swap_gates(v, numbers + v->offset);
+    }
+    if (!numbers) return;
+    ft__mapping_drop(c, file->mapping);
+    file->mapping = NULL;
+    ft__release(c, file->owned);
+    file->bytes = file->owned = numbers;
+    file->size = total;
+}
+
+/* ---- Opening ---- */
+
+static void ft__keras_forget(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__release(c, file->described);
+    if (!k) return;
+    ft__release(c, k->version);
+    ft__release(c, k->training);
+    ft__release(c, k->config);
+    ft__release(c, k->labels);
+    ft__release(c, k->names.letters);
+    ft__release(c, k->variables.at);
+    ft__release(c, k);
+}
+
+static const ft_shape *ft__keras_wants(const void *context, const char *name)
+{
+    const ft__keras *g = (const ft__keras *)context;
+    const ft__keras_weight *all = (const ft__keras_weight *)g->weights.at;
+    int low = 0, high = (int)g->weights.count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(ft__keras_text(g, all[g->by_name[middle]].name), name);
+        if (order == 0) return &all[g->by_name[middle]].shape;
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static bool ft__keras_weight_less(const void *context, int a, int b)
+{
+    const ft__keras *g = (const ft__keras *)context;
+    const ft__keras_weight *all = (const ft__keras_weight *)g->weights.at;
+    int order = strcmp(ft__keras_text(g, all[a].name), ft__keras_text(g, all[b].name));
+    return order < 0 || (order == 0 && a < b);
+}
+
+static const ft_shape *ft__keras_model_wants(const void *context, const char *name)
+{
+    const ft_model *m = (const ft_model *)context;
+    ft_node node = ft__find_node(m, name);
+    const ft__node *found = ft__get_node(m, node);
+    return found && ft__is_weight(found) && !ft__is_constant(found) ? &found->shape : NULL;
+}
+
+/* For a network that is there: names what its own config did not name. */
+static void ft__keras_settle(const ft_model *m, ft_file *file)
+{
+    const ft__keras_file *k = (const ft__keras_file *)file->own;
+    if (!k->described) ft__keras_name_tensors(file, ft__keras_model_wants, m);
+}
+
+/* Describes the network of the file's config, and names the tensors by it. */
+static void ft__keras_describe(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__keras g;
+    memset(&g, 0, sizeof g);
+    g.c = g.text.context = g.names.context = g.refused.context = c;
+    g.path = file->path;
+    g.values.size = sizeof(ft__keras_value);
+    g.inputs.size = sizeof(ft__keras_input);
+    g.weights.size = sizeof(ft__keras_weight);
+    g.results.size = sizeof(ft__keras_result);
+    file->described = ft__keras_network(&g, c, file->path, k->config, strlen(k->config),
+                                        k->training, k->version && k->version[0] < '3');
+    g.by_name = (int *)ft__allocate(c, g.weights.count + 1, sizeof *g.by_name);
+    if (ft__ok(c)) {
+        ft__sort_order(g.by_name, (int)g.weights.count, ft__keras_weight_less, &g);
+        ft__keras_name_tensors(file, ft__keras_wants, &g);
+        k->described = true;
+    }
+    if (g.dropped && ft__ok(c))
+        ft__log(c, "%s: %d layers have regularisers or constraints, which training here does not"
+                " use: ft_optimizer_options.weight_decay is near", file->path, g.dropped);
+    ft__release(c, g.by_name);
+    ft__keras_end_network(&g);
+}
+
+/* The entries for ft_save: what is needed to write the model back for Keras. */
+static void ft__keras_notes(ft_file *file)
+{
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
+    const char *texts[2];
+    int i;
+    texts[0] = k->config;
+    texts[1] = k->version;
+    file->metadata = (ft__note *)ft__allocate(file->context, 2, sizeof *file->metadata);
+    for (i = 0; file->metadata && i < 2; ++i) {
+        if (!texts[i]) continue;
+        file->metadata[file->metadata_count].key = keys[i];
+        file->metadata[file->metadata_count++].text = texts[i];
+    }
+}
+
+static bool ft__keras_can_read(ft_file *file)
+{
+    if (file->context->desc.hdf5.open) return true;
+    ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of Keras in HDF5, which needs ft_desc.hdf5"
+             " (the tool opens libhdf5 for it: Debian's libhdf5-103-1)", file->path);
+    return false;
+}
+
+/* Reads the variables of HDF5 in memory, and k->config if it has none yet. */
+static void ft__keras_read(ft_file *file, const unsigned char *bytes, uint64_t size)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    void *opened = h->open(h->user, bytes, (size_t)size);
+    if (!opened) {
+        ft__fail(c, FT_FORMAT, "%s: its HDF5 cannot be read: it is damaged", file->path);
+        return;
+    }
+    if (!k->config) {
+        k->config = ft__keras_attribute(file, opened, "", "model_config");
+        k->training = ft__keras_attribute(file, opened, "", "training_config");
+        if (k->config && !k->training) k->training = ft__copy_text(c, "{}");
+    }
+    if (!k->version) k->version = ft__keras_attribute(file, opened, "", "keras_version");
+    if (!k->version) k->version = ft__keras_attribute(file, opened, "model_weights",
+                                                      "keras_version");
+    if (ft__ok(c)) ft__keras_list(file, opened);
+    if (ft__ok(c)) ft__keras_read_numbers(file, opened);
+    h->close(h->user, opened);
+    if (ft__ok(c) && k->config) ft__keras_describe(file);
+    else if (ft__ok(c)) ft__keras_name_tensors(file, NULL, NULL);
+    if (ft__ok(c)) ft__keras_notes(file);
+}
+
+/* What every reader of Keras' begins with. */
+static ft__keras_file *ft__keras_begin_file(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)ft__allocate(c, 1, sizeof *k);
+    file->own = k;
+    file->forget = ft__keras_forget;
+    file->settle = ft__keras_settle;
+    if (!k) return NULL;
+    k->variables.size = sizeof(ft__keras_variable);
+    k->names.context = c;
+    return ft__keras_can_read(file) ? k : NULL;
+}
+
+static void ft__keras_hdf5_open(ft_file *file)
+{
+    if (ft__keras_begin_file(file)) ft__keras_read(file, file->bytes, file->size);
+}
+
+/* ---- The row ---- */
+
+static const unsigned char ft__hdf5_signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+
+static bool ft__keras_hdf5_recognises(const ft_file *file)
+{
+    return file->size > 8 && !memcmp(file->bytes, ft__hdf5_signature, 8);
+}
+
+static const char *ft__keras_graph(ft_file *file) { return file->described; }
+
+static const ft__reader ft__reader_keras_hdf5 = {
+    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
+    ft__keras_graph};
 
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
@@ -33956,6 +36947,7 @@ void ft_file_close(ft_file *file)
     int i;
     if (!file) return;
     c = file->context;
+    if (file->forget) file->forget(file);
     for (i = 0; file->shards && i < file->shard_count; ++i) ft_file_close(file->shards[i]);
     ft__release(c, file->shards);
     ft__release(c, (void *)(uintptr_t)file->shard_names);
@@ -34300,6 +37292,7 @@ static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rena
 {
     size_t skip = 0, best = file->skip;
     int most = -1, i, count;
+    if (file->settle) file->settle(m, file);
     if (file->skip) return; /* chosen when the network was recognised */
     do {
         file->skip = skip;

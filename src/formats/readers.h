@@ -18,7 +18,7 @@
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(pytorch) X(pytorch_legacy) X(shards) \
+#define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
     X(description)
 
 typedef struct ft__note { const char *key, *text; } ft__note;
@@ -57,6 +57,12 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
+    /* Of readers that keep more than this: what they keep, how it is freed, and what names the
+       tensors for a network that is there; else NULL. */
+    void *own;
+    void (*forget)(ft_file *file);
+    void (*settle)(const ft_model *m, ft_file *file);
+    char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
 };

@@ -1,0 +1,456 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/arrays.h"
+#include "basics/sorting.h"
+#include "nodes/nodes.h"
+#include "nodes/names.h"
+#include "nodes/storage.h"
+#include "operators/table.h"
+#include "formats/readers.h"
+#include "formats/checkpoints.h"
+#include "formats/keras_nodes.h"
+#include "formats/keras_networks.h"
+#include "formats/keras_variables.h"
+/* =============================================================================================
+   [SECTION] formats/keras_files: Keras' files: reading them
+   .keras, .weights.h5 and .h5 are HDF5, which ft_desc.hdf5 reads, .keras inside a zip archive with
+   the config as an entry. Opening copies the variables into memory; ft_file's tensors are views of
+   that copy. The network settles what they are called: that of the file's own config, or the one
+   that is there when weights are loaded.
+   ============================================================================================= */
+
+static const char ft__keras_config_key[] = "keras_config";
+static const char ft__keras_version_key[] = "keras_version";
+
+/* The shape of the weight with this name in a network; NULL: it has none. */
+typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *name);
+
+/* ---- From variables to tensors ---- */
+
+static void ft__keras_add_tensor(ft_file *file, ft__keras_file *k, ft__text *letters,
+                                 const ft__keras_variable *v, const ft_tensor_info *t,
+                                 const char *layer, const char *suffix)
+{
+    ft_tensor_info *to = ft__file_add(file);
+    if (!to) return;
+    *to = *t;
+    to->type_name = ft__type_names[t->type];
+    to->bytes = (uint64_t)ft__keras_elements(&v->item) * (uint64_t)ft__type_bytes[t->type];
+    k->labels[file->count - 1] = letters->count;
+    ft__text_add_bytes(letters, layer, strlen(layer));
+    ft__text_add_bytes(letters, suffix, strlen(suffix) + 1);
+}
+
+/* Whether the network has this weight, in this shape; or, of statistics, in one with as many
+   numbers, which the view then takes. */
+static bool ft__keras_fits(const ft__keras_variable *v, ft_tensor_info *t, const char *layer,
+                           const char *suffix, ft__keras_wanted wanted, const void *context)
+{
+    char name[600];
+    const ft_shape *shape;
+    snprintf(name, sizeof name, "%.500s%s", layer, suffix);
+    shape = wanted ? wanted(context, name) : NULL;
+    if (!shape) return false;
+    if (ft__same_sizes(shape, &t->shape)) return true;
+    if ((strcmp(v->role, "mean") != 0 && strcmp(v->role, "variance") != 0)
+        || ft__shape_count(shape) != ft__shape_count(&t->shape)) return false;
+    t->shape = *shape;
+    ft__row_major(t);
+    return true;
+}
+
+/* Adds the tensors of a variable: what the network wants of all that it may be, else the first. */
+static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *letters,
+                                    const ft__keras_variable *v, ft__keras_wanted wanted,
+                                    const void *context)
+{
+    const char *layers[2], *layer;
+    ft_tensor_info t, found;
+    char suffix[64], right[64];
+    int i, two = 0;
+    bool fits = false;
+    memset(&found, 0, sizeof found);
+    if (!strcmp(v->role, "count")) return; /* of Normalization: how many samples it saw */
+    layers[0] = layer = k->names.letters + v->layer;
+    layers[1] = k->names.letters + v->outer;
+    for (i = 0; i < 4 && !fits; ++i) {
+        if ((i & 1 && !v->open) || (i & 2 && v->layer == v->outer)) continue;
+        memset(&t, 0, sizeof t);
+        t.type = v->item.type;
+        t.offset = v->offset;
+        ft__keras_view(v, i & 1, false, &t, suffix);
+        fits = ft__keras_fits(v, &t, layers[i / 2], suffix, wanted, context);
+        if (i > 0 && !fits) continue;
+        found = t;
+        layer = layers[i / 2];
+        memcpy(right, suffix, sizeof right);
+    }
+    two = v->kind == FT__KERAS_CELL && !strcmp(v->role, "bias") && v->item.rank == 2
+        && v->item.size[0] == 2;
+    ft__keras_add_tensor(file, k, letters, v, &found, layer, right);
+    if (!two) return;
+    memset(&t, 0, sizeof t);
+    t.type = v->item.type;
+    t.offset = v->offset;
+    ft__keras_view(v, false, true, &t, suffix);
+    ft__keras_add_tensor(file, k, letters, v, &t, layer, suffix);
+}
+
+/* Lists the file's tensors by the names that a network has for them. */
+static ft_status ft__keras_name_tensors(ft_file *file, ft__keras_wanted wanted,
+                                        const void *context)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__text letters;
+    size_t i;
+    int t;
+    memset(&letters, 0, sizeof letters);
+    letters.context = c;
+    file->count = 0;
+    ft__release(c, k->labels);
+    k->labels = (size_t *)ft__allocate(c, 2 * k->variables.count + 1, sizeof *k->labels);
+    for (i = 0; ft__ok(c) && i < k->variables.count; ++i)
+        ft__keras_name_variable(file, k, &letters, ft__keras_variable_at(k, i), wanted, context);
+    ft__release(c, file->letters);
+    file->letters = letters.letters;
+    for (t = 0; ft__ok(c) && t < file->count; ++t)
+        file->tensors[t].name = file->letters + k->labels[t];
+    return ft__file_index(file);
+}
+
+/* ---- Reading HDF5 ---- */
+
+/* An attribute that is one text, copied; NULL: there is none. */
+static char *ft__keras_attribute(ft_file *file, void *opened, const char *path, const char *name)
+{
+    const ft_hdf5 *h = &file->context->desc.hdf5;
+    ft_hdf5_item item;
+    char *text;
+    int i;
+    for (i = 0; h->item(h->user, opened, i, &item); ++i) {
+        if (!item.attribute || strcmp(item.attribute, name) != 0 || strcmp(item.path, path) != 0)
+            continue;
+        text = (char *)ft__allocate(file->context, item.bytes + 1, 1);
+        if (text && h->read(h->user, opened, i, text)) return text;
+        ft__release(file->context, text);
+        return NULL;
+    }
+    return NULL;
+}
+
+static void ft__keras_free_labels(ft__context *c, ft__keras_labels *l)
+{
+    while (l->texts && l->count > 0) ft__release(c, l->texts[--l->count]);
+    ft__release(c, l->order);
+    ft__release(c, (void *)(uintptr_t)l->texts);
+    ft__release(c, (void *)(uintptr_t)l->paths);
+}
+
+/* The names of Keras 3's layers. */
+static ft__keras_labels ft__keras_read_labels(ft_file *file, void *opened, int count)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_labels l;
+    ft_hdf5_item item;
+    int i;
+    memset(&l, 0, sizeof l);
+    l.paths = (const char **)ft__allocate(c, (size_t)count + 1, sizeof *l.paths);
+    l.texts = (char **)ft__allocate(c, (size_t)count + 1, sizeof *l.texts);
+    l.order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *l.order);
+    for (i = 0; ft__ok(c) && i < count && h->item(h->user, opened, i, &item); ++i) {
+        char *text;
+        if (!item.attribute || strcmp(item.attribute, "name") != 0 || item.rank != 0) continue;
+        text = (char *)ft__allocate(c, item.bytes + 1, 1);
+        if (!text) break;
+        if (!h->read(h->user, opened, i, text)) text[0] = 0;
+        l.paths[l.count] = item.path;
+        l.texts[l.count++] = text;
+    }
+    if (ft__ok(c))
+        ft__sort_order(l.order, l.count, ft__keras_label_less, (const void *)(uintptr_t)l.paths);
+    return l;
+}
+
+/* Adds a dataset that is a variable of a layer; false, with an error, if its sizes are wrong. */
+static bool ft__keras_list_variable(ft_file *file, ft__keras_file *k, const ft__keras_labels *l,
+                                    const ft_hdf5_item *item, int number, bool named)
+{
+    ft__context *c = file->context;
+    ft__keras_variable v, *to;
+    int64_t count = 1;
+    int d;
+    memset(&v, 0, sizeof v);
+    if (named ? !ft__keras_read_named_path(k, &v, item->path)
+              : !ft__keras_read_path(k, l, &v, item->path)) return true;
+    v.item = *item;
+    v.item.path = v.item.attribute = NULL;
+    v.number = number;
+    for (d = 0; d < item->rank && item->rank <= FINETUNE_MAX_RANK; ++d) {
+        if (item->size[d] < 1 || item->size[d] > INT_MAX || count > INT64_MAX / item->size[d] / 8)
+            count = -1;
+        if (count < 0) break;
+        count *= item->size[d];
+    }
+    if (item->type == FT_OTHER || item->rank > FINETUNE_MAX_RANK || count < 1
+        || (uint64_t)count * (uint64_t)ft__type_bytes[item->type] != item->bytes) {
+        ft__fail(c, FT_FORMAT, "%s: %.200s: its type or its sizes cannot be read", file->path,
+                 item->path);
+        return false;
+    }
+    to = (ft__keras_variable *)ft__growing_add(c, &k->variables);
+    if (to) *to = v;
+    return to != NULL;
+}
+
+/* Lists the variables of layers; optimisers', and states of dropout, are passed over. */
+static void ft__keras_list(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__keras_labels labels;
+    ft_hdf5_item item;
+    int count, i;
+    size_t first, end;
+    bool named = false;
+    for (count = 0; h->item(h->user, opened, count, &item); ++count)
+        named = named || (item.attribute && !strcmp(item.attribute, "weight_names"));
+    labels = ft__keras_read_labels(file, opened, count);
+    for (i = 0; ft__ok(c) && i < count && h->item(h->user, opened, i, &item); ++i)
+        if (!item.attribute && !ft__keras_list_variable(file, k, &labels, &item, i, named)) break;
+    ft__keras_free_labels(c, &labels);
+    for (first = 0; ft__ok(c) && first < k->variables.count; first = end) {
+        end = first + 1;
+        while (end < k->variables.count && ft__keras_siblings(k, first, end)) ++end;
+        ft__keras_relate(k, first, end);
+    }
+}
+
+/* Exchanges the first two thirds of each row: Keras has a GRU's gates as z, r, h; PyTorch as r, z,
+   n. */
+static void ft__keras_swap_gates(const ft__keras_variable *v, unsigned char *at)
+{
+    size_t last = (size_t)v->item.size[v->item.rank - 1];
+    size_t width = (size_t)ft__type_bytes[v->item.type];
+    size_t third = last / 3 * width, rows = (size_t)ft__keras_elements(&v->item) / last, r, i;
+    for (r = 0; r < rows; ++r, at += last * width)
+        for (i = 0; i < third; ++i) {
+            unsigned char byte = at[i];
+            at[i] = at[third + i];
+            at[third + i] = byte;
+        }
+}
+
+/* Copies the variables' numbers, which become the file's bytes. A file may not claim more than a
+   thousand times its size: compressed zeros would. */
+static void ft__keras_read_numbers(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    uint64_t total = 0, most = 1000 * file->size;
+    unsigned char *numbers;
+    size_t i;
+    for (i = 0; i < k->variables.count; ++i) {
+        ft__keras_variable *v = ft__keras_variable_at(k, i);
+        v->offset = total;
+        total += ((uint64_t)v->item.bytes + 7) / 8 * 8;
+        if (v->item.bytes > most || total > most) {
+            ft__fail(c, FT_FORMAT, "%s: its variables claim more than 1000 times the file's %llu"
+                     " bytes", file->path, (unsigned long long)file->size);
+            return;
+        }
+    }
+    numbers = (unsigned char *)ft__allocate(c, (size_t)total + 1, 1);
+    for (i = 0; numbers && i < k->variables.count; ++i) {
+        const ft__keras_variable *v = ft__keras_variable_at(k, i);
+        if (!h->read(h->user, opened, v->number, numbers + v->offset)) {
+            ft__fail(c, FT_FORMAT, "%s: the numbers of %.200s%.40s cannot be read", file->path,
+                     k->names.letters + v->group, v->role);
+            ft__release(c, numbers);
+            return;
+        }
+        if (v->gates == 3 && v->item.size[v->item.rank - 1] % 3 == 0)
+            ft__keras_swap_gates(v, numbers + v->offset);
+    }
+    if (!numbers) return;
+    ft__mapping_drop(c, file->mapping);
+    file->mapping = NULL;
+    ft__release(c, file->owned);
+    file->bytes = file->owned = numbers;
+    file->size = total;
+}
+
+/* ---- Opening ---- */
+
+static void ft__keras_forget(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__release(c, file->described);
+    if (!k) return;
+    ft__release(c, k->version);
+    ft__release(c, k->training);
+    ft__release(c, k->config);
+    ft__release(c, k->labels);
+    ft__release(c, k->names.letters);
+    ft__release(c, k->variables.at);
+    ft__release(c, k);
+}
+
+static const ft_shape *ft__keras_wants(const void *context, const char *name)
+{
+    const ft__keras *g = (const ft__keras *)context;
+    const ft__keras_weight *all = (const ft__keras_weight *)g->weights.at;
+    int low = 0, high = (int)g->weights.count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        int order = strcmp(ft__keras_text(g, all[g->by_name[middle]].name), name);
+        if (order == 0) return &all[g->by_name[middle]].shape;
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
+}
+
+static bool ft__keras_weight_less(const void *context, int a, int b)
+{
+    const ft__keras *g = (const ft__keras *)context;
+    const ft__keras_weight *all = (const ft__keras_weight *)g->weights.at;
+    int order = strcmp(ft__keras_text(g, all[a].name), ft__keras_text(g, all[b].name));
+    return order < 0 || (order == 0 && a < b);
+}
+
+static const ft_shape *ft__keras_model_wants(const void *context, const char *name)
+{
+    const ft_model *m = (const ft_model *)context;
+    ft_node node = ft__find_node(m, name);
+    const ft__node *found = ft__get_node(m, node);
+    return found && ft__is_weight(found) && !ft__is_constant(found) ? &found->shape : NULL;
+}
+
+/* For a network that is there: names what its own config did not name. */
+static void ft__keras_settle(const ft_model *m, ft_file *file)
+{
+    const ft__keras_file *k = (const ft__keras_file *)file->own;
+    if (!k->described) ft__keras_name_tensors(file, ft__keras_model_wants, m);
+}
+
+/* Describes the network of the file's config, and names the tensors by it. */
+static void ft__keras_describe(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    ft__keras g;
+    memset(&g, 0, sizeof g);
+    g.c = g.text.context = g.names.context = g.refused.context = c;
+    g.path = file->path;
+    g.values.size = sizeof(ft__keras_value);
+    g.inputs.size = sizeof(ft__keras_input);
+    g.weights.size = sizeof(ft__keras_weight);
+    g.results.size = sizeof(ft__keras_result);
+    file->described = ft__keras_network(&g, c, file->path, k->config, strlen(k->config),
+                                        k->training, k->version && k->version[0] < '3');
+    g.by_name = (int *)ft__allocate(c, g.weights.count + 1, sizeof *g.by_name);
+    if (ft__ok(c)) {
+        ft__sort_order(g.by_name, (int)g.weights.count, ft__keras_weight_less, &g);
+        ft__keras_name_tensors(file, ft__keras_wants, &g);
+        k->described = true;
+    }
+    if (g.dropped && ft__ok(c))
+        ft__log(c, "%s: %d layers have regularisers or constraints, which training here does not"
+                " use: ft_optimizer_options.weight_decay is near", file->path, g.dropped);
+    ft__release(c, g.by_name);
+    ft__keras_end_network(&g);
+}
+
+/* The entries for ft_save: what is needed to write the model back for Keras. */
+static void ft__keras_notes(ft_file *file)
+{
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
+    const char *texts[2];
+    int i;
+    texts[0] = k->config;
+    texts[1] = k->version;
+    file->metadata = (ft__note *)ft__allocate(file->context, 2, sizeof *file->metadata);
+    for (i = 0; file->metadata && i < 2; ++i) {
+        if (!texts[i]) continue;
+        file->metadata[file->metadata_count].key = keys[i];
+        file->metadata[file->metadata_count++].text = texts[i];
+    }
+}
+
+static bool ft__keras_can_read(ft_file *file)
+{
+    if (file->context->desc.hdf5.open) return true;
+    ft__fail(file->context, FT_UNSUPPORTED, "%s: a file of Keras in HDF5, which needs ft_desc.hdf5"
+             " (the tool opens libhdf5 for it: Debian's libhdf5-103-1)", file->path);
+    return false;
+}
+
+/* Reads the variables of HDF5 in memory, and k->config if it has none yet. */
+static void ft__keras_read(ft_file *file, const unsigned char *bytes, uint64_t size)
+{
+    ft__context *c = file->context;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    void *opened = h->open(h->user, bytes, (size_t)size);
+    if (!opened) {
+        ft__fail(c, FT_FORMAT, "%s: its HDF5 cannot be read: it is damaged", file->path);
+        return;
+    }
+    if (!k->config) {
+        k->config = ft__keras_attribute(file, opened, "", "model_config");
+        k->training = ft__keras_attribute(file, opened, "", "training_config");
+        if (k->config && !k->training) k->training = ft__copy_text(c, "{}");
+    }
+    if (!k->version) k->version = ft__keras_attribute(file, opened, "", "keras_version");
+    if (!k->version) k->version = ft__keras_attribute(file, opened, "model_weights",
+                                                      "keras_version");
+    if (ft__ok(c)) ft__keras_list(file, opened);
+    if (ft__ok(c)) ft__keras_read_numbers(file, opened);
+    h->close(h->user, opened);
+    if (ft__ok(c) && k->config) ft__keras_describe(file);
+    else if (ft__ok(c)) ft__keras_name_tensors(file, NULL, NULL);
+    if (ft__ok(c)) ft__keras_notes(file);
+}
+
+/* What every reader of Keras' begins with. */
+static ft__keras_file *ft__keras_begin_file(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)ft__allocate(c, 1, sizeof *k);
+    file->own = k;
+    file->forget = ft__keras_forget;
+    file->settle = ft__keras_settle;
+    if (!k) return NULL;
+    k->variables.size = sizeof(ft__keras_variable);
+    k->names.context = c;
+    return ft__keras_can_read(file) ? k : NULL;
+}
+
+static void ft__keras_hdf5_open(ft_file *file)
+{
+    if (ft__keras_begin_file(file)) ft__keras_read(file, file->bytes, file->size);
+}
+
+/* ---- The row ---- */
+
+static const unsigned char ft__hdf5_signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+
+static bool ft__keras_hdf5_recognises(const ft_file *file)
+{
+    return file->size > 8 && !memcmp(file->bytes, ft__hdf5_signature, 8);
+}
+
+static const char *ft__keras_graph(ft_file *file) { return file->described; }
+
+static const ft__reader ft__reader_keras_hdf5 = {
+    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
+    ft__keras_graph};
