@@ -162,6 +162,14 @@
      [SECTION] formats/keras_networks: Keras' networks: from a config to a description
      [SECTION] formats/keras_variables: Keras' files: variables and their names
      [SECTION] formats/keras_files: Keras' files: reading them
+     [SECTION] formats/onnx_file: What an ONNX file says
+     [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
+     [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
+     [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
+     [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
+     [SECTION] formats/onnx_shapes: ONNX operators that move numbers
+     [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
+     [SECTION] formats/onnx: ONNX
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/position_tables: Positions of pictures of another size
      [SECTION] formats/weights: Loading weights by name
@@ -407,6 +415,7 @@
      FINETUNE_NO_TRANSFORMERS  transformers by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
+     FINETUNE_NO_ONNX          reading ONNX files
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge
@@ -839,6 +848,9 @@ typedef struct ft_weights_options {
                                in the file, which must then stay as it is until ft_destroy, and so
                                must `memory`; tensors that are not aligned are copied. Not on an
                                OpenCL device */
+    int sample[FINETUNE_MAX_RANK - 1]; /* ONNX: the sizes of a sample of the first input, such as
+                               {3, 48, 192}; required if the file leaves more of them open than the
+                               length of a sequence. 0: as in the file */
 } ft_weights_options;
 
 typedef struct ft_load_options {
@@ -2981,6 +2993,11 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
 #else
 #define FT__HAS_PYTORCH 1
 #endif
+#if defined(FINETUNE_NO_ONNX) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_ONNX))
+#define FT__HAS_ONNX 0
+#else
+#define FT__HAS_ONNX 1
+#endif
 #if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
 #define FT__HAS_SAVING 0
 #else
@@ -3034,7 +3051,7 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
     || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
     || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
     || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
-    || defined(FINETUNE_USE_SAVING) \
+    || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) \
     || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
     || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \
     || defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_AVX512))
@@ -31896,7 +31913,12 @@ static ft_status ft__forget_one_hot(ft_model *m)
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
 #define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
-    X(description)
+    X(description) FT__ONNX_READER(X)
+#if FT__HAS_ONNX
+#define FT__ONNX_READER(X) X(onnx)
+#else
+#define FT__ONNX_READER(X)
+#endif
 
 typedef struct ft__note { const char *key, *text; } ft__note;
 
@@ -31911,7 +31933,11 @@ typedef struct ft__reader {
     void (*read)(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
                  unsigned char *to);
     const char *(*graph)(ft_file *file);    /* NULL, or returning NULL: the file describes none */
+    bool sizes;             /* ft_weights_options.sample says the sizes of a sample */
 } ft__reader;
+
+/* Memory that a file keeps until it is closed. */
+typedef struct ft__file_block { struct ft__file_block *before; size_t used, size; } ft__file_block;
 
 struct ft_file {
     ft__context *context;
@@ -31942,6 +31968,9 @@ struct ft_file {
     char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
+    ft__file_block *blocks;
+    void *parsed;               /* what its reader made of it, in blocks */
+    int sample[FINETUNE_MAX_RANK - 1]; /* ft_weights_options.sample */
 };
 
 /* The file that holds the bytes of this tensor. */
@@ -32095,6 +32124,121 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     default: return (float)whole;
     }
 }
+
+/* ---- Bytes of files ---- */
+
+/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
+static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    ft_files *files = &c->desc.files;
+    size_t size = 0;
+    int64_t whole;
+    if (options.map && (options.memory || files->map)) {
+        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
+        if (!file->mapping) return c->status;
+        file->mapping->users = 1;
+    }
+    if (options.memory) {
+        file->bytes = (const unsigned char *)options.memory;
+        file->size = options.bytes;
+        return c->status;
+    }
+    if (file->mapping) {
+        void *opened = files->open(files->user, file->path, false);
+        whole = opened ? files->size(files->user, opened) : -1;
+        if (whole > 0) {
+            file->size = file->mapping->size = (uint64_t)whole;
+            file->bytes = file->mapping->bytes
+                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
+        }
+        file->mapping->file = file->bytes ? opened : NULL;
+        if (file->bytes) return c->status;
+        if (opened) files->close(files->user, opened);
+        ft__mapping_drop(c, file->mapping);
+        file->mapping = NULL; /* read it instead */
+    }
+    file->owned = ft__read_file(c, file->path, &size);
+    file->bytes = file->owned;
+    file->size = size;
+    return c->status;
+}
+
+/* The path of a file beside the index. Released by the caller. */
+static char *ft__shard_path(ft__context *c, const char *index, const char *name)
+{
+    const char *end = strrchr(index, '/');
+    size_t folder = end ? (size_t)(end - index) + 1 : 0;
+    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
+    if (!path) return NULL;
+    memcpy(path, index, folder);
+    strcpy(path + folder, name);
+    return path;
+}
+
+/* ---- Memory and files that belong to a file that is open ---- */
+
+static void ft__file_forget(ft_file *file)
+{
+    while (file->blocks) {
+        ft__file_block *block = file->blocks;
+        file->blocks = block->before;
+        ft__release(file->context, block);
+    }
+}
+
+#if FT__HAS_ONNX
+
+/* So many bytes, zero, until the file is closed: cut from blocks, for a file may need many small
+   ones. NULL with an error. */
+static void *ft__file_memory(ft_file *file, size_t bytes)
+{
+    ft__file_block *block = file->blocks;
+    size_t want, head = (sizeof *block + 15) / 16 * 16;
+    if (bytes > SIZE_MAX / 4) {
+        ft__fail(file->context, FT_MEMORY, "%s: %zu bytes do not fit into memory", file->path,
+                 bytes);
+        return NULL;
+    }
+    bytes = (bytes + 15) / 16 * 16;
+    if (!block || block->size - block->used < bytes) {
+        want = head + (bytes > 1 << 14 ? bytes : 1 << 14);
+        block = (ft__file_block *)ft__allocate(file->context, want, 1);
+        if (!block) return NULL;
+        block->size = want;
+        block->used = head;
+        block->before = file->blocks;
+        file->blocks = block;
+    }
+    block->used += bytes;
+    return (unsigned char *)block + block->used - bytes;
+}
+
+/* Adds to the files that have a file's bytes; returns it, NULL with an error. With `path` it is
+   read, else it has `bytes`. */
+static ft_file *ft__file_add_holder(ft_file *file, const char *path, const unsigned char *bytes,
+                                    uint64_t size)
+{
+    ft__context *c = file->context;
+    ft_weights_options options;
+    ft_file **grown, *holder;
+    grown = (ft_file **)ft__grow(c, file->shards, (size_t)file->shard_count,
+                                 (size_t)file->shard_count + 1, sizeof *grown);
+    if (!grown) return NULL;
+    file->shards = grown;
+    holder = (ft_file *)ft__allocate(c, 1, sizeof *holder);
+    if (!holder) return NULL;
+    file->shards[file->shard_count++] = holder;
+    holder->context = c;
+    holder->bytes = bytes;
+    holder->size = size;
+    memset(&options, 0, sizeof options);
+    options.map = file->mapping != NULL;
+    if (path) holder->path = ft__copy_text(c, path);
+    if (path && holder->path) ft__file_bytes(holder, options);
+    return ft__ok(c) ? holder : NULL;
+}
+#endif
 
 /* =============================================================================================
    [SECTION] formats/safetensors: safetensors
@@ -32269,7 +32413,7 @@ static const char *ft__safetensors_graph(ft_file *file)
 
 static const ft__reader ft__reader_safetensors = {
     "safetensors", false, ft__safetensors_recognises,
-    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph};
+    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph, false};
 
 /* ---- Writing ---- */
 
@@ -33751,11 +33895,11 @@ static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_
 }
 
 static const ft__reader ft__reader_pytorch = {
-    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL};
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL, false};
 
 static const ft__reader ft__reader_pytorch_legacy = {
     "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
-    ft__pytorch_legacy_open, ft__pytorch_read, NULL};
+    ft__pytorch_legacy_open, ft__pytorch_read, NULL, false};
 
 /* =============================================================================================
    [SECTION] formats/shards: Weights in several files
@@ -33833,7 +33977,7 @@ static void ft__shards_read(const ft_file *file, const ft_tensor_info *t, size_t
 
 static const ft__reader ft__reader_shards = {
     "an index of weights in several files", false, ft__shards_recognises, ft__shards_open,
-    ft__shards_read, NULL};
+    ft__shards_read, NULL, false};
 /* =============================================================================================
    [SECTION] formats/descriptions: Descriptions alone
    A file that is a network's description and nothing else: no tensors. What it may have:
@@ -33858,7 +34002,7 @@ static const char *ft__description_graph(ft_file *file) { return file->letters; 
 
 static const ft__reader ft__reader_description = {
     "a network's description in JSON", false, ft__description_recognises,
-    ft__description_open, ft__read_in_order, ft__description_graph};
+    ft__description_open, ft__read_in_order, ft__description_graph, false};
 /* =============================================================================================
    [SECTION] formats/keras_nodes: Keras' networks: nodes of the description
    A network of Keras is a text in JSON, its config; formats/keras_networks turns that into the
@@ -36809,45 +36953,3352 @@ static const ft__reader ft__reader_keras_hdf5 = {
     ft__keras_graph};
 
 /* =============================================================================================
+   [SECTION] formats/onnx_file: What an ONNX file says
+   An ONNX file is one protobuf message (onnx.proto): opsets, and a graph of nodes, initialisers,
+   inputs and outputs. It is read here into arrays, as it stands; formats/onnx_values computes what
+   is constant, and formats/onnx describes the network in our words. Every length is checked
+   against its message, messages nest as far as these functions call each other, and each array has
+   at most an element for each byte that was read.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22 };
+
+/* TensorProto.DataType */
+enum { FT__ONNX_F32 = 1, FT__ONNX_I32 = 6, FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10,
+       FT__ONNX_TYPES = 21 };
+
+/* A size or a number that follows from sizes: k N^n L^l, with the batch N and the length L. */
+typedef struct ft__onnx_number { double k; int n, l; } ft__onnx_number;
+
+typedef struct ft__onnx_tensor {
+    int value;              /* its name; -1: it has none */
+    int type, rank;
+    int64_t size[FT__ONNX_RANK];
+    uint64_t count;         /* of its numbers */
+    const unsigned char *data; /* they, little-endian */
+    int shard;              /* the bytes that `data` lies in: see formats/onnx */
+    int listed;             /* its place in the ft_file; -1: none */
+    int made;               /* the weight that it became, from 1; 0: none yet */
+    const char *fault;      /* why it cannot be read; NULL: it can */
+} ft__onnx_tensor;
+
+enum { FT__ONNX_UNKNOWN, FT__ONNX_CONSTANT, FT__ONNX_NODE, FT__ONNX_REFUSED };
+
+/* What a name stands for: at first nothing, or an initialiser. */
+typedef struct ft__onnx_value {
+    const char *name;
+    int kind, type, rank;
+    ft__onnx_number size[FT__ONNX_RANK];
+    int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
+    bool turned;            /* ... with its two axes swapped */
+    bool same;              /* constant: all are numbers[0] */
+    ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
+    int made, batch;        /* node: what computes it, and the axis that is the batch */
+    int producer, uses;     /* the ONNX node that it comes from, -1: none; how often it is read */
+} ft__onnx_value;
+
+typedef struct ft__onnx_attribute {
+    const char *name, *text;
+    int64_t whole;
+    float number;
+    int64_t *wholes;        /* [count] */
+    int count, tensor;
+    bool is_graph;
+} ft__onnx_attribute;
+
+typedef struct ft__onnx_node {
+    const char *name, *op, *domain;
+    int *inputs, *outputs;  /* values; -1: left out */
+    int input_count, output_count, attribute_count;
+    ft__onnx_attribute *attributes;
+    bool needed;
+} ft__onnx_node;
+
+/* A node of our network: see formats/onnx_making. */
+typedef struct ft__onnx_made {
+    const char *op, *name, *fields; /* as in docs/networks.md; fields: "" or ,"key":value ... */
+    int *inputs, count;     /* others that were made */
+    bool used;
+} ft__onnx_made;
+
+typedef struct ft__onnx {
+    ft_file *file;
+    ft__onnx_node *nodes;
+    ft__onnx_tensor *tensors;
+    ft__onnx_value *values;
+    int node_count, tensor_count, value_count, tensor_room, value_room;
+    int *slots;             /* a hash table of the values' names: [slot_count] */
+    int slot_count;
+    int *inputs, *outputs;  /* values */
+    int input_count, output_count;
+    int64_t opset;
+    uint64_t computed;      /* numbers of values that were computed */
+    char *graph;            /* the description, once it was asked for */
+    ft__onnx_made *made;    /* what describes it */
+    int made_count, made_room;
+    char refusals[700];     /* the nodes that cannot be mapped, and why */
+    int refusal_count;
+    const char *fault;      /* why a graph has no description, if no node is the reason */
+    double batch;           /* if the file has a fixed batch size: it; else 0 */
+    int main_input;         /* the value that is called "input" or "tokens"; -1: none */
+    bool loses_softmax;     /* the output is what its last softmax reads */
+} ft__onnx;
+
+/* ---- Protobuf: a message is a row of fields, each a key and a number or a run of bytes ---- */
+
+typedef struct ft__proto {
+    ft_file *file;
+    uint64_t at, end;
+    int field, wire;
+    uint64_t number;        /* of wire types 0, 1 and 5 */
+    uint64_t from, bytes;   /* of wire type 2 */
+} ft__proto;
+
+static bool ft__proto_fault(ft__proto *p, const char *what)
+{
+    ft__fail(p->file->context, FT_FORMAT, "%s: a damaged ONNX file: %s at offset %llu",
+             p->file->path, what, (unsigned long long)p->at);
+    p->at = p->end;
+    return false;
+}
+
+static uint64_t ft__proto_varint(ft__proto *p)
+{
+    uint64_t value = 0;
+    int shift;
+    for (shift = 0; shift < 64 && p->at < p->end; shift += 7) {
+        unsigned char byte = p->file->bytes[p->at++];
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (!(byte & 0x80)) return value;
+    }
+    ft__proto_fault(p, "a number without end");
+    return 0;
+}
+
+/* The next field; false after the last one, or with an error. */
+static bool ft__proto_next(ft__proto *p)
+{
+    uint64_t key;
+    if (p->at >= p->end || !ft__ok(p->file->context)) return false;
+    key = ft__proto_varint(p);
+    if (!ft__ok(p->file->context)) return false;
+    p->field = key >> 3 > 0x1fffffff ? 0 : (int)(key >> 3);
+    p->wire = (int)(key & 7);
+    if (p->field == 0) return ft__proto_fault(p, "a field of number 0");
+    if (p->wire == 0) p->number = ft__proto_varint(p);
+    else if (p->wire == 1 || p->wire == 5) {
+        int bytes = p->wire == 1 ? 8 : 4;
+        if (p->end - p->at < (uint64_t)bytes) return ft__proto_fault(p, "a number cut short");
+        p->number = ft__little_endian(p->file->bytes + p->at, bytes);
+        p->at += (uint64_t)bytes;
+    } else if (p->wire == 2) {
+        p->bytes = ft__proto_varint(p);
+        if (ft__ok(p->file->context) && p->bytes > p->end - p->at)
+            return ft__proto_fault(p, "bytes that go past their message");
+        p->from = p->at;
+        p->at += p->bytes;
+    } else return ft__proto_fault(p, "a field of no known kind");
+    return ft__ok(p->file->context);
+}
+
+static ft__proto ft__proto_message(ft_file *file, uint64_t from, uint64_t bytes)
+{
+    ft__proto p;
+    memset(&p, 0, sizeof p);
+    p.file = file;
+    p.at = from;
+    p.end = from + bytes;
+    return p;
+}
+
+static ft__proto ft__proto_inside(const ft__proto *p)
+{
+    return ft__proto_message(p->file, p->wire == 2 ? p->from : p->at, p->wire == 2 ? p->bytes : 0);
+}
+
+/* The field's bytes as a text, for as long as the file is open; "" if they are no text. */
+static const char *ft__proto_text(const ft__proto *p)
+{
+    uint64_t bytes = p->wire == 2 ? p->bytes : 0;
+    char *text = (char *)ft__file_memory(p->file, (size_t)bytes + 1);
+    if (!text || bytes == 0 || memchr(p->file->bytes + p->from, 0, (size_t)bytes)) return "";
+    memcpy(text, p->file->bytes + p->from, (size_t)bytes);
+    return text;
+}
+
+/* How often the message has a field, and how many bytes its runs have together. */
+static size_t ft__proto_count(ft__proto p, int field, uint64_t *bytes)
+{
+    size_t count = 0;
+    uint64_t sum = 0;
+    while (ft__proto_next(&p))
+        if (p.field == field) {
+            count += 1;
+            if (p.wire == 2) sum += p.bytes;
+        }
+    if (bytes) *bytes = sum;
+    return count;
+}
+
+/* The numbers of a field, which stand one by one or packed; *count: how many. */
+static int64_t *ft__proto_wholes(ft__proto p, int field, int *count)
+{
+    uint64_t bytes;
+    size_t most = ft__proto_count(p, field, &bytes);
+    int64_t *wholes;
+    *count = 0;
+    most += (size_t)bytes;
+    if (most > INT_MAX / 16) {
+        ft__proto_fault(&p, "too many numbers");
+        return NULL;
+    }
+    wholes = (int64_t *)ft__file_memory(p.file, (most + 1) * sizeof *wholes);
+    while (wholes && ft__proto_next(&p)) {
+        ft__proto run;
+        if (p.field != field) continue;
+        if (p.wire != 2) wholes[(*count)++] = (int64_t)p.number;
+        else for (run = ft__proto_inside(&p); run.at < run.end && ft__ok(p.file->context);)
+            wholes[(*count)++] = (int64_t)ft__proto_varint(&run);
+    }
+    return wholes;
+}
+
+/* ---- Names ---- */
+
+static void ft__onnx_place(ft__onnx *x, int value)
+{
+    const char *letter = x->values[value].name;
+    uint32_t hash = 2166136261u;
+    size_t at;
+    for (; *letter; ++letter) hash = (hash ^ (unsigned char)*letter) * 16777619u;
+    for (at = hash % (uint32_t)x->slot_count; x->slots[at];)
+        at = at + 1 == (size_t)x->slot_count ? 0 : at + 1;
+    x->slots[at] = value + 1;
+}
+
+static int ft__onnx_find(const ft__onnx *x, const char *name)
+{
+    const char *letter = name;
+    uint32_t hash = 2166136261u;
+    size_t at;
+    if (!x->slot_count) return -1;
+    for (; *letter; ++letter) hash = (hash ^ (unsigned char)*letter) * 16777619u;
+    for (at = hash % (uint32_t)x->slot_count; x->slots[at];
+         at = at + 1 == (size_t)x->slot_count ? 0 : at + 1)
+        if (strcmp(x->values[x->slots[at] - 1].name, name) == 0) return x->slots[at] - 1;
+    return -1;
+}
+
+/* Adds a value that nothing is known of. */
+static int ft__onnx_add_value(ft__onnx *x, const char *name)
+{
+    ft__context *c = x->file->context;
+    int i;
+    if (x->value_count == x->value_room) {
+        int room = x->value_room ? 2 * x->value_room : 64;
+        ft__onnx_value *grown = (ft__onnx_value *)ft__file_memory(x->file,
+                                                          (size_t)room * sizeof *grown);
+        int *slots = (int *)ft__file_memory(x->file, 2 * (size_t)room * sizeof *slots);
+        if (!grown || !slots || room > INT_MAX / 4) return -1;
+        if (x->value_count) memcpy(grown, x->values, (size_t)x->value_count * sizeof *grown);
+        x->values = grown;
+        x->value_room = room;
+        x->slots = slots;
+        x->slot_count = 2 * room;
+        for (i = 0; i < x->value_count; ++i) ft__onnx_place(x, i);
+    }
+    memset(&x->values[x->value_count], 0, sizeof *x->values);
+    x->values[x->value_count].name = name;
+    x->values[x->value_count].tensor = x->values[x->value_count].producer = -1;
+    ft__onnx_place(x, x->value_count);
+    return ft__ok(c) ? x->value_count++ : -1;
+}
+
+/* The value of this name, which is new if it was not named before; -1: no name. */
+static int ft__onnx_value_named(ft__onnx *x, const char *name)
+{
+    int found = *name ? ft__onnx_find(x, name) : -1;
+    return found >= 0 || !*name ? found : ft__onnx_add_value(x, name);
+}
+
+/* ---- Tensors ---- */
+
+/* The file of this name, in the folder of this one or below, opened once. NULL with an error. */
+static const ft_file *ft__onnx_beside(ft_file *file, const char *name, int *shard)
+{
+    char *path;
+    const ft_file *found = NULL;
+    int i;
+    if (!*name || *name == '/' || strpbrk(name, "\\:") || strstr(name, "..")) {
+        ft__fail(file->context, FT_FORMAT, "%s: its external data is in \"%.200s\"; the name of a"
+                 " file in the same folder is expected", file->path, name);
+        return NULL;
+    }
+    path = ft__shard_path(file->context, file->path, name);
+    for (i = 1; path && i < file->shard_count && !found; ++i)
+        if (file->shards[i]->path && strcmp(file->shards[i]->path, path) == 0)
+            found = file->shards[*shard = i];
+    if (path && !found) {
+        found = ft__file_add_holder(file, path, NULL, 0);
+        *shard = file->shard_count - 1;
+    }
+    ft__release(file->context, path);
+    return found;
+}
+
+/* Bytes of a number; 0: a type that is not read. */
+static int ft__onnx_type_bytes(int type)
+{
+    static const signed char bytes[FT__ONNX_TYPES] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0,
+                                                      0, 2, 1, 0, 1, 0};
+    return type > 0 && type < FT__ONNX_TYPES ? bytes[type] : 0;
+}
+
+/* Numbers that do not stand as they lie in memory, but one by one: field `field`, of `bytes` bytes
+   each once they are read. */
+static const unsigned char *ft__onnx_unpack(ft__proto p, int field, uint64_t count, int bytes)
+{
+    unsigned char *to;
+    uint64_t at = 0;
+    uint64_t all;
+    if (ft__proto_count(p, field, &all) + all < count) return NULL;
+    to = (unsigned char *)ft__file_memory(p.file, (size_t)count * (size_t)bytes + 1);
+    while (to && at < count && ft__proto_next(&p)) {
+        ft__proto run = p;
+        uint64_t number = p.number;
+        bool single = p.wire != 2;
+        int i;
+        if (p.field != field) continue;
+        if (!single) run = ft__proto_inside(&p);
+        while (at < count && ft__ok(p.file->context) && (single || run.at < run.end)) {
+            if (!single && field != 4 && field != 10) number = ft__proto_varint(&run);
+            else if (!single) {
+                uint64_t width = field == 4 ? 4 : 8;
+                if (run.end - run.at < width) break;
+                number = ft__little_endian(run.file->bytes + run.at, (int)width);
+                run.at += width;
+            }
+            for (i = 0; i < bytes; ++i)
+                to[at * (uint64_t)bytes + (uint64_t)i] = (unsigned char)(number >> 8 * i);
+            at += 1;
+            if (single) break;
+        }
+    }
+    return at == count ? to : NULL;
+}
+
+/* A file beside this one that has tensors: its name, and where in it. */
+typedef struct ft__onnx_place_of { const char *file; int64_t offset, bytes; } ft__onnx_place_of;
+
+static void ft__onnx_external(ft__proto p, ft__onnx_place_of *place)
+{
+    const char *key = "", *text = "";
+    int64_t number = 0;
+    for (; ft__proto_next(&p);) {
+        if (p.field == 1) key = ft__proto_text(&p);
+        if (p.field == 2) text = ft__proto_text(&p);
+    }
+    if (strcmp(key, "location") == 0) place->file = text;
+    for (; *text >= '0' && *text <= '9' && number < INT64_MAX / 16; ++text)
+        number = 10 * number + (*text - '0');
+    if (strcmp(key, "offset") == 0) place->offset = number;
+    if (strcmp(key, "length") == 0) place->bytes = number;
+}
+
+/* Finds where the numbers of a tensor are; `raw`: the bytes of its raw_data. */
+static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft__proto *raw,
+                          const ft__onnx_place_of *place)
+{
+    int bytes = ft__onnx_type_bytes(t->type);
+    int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7 : t->type == 11 ? 10
+        : t->type == 12 || t->type == 13 ? 11 : 5;
+    if (!bytes) t->fault = "has numbers of a type that is not supported";
+    else if (t->count > (uint64_t)SIZE_MAX / 16) t->fault = "is too large";
+    else if (place->file) {
+        const ft_file *other = ft__onnx_beside(x->file, place->file, &t->shard);
+        uint64_t offset = (uint64_t)place->offset;
+        if (other && offset <= other->size && t->count * (uint64_t)bytes <= other->size - offset)
+            t->data = other->bytes + offset;
+        else if (other) ft__fail(x->file->context, FT_FORMAT, "%s: the tensor of %llu bytes at"
+                                 " offset %llu of %.200s goes past its end", x->file->path,
+                                 (unsigned long long)(t->count * (uint64_t)bytes),
+                                 (unsigned long long)offset, place->file);
+    } else if (raw->field && raw->bytes == t->count * (uint64_t)bytes)
+        t->data = x->file->bytes + raw->from;
+    else if (!raw->field) {
+        t->data = ft__onnx_unpack(p, field, t->count, bytes);
+        t->shard = -1; /* in memory of its own */
+    }
+    if (!t->data && !t->fault) t->fault = "has not as many numbers as its shape";
+}
+
+/* Adds a TensorProto. `value`: the name that it gives a value to, -1: its own. Returns its number;
+   -1 with an error. */
+static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
+{
+    ft__proto p = message, raw;
+    ft__onnx_place_of place = {NULL, 0, 0};
+    const char *name = "";
+    ft__onnx_tensor *t;
+    int64_t *sizes;
+    int rank, d;
+    if (x->tensor_count == x->tensor_room) {
+        int room = x->tensor_room ? 2 * x->tensor_room : 64;
+        t = (ft__onnx_tensor *)ft__file_memory(x->file, (size_t)room * sizeof *t);
+        if (!t) return -1;
+        if (x->tensor_count) memcpy(t, x->tensors, (size_t)x->tensor_count * sizeof *t);
+        x->tensors = t;
+        x->tensor_room = room;
+    }
+    t = &x->tensors[x->tensor_count];
+    memset(t, 0, sizeof *t);
+    memset(&raw, 0, sizeof raw);
+    t->listed = -1;
+    while (ft__proto_next(&p)) {
+        if (p.field == 2) t->type = p.number < FT__ONNX_TYPES ? (int)p.number : 0;
+        else if (p.field == 8) name = ft__proto_text(&p);
+        else if (p.field == 9 && p.wire == 2) raw = p;
+        else if (p.field == 13) ft__onnx_external(ft__proto_inside(&p), &place);
+        else if (p.field == 14 && p.number == 1 && !place.file) place.file = "";
+    }
+    sizes = ft__proto_wholes(message, 1, &rank);
+    if (!sizes || !ft__ok(x->file->context)) return -1;
+    t->count = 1;
+    t->rank = rank;
+    if (rank > FT__ONNX_RANK) t->fault = "has more dimensions than are supported";
+    for (d = 0; d < rank && !t->fault; ++d) {
+        t->size[d] = sizes[d];
+        if (sizes[d] < 0 || sizes[d] > INT_MAX || (sizes[d] > 0 && t->count > INT64_MAX / 16
+                                                   / (uint64_t)sizes[d]))
+            t->fault = "has a wrong shape";
+        else t->count *= (uint64_t)sizes[d];
+    }
+    if (t->fault) t->rank = 0;
+    else ft__onnx_data(x, message, t, &raw, &place);
+    t->value = value >= 0 ? value : ft__onnx_value_named(x, name);
+    return ft__ok(x->file->context) ? x->tensor_count++ : -1;
+}
+
+/* ---- Nodes ---- */
+
+static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_attribute *a)
+{
+    ft__proto p = message;
+    uint32_t bits;
+    a->name = a->text = "";
+    a->tensor = -1;
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) a->name = ft__proto_text(&p);
+        else if (p.field == 2) {
+            bits = (uint32_t)p.number;
+            memcpy(&a->number, &bits, sizeof a->number);
+        } else if (p.field == 3) a->whole = (int64_t)p.number;
+        else if (p.field == 4) a->text = ft__proto_text(&p);
+        else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 6 || p.field == 11) a->is_graph = true;
+    }
+    a->wholes = ft__proto_wholes(message, 8, &a->count);
+}
+
+static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
+{
+    ft__onnx_node *node = &x->nodes[number];
+    ft__proto p = message;
+    int attributes = 0, value;
+    node->name = node->op = node->domain = "";
+    node->input_count = (int)ft__proto_count(p, 1, NULL);
+    node->output_count = (int)ft__proto_count(p, 2, NULL);
+    node->attribute_count = (int)ft__proto_count(p, 5, NULL);
+    node->inputs = (int *)ft__file_memory(x->file, (size_t)(node->input_count + node->output_count
+                                                            + 1) * sizeof(int));
+    node->attributes = (ft__onnx_attribute *)ft__file_memory(
+        x->file, (size_t)(node->attribute_count + 1) * sizeof *node->attributes);
+    if (!ft__ok(x->file->context)) return;
+    node->outputs = node->inputs + node->input_count;
+    node->input_count = node->output_count = 0;
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) {
+            value = ft__onnx_value_named(x, ft__proto_text(&p));
+            node->inputs[node->input_count++] = value;
+        } else if (p.field == 2) {
+            value = ft__onnx_value_named(x, ft__proto_text(&p));
+            node->outputs[node->output_count++] = value;
+            if (value >= 0 && x->values[value].producer >= 0)
+                ft__proto_fault(&p, "a second node with the same output");
+            else if (value >= 0) x->values[value].producer = number;
+        } else if (p.field == 3) node->name = ft__proto_text(&p);
+        else if (p.field == 4) node->op = ft__proto_text(&p);
+        else if (p.field == 5)
+            ft__onnx_read_attribute(x, ft__proto_inside(&p), &node->attributes[attributes++]);
+        else if (p.field == 7) node->domain = ft__proto_text(&p);
+    }
+    if (strcmp(node->domain, "ai.onnx") == 0) node->domain = "";
+}
+
+static const ft__onnx_attribute *ft__onnx_attribute_of(const ft__onnx_node *node, const char *name)
+{
+    int i;
+    for (i = 0; i < node->attribute_count; ++i)
+        if (strcmp(node->attributes[i].name, name) == 0) return &node->attributes[i];
+    return NULL;
+}
+
+/* ---- The graph ---- */
+
+/* The shape of an input or output; an open size is -1. */
+static void ft__onnx_read_shape(ft__proto p, ft__onnx_value *v)
+{
+    v->rank = 0;
+    while (ft__proto_next(&p)) {
+        ft__proto inside;
+        double size = -1;
+        if (p.field != 1) continue;
+        for (inside = ft__proto_inside(&p); ft__proto_next(&inside);)
+            if (inside.field == 1 && (int64_t)inside.number > 0 && inside.number <= INT_MAX)
+                size = (double)inside.number;
+        if (v->rank < FT__ONNX_RANK) {
+            v->size[v->rank].k = size;
+            v->size[v->rank].n = v->size[v->rank].l = 0;
+        }
+        v->rank += 1;
+    }
+}
+
+/* A ValueInfoProto: returns the value, with its type and shape. */
+static int ft__onnx_read_info(ft__onnx *x, ft__proto p)
+{
+    int value = -1;
+    while (ft__proto_next(&p)) {
+        ft__proto type, tensor;
+        if (p.field == 1) value = ft__onnx_value_named(x, ft__proto_text(&p));
+        if (p.field != 2 || value < 0) continue;
+        for (type = ft__proto_inside(&p); ft__proto_next(&type);) {
+            if (type.field != 1) continue;
+            for (tensor = ft__proto_inside(&type); ft__proto_next(&tensor);) {
+                if (tensor.field == 1 && x->values[value].type == 0)
+                    x->values[value].type = (int)(tensor.number & 31);
+                if (tensor.field == 2)
+                    ft__onnx_read_shape(ft__proto_inside(&tensor), &x->values[value]);
+            }
+        }
+    }
+    return value;
+}
+
+static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
+{
+    ft__proto p = message;
+    int nodes = 0, i, value;
+    x->node_count = (int)ft__proto_count(p, 1, NULL);
+    x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
+    x->outputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 12, NULL) + 1) * sizeof(int));
+    x->nodes = (ft__onnx_node *)ft__file_memory(x->file, ((size_t)x->node_count + 1)
+                                                             * sizeof *x->nodes);
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) ft__onnx_read_node(x, ft__proto_inside(&p), nodes++);
+        else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 11 || p.field == 12) {
+            value = ft__onnx_read_info(x, ft__proto_inside(&p));
+            if (value >= 0 && p.field == 11) x->inputs[x->input_count++] = value;
+            else if (value >= 0) x->outputs[x->output_count++] = value;
+        } else if (p.field == 15) ft__proto_fault(&p, "a sparse initialiser, which is not read,");
+    }
+    for (i = 0; i < x->node_count && ft__ok(x->file->context); ++i) { /* weights in nodes */
+        const ft__onnx_node *node = &x->nodes[i];
+        const ft__onnx_attribute *a = ft__onnx_attribute_of(node, "value");
+        if (strcmp(node->op, "Constant") == 0 && node->output_count > 0 && a && a->tensor >= 0)
+            x->tensors[a->tensor].value = node->outputs[0];
+    }
+}
+
+static void ft__onnx_read_opset(ft__onnx *x, ft__proto p)
+{
+    const char *domain = "";
+    int64_t version = 0;
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) domain = ft__proto_text(&p);
+        if (p.field == 2) version = (int64_t)p.number;
+    }
+    if (!*domain || strcmp(domain, "ai.onnx") == 0) x->opset = version;
+}
+
+/* The whole file. */
+static void ft__onnx_read_model(ft__onnx *x)
+{
+    ft_file *file = x->file;
+    ft__proto p = ft__proto_message(file, 0, file->size), graph = p;
+    bool has_graph = false;
+    while (ft__proto_next(&p)) {
+        if (p.field == 8) ft__onnx_read_opset(x, ft__proto_inside(&p));
+        if (p.field == 7) {
+            graph = ft__proto_inside(&p);
+            has_graph = true;
+        }
+    }
+    if (ft__ok(file->context) && !has_graph) ft__proto_fault(&p, "no graph");
+    if (ft__ok(file->context)) ft__onnx_read_graph(x, graph);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
+   Exporters write how a shape follows from another one as nodes: Shape, Gather, Concat, Reshape.
+   These are computed here, once, with the batch N and the length L as symbols, so that none of them
+   is left in the network. The same functions compute weights that follow from initialisers.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+enum { FT__ONNX_MOST = 1 << 28 }; /* numbers of a value */
+
+static ft__onnx_number ft__onnx_known(double k)
+{
+    ft__onnx_number number;
+    number.k = k;
+    number.n = number.l = 0;
+    return number;
+}
+
+static bool ft__onnx_is_known(ft__onnx_number a) { return a.n == 0 && a.l == 0 && a.k - a.k == 0; }
+
+static bool ft__onnx_same_symbol(ft__onnx_number a, ft__onnx_number b)
+{
+    return a.n == b.n && a.l == b.l;
+}
+
+static bool ft__onnx_equal(ft__onnx_number a, ft__onnx_number b)
+{
+    return ft__onnx_same_symbol(a, b) && !(a.k < b.k) && !(a.k > b.k) && a.k - a.k == 0;
+}
+
+static bool ft__onnx_is(ft__onnx_number a, double k)
+{
+    return ft__onnx_equal(a, ft__onnx_known(k));
+}
+
+static ft__onnx_number ft__onnx_times(ft__onnx_number a, ft__onnx_number b)
+{
+    a.k *= b.k;
+    a.n += b.n;
+    a.l += b.l;
+    return a;
+}
+
+/* NAN if a symbol would be left in a denominator. */
+static ft__onnx_number ft__onnx_over(ft__onnx_number a, ft__onnx_number b)
+{
+    a.k = b.k < 0 || b.k > 0 ? a.k / b.k : (double)NAN;
+    a.n -= b.n;
+    a.l -= b.l;
+    return a.n < 0 || a.l < 0 ? ft__onnx_known((double)NAN) : a;
+}
+
+/* The product of sizes [from, to). */
+static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int to)
+{
+    ft__onnx_number product = ft__onnx_known(1);
+    for (; from < to; ++from) product = ft__onnx_times(product, v->size[from]);
+    return product;
+}
+
+/* How many numbers a constant has; -1: that is not known, or too many. */
+static int64_t ft__onnx_count(const ft__onnx_value *v)
+{
+    ft__onnx_number product = ft__onnx_product(v, 0, v->rank);
+    return ft__onnx_is_known(product) && product.k >= 0 && product.k <= FT__ONNX_MOST
+        ? (int64_t)product.k : -1;
+}
+
+static bool ft__onnx_is_float(int type)
+{
+    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == 11 || type >= 16;
+}
+
+/* A number as its type holds it. */
+static ft__onnx_number ft__onnx_of_type(ft__onnx_number a, int type)
+{
+    if (type == FT__ONNX_F32) a.k = (double)(float)a.k;
+    else if (type == FT__ONNX_BOOL && a.k - a.k == 0) a.k = a.k < 0 || a.k > 0;
+    else if (!ft__onnx_is_float(type)) a.k = a.k < 0 ? ceil(a.k) : floor(a.k);
+    return a;
+}
+
+static double ft__onnx_decode(const unsigned char *at, int type)
+{
+    uint64_t bits = ft__little_endian(at, ft__onnx_type_bytes(type));
+    double number;
+    switch (type) {
+    case FT__ONNX_F32: return (double)ft__from_bits((uint32_t)bits);
+    case FT__ONNX_F16: return (double)ft__half_to_float((uint32_t)bits);
+    case 16: return (double)ft__from_bits((uint32_t)bits << 16);
+    case 17: return (double)ft__e4m3_to_float((uint32_t)bits);
+    case 19: return (double)ft__half_to_float((uint32_t)bits << 8);
+    case 11:
+        memcpy(&number, &bits, sizeof number);
+        return number;
+    case 3: return (double)bits - (bits > 0x7f ? 0x100 : 0);
+    case 5: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
+    case FT__ONNX_I32: return (double)bits - (bits > 0x7fffffff ? 4294967296.0 : 0);
+    case FT__ONNX_I64: return (double)(int64_t)bits;
+    default: return (double)bits;
+    }
+}
+
+/* The numbers of a constant; read from its tensor the first time. NULL: it has none that are known,
+   or with an error. */
+static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
+{
+    const ft__onnx_tensor *t;
+    int64_t count = ft__onnx_count(v), i, rows, columns;
+    int bytes;
+    if (v->kind != FT__ONNX_CONSTANT) return NULL;
+    if (v->numbers || v->tensor < 0) return v->numbers;
+    t = &x->tensors[v->tensor];
+    if (count < 0 || !t->data) return NULL;
+    bytes = ft__onnx_type_bytes(t->type);
+    v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
+                                                                 * sizeof *v->numbers);
+    if (!v->numbers) return NULL;
+    columns = v->turned ? t->size[1] : 1;
+    rows = v->turned ? t->size[0] : count;
+    for (i = 0; i < count; ++i) {
+        int64_t from = v->turned ? i % rows * columns + i / rows : i;
+        v->numbers[i] = ft__onnx_known(ft__onnx_decode(t->data + from * bytes, t->type));
+    }
+    return v->numbers;
+}
+
+static ft__onnx_number ft__onnx_at(const ft__onnx_value *v, int64_t i)
+{
+    return v->numbers[v->same ? 0 : i];
+}
+
+/* The numbers of a constant, all known and at most `most`; returns how many; -1: it is no such
+   constant. */
+static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
+{
+    int64_t count = v ? ft__onnx_count(v) : -1, i;
+    if (!v || v->kind != FT__ONNX_CONSTANT || count < 0 || count > most || !ft__onnx_numbers(x, v))
+        return -1;
+    for (i = 0; i < count; ++i) {
+        if (!ft__onnx_is_known(ft__onnx_at(v, i))) return -1;
+        to[i] = ft__onnx_at(v, i).k;
+    }
+    return (int)count;
+}
+
+/* ---- What a node says ---- */
+
+static ft__onnx_value *ft__onnx_input(ft__onnx *x, const ft__onnx_node *n, int i)
+{
+    return i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
+}
+
+static ft__onnx_value *ft__onnx_output(ft__onnx *x, const ft__onnx_node *n, int i)
+{
+    return i < n->output_count && n->outputs[i] >= 0 ? &x->values[n->outputs[i]] : NULL;
+}
+
+static int64_t ft__onnx_int(const ft__onnx_node *n, const char *name, int64_t otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->whole : otherwise;
+}
+
+static float ft__onnx_float(const ft__onnx_node *n, const char *name, float otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->number : otherwise;
+}
+
+static const char *ft__onnx_text(const ft__onnx_node *n, const char *name, const char *otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->text : otherwise;
+}
+
+/* Numbers that are an attribute or, since some opset, input `i`; returns how many, -1: none. */
+static int ft__onnx_list(ft__onnx *x, const ft__onnx_node *n, const char *name, int i, double *to,
+                         int most)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    int k;
+    if (!a) return ft__onnx_wholes(x, ft__onnx_input(x, n, i), to, most);
+    for (k = 0; k < a->count && k < most; ++k) to[k] = (double)a->wholes[k];
+    return a->count > most ? -1 : a->count;
+}
+
+/* An axis, counted from the end if it is negative; -1: there is no such axis. */
+static int ft__onnx_axis(double axis, int rank)
+{
+    if (axis < 0) axis += rank;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
+/* ---- Computing ---- */
+
+/* Makes an output a constant of this shape, with numbers to be set; NULL: it cannot be. `same`: a
+   single number is set, which all are. */
+static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
+                                         const ft__onnx_value *shape, int type, bool same)
+{
+    int64_t count;
+    y->rank = shape->rank;
+    memcpy(y->size, shape->size, sizeof y->size);
+    count = same ? 1 : ft__onnx_count(y);
+    if (count < 0) return NULL;
+    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
+    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
+    y->kind = FT__ONNX_CONSTANT;
+    y->type = type;
+    y->same = same;
+    y->tensor = -1;
+    y->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
+                                                                 * sizeof *y->numbers);
+    return y->numbers;
+}
+
+/* An output that is a view of an input: its numbers, in another shape. */
+static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v)
+{
+    int rank = y->rank;
+    ft__onnx_number size[FT__ONNX_RANK];
+    ft__onnx_value kept = *y;
+    memcpy(size, y->size, sizeof size);
+    *y = *v;
+    y->name = kept.name;
+    y->producer = kept.producer;
+    y->uses = kept.uses;
+    y->rank = rank;
+    memcpy(y->size, size, sizeof size);
+    return true;
+}
+
+/* The sizes of constants that are broadcast to each other; false: they cannot be. */
+static bool ft__onnx_broadcast(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *y)
+{
+    int i, d;
+    y->rank = 0;
+    for (i = 0; i < n->input_count; ++i) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, i);
+        if (!v) return false;
+        if (v->rank > y->rank) {
+            memmove(y->size + (v->rank - y->rank), y->size, (size_t)y->rank * sizeof *y->size);
+            for (d = 0; d < v->rank - y->rank; ++d) y->size[d] = ft__onnx_known(1);
+            y->rank = v->rank;
+        }
+        for (d = 0; d < v->rank; ++d) {
+            ft__onnx_number *to = &y->size[y->rank - v->rank + d];
+            if (ft__onnx_is(*to, 1)) *to = v->size[d];
+            else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], *to)) return false;
+        }
+    }
+    return true;
+}
+
+/* Where number i of y is in an input that is broadcast to it. */
+static int64_t ft__onnx_place_in(const ft__onnx_value *v, const ft__onnx_value *y, int64_t i)
+{
+    int64_t at = 0, step = 1;
+    int d;
+    for (d = 1; d <= y->rank; ++d) {
+        int64_t size = (int64_t)y->size[y->rank - d].k, k = i % size;
+        i /= size;
+        if (d > v->rank) continue;
+        if (!ft__onnx_is(v->size[v->rank - d], 1)) at += k * step;
+        step *= (int64_t)v->size[v->rank - d].k;
+    }
+    return at;
+}
+
+/* a op b of numbers, one letter for each operator; NAN: not known. */
+static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_number b, bool whole)
+{
+    bool same = ft__onnx_same_symbol(a, b);
+    bool zero = ft__onnx_is(a, 0), is_a = a.k < 0 || a.k > 0, is_b = b.k < 0 || b.k > 0;
+    double k;
+    if (op == '*') return ft__onnx_times(a, b);
+    if (op == '/') {
+        a = ft__onnx_over(a, b);
+        if (whole && ft__onnx_is_known(a)) a.k = a.k < 0 ? ceil(a.k) : floor(a.k);
+        return a;
+    }
+    if ((op == '+' || op == '-') && ft__onnx_is(b, 0)) return a;
+    if (op == '+' && zero) return b;
+    if (op == '=' && !same && a.k > 0) return ft__onnx_known(0); /* a size is no -1 and no 0 */
+    if (!same) return ft__onnx_known((double)NAN);
+    k = op == '+' ? a.k + b.k : op == '-' ? a.k - b.k : op == '=' ? !(a.k < b.k || a.k > b.k)
+        : op == '<' ? a.k < b.k : op == '>' ? a.k > b.k : op == 'l' ? a.k <= b.k
+        : op == 'g' ? a.k >= b.k : op == 'm' ? (a.k < b.k ? a.k : b.k)
+        : op == 'M' ? (a.k > b.k ? a.k : b.k) : op == '&' ? is_a && is_b
+        : op == '|' ? is_a || is_b : op == '^' ? pow(a.k, b.k)
+        : op == '%' && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
+    if (op == '%' && k * b.k < 0) k += b.k; /* Python's, the sign of b */
+    if (!strchr("+-mM", op) && !ft__onnx_is_known(a) && op != '=') k = (double)NAN;
+    a.k = k;
+    if (strchr("=<>lg&|", op)) a.n = a.l = 0;
+    if (k - k == 0 && ft__onnx_is(a, 0)) a.n = a.l = 0;
+    return a;
+}
+
+static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
+{
+    ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_input(x, n, 1);
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    bool compares = strchr("=<>lg&|", op) != NULL, same;
+    int64_t i, count;
+    int k, type;
+    if (!a || !b || !y) return false;
+    memset(&shape, 0, sizeof shape);
+    if (!ft__onnx_numbers(x, a) || !ft__onnx_numbers(x, b) || !ft__onnx_broadcast(x, n, &shape))
+        return false;
+    type = compares ? FT__ONNX_BOOL : a->type;
+    for (k = 0, same = true; k < n->input_count; ++k) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, k);
+        same = same && (v->same || ft__onnx_count(v) == 1);
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number r = ft__onnx_at(a, same ? 0 : ft__onnx_place_in(a, y, i));
+        for (k = 1; k < n->input_count; ++k) {
+            ft__onnx_value *v = ft__onnx_input(x, n, k);
+            if (!ft__onnx_numbers(x, v)) return false;
+            r = ft__onnx_compute(op, r, ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i)),
+                                 !ft__onnx_is_float(a->type));
+        }
+        y->numbers[i] = ft__onnx_of_type(r, type);
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_where(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *v[3], shape;
+    bool same = true;
+    int64_t i, count;
+    int k;
+    memset(&shape, 0, sizeof shape);
+    for (k = 0; k < 3; ++k) {
+        v[k] = ft__onnx_input(x, n, k);
+        if (!v[k] || !ft__onnx_numbers(x, v[k])) return false;
+        same = same && (v[k]->same || ft__onnx_count(v[k]) == 1);
+    }
+    if (!y || n->input_count != 3 || !ft__onnx_broadcast(x, n, &shape)
+        || !ft__onnx_fold_to(x, y, &shape, v[1]->type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number c = ft__onnx_at(v[0], same ? 0 : ft__onnx_place_in(v[0], y, i));
+        k = ft__onnx_is(c, 0) ? 2 : 1;
+        y->numbers[i] = ft__onnx_at(v[k], same ? 0 : ft__onnx_place_in(v[k], y, i));
+        if (!ft__onnx_is_known(c)) y->numbers[i].k = (double)NAN;
+    }
+    return true;
+}
+
+/* One number after the other. */
+static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    int64_t i, count;
+    int type;
+    if (!v || !y || !ft__onnx_numbers(x, v)) return false;
+    type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
+    if (op == 'c' && (type == v->type || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
+        y->rank = v->rank;
+        memcpy(y->size, v->size, sizeof y->size);
+        return ft__onnx_fold_view(y, v);
+    }
+    if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
+    count = v->same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number a = v->numbers[i];
+        if (op == '-') a.k = -a.k;
+        else if (op == '!') a = ft__onnx_compute('=', a, ft__onnx_known(0), true);
+        else if (op != 'c' && !ft__onnx_is_known(a)) a.k = (double)NAN;
+        else if (op == 'a') a.k = fabs(a.k);
+        else if (op == 's') a.k = sqrt(a.k);
+        else if (op == 'e') a.k = exp(a.k);
+        else if (op == 'n') a.k = log(a.k);
+        else if (op == 'f') a.k = floor(a.k);
+        else if (op == 'u') a.k = ceil(a.k);
+        else if (op == 'r') a.k = 1 / a.k;
+        y->numbers[i] = ft__onnx_of_type(a, type);
+    }
+    return true;
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
+   Those that move numbers: of constants, and of the sizes that they are a list of; and the table of
+   all that are computed.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* The shape that input 1 lists, with 0 as in `from` and -1 as the rest; y gets it. False: it is not
+   known. */
+static bool ft__onnx_new_shape(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *from,
+                               ft__onnx_value *y)
+{
+    ft__onnx_value *list = ft__onnx_input(x, n, 1);
+    ft__onnx_number rest = ft__onnx_product(from, 0, from->rank);
+    bool zero = ft__onnx_int(n, "allowzero", 0) != 0;
+    int unknown = -1, d;
+    int64_t count = list ? ft__onnx_count(list) : -1;
+    if (count < 0 || count > FT__ONNX_RANK || !ft__onnx_numbers(x, list)) return false;
+    y->rank = (int)count;
+    for (d = 0; d < y->rank; ++d) {
+        y->size[d] = ft__onnx_at(list, d);
+        if (ft__onnx_is(y->size[d], 0) && !zero && d < from->rank) y->size[d] = from->size[d];
+        if (ft__onnx_is(y->size[d], -1) && unknown < 0) unknown = d;
+        else rest = ft__onnx_over(rest, y->size[d]);
+    }
+    if (unknown >= 0) y->size[unknown] = rest;
+    for (d = 0; d < y->rank; ++d)
+        if (!(y->size[d].k >= 0) || y->size[d].k > INT_MAX || y->size[d].k > floor(y->size[d].k))
+            return false;
+    return unknown >= 0 || ft__onnx_is(rest, 1);
+}
+
+/* The shapes after Squeeze, Unsqueeze and Flatten. */
+static bool ft__onnx_squeezed(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d;
+    unsigned gone = 0;
+    y->rank = 0;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0 || !ft__onnx_is(v->size[axis], 1)) return false;
+        gone |= 1u << axis;
+    }
+    for (d = 0; d < v->rank; ++d)
+        if (!(gone >> d & 1) && !(count < 0 && ft__onnx_is(v->size[d], 1)))
+            y->size[y->rank++] = v->size[d];
+    return true;
+}
+
+static bool ft__onnx_unsqueezed(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                                ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d, from = 0;
+    unsigned added = 0;
+    if (count < 0 || v->rank + count > FT__ONNX_RANK) return false;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank + count);
+        if (axis < 0 || added >> axis & 1) return false;
+        added |= 1u << axis;
+    }
+    y->rank = v->rank + count;
+    for (d = 0; d < y->rank; ++d)
+        y->size[d] = added >> d & 1 ? ft__onnx_known(1) : v->size[from++];
+    return true;
+}
+
+static bool ft__onnx_flattened(const ft__onnx_node *n, const ft__onnx_value *v, ft__onnx_value *y)
+{
+    int64_t axis = ft__onnx_int(n, "axis", 1);
+    if (axis < 0) axis += v->rank;
+    if (axis < 0 || axis > v->rank) return false;
+    y->rank = 2;
+    y->size[0] = ft__onnx_product(v, 0, (int)axis);
+    y->size[1] = ft__onnx_product(v, (int)axis, v->rank);
+    return true;
+}
+
+/* The shape after those that keep the numbers in their order; false: it is not known, or the node
+   is another operator. */
+static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              ft__onnx_value *y)
+{
+    ft__onnx_value shape;
+    bool known;
+    memset(&shape, 0, sizeof shape);
+    if (strcmp(n->op, "Reshape") == 0) known = ft__onnx_new_shape(x, n, v, &shape);
+    else if (strcmp(n->op, "Squeeze") == 0) known = ft__onnx_squeezed(x, n, v, &shape);
+    else if (strcmp(n->op, "Unsqueeze") == 0) known = ft__onnx_unsqueezed(x, n, v, &shape);
+    else known = strcmp(n->op, "Flatten") == 0 && ft__onnx_flattened(n, v, &shape);
+    if (!known) return false;
+    y->rank = shape.rank;
+    memcpy(y->size, shape.size, sizeof y->size);
+    return true;
+}
+
+static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    return v && y && ft__onnx_reshaped(x, n, v, y) && ft__onnx_fold_view(y, v);
+}
+
+static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    if (!v || !y) return false;
+    y->rank = v->rank;
+    memcpy(y->size, v->size, sizeof y->size);
+    return ft__onnx_fold_view(y, v);
+}
+
+/* Shape and Size, of any value whose shape is known. */
+static bool ft__onnx_fold_shape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    bool all = strcmp(n->op, "Size") == 0;
+    int64_t start = ft__onnx_int(n, "start", 0), end, d;
+    if (!v || !y || v->kind == FT__ONNX_UNKNOWN) return false;
+    end = ft__onnx_int(n, "end", v->rank);
+    start += start < 0 ? v->rank : 0;
+    end += end < 0 ? v->rank : 0;
+    start = start < 0 ? 0 : start;
+    end = end > v->rank ? v->rank : end;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = !all;
+    shape.size[0] = ft__onnx_known((double)(end > start ? end - start : 0));
+    if (!ft__onnx_fold_to(x, y, &shape, FT__ONNX_I64, false)) return false;
+    if (all) y->numbers[0] = ft__onnx_product(v, 0, v->rank);
+    else for (d = start; d < end; ++d) y->numbers[d - start] = v->size[d];
+    return true;
+}
+
+/* The product of known sizes [from, to) as a count. */
+static int64_t ft__onnx_extent(const ft__onnx_value *v, int from, int to)
+{
+    return (int64_t)ft__onnx_product(v, from, to).k;
+}
+
+static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1), shape;
+    ft__onnx_value *y = ft__onnx_output(x, n, 0);
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, d;
+    int64_t before, after, size, places, i, k, j;
+    if (!v || !index || !y || axis < 0 || v->rank - 1 + index->rank > FT__ONNX_RANK
+        || !ft__onnx_numbers(x, v) || !ft__onnx_numbers(x, index) || ft__onnx_count(v) < 0)
+        return false;
+    memset(&shape, 0, sizeof shape);
+    for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
+    for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
+    for (d = axis + 1; d < v->rank; ++d) shape.size[shape.rank++] = v->size[d];
+    before = ft__onnx_extent(v, 0, axis);
+    size = (int64_t)v->size[axis].k;
+    after = ft__onnx_extent(v, axis + 1, v->rank);
+    places = ft__onnx_count(index);
+    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    for (i = 0; i < before; ++i)
+        for (k = 0; k < places; ++k) {
+            double at = ft__onnx_at(index, k).k;
+            if (at < 0) at += (double)size;
+            if (!(at >= 0 && at < (double)size) || !ft__onnx_is_known(ft__onnx_at(index, k)))
+                return false;
+            for (j = 0; j < after; ++j)
+                y->numbers[(i * places + k) * after + j]
+                    = ft__onnx_at(v, (i * size + (int64_t)at) * after + j);
+        }
+    return true;
+}
+
+/* Where a Slice starts, ends and how it steps, for each dimension of v; false: not known. */
+typedef struct ft__onnx_cut { double start[FT__ONNX_RANK], stop[FT__ONNX_RANK],
+                              step[FT__ONNX_RANK]; } ft__onnx_cut;
+
+static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                            ft__onnx_cut *cut)
+{
+    double starts[FT__ONNX_RANK], ends[FT__ONNX_RANK], axes[FT__ONNX_RANK], steps[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "starts", 1, starts, FT__ONNX_RANK), i, d;
+    int all = ft__onnx_list(x, n, "axes", 3, axes, FT__ONNX_RANK);
+    int stepped = ft__onnx_list(x, n, "steps", 4, steps, FT__ONNX_RANK);
+    ft__onnx_value *last = ft__onnx_input(x, n, 2);
+    bool to_symbol = last && last->kind == FT__ONNX_CONSTANT && ft__onnx_numbers(x, last);
+    if (count < 0) return false;
+    if (ft__onnx_list(x, n, "ends", 2, ends, FT__ONNX_RANK) != count)
+        for (i = 0; i < count; ++i) {
+            if (!to_symbol || ft__onnx_count(last) != count) return false;
+            ends[i] = ft__onnx_is_known(ft__onnx_at(last, i)) ? ft__onnx_at(last, i).k
+                                                              : (double)NAN;
+        }
+    for (d = 0; d < v->rank; ++d) {
+        cut->start[d] = 0;
+        cut->step[d] = 1;
+        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+    }
+    for (i = 0; i < count; ++i) {
+        double size, from = starts[i], to = ends[i];
+        d = all < 0 ? (i < v->rank ? i : -1) : i < all ? ft__onnx_axis(axes[i], v->rank) : -1;
+        if (d < 0) return false;
+        cut->step[d] = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
+        size = cut->stop[d];
+        if (size < 0 || !(to - to == 0)) { /* of N or L, only all */
+            if (from < 0 || from > 0 || cut->step[d] < 1 || cut->step[d] > 1
+                || (to - to == 0 ? to < INT_MAX / 2 : !ft__onnx_equal(ft__onnx_at(last, i),
+                                                                     v->size[d]))) return false;
+            continue;
+        }
+        if (!(cut->step[d] >= 1)) return false;
+        from += from < 0 ? size : 0;
+        to += to < 0 ? size : 0;
+        cut->start[d] = from < 0 ? 0 : from > size ? size : from;
+        cut->stop[d] = to < cut->start[d] ? cut->start[d] : to > size ? size : to;
+    }
+    return true;
+}
+
+static ft__onnx_number ft__onnx_cut_size(const ft__onnx_value *v, const ft__onnx_cut *cut, int d)
+{
+    if (cut->stop[d] < 0) return v->size[d];
+    return ft__onnx_known(ceil((cut->stop[d] - cut->start[d]) / cut->step[d]));
+}
+
+/* y's index i along dimension d is v's start + step * i along dimension axes[d]. */
+static void ft__onnx_pick(const ft__onnx_value *v, const ft__onnx_value *y, const int *axes,
+                          const ft__onnx_cut *cut)
+{
+    int64_t step[FT__ONNX_RANK], count = ft__onnx_count(y), i;
+    int d;
+    for (d = v->rank - 1; d >= 0; --d)
+        step[d] = d == v->rank - 1 ? 1 : step[d + 1] * (int64_t)v->size[d + 1].k;
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0;
+        for (d = y->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)y->size[d].k, k = rest % size;
+            int axis = axes ? axes[d] : d;
+            rest /= size;
+            at += (cut ? (int64_t)(cut->start[d] + cut->step[d] * (double)k) : k) * step[axis];
+        }
+        y->numbers[i] = ft__onnx_at(v, at);
+    }
+}
+
+static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_cut cut;
+    int d;
+    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = v->rank;
+    for (d = 0; d < v->rank; ++d) shape.size[d] = ft__onnx_cut_size(v, &cut, d);
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    if (v->same) y->numbers[0] = v->numbers[0];
+    else ft__onnx_pick(v, y, NULL, &cut);
+    return true;
+}
+
+/* The axes of a Transpose; false: they are no permutation. */
+static bool ft__onnx_turn(const ft__onnx_node *n, int rank, int *axes)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, "perm");
+    unsigned seen = 0;
+    int d;
+    if (a && a->count != rank) return false;
+    for (d = 0; d < rank; ++d) {
+        int64_t axis = a ? a->wholes[d] : rank - 1 - d;
+        if (axis < 0 || axis >= rank || seen >> axis & 1) return false;
+        seen |= 1u << axis;
+        axes[d] = (int)axis;
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    int axes[FT__ONNX_RANK], d;
+    if (!v || !y || !ft__onnx_turn(n, v->rank, axes)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = v->rank;
+    for (d = 0; d < v->rank; ++d) shape.size[d] = v->size[axes[d]];
+    if (v->tensor >= 0 && v->rank == 2 && axes[0] == 1 && x->tensors[v->tensor].rank == 2) {
+        y->rank = 2; /* stays that weight */
+        memcpy(y->size, shape.size, sizeof y->size);
+        ft__onnx_fold_view(y, v);
+        y->turned = !v->turned;
+        y->numbers = NULL;
+        return true;
+    }
+    if (!ft__onnx_numbers(x, v) || !ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    if (v->same) y->numbers[0] = v->numbers[0];
+    else ft__onnx_pick(v, y, axes, NULL);
+    return true;
+}
+
+static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *first = ft__onnx_input(x, n, 0), shape;
+    int axis = first ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), first->rank) : -1, i, d;
+    int64_t to = 0, before, after, row, part, k;
+    if (axis < 0 || !y) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = first->rank;
+    memcpy(shape.size, first->size, sizeof shape.size);
+    shape.size[axis] = ft__onnx_known(0);
+    for (i = 0; i < n->input_count; ++i) {
+        ft__onnx_value *v = ft__onnx_input(x, n, i);
+        if (!v || v->rank != first->rank || !ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0)
+            return false;
+        for (d = 0; d < v->rank; ++d)
+            if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
+        shape.size[axis].k += v->size[axis].k;
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
+    before = ft__onnx_extent(y, 0, axis);
+    after = ft__onnx_extent(y, axis + 1, y->rank);
+    for (row = 0; row < before; ++row)
+        for (i = 0; i < n->input_count; ++i) {
+            const ft__onnx_value *v = ft__onnx_input(x, n, i);
+            part = (int64_t)v->size[axis].k * after;
+            for (k = 0; k < part; ++k) y->numbers[to++] = ft__onnx_at(v, row * part + k);
+        }
+    return true;
+}
+
+/* The sizes that a constant lists become y's shape; false: they are not known. */
+static bool ft__onnx_shape_from(ft__onnx *x, ft__onnx_value *list, ft__onnx_value *shape)
+{
+    int64_t count = list ? ft__onnx_count(list) : -1;
+    int d;
+    memset(shape, 0, sizeof *shape);
+    if (count < 0 || count > FT__ONNX_RANK || !ft__onnx_numbers(x, list)) return false;
+    shape->rank = (int)count;
+    for (d = 0; d < shape->rank; ++d) {
+        shape->size[d] = ft__onnx_at(list, d);
+        if (!(shape->size[d].k >= 0 && shape->size[d].k <= INT_MAX)) return false;
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_fill(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, "value");
+    const ft__onnx_tensor *t = a && a->tensor >= 0 ? &x->tensors[a->tensor] : NULL;
+    if (!y || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 0), &shape)
+        || (t && (t->count != 1 || !t->data))) return false;
+    if (!ft__onnx_fold_to(x, y, &shape, t ? t->type : FT__ONNX_F32, true)) return false;
+    y->numbers[0] = ft__onnx_known(t ? ft__onnx_decode(t->data, t->type) : 0);
+    return true;
+}
+
+/* Expand: broadcast to a shape. */
+static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    bool same;
+    int64_t i, count;
+    int d, skip;
+    if (!v || !y || !ft__onnx_numbers(x, v)
+        || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
+        return false;
+    for (d = 0, skip = shape.rank - v->rank; d < v->rank; ++d)
+        if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
+        else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
+            return false;
+    same = v->same || ft__onnx_count(v) == 1;
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i)
+        y->numbers[i] = ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i));
+    return true;
+}
+
+static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    double from, to, step, i;
+    if (!y || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &to, 1) != 1
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1
+        || !(step < 0 || step > 0)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 1;
+    shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
+    if (!ft__onnx_fold_to(x, y, &shape, ft__onnx_input(x, n, 0)->type, false)) return false;
+    for (i = 0; i < shape.size[0].k; ++i) y->numbers[(size_t)i] = ft__onnx_known(from + i * step);
+    return true;
+}
+
+/* A Constant whose value is an attribute of another kind than a tensor. */
+static bool ft__onnx_fold_constant(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    const ft__onnx_attribute *one = ft__onnx_attribute_of(n, "value_int");
+    const ft__onnx_attribute *real = ft__onnx_attribute_of(n, "value_float");
+    const ft__onnx_attribute *list = ft__onnx_attribute_of(n, "value_ints");
+    int i;
+    if (y && y->kind == FT__ONNX_CONSTANT) return true;
+    if (!y || (!one && !real && !list)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = list != NULL;
+    shape.size[0] = ft__onnx_known(list ? list->count : 1);
+    if (!ft__onnx_fold_to(x, y, &shape, real ? FT__ONNX_F32 : FT__ONNX_I64, false)) return false;
+    y->numbers[0] = ft__onnx_known(real ? (double)real->number : one ? (double)one->whole : 0);
+    for (i = 0; list && i < list->count; ++i)
+        y->numbers[i] = ft__onnx_known((double)list->wholes[i]);
+    return true;
+}
+
+/* ---- The table ---- */
+
+typedef struct ft__onnx_folded {
+    const char *op;
+    bool (*move)(ft__onnx *x, const ft__onnx_node *n);
+    char pair, single;      /* a letter of ft__onnx_compute or of ft__onnx_fold_single */
+} ft__onnx_folded;
+
+static const ft__onnx_folded ft__onnx_folds[] = {
+    {"Constant", ft__onnx_fold_constant, 0, 0}, {"Shape", ft__onnx_fold_shape, 0, 0},
+    {"Size", ft__onnx_fold_shape, 0, 0}, {"Identity", ft__onnx_fold_identity, 0, 0},
+    {"Gather", ft__onnx_fold_gather, 0, 0}, {"Slice", ft__onnx_fold_slice, 0, 0},
+    {"Concat", ft__onnx_fold_concat, 0, 0}, {"Reshape", ft__onnx_fold_reshape, 0, 0},
+    {"Squeeze", ft__onnx_fold_reshape, 0, 0}, {"Unsqueeze", ft__onnx_fold_reshape, 0, 0},
+    {"Flatten", ft__onnx_fold_reshape, 0, 0}, {"Transpose", ft__onnx_fold_transpose, 0, 0},
+    {"ConstantOfShape", ft__onnx_fold_fill, 0, 0}, {"Expand", ft__onnx_fold_expand, 0, 0},
+    {"Range", ft__onnx_fold_range, 0, 0}, {"Where", ft__onnx_fold_where, 0, 0},
+    {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
+    {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
+    {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
+    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Min", NULL, 'm', 0}, {"Max", NULL, 'M', 0},
+    {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
+    {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
+    {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
+
+/* Computes a node, if its inputs are constants or it asks for a shape; false: it is not. */
+static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n)
+{
+    size_t i;
+    int k;
+    bool shape = strcmp(n->op, "Shape") == 0 || strcmp(n->op, "Size") == 0;
+    for (k = 0; !shape && k < n->input_count; ++k)
+        if (n->inputs[k] >= 0 && x->values[n->inputs[k]].kind != FT__ONNX_CONSTANT) return false;
+    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i) {
+        const ft__onnx_folded *row = &ft__onnx_folds[i];
+        if (strcmp(row->op, n->op) != 0) continue;
+        if (row->move) return row->move(x, n);
+        return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
+                         : ft__onnx_fold_single(x, n, row->single);
+    }
+    return false;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
+   What the mapping of operators is written with. ONNX has the batch anywhere, here it is the first
+   dimension: a value of ONNX with the batch at axis b is the node with that axis moved to the front
+   and the others in their order. If that axis is k N or N L, as after a Reshape to [-1, D], the
+   node has N and what is left of it as two dimensions.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+/* Adds a text with what follows a node's inputs. */
+static void ft__onnx_add_ints(ft__text *fields, const char *key, const int *numbers, int count)
+{
+    int i;
+    ft__text_add(fields, ",\"%s\":[", key);
+    for (i = 0; i < count; ++i) ft__text_add(fields, "%s%d", i ? "," : "", numbers[i]);
+    ft__text_add(fields, "]");
+}
+
+static void ft__onnx_add_int(ft__text *fields, const char *key, int number)
+{
+    ft__text_add(fields, ",\"%s\":%d", key, number);
+}
+
+static void ft__onnx_add_flag(ft__text *fields, const char *key, bool flag)
+{
+    if (flag) ft__text_add(fields, ",\"%s\":true", key);
+}
+
+static void ft__onnx_write_number(ft__text *fields, double number)
+{
+    if (number - number == 0 && fabs(number) <= (double)FLT_MAX)
+        ft__json_add_float(fields, (float)number);
+    else ft__text_add(fields, number < 0 ? "\"-inf\"" : "\"inf\"");
+}
+
+static void ft__onnx_add_number(ft__text *fields, const char *key, double number)
+{
+    ft__text_add(fields, ",\"%s\":", key);
+    ft__onnx_write_number(fields, number);
+}
+
+static ft__text ft__onnx_fields(ft__onnx *x)
+{
+    ft__text fields;
+    memset(&fields, 0, sizeof fields);
+    fields.context = x->file->context;
+    return fields;
+}
+
+static char *ft__onnx_keep(ft__onnx *x, const char *text)
+{
+    char *kept = (char *)ft__file_memory(x->file, strlen(text) + 1);
+    if (kept) strcpy(kept, text);
+    return kept;
+}
+
+/* A name that ends with `end`. */
+static const char *ft__onnx_name(ft__onnx *x, const char *name, const char *end)
+{
+    char *made = (char *)ft__file_memory(x->file, strlen(name) + strlen(end) + 1);
+    if (!made) return name;
+    strcpy(made, name);
+    strcat(made, end);
+    return made;
+}
+
+/* Adds a node; releases its fields. Returns its number; -1 with an error, or if an input is -1. */
+static int ft__onnx_make(ft__onnx *x, const char *op, const char *name, const int *inputs,
+                         int count, ft__text *fields)
+{
+    ft__onnx_made *made;
+    const char *kept = fields && fields->letters ? ft__onnx_keep(x, fields->letters) : "";
+    int i;
+    if (fields) ft__release(x->file->context, fields->letters);
+    for (i = 0; i < count; ++i)
+        if (inputs[i] < 0) return -1;
+    if (x->made_count == x->made_room) {
+        int room = x->made_room ? 2 * x->made_room : 64;
+        made = (ft__onnx_made *)ft__file_memory(x->file, (size_t)room * sizeof *made);
+        if (!made) return -1;
+        if (x->made_count) memcpy(made, x->made, (size_t)x->made_count * sizeof *made);
+        x->made = made;
+        x->made_room = room;
+    }
+    made = &x->made[x->made_count];
+    memset(made, 0, sizeof *made);
+    made->op = op;
+    made->name = name;
+    made->fields = kept;
+    made->count = count;
+    made->inputs = (int *)ft__file_memory(x->file, ((size_t)count + 1) * sizeof(int));
+    if (!made->inputs || !kept) return -1;
+    if (count) memcpy(made->inputs, inputs, (size_t)count * sizeof(int));
+    return x->made_count++;
+}
+
+static int ft__onnx_make_one(ft__onnx *x, const char *op, const char *name, int input,
+                             ft__text *fields)
+{
+    return ft__onnx_make(x, op, name, &input, 1, fields);
+}
+
+static int ft__onnx_make_two(ft__onnx *x, const char *op, const char *name, int a, int b,
+                             ft__text *fields)
+{
+    int inputs[2];
+    inputs[0] = a;
+    inputs[1] = b;
+    return ft__onnx_make(x, op, name, inputs, 2, fields);
+}
+
+static bool ft__onnx_is_op(const ft__onnx *x, int made, const char *op)
+{
+    return made >= 0 && strcmp(x->made[made].op, op) == 0;
+}
+
+/* ---- Shapes ---- */
+
+/* Whether the batch's axis is more than the batch. */
+static bool ft__onnx_is_merged(const ft__onnx_value *v)
+{
+    return v->size[v->batch].l != 0 || v->size[v->batch].k > 1;
+}
+
+/* The sizes of the node, the batch first; returns how many they are. */
+static int ft__onnx_own(const ft__onnx_value *v, ft__onnx_number *own)
+{
+    int rank = 0, d;
+    ft__onnx_number n = ft__onnx_known(1);
+    n.n = 1;
+    own[rank++] = n;
+    if (ft__onnx_is_merged(v)) own[rank++] = ft__onnx_over(v->size[v->batch], n);
+    for (d = 0; d < v->rank; ++d)
+        if (d != v->batch) own[rank++] = v->size[d];
+    return rank;
+}
+
+/* Where an axis of ONNX is in the node. */
+static int ft__onnx_own_axis(const ft__onnx_value *v, int axis)
+{
+    if (axis == v->batch) return 0;
+    return (axis < v->batch ? axis + 1 : axis) + ft__onnx_is_merged(v);
+}
+
+/* A size as our networks have it: a number, or FT_LENGTH; 0: it is neither. */
+static int ft__onnx_size(ft__onnx_number size)
+{
+    if (ft__onnx_is_known(size) && size.k >= 1 && size.k <= INT_MAX) return (int)size.k;
+    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1 ? FT_LENGTH : 0;
+}
+
+/* Whether the node has these known sizes after the batch. */
+static bool ft__onnx_is_picture(const ft__onnx_value *v)
+{
+    return v->kind == FT__ONNX_NODE && v->rank == 4 && v->batch == 0 && !ft__onnx_is_merged(v)
+        && ft__onnx_size(v->size[1]) > 0 && ft__onnx_size(v->size[2]) > 0
+        && ft__onnx_size(v->size[3]) > 0;
+}
+
+/* Makes output `i` of a node a node of ours, with y's shape and batch axis. NULL, or why it cannot
+   be. */
+static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, int made,
+                                    const ft__onnx_value *shape)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, i);
+    if (!y) return NULL;
+    if (made < 0) return "cannot be written in our operators";
+    y->rank = shape->rank;
+    memcpy(y->size, shape->size, sizeof y->size);
+    y->batch = shape->batch;
+    y->made = made;
+    y->type = shape->type;
+    y->kind = FT__ONNX_NODE;
+    return NULL;
+}
+
+/* A node with other sizes after the batch, in the same order; the node itself if they are its own.
+   A reshape of a reshape reads what that read. Returns -1 if a size is not known. */
+static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft__onnx_value *from,
+                               const ft__onnx_value *to)
+{
+    ft__onnx_number has[FT__ONNX_RANK + 1], wants[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(from, has), want = ft__onnx_own(to, wants), d, size[FT__ONNX_RANK];
+    bool same = rank == want;
+    ft__text fields = ft__onnx_fields(x);
+    if (want > FINETUNE_MAX_RANK) return -1;
+    for (d = 0; d < want; ++d) same = same && ft__onnx_equal(has[d], wants[d]);
+    if (same) return made;
+    for (d = 1; d < want; ++d) {
+        size[d - 1] = ft__onnx_size(wants[d]);
+        if (!size[d - 1]) return -1;
+    }
+    ft__onnx_add_int(&fields, "rank", want - 1);
+    ft__onnx_add_ints(&fields, "size", size, want - 1);
+    if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
+    return ft__onnx_make_one(x, "reshape", name, made, &fields);
+}
+
+/* ---- Weights ---- */
+
+/* The shape of a leaf as a field. */
+static void ft__onnx_add_shape(ft__text *fields, const int *size, int rank)
+{
+    static const int one[] = {1};
+    ft__onnx_add_ints(fields, "shape", rank ? size : one, rank ? rank : 1);
+}
+
+/* Adds a tensor of numbers that were computed to those of the file. */
+static bool ft__onnx_list_computed(ft__onnx *x, ft__onnx_value *v, const char *name,
+                                   const int *size, int rank)
+{
+    ft_file *file = x->file, *holder;
+    ft_tensor_info *t;
+    int64_t count = ft__onnx_count(v), i;
+    unsigned char *bytes;
+    if (count < 1 || !ft__onnx_numbers(x, v)) return false;
+    bytes = (unsigned char *)ft__file_memory(file, 4 * (size_t)count);
+    for (i = 0; bytes && i < count; ++i) {
+        uint32_t bits = ft__to_bits((float)ft__onnx_at(v, i).k);
+        int k;
+        if (!ft__onnx_is_known(ft__onnx_at(v, i))) return false;
+        for (k = 0; k < 4; ++k) bytes[4 * i + k] = (unsigned char)(bits >> 8 * k);
+    }
+    holder = bytes ? ft__file_add_holder(file, NULL, bytes, 4 * (uint64_t)count) : NULL;
+    t = holder ? ft__file_add(file) : NULL;
+    if (!t) return false;
+    memset(t, 0, sizeof *t);
+    t->name = name;
+    t->type = FT_F32;
+    t->type_name = ft__type_names[FT_F32];
+    t->shape.rank = rank;
+    memcpy(t->shape.size, size, (size_t)rank * sizeof *size);
+    t->bytes = 4 * (uint64_t)count;
+    t->shard = file->shard_count - 1;
+    ft__row_major(t);
+    return true;
+}
+
+/* A leaf of this shape with the numbers of a constant, in their order or, of an initialiser that
+   lies `transposed`, its columns. An initialiser keeps its name, and its tensor is listed in this
+   shape; two uses of it are one weight. Returns -1 if it cannot be. */
+static int ft__onnx_leaf(ft__onnx *x, ft__onnx_value *v, const char *op, const int *size, int rank,
+                         bool transposed, bool as_tensor)
+{
+    ft__onnx_tensor *t = as_tensor ? &x->tensors[v->tensor] : NULL;
+    int *memo = t ? &t->made : &v->made, in_file[2], made;
+    const char *name = t ? x->values[t->value].name : v->name;
+    ft__text fields = ft__onnx_fields(x);
+    ft_tensor_info *info;
+    ft__onnx_add_shape(&fields, size, rank);
+    ft__onnx_add_flag(&fields, "transposed", transposed);
+    if (*memo) {
+        made = *memo - 1;
+        if (!fields.letters || strcmp(x->made[made].fields, fields.letters) != 0) made = -1;
+        ft__release(x->file->context, fields.letters);
+        return made;
+    }
+    in_file[0] = transposed ? size[1] : 0;
+    in_file[1] = transposed ? size[0] : 0;
+    if (!t && !ft__onnx_list_computed(x, v, name, transposed ? in_file : size, rank)) {
+        ft__release(x->file->context, fields.letters);
+        return -1;
+    }
+    if (t) {
+        info = &x->file->tensors[t->listed];
+        info->shape.rank = rank;
+        memcpy(info->shape.size, transposed ? in_file : size, (size_t)rank * sizeof *size);
+        ft__row_major(info);
+    }
+    made = ft__onnx_make(x, op, name, NULL, 0, &fields);
+    *memo = made + 1;
+    return made;
+}
+
+/* Whether a constant can be a weight of so many numbers; *as_tensor: as the initialiser it is. */
+static bool ft__onnx_can_be_weight(ft__onnx *x, const ft__onnx_value *v, const int *size, int rank,
+                                   bool *as_tensor)
+{
+    int64_t count = 1;
+    int d;
+    for (d = 0; d < rank; ++d) count *= size[d] > 0 && count < INT_MAX ? size[d] : 0;
+    *as_tensor = v->tensor >= 0 && !v->numbers && x->tensors[v->tensor].listed >= 0;
+    return v->kind == FT__ONNX_CONSTANT && ft__onnx_is_float(v->type) && count > 0 && rank > 0
+        && rank <= FINETUNE_MAX_RANK && ft__onnx_count(v) == count;
+}
+
+static int ft__onnx_weight(ft__onnx *x, ft__onnx_value *v, const char *op, const int *size,
+                           int rank)
+{
+    bool as_tensor;
+    if (!v || !ft__onnx_can_be_weight(x, v, size, rank, &as_tensor)) return -1;
+    return ft__onnx_leaf(x, v, op, size, rank, false, as_tensor && !v->turned);
+}
+
+/* A vector, whatever sizes of 1 it has. */
+static int ft__onnx_vector(ft__onnx *x, ft__onnx_value *v, const char *op)
+{
+    int count = v ? (int)ft__onnx_count(v) : 0;
+    return ft__onnx_weight(x, v, op, &count, 1);
+}
+
+/* The weight [out, in] of a linear layer; `as_is`: the constant is [out, in], else [in, out]. */
+static int ft__onnx_matrix(ft__onnx *x, ft__onnx_value *v, bool as_is)
+{
+    int size[2], rank = v->rank, d;
+    bool as_tensor, transposed = !as_is;
+    for (d = 0; d < rank - 2; ++d)
+        if (!ft__onnx_is(v->size[d], 1)) return -1;
+    if (rank < 2) return -1;
+    size[0] = ft__onnx_size(v->size[rank - (as_is ? 2 : 1)]);
+    size[1] = ft__onnx_size(v->size[rank - (as_is ? 1 : 2)]);
+    if (!ft__onnx_can_be_weight(x, v, size, 2, &as_tensor)) return -1;
+    if (as_tensor) transposed = as_is == v->turned;
+    return ft__onnx_leaf(x, v, "parameter", size, 2, transposed, as_tensor);
+}
+
+/* A constant of one number. */
+static int ft__onnx_make_number(ft__onnx *x, const char *name, double number)
+{
+    ft__text fields = ft__onnx_fields(x);
+    static const int one[] = {1};
+    ft__onnx_add_ints(&fields, "shape", one, 1);
+    ft__text_add(&fields, ",\"values\":[");
+    ft__onnx_write_number(&fields, number);
+    ft__text_add(&fields, "]");
+    return ft__onnx_make(x, "constant", name, NULL, 0, &fields);
+}
+
+/* The number of a constant that has one; false: it has others. */
+static bool ft__onnx_is_number(ft__onnx *x, ft__onnx_value *v, double *number)
+{
+    if (!v || v->kind != FT__ONNX_CONSTANT) return false;
+    if (v->same && v->numbers && ft__onnx_is_known(v->numbers[0])) {
+        *number = v->numbers[0].k;
+        return true;
+    }
+    return ft__onnx_count(v) == 1 && ft__onnx_wholes(x, v, number, 1) == 1;
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
+   Each function maps one node whose first input is a node of ours. It returns NULL, or why the node
+   cannot be mapped.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+static const char *const ft__onnx_not_known = "its shape does not follow from the inputs' shapes";
+static const char *const ft__onnx_needs_node = "an input that is computed from constants alone is"
+    " not supported";
+
+/* The first input, if it is a node of ours. */
+static ft__onnx_value *ft__onnx_node_in(ft__onnx *x, const ft__onnx_node *n, int i)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, i);
+    return v && v->kind == FT__ONNX_NODE ? v : NULL;
+}
+
+static const char *ft__onnx_name_of(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0);
+    return y ? y->name : n->name;
+}
+
+/* Identity, Dropout in evaluation, Cast of floats: the input itself. */
+static const char *ft__onnx_alias(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    if (!v) return ft__onnx_needs_node;
+    return ft__onnx_is_made(x, n, 0, v->made, v);
+}
+
+/* Whole numbers are floats in our network, so only a cast that rounds is missed. */
+static const char *ft__onnx_cast(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    int type = (int)ft__onnx_int(n, "to", 0), zero, made;
+    const char *fault;
+    if (!v || !y) return ft__onnx_needs_node;
+    if (type == FT__ONNX_BOOL && v->type != FT__ONNX_BOOL) {
+        zero = ft__onnx_make_number(x, ft__onnx_name(x, y->name, ".zero"), 0);
+        made = ft__onnx_make_two(x, "not_equal", y->name, v->made, zero, NULL);
+        fault = ft__onnx_is_made(x, n, 0, made, v);
+    } else if (!ft__onnx_is_float(type) && ft__onnx_is_float(v->type))
+        return "numbers that are rounded have no gradient";
+    else fault = ft__onnx_alias(x, n);
+    if (!fault) y->type = type;
+    return fault;
+}
+
+/* ---- Activations and other functions of one number ---- */
+
+typedef struct ft__onnx_activation {
+    const char *onnx, *op;
+    const char *attribute, *field; /* a number that it depends on; NULL: none */
+    float otherwise;
+} ft__onnx_activation;
+
+static const ft__onnx_activation ft__onnx_activations[] = {
+    {"Relu", "relu", NULL, NULL, 0}, {"Sigmoid", "sigmoid", NULL, NULL, 0},
+    {"Tanh", "tanh", NULL, NULL, 0}, {"Softplus", "softplus", NULL, NULL, 0},
+    {"Softsign", "softsign", NULL, NULL, 0}, {"Mish", "mish", NULL, NULL, 0},
+    {"HardSwish", "hardswish", NULL, NULL, 0}, {"Exp", "exp", NULL, NULL, 0},
+    {"Log", "log", NULL, NULL, 0}, {"Sqrt", "sqrt", NULL, NULL, 0}, {"Abs", "abs", NULL, NULL, 0},
+    {"Neg", "neg", NULL, NULL, 0}, {"Erf", "erf", NULL, NULL, 0}, {"Selu", "selu", NULL, NULL, 0},
+    {"LeakyRelu", "leaky_relu", "alpha", "slope", 0.01f}, {"Elu", "elu", "alpha", "alpha", 1},
+    {"Celu", "celu", "alpha", "alpha", 1},
+    {"ThresholdedRelu", "threshold", "alpha", "threshold", 1}};
+
+static const char *ft__onnx_activate(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    ft__text fields = ft__onnx_fields(x);
+    const ft__onnx_activation *row = ft__onnx_activations;
+    if (!v) return ft__onnx_needs_node;
+    while (strcmp(row->onnx, n->op) != 0) ++row;
+    if (strcmp(n->op, "Selu") == 0
+        && (fabs((double)ft__onnx_float(n, "alpha", 1.67326319f) - 1.67326319) > 1e-5
+            || fabs((double)ft__onnx_float(n, "gamma", 1.05070102f) - 1.05070102) > 1e-5))
+        return "other factors than those of SELU are not supported";
+    if (row->field)
+        ft__onnx_add_number(&fields, row->field,
+                            (double)ft__onnx_float(n, row->attribute, row->otherwise));
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, row->op, ft__onnx_name_of(x, n), v->made,
+                                                       &fields), v);
+}
+
+static int ft__onnx_make_affine(ft__onnx *x, const char *name, int made, double scale, double shift)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_number(&fields, "scale", scale);
+    ft__onnx_add_number(&fields, "shift", shift);
+    return ft__onnx_make_one(x, "affine", name, made, &fields);
+}
+
+static int ft__onnx_make_clamp(ft__onnx *x, const char *name, int made, double low, double high)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_number(&fields, "min", low);
+    ft__onnx_add_number(&fields, "max", high);
+    return ft__onnx_make_one(x, "clamp", name, made, &fields);
+}
+
+static const char *ft__onnx_hard_sigmoid(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    double alpha = (double)ft__onnx_float(n, "alpha", 0.2f);
+    double beta = (double)ft__onnx_float(n, "beta", 0.5f);
+    const char *name = ft__onnx_name_of(x, n);
+    int made;
+    if (!v) return ft__onnx_needs_node;
+    if (fabs(alpha - 1.0 / 6) < 1e-6 && fabs(beta - 0.5) < 1e-6)
+        made = ft__onnx_make_one(x, "hardsigmoid", name, v->made, NULL);
+    else {
+        made = ft__onnx_make_affine(x, ft__onnx_name(x, name, ".line"), v->made, alpha, beta);
+        made = ft__onnx_make_clamp(x, name, made, 0, 1);
+    }
+    return ft__onnx_is_made(x, n, 0, made, v);
+}
+
+static const char *ft__onnx_clip(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *low = ft__onnx_input(x, n, 1);
+    ft__onnx_value *high = ft__onnx_input(x, n, 2);
+    double from = -HUGE_VAL, to = HUGE_VAL;
+    const char *name = ft__onnx_name_of(x, n);
+    bool zero, six;
+    if (!v) return ft__onnx_needs_node;
+    if (ft__onnx_attribute_of(n, "min")) from = (double)ft__onnx_float(n, "min", 0);
+    if (ft__onnx_attribute_of(n, "max")) to = (double)ft__onnx_float(n, "max", 0);
+    if ((low && !ft__onnx_is_number(x, low, &from)) || (high && !ft__onnx_is_number(x, high, &to)))
+        return "limits that are not constants are not supported";
+    zero = !(from < 0 || from > 0);
+    six = !(to < 6 || to > 6);
+    if (zero && six)
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "relu6", name, v->made, NULL), v);
+    if (zero && to > DBL_MAX)
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "relu", name, v->made, NULL), v);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_clamp(x, name, v->made, from, to), v);
+}
+
+static const char *ft__onnx_gelu(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    ft__onnx_add_flag(&fields, "tanh_approximation",
+                      strcmp(ft__onnx_text(n, "approximate", "none"), "tanh") == 0);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "gelu", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), v);
+}
+
+static const char *ft__onnx_not(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    if (!v) return ft__onnx_needs_node;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_affine(x, ft__onnx_name_of(x, n), v->made, -1,
+                                                          1), v);
+}
+
+static const char *ft__onnx_reciprocal(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    const char *name = ft__onnx_name_of(x, n);
+    int one;
+    if (!v) return ft__onnx_needs_node;
+    one = ft__onnx_make_number(x, ft__onnx_name(x, name, ".one"), 1);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "div", name, one, v->made, NULL), v);
+}
+
+/* Before opset 13 the axes from `axis` on were one. */
+static const char *ft__onnx_softmax(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    int axis, own, d;
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_number sizes[FT__ONNX_RANK + 1];
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", x->opset < 13 ? 1 : -1), v->rank);
+    if (axis < 0) return "has no such axis";
+    for (d = axis + 1; d < v->rank && x->opset < 13; ++d)
+        if (!ft__onnx_is(v->size[d], 1)) return "over several axes is not supported";
+    own = ft__onnx_own_axis(v, axis);
+    if (own == 0) return "over the batch is not supported";
+    if (own != ft__onnx_own(v, sizes) - 1 && own != 1)
+        return "is supported over the last axis and over the one after the batch";
+    if (own != ft__onnx_own(v, sizes) - 1) ft__onnx_add_int(&fields, "axis", 1);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(
+        x, strcmp(n->op, "Softmax") == 0 ? "softmax" : "log_softmax", ft__onnx_name_of(x, n),
+        v->made, &fields), v);
+}
+
+/* ---- Arithmetic of two ---- */
+
+static const char *const ft__onnx_pairs[][2] = {
+    {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Max", "maximum"},
+    {"Min", "minimum"}, {"And", "mul"}, {"Or", "maximum"}, {"Equal", "equal"}, {"Less", "less"},
+    {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
+    {"Sum", "add"}, {NULL, NULL}};
+
+static const char *ft__onnx_pair_named(const char *op)
+{
+    int i;
+    for (i = 0; ft__onnx_pairs[i][0]; ++i)
+        if (strcmp(ft__onnx_pairs[i][0], op) == 0) return ft__onnx_pairs[i][1];
+    return NULL;
+}
+
+static bool ft__onnx_compares(const char *op)
+{
+    return strcmp(op, "Equal") == 0 || strstr(op, "Less") || strstr(op, "Greater");
+}
+
+/* A node with axes of 1 in front, so that it has so many. */
+static const char *ft__onnx_promote(ft__onnx *x, ft__onnx_value *v, int rank, const char *name)
+{
+    ft__onnx_value shape = *v;
+    int more = rank - v->rank, d;
+    if (more <= 0) return NULL;
+    for (d = v->rank - 1; d >= 0; --d) shape.size[d + more] = v->size[d];
+    for (d = 0; d < more; ++d) shape.size[d] = ft__onnx_known(1);
+    shape.rank = rank;
+    shape.batch = v->batch + more;
+    if (ft__onnx_is_merged(v)) return "a batch of several axes is not supported here";
+    v->made = ft__onnx_make_shape(x, name, v->made, v, &shape);
+    *v = shape;
+    return v->made < 0 ? ft__onnx_not_known : NULL;
+}
+
+/* A constant as an operand of a node of shape y: its axes in the node's order. Many numbers of an
+   initialiser are trained, unless they are applied to an input as it is. */
+static int ft__onnx_operand(ft__onnx *x, ft__onnx_value *v, const ft__onnx_value *y, bool trains,
+                            const char *name)
+{
+    int size[FT__ONNX_RANK + 1], rank = 0, d, skip = y->rank - v->rank, first, raw;
+    double number;
+    if (v->kind == FT__ONNX_NODE) return v->made;
+    if (ft__onnx_is_number(x, v, &number)) return ft__onnx_make_number(x, name, number);
+    size[rank++] = 1;
+    if (ft__onnx_is_merged(y)) size[rank++] = 1;
+    for (d = 0; d < y->rank; ++d) {
+        ft__onnx_number s = d < skip ? ft__onnx_known(1) : v->size[d - skip];
+        if (d == y->batch && !ft__onnx_is(s, 1)) return -1;
+        if (d != y->batch) size[rank++] = ft__onnx_size(s);
+    }
+    raw = v->tensor >= 0 ? x->tensors[v->tensor].rank : 1;
+    for (first = 0; first < rank - 1 && size[first] == 1 && rank - first > raw; ++first) {}
+    if (v->tensor >= 0 && !v->turned && trains && !v->numbers && ft__onnx_is_float(v->type))
+        return ft__onnx_weight(x, v, "parameter", size + first, rank - first);
+    if (!ft__onnx_is_float(v->type)) v->type = FT__ONNX_F32;
+    return ft__onnx_weight(x, v, "constant", size + first, rank - first);
+}
+
+/* The shape of the result of inputs that are broadcast to each other. NULL, or what is wrong. */
+static const char *ft__onnx_meet(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v, int count,
+                                 ft__onnx_value *y)
+{
+    int i, d, from_end = -1;
+    const char *fault = NULL, *name = ft__onnx_name_of(x, n);
+    if (!ft__onnx_broadcast(x, n, y)) return "its inputs cannot be broadcast to each other";
+    for (i = 0; i < count && !fault; ++i) {
+        static const char *const ends[] = {".a", ".b", ".c"};
+        if (v[i].kind != FT__ONNX_NODE) continue;
+        if (from_end >= 0 && v[i].rank - v[i].batch != from_end)
+            return "inputs with the batch at different axes are not supported";
+        from_end = v[i].rank - v[i].batch;
+        fault = ft__onnx_promote(x, &v[i], y->rank, ft__onnx_name(x, name, ends[i % 3]));
+    }
+    if (from_end < 0 && !fault) return ft__onnx_needs_node;
+    y->batch = y->rank - from_end;
+    for (i = 0; i < count && !fault; ++i)
+        for (d = 0; v[i].kind == FT__ONNX_NODE && d < v[i].rank; ++d)
+            if (d == y->batch && !ft__onnx_equal(v[i].size[d], y->size[d]))
+                fault = "inputs with different batches are not supported";
+    return fault;
+}
+
+/* A bias that is added to a layer without one. */
+static int ft__onnx_as_bias(ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *c,
+                            const char *name)
+{
+    ft__onnx_made *layer = &x->made[v->made];
+    bool picture = strcmp(layer->op, "conv2d") == 0 || strcmp(layer->op, "conv1d") == 0;
+    int channel = picture ? 1 : v->rank - 1, skip = v->rank - c->rank, d, inputs[3];
+    if ((!picture && strcmp(layer->op, "linear") != 0) || layer->count != 2 || v->uses != 1
+        || skip < 0 || channel == v->batch || (c->tensor < 0 && !c->numbers)) return -1;
+    for (d = 0; d < c->rank; ++d)
+        if (d + skip == channel ? !ft__onnx_equal(c->size[d], v->size[channel])
+                                : !ft__onnx_is(c->size[d], 1)) return -1;
+    if (channel < skip) return -1;
+    inputs[0] = layer->inputs[0];
+    inputs[1] = layer->inputs[1];
+    inputs[2] = ft__onnx_vector(x, c, "parameter");
+    if (inputs[2] < 0) return -1;
+    d = ft__onnx_make(x, x->made[v->made].op, name, inputs, 3, NULL);
+    if (d >= 0) x->made[d].fields = x->made[v->made].fields;
+    return d;
+}
+
+/* A node and one number, without an operand; -1: it is another operator. */
+static int ft__onnx_with_number(ft__onnx *x, const char *op, const char *name, int made, double k,
+                                bool number_first)
+{
+    if (strcmp(op, "add") == 0) return ft__onnx_make_affine(x, name, made, 1, k);
+    if (strcmp(op, "mul") == 0) return ft__onnx_make_affine(x, name, made, k, 0);
+    if (strcmp(op, "sub") == 0)
+        return ft__onnx_make_affine(x, name, made, number_first ? -1 : 1, number_first ? k : -k);
+    if (strcmp(op, "div") == 0 && !number_first && (k < 0 || k > 0))
+        return ft__onnx_make_affine(x, name, made, 1 / k, 0);
+    return -1;
+}
+
+static bool ft__onnx_is_raw_input(const ft__onnx *x, int made)
+{
+    return ft__onnx_is_op(x, made, "input");
+}
+
+static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
+{
+    const char *op = ft__onnx_pair_named(n->op), *name = ft__onnx_name_of(x, n), *fault;
+    ft__onnx_value v[2], y, *constant;
+    int node, made = -1, operands[2], i;
+    double k;
+    if (n->input_count != 2) return "is supported with two inputs";
+    memset(&y, 0, sizeof y);
+    for (i = 0; i < 2; ++i) v[i] = *ft__onnx_input(x, n, i);
+    node = v[0].kind == FT__ONNX_NODE ? 0 : 1;
+    fault = ft__onnx_meet(x, n, v, 2, &y);
+    if (fault) return fault;
+    y.type = ft__onnx_compares(n->op) ? FT__ONNX_BOOL : v[node].type;
+    constant = ft__onnx_input(x, n, 1 - node);
+    if (constant->kind == FT__ONNX_CONSTANT) {
+        if (ft__onnx_is_number(x, constant, &k) && y.rank == v[node].rank)
+            made = ft__onnx_with_number(x, op, name, v[node].made, k, node == 1);
+        if (made < 0 && strcmp(op, "add") == 0)
+            made = ft__onnx_as_bias(x, ft__onnx_input(x, n, node), constant, name);
+    }
+    for (i = 0; made < 0 && i < 2; ++i) {
+        operands[i] = i == node ? v[i].made
+            : ft__onnx_operand(x, ft__onnx_input(x, n, i)->kind == FT__ONNX_NODE ? &v[i]
+                               : ft__onnx_input(x, n, i), &y,
+                               !ft__onnx_is_raw_input(x, v[node].made),
+                               ft__onnx_name(x, name, ".number"));
+        if (operands[i] < 0) return "its constant cannot be written as a weight";
+    }
+    if (made < 0) made = ft__onnx_make_two(x, op, name, operands[0], operands[1], NULL);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
+{
+    static const char *const ends[] = {".condition", ".if", ".else"};
+    const char *name = ft__onnx_name_of(x, n), *fault;
+    ft__onnx_value v[3], y;
+    int operands[3], i;
+    if (n->input_count != 3) return "needs three inputs";
+    memset(&y, 0, sizeof y);
+    for (i = 0; i < 3; ++i) v[i] = *ft__onnx_input(x, n, i);
+    fault = ft__onnx_meet(x, n, v, 3, &y);
+    if (fault) return fault;
+    for (i = 0; i < 3; ++i) {
+        ft__onnx_value *in = ft__onnx_input(x, n, i);
+        operands[i] = ft__onnx_operand(x, in->kind == FT__ONNX_NODE ? &v[i] : in, &y, false,
+                                       ft__onnx_name(x, name, ends[i]));
+        if (operands[i] < 0) return "its constant cannot be written as a weight";
+    }
+    y.type = v[1].type;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "where", name, operands, 3, NULL), &y);
+}
+
+static const char *ft__onnx_pow(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    ft__text fields = ft__onnx_fields(x);
+    double exponent;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_number(x, ft__onnx_input(x, n, 1), &exponent))
+        return "an exponent that is not one number is not supported";
+    if (exponent >= 2 && exponent <= 2)
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "mul", ft__onnx_name_of(x, n),
+                                                           v->made, v->made, NULL), v);
+    ft__onnx_add_number(&fields, "exponent", exponent);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pow", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), v);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_shapes: ONNX operators that move numbers
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* With a fixed batch in the file, its number where a shape has the batch. */
+static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_value *v)
+{
+    int d;
+    for (d = 0; d < v->rank && x->batch > 0; ++d)
+        for (; v->size[d].n > 0; v->size[d].n -= 1) v->size[d].k *= x->batch;
+}
+
+/* Finds the batch's axis in a new shape of v's numbers: the numbers before it must be as many as
+   before. False: there is none. */
+static bool ft__onnx_find_batch(const ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y)
+{
+    ft__onnx_number before = ft__onnx_product(v, 0, v->batch);
+    int d;
+    for (d = 0; d < y->rank; ++d) {
+        double k = x->batch > 0 ? y->size[d].k / x->batch : 0;
+        if (!ft__onnx_equal(ft__onnx_product(y, 0, d), before)) continue;
+        if (x->batch > 0 && y->size[d].n == 0 && k >= 1 && k <= floor(k)
+            && (x->batch > 1 || ft__onnx_is(y->size[d], 1) || d == y->rank - 1
+                || !ft__onnx_equal(ft__onnx_product(y, 0, d + 1), before))) {
+            y->size[d].k = k;
+            y->size[d].n = 1;
+        }
+        if (y->size[d].n != 1) continue;
+        y->batch = d;
+        return ft__onnx_is_merged(y) ? d == 0 && v->batch == 0 : true;
+    }
+    return false;
+}
+
+static const char *ft__onnx_reshape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, fixed;
+    if (!v) return ft__onnx_needs_node;
+    y = fixed = *v;
+    if (x->batch > 0) {
+        ft__onnx_value *list = ft__onnx_input(x, n, 1);
+        int64_t i;
+        if (list && list->numbers && !list->same)
+            for (i = 0; i < ft__onnx_count(list); ++i)
+                for (; list->numbers[i].n > 0; list->numbers[i].n -= 1)
+                    list->numbers[i].k *= x->batch;
+        ft__onnx_fix_batch(x, &fixed);
+    }
+    if (!ft__onnx_reshaped(x, n, &fixed, &y)) return ft__onnx_not_known;
+    if (!ft__onnx_find_batch(x, v, &y)) return "a shape that mixes samples is not supported";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v, &y),
+                            &y);
+}
+
+static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axes[FT__ONNX_RANK], own[FT__ONNX_RANK + 1], rank = 0, d, made;
+    bool same = true;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
+    y = *v;
+    own[rank++] = 0;
+    if (ft__onnx_is_merged(v)) own[rank++] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        y.size[d] = v->size[axes[d]];
+        if (axes[d] == v->batch) y.batch = d;
+        else own[rank++] = ft__onnx_own_axis(v, axes[d]);
+    }
+    if (ft__onnx_is_merged(v) && y.batch != 0) return "a batch of several axes must stay the first";
+    for (d = 0; d < rank; ++d) same = same && own[d] == d;
+    made = v->made;
+    if (!same) {
+        ft__onnx_add_ints(&fields, "axes", own, rank);
+        made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
+    }
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* A part of a node: in our order of its axes. */
+static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                               const ft__onnx_cut *cut)
+{
+    int start[FT__ONNX_RANK + 1] = {0}, stop[FT__ONNX_RANK + 1] = {0};
+    int step[FT__ONNX_RANK + 1], d, at;
+    bool all = true;
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(v, own);
+    ft__text fields = ft__onnx_fields(x);
+    for (d = 0; d < rank; ++d) step[d] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        if (cut->stop[d] < 0) continue;
+        if (!ft__onnx_is_known(v->size[d]) || !(cut->stop[d] > cut->start[d])) return -1;
+        at = ft__onnx_own_axis(v, d);
+        start[at] = (int)cut->start[d];
+        stop[at] = cut->stop[d] < v->size[d].k ? (int)cut->stop[d] : 0;
+        step[at] = cut->step[d] > INT_MAX ? INT_MAX : (int)cut->step[d];
+        all = all && start[at] == 0 && stop[at] == 0 && step[at] == 1;
+    }
+    if (all) return v->made;
+    ft__onnx_add_ints(&fields, "start", start, rank);
+    ft__onnx_add_ints(&fields, "stop", stop, rank);
+    ft__onnx_add_ints(&fields, "step", step, rank);
+    return ft__onnx_make_one(x, "slice", name, v->made, &fields);
+}
+
+static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    ft__onnx_cut cut;
+    int d;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_cut_of(x, n, v, &cut))
+        return "only parts of axes of known size, from a lower to a higher index, are supported";
+    y = *v;
+    for (d = 0; d < v->rank; ++d) y.size[d] = ft__onnx_cut_size(v, &cut, d);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_slice(x, ft__onnx_name_of(x, n), v, &cut), &y);
+}
+
+static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
+{
+    int d;
+    for (d = 0; d < v->rank; ++d) {
+        cut->start[d] = 0;
+        cut->step[d] = 1;
+        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+    }
+}
+
+static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double parts[64], at = 0, size;
+    int axis, count, i;
+    const char *fault = NULL;
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0 || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+    count = ft__onnx_list(x, n, "split", 1, parts, 64);
+    size = ceil(v->size[axis].k / n->output_count);
+    if (count >= 0 && count != n->output_count) return "has not as many sizes as outputs";
+    for (i = 0; i < n->output_count && !fault; ++i) {
+        ft__onnx_cut cut;
+        ft__onnx_value *to = ft__onnx_output(x, n, i);
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = at;
+        at += i < count ? parts[i] : size;
+        cut.stop[axis] = at < v->size[axis].k ? at : v->size[axis].k;
+        if (!to) continue;
+        y = *v;
+        y.size[axis] = ft__onnx_known(cut.stop[axis] - cut.start[axis]);
+        fault = ft__onnx_is_made(x, n, i, ft__onnx_make_slice(x, to->name, v, &cut), &y);
+    }
+    return fault;
+}
+
+/* One index, or several that follow each other, of an axis; rows of a table by ids. */
+static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1), y, cut_shape;
+    ft__onnx_cut cut;
+    double at[256];
+    const char *name = ft__onnx_name_of(x, n);
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1;
+    int count, made, i, d, size[2];
+    ft__text fields = ft__onnx_fields(x);
+    if (axis < 0 || !index) return "has no such axis";
+    y = *index;
+    if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
+        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
+            || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
+            " input, of rows of a matrix";
+        size[0] = ft__onnx_size(v->size[0]);
+        size[1] = ft__onnx_size(v->size[1]);
+        made = ft__onnx_make_two(x, "embedding", name, index->made,
+                                 ft__onnx_weight(x, v, "parameter", size, 2), NULL);
+        y.size[y.rank++] = v->size[1];
+        y.type = v->type;
+        return ft__onnx_is_made(x, n, 0, made, &y);
+    }
+    count = ft__onnx_wholes(x, index, at, 256);
+    if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
+        return "is supported with constant indices, of an axis that is not the batch";
+    y = *v;
+    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] < 0
+        && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v)) {
+        ft__onnx_add_int(&fields, "kind", 0); /* the last step */
+        made = ft__onnx_make_one(x, "step_pool", name, v->made, &fields);
+    } else {
+        if (!ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+        for (i = 0; i < count; ++i) {
+            at[i] += at[i] < 0 ? v->size[axis].k : 0;
+            if (i > 0 && (at[i] < at[i - 1] + 1 || at[i] > at[i - 1] + 1))
+                return "is supported with indices that follow each other";
+        }
+        if (at[0] < 0 || at[count - 1] >= v->size[axis].k) return "an index is out of range";
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = at[0];
+        cut.stop[axis] = at[0] + count;
+        cut_shape = *v;
+        cut_shape.size[axis] = y.size[axis] = ft__onnx_known(count);
+        made = ft__onnx_make_slice(x, index->rank ? name : ft__onnx_name(x, name, ".part"), v,
+                                   &cut);
+        if (index->rank) return ft__onnx_is_made(x, n, 0, made, &y);
+    }
+    for (d = axis; d + 1 < v->rank; ++d) y.size[d] = v->size[d + 1];
+    y.rank = v->rank - 1;
+    y.batch = v->batch - (axis < v->batch);
+    if (!ft__onnx_is_op(x, made, "step_pool") || made == v->made)
+        made = ft__onnx_make_shape(x, name, made, &cut_shape, &y);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axis, own, i, d, *inputs, made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 1), v->rank);
+    if (axis < 0 || axis == v->batch) return "of the batch is not supported";
+    y = *v;
+    y.size[axis] = ft__onnx_known(0);
+    inputs = (int *)ft__file_memory(x->file, (size_t)n->input_count * sizeof(int));
+    for (i = 0; inputs && i < n->input_count; ++i) {
+        const ft__onnx_value *from = ft__onnx_node_in(x, n, i);
+        if (!from) return ft__onnx_needs_node;
+        if (from->rank != v->rank || from->batch != v->batch
+            || !ft__onnx_is_known(from->size[axis])) return ft__onnx_not_known;
+        for (d = 0; d < v->rank; ++d)
+            if (d != axis && !ft__onnx_equal(from->size[d], v->size[d]))
+                return "its inputs have different shapes";
+        y.size[axis].k += from->size[axis].k;
+        inputs[i] = from->made;
+    }
+    if (!inputs) return NULL;
+    own = ft__onnx_own_axis(v, axis);
+    ft__onnx_add_int(&fields, "axis", own);
+    made = ft__onnx_make(x, "concat", ft__onnx_name_of(x, n), inputs, n->input_count, &fields);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* Broadcasting to a shape: only where it changes nothing. */
+static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), shape;
+    int d, skip;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape)) return ft__onnx_not_known;
+    skip = v->rank - shape.rank;
+    if (skip < 0) return "that repeats numbers is not supported";
+    for (d = 0; d < shape.rank; ++d)
+        if (!ft__onnx_is(shape.size[d], 1) && !ft__onnx_equal(shape.size[d], v->size[d + skip]))
+            return "that repeats numbers is not supported";
+    return ft__onnx_is_made(x, n, 0, v->made, v);
+}
+
+/* Numbers that are added before and after an axis, as their mirror image: one of them is a product
+   with a matrix of zeros and ones, for the numbers next to it. */
+static int ft__onnx_mirror(ft__onnx *x, const char *name, int made, int rank, int size, int count,
+                           bool after)
+{
+    ft__onnx_value *flip;
+    ft__text fields = ft__onnx_fields(x);
+    int start[FT__ONNX_RANK + 1] = {0}, stop[FT__ONNX_RANK + 1] = {0}, value, i, shape[2];
+    start[rank - 1] = after ? size - 1 - count : 1;
+    stop[rank - 1] = after ? size - 1 : 1 + count;
+    ft__onnx_add_ints(&fields, "start", start, rank);
+    ft__onnx_add_ints(&fields, "stop", stop, rank);
+    made = ft__onnx_make_one(x, "slice", ft__onnx_name(x, name, ".side"), made, &fields);
+    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".turn"));
+    if (value < 0) return -1;
+    flip = &x->values[value];
+    flip->rank = 2;
+    flip->size[0] = flip->size[1] = ft__onnx_known(count);
+    if (!ft__onnx_fold_to(x, flip, flip, FT__ONNX_F32, false)) return -1;
+    for (i = 0; i < count; ++i)
+        flip->numbers[(size_t)i * (size_t)count + (size_t)(count - 1 - i)] = ft__onnx_known(1);
+    shape[0] = shape[1] = count;
+    value = ft__onnx_weight(x, flip, "constant", shape, 2);
+    return ft__onnx_make_two(x, "linear", name, made, value, NULL);
+}
+
+/* The node with an axis and the last one exchanged. */
+static int ft__onnx_exchange(ft__onnx *x, const char *name, int made, int axis, int rank)
+{
+    int axes[FT__ONNX_RANK + 1], d;
+    ft__text fields = ft__onnx_fields(x);
+    if (axis == rank - 1) return made;
+    for (d = 0; d < rank; ++d) axes[d] = d == axis ? rank - 1 : d == rank - 1 ? axis : d;
+    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    return ft__onnx_make_one(x, "permute", name, made, &fields);
+}
+
+/* Reflection of each axis, which is made the last for it. */
+static const char *ft__onnx_reflect(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                                    const int *before, const int *after, const ft__onnx_value *y)
+{
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(v, own), d, made = v->made;
+    const char *name = ft__onnx_name_of(x, n);
+    for (d = 1; d < rank; ++d) {
+        int size = ft__onnx_size(own[d]), inputs[3], count = 0;
+        ft__text fields;
+        if (!before[d] && !after[d]) continue;
+        if (before[d] >= size || after[d] >= size)
+            return "a reflection must be shorter than the axis";
+        name = ft__onnx_name(x, name, "_");
+        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".turned"), made, d, rank);
+        if (before[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".before"), made,
+                                                         rank, size, before[d], false);
+        inputs[count++] = made;
+        if (after[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".after"), made,
+                                                        rank, size, after[d], true);
+        fields = ft__onnx_fields(x);
+        ft__onnx_add_int(&fields, "axis", rank - 1);
+        made = ft__onnx_make(x, "concat", name, inputs, count, &fields);
+        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".back"), made, d, rank);
+    }
+    return ft__onnx_is_made(x, n, 0, made, y);
+}
+
+static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *fill = ft__onnx_input(x, n, 2), y;
+    double pads[2 * FT__ONNX_RANK], axes[FT__ONNX_RANK], number = 0;
+    int before[FT__ONNX_RANK + 1] = {0}, after[FT__ONNX_RANK + 1] = {0}, i, rank, listed;
+    const char *mode = ft__onnx_text(n, "mode", "constant");
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    ft__text fields = ft__onnx_fields(x);
+    int count;
+    if (!v) return ft__onnx_needs_node;
+    count = ft__onnx_list(x, n, "pads", 1, pads, 2 * FT__ONNX_RANK);
+    listed = ft__onnx_wholes(x, ft__onnx_input(x, n, 3), axes, FT__ONNX_RANK);
+    if (count < 0 || count != 2 * (listed < 0 ? v->rank : listed)) return ft__onnx_not_known;
+    if (fill && !ft__onnx_is_number(x, fill, &number)) return "its value is not a constant";
+    if (ft__onnx_attribute_of(n, "value")) number = (double)ft__onnx_float(n, "value", 0);
+    if (number < 0 || number > 0) return "other numbers than 0 are not supported";
+    y = *v;
+    for (i = 0; i < count / 2; ++i) {
+        int axis = listed < 0 ? i : ft__onnx_axis(axes[i], v->rank), at;
+        double left = pads[i], right = pads[count / 2 + i];
+        if (axis < 0 || fabs(left) > 1 << 24 || fabs(right) > 1 << 24) return "has no such axis";
+        if (!(left < 0 || left > 0 || right < 0 || right > 0)) continue;
+        if (left < 0 || right < 0) return "that takes numbers away is not supported";
+        if (axis == v->batch || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+        at = ft__onnx_own_axis(v, axis);
+        before[at] = (int)left;
+        after[at] = (int)right;
+        y.size[axis].k += left + right;
+    }
+    rank = ft__onnx_own(v, own);
+    if (strcmp(mode, "reflect") == 0) return ft__onnx_reflect(x, n, v, before, after, &y);
+    if (strcmp(mode, "constant") != 0) return "is supported with zeros and as a reflection";
+    ft__onnx_add_ints(&fields, "before", before, rank);
+    ft__onnx_add_ints(&fields, "after", after, rank);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pad", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), &y);
+}
+
+/* ---- Reductions ---- */
+
+static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double axes[FT__ONNX_RANK];
+    int own[FT__ONNX_RANK], count, i, d, rank = 0, made;
+    unsigned gone = 0;
+    bool keep = ft__onnx_int(n, "keepdims", 1) != 0, lowest = strcmp(n->op, "ReduceMin") == 0;
+    const char *op = strcmp(n->op, "ReduceMean") == 0 ? "mean" : strcmp(n->op, "ReduceSum") == 0
+        ? "sum" : "amax", *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK);
+    if (count <= 0 && ft__onnx_int(n, "noop_with_empty_axes", 0)) return ft__onnx_alias(x, n);
+    if (count <= 0) return "over the batch is not supported";
+    y = *v;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0) return "has no such axis";
+        if (axis == v->batch) return "over the batch is not supported";
+        own[i] = ft__onnx_own_axis(v, axis);
+        gone |= 1u << axis;
+    }
+    for (d = 0; d < v->rank; ++d) {
+        if (d == v->batch) y.batch = rank;
+        if (!(gone >> d & 1)) y.size[rank++] = v->size[d];
+        else if (keep) y.size[rank++] = ft__onnx_known(1);
+    }
+    y.rank = rank;
+    ft__onnx_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
+    ft__onnx_add_int(&fields, "count", count);
+    ft__onnx_add_flag(&fields, "keep", keep);
+    made = v->made;
+    if (lowest) made = ft__onnx_make_one(x, "neg", ft__onnx_name(x, name, ".neg"), made, NULL);
+    if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12 && op[0] != 's' && !lowest) {
+        ft__release(x->file->context, fields.letters);
+        made = ft__onnx_make_one(x, op[0] == 'm' ? "global_avg_pool" : "global_max_pool", name,
+                                 made, NULL);
+    } else made = ft__onnx_make_one(x, op, lowest ? ft__onnx_name(x, name, ".max") : name, made,
+                                    &fields);
+    if (lowest) made = ft__onnx_make_one(x, "neg", name, made, NULL);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* ---- Windows over pictures, or over steps: those are pictures of one row ---- */
+
+typedef struct ft__onnx_window {
+    int kernel[2], stride[2], padding[4], dilation[2];
+    bool steps;             /* [N, C, L]: the second of each pair is the steps' */
+    bool same;              /* TensorFlow's SAME */
+} ft__onnx_window;
+
+/* A list of numbers, one for each axis, into the last places of `to`; false: it does not fit. */
+static bool ft__onnx_window_list(const ft__onnx_node *n, const char *name, bool steps, int *to)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    int i;
+    if (!a) return true;
+    if (a->count != 2 - steps) return false;
+    for (i = 0; i < a->count; ++i) {
+        if (a->wholes[i] < 1 || a->wholes[i] > 1 << 24) return false;
+        to[i + steps] = (int)a->wholes[i];
+    }
+    return true;
+}
+
+static const char *ft__onnx_window_of(const ft__onnx_node *n, const ft__onnx_value *v,
+                                      ft__onnx_window *w)
+{
+    const ft__onnx_attribute *pads = ft__onnx_attribute_of(n, "pads");
+    const char *automatic = ft__onnx_text(n, "auto_pad", "NOTSET");
+    int i, axes = w->steps ? 1 : 2;
+    for (i = 0; i < 2; ++i) w->stride[i] = w->dilation[i] = 1;
+    if (!ft__onnx_window_list(n, "kernel_shape", w->steps, w->kernel)
+        || !ft__onnx_window_list(n, "strides", w->steps, w->stride)
+        || !ft__onnx_window_list(n, "dilations", w->steps, w->dilation))
+        return "is supported over pictures and over steps, with numbers above 0";
+    w->same = strcmp(automatic, "SAME_UPPER") == 0;
+    if (pads && (pads->count != 2 * axes)) return "has not as many pads as axes";
+    for (i = 0; pads && strcmp(automatic, "NOTSET") == 0 && i < pads->count; ++i) {
+        int to = w->steps ? 1 + 2 * i : i;
+        if (pads->wholes[i] < 0 || pads->wholes[i] > 1 << 24) 
+            return "negative pads are not supported";
+        w->padding[to] = (int)pads->wholes[i];
+    }
+    if (strcmp(automatic, "SAME_LOWER") != 0) return NULL;
+    for (i = w->steps; i < 2; ++i) { /* SAME, with the odd number before */
+        int size = ft__onnx_size(v->size[i + 2 - w->steps]), out, all;
+        if (size < 1) return ft__onnx_not_known;
+        out = (size + w->stride[i] - 1) / w->stride[i];
+        all = (out - 1) * w->stride[i] + (w->kernel[i] - 1) * w->dilation[i] + 1 - size;
+        if (all < 0) all = 0;
+        w->padding[i] = all - all / 2;
+        w->padding[i + 2] = all / 2;
+    }
+    return NULL;
+}
+
+/* The sizes of the output, from those of v. */
+static const char *ft__onnx_window_sizes(const ft__onnx_window *w, bool ceil_mode,
+                                         const ft__onnx_value *v, ft__onnx_value *y)
+{
+    int i;
+    for (i = w->steps; i < 2; ++i) {
+        int axis = i + 2 - w->steps, size = ft__onnx_size(v->size[axis]);
+        double out, span = (double)(w->kernel[i] - 1) * w->dilation[i] + 1;
+        double pads = (double)w->padding[i] + w->padding[i + 2];
+        if (size == FT_LENGTH && w->stride[i] == 1 && (w->same || (pads >= span - 1
+                                                                   && pads <= span - 1))) continue;
+        if (size < 1) return "over a length that is open is supported if the output is as long";
+        out = w->same ? ceil((double)size / w->stride[i]) : ((double)size + pads - span)
+            / w->stride[i] + 1;
+        out = ceil_mode ? ceil(out) : floor(out);
+        if (ceil_mode && !w->same && (out - 1) * w->stride[i] >= (double)size + w->padding[i])
+            out -= 1; /* a window must start inside */
+        if (!(out >= 1)) return "its window is larger than its input";
+        y->size[axis] = ft__onnx_known(out);
+    }
+    return NULL;
+}
+
+static void ft__onnx_add_window(ft__text *fields, const ft__onnx_window *w, bool dilated)
+{
+    ft__onnx_add_ints(fields, "stride", w->stride, 2);
+    if (!w->same) ft__onnx_add_ints(fields, "padding", w->padding, 4);
+    if (dilated) ft__onnx_add_ints(fields, "dilation", w->dilation, 2);
+    ft__onnx_add_flag(fields, "same", w->same);
+}
+
+static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
+    ft__onnx_window w;
+    int inputs[3], size[4] = {0}, d, groups = (int)ft__onnx_int(n, "group", 1);
+    const char *fault;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if ((v->rank != 3 && v->rank != 4) || v->batch != 0 || ft__onnx_is_merged(v) || !weight
+        || weight->rank != v->rank || weight->kind != FT__ONNX_CONSTANT || groups < 1)
+        return "is supported over [N, C, H, W] and [N, C, L], with constant weights";
+    memset(&w, 0, sizeof w);
+    w.steps = v->rank == 3;
+    for (d = 0; d < v->rank; ++d) size[d] = ft__onnx_size(weight->size[d]);
+    for (d = 2; d < v->rank; ++d) w.kernel[d - 2 + w.steps] = size[d];
+    y = *v;
+    fault = ft__onnx_window_of(n, v, &w);
+    if (!fault) fault = ft__onnx_window_sizes(&w, false, v, &y);
+    if (fault) return fault;
+    y.size[1] = weight->size[0];
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_weight(x, weight, "parameter", size, v->rank);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    ft__onnx_add_window(&fields, &w, true);
+    ft__onnx_add_int(&fields, "groups", groups);
+    d = ft__onnx_make(x, w.steps ? "conv1d" : "conv2d", ft__onnx_name_of(x, n), inputs,
+                      2 + (bias != NULL), &fields);
+    return ft__onnx_is_made(x, n, 0, d, &y);
+}
+
+static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, flat;
+    bool maximum = strcmp(n->op, "MaxPool") == 0, ceil_mode = ft__onnx_int(n, "ceil_mode", 0) != 0;
+    ft__onnx_window w;
+    const char *fault, *name = ft__onnx_name_of(x, n);
+    int made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if ((v->rank != 3 && v->rank != 4) || v->batch != 0 || ft__onnx_is_merged(v))
+        return "is supported over [N, C, H, W] and [N, C, L]";
+    if (n->output_count > 1 && n->outputs[1] >= 0 && x->values[n->outputs[1]].uses)
+        return "its indices are not supported";
+    memset(&w, 0, sizeof w);
+    w.steps = v->rank == 3;
+    w.kernel[0] = 1;
+    y = *v;
+    fault = ft__onnx_window_of(n, v, &w);
+    if (!fault && (w.dilation[0] > 1 || w.dilation[1] > 1)) fault = "dilations are not supported";
+    if (!fault) fault = ft__onnx_window_sizes(&w, ceil_mode, v, &y);
+    if (fault) return fault;
+    ft__onnx_add_ints(&fields, "kernel", w.kernel, 2);
+    ft__onnx_add_window(&fields, &w, false);
+    ft__onnx_add_flag(&fields, "ceil_mode", ceil_mode);
+    if (!maximum)
+        ft__onnx_add_flag(&fields, "exclude_padding", !ft__onnx_int(n, "count_include_pad", 0));
+    made = v->made;
+    flat = *v;
+    if (w.steps) { /* as pictures of one row */
+        flat.rank = 4;
+        flat.size[3] = v->size[2];
+        flat.size[2] = ft__onnx_known(1);
+        made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".picture"), made, v, &flat);
+        flat.size[3] = y.size[2];
+    }
+    made = ft__onnx_make_one(x, maximum ? "max_pool2d" : "avg_pool2d",
+                             w.steps ? ft__onnx_name(x, name, ".pool") : name, made, &fields);
+    if (w.steps) made = ft__onnx_make_shape(x, name, made, &flat, &y);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+static const char *ft__onnx_global_pool(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    bool mean = strcmp(n->op, "GlobalAveragePool") == 0;
+    int axes[FT__ONNX_RANK], d, made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (v->batch != 0 || v->rank < 3 || ft__onnx_is_merged(v)) return "needs an input [N, C, ...]";
+    y = *v;
+    for (d = 2; d < v->rank; ++d) {
+        y.size[d] = ft__onnx_known(1);
+        axes[d - 2] = d;
+    }
+    if (ft__onnx_is_picture(v))
+        made = ft__onnx_make_one(x, mean ? "global_avg_pool" : "global_max_pool",
+                                 ft__onnx_name_of(x, n), v->made, NULL);
+    else {
+        ft__onnx_add_ints(&fields, "axes", axes, v->rank - 2);
+        ft__onnx_add_int(&fields, "count", v->rank - 2);
+        ft__onnx_add_flag(&fields, "keep", true);
+        made = ft__onnx_make_one(x, mean ? "mean" : "amax", ft__onnx_name_of(x, n), v->made,
+                                 &fields);
+    }
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* ---- Norms ---- */
+
+static const char *ft__onnx_batch_norm(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), flat;
+    int inputs[5], i, made;
+    const char *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (v->batch != 0 || ft__onnx_is_merged(v) || v->rank < 2 || v->rank > 4 || n->input_count != 5)
+        return "is supported over [N, C], [N, C, L] and [N, C, H, W]";
+    flat = *v;
+    inputs[0] = v->made;
+    if (v->rank == 3) {
+        flat.rank = 4;
+        flat.size[3] = ft__onnx_known(1);
+        inputs[0] = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".picture"), v->made, v, &flat);
+    }
+    for (i = 1; i < 5; ++i) {
+        inputs[i] = ft__onnx_vector(x, ft__onnx_input(x, n, i), i < 3 ? "parameter" : "buffer");
+        if (inputs[i] < 0) return "its weights cannot be read";
+    }
+    ft__onnx_add_number(&fields, "eps", (double)ft__onnx_float(n, "epsilon", 1e-5f));
+    ft__onnx_add_number(&fields, "momentum", 1 - (double)ft__onnx_float(n, "momentum", 0.9f));
+    made = ft__onnx_make(x, "batch_norm", v->rank == 3 ? ft__onnx_name(x, name, ".norm") : name,
+                         inputs, 5, &fields);
+    if (v->rank == 3) made = ft__onnx_make_shape(x, name, made, &flat, v);
+    return ft__onnx_is_made(x, n, 0, made, v);
+}
+
+/* A constant vector whose numbers are all the same. */
+static int ft__onnx_vector_of(ft__onnx *x, const char *name, int count, double number)
+{
+    int value = ft__onnx_add_value(x, name), i;
+    ft__onnx_value *v = value < 0 ? NULL : &x->values[value], shape;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 1;
+    shape.size[0] = ft__onnx_known(count);
+    if (!v || count < 1 || !ft__onnx_fold_to(x, v, &shape, FT__ONNX_F32, false)) return -1;
+    for (i = 0; i < count; ++i) v->numbers[i] = ft__onnx_known(number);
+    return ft__onnx_weight(x, v, "parameter", &count, 1);
+}
+
+static const char *ft__onnx_layer_norm(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *bias = ft__onnx_input(x, n, 2);
+    int inputs[3], axis, count;
+    const char *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", -1), v->rank);
+    if (axis != v->rank - 1 || axis == v->batch) return "is supported over the last axis";
+    count = ft__onnx_size(v->size[axis]);
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_vector(x, ft__onnx_input(x, n, 1), "parameter");
+    inputs[2] = bias ? ft__onnx_vector(x, bias, "parameter")
+                     : ft__onnx_vector_of(x, ft__onnx_name(x, name, ".bias"), count, 0);
+    if (inputs[1] < 0 || inputs[2] < 0) return "its weights cannot be read";
+    ft__onnx_add_number(&fields, "eps", (double)ft__onnx_float(n, "epsilon", 1e-5f));
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "layer_norm", name, inputs, 3, &fields), v);
+}
+
+/* InstanceNormalization: a group norm with a group for each channel; GroupNormalization since opset
+   21 has weights for each channel. */
+static const char *ft__onnx_group_norm(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    bool instance = strcmp(n->op, "InstanceNormalization") == 0;
+    int inputs[3], channels;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v)) return "is supported over [N, C, H, W]";
+    channels = ft__onnx_size(v->size[1]);
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_vector(x, ft__onnx_input(x, n, 1), "parameter");
+    inputs[2] = ft__onnx_vector(x, ft__onnx_input(x, n, 2), "parameter");
+    if (inputs[1] < 0 || inputs[2] < 0
+        || (!instance && !ft__onnx_is(ft__onnx_input(x, n, 1)->size[0], channels)))
+        return "needs a weight and a bias for each channel";
+    ft__onnx_add_int(&fields, "groups", instance ? channels
+                     : (int)ft__onnx_int(n, "num_groups", 1));
+    ft__onnx_add_number(&fields, "eps", (double)ft__onnx_float(n, "epsilon", 1e-5f));
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "group_norm", ft__onnx_name_of(x, n), inputs,
+                                                   3, &fields), v);
+}
+
+/* ---- Products ---- */
+
+static const char *ft__onnx_gemm(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *b = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *c = ft__onnx_input(x, n, 2);
+    float alpha = ft__onnx_float(n, "alpha", 1), beta = ft__onnx_float(n, "beta", 1);
+    bool as_is = ft__onnx_int(n, "transB", 0) != 0;
+    int inputs[3];
+    if (!v) return ft__onnx_needs_node;
+    if (ft__onnx_int(n, "transA", 0) || v->batch != 0 || v->rank != 2 || !b
+        || b->kind != FT__ONNX_CONSTANT || b->rank != 2 || alpha < 1 || alpha > 1
+        || (c && (beta < 1 || beta > 1)))
+        return "is supported as x W + b, with constant weights and factors of 1";
+    if (!ft__onnx_equal(v->size[1], b->size[as_is])) return "its sizes do not fit";
+    y = *v;
+    y.size[1] = b->size[!as_is];
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_matrix(x, b, as_is);
+    if (c) inputs[2] = ft__onnx_vector(x, c, "parameter");
+    if (inputs[1] < 0 || (c && inputs[2] < 0)) return "its weights cannot be read";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "linear", ft__onnx_name_of(x, n), inputs,
+                                                   2 + (c != NULL), NULL), &y);
+}
+
+static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *a = ft__onnx_node_in(x, n, 0), *b = ft__onnx_input(x, n, 1), y;
+    int d, weight;
+    if (!a || !b) return ft__onnx_needs_node;
+    y = *a;
+    if (b->kind == FT__ONNX_CONSTANT) {
+        if (a->rank < 2 || a->batch == a->rank - 1 || b->rank < 2
+            || !ft__onnx_equal(a->size[a->rank - 1], b->size[b->rank - 2]))
+            return "its sizes do not fit";
+        y.size[y.rank - 1] = b->size[b->rank - 1];
+        weight = ft__onnx_matrix(x, b, false);
+        if (weight < 0) return "its weight is not one matrix";
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "linear", ft__onnx_name_of(x, n),
+                                                           a->made, weight, NULL), &y);
+    }
+    if (a->rank != b->rank || a->batch != b->batch || a->batch >= a->rank - 2)
+        return "of two nodes is supported with the same axes before the last two";
+    for (d = 0; d < a->rank - 2; ++d)
+        if (!ft__onnx_equal(a->size[d], b->size[d])) return "its sizes do not fit";
+    if (!ft__onnx_equal(a->size[d + 1], b->size[d])) return "its sizes do not fit";
+    y.size[d + 1] = b->size[d + 1];
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "matmul", ft__onnx_name_of(x, n), a->made,
+                                                       b->made, NULL), &y);
+}
+
+static const char *ft__onnx_prelu(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *slope = ft__onnx_input(x, n, 1);
+    int made;
+    if (!v || !slope) return ft__onnx_needs_node;
+    if (v->batch != 0 || ft__onnx_is_merged(v) || v->rank < 2
+        || (ft__onnx_count(slope) != 1 && !ft__onnx_is(v->size[1], (double)ft__onnx_count(slope))))
+        return "is supported with one slope, or one for each channel";
+    made = ft__onnx_vector(x, slope, "parameter");
+    if (made < 0) return "its weights cannot be read";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "prelu", ft__onnx_name_of(x, n), v->made,
+                                                       made, NULL), v);
+}
+
+/* DepthToSpace: channels become pixels. */
+static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
+{
+    static const int crd[] = {0, 1, 4, 2, 5, 3}, dcr[] = {0, 3, 4, 1, 5, 2};
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart, turned;
+    bool by_channel = strcmp(ft__onnx_text(n, "mode", "DCR"), "CRD") == 0;
+    int block = (int)ft__onnx_int(n, "blocksize", 0), made, i;
+    const char *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    double channels;
+    if (!v) return ft__onnx_needs_node;
+    channels = v->size[1].k / ((double)block * block);
+    if (!ft__onnx_is_picture(v) || block < 1 || block > 1 << 12 || channels > floor(channels))
+        return "is supported over [N, C, H, W]";
+    apart = y = *v;
+    apart.rank = 6;
+    apart.size[by_channel ? 1 : 3] = ft__onnx_known(channels);
+    apart.size[by_channel ? 2 : 1] = apart.size[by_channel ? 3 : 2] = ft__onnx_known(block);
+    apart.size[4] = v->size[2];
+    apart.size[5] = v->size[3];
+    made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
+    turned = apart;
+    for (i = 0; i < 6; ++i) turned.size[i] = apart.size[(by_channel ? crd : dcr)[i]];
+    ft__onnx_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
+    made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
+    y.size[1] = ft__onnx_known(channels);
+    y.size[2].k *= block;
+    y.size[3].k *= block;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, &y), &y);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx: ONNX
+   The table of ONNX operators that are mapped, the network's inputs and outputs, its description,
+   and the row of the reader. Only nodes that an output needs are mapped.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+typedef struct ft__onnx_mapped {
+    const char *op;
+    const char *(*map)(ft__onnx *x, const ft__onnx_node *n);
+} ft__onnx_mapped;
+
+static const ft__onnx_mapped ft__onnx_maps[] = {
+    {"Identity", ft__onnx_alias}, {"Dropout", ft__onnx_alias}, {"Cast", ft__onnx_cast},
+    {"Relu", ft__onnx_activate}, {"Sigmoid", ft__onnx_activate}, {"Tanh", ft__onnx_activate},
+    {"Softplus", ft__onnx_activate}, {"Softsign", ft__onnx_activate}, {"Mish", ft__onnx_activate},
+    {"HardSwish", ft__onnx_activate}, {"Exp", ft__onnx_activate}, {"Log", ft__onnx_activate},
+    {"Sqrt", ft__onnx_activate}, {"Abs", ft__onnx_activate}, {"Neg", ft__onnx_activate},
+    {"Erf", ft__onnx_activate}, {"Selu", ft__onnx_activate}, {"LeakyRelu", ft__onnx_activate},
+    {"Elu", ft__onnx_activate}, {"Celu", ft__onnx_activate},
+    {"ThresholdedRelu", ft__onnx_activate}, {"HardSigmoid", ft__onnx_hard_sigmoid},
+    {"Clip", ft__onnx_clip}, {"Gelu", ft__onnx_gelu}, {"Not", ft__onnx_not},
+    {"Reciprocal", ft__onnx_reciprocal}, {"Softmax", ft__onnx_softmax},
+    {"LogSoftmax", ft__onnx_softmax}, {"Add", ft__onnx_pair}, {"Sub", ft__onnx_pair},
+    {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_pair}, {"Min", ft__onnx_pair},
+    {"Sum", ft__onnx_pair}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},
+    {"Less", ft__onnx_pair}, {"LessOrEqual", ft__onnx_pair}, {"Greater", ft__onnx_pair},
+    {"GreaterOrEqual", ft__onnx_pair}, {"Where", ft__onnx_where}, {"Pow", ft__onnx_pow},
+    {"Reshape", ft__onnx_reshape}, {"Squeeze", ft__onnx_reshape}, {"Unsqueeze", ft__onnx_reshape},
+    {"Flatten", ft__onnx_reshape}, {"Transpose", ft__onnx_transpose}, {"Slice", ft__onnx_slice},
+    {"Split", ft__onnx_split}, {"Gather", ft__onnx_gather}, {"Concat", ft__onnx_concat},
+    {"Expand", ft__onnx_expand}, {"Pad", ft__onnx_pad}, {"ReduceMean", ft__onnx_reduce},
+    {"ReduceSum", ft__onnx_reduce}, {"ReduceMax", ft__onnx_reduce}, {"ReduceMin", ft__onnx_reduce},
+    {"Conv", ft__onnx_conv}, {"MaxPool", ft__onnx_pool}, {"AveragePool", ft__onnx_pool},
+    {"GlobalAveragePool", ft__onnx_global_pool}, {"GlobalMaxPool", ft__onnx_global_pool},
+    {"BatchNormalization", ft__onnx_batch_norm}, {"LayerNormalization", ft__onnx_layer_norm},
+    {"InstanceNormalization", ft__onnx_group_norm}, {"GroupNormalization", ft__onnx_group_norm},
+    {"Gemm", ft__onnx_gemm}, {"MatMul", ft__onnx_matmul}, {"PRelu", ft__onnx_prelu},
+    {"DepthToSpace", ft__onnx_depth_to_space}};
+
+/* ---- Values that are there before any node ---- */
+
+/* Initialisers and constants are constants. */
+static void ft__onnx_take_tensors(ft__onnx *x)
+{
+    int i, d;
+    for (i = 0; i < x->tensor_count; ++i) {
+        const ft__onnx_tensor *t = &x->tensors[i];
+        ft__onnx_value *v = t->value >= 0 ? &x->values[t->value] : NULL;
+        if (!v || v->kind != FT__ONNX_UNKNOWN) continue;
+        v->kind = FT__ONNX_CONSTANT;
+        v->type = t->type;
+        v->rank = t->rank;
+        v->tensor = i;
+        for (d = 0; d < t->rank; ++d) v->size[d] = ft__onnx_known((double)t->size[d]);
+    }
+}
+
+/* Whether all that reads an input turns [N, H, W, C] into [N, C, H, W]. */
+static bool ft__onnx_is_turned(const ft__onnx *x, int input)
+{
+    int i, k, turns = 0;
+    for (i = 0; i < x->node_count; ++i)
+        for (k = 0; k < x->nodes[i].input_count; ++k) {
+            const ft__onnx_attribute *a = ft__onnx_attribute_of(&x->nodes[i], "perm");
+            if (x->nodes[i].inputs[k] != input || !x->nodes[i].needed) continue;
+            if (strcmp(x->nodes[i].op, "Transpose") != 0 || !a || a->count != 4
+                || a->wholes[0] != 0 || a->wholes[1] != 3 || a->wholes[2] != 1) return false;
+            turns += 1;
+        }
+    return turns > 0;
+}
+
+/* Whether an input's numbers name rows of a table. */
+static bool ft__onnx_is_ids(const ft__onnx *x, int input)
+{
+    int i;
+    for (i = 0; i < x->node_count; ++i)
+        if (strcmp(x->nodes[i].op, "Gather") == 0 && x->nodes[i].input_count > 1
+            && x->nodes[i].inputs[1] == input && x->nodes[i].needed) return true;
+    return false;
+}
+
+/* Gives the sizes that an input leaves open: the batch is N, one more is L, others must have been
+   said. NULL, or what is missing. */
+static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
+{
+    const int *said = x->file->sample;
+    bool main = x->main_input >= 0 && v == &x->values[x->main_input];
+    int d, open = 0;
+    if (v->rank < 1) return "has no shape";
+    if (v->rank > FINETUNE_MAX_RANK) return "has more dimensions than are supported";
+    for (d = 1; d < v->rank; ++d) {
+        bool is_open = v->size[d].k < 0;
+        int size = main ? said[d - 1] : 0;
+        if (size > 0 && !is_open && !ft__onnx_is(v->size[d], size))
+            return "has another fixed size than ft_weights_options.sample says";
+        open += is_open && size <= 0;
+        if (size > 0) v->size[d] = ft__onnx_known(size);
+        else if (is_open) {
+            v->size[d] = ft__onnx_known(1);
+            v->size[d].l = 1;
+        }
+    }
+    if (open > 1) return "leaves more than the batch and one size open: ft_weights_options.sample"
+        " (--sample) must say the sizes of a sample";
+    if (v->size[0].k >= 1) {
+        if (x->batch > 0 && (v->size[0].k < x->batch || v->size[0].k > x->batch))
+            return "has another batch than another input";
+        x->batch = v->size[0].k;
+    }
+    v->size[0] = ft__onnx_known(1);
+    v->size[0].n = 1;
+    return NULL;
+}
+
+static void ft__onnx_make_input(ft__onnx *x, int input)
+{
+    ft__onnx_value *v = &x->values[input];
+    bool ids = ft__onnx_is_ids(x, input), main = input == x->main_input;
+    const char *name = main ? (ids ? "tokens" : "input") : v->name, *fault;
+    ft__text fields;
+    int d;
+    if (!main && (strcmp(name, "input") == 0 || strcmp(name, "tokens") == 0
+                  || strcmp(name, "labels") == 0)) name = ft__onnx_name(x, name, "_");
+    fault = ft__onnx_close_shape(x, v);
+    if (fault) {
+        ft__fail(x->file->context, FT_UNSUPPORTED, "%s: the input %.200s %s",
+                 x->file->path, v->name, fault);
+        return;
+    }
+    if (v->rank == 4 && ft__onnx_is_turned(x, input)) { /* pictures are [N, C, H, W] here */
+        ft__onnx_number channels = v->size[3];
+        v->size[3] = v->size[2];
+        v->size[2] = v->size[1];
+        v->size[1] = channels;
+        for (d = 0; d < x->node_count; ++d)
+            if (strcmp(x->nodes[d].op, "Transpose") == 0 && x->nodes[d].inputs[0] == input)
+                x->nodes[d].op = "Identity";
+    }
+    fields = ft__onnx_fields(x);
+    if (ids) ft__text_add(&fields, ",\"type\":\"I32\"");
+    ft__text_add(&fields, ",\"shape\":[\"N\"");
+    for (d = 1; d < v->rank; ++d) {
+        int size = ft__onnx_size(v->size[d]);
+        if (size > 0) ft__text_add(&fields, ",%d", size);
+        else ft__text_add(&fields, ",\"L\"");
+    }
+    ft__text_add(&fields, "]");
+    v->made = ft__onnx_make(x, "input", name, NULL, 0, &fields);
+    v->kind = FT__ONNX_NODE;
+    v->batch = 0;
+}
+
+/* ---- The nodes ---- */
+
+/* Marks the nodes that the outputs need, and counts how often each value is read. */
+static void ft__onnx_mark_needed(ft__onnx *x)
+{
+    int i, k, *stack, count = 0;
+    size_t most = (size_t)x->output_count + 1;
+    for (i = 0; i < x->node_count; ++i) most += (size_t)x->nodes[i].input_count;
+    stack = (int *)ft__file_memory(x->file, most * sizeof(int));
+    if (!stack) return;
+    for (i = 0; i < x->output_count; ++i) {
+        x->values[x->outputs[i]].uses += 1;
+        stack[count++] = x->outputs[i];
+    }
+    while (count > 0) {
+        int producer = x->values[stack[--count]].producer;
+        ft__onnx_node *n = producer >= 0 ? &x->nodes[producer] : NULL;
+        if (!n || n->needed) continue;
+        n->needed = true;
+        for (k = 0; k < n->input_count; ++k) {
+            if (n->inputs[k] < 0) continue;
+            x->values[n->inputs[k]].uses += 1;
+            stack[count++] = n->inputs[k];
+        }
+    }
+}
+
+/* Lists a node that cannot be mapped; what follows from it is passed over. */
+static void ft__onnx_refuse(ft__onnx *x, const ft__onnx_node *n, const char *why)
+{
+    size_t at = strlen(x->refusals);
+    const char *name = *n->name ? n->name : ft__onnx_name_of(x, n);
+    x->refusal_count += 1;
+    snprintf(x->refusals + at, sizeof x->refusals - at, "%s%.60s (%s%s%.40s): %s",
+             x->refusal_count > 1 ? "; " : "", name, n->domain, *n->domain ? "." : "", n->op, why);
+}
+
+static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
+{
+    const char *why = "is no operator that is known here";
+    bool refused = false, known = false;
+    size_t i;
+    int k;
+    for (k = 0; k < n->input_count; ++k)
+        refused = refused || (n->inputs[k] >= 0 && (x->values[n->inputs[k]].kind == FT__ONNX_REFUSED
+            || x->values[n->inputs[k]].kind == FT__ONNX_UNKNOWN));
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps && !known; ++i)
+        known = strcmp(ft__onnx_maps[i].op, n->op) == 0;
+    for (k = 0; k < (int)(sizeof ft__onnx_folds / sizeof *ft__onnx_folds); ++k)
+        if (!*n->domain && strcmp(ft__onnx_folds[k].op, n->op) == 0) {
+            if (!refused && ft__onnx_fold(x, n)) return;
+            if (!known) why = "its numbers do not follow from constants and shapes";
+            refused = refused && true;
+            if (!known && refused) return;
+        }
+    if (known && *n->domain == 0 && !refused) {
+        why = ft__onnx_maps[i - 1].map(x, n);
+        if (!why) return;
+    } else if (known && *n->domain == 0) why = NULL; /* the reason was listed before */
+    for (k = 0; k < n->output_count; ++k)
+        if (n->outputs[k] >= 0) x->values[n->outputs[k]].kind = FT__ONNX_REFUSED;
+    if (why) ft__onnx_refuse(x, n, why);
+}
+
+/* ---- The description ---- */
+
+static void ft__onnx_mark_used(ft__onnx *x, int made)
+{
+    int i, k;
+    x->made[made].used = true;
+    for (i = made; i >= 0; --i) /* inputs were made before */
+        for (k = 0; x->made[i].used && k < x->made[i].count; ++k)
+            x->made[x->made[i].inputs[k]].used = true;
+}
+
+static void ft__onnx_write(const ft__onnx *x, ft__text *text, int output)
+{
+    int i, k;
+    bool first = true;
+    ft__text_add(text, "{\"format\":1,\"nodes\":[");
+    for (i = 0; i < x->made_count; ++i) {
+        const ft__onnx_made *made = &x->made[i];
+        if (!made->used) continue;
+        ft__text_add(text, "%s\n{\"op\":\"%s\",\"name\":", first ? "" : ",", made->op);
+        first = false;
+        ft__json_add_text(text, made->name);
+        for (k = 0; k < made->count; ++k) {
+            ft__text_add(text, k ? "," : ",\"inputs\":[");
+            ft__json_add_text(text, x->made[made->inputs[k]].name);
+        }
+        if (k > 0) ft__text_add(text, "]");
+        ft__text_add_bytes(text, made->fields, strlen(made->fields));
+        ft__text_add(text, "}");
+    }
+    ft__text_add(text, "],\n\"output\":");
+    ft__json_add_text(text, x->made[output].name);
+}
+
+/* A network that classifies gets labels and a loss, so that it can be trained. */
+static void ft__onnx_add_loss(ft__onnx *x, int *output)
+{
+    const ft__onnx_value *y = &x->values[x->outputs[0]];
+    int size = ft__onnx_size(y->size[y->rank - 1]), labels, loss, d;
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(y, own);
+    if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax"))
+        *output = x->made[*output].inputs[0];
+    if (rank < 2 || rank > 3 || size < 2 || y->batch == y->rank - 1) return;
+    ft__text_add(&fields, ",\"type\":\"I32\",\"shape\":[\"N\"");
+    for (d = 1; d < rank - 1; ++d) {
+        if (ft__onnx_size(own[d]) > 0) ft__text_add(&fields, ",%d", ft__onnx_size(own[d]));
+        else ft__text_add(&fields, ",\"L\"");
+    }
+    ft__text_add(&fields, "]");
+    labels = ft__onnx_make(x, "input", "labels", NULL, 0, &fields);
+    loss = ft__onnx_make_two(x, "cross_entropy", "loss", *output, labels, NULL);
+    if (loss >= 0) x->made[loss].used = x->made[labels].used = true;
+}
+
+/* Maps the graph, once. */
+static void ft__onnx_describe(ft__onnx *x)
+{
+    int i, output;
+    ft__text text = ft__onnx_fields(x);
+    ft__context *c = x->file->context;
+    ft__onnx_mark_needed(x);
+    ft__onnx_take_tensors(x);
+    for (i = 0, x->main_input = -1; i < x->input_count; ++i) {
+        const ft__onnx_value *v = &x->values[x->inputs[i]];
+        if (v->kind == FT__ONNX_UNKNOWN && v->uses && x->main_input < 0)
+            x->main_input = x->inputs[i];
+    }
+    for (i = 0; i < x->input_count && ft__ok(c); ++i)
+        if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses)
+            ft__onnx_make_input(x, x->inputs[i]);
+    for (i = 0; i < x->node_count && ft__ok(c); ++i)
+        if (x->nodes[i].needed) ft__onnx_map_node(x, &x->nodes[i]);
+    if (!ft__ok(c)) return;
+    if (x->refusal_count) {
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d nodes of opset %lld cannot be mapped: %s",
+                 x->file->path, x->refusal_count, (long long)x->opset, x->refusals);
+        return;
+    }
+    for (i = 0; i < x->output_count; ++i)
+        if (x->values[x->outputs[i]].kind != FT__ONNX_NODE) {
+            ft__fail(c, FT_UNSUPPORTED, "%s: the output %.200s does not follow from an input",
+                     x->file->path, x->values[x->outputs[i]].name);
+            return;
+        }
+    if (x->output_count < 1) {
+        ft__fail(c, FT_FORMAT, "%s: the ONNX graph has no outputs", x->file->path);
+        return;
+    }
+    for (i = 0; i < x->output_count; ++i) {
+        ft__onnx_made *made = &x->made[x->values[x->outputs[i]].made];
+        if (made->count) made->name = x->values[x->outputs[i]].name;
+    }
+    output = x->values[x->outputs[0]].made;
+    if (x->output_count == 1) ft__onnx_add_loss(x, &output);
+    for (i = 0; i < x->output_count; ++i)
+        ft__onnx_mark_used(x, i ? x->values[x->outputs[i]].made : output);
+    ft__onnx_write(x, &text, output);
+    for (i = 0; i < x->made_count; ++i)
+        if (x->made[i].used && strcmp(x->made[i].name, "loss") == 0
+            && strcmp(x->made[i].op, "cross_entropy") == 0)
+            ft__text_add(&text, ",\"loss\":\"loss\"");
+    ft__text_add(&text, "}");
+    x->graph = text.letters ? ft__onnx_keep(x, text.letters) : NULL;
+    ft__release(c, text.letters);
+    if (ft__file_index(x->file) == FT_OK) x->file->may_hold = "*"; /* what was computed from */
+}
+
+/* ---- The reader ---- */
+
+/* ir_version, the first field, and one of those after it. */
+static bool ft__onnx_recognises(const ft_file *file)
+{
+    static const char next[] = "\x12\x1a\x22\x28\x32\x3a\x42";
+    return file->size > 4 && file->bytes[0] == 8 && file->bytes[1] >= 3 && file->bytes[1] < 32
+        && memchr(next, file->bytes[2], sizeof next - 1) != NULL;
+}
+
+/* The types that weights can have; FT_OTHER: another. */
+static ft_type ft__onnx_type(int type)
+{
+    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
+        : type == 11 ? FT_F64 : FT_OTHER;
+}
+
+/* Lists the named tensors that can be weights; the others are shapes, indices and
+   single numbers. */
+static void ft__onnx_list_tensors(ft__onnx *x)
+{
+    int i, d;
+    for (i = 0; i < x->tensor_count && ft__ok(x->file->context); ++i) {
+        ft__onnx_tensor *t = &x->tensors[i];
+        ft_tensor_info *info;
+        if (t->value < 0 || !t->data || t->rank < 1 || t->rank > FINETUNE_MAX_RANK || t->count == 0
+            || ft__onnx_type(t->type) == FT_OTHER) continue;
+        info = ft__file_add(x->file);
+        if (!info) return;
+        memset(info, 0, sizeof *info);
+        t->listed = x->file->count - 1;
+        info->name = x->values[t->value].name;
+        info->type = ft__onnx_type(t->type);
+        info->type_name = ft__type_names[info->type];
+        info->shape.rank = t->rank;
+        for (d = 0; d < t->rank; ++d) info->shape.size[d] = (int)t->size[d];
+        info->bytes = t->count * (uint64_t)ft__onnx_type_bytes(t->type);
+        if (t->shard < 0) {
+            if (!ft__file_add_holder(x->file, NULL, t->data, info->bytes)) return;
+            t->shard = x->file->shard_count - 1;
+        }
+        info->shard = t->shard;
+        info->offset = (uint64_t)(t->data - x->file->shards[t->shard]->bytes);
+        ft__row_major(info);
+    }
+}
+
+static void ft__onnx_open(ft_file *file)
+{
+    ft__onnx *x = (ft__onnx *)ft__file_memory(file, sizeof *x);
+    ft_file *self = ft__file_add_holder(file, NULL, file->bytes, file->size);
+    if (!x || !self) return;
+    self->mapping = file->mapping;
+    if (self->mapping) self->mapping->users += 1;
+    x->file = file;
+    file->parsed = x;
+    ft__onnx_read_model(x);
+    if (!ft__ok(file->context)) return;
+    if (x->opset < FT__ONNX_OLDEST || x->opset > FT__ONNX_NEWEST)
+        ft__fail(file->context, FT_UNSUPPORTED, "%s: has operators of ONNX's opset %lld; %d to %d"
+                 " are supported", file->path, (long long)x->opset, FT__ONNX_OLDEST,
+                 FT__ONNX_NEWEST);
+    ft__onnx_list_tensors(x);
+    ft__file_index(file);
+}
+
+static void ft__onnx_read(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
+                          unsigned char *to)
+{
+    ft__read_in_order(file->shards[t->shard], t, first, count, to);
+}
+
+static const char *ft__onnx_graph(ft_file *file)
+{
+    ft__onnx *x = (ft__onnx *)file->parsed;
+    if (!x->graph && ft__ok(file->context)) ft__onnx_describe(x);
+    return x->graph ? x->graph : "";
+}
+
+static const ft__reader ft__reader_onnx = {
+    "ONNX", false, ft__onnx_recognises, ft__onnx_open, ft__onnx_read, ft__onnx_graph, true};
+#endif
+
+/* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
-
-/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
-static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
-{
-    ft__context *c = file->context;
-    ft_files *files = &c->desc.files;
-    size_t size = 0;
-    int64_t whole;
-    if (options.map && (options.memory || files->map)) {
-        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
-        if (!file->mapping) return c->status;
-        file->mapping->users = 1;
-    }
-    if (options.memory) {
-        file->bytes = (const unsigned char *)options.memory;
-        file->size = options.bytes;
-        return c->status;
-    }
-    if (file->mapping) {
-        void *opened = files->open(files->user, file->path, false);
-        whole = opened ? files->size(files->user, opened) : -1;
-        if (whole > 0) {
-            file->size = file->mapping->size = (uint64_t)whole;
-            file->bytes = file->mapping->bytes
-                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
-        }
-        file->mapping->file = file->bytes ? opened : NULL;
-        if (file->bytes) return c->status;
-        if (opened) files->close(files->user, opened);
-        ft__mapping_drop(c, file->mapping);
-        file->mapping = NULL; /* read it instead */
-    }
-    file->owned = ft__read_file(c, file->path, &size);
-    file->bytes = file->owned;
-    file->size = size;
-    return c->status;
-}
 
 #define FT__READER_AT(name) &ft__reader_##name,
 static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL};
@@ -36878,27 +40329,18 @@ static ft_file *ft__file_open_one(ft_model *m, const char *path, ft_weights_opti
     file->context = c;
     file->path = ft__copy_text(c, path ? path : "(memory)");
     file->state_dict = options.state_dict;
+    memcpy(file->sample, options.sample, sizeof file->sample);
     if (file->path) ft__file_bytes(file, options);
     if (ft__ok(c)) file->reader = ft__reader_of(file);
     if (file->reader && options.state_dict && !file->reader->chooses)
         ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
                  " written by torch.save", file->path);
+    if (file->reader && options.sample[0] && !file->reader->sizes)
+        ft__fail(c, FT_INVALID, "%s: sample has no effect here: it is for ONNX files", file->path);
     if (ft__ok(c)) file->reader->open(file);
     if (ft__ok(c)) return file;
     ft_file_close(file);
     return NULL;
-}
-
-/* The path of a file beside the index. Released by the caller. */
-static char *ft__shard_path(ft__context *c, const char *index, const char *name)
-{
-    const char *end = strrchr(index, '/');
-    size_t folder = end ? (size_t)(end - index) + 1 : 0;
-    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
-    if (!path) return NULL;
-    memcpy(path, index, folder);
-    strcpy(path + folder, name);
-    return path;
 }
 
 /* Opens the files that an index names, and takes from them what its tensors are. */
@@ -36935,7 +40377,7 @@ static void ft__open_shards(ft_model *m, ft_file *file, ft_weights_options optio
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
     ft_file *file = ft__file_open_one(m, path, options);
-    if (file && file->shard_count > 0) ft__open_shards(m, file, options);
+    if (file && file->shard_names) ft__open_shards(m, file, options);
     if (!file || ft__ok(file->context)) return file;
     ft_file_close(file);
     return NULL;
@@ -36958,6 +40400,7 @@ void ft_file_close(ft_file *file)
     ft__json_free(c, file->json);
     ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
+    if (FT__HAS_ONNX) ft__file_forget(file);
     ft__release(c, file->path);
     ft__release(c, file);
 }

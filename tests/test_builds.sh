@@ -285,7 +285,7 @@ fi
 
 # Each switch alone, read and warned of, without LONG=1 some of them; what needs another one goes with it.
 families="TRAINING DATA IMAGES TEXT CONVOLUTION DEPTHWISE RECURRENT ATTENTION ARITHMETIC RESNET MOBILENET KERAS_CNN
-    TRANSFORMERS PYTORCH SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
+    TRANSFORMERS PYTORCH ONNX SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
 with_all=
 for family in $families; do
     with_all="$with_all -DFINETUNE_USE_$family"

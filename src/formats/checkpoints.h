@@ -510,8 +510,8 @@ static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_
 }
 
 static const ft__reader ft__reader_pytorch = {
-    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL};
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL, false};
 
 static const ft__reader ft__reader_pytorch_legacy = {
     "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
-    ft__pytorch_legacy_open, ft__pytorch_read, NULL};
+    ft__pytorch_legacy_open, ft__pytorch_read, NULL, false};

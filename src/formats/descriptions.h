@@ -26,4 +26,4 @@ static const char *ft__description_graph(ft_file *file) { return file->letters; 
 
 static const ft__reader ft__reader_description = {
     "a network's description in JSON", false, ft__description_recognises,
-    ft__description_open, ft__read_in_order, ft__description_graph};
+    ft__description_open, ft__read_in_order, ft__description_graph, false};

@@ -1,11 +1,16 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
+#include "basics/strings.h"
+#include "basics/files.h"
 #include "basics/json.h"
 #include "basics/sorting.h"
 #include "kernels/elementary.h"
 #include "kernels/stored.h"
 #include "nodes/nodes.h"
+#include "nodes/storage.h"
 
 /* =============================================================================================
    [SECTION] formats/readers: The table of file readers
@@ -19,7 +24,12 @@
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
 #define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
-    X(description)
+    X(description) FT__ONNX_READER(X)
+#if FT__HAS_ONNX
+#define FT__ONNX_READER(X) X(onnx)
+#else
+#define FT__ONNX_READER(X)
+#endif
 
 typedef struct ft__note { const char *key, *text; } ft__note;
 
@@ -34,7 +44,11 @@ typedef struct ft__reader {
     void (*read)(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
                  unsigned char *to);
     const char *(*graph)(ft_file *file);    /* NULL, or returning NULL: the file describes none */
+    bool sizes;             /* ft_weights_options.sample says the sizes of a sample */
 } ft__reader;
+
+/* Memory that a file keeps until it is closed. */
+typedef struct ft__file_block { struct ft__file_block *before; size_t used, size; } ft__file_block;
 
 struct ft_file {
     ft__context *context;
@@ -65,6 +79,9 @@ struct ft_file {
     char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
                                    weights that it need not have, and other tensors */
+    ft__file_block *blocks;
+    void *parsed;               /* what its reader made of it, in blocks */
+    int sample[FINETUNE_MAX_RANK - 1]; /* ft_weights_options.sample */
 };
 
 /* The file that holds the bytes of this tensor. */
@@ -218,3 +235,118 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     default: return (float)whole;
     }
 }
+
+/* ---- Bytes of files ---- */
+
+/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
+static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
+{
+    ft__context *c = file->context;
+    ft_files *files = &c->desc.files;
+    size_t size = 0;
+    int64_t whole;
+    if (options.map && (options.memory || files->map)) {
+        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
+        if (!file->mapping) return c->status;
+        file->mapping->users = 1;
+    }
+    if (options.memory) {
+        file->bytes = (const unsigned char *)options.memory;
+        file->size = options.bytes;
+        return c->status;
+    }
+    if (file->mapping) {
+        void *opened = files->open(files->user, file->path, false);
+        whole = opened ? files->size(files->user, opened) : -1;
+        if (whole > 0) {
+            file->size = file->mapping->size = (uint64_t)whole;
+            file->bytes = file->mapping->bytes
+                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
+        }
+        file->mapping->file = file->bytes ? opened : NULL;
+        if (file->bytes) return c->status;
+        if (opened) files->close(files->user, opened);
+        ft__mapping_drop(c, file->mapping);
+        file->mapping = NULL; /* read it instead */
+    }
+    file->owned = ft__read_file(c, file->path, &size);
+    file->bytes = file->owned;
+    file->size = size;
+    return c->status;
+}
+
+/* The path of a file beside the index. Released by the caller. */
+static char *ft__shard_path(ft__context *c, const char *index, const char *name)
+{
+    const char *end = strrchr(index, '/');
+    size_t folder = end ? (size_t)(end - index) + 1 : 0;
+    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
+    if (!path) return NULL;
+    memcpy(path, index, folder);
+    strcpy(path + folder, name);
+    return path;
+}
+
+/* ---- Memory and files that belong to a file that is open ---- */
+
+static void ft__file_forget(ft_file *file)
+{
+    while (file->blocks) {
+        ft__file_block *block = file->blocks;
+        file->blocks = block->before;
+        ft__release(file->context, block);
+    }
+}
+
+#if FT__HAS_ONNX
+
+/* So many bytes, zero, until the file is closed: cut from blocks, for a file may need many small
+   ones. NULL with an error. */
+static void *ft__file_memory(ft_file *file, size_t bytes)
+{
+    ft__file_block *block = file->blocks;
+    size_t want, head = (sizeof *block + 15) / 16 * 16;
+    if (bytes > SIZE_MAX / 4) {
+        ft__fail(file->context, FT_MEMORY, "%s: %zu bytes do not fit into memory", file->path,
+                 bytes);
+        return NULL;
+    }
+    bytes = (bytes + 15) / 16 * 16;
+    if (!block || block->size - block->used < bytes) {
+        want = head + (bytes > 1 << 14 ? bytes : 1 << 14);
+        block = (ft__file_block *)ft__allocate(file->context, want, 1);
+        if (!block) return NULL;
+        block->size = want;
+        block->used = head;
+        block->before = file->blocks;
+        file->blocks = block;
+    }
+    block->used += bytes;
+    return (unsigned char *)block + block->used - bytes;
+}
+
+/* Adds to the files that have a file's bytes; returns it, NULL with an error. With `path` it is
+   read, else it has `bytes`. */
+static ft_file *ft__file_add_holder(ft_file *file, const char *path, const unsigned char *bytes,
+                                    uint64_t size)
+{
+    ft__context *c = file->context;
+    ft_weights_options options;
+    ft_file **grown, *holder;
+    grown = (ft_file **)ft__grow(c, file->shards, (size_t)file->shard_count,
+                                 (size_t)file->shard_count + 1, sizeof *grown);
+    if (!grown) return NULL;
+    file->shards = grown;
+    holder = (ft_file *)ft__allocate(c, 1, sizeof *holder);
+    if (!holder) return NULL;
+    file->shards[file->shard_count++] = holder;
+    holder->context = c;
+    holder->bytes = bytes;
+    holder->size = size;
+    memset(&options, 0, sizeof options);
+    options.map = file->mapping != NULL;
+    if (path) holder->path = ft__copy_text(c, path);
+    if (path && holder->path) ft__file_bytes(holder, options);
+    return ft__ok(c) ? holder : NULL;
+}
+#endif

@@ -183,7 +183,7 @@ static const char *ft__safetensors_graph(ft_file *file)
 
 static const ft__reader ft__reader_safetensors = {
     "safetensors", false, ft__safetensors_recognises,
-    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph};
+    ft__safetensors_open, ft__read_in_order, ft__safetensors_graph, false};
 
 /* ---- Writing ---- */
 

@@ -80,4 +80,4 @@ static void ft__shards_read(const ft_file *file, const ft_tensor_info *t, size_t
 
 static const ft__reader ft__reader_shards = {
     "an index of weights in several files", false, ft__shards_recognises, ft__shards_open,
-    ft__shards_read, NULL};
+    ft__shards_read, NULL, false};

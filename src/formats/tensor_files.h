@@ -1,8 +1,8 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
-#include "basics/files.h"
 #include "basics/json.h"
 #include "nodes/nodes.h"
 #include "nodes/storage.h"
@@ -11,43 +11,6 @@
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
-
-/* Gets the bytes: the caller's, mapped if asked for, or read into memory. */
-static ft_status ft__file_bytes(ft_file *file, ft_weights_options options)
-{
-    ft__context *c = file->context;
-    ft_files *files = &c->desc.files;
-    size_t size = 0;
-    int64_t whole;
-    if (options.map && (options.memory || files->map)) {
-        file->mapping = (ft__mapping *)ft__allocate(c, 1, sizeof *file->mapping);
-        if (!file->mapping) return c->status;
-        file->mapping->users = 1;
-    }
-    if (options.memory) {
-        file->bytes = (const unsigned char *)options.memory;
-        file->size = options.bytes;
-        return c->status;
-    }
-    if (file->mapping) {
-        void *opened = files->open(files->user, file->path, false);
-        whole = opened ? files->size(files->user, opened) : -1;
-        if (whole > 0) {
-            file->size = file->mapping->size = (uint64_t)whole;
-            file->bytes = file->mapping->bytes
-                = (const unsigned char *)files->map(files->user, opened, (size_t)whole);
-        }
-        file->mapping->file = file->bytes ? opened : NULL;
-        if (file->bytes) return c->status;
-        if (opened) files->close(files->user, opened);
-        ft__mapping_drop(c, file->mapping);
-        file->mapping = NULL; /* read it instead */
-    }
-    file->owned = ft__read_file(c, file->path, &size);
-    file->bytes = file->owned;
-    file->size = size;
-    return c->status;
-}
 
 #define FT__READER_AT(name) &ft__reader_##name,
 static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL};
@@ -78,27 +41,18 @@ static ft_file *ft__file_open_one(ft_model *m, const char *path, ft_weights_opti
     file->context = c;
     file->path = ft__copy_text(c, path ? path : "(memory)");
     file->state_dict = options.state_dict;
+    memcpy(file->sample, options.sample, sizeof file->sample);
     if (file->path) ft__file_bytes(file, options);
     if (ft__ok(c)) file->reader = ft__reader_of(file);
     if (file->reader && options.state_dict && !file->reader->chooses)
         ft__fail(c, FT_INVALID, "%s: state_dict has no effect here: it is for checkpoints"
                  " written by torch.save", file->path);
+    if (file->reader && options.sample[0] && !file->reader->sizes)
+        ft__fail(c, FT_INVALID, "%s: sample has no effect here: it is for ONNX files", file->path);
     if (ft__ok(c)) file->reader->open(file);
     if (ft__ok(c)) return file;
     ft_file_close(file);
     return NULL;
-}
-
-/* The path of a file beside the index. Released by the caller. */
-static char *ft__shard_path(ft__context *c, const char *index, const char *name)
-{
-    const char *end = strrchr(index, '/');
-    size_t folder = end ? (size_t)(end - index) + 1 : 0;
-    char *path = (char *)ft__allocate(c, folder + strlen(name) + 1, 1);
-    if (!path) return NULL;
-    memcpy(path, index, folder);
-    strcpy(path + folder, name);
-    return path;
 }
 
 /* Opens the files that an index names, and takes from them what its tensors are. */
@@ -135,7 +89,7 @@ static void ft__open_shards(ft_model *m, ft_file *file, ft_weights_options optio
 ft_file *ft_file_open(ft_model *m, const char *path, ft_weights_options options)
 {
     ft_file *file = ft__file_open_one(m, path, options);
-    if (file && file->shard_count > 0) ft__open_shards(m, file, options);
+    if (file && file->shard_names) ft__open_shards(m, file, options);
     if (!file || ft__ok(file->context)) return file;
     ft_file_close(file);
     return NULL;
@@ -158,6 +112,7 @@ void ft_file_close(ft_file *file)
     ft__json_free(c, file->json);
     ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
+    if (FT__HAS_ONNX) ft__file_forget(file);
     ft__release(c, file->path);
     ft__release(c, file);
 }

@@ -161,6 +161,7 @@
      FINETUNE_NO_TRANSFORMERS  transformers by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
+     FINETUNE_NO_ONNX          reading ONNX files
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge

@@ -381,6 +381,9 @@ typedef struct ft_weights_options {
                                in the file, which must then stay as it is until ft_destroy, and so
                                must `memory`; tensors that are not aligned are copied. Not on an
                                OpenCL device */
+    int sample[FINETUNE_MAX_RANK - 1]; /* ONNX: the sizes of a sample of the first input, such as
+                               {3, 48, 192}; required if the file leaves more of them open than the
+                               length of a sequence. 0: as in the file */
 } ft_weights_options;
 
 typedef struct ft_load_options {

@@ -1,0 +1,459 @@
+#pragma once
+#include "platform/families.h"
+#include "formats/onnx_file.h"
+#include "formats/onnx_values.h"
+
+/* =============================================================================================
+   [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
+   Those that move numbers: of constants, and of the sizes that they are a list of; and the table of
+   all that are computed.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* The shape that input 1 lists, with 0 as in `from` and -1 as the rest; y gets it. False: it is not
+   known. */
+static bool ft__onnx_new_shape(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *from,
+                               ft__onnx_value *y)
+{
+    ft__onnx_value *list = ft__onnx_input(x, n, 1);
+    ft__onnx_number rest = ft__onnx_product(from, 0, from->rank);
+    bool zero = ft__onnx_int(n, "allowzero", 0) != 0;
+    int unknown = -1, d;
+    int64_t count = list ? ft__onnx_count(list) : -1;
+    if (count < 0 || count > FT__ONNX_RANK || !ft__onnx_numbers(x, list)) return false;
+    y->rank = (int)count;
+    for (d = 0; d < y->rank; ++d) {
+        y->size[d] = ft__onnx_at(list, d);
+        if (ft__onnx_is(y->size[d], 0) && !zero && d < from->rank) y->size[d] = from->size[d];
+        if (ft__onnx_is(y->size[d], -1) && unknown < 0) unknown = d;
+        else rest = ft__onnx_over(rest, y->size[d]);
+    }
+    if (unknown >= 0) y->size[unknown] = rest;
+    for (d = 0; d < y->rank; ++d)
+        if (!(y->size[d].k >= 0) || y->size[d].k > INT_MAX || y->size[d].k > floor(y->size[d].k))
+            return false;
+    return unknown >= 0 || ft__onnx_is(rest, 1);
+}
+
+/* The shapes after Squeeze, Unsqueeze and Flatten. */
+static bool ft__onnx_squeezed(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d;
+    unsigned gone = 0;
+    y->rank = 0;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0 || !ft__onnx_is(v->size[axis], 1)) return false;
+        gone |= 1u << axis;
+    }
+    for (d = 0; d < v->rank; ++d)
+        if (!(gone >> d & 1) && !(count < 0 && ft__onnx_is(v->size[d], 1)))
+            y->size[y->rank++] = v->size[d];
+    return true;
+}
+
+static bool ft__onnx_unsqueezed(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                                ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d, from = 0;
+    unsigned added = 0;
+    if (count < 0 || v->rank + count > FT__ONNX_RANK) return false;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank + count);
+        if (axis < 0 || added >> axis & 1) return false;
+        added |= 1u << axis;
+    }
+    y->rank = v->rank + count;
+    for (d = 0; d < y->rank; ++d)
+        y->size[d] = added >> d & 1 ? ft__onnx_known(1) : v->size[from++];
+    return true;
+}
+
+static bool ft__onnx_flattened(const ft__onnx_node *n, const ft__onnx_value *v, ft__onnx_value *y)
+{
+    int64_t axis = ft__onnx_int(n, "axis", 1);
+    if (axis < 0) axis += v->rank;
+    if (axis < 0 || axis > v->rank) return false;
+    y->rank = 2;
+    y->size[0] = ft__onnx_product(v, 0, (int)axis);
+    y->size[1] = ft__onnx_product(v, (int)axis, v->rank);
+    return true;
+}
+
+/* The shape after those that keep the numbers in their order; false: it is not known, or the node
+   is another operator. */
+static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              ft__onnx_value *y)
+{
+    ft__onnx_value shape;
+    bool known;
+    memset(&shape, 0, sizeof shape);
+    if (strcmp(n->op, "Reshape") == 0) known = ft__onnx_new_shape(x, n, v, &shape);
+    else if (strcmp(n->op, "Squeeze") == 0) known = ft__onnx_squeezed(x, n, v, &shape);
+    else if (strcmp(n->op, "Unsqueeze") == 0) known = ft__onnx_unsqueezed(x, n, v, &shape);
+    else known = strcmp(n->op, "Flatten") == 0 && ft__onnx_flattened(n, v, &shape);
+    if (!known) return false;
+    y->rank = shape.rank;
+    memcpy(y->size, shape.size, sizeof y->size);
+    return true;
+}
+
+static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    return v && y && ft__onnx_reshaped(x, n, v, y) && ft__onnx_fold_view(y, v);
+}
+
+static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    if (!v || !y) return false;
+    y->rank = v->rank;
+    memcpy(y->size, v->size, sizeof y->size);
+    return ft__onnx_fold_view(y, v);
+}
+
+/* Shape and Size, of any value whose shape is known. */
+static bool ft__onnx_fold_shape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    bool all = strcmp(n->op, "Size") == 0;
+    int64_t start = ft__onnx_int(n, "start", 0), end, d;
+    if (!v || !y || v->kind == FT__ONNX_UNKNOWN) return false;
+    end = ft__onnx_int(n, "end", v->rank);
+    start += start < 0 ? v->rank : 0;
+    end += end < 0 ? v->rank : 0;
+    start = start < 0 ? 0 : start;
+    end = end > v->rank ? v->rank : end;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = !all;
+    shape.size[0] = ft__onnx_known((double)(end > start ? end - start : 0));
+    if (!ft__onnx_fold_to(x, y, &shape, FT__ONNX_I64, false)) return false;
+    if (all) y->numbers[0] = ft__onnx_product(v, 0, v->rank);
+    else for (d = start; d < end; ++d) y->numbers[d - start] = v->size[d];
+    return true;
+}
+
+/* The product of known sizes [from, to) as a count. */
+static int64_t ft__onnx_extent(const ft__onnx_value *v, int from, int to)
+{
+    return (int64_t)ft__onnx_product(v, from, to).k;
+}
+
+static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1), shape;
+    ft__onnx_value *y = ft__onnx_output(x, n, 0);
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, d;
+    int64_t before, after, size, places, i, k, j;
+    if (!v || !index || !y || axis < 0 || v->rank - 1 + index->rank > FT__ONNX_RANK
+        || !ft__onnx_numbers(x, v) || !ft__onnx_numbers(x, index) || ft__onnx_count(v) < 0)
+        return false;
+    memset(&shape, 0, sizeof shape);
+    for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
+    for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
+    for (d = axis + 1; d < v->rank; ++d) shape.size[shape.rank++] = v->size[d];
+    before = ft__onnx_extent(v, 0, axis);
+    size = (int64_t)v->size[axis].k;
+    after = ft__onnx_extent(v, axis + 1, v->rank);
+    places = ft__onnx_count(index);
+    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    for (i = 0; i < before; ++i)
+        for (k = 0; k < places; ++k) {
+            double at = ft__onnx_at(index, k).k;
+            if (at < 0) at += (double)size;
+            if (!(at >= 0 && at < (double)size) || !ft__onnx_is_known(ft__onnx_at(index, k)))
+                return false;
+            for (j = 0; j < after; ++j)
+                y->numbers[(i * places + k) * after + j]
+                    = ft__onnx_at(v, (i * size + (int64_t)at) * after + j);
+        }
+    return true;
+}
+
+/* Where a Slice starts, ends and how it steps, for each dimension of v; false: not known. */
+typedef struct ft__onnx_cut { double start[FT__ONNX_RANK], stop[FT__ONNX_RANK],
+                              step[FT__ONNX_RANK]; } ft__onnx_cut;
+
+static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                            ft__onnx_cut *cut)
+{
+    double starts[FT__ONNX_RANK], ends[FT__ONNX_RANK], axes[FT__ONNX_RANK], steps[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "starts", 1, starts, FT__ONNX_RANK), i, d;
+    int all = ft__onnx_list(x, n, "axes", 3, axes, FT__ONNX_RANK);
+    int stepped = ft__onnx_list(x, n, "steps", 4, steps, FT__ONNX_RANK);
+    ft__onnx_value *last = ft__onnx_input(x, n, 2);
+    bool to_symbol = last && last->kind == FT__ONNX_CONSTANT && ft__onnx_numbers(x, last);
+    if (count < 0) return false;
+    if (ft__onnx_list(x, n, "ends", 2, ends, FT__ONNX_RANK) != count)
+        for (i = 0; i < count; ++i) {
+            if (!to_symbol || ft__onnx_count(last) != count) return false;
+            ends[i] = ft__onnx_is_known(ft__onnx_at(last, i)) ? ft__onnx_at(last, i).k
+                                                              : (double)NAN;
+        }
+    for (d = 0; d < v->rank; ++d) {
+        cut->start[d] = 0;
+        cut->step[d] = 1;
+        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+    }
+    for (i = 0; i < count; ++i) {
+        double size, from = starts[i], to = ends[i];
+        d = all < 0 ? (i < v->rank ? i : -1) : i < all ? ft__onnx_axis(axes[i], v->rank) : -1;
+        if (d < 0) return false;
+        cut->step[d] = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
+        size = cut->stop[d];
+        if (size < 0 || !(to - to == 0)) { /* of N or L, only all */
+            if (from < 0 || from > 0 || cut->step[d] < 1 || cut->step[d] > 1
+                || (to - to == 0 ? to < INT_MAX / 2 : !ft__onnx_equal(ft__onnx_at(last, i),
+                                                                     v->size[d]))) return false;
+            continue;
+        }
+        if (!(cut->step[d] >= 1)) return false;
+        from += from < 0 ? size : 0;
+        to += to < 0 ? size : 0;
+        cut->start[d] = from < 0 ? 0 : from > size ? size : from;
+        cut->stop[d] = to < cut->start[d] ? cut->start[d] : to > size ? size : to;
+    }
+    return true;
+}
+
+static ft__onnx_number ft__onnx_cut_size(const ft__onnx_value *v, const ft__onnx_cut *cut, int d)
+{
+    if (cut->stop[d] < 0) return v->size[d];
+    return ft__onnx_known(ceil((cut->stop[d] - cut->start[d]) / cut->step[d]));
+}
+
+/* y's index i along dimension d is v's start + step * i along dimension axes[d]. */
+static void ft__onnx_pick(const ft__onnx_value *v, const ft__onnx_value *y, const int *axes,
+                          const ft__onnx_cut *cut)
+{
+    int64_t step[FT__ONNX_RANK], count = ft__onnx_count(y), i;
+    int d;
+    for (d = v->rank - 1; d >= 0; --d)
+        step[d] = d == v->rank - 1 ? 1 : step[d + 1] * (int64_t)v->size[d + 1].k;
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0;
+        for (d = y->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)y->size[d].k, k = rest % size;
+            int axis = axes ? axes[d] : d;
+            rest /= size;
+            at += (cut ? (int64_t)(cut->start[d] + cut->step[d] * (double)k) : k) * step[axis];
+        }
+        y->numbers[i] = ft__onnx_at(v, at);
+    }
+}
+
+static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_cut cut;
+    int d;
+    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = v->rank;
+    for (d = 0; d < v->rank; ++d) shape.size[d] = ft__onnx_cut_size(v, &cut, d);
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    if (v->same) y->numbers[0] = v->numbers[0];
+    else ft__onnx_pick(v, y, NULL, &cut);
+    return true;
+}
+
+/* The axes of a Transpose; false: they are no permutation. */
+static bool ft__onnx_turn(const ft__onnx_node *n, int rank, int *axes)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, "perm");
+    unsigned seen = 0;
+    int d;
+    if (a && a->count != rank) return false;
+    for (d = 0; d < rank; ++d) {
+        int64_t axis = a ? a->wholes[d] : rank - 1 - d;
+        if (axis < 0 || axis >= rank || seen >> axis & 1) return false;
+        seen |= 1u << axis;
+        axes[d] = (int)axis;
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    int axes[FT__ONNX_RANK], d;
+    if (!v || !y || !ft__onnx_turn(n, v->rank, axes)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = v->rank;
+    for (d = 0; d < v->rank; ++d) shape.size[d] = v->size[axes[d]];
+    if (v->tensor >= 0 && v->rank == 2 && axes[0] == 1 && x->tensors[v->tensor].rank == 2) {
+        y->rank = 2; /* stays that weight */
+        memcpy(y->size, shape.size, sizeof y->size);
+        ft__onnx_fold_view(y, v);
+        y->turned = !v->turned;
+        y->numbers = NULL;
+        return true;
+    }
+    if (!ft__onnx_numbers(x, v) || !ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    if (v->same) y->numbers[0] = v->numbers[0];
+    else ft__onnx_pick(v, y, axes, NULL);
+    return true;
+}
+
+static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *first = ft__onnx_input(x, n, 0), shape;
+    int axis = first ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), first->rank) : -1, i, d;
+    int64_t to = 0, before, after, row, part, k;
+    if (axis < 0 || !y) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = first->rank;
+    memcpy(shape.size, first->size, sizeof shape.size);
+    shape.size[axis] = ft__onnx_known(0);
+    for (i = 0; i < n->input_count; ++i) {
+        ft__onnx_value *v = ft__onnx_input(x, n, i);
+        if (!v || v->rank != first->rank || !ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0)
+            return false;
+        for (d = 0; d < v->rank; ++d)
+            if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
+        shape.size[axis].k += v->size[axis].k;
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
+    before = ft__onnx_extent(y, 0, axis);
+    after = ft__onnx_extent(y, axis + 1, y->rank);
+    for (row = 0; row < before; ++row)
+        for (i = 0; i < n->input_count; ++i) {
+            const ft__onnx_value *v = ft__onnx_input(x, n, i);
+            part = (int64_t)v->size[axis].k * after;
+            for (k = 0; k < part; ++k) y->numbers[to++] = ft__onnx_at(v, row * part + k);
+        }
+    return true;
+}
+
+/* The sizes that a constant lists become y's shape; false: they are not known. */
+static bool ft__onnx_shape_from(ft__onnx *x, ft__onnx_value *list, ft__onnx_value *shape)
+{
+    int64_t count = list ? ft__onnx_count(list) : -1;
+    int d;
+    memset(shape, 0, sizeof *shape);
+    if (count < 0 || count > FT__ONNX_RANK || !ft__onnx_numbers(x, list)) return false;
+    shape->rank = (int)count;
+    for (d = 0; d < shape->rank; ++d) {
+        shape->size[d] = ft__onnx_at(list, d);
+        if (!(shape->size[d].k >= 0 && shape->size[d].k <= INT_MAX)) return false;
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_fill(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, "value");
+    const ft__onnx_tensor *t = a && a->tensor >= 0 ? &x->tensors[a->tensor] : NULL;
+    if (!y || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 0), &shape)
+        || (t && (t->count != 1 || !t->data))) return false;
+    if (!ft__onnx_fold_to(x, y, &shape, t ? t->type : FT__ONNX_F32, true)) return false;
+    y->numbers[0] = ft__onnx_known(t ? ft__onnx_decode(t->data, t->type) : 0);
+    return true;
+}
+
+/* Expand: broadcast to a shape. */
+static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    bool same;
+    int64_t i, count;
+    int d, skip;
+    if (!v || !y || !ft__onnx_numbers(x, v)
+        || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
+        return false;
+    for (d = 0, skip = shape.rank - v->rank; d < v->rank; ++d)
+        if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
+        else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
+            return false;
+    same = v->same || ft__onnx_count(v) == 1;
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i)
+        y->numbers[i] = ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i));
+    return true;
+}
+
+static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    double from, to, step, i;
+    if (!y || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &to, 1) != 1
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1
+        || !(step < 0 || step > 0)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 1;
+    shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
+    if (!ft__onnx_fold_to(x, y, &shape, ft__onnx_input(x, n, 0)->type, false)) return false;
+    for (i = 0; i < shape.size[0].k; ++i) y->numbers[(size_t)i] = ft__onnx_known(from + i * step);
+    return true;
+}
+
+/* A Constant whose value is an attribute of another kind than a tensor. */
+static bool ft__onnx_fold_constant(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    const ft__onnx_attribute *one = ft__onnx_attribute_of(n, "value_int");
+    const ft__onnx_attribute *real = ft__onnx_attribute_of(n, "value_float");
+    const ft__onnx_attribute *list = ft__onnx_attribute_of(n, "value_ints");
+    int i;
+    if (y && y->kind == FT__ONNX_CONSTANT) return true;
+    if (!y || (!one && !real && !list)) return false;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = list != NULL;
+    shape.size[0] = ft__onnx_known(list ? list->count : 1);
+    if (!ft__onnx_fold_to(x, y, &shape, real ? FT__ONNX_F32 : FT__ONNX_I64, false)) return false;
+    y->numbers[0] = ft__onnx_known(real ? (double)real->number : one ? (double)one->whole : 0);
+    for (i = 0; list && i < list->count; ++i)
+        y->numbers[i] = ft__onnx_known((double)list->wholes[i]);
+    return true;
+}
+
+/* ---- The table ---- */
+
+typedef struct ft__onnx_folded {
+    const char *op;
+    bool (*move)(ft__onnx *x, const ft__onnx_node *n);
+    char pair, single;      /* a letter of ft__onnx_compute or of ft__onnx_fold_single */
+} ft__onnx_folded;
+
+static const ft__onnx_folded ft__onnx_folds[] = {
+    {"Constant", ft__onnx_fold_constant, 0, 0}, {"Shape", ft__onnx_fold_shape, 0, 0},
+    {"Size", ft__onnx_fold_shape, 0, 0}, {"Identity", ft__onnx_fold_identity, 0, 0},
+    {"Gather", ft__onnx_fold_gather, 0, 0}, {"Slice", ft__onnx_fold_slice, 0, 0},
+    {"Concat", ft__onnx_fold_concat, 0, 0}, {"Reshape", ft__onnx_fold_reshape, 0, 0},
+    {"Squeeze", ft__onnx_fold_reshape, 0, 0}, {"Unsqueeze", ft__onnx_fold_reshape, 0, 0},
+    {"Flatten", ft__onnx_fold_reshape, 0, 0}, {"Transpose", ft__onnx_fold_transpose, 0, 0},
+    {"ConstantOfShape", ft__onnx_fold_fill, 0, 0}, {"Expand", ft__onnx_fold_expand, 0, 0},
+    {"Range", ft__onnx_fold_range, 0, 0}, {"Where", ft__onnx_fold_where, 0, 0},
+    {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
+    {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
+    {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
+    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Min", NULL, 'm', 0}, {"Max", NULL, 'M', 0},
+    {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
+    {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
+    {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
+
+/* Computes a node, if its inputs are constants or it asks for a shape; false: it is not. */
+static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n)
+{
+    size_t i;
+    int k;
+    bool shape = strcmp(n->op, "Shape") == 0 || strcmp(n->op, "Size") == 0;
+    for (k = 0; !shape && k < n->input_count; ++k)
+        if (n->inputs[k] >= 0 && x->values[n->inputs[k]].kind != FT__ONNX_CONSTANT) return false;
+    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i) {
+        const ft__onnx_folded *row = &ft__onnx_folds[i];
+        if (strcmp(row->op, n->op) != 0) continue;
+        if (row->move) return row->move(x, n);
+        return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
+                         : ft__onnx_fold_single(x, n, row->single);
+    }
+    return false;
+}
+#endif

@@ -1,0 +1,420 @@
+#pragma once
+#include "interface/requirements.h"
+#include "interface/types.h"
+#include "platform/families.h"
+#include "platform/context.h"
+#include "basics/strings.h"
+#include "formats/readers.h"
+#include "formats/onnx_file.h"
+#include "formats/onnx_values.h"
+#include "formats/onnx_folding.h"
+#include "formats/onnx_making.h"
+#include "formats/onnx_elements.h"
+
+/* =============================================================================================
+   [SECTION] formats/onnx_shapes: ONNX operators that move numbers
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* With a fixed batch in the file, its number where a shape has the batch. */
+static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_value *v)
+{
+    int d;
+    for (d = 0; d < v->rank && x->batch > 0; ++d)
+        for (; v->size[d].n > 0; v->size[d].n -= 1) v->size[d].k *= x->batch;
+}
+
+/* Finds the batch's axis in a new shape of v's numbers: the numbers before it must be as many as
+   before. False: there is none. */
+static bool ft__onnx_find_batch(const ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y)
+{
+    ft__onnx_number before = ft__onnx_product(v, 0, v->batch);
+    int d;
+    for (d = 0; d < y->rank; ++d) {
+        double k = x->batch > 0 ? y->size[d].k / x->batch : 0;
+        if (!ft__onnx_equal(ft__onnx_product(y, 0, d), before)) continue;
+        if (x->batch > 0 && y->size[d].n == 0 && k >= 1 && k <= floor(k)
+            && (x->batch > 1 || ft__onnx_is(y->size[d], 1) || d == y->rank - 1
+                || !ft__onnx_equal(ft__onnx_product(y, 0, d + 1), before))) {
+            y->size[d].k = k;
+            y->size[d].n = 1;
+        }
+        if (y->size[d].n != 1) continue;
+        y->batch = d;
+        return ft__onnx_is_merged(y) ? d == 0 && v->batch == 0 : true;
+    }
+    return false;
+}
+
+static const char *ft__onnx_reshape(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, fixed;
+    if (!v) return ft__onnx_needs_node;
+    y = fixed = *v;
+    if (x->batch > 0) {
+        ft__onnx_value *list = ft__onnx_input(x, n, 1);
+        int64_t i;
+        if (list && list->numbers && !list->same)
+            for (i = 0; i < ft__onnx_count(list); ++i)
+                for (; list->numbers[i].n > 0; list->numbers[i].n -= 1)
+                    list->numbers[i].k *= x->batch;
+        ft__onnx_fix_batch(x, &fixed);
+    }
+    if (!ft__onnx_reshaped(x, n, &fixed, &y)) return ft__onnx_not_known;
+    if (!ft__onnx_find_batch(x, v, &y)) return "a shape that mixes samples is not supported";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v, &y),
+                            &y);
+}
+
+static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axes[FT__ONNX_RANK], own[FT__ONNX_RANK + 1], rank = 0, d, made;
+    bool same = true;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
+    y = *v;
+    own[rank++] = 0;
+    if (ft__onnx_is_merged(v)) own[rank++] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        y.size[d] = v->size[axes[d]];
+        if (axes[d] == v->batch) y.batch = d;
+        else own[rank++] = ft__onnx_own_axis(v, axes[d]);
+    }
+    if (ft__onnx_is_merged(v) && y.batch != 0) return "a batch of several axes must stay the first";
+    for (d = 0; d < rank; ++d) same = same && own[d] == d;
+    made = v->made;
+    if (!same) {
+        ft__onnx_add_ints(&fields, "axes", own, rank);
+        made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
+    }
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* A part of a node: in our order of its axes. */
+static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                               const ft__onnx_cut *cut)
+{
+    int start[FT__ONNX_RANK + 1] = {0}, stop[FT__ONNX_RANK + 1] = {0};
+    int step[FT__ONNX_RANK + 1], d, at;
+    bool all = true;
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(v, own);
+    ft__text fields = ft__onnx_fields(x);
+    for (d = 0; d < rank; ++d) step[d] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        if (cut->stop[d] < 0) continue;
+        if (!ft__onnx_is_known(v->size[d]) || !(cut->stop[d] > cut->start[d])) return -1;
+        at = ft__onnx_own_axis(v, d);
+        start[at] = (int)cut->start[d];
+        stop[at] = cut->stop[d] < v->size[d].k ? (int)cut->stop[d] : 0;
+        step[at] = cut->step[d] > INT_MAX ? INT_MAX : (int)cut->step[d];
+        all = all && start[at] == 0 && stop[at] == 0 && step[at] == 1;
+    }
+    if (all) return v->made;
+    ft__onnx_add_ints(&fields, "start", start, rank);
+    ft__onnx_add_ints(&fields, "stop", stop, rank);
+    ft__onnx_add_ints(&fields, "step", step, rank);
+    return ft__onnx_make_one(x, "slice", name, v->made, &fields);
+}
+
+static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    ft__onnx_cut cut;
+    int d;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_cut_of(x, n, v, &cut))
+        return "only parts of axes of known size, from a lower to a higher index, are supported";
+    y = *v;
+    for (d = 0; d < v->rank; ++d) y.size[d] = ft__onnx_cut_size(v, &cut, d);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_slice(x, ft__onnx_name_of(x, n), v, &cut), &y);
+}
+
+static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
+{
+    int d;
+    for (d = 0; d < v->rank; ++d) {
+        cut->start[d] = 0;
+        cut->step[d] = 1;
+        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+    }
+}
+
+static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double parts[64], at = 0, size;
+    int axis, count, i;
+    const char *fault = NULL;
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0 || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+    count = ft__onnx_list(x, n, "split", 1, parts, 64);
+    size = ceil(v->size[axis].k / n->output_count);
+    if (count >= 0 && count != n->output_count) return "has not as many sizes as outputs";
+    for (i = 0; i < n->output_count && !fault; ++i) {
+        ft__onnx_cut cut;
+        ft__onnx_value *to = ft__onnx_output(x, n, i);
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = at;
+        at += i < count ? parts[i] : size;
+        cut.stop[axis] = at < v->size[axis].k ? at : v->size[axis].k;
+        if (!to) continue;
+        y = *v;
+        y.size[axis] = ft__onnx_known(cut.stop[axis] - cut.start[axis]);
+        fault = ft__onnx_is_made(x, n, i, ft__onnx_make_slice(x, to->name, v, &cut), &y);
+    }
+    return fault;
+}
+
+/* One index, or several that follow each other, of an axis; rows of a table by ids. */
+static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1), y, cut_shape;
+    ft__onnx_cut cut;
+    double at[256];
+    const char *name = ft__onnx_name_of(x, n);
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1;
+    int count, made, i, d, size[2];
+    ft__text fields = ft__onnx_fields(x);
+    if (axis < 0 || !index) return "has no such axis";
+    y = *index;
+    if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
+        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
+            || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
+            " input, of rows of a matrix";
+        size[0] = ft__onnx_size(v->size[0]);
+        size[1] = ft__onnx_size(v->size[1]);
+        made = ft__onnx_make_two(x, "embedding", name, index->made,
+                                 ft__onnx_weight(x, v, "parameter", size, 2), NULL);
+        y.size[y.rank++] = v->size[1];
+        y.type = v->type;
+        return ft__onnx_is_made(x, n, 0, made, &y);
+    }
+    count = ft__onnx_wholes(x, index, at, 256);
+    if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
+        return "is supported with constant indices, of an axis that is not the batch";
+    y = *v;
+    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] < 0
+        && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v)) {
+        ft__onnx_add_int(&fields, "kind", 0); /* the last step */
+        made = ft__onnx_make_one(x, "step_pool", name, v->made, &fields);
+    } else {
+        if (!ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+        for (i = 0; i < count; ++i) {
+            at[i] += at[i] < 0 ? v->size[axis].k : 0;
+            if (i > 0 && (at[i] < at[i - 1] + 1 || at[i] > at[i - 1] + 1))
+                return "is supported with indices that follow each other";
+        }
+        if (at[0] < 0 || at[count - 1] >= v->size[axis].k) return "an index is out of range";
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = at[0];
+        cut.stop[axis] = at[0] + count;
+        cut_shape = *v;
+        cut_shape.size[axis] = y.size[axis] = ft__onnx_known(count);
+        made = ft__onnx_make_slice(x, index->rank ? name : ft__onnx_name(x, name, ".part"), v,
+                                   &cut);
+        if (index->rank) return ft__onnx_is_made(x, n, 0, made, &y);
+    }
+    for (d = axis; d + 1 < v->rank; ++d) y.size[d] = v->size[d + 1];
+    y.rank = v->rank - 1;
+    y.batch = v->batch - (axis < v->batch);
+    if (!ft__onnx_is_op(x, made, "step_pool") || made == v->made)
+        made = ft__onnx_make_shape(x, name, made, &cut_shape, &y);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axis, own, i, d, *inputs, made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 1), v->rank);
+    if (axis < 0 || axis == v->batch) return "of the batch is not supported";
+    y = *v;
+    y.size[axis] = ft__onnx_known(0);
+    inputs = (int *)ft__file_memory(x->file, (size_t)n->input_count * sizeof(int));
+    for (i = 0; inputs && i < n->input_count; ++i) {
+        const ft__onnx_value *from = ft__onnx_node_in(x, n, i);
+        if (!from) return ft__onnx_needs_node;
+        if (from->rank != v->rank || from->batch != v->batch
+            || !ft__onnx_is_known(from->size[axis])) return ft__onnx_not_known;
+        for (d = 0; d < v->rank; ++d)
+            if (d != axis && !ft__onnx_equal(from->size[d], v->size[d]))
+                return "its inputs have different shapes";
+        y.size[axis].k += from->size[axis].k;
+        inputs[i] = from->made;
+    }
+    if (!inputs) return NULL;
+    own = ft__onnx_own_axis(v, axis);
+    ft__onnx_add_int(&fields, "axis", own);
+    made = ft__onnx_make(x, "concat", ft__onnx_name_of(x, n), inputs, n->input_count, &fields);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* Broadcasting to a shape: only where it changes nothing. */
+static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), shape;
+    int d, skip;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape)) return ft__onnx_not_known;
+    skip = v->rank - shape.rank;
+    if (skip < 0) return "that repeats numbers is not supported";
+    for (d = 0; d < shape.rank; ++d)
+        if (!ft__onnx_is(shape.size[d], 1) && !ft__onnx_equal(shape.size[d], v->size[d + skip]))
+            return "that repeats numbers is not supported";
+    return ft__onnx_is_made(x, n, 0, v->made, v);
+}
+
+/* Numbers that are added before and after an axis, as their mirror image: one of them is a product
+   with a matrix of zeros and ones, for the numbers next to it. */
+static int ft__onnx_mirror(ft__onnx *x, const char *name, int made, int rank, int size, int count,
+                           bool after)
+{
+    ft__onnx_value *flip;
+    ft__text fields = ft__onnx_fields(x);
+    int start[FT__ONNX_RANK + 1] = {0}, stop[FT__ONNX_RANK + 1] = {0}, value, i, shape[2];
+    start[rank - 1] = after ? size - 1 - count : 1;
+    stop[rank - 1] = after ? size - 1 : 1 + count;
+    ft__onnx_add_ints(&fields, "start", start, rank);
+    ft__onnx_add_ints(&fields, "stop", stop, rank);
+    made = ft__onnx_make_one(x, "slice", ft__onnx_name(x, name, ".side"), made, &fields);
+    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".turn"));
+    if (value < 0) return -1;
+    flip = &x->values[value];
+    flip->rank = 2;
+    flip->size[0] = flip->size[1] = ft__onnx_known(count);
+    if (!ft__onnx_fold_to(x, flip, flip, FT__ONNX_F32, false)) return -1;
+    for (i = 0; i < count; ++i)
+        flip->numbers[(size_t)i * (size_t)count + (size_t)(count - 1 - i)] = ft__onnx_known(1);
+    shape[0] = shape[1] = count;
+    value = ft__onnx_weight(x, flip, "constant", shape, 2);
+    return ft__onnx_make_two(x, "linear", name, made, value, NULL);
+}
+
+/* The node with an axis and the last one exchanged. */
+static int ft__onnx_exchange(ft__onnx *x, const char *name, int made, int axis, int rank)
+{
+    int axes[FT__ONNX_RANK + 1], d;
+    ft__text fields = ft__onnx_fields(x);
+    if (axis == rank - 1) return made;
+    for (d = 0; d < rank; ++d) axes[d] = d == axis ? rank - 1 : d == rank - 1 ? axis : d;
+    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    return ft__onnx_make_one(x, "permute", name, made, &fields);
+}
+
+/* Reflection of each axis, which is made the last for it. */
+static const char *ft__onnx_reflect(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                                    const int *before, const int *after, const ft__onnx_value *y)
+{
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(v, own), d, made = v->made;
+    const char *name = ft__onnx_name_of(x, n);
+    for (d = 1; d < rank; ++d) {
+        int size = ft__onnx_size(own[d]), inputs[3], count = 0;
+        ft__text fields;
+        if (!before[d] && !after[d]) continue;
+        if (before[d] >= size || after[d] >= size)
+            return "a reflection must be shorter than the axis";
+        name = ft__onnx_name(x, name, "_");
+        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".turned"), made, d, rank);
+        if (before[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".before"), made,
+                                                         rank, size, before[d], false);
+        inputs[count++] = made;
+        if (after[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".after"), made,
+                                                        rank, size, after[d], true);
+        fields = ft__onnx_fields(x);
+        ft__onnx_add_int(&fields, "axis", rank - 1);
+        made = ft__onnx_make(x, "concat", name, inputs, count, &fields);
+        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".back"), made, d, rank);
+    }
+    return ft__onnx_is_made(x, n, 0, made, y);
+}
+
+static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *fill = ft__onnx_input(x, n, 2), y;
+    double pads[2 * FT__ONNX_RANK], axes[FT__ONNX_RANK], number = 0;
+    int before[FT__ONNX_RANK + 1] = {0}, after[FT__ONNX_RANK + 1] = {0}, i, rank, listed;
+    const char *mode = ft__onnx_text(n, "mode", "constant");
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    ft__text fields = ft__onnx_fields(x);
+    int count;
+    if (!v) return ft__onnx_needs_node;
+    count = ft__onnx_list(x, n, "pads", 1, pads, 2 * FT__ONNX_RANK);
+    listed = ft__onnx_wholes(x, ft__onnx_input(x, n, 3), axes, FT__ONNX_RANK);
+    if (count < 0 || count != 2 * (listed < 0 ? v->rank : listed)) return ft__onnx_not_known;
+    if (fill && !ft__onnx_is_number(x, fill, &number)) return "its value is not a constant";
+    if (ft__onnx_attribute_of(n, "value")) number = (double)ft__onnx_float(n, "value", 0);
+    if (number < 0 || number > 0) return "other numbers than 0 are not supported";
+    y = *v;
+    for (i = 0; i < count / 2; ++i) {
+        int axis = listed < 0 ? i : ft__onnx_axis(axes[i], v->rank), at;
+        double left = pads[i], right = pads[count / 2 + i];
+        if (axis < 0 || fabs(left) > 1 << 24 || fabs(right) > 1 << 24) return "has no such axis";
+        if (!(left < 0 || left > 0 || right < 0 || right > 0)) continue;
+        if (left < 0 || right < 0) return "that takes numbers away is not supported";
+        if (axis == v->batch || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
+        at = ft__onnx_own_axis(v, axis);
+        before[at] = (int)left;
+        after[at] = (int)right;
+        y.size[axis].k += left + right;
+    }
+    rank = ft__onnx_own(v, own);
+    if (strcmp(mode, "reflect") == 0) return ft__onnx_reflect(x, n, v, before, after, &y);
+    if (strcmp(mode, "constant") != 0) return "is supported with zeros and as a reflection";
+    ft__onnx_add_ints(&fields, "before", before, rank);
+    ft__onnx_add_ints(&fields, "after", after, rank);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pad", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), &y);
+}
+
+/* ---- Reductions ---- */
+
+static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double axes[FT__ONNX_RANK];
+    int own[FT__ONNX_RANK], count, i, d, rank = 0, made;
+    unsigned gone = 0;
+    bool keep = ft__onnx_int(n, "keepdims", 1) != 0, lowest = strcmp(n->op, "ReduceMin") == 0;
+    const char *op = strcmp(n->op, "ReduceMean") == 0 ? "mean" : strcmp(n->op, "ReduceSum") == 0
+        ? "sum" : "amax", *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK);
+    if (count <= 0 && ft__onnx_int(n, "noop_with_empty_axes", 0)) return ft__onnx_alias(x, n);
+    if (count <= 0) return "over the batch is not supported";
+    y = *v;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0) return "has no such axis";
+        if (axis == v->batch) return "over the batch is not supported";
+        own[i] = ft__onnx_own_axis(v, axis);
+        gone |= 1u << axis;
+    }
+    for (d = 0; d < v->rank; ++d) {
+        if (d == v->batch) y.batch = rank;
+        if (!(gone >> d & 1)) y.size[rank++] = v->size[d];
+        else if (keep) y.size[rank++] = ft__onnx_known(1);
+    }
+    y.rank = rank;
+    ft__onnx_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
+    ft__onnx_add_int(&fields, "count", count);
+    ft__onnx_add_flag(&fields, "keep", keep);
+    made = v->made;
+    if (lowest) made = ft__onnx_make_one(x, "neg", ft__onnx_name(x, name, ".neg"), made, NULL);
+    if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12 && op[0] != 's' && !lowest) {
+        ft__release(x->file->context, fields.letters);
+        made = ft__onnx_make_one(x, op[0] == 'm' ? "global_avg_pool" : "global_max_pool", name,
+                                 made, NULL);
+    } else made = ft__onnx_make_one(x, op, lowest ? ft__onnx_name(x, name, ".max") : name, made,
+                                    &fields);
+    if (lowest) made = ft__onnx_make_one(x, "neg", name, made, NULL);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+#endif

@@ -1,0 +1,393 @@
+#pragma once
+#include "platform/families.h"
+#include "kernels/elementary.h"
+#include "kernels/stored.h"
+#include "formats/readers.h"
+#include "formats/onnx_file.h"
+
+/* =============================================================================================
+   [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
+   Exporters write how a shape follows from another one as nodes: Shape, Gather, Concat, Reshape.
+   These are computed here, once, with the batch N and the length L as symbols, so that none of them
+   is left in the network. The same functions compute weights that follow from initialisers.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+enum { FT__ONNX_MOST = 1 << 28 }; /* numbers of a value */
+
+static ft__onnx_number ft__onnx_known(double k)
+{
+    ft__onnx_number number;
+    number.k = k;
+    number.n = number.l = 0;
+    return number;
+}
+
+static bool ft__onnx_is_known(ft__onnx_number a) { return a.n == 0 && a.l == 0 && a.k - a.k == 0; }
+
+static bool ft__onnx_same_symbol(ft__onnx_number a, ft__onnx_number b)
+{
+    return a.n == b.n && a.l == b.l;
+}
+
+static bool ft__onnx_equal(ft__onnx_number a, ft__onnx_number b)
+{
+    return ft__onnx_same_symbol(a, b) && !(a.k < b.k) && !(a.k > b.k) && a.k - a.k == 0;
+}
+
+static bool ft__onnx_is(ft__onnx_number a, double k)
+{
+    return ft__onnx_equal(a, ft__onnx_known(k));
+}
+
+static ft__onnx_number ft__onnx_times(ft__onnx_number a, ft__onnx_number b)
+{
+    a.k *= b.k;
+    a.n += b.n;
+    a.l += b.l;
+    return a;
+}
+
+/* NAN if a symbol would be left in a denominator. */
+static ft__onnx_number ft__onnx_over(ft__onnx_number a, ft__onnx_number b)
+{
+    a.k = b.k < 0 || b.k > 0 ? a.k / b.k : (double)NAN;
+    a.n -= b.n;
+    a.l -= b.l;
+    return a.n < 0 || a.l < 0 ? ft__onnx_known((double)NAN) : a;
+}
+
+/* The product of sizes [from, to). */
+static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int to)
+{
+    ft__onnx_number product = ft__onnx_known(1);
+    for (; from < to; ++from) product = ft__onnx_times(product, v->size[from]);
+    return product;
+}
+
+/* How many numbers a constant has; -1: that is not known, or too many. */
+static int64_t ft__onnx_count(const ft__onnx_value *v)
+{
+    ft__onnx_number product = ft__onnx_product(v, 0, v->rank);
+    return ft__onnx_is_known(product) && product.k >= 0 && product.k <= FT__ONNX_MOST
+        ? (int64_t)product.k : -1;
+}
+
+static bool ft__onnx_is_float(int type)
+{
+    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == 11 || type >= 16;
+}
+
+/* A number as its type holds it. */
+static ft__onnx_number ft__onnx_of_type(ft__onnx_number a, int type)
+{
+    if (type == FT__ONNX_F32) a.k = (double)(float)a.k;
+    else if (type == FT__ONNX_BOOL && a.k - a.k == 0) a.k = a.k < 0 || a.k > 0;
+    else if (!ft__onnx_is_float(type)) a.k = a.k < 0 ? ceil(a.k) : floor(a.k);
+    return a;
+}
+
+static double ft__onnx_decode(const unsigned char *at, int type)
+{
+    uint64_t bits = ft__little_endian(at, ft__onnx_type_bytes(type));
+    double number;
+    switch (type) {
+    case FT__ONNX_F32: return (double)ft__from_bits((uint32_t)bits);
+    case FT__ONNX_F16: return (double)ft__half_to_float((uint32_t)bits);
+    case 16: return (double)ft__from_bits((uint32_t)bits << 16);
+    case 17: return (double)ft__e4m3_to_float((uint32_t)bits);
+    case 19: return (double)ft__half_to_float((uint32_t)bits << 8);
+    case 11:
+        memcpy(&number, &bits, sizeof number);
+        return number;
+    case 3: return (double)bits - (bits > 0x7f ? 0x100 : 0);
+    case 5: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
+    case FT__ONNX_I32: return (double)bits - (bits > 0x7fffffff ? 4294967296.0 : 0);
+    case FT__ONNX_I64: return (double)(int64_t)bits;
+    default: return (double)bits;
+    }
+}
+
+/* The numbers of a constant; read from its tensor the first time. NULL: it has none that are known,
+   or with an error. */
+static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
+{
+    const ft__onnx_tensor *t;
+    int64_t count = ft__onnx_count(v), i, rows, columns;
+    int bytes;
+    if (v->kind != FT__ONNX_CONSTANT) return NULL;
+    if (v->numbers || v->tensor < 0) return v->numbers;
+    t = &x->tensors[v->tensor];
+    if (count < 0 || !t->data) return NULL;
+    bytes = ft__onnx_type_bytes(t->type);
+    v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
+                                                                 * sizeof *v->numbers);
+    if (!v->numbers) return NULL;
+    columns = v->turned ? t->size[1] : 1;
+    rows = v->turned ? t->size[0] : count;
+    for (i = 0; i < count; ++i) {
+        int64_t from = v->turned ? i % rows * columns + i / rows : i;
+        v->numbers[i] = ft__onnx_known(ft__onnx_decode(t->data + from * bytes, t->type));
+    }
+    return v->numbers;
+}
+
+static ft__onnx_number ft__onnx_at(const ft__onnx_value *v, int64_t i)
+{
+    return v->numbers[v->same ? 0 : i];
+}
+
+/* The numbers of a constant, all known and at most `most`; returns how many; -1: it is no such
+   constant. */
+static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
+{
+    int64_t count = v ? ft__onnx_count(v) : -1, i;
+    if (!v || v->kind != FT__ONNX_CONSTANT || count < 0 || count > most || !ft__onnx_numbers(x, v))
+        return -1;
+    for (i = 0; i < count; ++i) {
+        if (!ft__onnx_is_known(ft__onnx_at(v, i))) return -1;
+        to[i] = ft__onnx_at(v, i).k;
+    }
+    return (int)count;
+}
+
+/* ---- What a node says ---- */
+
+static ft__onnx_value *ft__onnx_input(ft__onnx *x, const ft__onnx_node *n, int i)
+{
+    return i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
+}
+
+static ft__onnx_value *ft__onnx_output(ft__onnx *x, const ft__onnx_node *n, int i)
+{
+    return i < n->output_count && n->outputs[i] >= 0 ? &x->values[n->outputs[i]] : NULL;
+}
+
+static int64_t ft__onnx_int(const ft__onnx_node *n, const char *name, int64_t otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->whole : otherwise;
+}
+
+static float ft__onnx_float(const ft__onnx_node *n, const char *name, float otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->number : otherwise;
+}
+
+static const char *ft__onnx_text(const ft__onnx_node *n, const char *name, const char *otherwise)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    return a ? a->text : otherwise;
+}
+
+/* Numbers that are an attribute or, since some opset, input `i`; returns how many, -1: none. */
+static int ft__onnx_list(ft__onnx *x, const ft__onnx_node *n, const char *name, int i, double *to,
+                         int most)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, name);
+    int k;
+    if (!a) return ft__onnx_wholes(x, ft__onnx_input(x, n, i), to, most);
+    for (k = 0; k < a->count && k < most; ++k) to[k] = (double)a->wholes[k];
+    return a->count > most ? -1 : a->count;
+}
+
+/* An axis, counted from the end if it is negative; -1: there is no such axis. */
+static int ft__onnx_axis(double axis, int rank)
+{
+    if (axis < 0) axis += rank;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
+/* ---- Computing ---- */
+
+/* Makes an output a constant of this shape, with numbers to be set; NULL: it cannot be. `same`: a
+   single number is set, which all are. */
+static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
+                                         const ft__onnx_value *shape, int type, bool same)
+{
+    int64_t count;
+    y->rank = shape->rank;
+    memcpy(y->size, shape->size, sizeof y->size);
+    count = same ? 1 : ft__onnx_count(y);
+    if (count < 0) return NULL;
+    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
+    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
+    y->kind = FT__ONNX_CONSTANT;
+    y->type = type;
+    y->same = same;
+    y->tensor = -1;
+    y->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
+                                                                 * sizeof *y->numbers);
+    return y->numbers;
+}
+
+/* An output that is a view of an input: its numbers, in another shape. */
+static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v)
+{
+    int rank = y->rank;
+    ft__onnx_number size[FT__ONNX_RANK];
+    ft__onnx_value kept = *y;
+    memcpy(size, y->size, sizeof size);
+    *y = *v;
+    y->name = kept.name;
+    y->producer = kept.producer;
+    y->uses = kept.uses;
+    y->rank = rank;
+    memcpy(y->size, size, sizeof size);
+    return true;
+}
+
+/* The sizes of constants that are broadcast to each other; false: they cannot be. */
+static bool ft__onnx_broadcast(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *y)
+{
+    int i, d;
+    y->rank = 0;
+    for (i = 0; i < n->input_count; ++i) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, i);
+        if (!v) return false;
+        if (v->rank > y->rank) {
+            memmove(y->size + (v->rank - y->rank), y->size, (size_t)y->rank * sizeof *y->size);
+            for (d = 0; d < v->rank - y->rank; ++d) y->size[d] = ft__onnx_known(1);
+            y->rank = v->rank;
+        }
+        for (d = 0; d < v->rank; ++d) {
+            ft__onnx_number *to = &y->size[y->rank - v->rank + d];
+            if (ft__onnx_is(*to, 1)) *to = v->size[d];
+            else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], *to)) return false;
+        }
+    }
+    return true;
+}
+
+/* Where number i of y is in an input that is broadcast to it. */
+static int64_t ft__onnx_place_in(const ft__onnx_value *v, const ft__onnx_value *y, int64_t i)
+{
+    int64_t at = 0, step = 1;
+    int d;
+    for (d = 1; d <= y->rank; ++d) {
+        int64_t size = (int64_t)y->size[y->rank - d].k, k = i % size;
+        i /= size;
+        if (d > v->rank) continue;
+        if (!ft__onnx_is(v->size[v->rank - d], 1)) at += k * step;
+        step *= (int64_t)v->size[v->rank - d].k;
+    }
+    return at;
+}
+
+/* a op b of numbers, one letter for each operator; NAN: not known. */
+static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_number b, bool whole)
+{
+    bool same = ft__onnx_same_symbol(a, b);
+    bool zero = ft__onnx_is(a, 0), is_a = a.k < 0 || a.k > 0, is_b = b.k < 0 || b.k > 0;
+    double k;
+    if (op == '*') return ft__onnx_times(a, b);
+    if (op == '/') {
+        a = ft__onnx_over(a, b);
+        if (whole && ft__onnx_is_known(a)) a.k = a.k < 0 ? ceil(a.k) : floor(a.k);
+        return a;
+    }
+    if ((op == '+' || op == '-') && ft__onnx_is(b, 0)) return a;
+    if (op == '+' && zero) return b;
+    if (op == '=' && !same && a.k > 0) return ft__onnx_known(0); /* a size is no -1 and no 0 */
+    if (!same) return ft__onnx_known((double)NAN);
+    k = op == '+' ? a.k + b.k : op == '-' ? a.k - b.k : op == '=' ? !(a.k < b.k || a.k > b.k)
+        : op == '<' ? a.k < b.k : op == '>' ? a.k > b.k : op == 'l' ? a.k <= b.k
+        : op == 'g' ? a.k >= b.k : op == 'm' ? (a.k < b.k ? a.k : b.k)
+        : op == 'M' ? (a.k > b.k ? a.k : b.k) : op == '&' ? is_a && is_b
+        : op == '|' ? is_a || is_b : op == '^' ? pow(a.k, b.k)
+        : op == '%' && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
+    if (op == '%' && k * b.k < 0) k += b.k; /* Python's, the sign of b */
+    if (!strchr("+-mM", op) && !ft__onnx_is_known(a) && op != '=') k = (double)NAN;
+    a.k = k;
+    if (strchr("=<>lg&|", op)) a.n = a.l = 0;
+    if (k - k == 0 && ft__onnx_is(a, 0)) a.n = a.l = 0;
+    return a;
+}
+
+static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
+{
+    ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_input(x, n, 1);
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    bool compares = strchr("=<>lg&|", op) != NULL, same;
+    int64_t i, count;
+    int k, type;
+    if (!a || !b || !y) return false;
+    memset(&shape, 0, sizeof shape);
+    if (!ft__onnx_numbers(x, a) || !ft__onnx_numbers(x, b) || !ft__onnx_broadcast(x, n, &shape))
+        return false;
+    type = compares ? FT__ONNX_BOOL : a->type;
+    for (k = 0, same = true; k < n->input_count; ++k) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, k);
+        same = same && (v->same || ft__onnx_count(v) == 1);
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number r = ft__onnx_at(a, same ? 0 : ft__onnx_place_in(a, y, i));
+        for (k = 1; k < n->input_count; ++k) {
+            ft__onnx_value *v = ft__onnx_input(x, n, k);
+            if (!ft__onnx_numbers(x, v)) return false;
+            r = ft__onnx_compute(op, r, ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i)),
+                                 !ft__onnx_is_float(a->type));
+        }
+        y->numbers[i] = ft__onnx_of_type(r, type);
+    }
+    return true;
+}
+
+static bool ft__onnx_fold_where(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *v[3], shape;
+    bool same = true;
+    int64_t i, count;
+    int k;
+    memset(&shape, 0, sizeof shape);
+    for (k = 0; k < 3; ++k) {
+        v[k] = ft__onnx_input(x, n, k);
+        if (!v[k] || !ft__onnx_numbers(x, v[k])) return false;
+        same = same && (v[k]->same || ft__onnx_count(v[k]) == 1);
+    }
+    if (!y || n->input_count != 3 || !ft__onnx_broadcast(x, n, &shape)
+        || !ft__onnx_fold_to(x, y, &shape, v[1]->type, same)) return false;
+    count = same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number c = ft__onnx_at(v[0], same ? 0 : ft__onnx_place_in(v[0], y, i));
+        k = ft__onnx_is(c, 0) ? 2 : 1;
+        y->numbers[i] = ft__onnx_at(v[k], same ? 0 : ft__onnx_place_in(v[k], y, i));
+        if (!ft__onnx_is_known(c)) y->numbers[i].k = (double)NAN;
+    }
+    return true;
+}
+
+/* One number after the other. */
+static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    int64_t i, count;
+    int type;
+    if (!v || !y || !ft__onnx_numbers(x, v)) return false;
+    type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
+    if (op == 'c' && (type == v->type || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
+        y->rank = v->rank;
+        memcpy(y->size, v->size, sizeof y->size);
+        return ft__onnx_fold_view(y, v);
+    }
+    if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
+    count = v->same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        ft__onnx_number a = v->numbers[i];
+        if (op == '-') a.k = -a.k;
+        else if (op == '!') a = ft__onnx_compute('=', a, ft__onnx_known(0), true);
+        else if (op != 'c' && !ft__onnx_is_known(a)) a.k = (double)NAN;
+        else if (op == 'a') a.k = fabs(a.k);
+        else if (op == 's') a.k = sqrt(a.k);
+        else if (op == 'e') a.k = exp(a.k);
+        else if (op == 'n') a.k = log(a.k);
+        else if (op == 'f') a.k = floor(a.k);
+        else if (op == 'u') a.k = ceil(a.k);
+        else if (op == 'r') a.k = 1 / a.k;
+        y->numbers[i] = ft__onnx_of_type(a, type);
+    }
+    return true;
+}
+#endif
