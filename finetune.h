@@ -90,7 +90,7 @@
      [SECTION] operators/reshape: flatten and reshape
      [SECTION] operators/arithmetic: Arithmetic of several tensors: add, mul, maximum, where, ...
      [SECTION] operators/elementwise: Functions of one tensor
-     [SECTION] operators/reduce: mean, sum and amax over axes
+     [SECTION] operators/reduce: mean, sum, amax and others over axes
      [SECTION] operators/custom: An operator by callbacks
      [SECTION] operators/concat: concat
      [SECTION] operators/pad_and_slice: pad and slice
@@ -1351,9 +1351,14 @@ typedef struct ft_reduce_options {
 } ft_reduce_options;
 
 /* Reduces dimensions of x; without options all of them, to one number, shape [1], which can be a
-   loss. `kind` is "mean", "sum", or "amax", the maximum: equal largest numbers share the gradient,
-   as in PyTorch's amax. Over the batch (axis 0) the number depends on all samples of a run. All
-   steps of FT_LENGTH count, padding too: ft_step_pool leaves it out. */
+   loss. `kind` is one of
+     "mean", "sum", "prod"
+     "amax", "amin"  the maximum and minimum: equal ones share the gradient, as in PyTorch's amax
+     "norm"          sqrt(sum(x^2)); the slope of 0 is 0
+     "logsumexp"     log(sum(exp(x))), without overflow
+   The sums of |x| and x^2 are "sum" of ft_unary's "abs", and of ft_mul(x, x). Over the batch (axis
+   0) the number depends on all samples of a run. All steps of FT_LENGTH count, padding too:
+   ft_step_pool leaves it out. */
 FINETUNE_API ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
                                ft_reduce_options options);
 /* a where the condition is not 0, else b; the shapes are broadcast as in ft_add. The condition gets
@@ -9205,7 +9210,7 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
-    O(conv_transpose2d)                                                                           \
+    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp)                                      \
     FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
@@ -16076,7 +16081,7 @@ static ft_node ft__at_least(ft_model *m, const char *name, ft_node x, float leas
 }
 
 /* =============================================================================================
-   [SECTION] operators/reduce: mean, sum and amax over axes
+   [SECTION] operators/reduce: mean, sum, amax and others over axes
    ============================================================================================= */
 static const ft__field ft__reduce_fields[] = {
     FT__INT(ft_reduce_options, axes), FT__INT(ft_reduce_options, count),
@@ -16191,17 +16196,88 @@ static void ft__sum_one(const ft__reduction *r, size_t i)
 }
 
 /* NaN in x gives NaN. */
-static void ft__amax_one(const ft__reduction *r, size_t i)
+#define FT__EXTREME(name, sign, lowest)                                                           \
+    static void ft__##name##_one(const ft__reduction *r, size_t i)                                \
+    {                                                                                             \
+        float best = lowest;                                                                      \
+        size_t at, k;                                                                             \
+        for (at = 0; at < r->count; at += r->last) {                                              \
+            const float *x = r->call->input[0].value + ft__reduce_row(r, i, at);                  \
+            for (k = 0; k < r->last; ++k)                                                         \
+                if (x[k * r->step] sign best || x[k * r->step] != x[k * r->step])                 \
+                    best = x[k * r->step];                                                        \
+        }                                                                                         \
+        r->call->output.value[i] = best;                                                          \
+    }
+FT__EXTREME(amax, >, -(float)HUGE_VAL)
+FT__EXTREME(amin, <, (float)HUGE_VAL)
+
+static float ft__finite_or_0(float x) { return ft__is_finite(x) ? x : 0; }
+
+/* y = AFTER, once each x has changed `a`, which begins as FIRST, by EACH. */
+#define FT__REDUCE_BY(name, FIRST, EACH, AFTER)                                                   \
+    static void ft__##name##_one(const ft__reduction *r, size_t i)                                \
+    {                                                                                             \
+        double a = FIRST;                                                                         \
+        float *y = &r->call->output.value[i];                                                     \
+        size_t at, k;                                                                             \
+        for (at = 0; at < r->count; at += r->last) {                                              \
+            const float *row = r->call->input[0].value + ft__reduce_row(r, i, at);                \
+            for (k = 0; k < r->last; ++k) {                                                       \
+                float x = row[k * r->step];                                                       \
+                EACH;                                                                             \
+            }                                                                                     \
+        }                                                                                         \
+        *y = (float)(AFTER);                                                                      \
+    }
+
+/* dx is dy times SLOPE, which follows from x, y and `a`. */
+#define FT__REDUCE_BACK(name, A, SLOPE)                                                           \
+    static void ft__##name##_one_back(const ft__reduction *r, size_t i)                           \
+    {                                                                                             \
+        const ft__tensor *t = &r->call->input[0];                                                 \
+        float y = r->call->output.value[i], dy = r->call->output.gradient[i];                     \
+        ft__zeros a = A;                                                                          \
+        size_t at, k;                                                                             \
+        for (at = 0; at < r->count; at += r->last) {                                              \
+            size_t place = ft__reduce_row(r, i, at);                                              \
+            for (k = 0; k < r->last; ++k, place += r->step) {                                     \
+                float x = t->value[place], d = dy * (SLOPE);                                      \
+                t->gradient[place] = t->fresh ? d : t->gradient[place] + d;                       \
+            }                                                                                     \
+        }                                                                                         \
+        (void)a;                                                                                  \
+        (void)y;                                                                                  \
+    }
+
+/* The zeros among the numbers of y's number i, and the product of the others. */
+typedef struct ft__zeros { size_t count; double product; } ft__zeros;
+
+static const ft__zeros ft__no_zeros = {0, 1};
+
+static ft__zeros ft__zeros_of(const ft__reduction *r, size_t i)
 {
-    float best = -(float)HUGE_VAL;
+    ft__zeros z = ft__no_zeros;
     size_t at, k;
     for (at = 0; at < r->count; at += r->last) {
         const float *x = r->call->input[0].value + ft__reduce_row(r, i, at);
         for (k = 0; k < r->last; ++k)
-            if (x[k * r->step] > best || x[k * r->step] != x[k * r->step]) best = x[k * r->step];
+            if (x[k * r->step] == 0) z.count += 1;
+            else z.product *= (double)x[k * r->step];
     }
-    r->call->output.value[i] = best;
+    return z;
 }
+
+FT__REDUCE_BY(prod, 1, a *= (double)x, a)
+/* A single zero has the product of the others as its slope, which is 0 elsewhere. */
+FT__REDUCE_BACK(prod, ft__zeros_of(r, i), a.count == 0 ? (float)(a.product / (double)x)
+                : a.count == 1 && x == 0 ? (float)a.product : 0)
+FT__REDUCE_BY(norm, 0, a += (double)x * (double)x, sqrt(a))
+FT__REDUCE_BACK(norm, ft__no_zeros, y > 0 ? x / y : 0)
+/* exp of the largest is 1, so that nothing overflows. */
+FT__REDUCE_BY(logsumexp, (ft__amax_one(r, i), 0), a += (double)ft__exp(x - ft__finite_or_0(*y)),
+              ft__ln((float)a) + ft__finite_or_0(*y))
+FT__REDUCE_BACK(logsumexp, ft__no_zeros, ft__exp(x - y))
 
 static void ft__sum_one_back(const ft__reduction *r, size_t i)
 {
@@ -16214,7 +16290,7 @@ static void ft__sum_one_back(const ft__reduction *r, size_t i)
     }
 }
 
-/* Equal largest numbers share the gradient. */
+/* Equal largest, or smallest, numbers share the gradient. */
 static void ft__amax_one_back(const ft__reduction *r, size_t i)
 {
     const ft__tensor *x = &r->call->input[0];
@@ -16233,6 +16309,8 @@ static void ft__amax_one_back(const ft__reduction *r, size_t i)
         }
     }
 }
+
+static void ft__amin_one_back(const ft__reduction *r, size_t i) { ft__amax_one_back(r, i); }
 
 static void ft__reduce_chunk(void *context, int index)
 {
@@ -16285,13 +16363,19 @@ static void ft__weighted_mean(const ft__call *call, bool backward)
         ft__reduce_shape, ft__##name##_forward, FT__BACKWARD(ft__##name##_backward), NULL,        \
         ft__reduce_fields, NULL};
 
-/* In files: `mean`, `sum`, `amax` | x | `axes` to reduce (0 is the batch, -1 the last) and `count`,
-   how many they are (0: all, to one number), `keep` false */
+/* In files: `mean`, `sum`, `amax`, `amin`, `prod`, `norm`, `logsumexp` | x | `axes` to reduce (0 is
+   the batch, -1 the last) and `count`, how many they are (0: all, to one number), `keep` false */
 FT__REDUCE(mean, sum, true, FT__WEIGHS)
 FT__REDUCE(sum, sum, false, 0)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
+FT__REDUCE(amin, amin, false, FT__READS_X | FT__READS_Y)
+FT__REDUCE(prod, prod, false, FT__READS_X | FT__READS_Y)
+FT__REDUCE(norm, norm, false, FT__READS_X | FT__READS_Y)
+FT__REDUCE(logsumexp, logsumexp, false, FT__READS_X | FT__READS_Y)
 
-static const ft__row *const ft__reductions[] = {&ft__row_mean, &ft__row_sum, &ft__row_amax, NULL};
+static const ft__row *const ft__reductions[] = {
+    &ft__row_mean, &ft__row_sum, &ft__row_amax, &ft__row_amin, &ft__row_prod, &ft__row_norm,
+    &ft__row_logsumexp, NULL};
 
 ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
                   ft_reduce_options options)
@@ -24797,6 +24881,10 @@ FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 FT__NO_KERNELS(custom)
 FT__NO_KERNELS(resize)
 FT__NO_KERNELS(conv_transpose2d)
+FT__NO_KERNELS(amin)
+FT__NO_KERNELS(prod)
+FT__NO_KERNELS(norm)
+FT__NO_KERNELS(logsumexp)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================

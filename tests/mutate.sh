@@ -36,6 +36,7 @@ echo "$mutants of $total possible changes, seed $seed"
 [ "$total" -gt 0 ] || { echo "mutate: nothing to change was found"; exit 1; }
 
 cp -r src tests examples docs kernels.cl README.md Makefile $tree
+echo '#include "src/finetune.h"' >$tree/finetune.h # for the programs that scripts compile
 cd $tree || exit 1
 work=..
 cc=${CC:-cc}

@@ -658,11 +658,12 @@ static void oracle_reduce(const problem *p, double *y)
     const ft_reduce_options *o = &p->options.reduce;
     const ft_shape *x = &p->shape[0];
     size_t i, k, count = count_of(x), each = count / count_of(&p->out);
-    bool gone[FINETUNE_MAX_RANK], largest = !strcmp(p->op, "amax");
+    bool gone[FINETUNE_MAX_RANK], largest = !strcmp(p->op, "amax"), smallest = !strcmp(p->op, "amin");
+    bool prod = !strcmp(p->op, "prod"), norm = !strcmp(p->op, "norm"), logs = !strcmp(p->op, "logsumexp");
     int d;
     for (d = 0; d < x->rank; ++d) gone[d] = o->count == 0;
     for (d = 0; d < o->count; ++d) gone[(o->axes[d] + x->rank) % x->rank] = true;
-    for (k = 0; k < count_of(&p->out); ++k) y[k] = largest ? -1e300 : 0;
+    for (k = 0; k < count_of(&p->out); ++k) y[k] = largest ? -1e300 : smallest ? 1e300 : prod;
     for (i = 0; i < count; ++i) {
         size_t rest = i, at = 0, stride = 1;
         for (d = x->rank - 1; d >= 0; --d) {
@@ -671,8 +672,13 @@ static void oracle_reduce(const problem *p, double *y)
             rest /= (size_t)x->size[d];
         }
         if (largest) y[at] = fmax(y[at], p->x[0][i]);
+        else if (smallest) y[at] = fmin(y[at], p->x[0][i]);
+        else if (prod) y[at] *= p->x[0][i];
+        else if (norm) y[at] += p->x[0][i] * p->x[0][i];
+        else if (logs) y[at] += exp(p->x[0][i]);
         else y[at] += p->x[0][i] / (strcmp(p->op, "mean") ? 1 : (double)each);
     }
+    for (k = 0; k < count_of(&p->out); ++k) y[k] = norm ? sqrt(y[k]) : logs ? log(y[k]) : y[k];
 }
 
 static void oracle_where(const problem *p, double *y)
@@ -1261,6 +1267,7 @@ static void fill(problem *p)
             if (!strcmp(p->op, "log") || !strcmp(p->op, "sqrt")
                 || (!strcmp(p->op, "pow") && p->options.unary.exponent != 3)) p->x[i][k] = fabs(v);
             if (!strcmp(p->op, "sigmoid_focal") && i == 1) p->x[i][k] = fabs(p->x[i][k]) / 2; /* to 1 */
+            if (!strcmp(p->op, "prod") && (k == 3 || k == 5)) p->x[i][k] = 0;
             if (!strcmp(p->op, "where") && i == 0 && k % 3 == 1) p->x[i][k] = 0;
             if (is_norm(p) && i == 4) p->x[i][k] = (double)(float)(fabs(v) + 0.5);
             if (i == p->integer - 1)
@@ -2085,15 +2092,20 @@ static void pair_cases(void)
 
 static void reduce_case(ft_shape x, int count, int first, int second)
 {
-    static const char *const names[] = {"mean", "sum", "amax"};
+    static const char *const names[] = {"mean", "sum", "amax", "amin", "norm", "logsumexp", "prod"};
     problem p = with(1, x, shape1(0), shape1(0));
     int n;
     p.options.reduce.count = count;
     p.options.reduce.axes[0] = first;
     p.options.reduce.axes[1] = second;
-    for (n = 0; n < 3; ++n) {
+    for (n = 0; n < 7; ++n) {
+        char pytorch[120];
+        if (n == 6 && count_of(&x) > 200) continue; /* products of many numbers */
+        snprintf(pytorch, sizeof pytorch, "torch.%s(x[0], dim=o['axes'][:o['count']]%s)",
+                 n == 4 ? "linalg.vector_norm" : names[n], n == 6 ? "[0]" : "");
         p.options.reduce.keep = false;
-        add_case(p, names[n], oracle_reduce);
+        if (n > 2 && count == (n == 6 ? 1 : 2)) add_torch_case(p, names[n], oracle_reduce, pytorch);
+        else add_case(p, names[n], oracle_reduce);
         p.options.reduce.keep = true;
         add_case(p, names[n], oracle_reduce);
     }

@@ -473,4 +473,8 @@ FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 FT__NO_KERNELS(custom)
 FT__NO_KERNELS(resize)
 FT__NO_KERNELS(conv_transpose2d)
+FT__NO_KERNELS(amin)
+FT__NO_KERNELS(prod)
+FT__NO_KERNELS(norm)
+FT__NO_KERNELS(logsumexp)
 #endif /* FINETUNE_OPENCL */

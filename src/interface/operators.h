@@ -219,9 +219,14 @@ typedef struct ft_reduce_options {
 } ft_reduce_options;
 
 /* Reduces dimensions of x; without options all of them, to one number, shape [1], which can be a
-   loss. `kind` is "mean", "sum", or "amax", the maximum: equal largest numbers share the gradient,
-   as in PyTorch's amax. Over the batch (axis 0) the number depends on all samples of a run. All
-   steps of FT_LENGTH count, padding too: ft_step_pool leaves it out. */
+   loss. `kind` is one of
+     "mean", "sum", "prod"
+     "amax", "amin"  the maximum and minimum: equal ones share the gradient, as in PyTorch's amax
+     "norm"          sqrt(sum(x^2)); the slope of 0 is 0
+     "logsumexp"     log(sum(exp(x))), without overflow
+   The sums of |x| and x^2 are "sum" of ft_unary's "abs", and of ft_mul(x, x). Over the batch (axis
+   0) the number depends on all samples of a run. All steps of FT_LENGTH count, padding too:
+   ft_step_pool leaves it out. */
 FINETUNE_API ft_node ft_reduce(ft_model *m, const char *kind, const char *name, ft_node x,
                                ft_reduce_options options);
 /* a where the condition is not 0, else b; the shapes are broadcast as in ft_add. The condition gets

@@ -48,5 +48,5 @@
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
-    O(conv_transpose2d)                                                                           \
+    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp)                                      \
     FINETUNE_MORE_ACTIVATION_LIST(X)
