@@ -237,10 +237,11 @@
      [SECTION] training/distinct_batches: Batches in which no text is there twice
      [SECTION] training/fit: Fit: the loop over steps and epochs
      [SECTION] training/find_rate: Finding a learning rate
-     [SECTION] training/recipe: The default recipe
-     [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/evaluate: Evaluate and predict
      [SECTION] training/calibration: The temperature of the probabilities
+     [SECTION] training/class_means: A head of class means, and chosen samples
+     [SECTION] training/recipe: The default recipe
+     [SECTION] training/recipe_text: The recipe for text
      [SECTION] training/recalibrate: New running statistics
      [SECTION] training/generate: Predict and generate text
      [SECTION] training/embed: Vectors of texts
@@ -1997,6 +1998,15 @@ typedef struct ft_finetune_options {
     void *curve_user;
     ft_model *teacher;      /* as in ft_set_teacher, instead of `loss`; its copy is removed again,
                                unless the run was stopped */
+    /* Of pictures, without freeze: */
+    bool class_means;       /* the head is not trained alone, but set: its weights are the classes'
+                               mean features, centred and of length 1 (nearest centred class mean,
+                               Wang et al. 2019) */
+    bool find_flip;         /* instead of augmentation.flip: pictures are mirrored if in the trial
+                               the held-back ones, mirrored, are right as often as they are */
+    bool last_block;        /* between head and all layers a stage that trains the last numbered
+                               block (of a ResNet-18 layer4.1), as long as the last stage */
+    bool average_start;     /* as in ft_fit_options, of the last stage, with hold_back */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {
@@ -30255,6 +30265,25 @@ static int ft__find_layers(const ft_model *m, bool numbered, int *first, int *la
     return count;
 }
 
+/* Freezes all below the last of the layers that have a number, such as "layer4.1.". */
+static ft_status ft__freeze_to_last_block(ft_model *m)
+{
+    int *first = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *first);
+    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *layer);
+    int layers = first && layer ? ft__find_layers(m, true, first, layer) : 0, at;
+    if (ft__ok(&m->context) && layers < 2)
+        ft__fail(&m->context, FT_INVALID, "last_block: the parameters' names number no layers");
+    for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        bool after = at >= first[layers - 1] && (layer[at] < 0 || layer[at] == layers - 1);
+        if (ft__is_parameter(node)) node->frozen = !after;
+    }
+    m->version += 1;
+    ft__release(&m->context, first);
+    ft__release(&m->context, layer);
+    return m->context.status;
+}
+
 int ft_decay_layers(ft_model *m, float factor)
 {
     int *first, *layer, layers = 0, at;
@@ -50938,13 +50967,16 @@ static void ft__draw_changes(const ft_augmentation *a, uint64_t key, int width, 
     if (a->erase > 0) ft__draw_erase((double)a->erase, &from, width, height, view);
 }
 
+enum { FT__MIRRORED = -1 }; /* a view: the plain one, mirrored left to right */
+
 /* `width` and `height` are those of the resized picture. */
 static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
                           int index, int view_number, int width, int height, ft__view *view)
 {
     uint64_t key = ft__key(seed, (uint64_t)index, (uint64_t)view_number, FT__USE_AUGMENT);
     memset(view, 0, sizeof *view);
-    if (view_number == 0) return;
+    view->flip = view_number == FT__MIRRORED;
+    if (view_number <= 0) return;
     view->flip = a->flip && ft__uniform(key, 0) < 0.5f;
     view->shift_x = ft__draw_shift(a->shift, p->width, key, 1);
     view->shift_y = ft__draw_shift(a->shift, p->height, key, 2);
@@ -60847,7 +60879,8 @@ static void ft__fit_finish(ft__fit *f)
     const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
     if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
     r->end_share = 1;
-    if (f->o.average_start && f->at.done && f->at.best.total > 0) ft__fit_average_start(f);
+    if (f->o.average_start && f->at.done && !f->stopped && f->at.best.total > 0)
+        ft__fit_average_start(f);
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;
@@ -61322,848 +61355,6 @@ static float ft__find_rate(ft_model *m, ft_data *data, ft_fit_options fit, ft_fi
     ft__release(c, f.loss);
     ft__release(c, f.rate);
     return f.stopped ? -1 : curve.learning_rate;
-}
-
-/* =============================================================================================
-   [SECTION] training/recipe: The default recipe
-   A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
-   the training data shows whether it is ("trial"); of too few samples that would be chance. Then
-   the head is trained on all data ("head") and, if the trial left too many errors, all layers after
-   it ("all"). The head comes first, so that its random start does not spoil the features (Kumar et
-   al. 2022). None of this sees the data that the result is scored on.
-   Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
-   rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
-   factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
-   ============================================================================================= */
-enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
-/* With fewer samples held back one more wrong answer changes the choice, whatever the network is
-   worth: the head alone is trained, as with few samples it is least likely to overfit. */
-enum { FT__LEAST_HELD_BACK = 10 };
-static const char *const ft__stage_names[] = {"trial", "head", "all"};
-
-enum { FT__HEAD_WEIGHTS = 8 };
-
-typedef struct ft__recipe {
-    ft_model *m;
-    ft_data *data;
-    ft_finetune_options o;
-    ft_finetune_result result;
-    ft_task task;
-    int start;              /* the stage to begin with */
-    bool keeps_head;        /* the model had a head for these classes before */
-    float *head[FT__HEAD_WEIGHTS]; /* its weight and bias before the trial; of two heads, both */
-    ft_fit_options all;     /* of the last stage */
-    double enough;          /* share right in the trial: then the head is enough */
-    bool deeper;            /* after the trial: train the layers below the head too */
-    ft__lent features;      /* of the frozen network: for the trial, then for the head */
-    ft__lent *lent;         /* to the last stage, by ft_sweep; or NULL */
-} ft__recipe;
-
-static bool ft__same_classes(const ft_model *m, const ft_data *data)
-{
-    int count = ft_data_classes(data), i;
-    char number[12];
-    if (m->class_count != count || ft_class_count(m) != count) return false;
-    for (i = 0; i < count; ++i)
-        if (strcmp(m->class_names[i], ft__name_or_number(ft_data_class_name(data, i), i, number)))
-            return false;
-    return true;
-}
-
-/* A model that gives a number keeps its head and unit; another gets a head in the data's unit. */
-static ft_status ft__recipe_number(ft__recipe *r)
-{
-    ft_model *m = r->m;
-    int count = ft_data_count(r->data), i;
-    double mean = 0, spread = 0;
-    r->keeps_head = ft__predicts_number(m);
-    if (r->keeps_head) return m->context.status;
-    for (i = 0; i < count; ++i)
-        mean += (double)r->data->features.number(r->data->source.user, i) / count;
-    for (i = 0; i < count; ++i) {
-        double off = (double)r->data->features.number(r->data->source.user, i) - mean;
-        spread += off * off / count;
-    }
-    return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
-}
-
-/* A model whose output is the vector of a text gets a head on it. */
-static void ft__add_text_head(ft_model *m, int classes)
-{
-    ft_linear_options none;
-    memset(&none, 0, sizeof none);
-    if (m->output.id && m->output.id == m->text_vector.id)
-        ft__text_end(m, ft_linear(m, "classifier", m->output, classes, none), false);
-}
-
-/* A model that was trained for these classes before keeps its head. */
-static ft_status ft__recipe_head(ft__recipe *r)
-{
-    ft_model *m = r->m;
-    int count = ft_data_classes(r->data);
-    if (r->task == FT_TASK_REGRESSION) return ft__recipe_number(r);
-    if (ft__predicts_number(m)) {
-        if (ft__from_regression(m, count) != FT_OK) return m->context.status;
-        return ft__take_class_names(m, r->data);
-    }
-    r->keeps_head = ft__same_classes(m, r->data);
-    if (r->keeps_head || ft__forget_one_hot(m) != FT_OK) return m->context.status;
-    if (r->task == FT_TASK_TOKENS
-        && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
-        if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;
-    } else if (ft__replace_head(m, count) != FT_OK) return m->context.status;
-    return ft__take_class_names(m, r->data);
-}
-
-/* Freezes all but the head. */
-static void ft__freeze_to_head(ft_model *m)
-{
-    ft__set_frozen(m, "*", true);
-    ft__freeze_heads(m, false);
-}
-
-/* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
-   that had a head for these classes continues from that head. */
-static void ft__keep_head(ft__recipe *r, bool back)
-{
-    ft_model *m = r->m;
-    const ft__node *head;
-    int i, k, which = 0;
-    ft__host_takes_weights(&m->context, back);
-    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
-        for (i = 1; i < head->input_count && which < FT__HEAD_WEIGHTS; ++i, ++which) {
-            ft__node *node = &m->nodes[head->inputs[i] - 1];
-            float **kept = &r->head[which];
-            size_t count = ft__node_count_at(node, ft__one);
-            if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
-            if (!back) *kept = (float *)ft__allocate(&m->context, count, sizeof(float));
-            if (!*kept) continue;
-            memcpy(back ? node->value : *kept, back ? *kept : node->value, count * sizeof(float));
-            if (back) ft__release(&m->context, *kept);
-            if (back) *kept = NULL;
-        }
-    if (back) m->weights_version += 1;
-}
-
-/* ---- The learning rates of a transformer's layers ---- */
-
-static bool ft__is_transformer(const ft_model *m)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is(&m->nodes[i], FT__ATTENDS)) return true;
-    return false;
-}
-
-/* Has the user set rates for layers? */
-static bool ft__has_own_rates(const ft_model *m)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].learning_rate_factor != 1) return true;
-    return false;
-}
-
-/* Biases and norms, and a transformer's tokens and positions, [1, rows, features], have no weight
-   decay but their own. */
-static void ft__decay_matrices(ft_model *m)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (ft__is_parameter(node) && node->weight_decay < 0
-            && (node->shape.rank < 2 || (node->shape.rank == 3 && node->shape.size[0] == 1)))
-            node->weight_decay = 0;
-    }
-}
-
-/* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
-   (a photo may, a letter or a traffic sign may not). */
-static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
-{
-    const ft_augmentation *own = ft__data_augmentation(data);
-    const char *fault;
-    if (!own || ft__augments(own)) return;
-    if (wanted.shift == 0 && !wanted.policy) wanted.shift = 0.1f; /* a policy shifts, too */
-    if (wanted.shift < 0) wanted.shift = 0;
-    fault = ft__augmentation_fault(&wanted);
-    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
-    else data->features.augment(data->source.user, &wanted);
-}
-
-/* Gradients of a regression have the square of the output's unit. */
-static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
-{
-    double unit = ft__output_unit(r->m);
-    if (r->task != FT_TASK_REGRESSION) return;
-    o->optimizer.clip_norm *= (float)(unit * unit);
-    o->optimizer.eps = (float)(1e-8 * unit * unit);
-}
-
-/* A tenth of the run, over which a rate rises: in epochs, as ft_fit_options.warmup_epochs. */
-static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
-{
-    int samples = ft_data_count(r->data), streams = r->data->source.streams;
-    int size = streams > 0 ? streams : o->batch_size, steps = (samples + size - 1) / size;
-    float epochs = (float)o->epochs, most = (float)o->most_steps / (float)(steps > 0 ? steps : 1);
-    return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
-}
-
-/* What the stages of all recipes have in common: the caller's options, above all. Where samples are
-   held back, each stage after the trial ends with its best epoch. */
-static ft_fit_options ft__recipe_common(const ft__recipe *r, int stage)
-{
-    ft_fit_options o;
-    memset(&o, 0, sizeof o);
-    o.stage = ft__stage_names[stage];
-    o.checkpoint = r->o.checkpoint;
-    o.checkpoint_steps = r->o.checkpoint_steps;
-    o.progress = r->o.progress;
-    o.progress_user = r->o.progress_user;
-    o.optimizer.weight_decay = 0.01f;
-    o.balanced = r->o.balanced;
-    o.balanced_sampling = r->o.balanced_sampling;
-    o.most_steps = r->o.most_steps;
-    o.accumulate = r->o.accumulate;
-    if (stage == FT__TRIAL) return o;
-    o.hold_back = r->o.hold_back;
-    o.best = r->o.hold_back > 0;
-    o.patience = r->o.patience;
-    o.metric = r->o.metric;
-    o.ema = r->o.ema;
-    o.swa = r->o.swa;
-    return o;
-}
-
-static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
-{
-    ft_fit_options o = ft__recipe_common(r, stage);
-    int samples = ft_data_count(r->data);
-    if (stage != FT__ALL) {
-        o.epochs = 30;
-        o.batch_size = 32;
-        o.optimizer.learning_rate = 2e-3f;
-        if (stage == FT__TRIAL) o.hold_back = 0.2f;
-        /* A head that fits few texts too closely leaves the layers below little to learn: of sst2's
-           few_2 then 71.8 % are right instead of 73.6. */
-        if (r->data->source.length) {
-            o.epochs = samples < 1000 ? 20 : 10;
-            o.schedule = FT_LINEAR;
-            o.optimizer.learning_rate = samples < 1000 ? 2e-3f : 1e-3f;
-        }
-    } else {
-        /* Small sets need more epochs for the same number of steps. */
-        o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
-        o.batch_size = samples < 300 ? 16 : 32;
-        o.optimizer.learning_rate = 2e-3f;
-        o.schedule = FT_ONE_CYCLE;
-        o.augment = ft__has_views(r->data);
-        o.mixup = r->o.mixup;
-        o.cutmix = r->o.cutmix;
-    }
-    if (stage == FT__ALL && ft__is_transformer(r->m)) {
-        o.epochs = samples < 1000 ? 6 : 4;
-        o.batch_size = samples < 1000 ? 16 : 32;
-        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
-        o.optimizer.weight_decay = 0.05f;
-        o.schedule = FT_COSINE;
-    }
-    if (r->o.epochs > 0) o.epochs = r->o.epochs;
-    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
-    if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
-        o.optimizer.learning_rate = r->o.learning_rate;
-    ft__recipe_unit(r, &o);
-    if (o.schedule == FT_COSINE) o.warmup_epochs = ft__warm_up(r, &o);
-    return o;
-}
-
-/* ---- What the caller chose instead of the recipe ---- */
-
-static const char *ft__optimizer_name(int i)
-{
-    return i < FT__OPTIMIZERS ? ft__optimizers[i].name : NULL;
-}
-
-static const char *ft__schedule_name(int i)
-{
-    return i < FT__SCHEDULES ? ft__schedule_names[i] : NULL;
-}
-
-/* The place of a name among those of a list, which ends with NULL; -1: it is not there. */
-static int ft__place_of(const char *name, const char *(*list)(int))
-{
-    int i;
-    for (i = 0; list(i); ++i)
-        if (strcmp(list(i), name) == 0) return i;
-    return -1;
-}
-
-static ft_status ft__recipe_check_name(ft__context *c, const char *option, const char *name,
-                                       const char *(*list)(int))
-{
-    char text[200];
-    size_t length = 0;
-    int i;
-    if (!name || ft__place_of(name, list) >= 0) return c->status;
-    for (i = 0; list(i); ++i)
-        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i ? ", " : "",
-                                   list(i));
-    return ft__fail(c, FT_INVALID, "ft_finetune: %s %.60s: it must be one of %s", option, name,
-                    text);
-}
-
-/* Another optimiser, whose rate is to its default as the recipe's is to AdamW's. */
-static void ft__recipe_optimizer(const ft__recipe *r, ft_optimizer_options *p)
-{
-    const ft__optimizer_row *row;
-    bool own = r->o.learning_rate > 0 && p->learning_rate == r->o.learning_rate;
-    p->optimizer = (ft_optimizer)ft__place_of(r->o.optimizer, ft__optimizer_name);
-    row = ft__optimizer_row_of(p);
-    if (!own) p->learning_rate *= row->learning_rate / ft__optimizers[FT_ADAMW].learning_rate;
-    if (!(row->has & FT__EPS)) p->eps = 0;
-    if (p->optimizer == FT_SGD) p->momentum = 0.9f;
-}
-
-/* The rate with which the checkpoint's run of this stage began; 0: there is no such run. */
-static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *o)
-{
-    ft_file *file;
-    ft__json *json;
-    double rate = 0;
-    const char *stage;
-    if (!o->checkpoint || !ft__checkpoint_open(r->m, o->checkpoint, &file, &json)) return 0;
-    stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
-    if (stage && strcmp(stage, o->stage) == 0)
-        ft__json_double(json, ft__json_member(json, ft__json_member(json, 0, "options"),
-                                              "learning_rate"), &rate);
-    ft__json_free(&r->m->context, json);
-    ft_file_close(file);
-    return (float)rate;
-}
-
-/* Runs a stage. */
-static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__lent *lent)
-{
-    ft_find_options find;
-    float found = 0;
-    memset(&find, 0, sizeof find);
-    if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
-    if (r->o.schedule)
-        o.schedule = (ft_schedule)ft__place_of(r->o.schedule, ft__schedule_name);
-    find.curve = r->o.curve;
-    find.curve_user = r->o.curve_user;
-    if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);
-    if (r->o.find_rate && found == 0) {
-        found = ft__find_rate(r->m, r->data, o, find, o.stage, lent);
-        if (found > 0) ft__log(&r->m->context, "%s: learning rate %.3g", o.stage, (double)found);
-    }
-    if (found > 0) o.optimizer.learning_rate = found;
-    if (found < 0) { /* stopped: the run begins with the search again */
-        memset(&r->result.fit, 0, sizeof r->result.fit);
-        r->result.fit.stopped = true;
-    } else if (ft__ok(&r->m->context))
-        r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, resume, lent);
-}
-
-/* Trains all that is not frozen, as the last stage does. */
-static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
-{
-    ft_model *m = r->m;
-    bool looks = ft__is_transformer(m) && !r->data->source.length; /* at pictures */
-    bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
-    int i;
-    if (looks) ft__decay_matrices(m);
-    if (decays) ft_decay_layers(m, 0.75f);
-    ft__recipe_fit(r, o, resume, r->lent);
-    for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
-}
-
-/* Only the stage that a checkpoint names continues from it; later stages start new. */
-static bool ft__recipe_stage(ft__recipe *r, int stage)
-{
-    ft_model *m = r->m;
-    ft_fit_options o;
-    if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
-    else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
-    else {
-        ft__freeze_to_head(m);
-        ft__store_frozen(m, r->o.frozen_type);
-    }
-    o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
-    if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
-    else ft__recipe_fit(r, o, stage == r->start, &r->features);
-    return ft__ok(&m->context) && !r->result.fit.stopped;
-}
-
-/* Adds to the choice how long the last stage trains, and with which rate. */
-static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
-{
-    char *end = strchr(r->result.choice, 0);
-    size_t left = sizeof r->result.choice - (size_t)(end - r->result.choice);
-    ft_optimizer_options optimizer = o->optimizer;
-    int length = snprintf(end, left, "; %d epoch%s, ", o->epochs, o->epochs == 1 ? "" : "s");
-    if (length < 0 || (size_t)length >= left) return;
-    if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
-    if (r->o.find_rate)
-        snprintf(end + length, left - (size_t)length, "learning rate found by a range test");
-    else snprintf(end + length, left - (size_t)length, "learning rate %g",
-                  (double)optimizer.learning_rate);
-}
-
-static void ft__recipe_choose(ft__recipe *r)
-{
-    ft_fit_options last;
-    const ft_fit_result *trial = &r->result.fit;
-    double right = trial->held_back_accuracy;
-    r->deeper = right < r->enough;
-    snprintf(r->result.choice, sizeof r->result.choice,
-             "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
-             !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
-             r->keeps_head ? "the model's own" : "a new",
-             100 * right, trial->held_back_total, ft__data_samples(r->data),
-             !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
-             : ", so the layers below are trained too");
-    last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
-    ft__recipe_say(r, &last);
-}
-
-/* If options.freeze is given, there is nothing to choose. */
-static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
-{
-    char text[400];
-    int count;
-    if (ft__unmatched(r->m, r->o.freeze, ft__can_freeze, text, sizeof text))
-        ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
-    ft__set_frozen(r->m, "*", false);
-    count = ft__set_frozen(r->m, r->o.freeze, true);
-    snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
-             *r->o.freeze ? r->o.freeze : "nothing", count);
-    ft__recipe_say(r, &o);
-    ft__store_frozen(r->m, r->o.frozen_type);
-    if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
-}
-
-/* Finds the stage to start with in the checkpoint, whose note is the choice. */
-static int ft__recipe_resume(ft__recipe *r)
-{
-    char stage[32];
-    int i;
-    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
-                                                 r->result.choice, sizeof r->result.choice))
-        return FT__TRIAL;
-    for (i = FT__TRIAL; i < FT__STAGES; ++i)
-        if (strcmp(stage, ft__stage_names[i]) == 0) return i;
-    return FT__TRIAL;
-}
-
-/* Are there too few samples for a trial? Then the choice is made without one. */
-static bool ft__recipe_untried(ft__recipe *r)
-{
-    ft_fit_options head = ft__recipe_options(r, FT__HEAD);
-    int held = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, NULL, 0);
-    if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
-    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
-             " back, too few (%d are needed) to check whether training more than %s head helps",
-             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
-             r->keeps_head ? "the" : "a new");
-    ft__recipe_say(r, &head);
-    ft__log(&r->m->context, "%s", r->result.choice);
-    return true;
-}
-
-/* With options.head_only there is nothing to choose either. */
-static void ft__recipe_head_only(ft__recipe *r)
-{
-    ft_fit_options o = ft__recipe_options(r, FT__HEAD);
-    snprintf(r->result.choice, sizeof r->result.choice, "as requested: the head only");
-    ft__recipe_say(r, &o);
-    r->start = FT__HEAD;
-    ft__recipe_stage(r, FT__HEAD);
-    ft__cache_release(&r->m->context, &r->features.cache);
-}
-
-/* Runs the stages in order, from the one that a checkpoint names. */
-static void ft__recipe_stages(ft__recipe *r)
-{
-    r->start = ft__recipe_resume(r);
-    if (r->start == FT__TRIAL && ft__recipe_untried(r)) r->start = FT__HEAD;
-    else if (r->start == FT__TRIAL) {
-        bool tried;
-        ft__keep_head(r, false);
-        tried = ft__recipe_stage(r, FT__TRIAL);
-        if (tried) ft__recipe_choose(r);
-        ft__keep_head(r, tried || !ft__ok(&r->m->context));
-        if (!tried) return;
-        ft__log(&r->m->context, "%s", r->result.choice);
-    } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
-    if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
-    ft__cache_release(&r->m->context, &r->features.cache);
-    if (r->deeper) ft__recipe_stage(r, FT__ALL);
-}
-
-/* =============================================================================================
-   [SECTION] training/recipe_text: The recipe for text
-   A language model, or a classifier with random weights, is trained as it is, all layers at once. A
-   classifier whose layers were pretrained on other text is unfrozen layer by layer from the head
-   down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
-   learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
-   clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
-   A transformer's head comes first, as for pictures: on the vectors of the frozen layers, whose
-   outputs are cached. Then it is trained whole, as BERT's authors do: AdamW, a rate that rises over
-   the first tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al.
-   2018).
-   ============================================================================================= */
-enum { FT__MOST_LAYERS = 8 };
-static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
-                                                            "top 5", "top 6", "top 7", "all"};
-static const double ft__layer_factor = 2.6;
-
-/* Sets layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and
-   the last for what follows them. Returns the number of layers. */
-static int ft__text_layers(const ft_model *m, int *layer)
-{
-    int count = 0, last = 0, at, i;
-    for (at = 0; at < m->node_count; ++at) {
-        const ft__node *node = &m->nodes[m->order[at] - 1];
-        if (ft__is(node, FT__RECURRENT)) last = ++count;
-        for (i = 0; i < node->input_count; ++i)
-            if (ft__is_parameter(&m->nodes[node->inputs[i] - 1]))
-                layer[node->inputs[i] - 1] = ft__is(node, FT__RECURRENT) ? count : -count - 1;
-    }
-    for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
-        if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
-    return last + 2;
-}
-
-/* Unfreezes the `open` layers nearest to the head. Learning rates fall with the distance from it,
-   unless the caller has set factors. */
-static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
-{
-    int i;
-    ft__set_frozen(m, "*", false);
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[i];
-        if (!ft__is_parameter(node)) continue;
-        node->frozen = layer[i] < layers - open;
-        if (!own_factors)
-            node->learning_rate_factor =
-                (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
-    }
-    m->version += 1;
-}
-
-static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
-{
-    int samples = ft_data_count(r->data);
-    ft_fit_options o = ft__recipe_common(r, FT__ALL);
-    o.schedule = FT_ONE_CYCLE;
-    o.optimizer.clip_norm = 1;
-    o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
-    o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
-    o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
-    if (stream) o.balanced = o.balanced_sampling = false;
-    if (r->o.epochs > 0) o.epochs = r->o.epochs;
-    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
-    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
-    ft__recipe_unit(r, &o);
-    return o;
-}
-
-/* The rate of the whole network, or of its adapters. For a class of each word a higher one is
-   better: minilm_l3, 384 wide, got an entity F1 of 40.0 % on WNUT 17's dev set in 5 epochs at 2e-4,
-   and 37.7 % in 6 at 5e-5. The wider the network, the lower it is. A class of each
-   text, of thousands: minilm_l3 on sst2's 6,920 got 84.5 % of dev at 2e-4, all layers at once, and
-   83.7 at 1e-4 after the head (one seed); networks as wide as BERT, 768, keep its 5e-5. */
-static float ft__transformer_rate(const ft__recipe *r)
-{
-    const ft__node *head = ft__head(r->m);
-    int width = head && head->input_count > 1
-        ? r->m->nodes[head->inputs[1] - 1].shape.size[1] : 0;
-    float narrow = width <= 384 ? 2 : width >= 768 ? 1 : 768 / (float)width;
-    if (ft__has_adapters(r->m)) return 1e-3f;
-    if (r->task == FT_TASK_TOKENS && width > 0) return 2e-4f * 384 / (float)width;
-    return r->task == FT_TASK_CLASSIFICATION && width > 0 && ft_data_count(r->data) >= 1000
-        ? 5e-5f * narrow * narrow : 5e-5f;
-}
-
-/* Of the stage that trains the whole network, or its adapters. */
-static ft_fit_options ft__transformer_options(const ft__recipe *r)
-{
-    int samples = ft_data_count(r->data);
-    bool writes = r->task == FT_TASK_LANGUAGE_MODEL, words = r->task == FT_TASK_TOKENS;
-    ft_fit_options o = ft__text_options(r, true, writes && r->data->source.streams > 0);
-    o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : words ? 5 : 3;
-    if (r->o.learning_rate == 0) o.optimizer.learning_rate = ft__transformer_rate(r);
-    o.warmup_epochs = ft__warm_up(r, &o);
-    return o;
-}
-
-/* Whether the head is trained first, on the vectors of frozen layers: of a network without adapters
-   that gives each text a class. */
-static bool ft__tries_head(const ft__recipe *r)
-{
-    const ft_model *m = r->m;
-    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1
-        && ft__labels_of(m);
-}
-
-static void ft__recipe_transformer(ft__recipe *r)
-{
-    ft_model *m = r->m;
-    bool adapters = ft__has_adapters(m);
-    ft__decay_matrices(m);
-    r->all = ft__transformer_options(r);
-    r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
-    if (r->o.freeze) ft__recipe_frozen(r, r->all);
-    else if (r->o.head_only) ft__recipe_head_only(r);
-    else if (ft__tries_head(r)) ft__recipe_stages(r);
-    else {
-        if (adapters) {
-            ft__freeze_to_adapters(m);
-            ft__store_frozen(m, r->o.frozen_type);
-        } else ft__set_frozen(m, "*", false);
-        snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
-                 " then falls to 0", !adapters ? "all layers at once" : r->task
-                 == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
-        ft__recipe_say(r, &r->all);
-        ft__recipe_fit(r, r->all, true, NULL);
-    }
-    ft__cache_release(&m->context, &r->features.cache);
-}
-
-static const char *ft__thaw_name(int open, int layers)
-{
-    return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
-}
-
-/* The number of unfrozen layers in the stage that a checkpoint names; 1 without a checkpoint. */
-static int ft__thaw_resume(ft__recipe *r, int layers)
-{
-    char stage[32];
-    int open;
-    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
-                                                 r->result.choice, sizeof r->result.choice))
-        return 1;
-    for (open = 1; open < layers; ++open)
-        if (!strcmp(stage, ft__thaw_name(open, layers))) return open;
-    return layers;
-}
-
-/* Trains the head, then one layer more in each short stage, then all. */
-static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
-{
-    ft_model *m = r->m;
-    int first = ft__thaw_resume(r, layers), open, i;
-    bool own_factors = ft__has_own_rates(m);
-    ft_fit_options last = ft__text_options(r, true, false);
-    snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
-             " (%d layers), each with a learning rate 2.6 times smaller", layers);
-    ft__recipe_say(r, &last);
-    for (open = first; open <= layers && ft__ok(&m->context); ++open) {
-        ft_fit_options o = ft__text_options(r, true, false);
-        int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
-        o.stage = ft__thaw_name(open, layers);
-        if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
-        ft__thaw(m, layer, layers, open, own_factors);
-        ft__store_frozen(m, r->o.frozen_type);
-        ft__recipe_fit(r, o, open == first, NULL);
-        if (r->result.fit.stopped) break;
-    }
-    for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
-}
-
-/* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
-   sentence-transformers' examples. Without numbers large batches are better, since each pair is
-   compared with all others of its batch. */
-static void ft__recipe_embeddings(ft__recipe *r)
-{
-    ft_model *m = r->m;
-    ft_pair_loss_options how;
-    ft_fit_options o = ft__text_options(r, true, false);
-    int samples = ft_data_count(r->data), i;
-    bool adapters = ft__has_adapters(m);
-    const char *texts[2];
-    double score;
-    memset(&how, 0, sizeof how);
-    how.scored = ft__has_pairs(r->data)
-        && r->data->features.pair(r->data->source.user, 0, texts, &score);
-    if (samples < 2)
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
-    if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
-    if (!ft__ok(&m->context) || ft_pair_loss(m, how) != FT_OK) return;
-    ft__decay_matrices(m);
-    o.schedule = FT_LINEAR;
-    if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
-    if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
-    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
-    o.warmup_epochs = ft__warm_up(r, &o);
-    if (r->o.freeze) ft__recipe_frozen(r, o);
-    else {
-        if (!adapters) ft__set_frozen(m, "*", false);
-        for (i = 0; adapters && i < m->node_count; ++i) /* of a network without a head */
-            if (ft__is_weight(&m->nodes[i]) && !ft__glob(ft__lora_parameters, m->nodes[i].name))
-                m->nodes[i].frozen = true;
-        m->version += 1;
-        if (adapters) ft__store_frozen(m, r->o.frozen_type);
-        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that %s",
-                 adapters ? "the adapters" : "all layers at once",
-                 how.scored ? "the cosines of the pairs' vectors follow their numbers"
-                            : "the vectors of the two texts of each pair are near");
-        ft__recipe_say(r, &o);
-        ft__recipe_fit(r, o, true, NULL);
-    }
-    if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
-}
-
-/* Were the layers below the head trained before, here or by the file's author? */
-static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
-{
-    int i;
-    for (i = 0; i < m->node_count; ++i)
-        if (ft__is_parameter(&m->nodes[i]) && layer[i] < layers - 1 && m->nodes[i].loaded)
-            return true;
-    return false;
-}
-
-static void ft__recipe_text(ft__recipe *r)
-{
-    ft_model *m = r->m;
-    bool stream = r->task == FT_TASK_LANGUAGE_MODEL;
-    int *layer, layers;
-    if (!FT__HAS(m, TEXT)) return;
-    layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
-    if (!layer) return;
-    layers = ft__text_layers(m, layer);
-    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
-    else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
-    else if (r->o.head_only) ft__recipe_head_only(r);
-    else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
-    else {
-        const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
-                                   "a network that has frozen layers; this one is trained whole"};
-        ft_fit_options o = ft__text_options(r, false, stream);
-        ft__check_uses(&m->context, "ft_finetune", &use, 1);
-        ft__set_frozen(m, "*", false);
-        snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
-                 stream ? "a language model" : "they start from random weights");
-        ft__recipe_say(r, &o);
-        ft__recipe_fit(r, o, true, NULL);
-    }
-    ft__release(&m->context, layer);
-}
-
-static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_finetune_options *o)
-{
-    const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
-    const ft__field_use uses[] = {
-        {"augmentation", a->shift < 0 || ft__augments(a),
-         own && !ft__augments(own),
-         "an image folder without its own augmentation"},
-        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
-        {"augmentation", a->shift < 0 || ft__augments(a), !o->head_only,
-         "training of more than the head (without head_only)"},
-        {"mixup", o->mixup != 0, own && !o->head_only,
-         "training of more than the head, of pictures"},
-        {"cutmix", o->cutmix != 0, own && !o->head_only,
-         "training of more than the head, of pictures"},
-        {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
-         "training without freeze, of a network without adapters"},
-        {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
-        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"},
-        {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
-        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"}};
-    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
-        || ft__recipe_check_name(&m->context, "optimizer", o->optimizer, ft__optimizer_name)
-        || ft__recipe_check_name(&m->context, "schedule", o->schedule, ft__schedule_name))
-        return m->context.status;
-    return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
-}
-
-/* A loss or a teacher needs classes or numbers. */
-static void ft__check_loss_of(const ft__recipe *r)
-{
-    ft__context *c = &r->m->context;
-    if (r->o.loss && r->o.teacher)
-        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect with a teacher");
-    else if ((r->o.loss || r->o.teacher)
-             && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
-        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
-                 " numbers; the task is %s", ft_task_name(r->task));
-    else if (r->o.loss && strcmp(r->o.loss, "ctc") == 0 && r->task == FT_TASK_TOKENS)
-        ft__fail(c, FT_INVALID, "ft_finetune: ctc is a loss of labels without steps, and one class"
-                 " is the blank; here each word has its label");
-}
-
-static void ft__set_loss_of(const ft__recipe *r)
-{
-    if (r->o.loss) ft_set_loss_kind(r->m, r->o.loss, r->o.loss_options);
-    if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
-}
-
-/* `lent`: to the stage of options.freeze; or NULL. */
-static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options,
-                                       ft__lent *lent)
-{
-    ft__recipe r;
-    memset(&r, 0, sizeof r);
-    r.m = m;
-    r.data = data;
-    r.o = options;
-    r.lent = lent;
-    if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
-        || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
-    if (options.epochs < 0)
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
-                 options.epochs);
-    if (options.batch_size < 0)
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
-                 options.batch_size);
-    if (options.most_steps < 0)
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: most_steps is %d; it must not be negative",
-                 options.most_steps);
-    if (!ft__not_negative(options.learning_rate))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
-                 " not negative", (double)options.learning_rate);
-    ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
-    if (!ft__ok(&m->context)) return r.result;
-    r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
-    if (!ft__ok(&m->context)) return r.result;
-    if (options.head_only && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
-        ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
-                 " class or a number; the task is %s", ft_task_name(r.task));
-    if (!ft__ok(&m->context)) return r.result;
-    ft__check_loss_of(&r);
-    if (!ft__ok(&m->context)) return r.result;
-    if (r.task == FT_TASK_EMBEDDINGS) {
-        ft__recipe_embeddings(&r);
-        return r.result;
-    }
-    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL
-        && r.task != FT_TASK_REGRESSION) {
-        ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
-                 ft_data_classes(data));
-        return r.result;
-    }
-    if (r.task == FT_TASK_CLASSIFICATION) ft__add_text_head(m, ft_data_classes(data));
-    if (ft__ready(m, true) != FT_OK) return r.result;
-    if (r.task == FT_TASK_LANGUAGE_MODEL)
-        ft__check_predicts_tokens(m, "ft_finetune", "the task is");
-    else ft__recipe_head(&r);
-    ft__set_loss_of(&r);
-    if (!ft__ok(&m->context)) return r.result;
-    if (data->source.length) {
-        ft__recipe_text(&r);
-        return r.result;
-    }
-    ft__recipe_augmentation(data, options.augmentation);
-    r.all = ft__recipe_options(&r, FT__ALL);
-    r.enough = 0.9;
-    if (options.freeze) ft__recipe_frozen(&r, r.all);
-    else if (options.head_only) ft__recipe_head_only(&r);
-    else ft__recipe_stages(&r);
-    ft__cache_release(&m->context, &r.features.cache);
-    return r.result;
 }
 
 /* =============================================================================================
@@ -62667,6 +61858,1203 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     if (ft__ok(c)) ft__fit_temperature(m, &logits, &result);
     ft__outcomes_free(c, &logits);
     return result;
+}
+
+/* =============================================================================================
+   [SECTION] training/class_means: A head of class means, and chosen samples
+   Nearest centred class mean, with few pictures hard to beat (Wang et al. 2019, "SimpleShot"): a
+   sample's features minus their mean over the classes, divided by their length, are compared with
+   the mean of each class's by the cosine. That is a linear layer: the length of the sample's vector
+   does not change which cosine is the largest, so with c the mean over the classes and m_k class
+   k's mean, of length 1, logit k = scale * (x - c) . m_k.
+   ============================================================================================= */
+typedef struct ft__class_means {
+    int classes, features, samples; /* samples: that were read */
+    float *x;               /* [samples][features]: as they are, then centred and of length 1 */
+    int *label;             /* [samples] */
+    double *centre;         /* [features] */
+    double *sum;            /* [classes][features]: of the vectors in x */
+    int *count;             /* [classes] */
+    double length;          /* of the centred vectors, in the mean */
+} ft__class_means;
+
+/* ---- Chosen samples ---- */
+
+/* Measures these samples in one view, as ft_evaluate does. */
+static ft__score ft__score_samples(ft_model *m, ft_data *data, const int *samples, int count,
+                                   int view)
+{
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
+    const ft__batch *batch;
+    int *views = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *views), i;
+    ft__pass pass = ft__pass_begin(m, data, 0, 0, false, false);
+    for (i = 0; views && pass.loader && i < count; ++i) {
+        views[i] = view;
+        pass.order[i] = samples[i];
+    }
+    if (views && pass.loader) {
+        ft_reset_state(m, "*");
+        ft__loader_start(pass.loader, pass.order, views, count);
+        while ((batch = ft__pass_next(&pass, 0)) != NULL)
+            ft__score_batch(m, pass.plan, batch->count, ft__read_loss(m, pass.plan), NULL, &score);
+    }
+    ft__pass_end(&pass);
+    ft__release(&m->context, views);
+    return score;
+}
+
+/* ---- Features ---- */
+
+static void ft__class_means_free(ft__context *c, ft__class_means *of)
+{
+    ft__release(c, of->count);
+    ft__release(c, of->sum);
+    ft__release(c, of->centre);
+    ft__release(c, of->label);
+    ft__release(c, of->x);
+}
+
+/* Makes room for the features of `samples` samples, as the head reads them. */
+static ft_status ft__class_means_start(ft_model *m, ft__class_means *of, int samples)
+{
+    ft__context *c = &m->context;
+    const ft__node *head = ft__head(m);
+    size_t n = (size_t)samples, weights;
+    memset(of, 0, sizeof *of);
+    of->classes = ft__output_classes(m);
+    if (!head || head->input_count != 3 || ft__numbered_head(m, 1) || of->classes < 2)
+        return ft__fail(c, FT_INVALID, "class_means: the network's head must be one layer with a"
+                        " bias");
+    weights = ft__node_count_at(&m->nodes[head->inputs[1] - 1], ft__one);
+    of->features = (int)(weights / (size_t)of->classes);
+    if (ft__node_count_at(&m->nodes[head->inputs[0] - 1], ft__extent_of(m, 1))
+        != (size_t)of->features)
+        return ft__fail(c, FT_INVALID, "class_means: %s reads more than one vector of %d numbers"
+                        " for each sample", head->name, of->features);
+    of->x = (float *)ft__allocate(c, n * (size_t)of->features, sizeof *of->x);
+    of->label = (int *)ft__allocate(c, n, sizeof *of->label);
+    of->centre = (double *)ft__allocate(c, (size_t)of->features, sizeof *of->centre);
+    of->sum = (double *)ft__allocate(c, weights, sizeof *of->sum);
+    of->count = (int *)ft__allocate(c, (size_t)of->classes, sizeof *of->count);
+    return c->status;
+}
+
+/* The step of the plan that computes the head. */
+static int ft__step_of_head(ft_model *m, const ft__plan *plan)
+{
+    int id = (int)(ft__head(m) - m->nodes) + 1, i;
+    for (i = 0; i < plan->step_count; ++i)
+        if (plan->steps[i].id == id && !plan->steps[i].copies) return i;
+    return plan->step_count - 1;
+}
+
+/* Runs these samples up to the head, and copies what it reads. */
+static void ft__collect_features(ft_model *m, ft_data *data, const int *samples, int count,
+                                 ft__class_means *of)
+{
+    ft__pass pass = ft__pass_begin(m, data, 0, 0, true, false);
+    const ft__batch *batch;
+    int head = pass.loader ? ft__step_of_head(m, pass.plan) : 0, id, i;
+    if (pass.loader) {
+        memcpy(pass.order, samples, (size_t)count * sizeof *samples);
+        ft__loader_start(pass.loader, pass.order, NULL, count);
+    }
+    while (pass.loader && ft__ok(&m->context) && (batch = ft__loader_next(pass.loader)) != NULL) {
+        size_t row = (size_t)of->features;
+        const ft__node *node;
+        const float *value;
+        if (batch->count == 0) continue;
+        ft__feed_batch(m, pass.loader, batch);
+        m->last_run = pass.plan;
+        ft__run_forward(m, pass.plan, 0, head, batch->count, 0);
+        id = ft__input_of(m, pass.plan, &pass.plan->steps[head], 0);
+        node = ft__node_of(m, pass.plan, id);
+        value = ft__is_leaf(node) && id <= pass.plan->node_count ? node->value
+                                                                : pass.plan->values[id - 1];
+        ft__to_host(&m->context, value, (size_t)batch->count * row * sizeof *value);
+        for (i = 0; i < batch->count; ++i) {
+            int label = ft_data_label(data, batch->index[i]);
+            if (label < 0 || label >= of->classes) continue;
+            memcpy(of->x + (size_t)of->samples * row, value + (size_t)i * row,
+                   row * sizeof *value);
+            of->label[of->samples++] = label;
+        }
+    }
+    ft__pass_end(&pass);
+}
+
+/* ---- Means ---- */
+
+/* Adds the vectors in x to the sums of their classes. */
+static void ft__sum_classes(ft__class_means *of)
+{
+    size_t features = (size_t)of->features, f;
+    int i;
+    memset(of->sum, 0, (size_t)of->classes * features * sizeof *of->sum);
+    memset(of->count, 0, (size_t)of->classes * sizeof *of->count);
+    for (i = 0; i < of->samples; ++i) {
+        double *sum = of->sum + (size_t)of->label[i] * features;
+        for (f = 0; f < features; ++f) sum[f] += (double)of->x[(size_t)i * features + f];
+        of->count[of->label[i]] += 1;
+    }
+}
+
+/* Centres the vectors at the mean of the classes' means, and divides them by their lengths. */
+static void ft__centre_features(ft__class_means *of)
+{
+    size_t features = (size_t)of->features, f;
+    int k, i, seen = 0;
+    ft__sum_classes(of);
+    for (k = 0; k < of->classes; ++k) seen += of->count[k] > 0;
+    for (k = 0; k < of->classes; ++k)
+        for (f = 0; of->count[k] > 0 && f < features; ++f)
+            of->centre[f] += of->sum[(size_t)k * features + f] / of->count[k] / seen;
+    for (i = 0; i < of->samples; ++i) {
+        float *x = of->x + (size_t)i * features;
+        double squares = 0;
+        for (f = 0; f < features; ++f) {
+            x[f] = (float)((double)x[f] - of->centre[f]);
+            squares += (double)x[f] * (double)x[f];
+        }
+        for (f = 0; squares > 0 && f < features; ++f) x[f] = (float)((double)x[f] / sqrt(squares));
+        of->length += sqrt(squares) / of->samples;
+    }
+    ft__sum_classes(of);
+}
+
+/* The cosine of a vector of length 1 with a sum of such, without `left_out` if that is not NULL. */
+static double ft__cosine_with(const float *x, const double *sum, const float *left_out,
+                              size_t features)
+{
+    double product = 0, squares = 0;
+    size_t f;
+    for (f = 0; f < features; ++f) {
+        double s = sum[f] - (left_out ? (double)left_out[f] : 0);
+        product += s * (double)x[f];
+        squares += s * s;
+    }
+    return squares > 0 ? product / sqrt(squares) : 0;
+}
+
+/* Compares each sample with the means of its class without it and of the others; returns how many
+   have the right one. Classes of one sample have no such mean: their samples are left out. */
+static int ft__leave_one_out(const ft__class_means *of, ft__outcomes *to)
+{
+    size_t features = (size_t)of->features;
+    int i, k, right = 0;
+    for (i = 0; i < of->samples; ++i) {
+        const float *x = of->x + (size_t)i * features;
+        double *row = to->values + (size_t)to->samples * (size_t)of->classes;
+        int label = of->label[i], best = 0;
+        if (of->count[label] < 2) continue;
+        for (k = 0; k < of->classes; ++k) {
+            row[k] = of->count[k] == 0 ? -1
+                : ft__cosine_with(x, of->sum + (size_t)k * features, k == label ? x : NULL,
+                                  features);
+            if (row[k] > row[best]) best = k;
+        }
+        right += best == label;
+        to->labels[to->samples++] = label;
+    }
+    return right;
+}
+
+/* Sets weight and bias of the head: scale / (mean length) * (x - centre) . (a class's mean, of
+   length 1). A class without samples gets the smallest cosine. */
+static void ft__set_means(ft_model *m, const ft__class_means *of, double scale)
+{
+    const ft__node *head = ft__head(m);
+    ft__node *weight = &m->nodes[head->inputs[1] - 1], *bias = &m->nodes[head->inputs[2] - 1];
+    size_t features = (size_t)of->features, f;
+    double rate = of->length > 0 ? scale / of->length : scale;
+    int k;
+    ft__host_takes_weights(&m->context, true);
+    if (ft__own_float32(m, weight, true) != FT_OK || ft__own_float32(m, bias, true) != FT_OK)
+        return;
+    for (k = 0; k < of->classes; ++k) {
+        const double *sum = of->sum + (size_t)k * features;
+        double squares = 0, middle = 0;
+        for (f = 0; f < features; ++f) squares += sum[f] * sum[f];
+        for (f = 0; f < features; ++f) {
+            double w = squares > 0 ? rate * sum[f] / sqrt(squares) : 0;
+            weight->value[(size_t)k * features + f] = (float)w;
+            middle += w * of->centre[f];
+        }
+        bias->value[k] = (float)(of->count[k] > 0 ? -middle : -scale);
+    }
+    m->weights_version += 1;
+}
+
+/* Sets the head to the class means of these samples. The scale is the one whose probabilities fit
+   best when each sample is left out of its class's mean; 10, if there is none. Returns how many are
+   right then, and in *total of how many. */
+static int ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int count, int *total)
+{
+    ft__context *c = &m->context;
+    ft__class_means of;
+    ft__outcomes cosines;
+    double *row, scale = 0;
+    int right = 0;
+    *total = 0;
+    memset(&cosines, 0, sizeof cosines);
+    if (ft__class_means_start(m, &of, count) == FT_OK
+        && ft__outcomes_start(m, &cosines, count) == FT_OK) {
+        row = (double *)ft__allocate(c, (size_t)of.classes, sizeof *row);
+        ft__collect_features(m, data, samples, count, &of);
+        if (ft__ok(c)) {
+            ft__centre_features(&of);
+            right = ft__leave_one_out(&of, &cosines);
+            *total = cosines.samples;
+            if (*total > 0) scale = ft__best_softening(&cosines, row);
+            ft__set_means(m, &of, scale > 0 ? scale : 10);
+        }
+        ft__release(c, row);
+    }
+    ft__outcomes_free(c, &cosines);
+    ft__class_means_free(c, &of);
+    return right;
+}
+
+/* =============================================================================================
+   [SECTION] training/recipe: The default recipe
+   A new head on frozen features is fast, hard to overfit, and often enough. A held-back fifth of
+   the training data shows whether it is ("trial"); of too few samples that would be chance. Then
+   the head is trained on all data ("head") and, if the trial left too many errors, all layers after
+   it ("all"). The head comes first, so that its random start does not spoil the features (Kumar et
+   al. 2022). None of this sees the data that the result is scored on.
+   Of a transformer all layers are trained as in BEiT and MAE (Bao et al. 2022, He et al. 2022): a
+   rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
+   factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
+   ============================================================================================= */
+enum { FT__TRIAL, FT__HEAD, FT__BLOCK, FT__ALL, FT__STAGES };
+/* With fewer samples held back one more wrong answer changes the choice, whatever the network is
+   worth: the head alone is trained, as with few samples it is least likely to overfit. */
+enum { FT__LEAST_HELD_BACK = 10 };
+static const char *const ft__stage_names[] = {"trial", "head", "block", "all"};
+
+enum { FT__HEAD_WEIGHTS = 8 };
+
+typedef struct ft__recipe {
+    ft_model *m;
+    ft_data *data;
+    ft_finetune_options o;
+    ft_finetune_result result;
+    ft_task task;
+    int start;              /* the stage to begin with */
+    bool keeps_head;        /* the model had a head for these classes before */
+    float *head[FT__HEAD_WEIGHTS]; /* its weight and bias before the trial; of two heads, both */
+    ft_fit_options all;     /* of the last stage */
+    double enough;          /* share right in the trial: then the head is enough */
+    bool deeper;            /* after the trial: train the layers below the head too */
+    ft__lent features;      /* of the frozen network: for the trial, then for the head */
+    ft__lent *lent;         /* to the last stage, by ft_sweep; or NULL */
+} ft__recipe;
+
+static bool ft__same_classes(const ft_model *m, const ft_data *data)
+{
+    int count = ft_data_classes(data), i;
+    char number[12];
+    if (m->class_count != count || ft_class_count(m) != count) return false;
+    for (i = 0; i < count; ++i)
+        if (strcmp(m->class_names[i], ft__name_or_number(ft_data_class_name(data, i), i, number)))
+            return false;
+    return true;
+}
+
+/* A model that gives a number keeps its head and unit; another gets a head in the data's unit. */
+static ft_status ft__recipe_number(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_count(r->data), i;
+    double mean = 0, spread = 0;
+    r->keeps_head = ft__predicts_number(m);
+    if (r->keeps_head) return m->context.status;
+    for (i = 0; i < count; ++i)
+        mean += (double)r->data->features.number(r->data->source.user, i) / count;
+    for (i = 0; i < count; ++i) {
+        double off = (double)r->data->features.number(r->data->source.user, i) - mean;
+        spread += off * off / count;
+    }
+    return ft__to_regression(m, mean, spread > 0 ? sqrt(spread) : 1);
+}
+
+/* A model whose output is the vector of a text gets a head on it. */
+static void ft__add_text_head(ft_model *m, int classes)
+{
+    ft_linear_options none;
+    memset(&none, 0, sizeof none);
+    if (m->output.id && m->output.id == m->text_vector.id)
+        ft__text_end(m, ft_linear(m, "classifier", m->output, classes, none), false);
+}
+
+/* A model that was trained for these classes before keeps its head. */
+static ft_status ft__recipe_head(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_classes(r->data);
+    if (r->task == FT_TASK_REGRESSION) return ft__recipe_number(r);
+    if (ft__predicts_number(m)) {
+        if (ft__from_regression(m, count) != FT_OK) return m->context.status;
+        return ft__take_class_names(m, r->data);
+    }
+    r->keeps_head = ft__same_classes(m, r->data);
+    if (r->keeps_head || ft__forget_one_hot(m) != FT_OK) return m->context.status;
+    if (r->task == FT_TASK_TOKENS
+        && (ft__classifies_samples(m) || !ft__find_node(m, "lengths").id)) {
+        if (ft__to_token_classifier(m, count) != FT_OK) return m->context.status;
+    } else if (ft__replace_head(m, count) != FT_OK) return m->context.status;
+    return ft__take_class_names(m, r->data);
+}
+
+/* Freezes all but the head. */
+static void ft__freeze_to_head(ft_model *m)
+{
+    ft__set_frozen(m, "*", true);
+    ft__freeze_heads(m, false);
+}
+
+/* Copies the head's weights and bias, or restores them, which undoes the trial: training of a model
+   that had a head for these classes continues from that head. */
+static void ft__keep_head(ft__recipe *r, bool back)
+{
+    ft_model *m = r->m;
+    const ft__node *head;
+    int i, k, which = 0;
+    ft__host_takes_weights(&m->context, back);
+    for (k = 0; (head = ft__numbered_head(m, k)) != NULL; ++k)
+        for (i = 1; i < head->input_count && which < FT__HEAD_WEIGHTS; ++i, ++which) {
+            ft__node *node = &m->nodes[head->inputs[i] - 1];
+            float **kept = &r->head[which];
+            size_t count = ft__node_count_at(node, ft__one);
+            if (ft__own_float32(m, node, true) != FT_OK) return; /* it will be trained */
+            if (!back) *kept = (float *)ft__allocate(&m->context, count, sizeof(float));
+            if (!*kept) continue;
+            memcpy(back ? node->value : *kept, back ? *kept : node->value, count * sizeof(float));
+            if (back) ft__release(&m->context, *kept);
+            if (back) *kept = NULL;
+        }
+    if (back) m->weights_version += 1;
+}
+
+/* ---- The learning rates of a transformer's layers ---- */
+
+static bool ft__is_transformer(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__ATTENDS)) return true;
+    return false;
+}
+
+/* Has the user set rates for layers? */
+static bool ft__has_own_rates(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && m->nodes[i].learning_rate_factor != 1) return true;
+    return false;
+}
+
+/* Biases and norms, and a transformer's tokens and positions, [1, rows, features], have no weight
+   decay but their own. */
+static void ft__decay_matrices(ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (ft__is_parameter(node) && node->weight_decay < 0
+            && (node->shape.rank < 2 || (node->shape.rank == 3 && node->shape.size[0] == 1)))
+            node->weight_decay = 0;
+    }
+}
+
+/* Pictures of most things may be shifted a little. Only the user knows whether they may be mirrored
+   (a photo may, a letter or a traffic sign may not). */
+static void ft__recipe_augmentation(ft_data *data, ft_augmentation wanted)
+{
+    const ft_augmentation *own = ft__data_augmentation(data);
+    const char *fault;
+    if (!own || ft__augments(own)) return;
+    if (wanted.shift == 0 && !wanted.policy) wanted.shift = 0.1f; /* a policy shifts, too */
+    if (wanted.shift < 0) wanted.shift = 0;
+    fault = ft__augmentation_fault(&wanted);
+    if (fault) ft__fail(&data->model->context, FT_INVALID, "augmentation: %s", fault);
+    else data->features.augment(data->source.user, &wanted);
+}
+
+/* Gradients of a regression have the square of the output's unit. */
+static void ft__recipe_unit(const ft__recipe *r, ft_fit_options *o)
+{
+    double unit = ft__output_unit(r->m);
+    if (r->task != FT_TASK_REGRESSION) return;
+    o->optimizer.clip_norm *= (float)(unit * unit);
+    o->optimizer.eps = (float)(1e-8 * unit * unit);
+}
+
+/* A tenth of the run, over which a rate rises: in epochs, as ft_fit_options.warmup_epochs. */
+static float ft__warm_up(const ft__recipe *r, const ft_fit_options *o)
+{
+    int samples = ft_data_count(r->data), streams = r->data->source.streams;
+    int size = streams > 0 ? streams : o->batch_size, steps = (samples + size - 1) / size;
+    float epochs = (float)o->epochs, most = (float)o->most_steps / (float)(steps > 0 ? steps : 1);
+    return 0.1f * (o->most_steps > 0 && most < epochs ? most : epochs);
+}
+
+/* What the stages of all recipes have in common: the caller's options, above all. Where samples are
+   held back, each stage after the trial ends with its best epoch. */
+static ft_fit_options ft__recipe_common(const ft__recipe *r, int stage)
+{
+    ft_fit_options o;
+    memset(&o, 0, sizeof o);
+    o.stage = ft__stage_names[stage];
+    o.checkpoint = r->o.checkpoint;
+    o.checkpoint_steps = r->o.checkpoint_steps;
+    o.progress = r->o.progress;
+    o.progress_user = r->o.progress_user;
+    o.optimizer.weight_decay = 0.01f;
+    o.balanced = r->o.balanced;
+    o.balanced_sampling = r->o.balanced_sampling;
+    o.most_steps = r->o.most_steps;
+    o.accumulate = r->o.accumulate;
+    if (stage == FT__TRIAL) return o;
+    o.hold_back = r->o.hold_back;
+    o.best = r->o.hold_back > 0;
+    o.patience = r->o.patience;
+    o.metric = r->o.metric;
+    o.ema = r->o.ema;
+    o.swa = r->o.swa;
+    return o;
+}
+
+static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
+{
+    ft_fit_options o = ft__recipe_common(r, stage);
+    int samples = ft_data_count(r->data);
+    if (stage < FT__BLOCK) {
+        o.epochs = 30;
+        o.batch_size = 32;
+        o.optimizer.learning_rate = 2e-3f;
+        if (stage == FT__TRIAL) o.hold_back = 0.2f;
+        /* A head that fits few texts too closely leaves the layers below little to learn: of sst2's
+           few_2 then 71.8 % are right instead of 73.6. */
+        if (r->data->source.length) {
+            o.epochs = samples < 1000 ? 20 : 10;
+            o.schedule = FT_LINEAR;
+            o.optimizer.learning_rate = samples < 1000 ? 2e-3f : 1e-3f;
+        }
+    } else {
+        /* Small sets need more epochs for the same number of steps. */
+        o.epochs = samples < 300 ? 60 : samples < 1000 ? 40 : samples < 5000 ? 30 : 15;
+        o.batch_size = samples < 300 ? 16 : 32;
+        o.optimizer.learning_rate = 2e-3f;
+        o.schedule = FT_ONE_CYCLE;
+        o.augment = ft__has_views(r->data);
+        o.mixup = r->o.mixup;
+        o.cutmix = r->o.cutmix;
+    }
+    o.average_start = stage == FT__ALL && r->o.average_start;
+    if (stage >= FT__BLOCK && ft__is_transformer(r->m)) {
+        o.epochs = samples < 1000 ? 6 : 4;
+        o.batch_size = samples < 1000 ? 16 : 32;
+        o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
+        o.optimizer.weight_decay = 0.05f;
+        o.schedule = FT_COSINE;
+    }
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0 && (stage != FT__HEAD || !r->deeper))
+        o.optimizer.learning_rate = r->o.learning_rate;
+    ft__recipe_unit(r, &o);
+    if (o.schedule == FT_COSINE) o.warmup_epochs = ft__warm_up(r, &o);
+    return o;
+}
+
+/* ---- What the caller chose instead of the recipe ---- */
+
+static const char *ft__optimizer_name(int i)
+{
+    return i < FT__OPTIMIZERS ? ft__optimizers[i].name : NULL;
+}
+
+static const char *ft__schedule_name(int i)
+{
+    return i < FT__SCHEDULES ? ft__schedule_names[i] : NULL;
+}
+
+/* The place of a name among those of a list, which ends with NULL; -1: it is not there. */
+static int ft__place_of(const char *name, const char *(*list)(int))
+{
+    int i;
+    for (i = 0; list(i); ++i)
+        if (strcmp(list(i), name) == 0) return i;
+    return -1;
+}
+
+static ft_status ft__recipe_check_name(ft__context *c, const char *option, const char *name,
+                                       const char *(*list)(int))
+{
+    char text[200];
+    size_t length = 0;
+    int i;
+    if (!name || ft__place_of(name, list) >= 0) return c->status;
+    for (i = 0; list(i); ++i)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i ? ", " : "",
+                                   list(i));
+    return ft__fail(c, FT_INVALID, "ft_finetune: %s %.60s: it must be one of %s", option, name,
+                    text);
+}
+
+/* Another optimiser, whose rate is to its default as the recipe's is to AdamW's. */
+static void ft__recipe_optimizer(const ft__recipe *r, ft_optimizer_options *p)
+{
+    const ft__optimizer_row *row;
+    bool own = r->o.learning_rate > 0 && p->learning_rate == r->o.learning_rate;
+    p->optimizer = (ft_optimizer)ft__place_of(r->o.optimizer, ft__optimizer_name);
+    row = ft__optimizer_row_of(p);
+    if (!own) p->learning_rate *= row->learning_rate / ft__optimizers[FT_ADAMW].learning_rate;
+    if (!(row->has & FT__EPS)) p->eps = 0;
+    if (p->optimizer == FT_SGD) p->momentum = 0.9f;
+}
+
+/* The rate with which the checkpoint's run of this stage began; 0: there is no such run. */
+static float ft__recipe_found_before(const ft__recipe *r, const ft_fit_options *o)
+{
+    ft_file *file;
+    ft__json *json;
+    double rate = 0;
+    const char *stage;
+    if (!o->checkpoint || !ft__checkpoint_open(r->m, o->checkpoint, &file, &json)) return 0;
+    stage = ft__json_string(json, ft__json_member(json, 0, "stage"));
+    if (stage && strcmp(stage, o->stage) == 0)
+        ft__json_double(json, ft__json_member(json, ft__json_member(json, 0, "options"),
+                                              "learning_rate"), &rate);
+    ft__json_free(&r->m->context, json);
+    ft_file_close(file);
+    return (float)rate;
+}
+
+/* Runs a stage. */
+static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__lent *lent)
+{
+    ft_find_options find;
+    float found = 0;
+    memset(&find, 0, sizeof find);
+    if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
+    if (r->o.schedule)
+        o.schedule = (ft_schedule)ft__place_of(r->o.schedule, ft__schedule_name);
+    find.curve = r->o.curve;
+    find.curve_user = r->o.curve_user;
+    if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);
+    if (r->o.find_rate && found == 0) {
+        found = ft__find_rate(r->m, r->data, o, find, o.stage, lent);
+        if (found > 0) ft__log(&r->m->context, "%s: learning rate %.3g", o.stage, (double)found);
+    }
+    if (found > 0) o.optimizer.learning_rate = found;
+    if (found < 0) { /* stopped: the run begins with the search again */
+        memset(&r->result.fit, 0, sizeof r->result.fit);
+        r->result.fit.stopped = true;
+    } else if (ft__ok(&r->m->context))
+        r->result.fit = ft__fit_run(r->m, r->data, o, r->result.choice, resume, lent);
+}
+
+/* Trains all that is not frozen, as the last stage does. */
+static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
+{
+    ft_model *m = r->m;
+    bool looks = ft__is_transformer(m) && !r->data->source.length; /* at pictures */
+    bool decays = looks && !ft__has_adapters(m) && !ft__has_own_rates(m);
+    int i;
+    if (looks) ft__decay_matrices(m);
+    if (decays) ft_decay_layers(m, 0.75f);
+    ft__recipe_fit(r, o, resume, r->lent);
+    for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
+/* Sets the head to class means, in the trial or in the head's stage. */
+static void ft__recipe_means(ft__recipe *r, int stage)
+{
+    ft_model *m = r->m;
+    ft_fit_result *fit = &r->result.fit;
+    int count = ft_data_count(r->data), held_count = 0, trained = 0, total = 0, right, i, k;
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
+    float share = ft__recipe_options(r, stage).hold_back;
+    ft__score score;
+    memset(fit, 0, sizeof *fit);
+    fit->best_epoch = -1;
+    fit->held_back_loss = fit->held_back_accuracy = -1;
+    fit->end_share = 1;
+    if (held && share > 0) held_count = ft_data_held_back(r->data, share, held, count);
+    for (i = k = 0; train && i < count; ++i) {
+        if (k < held_count && held[k] == i) k += 1;
+        else train[trained++] = i;
+    }
+    fit->before = ft__digest(m);
+    right = ft__ok(&m->context) ? ft__head_of_means(m, r->data, train, trained, &total) : 0;
+    fit->after = ft__digest(m);
+    if (ft__ok(&m->context))
+        ft__log(&m->context, "%s: class means; left out one at a time, %d of %d %s are right",
+                ft__stage_names[stage], right, total, ft__data_samples(r->data));
+    if (ft__ok(&m->context) && held_count > 0) {
+        score = ft__score_samples(m, r->data, held, held_count, 0);
+        fit->held_back_correct = (int)score.correct;
+        fit->held_back_total = (int)score.total;
+        fit->held_back_accuracy = ft__accuracy(m, &score);
+        if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
+    }
+    ft__release(&m->context, train);
+    ft__release(&m->context, held);
+}
+
+/* Only the stage that a checkpoint names continues from it; later stages start new. */
+static bool ft__recipe_stage(ft__recipe *r, int stage)
+{
+    ft_model *m = r->m;
+    ft_fit_options o;
+    if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
+    else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    else if (stage == FT__BLOCK) ft__freeze_to_last_block(m);
+    else {
+        ft__freeze_to_head(m);
+        ft__store_frozen(m, r->o.frozen_type);
+    }
+    o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
+    if (stage >= FT__BLOCK) ft__recipe_last(r, o, stage == r->start);
+    else if (r->o.class_means) ft__recipe_means(r, stage);
+    else ft__recipe_fit(r, o, stage == r->start, &r->features);
+    return ft__ok(&m->context) && !r->result.fit.stopped;
+}
+
+/* Adds to the choice how long the last stage trains, and with which rate. */
+static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
+{
+    char *end = strchr(r->result.choice, 0);
+    size_t left = sizeof r->result.choice - (size_t)(end - r->result.choice);
+    ft_optimizer_options optimizer = o->optimizer;
+    int length = snprintf(end, left, "; %d epoch%s, ", o->epochs, o->epochs == 1 ? "" : "s");
+    if (length < 0 || (size_t)length >= left) return;
+    if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
+    if (r->o.class_means && !r->deeper)
+        snprintf(end, left, "; its weights are the classes' mean features");
+    else if (r->o.find_rate)
+        snprintf(end + length, left - (size_t)length, "learning rate found by a range test");
+    else snprintf(end + length, left - (size_t)length, "learning rate %g",
+                  (double)optimizer.learning_rate);
+}
+
+/* What a choice ends with if pictures are mirrored, too. */
+static const char ft__mirrored_too[] = ", mirrored too";
+
+/* Lets pictures be mirrored in the stages to come. */
+static void ft__recipe_mirror(ft__recipe *r)
+{
+    ft_augmentation a = *ft__data_augmentation(r->data);
+    a.flip = true;
+    r->data->features.augment(r->data->source.user, &a);
+}
+
+/* Are held-back pictures that are mirrored right as often as they are without? The head of the
+   trial has not seen mirrored ones. Then a mirrored picture is one of its class. */
+static bool ft__recipe_may_mirror(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_count(r->data);
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    ft__score plain, mirrored;
+    memset(&plain, 0, sizeof plain);
+    memset(&mirrored, 0, sizeof mirrored);
+    if (held) {
+        count = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, held, count);
+        plain = ft__score_samples(m, r->data, held, count, 0);
+        mirrored = ft__score_samples(m, r->data, held, count, FT__MIRRORED);
+    }
+    ft__release(&m->context, held);
+    if (!ft__ok(&m->context)) return false;
+    ft__log(&m->context, "mirrored, %lld of %lld held-back %s are right, as they are %lld: they are"
+            " %s", (long long)mirrored.correct, (long long)mirrored.total,
+            ft__data_samples(r->data), (long long)plain.correct,
+            mirrored.correct >= plain.correct ? "mirrored in training" : "not mirrored");
+    return mirrored.correct >= plain.correct;
+}
+
+static void ft__recipe_choose(ft__recipe *r)
+{
+    ft_fit_options last;
+    const ft_fit_result *trial = &r->result.fit;
+    double right = trial->held_back_accuracy;
+    r->deeper = right < r->enough;
+    snprintf(r->result.choice, sizeof r->result.choice,
+             "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
+             !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
+             r->keeps_head ? "the model's own" : "a new",
+             100 * right, trial->held_back_total, ft__data_samples(r->data),
+             !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
+             : ", so the layers below are trained too");
+    if (r->deeper && r->o.find_flip && ft__recipe_may_mirror(r)) {
+        size_t length = strlen(r->result.choice);
+        snprintf(r->result.choice + length, sizeof r->result.choice - length, "%s",
+                 ft__mirrored_too);
+        ft__recipe_mirror(r);
+    }
+    last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
+    ft__recipe_say(r, &last);
+}
+
+/* If options.freeze is given, there is nothing to choose. */
+static void ft__recipe_frozen(ft__recipe *r, ft_fit_options o)
+{
+    char text[400];
+    int count;
+    if (ft__unmatched(r->m, r->o.freeze, ft__can_freeze, text, sizeof text))
+        ft__fail(&r->m->context, FT_INVALID, "freeze: %s", text);
+    ft__set_frozen(r->m, "*", false);
+    count = ft__set_frozen(r->m, r->o.freeze, true);
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: %.100s frozen (%d tensors)",
+             *r->o.freeze ? r->o.freeze : "nothing", count);
+    ft__recipe_say(r, &o);
+    ft__store_frozen(r->m, r->o.frozen_type);
+    if (ft__ok(&r->m->context)) ft__recipe_last(r, o, true);
+}
+
+/* Finds the stage to start with in the checkpoint, whose note is the choice. */
+static int ft__recipe_resume(ft__recipe *r)
+{
+    char stage[32];
+    int i;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return FT__TRIAL;
+    for (i = FT__TRIAL; i < FT__STAGES; ++i)
+        if (strcmp(stage, ft__stage_names[i]) == 0) return i;
+    return FT__TRIAL;
+}
+
+/* Are there too few samples for a trial? Then the choice is made without one. */
+static bool ft__recipe_untried(ft__recipe *r)
+{
+    ft_fit_options head = ft__recipe_options(r, FT__HEAD);
+    int held = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, NULL, 0);
+    if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
+    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
+             " back, too few (%d are needed) to check whether training more than %s head helps",
+             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
+             r->keeps_head ? "the" : "a new");
+    ft__recipe_say(r, &head);
+    ft__log(&r->m->context, "%s", r->result.choice);
+    return true;
+}
+
+/* With options.head_only there is nothing to choose either. */
+static void ft__recipe_head_only(ft__recipe *r)
+{
+    ft_fit_options o = ft__recipe_options(r, FT__HEAD);
+    snprintf(r->result.choice, sizeof r->result.choice, "as requested: the head only");
+    ft__recipe_say(r, &o);
+    r->start = FT__HEAD;
+    ft__recipe_stage(r, FT__HEAD);
+    ft__cache_release(&r->m->context, &r->features.cache);
+}
+
+/* Runs the stages in order, from the one that a checkpoint names. */
+static void ft__recipe_stages(ft__recipe *r)
+{
+    r->start = ft__recipe_resume(r);
+    if (r->start == FT__TRIAL && ft__recipe_untried(r)) r->start = FT__HEAD;
+    else if (r->start == FT__TRIAL) {
+        bool tried;
+        ft__keep_head(r, false);
+        tried = ft__recipe_stage(r, FT__TRIAL);
+        if (tried) ft__recipe_choose(r);
+        ft__keep_head(r, tried || !ft__ok(&r->m->context));
+        if (!tried) return;
+        ft__log(&r->m->context, "%s", r->result.choice);
+    } else {
+        r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
+        if (strstr(r->result.choice, ft__mirrored_too)) ft__recipe_mirror(r);
+    }
+    if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
+    ft__cache_release(&r->m->context, &r->features.cache);
+    if (r->deeper && r->o.last_block && r->start <= FT__BLOCK && !ft__recipe_stage(r, FT__BLOCK))
+        return;
+    if (r->deeper) ft__recipe_stage(r, FT__ALL);
+}
+
+/* =============================================================================================
+   [SECTION] training/recipe_text: The recipe for text
+   A language model, or a classifier with random weights, is trained as it is, all layers at once. A
+   classifier whose layers were pretrained on other text is unfrozen layer by layer from the head
+   down, as in ULMFiT (Howard and Ruder 2018), so that a random head does not spoil what they
+   learnt. The learning rate falls by a factor of 2.6 with each layer below the head. Gradients are
+   clipped (Pascanu et al. 2013), since those of recurrent layers may be large now and then.
+   A transformer's head comes first, as for pictures: on the vectors of the frozen layers, whose
+   outputs are cached. Then it is trained whole, as BERT's authors do: AdamW, a rate that rises over
+   the first tenth of the steps and then falls to 0, no decay of biases and norms (Devlin et al.
+   2018).
+   ============================================================================================= */
+enum { FT__MOST_LAYERS = 8 };
+static const char *const ft__thaw_names[FT__MOST_LAYERS] = {"head", "top 2", "top 3", "top 4",
+                                                            "top 5", "top 6", "top 7", "all"};
+static const double ft__layer_factor = 2.6;
+
+/* Sets layer[id - 1] of each parameter: 0 for the embedding, then one for each recurrent layer, and
+   the last for what follows them. Returns the number of layers. */
+static int ft__text_layers(const ft_model *m, int *layer)
+{
+    int count = 0, last = 0, at, i;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (ft__is(node, FT__RECURRENT)) last = ++count;
+        for (i = 0; i < node->input_count; ++i)
+            if (ft__is_parameter(&m->nodes[node->inputs[i] - 1]))
+                layer[node->inputs[i] - 1] = ft__is(node, FT__RECURRENT) ? count : -count - 1;
+    }
+    for (i = 0; i < m->node_count; ++i) /* the head: all after the last recurrent layer */
+        if (layer[i] < 0) layer[i] = -layer[i] - 1 < last ? -layer[i] - 1 : last + 1;
+    return last + 2;
+}
+
+/* Unfreezes the `open` layers nearest to the head. Learning rates fall with the distance from it,
+   unless the caller has set factors. */
+static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool own_factors)
+{
+    int i;
+    ft__set_frozen(m, "*", false);
+    for (i = 0; i < m->node_count; ++i) {
+        ft__node *node = &m->nodes[i];
+        if (!ft__is_parameter(node)) continue;
+        node->frozen = layer[i] < layers - open;
+        if (!own_factors)
+            node->learning_rate_factor =
+                (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
+    }
+    m->version += 1;
+}
+
+static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
+{
+    int samples = ft_data_count(r->data);
+    ft_fit_options o = ft__recipe_common(r, FT__ALL);
+    o.schedule = FT_ONE_CYCLE;
+    o.optimizer.clip_norm = 1;
+    o.optimizer.learning_rate = pretrained && !stream ? 4e-3f : 3e-3f;
+    o.batch_size = stream ? 0 : samples < 1000 ? 16 : 32;
+    o.epochs = stream ? 10 : samples < 1000 ? 20 : 6;
+    if (stream) o.balanced = o.balanced_sampling = false;
+    if (r->o.epochs > 0) o.epochs = r->o.epochs;
+    if (r->o.batch_size > 0) o.batch_size = r->o.batch_size;
+    if (r->o.learning_rate > 0) o.optimizer.learning_rate = r->o.learning_rate;
+    ft__recipe_unit(r, &o);
+    return o;
+}
+
+/* The rate of the whole network, or of its adapters. For a class of each word a higher one is
+   better: minilm_l3, 384 wide, got an entity F1 of 40.0 % on WNUT 17's dev set in 5 epochs at 2e-4,
+   and 37.7 % in 6 at 5e-5. The wider the network, the lower it is. A class of each
+   text, of thousands: minilm_l3 on sst2's 6,920 got 84.5 % of dev at 2e-4, all layers at once, and
+   83.7 at 1e-4 after the head (one seed); networks as wide as BERT, 768, keep its 5e-5. */
+static float ft__transformer_rate(const ft__recipe *r)
+{
+    const ft__node *head = ft__head(r->m);
+    int width = head && head->input_count > 1
+        ? r->m->nodes[head->inputs[1] - 1].shape.size[1] : 0;
+    float narrow = width <= 384 ? 2 : width >= 768 ? 1 : 768 / (float)width;
+    if (ft__has_adapters(r->m)) return 1e-3f;
+    if (r->task == FT_TASK_TOKENS && width > 0) return 2e-4f * 384 / (float)width;
+    return r->task == FT_TASK_CLASSIFICATION && width > 0 && ft_data_count(r->data) >= 1000
+        ? 5e-5f * narrow * narrow : 5e-5f;
+}
+
+/* Of the stage that trains the whole network, or its adapters. */
+static ft_fit_options ft__transformer_options(const ft__recipe *r)
+{
+    int samples = ft_data_count(r->data);
+    bool writes = r->task == FT_TASK_LANGUAGE_MODEL, words = r->task == FT_TASK_TOKENS;
+    ft_fit_options o = ft__text_options(r, true, writes && r->data->source.streams > 0);
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 1000 && !writes ? 20 : words ? 5 : 3;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = ft__transformer_rate(r);
+    o.warmup_epochs = ft__warm_up(r, &o);
+    return o;
+}
+
+/* Whether the head is trained first, on the vectors of frozen layers: of a network without adapters
+   that gives each text a class. */
+static bool ft__tries_head(const ft__recipe *r)
+{
+    const ft_model *m = r->m;
+    return !ft__has_adapters(m) && ft__classifies_samples(m) && ft_class_count(m) > 1
+        && ft__labels_of(m);
+}
+
+static void ft__recipe_transformer(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    bool adapters = ft__has_adapters(m);
+    ft__decay_matrices(m);
+    r->all = ft__transformer_options(r);
+    r->enough = 0.98; /* deeper layers of a transformer add more than those of a CNN */
+    if (r->o.freeze) ft__recipe_frozen(r, r->all);
+    else if (r->o.head_only) ft__recipe_head_only(r);
+    else if (ft__tries_head(r)) ft__recipe_stages(r);
+    else {
+        if (adapters) {
+            ft__freeze_to_adapters(m);
+            ft__store_frozen(m, r->o.frozen_type);
+        } else ft__set_frozen(m, "*", false);
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, with a learning rate that rises,"
+                 " then falls to 0", !adapters ? "all layers at once" : r->task
+                 == FT_TASK_LANGUAGE_MODEL ? "the adapters" : "the adapters and the head");
+        ft__recipe_say(r, &r->all);
+        ft__recipe_fit(r, r->all, true, NULL);
+    }
+    ft__cache_release(&m->context, &r->features.cache);
+}
+
+static const char *ft__thaw_name(int open, int layers)
+{
+    return ft__thaw_names[open < layers && open < FT__MOST_LAYERS ? open - 1 : FT__MOST_LAYERS - 1];
+}
+
+/* The number of unfrozen layers in the stage that a checkpoint names; 1 without a checkpoint. */
+static int ft__thaw_resume(ft__recipe *r, int layers)
+{
+    char stage[32];
+    int open;
+    if (!r->o.checkpoint || !ft__checkpoint_peek(r->m, r->o.checkpoint, stage, sizeof stage,
+                                                 r->result.choice, sizeof r->result.choice))
+        return 1;
+    for (open = 1; open < layers; ++open)
+        if (!strcmp(stage, ft__thaw_name(open, layers))) return open;
+    return layers;
+}
+
+/* Trains the head, then one layer more in each short stage, then all. */
+static void ft__recipe_thaw(ft__recipe *r, const int *layer, int layers)
+{
+    ft_model *m = r->m;
+    int first = ft__thaw_resume(r, layers), open, i;
+    bool own_factors = ft__has_own_rates(m);
+    ft_fit_options last = ft__text_options(r, true, false);
+    snprintf(r->result.choice, sizeof r->result.choice, "unfrozen layer by layer from the head down"
+             " (%d layers), each with a learning rate 2.6 times smaller", layers);
+    ft__recipe_say(r, &last);
+    for (open = first; open <= layers && ft__ok(&m->context); ++open) {
+        ft_fit_options o = ft__text_options(r, true, false);
+        int steps = (ft_data_count(r->data) + o.batch_size - 1) / o.batch_size;
+        o.stage = ft__thaw_name(open, layers);
+        if (open < layers) o.epochs = 1 + 60 / (steps > 0 ? steps : 1);
+        ft__thaw(m, layer, layers, open, own_factors);
+        ft__store_frozen(m, r->o.frozen_type);
+        ft__recipe_fit(r, o, open == first, NULL);
+        if (r->result.fit.stopped) break;
+    }
+    for (i = 0; i < m->node_count && !own_factors; ++i) m->nodes[i].learning_rate_factor = 1;
+}
+
+/* Text vectors from pairs (graph/pair_loss): the whole network, or its adapters, at the rate of
+   sentence-transformers' examples. Without numbers large batches are better, since each pair is
+   compared with all others of its batch. */
+static void ft__recipe_embeddings(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    ft_pair_loss_options how;
+    ft_fit_options o = ft__text_options(r, true, false);
+    int samples = ft_data_count(r->data), i;
+    bool adapters = ft__has_adapters(m);
+    const char *texts[2];
+    double score;
+    memset(&how, 0, sizeof how);
+    how.scored = ft__has_pairs(r->data)
+        && r->data->features.pair(r->data->source.user, 0, texts, &score);
+    if (samples < 2)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: %d pairs: at least 2 are needed", samples);
+    if (adapters) ft__freeze_to_adapters(m); /* dropout too; the second copy is frozen alike */
+    if (!ft__ok(&m->context) || ft_pair_loss(m, how) != FT_OK) return;
+    ft__decay_matrices(m);
+    o.schedule = FT_LINEAR;
+    if (r->o.epochs == 0) o.epochs = samples < 10000 ? 3 : 1;
+    if (r->o.batch_size == 0) o.batch_size = how.scored ? 16 : 64;
+    if (r->o.learning_rate == 0) o.optimizer.learning_rate = adapters ? 5e-4f : 2e-5f;
+    o.warmup_epochs = ft__warm_up(r, &o);
+    if (r->o.freeze) ft__recipe_frozen(r, o);
+    else {
+        if (!adapters) ft__set_frozen(m, "*", false);
+        for (i = 0; adapters && i < m->node_count; ++i) /* of a network without a head */
+            if (ft__is_weight(&m->nodes[i]) && !ft__glob(ft__lora_parameters, m->nodes[i].name))
+                m->nodes[i].frozen = true;
+        m->version += 1;
+        if (adapters) ft__store_frozen(m, r->o.frozen_type);
+        snprintf(r->result.choice, sizeof r->result.choice, "%s, so that %s",
+                 adapters ? "the adapters" : "all layers at once",
+                 how.scored ? "the cosines of the pairs' vectors follow their numbers"
+                            : "the vectors of the two texts of each pair are near");
+        ft__recipe_say(r, &o);
+        ft__recipe_fit(r, o, true, NULL);
+    }
+    if (ft__ok(&m->context)) ft_cut(m, m->text_vector); /* without the second copy */
+}
+
+/* Were the layers below the head trained before, here or by the file's author? */
+static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_parameter(&m->nodes[i]) && layer[i] < layers - 1 && m->nodes[i].loaded)
+            return true;
+    return false;
+}
+
+static void ft__recipe_text(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    bool stream = r->task == FT_TASK_LANGUAGE_MODEL;
+    int *layer, layers;
+    if (!FT__HAS(m, TEXT)) return;
+    layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
+    if (!layer) return;
+    layers = ft__text_layers(m, layer);
+    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
+    else if (r->o.head_only) ft__recipe_head_only(r);
+    else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
+    else {
+        const ft__field_use use = {"frozen_type", r->o.frozen_type != FT_F32, false,
+                                   "a network that has frozen layers; this one is trained whole"};
+        ft_fit_options o = ft__text_options(r, false, stream);
+        ft__check_uses(&m->context, "ft_finetune", &use, 1);
+        ft__set_frozen(m, "*", false);
+        snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
+                 stream ? "a language model" : "they start from random weights");
+        ft__recipe_say(r, &o);
+        ft__recipe_fit(r, o, true, NULL);
+    }
+    ft__release(&m->context, layer);
+}
+
+static const char ft__more_than_means[] = "training, not class_means of head_only";
+
+static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_finetune_options *o)
+{
+    const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
+    const ft__field_use uses[] = {
+        {"augmentation", a->shift < 0 || ft__augments(a),
+         own && !ft__augments(own),
+         "an image folder without its own augmentation"},
+        {"checkpoint_steps", o->checkpoint_steps > 0, o->checkpoint != NULL, "checkpoint"},
+        {"augmentation", a->shift < 0 || ft__augments(a), !o->head_only,
+         "training of more than the head (without head_only)"},
+        {"mixup", o->mixup != 0, own && !o->head_only,
+         "training of more than the head, of pictures"},
+        {"cutmix", o->cutmix != 0, own && !o->head_only,
+         "training of more than the head, of pictures"},
+        {"head_only", o->head_only, !o->freeze && !ft__has_adapters(m),
+         "training without freeze, of a network without adapters"},
+        {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
+        {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"},
+        {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
+        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"},
+        {"class_means", o->class_means, own && !o->freeze, "pictures, without freeze"},
+        {"epochs", o->epochs > 0, !o->class_means || !o->head_only, ft__more_than_means},
+        {"learning_rate", o->learning_rate > 0, !o->class_means || !o->head_only,
+         ft__more_than_means},
+        {"find_flip", o->find_flip, own && !ft__augments(own) && !a->flip && !o->head_only
+         && !o->freeze, "pictures without their own augmentation or flip, where more than the head"
+         " may be trained"},
+        {"last_block", o->last_block, own && !o->head_only && !o->freeze && !ft__has_adapters(m),
+         "pictures, where more than the head may be trained, without adapters"},
+        {"average_start", o->average_start, own && !o->head_only && !o->freeze && o->hold_back > 0,
+         "pictures, where more than the head may be trained, with hold_back"}};
+    if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
+        || ft__recipe_check_name(&m->context, "optimizer", o->optimizer, ft__optimizer_name)
+        || ft__recipe_check_name(&m->context, "schedule", o->schedule, ft__schedule_name))
+        return m->context.status;
+    return ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]);
+}
+
+/* A loss or a teacher needs classes or numbers. */
+static void ft__check_loss_of(const ft__recipe *r)
+{
+    ft__context *c = &r->m->context;
+    if (r->o.loss && r->o.teacher)
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect with a teacher");
+    else if ((r->o.loss || r->o.teacher)
+             && (r->task == FT_TASK_EMBEDDINGS || r->task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(c, FT_INVALID, "ft_finetune: loss has no effect here: it is for classes and"
+                 " numbers; the task is %s", ft_task_name(r->task));
+    else if (r->o.loss && strcmp(r->o.loss, "ctc") == 0 && r->task == FT_TASK_TOKENS)
+        ft__fail(c, FT_INVALID, "ft_finetune: ctc is a loss of labels without steps, and one class"
+                 " is the blank; here each word has its label");
+}
+
+static void ft__set_loss_of(const ft__recipe *r)
+{
+    if (r->o.loss) ft_set_loss_kind(r->m, r->o.loss, r->o.loss_options);
+    if (r->o.teacher) ft_set_teacher(r->m, r->o.teacher, r->o.loss_options);
+}
+
+/* `lent`: to the stage of options.freeze; or NULL. */
+static ft_finetune_result ft__finetune(ft_model *m, ft_data *data, ft_finetune_options options,
+                                       ft__lent *lent)
+{
+    ft__recipe r;
+    memset(&r, 0, sizeof r);
+    r.m = m;
+    r.data = data;
+    r.o = options;
+    r.lent = lent;
+    if (!ft__usable(m) || !ft__given(&m->context, data, "ft_finetune: the data")
+        || ft__recipe_check(m, data, &options) != FT_OK) return r.result;
+    if (options.epochs < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: epochs is %d; it must not be negative",
+                 options.epochs);
+    if (options.batch_size < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: batch_size is %d; it must not be negative",
+                 options.batch_size);
+    if (options.most_steps < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: most_steps is %d; it must not be negative",
+                 options.most_steps);
+    if (!ft__not_negative(options.learning_rate))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: learning_rate is %g; it must be finite and"
+                 " not negative", (double)options.learning_rate);
+    ft__check_type(m, "ft_finetune: frozen_type", options.frozen_type);
+    if (!ft__ok(&m->context)) return r.result;
+    r.task = ft__task_on(&m->context, "ft_finetune", data, options.task);
+    if (!ft__ok(&m->context)) return r.result;
+    if (options.head_only && (r.task == FT_TASK_EMBEDDINGS || r.task == FT_TASK_LANGUAGE_MODEL))
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: head_only has no effect here: it is for a"
+                 " class or a number; the task is %s", ft_task_name(r.task));
+    if (!ft__ok(&m->context)) return r.result;
+    ft__check_loss_of(&r);
+    if (!ft__ok(&m->context)) return r.result;
+    if (r.task == FT_TASK_EMBEDDINGS) {
+        ft__recipe_embeddings(&r);
+        return r.result;
+    }
+    if (ft_data_classes(data) < 2 && r.task != FT_TASK_LANGUAGE_MODEL
+        && r.task != FT_TASK_REGRESSION) {
+        ft__fail(&m->context, FT_INVALID, "the data has %d classes: at least 2 are needed",
+                 ft_data_classes(data));
+        return r.result;
+    }
+    if (r.task == FT_TASK_CLASSIFICATION) ft__add_text_head(m, ft_data_classes(data));
+    if (ft__ready(m, true) != FT_OK) return r.result;
+    if (r.task == FT_TASK_LANGUAGE_MODEL)
+        ft__check_predicts_tokens(m, "ft_finetune", "the task is");
+    else ft__recipe_head(&r);
+    ft__set_loss_of(&r);
+    if (!ft__ok(&m->context)) return r.result;
+    if (data->source.length) {
+        ft__recipe_text(&r);
+        return r.result;
+    }
+    ft__recipe_augmentation(data, options.augmentation);
+    r.all = ft__recipe_options(&r, FT__ALL);
+    r.enough = 0.9;
+    if (options.freeze) ft__recipe_frozen(&r, r.all);
+    else if (options.head_only) ft__recipe_head_only(&r);
+    else ft__recipe_stages(&r);
+    ft__cache_release(&m->context, &r.features.cache);
+    return r.result;
 }
 
 /* =============================================================================================

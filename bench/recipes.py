@@ -37,7 +37,10 @@ WEIGHTS = {"resnet18": f"{DATA}/weights/resnet18_imagenet.safetensors",
 # Ours: the default first, then the candidates for it. Theirs run in PyTorch.
 OURS = {"ours": [], "head only": ["--head-only"], "flip": ["--flip"],
         "trivial": ["--augment", "trivial"], "ema": ["--ema", "0.99"], "swa": ["--swa"],
-        "layer decay": ["--layer-decay", "0.75"]}
+        "layer decay": ["--layer-decay", "0.75"], "find flip": ["--find-flip"],
+        "class means": ["--class-means"], "class means only": ["--class-means", "--head-only"],
+        "last block": ["--last-block"], "hold back": ["--hold-back", "0.2"],
+        "average start": ["--hold-back", "0.2", "--average-start"]}
 THEIRS = ["tutorial", "fastai", "keras"]
 
 

@@ -413,6 +413,270 @@ static void test_no_memory(const pictures *p)
     CHECK(calls > 30, "only %ld calls", calls);
 }
 
+/* ---- What the recipe may do with pictures: class_means, find_flip, last_block, average_start ---- */
+
+enum { SPOTS = 100, SPOT_SIDE = 8, SPOT_PIXELS = SPOT_SIDE * SPOT_SIDE, SPOT_FEATURES = 4 * 9 };
+
+typedef struct spots {
+    uint8_t grey[SPOTS][SPOT_PIXELS];
+    const uint8_t *pixels[SPOTS];
+    ft_picture_size size[SPOTS];
+    int label[SPOTS];
+} spots;
+
+/* Noise with a brighter half: of class 0 the left one, of class 1 the right one; or, `upright`, the upper
+   and the lower one. One label in four is wrong, so that a head alone is not enough. */
+static void make_spots(spots *p, bool upright)
+{
+    unsigned state = 3;
+    int s, i;
+    for (s = 0; s < SPOTS; ++s) {
+        for (i = 0; i < SPOT_PIXELS; ++i) {
+            int half = (upright ? i / SPOT_SIDE : i % SPOT_SIDE) < SPOT_SIDE / 2 ? 0 : 1;
+            state = state * 1664525u + 1013904223u;
+            p->grey[s][i] = (uint8_t)((state >> 24) / 2 + (half == s % 2 ? 60 : 0));
+        }
+        state = state * 1664525u + 1013904223u;
+        p->label[s] = (state >> 16) % 4 == 0 ? 1 - s % 2 : s % 2;
+        p->pixels[s] = p->grey[s];
+        p->size[s] = (ft_picture_size){SPOT_SIDE, SPOT_SIDE};
+    }
+}
+
+static ft_model *spot_network(void)
+{
+    ft_preprocessing p = {.width = SPOT_SIDE, .height = SPOT_SIDE, .channels = 1, .mean = {0.4f}, .std = {0.25f}};
+    ft_model *m = ft_create((ft_desc){.seed = 5, .threads = 1, .log = collect});
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {1, SPOT_SIDE, SPOT_SIDE}}), labels;
+    log_text[0] = 0;
+    ft_set_preprocessing(m, p);
+    labels = ft_input(m, "labels", (ft_input_options){.type = FT_I32});
+    x = ft_conv2d(m, "layer.0.conv", x, 4, (ft_conv2d_options){.kernel = {2}, .stride = {2}});
+    x = ft_activation(m, "relu", NULL, x, (ft_activation_options){0});
+    x = ft_conv2d(m, "layer.1.conv", x, 4, (ft_conv2d_options){.kernel = {2}});
+    x = ft_linear(m, "fc", ft_flatten(m, "flat", x), 2, (ft_linear_options){0});
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, labels, (ft_loss_options){0}));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    return m;
+}
+
+static ft_data *spot_data(ft_model *m, const spots *p)
+{
+    return ft_pixels(m, SPOTS, p->pixels, p->size, p->label, (ft_pixels_options){.channels = 1, .classes = 2});
+}
+
+/* The mean loss of x = scale * cosine, each sample left out of its class's mean; and how many are right. */
+static double loss_left_out(double x[SPOTS][SPOT_FEATURES], const int *label, double scale, int *right)
+{
+    double loss = 0;
+    int s, t, f, k;
+    *right = 0;
+    for (s = 0; s < SPOTS; ++s) {
+        double cosine[2];
+        for (k = 0; k < 2; ++k) {
+            double mean[SPOT_FEATURES] = {0}, product = 0, squares = 0;
+            for (t = 0; t < SPOTS; ++t)
+                for (f = 0; f < SPOT_FEATURES && t != s && label[t] == k; ++f) mean[f] += x[t][f];
+            for (f = 0; f < SPOT_FEATURES; ++f) product += mean[f] * x[s][f], squares += mean[f] * mean[f];
+            cosine[k] = product / sqrt(squares);
+        }
+        loss += log(1 + exp(scale * (cosine[1 - label[s]] - cosine[label[s]]))) / SPOTS;
+        *right += cosine[label[s]] > cosine[1 - label[s]];
+    }
+    return loss;
+}
+
+/* class_means: each logit is scale * the cosine of the centred features with the class's mean of such, times
+   their length by the mean length; the scale is the best of those tried, left out one at a time. */
+static void test_class_means(const spots *p)
+{
+    static float input[SPOTS * SPOT_PIXELS], flat[SPOTS * SPOT_FEATURES], logits[SPOTS * 2];
+    static double x[SPOTS][SPOT_FEATURES], length[SPOTS];
+    double class_mean[2][SPOT_FEATURES] = {{0}}, centre[SPOT_FEATURES], mean_length = 0, scale, best, step;
+    ft_model *m = spot_network();
+    ft_data *data = spot_data(m, p);
+    ft_finetune_result r = ft_finetune(m, data, (ft_finetune_options){.head_only = true, .class_means = true});
+    int count[2] = {0, 0}, s, f, k, right, other;
+    char line[100];
+    CHECK(ft_error(m) == FT_OK && strstr(r.choice, "the classes' mean features"), "%s %s", ft_error_text(m),
+          r.choice);
+    for (s = 0; s < SPOTS; ++s) {
+        ft_slot slot = {.name = "input", .type = FT_F32, .shape = {3, {1, SPOT_SIDE, SPOT_SIDE}},
+                        .values = input + s * SPOT_PIXELS};
+        ft_data_read(data, s, 0, &slot, 1);
+    }
+    ft_keep(m, ft_find(m, "flat"));
+    ft_feed(m, ft_find(m, "input"), input, SPOTS);
+    ft_feed(m, ft_find(m, "labels"), p->label, SPOTS);
+    ft_forward(m, false);
+    ft_get(m, ft_find(m, "flat"), flat, SPOTS * SPOT_FEATURES);
+    ft_get(m, ft_output(m), logits, SPOTS * 2);
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    for (s = 0; s < SPOTS; ++s) {
+        count[p->label[s]] += 1;
+        for (f = 0; f < SPOT_FEATURES; ++f) class_mean[p->label[s]][f] += (double)flat[s * SPOT_FEATURES + f];
+    }
+    for (f = 0; f < SPOT_FEATURES; ++f)
+        centre[f] = (class_mean[0][f] / count[0] + class_mean[1][f] / count[1]) / 2;
+    memset(class_mean, 0, sizeof class_mean);
+    for (s = 0; s < SPOTS; ++s) {
+        for (f = 0; f < SPOT_FEATURES; ++f) {
+            x[s][f] = (double)flat[s * SPOT_FEATURES + f] - centre[f];
+            length[s] += x[s][f] * x[s][f];
+        }
+        length[s] = sqrt(length[s]);
+        mean_length += length[s] / SPOTS;
+        for (f = 0; f < SPOT_FEATURES; ++f) class_mean[p->label[s]][f] += x[s][f] /= length[s];
+    }
+    scale = 0;
+    for (s = 0; s < SPOTS; ++s)
+        for (k = 0; k < 2; ++k) {
+            double product = 0, squares = 0, cosine;
+            for (f = 0; f < SPOT_FEATURES; ++f) {
+                product += class_mean[k][f] * x[s][f];
+                squares += class_mean[k][f] * class_mean[k][f];
+            }
+            cosine = product / sqrt(squares);
+            if (s == 0 && k == 0) scale = (double)logits[0] * mean_length / length[0] / cosine;
+            CHECK(fabs((double)logits[2 * s + k] - scale * cosine * length[s] / mean_length) < 1e-4 * scale,
+                  "sample %d, class %d: %g, not %g", s, k, (double)logits[2 * s + k],
+                  scale * cosine * length[s] / mean_length);
+        }
+    best = loss_left_out(x, p->label, scale, &right);
+    for (step = 0.5; step < 2; step *= 1.09)
+        CHECK(loss_left_out(x, p->label, scale * step, &other) >= best - 1e-9, "scale %g is better than %g",
+              scale * step, scale);
+    snprintf(line, sizeof line, "left out one at a time, %d of %d", right, SPOTS);
+    CHECK(strstr(log_text, line) && right > 60 && right < 95, "\"%s\" is not in %s", line, log_text);
+    ft_destroy(m);
+}
+
+/* The trial of class means counts as ft_evaluate does on what ft_data_held_back says; pictures whose
+   classes are a left and a right one are not mirrored, those of an upper and a lower one are. */
+static void test_find_flip(const spots *p, bool mirrored)
+{
+    ft_model *m = spot_network();
+    ft_data *data = spot_data(m, p);
+    ft_finetune_options o = {.class_means = true, .find_flip = true, .epochs = 1, .augmentation = {.shift = -1}};
+    ft_finetune_result r = ft_finetune(m, data, o);
+    float plain[SPOT_PIXELS], view[SPOT_PIXELS];
+    int v, i, flipped = 0;
+    CHECK(ft_error(m) == FT_OK && (strstr(r.choice, ", mirrored too") != NULL) == mirrored
+          && strstr(r.choice, "all layers"), "%s %s", ft_error_text(m), r.choice);
+    CHECK(strstr(log_text, mirrored ? "mirrored in training" : "not mirrored"), "%s", log_text);
+    for (v = 0; v <= 20; ++v) {
+        ft_slot slot = {.name = "input", .type = FT_F32, .shape = {3, {1, SPOT_SIDE, SPOT_SIDE}}, .values = view};
+        ft_data_read(data, 3, v, &slot, 1);
+        if (v == 0) memcpy(plain, view, sizeof view);
+        for (i = 0; i < SPOT_PIXELS; ++i)
+            if (view[i] < plain[i] || view[i] > plain[i]) break;
+        flipped += i < SPOT_PIXELS;
+        for (i = 0; i < SPOT_PIXELS && memcmp(view, plain, sizeof view) != 0; ++i)
+            CHECK(fabs((double)view[i] - (double)plain[i / SPOT_SIDE * SPOT_SIDE + SPOT_SIDE - 1 - i % SPOT_SIDE])
+                  < 1e-6, "view %d: pixel %d", v, i);
+    }
+    CHECK(mirrored ? flipped > 3 && flipped < 17 : flipped == 0, "%d of 20 views are mirrored", flipped);
+    ft_destroy(m);
+    m = spot_network();
+    o.augmentation.flip = true;
+    ft_finetune(m, spot_data(m, p), o);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "find_flip has no effect"), "%s",
+          ft_error_text(m));
+    ft_destroy(m);
+}
+
+typedef struct stages {
+    ft_model *m;
+    char names[60];
+    float first[16], second[64], start[16], later[64]; /* the convolutions at the start; after the block's stage */
+    int reports, stop_at;
+} stages;
+
+static bool see_stages(void *user, const ft_progress *p)
+{
+    stages *s = (stages *)user;
+    if (p->preparing) return true;
+    if (!strstr(s->names, p->stage)) {
+        strcat(s->names, " ");
+        strcat(s->names, p->stage);
+    }
+    if (p->epoch_done && !strcmp(p->stage, "block")) {
+        ft_get(s->m, ft_find(s->m, "layer.0.conv.weight"), s->start, 16);
+        ft_get(s->m, ft_find(s->m, "layer.1.conv.weight"), s->later, 64);
+    }
+    return ++s->reports != s->stop_at;
+}
+
+static void test_last_block(const spots *p)
+{
+    ft_model *m = spot_network();
+    stages s = {.m = m};
+    ft_finetune_options o = {.last_block = true, .epochs = 2, .progress = see_stages, .progress_user = &s};
+    ft_get(m, ft_find(m, "layer.0.conv.weight"), s.first, 16);
+    ft_get(m, ft_find(m, "layer.1.conv.weight"), s.second, 64);
+    ft_finetune(m, spot_data(m, p), o);
+    CHECK(ft_error(m) == FT_OK && !strcmp(s.names, " trial head block all"), "%s%s", ft_error_text(m), s.names);
+    CHECK(memcmp(s.start, s.first, sizeof s.first) == 0, "the first layer was trained with the last block");
+    CHECK(memcmp(s.later, s.second, sizeof s.second) != 0, "the last block was not trained");
+    ft_get(m, ft_find(m, "layer.0.conv.weight"), s.start, 16);
+    CHECK(memcmp(s.start, s.first, sizeof s.first) != 0, "the first layer was not trained at last");
+    ft_destroy(m);
+}
+
+/* The last stage, stopped and continued, averages with the weights that it began with. */
+static void test_resumed_average(const spots *p)
+{
+    static const char path[] = "build/test_pixels.checkpoint";
+    float want[80], got[80];
+    double share = -1;
+    int stop_at;
+    for (stop_at = 0; stop_at < 400; stop_at = stop_at ? stop_at + 7 : 1) {
+        ft_model *m = spot_network();
+        stages s = {.m = m, .stop_at = stop_at};
+        ft_finetune_options o = {.average_start = true, .hold_back = 0.2f, .epochs = 3, .learning_rate = 0.1f,
+                                 .progress = see_stages, .progress_user = &s, .class_means = true,
+                                 .find_flip = true, .last_block = true};
+        ft_finetune_result r;
+        bool in_last;
+        if (stop_at > 0) o.checkpoint = path;
+        remove(path);
+        r = ft_finetune(m, spot_data(m, p), o);
+        in_last = strstr(s.names, "all") != NULL;
+        if (stop_at > 0 && r.fit.stopped) {
+            ft_destroy(m);
+            m = s.m = spot_network();
+            s.stop_at = 0;
+            r = ft_finetune(m, spot_data(m, p), o);
+        } else if (stop_at > 0) stop_at = 1000;
+        ft_get(m, ft_find(m, "layer.0.conv.weight"), got, 16);
+        ft_get(m, ft_find(m, "layer.1.conv.weight"), got + 16, 64);
+        CHECK(ft_error(m) == FT_OK && r.fit.best_epoch >= 0, "%s", ft_error_text(m));
+        if (stop_at == 0) {
+            memcpy(want, got, sizeof got);
+            share = r.fit.end_share;
+            CHECK(in_last && share < 1, "%s: %g", s.names, share);
+        }
+        CHECK(memcmp(got, want, sizeof got) == 0 && fabs(r.fit.end_share - share) < 1e-9,
+              "stopped at report %d%s: other weights, share %g, not %g", stop_at, in_last ? " of all" : "",
+              r.fit.end_share, share);
+        ft_destroy(m);
+    }
+    remove(path);
+}
+
+static void test_recipe_candidates(void)
+{
+    static spots sideways, upright;
+    make_spots(&sideways, false);
+    make_spots(&upright, true);
+    test_class_means(&sideways);
+    test_find_flip(&sideways, false);
+    test_find_flip(&upright, true);
+    test_last_block(&sideways);
+    test_resumed_average(&sideways);
+}
+
 int main(void)
 {
     pictures p;
@@ -424,6 +688,7 @@ int main(void)
     test_groups(&p);
     test_kept(&p);
     test_errors(&p);
+    test_recipe_candidates();
     test_no_memory(&p);
     free_pictures(&p);
     return check_done("test_pixels");

@@ -30,6 +30,7 @@ typedef struct options {
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
+    bool class_means, find_flip, last_block, average_start;
     bool head_only, dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
@@ -102,6 +103,11 @@ static const char usage_pictures[] =
     "                             flip-vertical, degrees=X, zoom=X, shear=DEGREES, brightness=X, contrast=X,\n"
     "                             saturation=X, hue=X (to 0.5), blur=SIGMA, erase=SHARE, shift=SHARE\n"
     "         --mixup A --cutmix A    (train) mix each batch's pictures, by shares of Beta(A, A)\n"
+    "         --class-means       set the head to the mean features of each class, instead of training it alone\n"
+    "         --find-flip         mirror pictures if held-back ones show that it changes no class\n"
+    "         --last-block        after the head, train the last block alone before all layers\n"
+    "         --average-start     average with the weights before the last stage, by the share that is best\n"
+    "                             on what --hold-back holds back\n"
     "         --balanced sampling|loss   (train; texts too) rare classes count as frequent ones do:\n"
     "                             they are drawn as often, or weigh as much\n";
 static const char usage_texts[] =
@@ -233,6 +239,10 @@ static const option_row option_rows[] = {
     {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},
     {"--flip", 'b', AT(flip), "tw", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "tw", PICTURES},
+    {"--class-means", 'b', AT(class_means), "t", PICTURES},
+    {"--find-flip", 'b', AT(find_flip), "t", PICTURES},
+    {"--last-block", 'b', AT(last_block), "t", PICTURES},
+    {"--average-start", 'b', AT(average_start), "t", PICTURES | HELD_BACK},
     {"--hold-back", 'f', AT(hold_back), "t", SAMPLES},
     {"--patience", 'n', AT(patience), "t", HELD_BACK},
     {"--metric", 's', AT(metric), "t", HELD_BACK},

@@ -31,6 +31,10 @@ static ft_finetune_options train_options(const options *o, const ft_augmentation
     f.accumulate = o->accumulate;
     f.ema = (float)o->ema;
     f.swa = o->swa;
+    f.class_means = o->class_means;
+    f.find_flip = o->find_flip;
+    f.last_block = o->last_block;
+    f.average_start = o->average_start;
     f.find_rate = o->find_rate;
     if (o->find_rate) f.curve = keep_curve;
     f.curve_user = searches;

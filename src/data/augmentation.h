@@ -199,13 +199,16 @@ static void ft__draw_changes(const ft_augmentation *a, uint64_t key, int width, 
     if (a->erase > 0) ft__draw_erase((double)a->erase, &from, width, height, view);
 }
 
+enum { FT__MIRRORED = -1 }; /* a view: the plain one, mirrored left to right */
+
 /* `width` and `height` are those of the resized picture. */
 static void ft__draw_view(const ft_augmentation *a, const ft_preprocessing *p, uint64_t seed,
                           int index, int view_number, int width, int height, ft__view *view)
 {
     uint64_t key = ft__key(seed, (uint64_t)index, (uint64_t)view_number, FT__USE_AUGMENT);
     memset(view, 0, sizeof *view);
-    if (view_number == 0) return;
+    view->flip = view_number == FT__MIRRORED;
+    if (view_number <= 0) return;
     view->flip = a->flip && ft__uniform(key, 0) < 0.5f;
     view->shift_x = ft__draw_shift(a->shift, p->width, key, 1);
     view->shift_y = ft__draw_shift(a->shift, p->height, key, 2);

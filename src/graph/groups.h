@@ -102,6 +102,25 @@ static int ft__find_layers(const ft_model *m, bool numbered, int *first, int *la
     return count;
 }
 
+/* Freezes all below the last of the layers that have a number, such as "layer4.1.". */
+static ft_status ft__freeze_to_last_block(ft_model *m)
+{
+    int *first = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *first);
+    int *layer = (int *)ft__allocate(&m->context, (size_t)m->node_count + 1, sizeof *layer);
+    int layers = first && layer ? ft__find_layers(m, true, first, layer) : 0, at;
+    if (ft__ok(&m->context) && layers < 2)
+        ft__fail(&m->context, FT_INVALID, "last_block: the parameters' names number no layers");
+    for (at = 0; ft__ok(&m->context) && at < m->node_count; ++at) {
+        ft__node *node = &m->nodes[m->order[at] - 1];
+        bool after = at >= first[layers - 1] && (layer[at] < 0 || layer[at] == layers - 1);
+        if (ft__is_parameter(node)) node->frozen = !after;
+    }
+    m->version += 1;
+    ft__release(&m->context, first);
+    ft__release(&m->context, layer);
+    return m->context.status;
+}
+
 int ft_decay_layers(ft_model *m, float factor)
 {
     int *first, *layer, layers = 0, at;

@@ -271,6 +271,15 @@ typedef struct ft_finetune_options {
     void *curve_user;
     ft_model *teacher;      /* as in ft_set_teacher, instead of `loss`; its copy is removed again,
                                unless the run was stopped */
+    /* Of pictures, without freeze: */
+    bool class_means;       /* the head is not trained alone, but set: its weights are the classes'
+                               mean features, centred and of length 1 (nearest centred class mean,
+                               Wang et al. 2019) */
+    bool find_flip;         /* instead of augmentation.flip: pictures are mirrored if in the trial
+                               the held-back ones, mirrored, are right as often as they are */
+    bool last_block;        /* between head and all layers a stage that trains the last numbered
+                               block (of a ResNet-18 layer4.1), as long as the last stage */
+    bool average_start;     /* as in ft_fit_options, of the last stage, with hold_back */
 } ft_finetune_options;
 
 typedef struct ft_finetune_result {

@@ -453,7 +453,8 @@ static void ft__fit_finish(ft__fit *f)
     const ft__score *held = f->o.best ? &f->at.best : &f->at.held;
     if (f->o.best && f->at.done && f->at.best.total > 0) ft__keep_weights(f->m, true);
     r->end_share = 1;
-    if (f->o.average_start && f->at.done && f->at.best.total > 0) ft__fit_average_start(f);
+    if (f->o.average_start && f->at.done && !f->stopped && f->at.best.total > 0)
+        ft__fit_average_start(f);
     r->epochs = f->at.epoch;
     r->best_epoch = f->at.best.total > 0 ? f->at.best_epoch : -1;
     r->loss = f->at.last.total ? f->at.last.loss / (double)f->at.last.total : 0;

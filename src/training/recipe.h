@@ -25,10 +25,12 @@
 #include "networks/regression.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
+#include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
 #include "training/fit.h"
 #include "training/find_rate.h"
+#include "training/class_means.h"
 
 /* =============================================================================================
    [SECTION] training/recipe: The default recipe
@@ -41,11 +43,11 @@
    rate that rises over the first tenth of the steps, then falls to 0, and that is smaller by a
    factor of 0.75 with each layer below the head; no decay of biases, norms, tokens and positions.
    ============================================================================================= */
-enum { FT__TRIAL, FT__HEAD, FT__ALL, FT__STAGES };
+enum { FT__TRIAL, FT__HEAD, FT__BLOCK, FT__ALL, FT__STAGES };
 /* With fewer samples held back one more wrong answer changes the choice, whatever the network is
    worth: the head alone is trained, as with few samples it is least likely to overfit. */
 enum { FT__LEAST_HELD_BACK = 10 };
-static const char *const ft__stage_names[] = {"trial", "head", "all"};
+static const char *const ft__stage_names[] = {"trial", "head", "block", "all"};
 
 enum { FT__HEAD_WEIGHTS = 8 };
 
@@ -245,7 +247,7 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
 {
     ft_fit_options o = ft__recipe_common(r, stage);
     int samples = ft_data_count(r->data);
-    if (stage != FT__ALL) {
+    if (stage < FT__BLOCK) {
         o.epochs = 30;
         o.batch_size = 32;
         o.optimizer.learning_rate = 2e-3f;
@@ -267,7 +269,8 @@ static ft_fit_options ft__recipe_options(const ft__recipe *r, int stage)
         o.mixup = r->o.mixup;
         o.cutmix = r->o.cutmix;
     }
-    if (stage == FT__ALL && ft__is_transformer(r->m)) {
+    o.average_start = stage == FT__ALL && r->o.average_start;
+    if (stage >= FT__BLOCK && ft__is_transformer(r->m)) {
         o.epochs = samples < 1000 ? 6 : 4;
         o.batch_size = samples < 1000 ? 16 : 32;
         o.optimizer.learning_rate = ft__has_adapters(r->m) ? 1e-3f : 1e-4f;
@@ -384,6 +387,42 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
+/* Sets the head to class means, in the trial or in the head's stage. */
+static void ft__recipe_means(ft__recipe *r, int stage)
+{
+    ft_model *m = r->m;
+    ft_fit_result *fit = &r->result.fit;
+    int count = ft_data_count(r->data), held_count = 0, trained = 0, total = 0, right, i, k;
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
+    float share = ft__recipe_options(r, stage).hold_back;
+    ft__score score;
+    memset(fit, 0, sizeof *fit);
+    fit->best_epoch = -1;
+    fit->held_back_loss = fit->held_back_accuracy = -1;
+    fit->end_share = 1;
+    if (held && share > 0) held_count = ft_data_held_back(r->data, share, held, count);
+    for (i = k = 0; train && i < count; ++i) {
+        if (k < held_count && held[k] == i) k += 1;
+        else train[trained++] = i;
+    }
+    fit->before = ft__digest(m);
+    right = ft__ok(&m->context) ? ft__head_of_means(m, r->data, train, trained, &total) : 0;
+    fit->after = ft__digest(m);
+    if (ft__ok(&m->context))
+        ft__log(&m->context, "%s: class means; left out one at a time, %d of %d %s are right",
+                ft__stage_names[stage], right, total, ft__data_samples(r->data));
+    if (ft__ok(&m->context) && held_count > 0) {
+        score = ft__score_samples(m, r->data, held, held_count, 0);
+        fit->held_back_correct = (int)score.correct;
+        fit->held_back_total = (int)score.total;
+        fit->held_back_accuracy = ft__accuracy(m, &score);
+        if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
+    }
+    ft__release(&m->context, train);
+    ft__release(&m->context, held);
+}
+
 /* Only the stage that a checkpoint names continues from it; later stages start new. */
 static bool ft__recipe_stage(ft__recipe *r, int stage)
 {
@@ -391,12 +430,14 @@ static bool ft__recipe_stage(ft__recipe *r, int stage)
     ft_fit_options o;
     if (stage == FT__ALL && ft__has_adapters(m)) ft__freeze_to_adapters(m);
     else if (stage == FT__ALL) ft__set_frozen(m, "*", false);
+    else if (stage == FT__BLOCK) ft__freeze_to_last_block(m);
     else {
         ft__freeze_to_head(m);
         ft__store_frozen(m, r->o.frozen_type);
     }
     o = stage == FT__ALL ? r->all : ft__recipe_options(r, stage);
-    if (stage == FT__ALL) ft__recipe_last(r, o, stage == r->start);
+    if (stage >= FT__BLOCK) ft__recipe_last(r, o, stage == r->start);
+    else if (r->o.class_means) ft__recipe_means(r, stage);
     else ft__recipe_fit(r, o, stage == r->start, &r->features);
     return ft__ok(&m->context) && !r->result.fit.stopped;
 }
@@ -410,10 +451,47 @@ static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
     int length = snprintf(end, left, "; %d epoch%s, ", o->epochs, o->epochs == 1 ? "" : "s");
     if (length < 0 || (size_t)length >= left) return;
     if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
-    if (r->o.find_rate)
+    if (r->o.class_means && !r->deeper)
+        snprintf(end, left, "; its weights are the classes' mean features");
+    else if (r->o.find_rate)
         snprintf(end + length, left - (size_t)length, "learning rate found by a range test");
     else snprintf(end + length, left - (size_t)length, "learning rate %g",
                   (double)optimizer.learning_rate);
+}
+
+/* What a choice ends with if pictures are mirrored, too. */
+static const char ft__mirrored_too[] = ", mirrored too";
+
+/* Lets pictures be mirrored in the stages to come. */
+static void ft__recipe_mirror(ft__recipe *r)
+{
+    ft_augmentation a = *ft__data_augmentation(r->data);
+    a.flip = true;
+    r->data->features.augment(r->data->source.user, &a);
+}
+
+/* Are held-back pictures that are mirrored right as often as they are without? The head of the
+   trial has not seen mirrored ones. Then a mirrored picture is one of its class. */
+static bool ft__recipe_may_mirror(ft__recipe *r)
+{
+    ft_model *m = r->m;
+    int count = ft_data_count(r->data);
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    ft__score plain, mirrored;
+    memset(&plain, 0, sizeof plain);
+    memset(&mirrored, 0, sizeof mirrored);
+    if (held) {
+        count = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, held, count);
+        plain = ft__score_samples(m, r->data, held, count, 0);
+        mirrored = ft__score_samples(m, r->data, held, count, FT__MIRRORED);
+    }
+    ft__release(&m->context, held);
+    if (!ft__ok(&m->context)) return false;
+    ft__log(&m->context, "mirrored, %lld of %lld held-back %s are right, as they are %lld: they are"
+            " %s", (long long)mirrored.correct, (long long)mirrored.total,
+            ft__data_samples(r->data), (long long)plain.correct,
+            mirrored.correct >= plain.correct ? "mirrored in training" : "not mirrored");
+    return mirrored.correct >= plain.correct;
 }
 
 static void ft__recipe_choose(ft__recipe *r)
@@ -429,6 +507,12 @@ static void ft__recipe_choose(ft__recipe *r)
              100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
              : ", so the layers below are trained too");
+    if (r->deeper && r->o.find_flip && ft__recipe_may_mirror(r)) {
+        size_t length = strlen(r->result.choice);
+        snprintf(r->result.choice + length, sizeof r->result.choice - length, "%s",
+                 ft__mirrored_too);
+        ft__recipe_mirror(r);
+    }
     last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
     ft__recipe_say(r, &last);
 }
@@ -501,8 +585,13 @@ static void ft__recipe_stages(ft__recipe *r)
         ft__keep_head(r, tried || !ft__ok(&r->m->context));
         if (!tried) return;
         ft__log(&r->m->context, "%s", r->result.choice);
-    } else r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
+    } else {
+        r->deeper = strncmp(r->result.choice, "head only", 9) != 0;
+        if (strstr(r->result.choice, ft__mirrored_too)) ft__recipe_mirror(r);
+    }
     if (r->start <= FT__HEAD && !ft__recipe_stage(r, FT__HEAD)) return;
     ft__cache_release(&r->m->context, &r->features.cache);
+    if (r->deeper && r->o.last_block && r->start <= FT__BLOCK && !ft__recipe_stage(r, FT__BLOCK))
+        return;
     if (r->deeper) ft__recipe_stage(r, FT__ALL);
 }

@@ -275,6 +275,8 @@ static void ft__recipe_text(ft__recipe *r)
     ft__release(&m->context, layer);
 }
 
+static const char ft__more_than_means[] = "training, not class_means of head_only";
+
 static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_finetune_options *o)
 {
     const ft_augmentation *a = &o->augmentation, *own = ft__data_augmentation(data);
@@ -294,7 +296,18 @@ static ft_status ft__recipe_check(ft_model *m, const ft_data *data, const ft_fin
         {"patience", o->patience > 0, o->hold_back > 0, "hold_back"},
         {"metric", o->metric != FT_METRIC_AUTO, o->hold_back > 0, "hold_back"},
         {"learning_rate", o->learning_rate != 0, !o->find_rate, "a run without find_rate"},
-        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"}};
+        {"curve", o->curve != NULL, o->find_rate, "a run with find_rate"},
+        {"class_means", o->class_means, own && !o->freeze, "pictures, without freeze"},
+        {"epochs", o->epochs > 0, !o->class_means || !o->head_only, ft__more_than_means},
+        {"learning_rate", o->learning_rate > 0, !o->class_means || !o->head_only,
+         ft__more_than_means},
+        {"find_flip", o->find_flip, own && !ft__augments(own) && !a->flip && !o->head_only
+         && !o->freeze, "pictures without their own augmentation or flip, where more than the head"
+         " may be trained"},
+        {"last_block", o->last_block, own && !o->head_only && !o->freeze && !ft__has_adapters(m),
+         "pictures, where more than the head may be trained, without adapters"},
+        {"average_start", o->average_start, own && !o->head_only && !o->freeze && o->hold_back > 0,
+         "pictures, where more than the head may be trained, with hold_back"}};
     if (ft__mixing_shares(&m->context, "ft_finetune", o->mixup, o->cutmix) != FT_OK
         || ft__recipe_check_name(&m->context, "optimizer", o->optimizer, ft__optimizer_name)
         || ft__recipe_check_name(&m->context, "schedule", o->schedule, ft__schedule_name))
