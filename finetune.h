@@ -1750,7 +1750,9 @@ typedef enum ft_schedule {
     FT_STEP,       /* times gamma after every step_epochs epochs */
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
     FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
-                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
+                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR. ft_fit also
+                      moves beta1, or a momentum that is not 0, from 0.95 to 0.85 and back, unless
+                      fixed_momentum is set; not NAdam's, which has a schedule of its own */
     FT_LINEAR,     /* to 0 at the end, in a straight line: usual for transformers, after a
                       warm-up */
     FT_WARM_RESTARTS, /* a cosine to 0 over step_epochs epochs, then again (Loshchilov and Hutter
@@ -1915,6 +1917,8 @@ typedef struct ft_fit_options {
                                norms too. s is the one of 0, 0.1, ..., 1 that is best on the
                                held-back samples: ft_fit_result.end_share (WiSE-FT, Wortsman et al.
                                2022). Train a new head alone first */
+    bool fixed_momentum;    /* with FT_ONE_CYCLE: beta1, or momentum, stays as it is, as with
+                               cycle_momentum=False in PyTorch. The default recipe does this */
 } ft_fit_options;
 
 typedef struct ft_rate_curve { /* what a search for a learning rate saw */
@@ -9282,14 +9286,14 @@ typedef union ft__options {
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/embedding_rows). */
-typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
+typedef struct ft__missed_update { float step, eps, decay, beta1; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
     uint64_t version;       /* of the graph that it was made for */
     uint32_t updates;       /* made so far */
     bool moves;             /* rows without a gradient change too (Adam) */
-    float beta1, beta2;
+    float beta2;
     int words, features;
     uint32_t *done;         /* [words]: updates applied to each row */
     int32_t *used;          /* [words]: rows with a gradient, in order of arrival */
@@ -21537,13 +21541,22 @@ static double ft__share_of_cycle(int step, int length, double growth)
     return left / cycle;
 }
 
+/* One-cycle (Smith and Topin 2018) with PyTorch's defaults: from `start` to `peak` over the first
+   30 % of the steps, then to `last`, both as cosines. */
+static double ft__one_cycle(int step, int steps, double start, double peak, double last)
+{
+    double top = 0.3 * steps - 1, end = steps - 1;
+    if (step <= top) return ft__cosine_between(start, peak, top > 0 ? step / top : 1);
+    if (step >= end) return last;
+    return ft__cosine_between(peak, last, (step - top) / (end - top));
+}
+
 /* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
-   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
-   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
+   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle begins at 1/25 and
+   ends at 1/25/10^4. */
 static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
                            int warmup)
 {
-    double peak, end;
     if (step < warmup) return (double)(step + 1) / warmup;
     step -= warmup;
     steps -= warmup;
@@ -21554,11 +21567,7 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
     case FT_COSINE:
         return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
     case FT_ONE_CYCLE:
-        peak = 0.3 * steps - 1;
-        end = steps - 1;
-        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
-        if (step >= end) return 1.0 / 25 / 1e4;
-        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+        return ft__one_cycle(step, steps, 1.0 / 25, 1, 1.0 / 25 / 1e4);
     case FT_LINEAR:
         return step < steps ? 1 - (double)step / steps : 0;
     case FT_WARM_RESTARTS:
@@ -21610,7 +21619,7 @@ FT__INLINE void ft__catch_up_block(const ft__resting *r, float *p, float *m, flo
     for (most = 1, u = from; u < to && most > 0; ++u) {
         const ft__missed_update *past = &r->past[u % FT__PAST];
         for (l = 0; l < 16; ++l) {
-            first[l] *= r->beta1;
+            first[l] *= past->beta1;
             second[l] *= r->beta2;
             weight[l] = weight[l] * past->decay
                 - past->step * first[l] / (sqrtf(second[l]) + past->eps);
@@ -29605,7 +29614,6 @@ static void ft__begin_resting(ft_model *m, ft__node *node)
     }
     if (!r) return;
     r->moves = ft__is_adam(&o->options);
-    r->beta1 = o->options.beta1;
     r->beta2 = o->options.beta2;
 }
 
@@ -29803,6 +29811,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     if (r->updates % FT__PAST == 0) ft__catch_up(&m->context, node, NULL, 0);
     past->step = job.u.learning_rate / job.u.correction1 * job.u.correction2;
     past->eps = o->eps * job.u.correction2;
+    past->beta1 = o->beta1;
     past->decay = o->optimizer == FT_ADAMW ? 1 - job.u.learning_rate * job.u.weight_decay : 1;
     ft__parallel(&m->context, ft__used_chunks(node), ft__update_of_rows, &job);
     ft__forget_used(r);
@@ -59260,7 +59269,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
         {"cutmix", (double)o->cutmix},
         {"ema", (double)o->ema}, {"swa", (double)o->swa},
-        {"average_start", (double)o->average_start}};
+        {"average_start", (double)o->average_start},
+        {"fixed_momentum", (double)o->fixed_momentum}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -59278,7 +59288,8 @@ static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
                               (double)f->o.most_steps, (double)f->o.balanced_sampling,
                               (double)f->o.mixup, (double)f->o.cutmix,
-                              (double)f->o.ema, (double)f->o.swa, (double)f->o.average_start};
+                              (double)f->o.ema, (double)f->o.swa, (double)f->o.average_start,
+                              (double)(f->o.schedule == FT_ONE_CYCLE && !f->o.fixed_momentum)};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
@@ -59657,11 +59668,22 @@ static double ft__fit_called_factor(const ft__fit *f, int step, int steps)
     return 0;
 }
 
+/* The update that the step's gradients are for, from 0. */
+static int ft__fit_update_number(const ft__fit *f)
+{
+    return f->at.epoch * ft__fit_epoch_updates(f) + f->at.step / f->o.accumulate;
+}
+
+/* Updates of the warm-up. */
+static int ft__fit_warmup(const ft__fit *f)
+{
+    return (int)(f->o.warmup_epochs * (float)ft__fit_epoch_updates(f) + 0.5f);
+}
+
 static float ft__fit_rate(const ft__fit *f)
 {
     int updates = ft__fit_epoch_updates(f), steps = ft__fit_total(f);
-    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
-    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
+    int step = ft__fit_update_number(f), warmup = ft__fit_warmup(f);
     double factor = f->o.factor && step >= warmup
         ? ft__fit_called_factor(f, step - warmup, steps - warmup)
         : ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * updates, (double)f->o.gamma,
@@ -59669,6 +59691,27 @@ static float ft__fit_rate(const ft__fit *f)
     if (f->o.schedule == FT_PLATEAU)
         factor *= ft__power((double)f->o.gamma, (uint64_t)f->at.plateau.cuts);
     return (float)((double)f->o.optimizer.learning_rate * factor);
+}
+
+/* What one-cycle moves besides the rate: beta1, or momentum where there is one; NULL: nothing.
+   NAdam has a schedule of its own for beta1. */
+static float *ft__cycled_momentum(const ft_fit_options *o, ft_optimizer_options *p)
+{
+    int has = ft__optimizer_row_of(p)->has;
+    if (o->schedule != FT_ONE_CYCLE || o->fixed_momentum || p->optimizer == FT_NADAM) return NULL;
+    if (has & FT__BETAS) return &p->beta1;
+    return (has & FT__MOMENTUM) && p->momentum != 0 ? &p->momentum : NULL;
+}
+
+/* Sets it for the step: from 0.95 to 0.85 while the rate rises, then back, as OneCycleLR does. */
+static void ft__fit_cycle_momentum(const ft__fit *f)
+{
+    float *momentum = ft__cycled_momentum(&f->o, &f->m->optimizer->options);
+    int step = ft__fit_update_number(f) - ft__fit_warmup(f);
+    int steps = ft__fit_total(f) - ft__fit_warmup(f);
+    if (!momentum) return;
+    *momentum = step < 0 ? 0.95f : (float)ft__one_cycle(step, steps < 1 ? 1 : steps, 0.95, 0.85,
+                                                        0.95);
 }
 
 /* ---- The state of FT_PLATEAU in a checkpoint ---- */
@@ -60661,6 +60704,7 @@ static void ft__fit_step(ft__fit *f, int batch)
 {
     ft_model *m = f->m;
     float rate = ft__fit_rate(f), loss;
+    ft__fit_cycle_momentum(f);
     m->batch = batch;
     m->sample_weights = f->weights;
     m->class_weights = f->class_weights;
@@ -60932,11 +60976,16 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
 {
     bool held = o->hold_back != 0, cuts = o->schedule == FT_STEP || o->schedule == FT_PLATEAU;
     bool cycles = o->schedule == FT_WARM_RESTARTS, power = o->schedule == FT_POLYNOMIAL;
+    ft_optimizer_options optimizer = o->optimizer;
     const ft__field_use uses[] = {
         {"step_epochs", o->step_epochs > 0, cuts || cycles,
          "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
         {"gamma", o->gamma > 0, cuts || cycles || power,
          "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"fixed_momentum", o->fixed_momentum, o->schedule == FT_ONE_CYCLE, "FT_ONE_CYCLE"},
+        {"optimizer.beta1", o->optimizer.beta1 != 0,
+         ft__cycled_momentum(o, &optimizer) != &optimizer.beta1,
+         "a run with fixed_momentum: FT_ONE_CYCLE sets it"},
         {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},
@@ -61274,6 +61323,7 @@ static ft_fit_options ft__finder_fit(ft__finder *f)
         o.views = f->fit.epochs;
     o.optimizer.learning_rate = f->o.from;
     o.schedule = FT_CONSTANT;
+    o.fixed_momentum = false;
     o.step_epochs = o.patience = o.checkpoint_steps = o.most_steps = 0;
     o.metric = FT_METRIC_AUTO;
     o.gamma = o.warmup_epochs = o.hold_back = o.ema = 0;
@@ -62442,6 +62492,8 @@ static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__len
     if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
     if (r->o.schedule)
         o.schedule = (ft_schedule)ft__place_of(r->o.schedule, ft__schedule_name);
+    /* The recipe's rates were measured so. */
+    o.fixed_momentum = o.schedule == FT_ONE_CYCLE;
     find.curve = r->o.curve;
     find.curve_user = r->o.curve_user;
     if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);

@@ -23,7 +23,7 @@ static const char mine[] = "build/demo.safetensors";
 
 static ft_fit_options training(enum way way)
 {
-    ft_fit_options o = {.epochs = 30, .batch_size = 16, .schedule = FT_ONE_CYCLE};
+    ft_fit_options o = {.epochs = 30, .batch_size = 16, .schedule = FT_ONE_CYCLE, .fixed_momentum = true};
     o.augment = way == FROM_SCRATCH; /* every advantage: small shifts, as in the recipe */
     o.optimizer.learning_rate = way == FROM_SCRATCH ? 0.005f : 0.01f;
     o.optimizer.weight_decay = 0.01f;

@@ -56,6 +56,7 @@ int main(int count, char **words)
     ft_unfreeze(m, "*");
     all.optimizer.learning_rate = 1e-3f;
     all.schedule = FT_ONE_CYCLE;
+    all.fixed_momentum = true; /* the momentum does not follow the rate */
     ft_fit(m, train, all);
     if (ft_error(m)) return report(m);
     print_score("all layers", m, test);

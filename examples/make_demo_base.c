@@ -28,8 +28,8 @@ int main(int count, char **words)
     ft_desc desc = {.seed = 1};
     ft_network_options network = {.image_size = 24};
     ft_image_folder_options folder = {.augmentation = {.shift = 0.08f}};
-    ft_fit_options fit = {.batch_size = 64, .schedule = FT_ONE_CYCLE, .augment = true,
-                          .hold_back = 0.05f, .progress = print_epoch};
+    ft_fit_options fit = {.batch_size = 64, .schedule = FT_ONE_CYCLE, .fixed_momentum = true,
+                          .augment = true, .hold_back = 0.05f, .progress = print_epoch};
     ft_save_options half = {.type = FT_F16};
     ft_model *m;
     ft_data *letters;

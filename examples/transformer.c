@@ -127,7 +127,7 @@ int main(int count, char **words)
     ft_model *m = ft_create((ft_desc){.seed = 1});
     const char *path = count > 1 ? words[1] : "examples/text/harbour.txt";
     ft_data *text = ft_text_streams(m, path, (ft_stream_options){.streams = 16, .steps = STEPS});
-    ft_fit_options fit = {.epochs = count > 2 ? atoi(words[2]) : 12, .schedule = FT_ONE_CYCLE};
+    ft_fit_options fit = {.epochs = count > 2 ? atoi(words[2]) : 12, .schedule = FT_ONE_CYCLE, .fixed_momentum = true};
     bool right = compare();
     fit.optimizer = (ft_optimizer_options){.learning_rate = 5e-3f, .clip_norm = 1};
     build(m);

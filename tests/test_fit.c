@@ -3,6 +3,7 @@
        build/test_fit threads     only the runs with several threads, for a thread sanitizer */
 #include "public.h"
 #include "log.h"
+#include "goldens.h"
 
 enum { SAMPLES = 90, CLASSES = 3, SIDE = 8, PIXELS = 2 * SIDE * SIDE };
 
@@ -295,6 +296,105 @@ static void test_resume_of_optimizers(void)
         if (kinds[i] == FT_RMSPROP) o.optimizer.momentum = 0.5f;
         check_resume("", o, 5);
     }
+}
+
+/* Ten steps of a linear layer on one batch are PyTorch's with OneCycleLR, which moves the momentum too. */
+static void test_one_cycle(void)
+{
+    static const struct { const char *name; ft_optimizer optimizer; float momentum, decay; bool fixed; } rows[] = {
+        {"adamw", FT_ADAMW, 0, 0.1f, false}, {"adamw_fixed", FT_ADAMW, 0, 0.1f, true},
+        {"radam", FT_RADAM, 0, 0, false}, {"sgd", FT_SGD, 0.9f, 0, false}};
+    float x[16 * 5], t[16 * 3], weight[15], bias[3], want[15];
+    ft_model *files = ft_create((ft_desc){0});
+    ft_file *golden = open_golden(files, "one_cycle");
+    size_t i;
+    golden_numbers(golden, "", "x", x, sizeof x);
+    golden_numbers(golden, "", "t", t, sizeof t);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_model *m = ft_create((ft_desc){.threads = 1});
+        ft_node y = ft_linear(m, "y", add_input(m, "input", FT_F32, 5, 0, 0), 3, (ft_linear_options){0});
+        ft_fit_options o = {.epochs = 10, .batch_size = 16, .schedule = FT_ONE_CYCLE, .fixed_momentum = rows[i].fixed};
+        o.optimizer = (ft_optimizer_options){.optimizer = rows[i].optimizer, .learning_rate = 0.1f,
+                                             .momentum = rows[i].momentum, .weight_decay = rows[i].decay};
+        ft_set_output(m, y);
+        ft_set_loss(m, ft_mse(m, "loss", y, add_input(m, "target", FT_F32, 3, 0, 0)));
+        golden_numbers(golden, "", "weight", weight, sizeof weight);
+        golden_numbers(golden, "", "bias", bias, sizeof bias);
+        ft_set(m, ft_find(m, "y.weight"), weight, 15);
+        ft_set(m, ft_find(m, "y.bias"), bias, 3);
+        ft_fit(m, ft_arrays(m, 16, x, NULL, (ft_array_options){.targets = t, .target_size = 3}), o);
+        ft_get(m, ft_find(m, "y.weight"), weight, 15);
+        ft_get(m, ft_find(m, "y.bias"), bias, 3);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        golden_numbers(golden, rows[i].name, "weight", want, sizeof want);
+        compare_golden(rows[i].name, weight, want, 15, 1e-5);
+        golden_numbers(golden, rows[i].name, "bias", want, sizeof want);
+        compare_golden(rows[i].name, bias, want, 3, 1e-5);
+        ft_destroy(m);
+    }
+    ft_file_close(golden);
+    ft_destroy(files);
+}
+
+/* Sample i is word i, whose vector should become i / 4 everywhere; notes the order that a run reads in:
+   after an epoch its first batch again, ahead of time. */
+enum { CYCLED_WORDS = 12, CYCLED_SIZE = 3, CYCLED_EPOCHS = 4, CYCLED_READS = CYCLED_WORDS + 2 };
+typedef struct cycled_order { int index[CYCLED_READS * CYCLED_EPOCHS], count; } cycled_order;
+
+static bool get_cycled_word(void *user, int index, int view, ft_slot *slots, int count)
+{
+    cycled_order *order = (cycled_order *)user;
+    int s, i;
+    (void)view;
+    if (order->count < CYCLED_READS * CYCLED_EPOCHS) order->index[order->count++] = index;
+    for (s = 0; s < count; ++s)
+        if (!strcmp(slots[s].name, "tokens")) *(int32_t *)slots[s].values = index;
+        else for (i = 0; i < CYCLED_SIZE; ++i) ((float *)slots[s].values)[i] = (float)index / 4;
+    return true;
+}
+
+/* One-cycle over an embedding, most of whose rows rest in each step: against AdamW in double, of all
+   rows in every step, with a momentum that changes from step to step. */
+static void test_one_cycle_of_words(void)
+{
+    enum { STEPS = CYCLED_WORDS / 2 * CYCLED_EPOCHS, NUMBERS = CYCLED_WORDS * CYCLED_SIZE };
+    cycled_order order = {{0}, 0};
+    ft_source source = {.user = &order, .count = CYCLED_WORDS, .get = get_cycled_word};
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 3});
+    ft_node x = ft_embedding(m, "words", add_input(m, "tokens", FT_I32, 1, 0, 0), CYCLED_WORDS, CYCLED_SIZE,
+                             (ft_embedding_options){0});
+    ft_fit_options o = {.epochs = CYCLED_EPOCHS, .batch_size = 2, .schedule = FT_ONE_CYCLE,
+                        .optimizer = {.learning_rate = 0.05f, .weight_decay = 0.1f}};
+    double w[NUMBERS], first[NUMBERS] = {0}, second[NUMBERS] = {0};
+    float got[NUMBERS];
+    int step, i;
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_mse(m, "loss", x, add_input(m, "target", FT_F32, 1, CYCLED_SIZE, 0)));
+    ft_get(m, ft_find(m, "words.weight"), got, NUMBERS);
+    for (i = 0; i < NUMBERS; ++i) w[i] = (double)got[i];
+    ft_fit(m, ft_data_source(m, source), o);
+    CHECK(ft_error(m) == FT_OK && order.count == CYCLED_READS * CYCLED_EPOCHS, "%d samples: %s", order.count,
+          ft_error_text(m));
+    for (step = 0; step < STEPS; ++step) {
+        double rate = 0.05 * (double)ft_schedule_factor(FT_ONE_CYCLE, step, STEPS, 0, 0, 0), top = 0.3 * STEPS - 1;
+        double share = step <= top ? step / top : (STEPS - 1 - step) / (STEPS - 1 - top);
+        const int *read = order.index + step / (CYCLED_WORDS / 2) * CYCLED_READS + 2 * (step % (CYCLED_WORDS / 2));
+        double beta1 = 0.85 + 0.1 * (0.5 + 0.5 * cos(3.14159265358979 * share));
+        for (i = 0; i < NUMBERS; ++i) {
+            int word = i / CYCLED_SIZE;
+            bool used = read[0] == word || read[1] == word;
+            double g = used ? 2 * (w[i] - word / 4.0) / (2 * CYCLED_SIZE) : 0;
+            first[i] = beta1 * first[i] + (1 - beta1) * g;
+            second[i] = 0.999 * second[i] + 0.001 * g * g;
+            w[i] -= rate * 0.1 * w[i];
+            w[i] -= rate * first[i] / (1 - pow(beta1, step + 1))
+                / (sqrt(second[i] / (1 - pow(0.999, step + 1))) + 1e-8);
+        }
+    }
+    ft_get(m, ft_find(m, "words.weight"), got, NUMBERS);
+    for (i = 0; i < NUMBERS; ++i)
+        CHECK(CLOSE(got[i], w[i], 1e-4), "word %d: %g, not %g", i / CYCLED_SIZE, (double)got[i], w[i]);
+    ft_destroy(m);
 }
 
 /* Without batch norm and dropout: conv-tanh-flatten-fc. A third of the samples has a weight of 0. */
@@ -1846,7 +1946,8 @@ static void test_options_without_effect(void)
         "checkpoint_steps has no effect here: it is for checkpoint", "momentum has no effect here: it is"
         " for FT_SGD and FT_RMSPROP", "nesterov has no effect here: it is for FT_SGD with momentum", "nesterov",
         "beta1", "beta2", "eps has no effect here: it is for FT_ADAMW, FT_ADAM, FT_RMSPROP",
-        "alpha has no effect here: it is for FT_RMSPROP"};
+        "alpha has no effect here: it is for FT_RMSPROP",
+        "fixed_momentum has no effect here: it is for FT_ONE_CYCLE", "beta1 has no effect here: it is for a run"};
     ft_desc desc = {.seed = 4};
     ft_model *m = new_model(desc);
     ft_data *data = new_data(m);
@@ -1866,9 +1967,11 @@ static void test_options_without_effect(void)
         if (i == 10) o.optimizer.optimizer = FT_SGD, o.optimizer.beta2 = 0.5f;
         if (i == 11) o.optimizer.optimizer = FT_SGD, o.optimizer.eps = 1e-3f;
         if (i == 12) o.optimizer.alpha = 0.9f;
+        if (i == 13) o.fixed_momentum = true;
+        if (i == 14) o.schedule = FT_ONE_CYCLE, o.optimizer.beta1 = 0.8f;
         ft_fit(m, data, o);
         expect(m, FT_INVALID, says[i], "ft_fit");
-        if (i < 6) continue;
+        if (i < 6 || i > 12) continue;
         ft_set_optimizer(m, o.optimizer);
         expect(m, FT_INVALID, says[i], "ft_set_optimizer");
     }
@@ -2191,6 +2294,8 @@ int main(int count, char **words)
     test_most_steps();
     test_most_steps_of_stages();
     test_resume_of_optimizers();
+    test_one_cycle();
+    test_one_cycle_of_words();
     test_accumulate();
     test_resume_of_accumulated();
     test_rates();

@@ -166,7 +166,7 @@ static void learn_sentences(void)
     ft_initialise(m, "embedding.weight", FT_INIT_KAIMING_UNIFORM); /* small, for the decoder's sake */
     set_frequencies(m, text, 1e-3f);
     r = ft_fit(m, text, (ft_fit_options){
-        .epochs = 15, .batch_size = 64, .schedule = FT_ONE_CYCLE, .augment = true,
+        .epochs = 15, .batch_size = 64, .schedule = FT_ONE_CYCLE, .fixed_momentum = true, .augment = true,
         .optimizer = {.learning_rate = 1e-2f, .weight_decay = 0.01f, .clip_norm = 1, .beta2 = 0.99f}});
     ft_save(m, language_model, (ft_save_options){0});
     printf("sst2 without labels: %.3f nats a word\n", r.loss);
@@ -194,7 +194,7 @@ static double sst2_200(uint64_t seed, bool pretrained)
         .per_class = 100, .shuffle = true, .subsample = 3e-3f});
     test = ft_texts(m, data_path("text/sst2/test.tsv"), (ft_text_options){0});
     ft_fit(m, few, (ft_fit_options){
-        .epochs = 20, .batch_size = 16, .schedule = FT_ONE_CYCLE, .augment = true,
+        .epochs = 20, .batch_size = 16, .schedule = FT_ONE_CYCLE, .fixed_momentum = true, .augment = true,
         .optimizer = {.learning_rate = 3e-3f, .weight_decay = 0.01f, .clip_norm = 1}});
     right = share(m, test, pretrained ? "200 labels, after a language model"
                                      : "200 labels, from scratch", seed);
@@ -313,7 +313,7 @@ static double sst2_stories(uint64_t seed, way how)
     train = ft_texts(m, data_path("text/sst2/train.tsv"), (ft_text_options){.longest = 96});
     dev = ft_texts(m, data_path("text/sst2/dev.tsv"), (ft_text_options){.longest = 96});
     ft_fit(m, train, (ft_fit_options){
-        .epochs = 6, .batch_size = 32, .schedule = FT_ONE_CYCLE,
+        .epochs = 6, .batch_size = 32, .schedule = FT_ONE_CYCLE, .fixed_momentum = true,
         .optimizer = {.learning_rate = how == LORA ? 3e-3f : 1e-3f, .weight_decay = 0.01f}});
     right = share(m, dev, way_names[how], seed);
     ft_destroy(m);

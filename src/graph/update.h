@@ -81,7 +81,6 @@ static void ft__begin_resting(ft_model *m, ft__node *node)
     }
     if (!r) return;
     r->moves = ft__is_adam(&o->options);
-    r->beta1 = o->options.beta1;
     r->beta2 = o->options.beta2;
 }
 
@@ -279,6 +278,7 @@ static void ft__update_resting(ft_model *m, const ft__update *all, ft__node *nod
     if (r->updates % FT__PAST == 0) ft__catch_up(&m->context, node, NULL, 0);
     past->step = job.u.learning_rate / job.u.correction1 * job.u.correction2;
     past->eps = o->eps * job.u.correction2;
+    past->beta1 = o->beta1;
     past->decay = o->optimizer == FT_ADAMW ? 1 - job.u.learning_rate * job.u.weight_decay : 1;
     ft__parallel(&m->context, ft__used_chunks(node), ft__update_of_rows, &job);
     ft__forget_used(r);

@@ -23,7 +23,9 @@ typedef enum ft_schedule {
     FT_STEP,       /* times gamma after every step_epochs epochs */
     FT_COSINE,     /* to 0 at the end (Loshchilov and Hutter 2017, without restarts) */
     FT_ONE_CYCLE,  /* up from 1/25 over the first 30 %, then down to 1/25/10^4, both as cosines:
-                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR */
+                      Smith and Topin 2018 with the defaults of PyTorch's OneCycleLR. ft_fit also
+                      moves beta1, or a momentum that is not 0, from 0.95 to 0.85 and back, unless
+                      fixed_momentum is set; not NAdam's, which has a schedule of its own */
     FT_LINEAR,     /* to 0 at the end, in a straight line: usual for transformers, after a
                       warm-up */
     FT_WARM_RESTARTS, /* a cosine to 0 over step_epochs epochs, then again (Loshchilov and Hutter
@@ -188,6 +190,8 @@ typedef struct ft_fit_options {
                                norms too. s is the one of 0, 0.1, ..., 1 that is best on the
                                held-back samples: ft_fit_result.end_share (WiSE-FT, Wortsman et al.
                                2022). Train a new head alone first */
+    bool fixed_momentum;    /* with FT_ONE_CYCLE: beta1, or momentum, stays as it is, as with
+                               cycle_momentum=False in PyTorch. The default recipe does this */
 } ft_fit_options;
 
 typedef struct ft_rate_curve { /* what a search for a learning rate saw */

@@ -67,14 +67,14 @@ typedef union ft__options {
 } ft__options;
 
 /* What one update does to a row without a gradient (optimizers/embedding_rows). */
-typedef struct ft__missed_update { float step, eps, decay; } ft__missed_update;
+typedef struct ft__missed_update { float step, eps, decay, beta1; } ft__missed_update;
 
 /* For an embedding's weight: the rows that an update must visit. */
 typedef struct ft__resting {
     uint64_t version;       /* of the graph that it was made for */
     uint32_t updates;       /* made so far */
     bool moves;             /* rows without a gradient change too (Adam) */
-    float beta1, beta2;
+    float beta2;
     int words, features;
     uint32_t *done;         /* [words]: updates applied to each row */
     int32_t *used;          /* [words]: rows with a gradient, in order of arrival */

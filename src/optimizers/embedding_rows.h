@@ -47,7 +47,7 @@ FT__INLINE void ft__catch_up_block(const ft__resting *r, float *p, float *m, flo
     for (most = 1, u = from; u < to && most > 0; ++u) {
         const ft__missed_update *past = &r->past[u % FT__PAST];
         for (l = 0; l < 16; ++l) {
-            first[l] *= r->beta1;
+            first[l] *= past->beta1;
             second[l] *= r->beta2;
             weight[l] = weight[l] * past->decay
                 - past->step * first[l] / (sqrtf(second[l]) + past->eps);

@@ -56,13 +56,22 @@ static double ft__share_of_cycle(int step, int length, double growth)
     return left / cycle;
 }
 
+/* One-cycle (Smith and Topin 2018) with PyTorch's defaults: from `start` to `peak` over the first
+   30 % of the steps, then to `last`, both as cosines. */
+static double ft__one_cycle(int step, int steps, double start, double peak, double last)
+{
+    double top = 0.3 * steps - 1, end = steps - 1;
+    if (step <= top) return ft__cosine_between(start, peak, top > 0 ? step / top : 1);
+    if (step >= end) return last;
+    return ft__cosine_between(peak, last, (step - top) / (end - top));
+}
+
 /* The factor on the learning rate at `step` (from 0) of `steps`. Warm-up rises linearly over its
-   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle is Smith and Topin
-   2018 with PyTorch's defaults: 30 % up from 1/25, then down to 1/25/10^4. */
+   steps, as (step + 1) / warmup, before the schedule proper begins. One-cycle begins at 1/25 and
+   ends at 1/25/10^4. */
 static double ft__schedule(ft_schedule schedule, int step, int steps, int step_size, double gamma,
                            int warmup)
 {
-    double peak, end;
     if (step < warmup) return (double)(step + 1) / warmup;
     step -= warmup;
     steps -= warmup;
@@ -73,11 +82,7 @@ static double ft__schedule(ft_schedule schedule, int step, int steps, int step_s
     case FT_COSINE:
         return ft__cosine_between(1, 0, step < steps ? (double)step / steps : 1);
     case FT_ONE_CYCLE:
-        peak = 0.3 * steps - 1;
-        end = steps - 1;
-        if (step <= peak) return ft__cosine_between(1.0 / 25, 1, peak > 0 ? step / peak : 1);
-        if (step >= end) return 1.0 / 25 / 1e4;
-        return ft__cosine_between(1, 1.0 / 25 / 1e4, (step - peak) / (end - peak));
+        return ft__one_cycle(step, steps, 1.0 / 25, 1, 1.0 / 25 / 1e4);
     case FT_LINEAR:
         return step < steps ? 1 - (double)step / steps : 0;
     case FT_WARM_RESTARTS:

@@ -196,6 +196,7 @@ static ft_fit_options ft__finder_fit(ft__finder *f)
         o.views = f->fit.epochs;
     o.optimizer.learning_rate = f->o.from;
     o.schedule = FT_CONSTANT;
+    o.fixed_momentum = false;
     o.step_epochs = o.patience = o.checkpoint_steps = o.most_steps = 0;
     o.metric = FT_METRIC_AUTO;
     o.gamma = o.warmup_epochs = o.hold_back = o.ema = 0;

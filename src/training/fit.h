@@ -235,6 +235,7 @@ static void ft__fit_step(ft__fit *f, int batch)
 {
     ft_model *m = f->m;
     float rate = ft__fit_rate(f), loss;
+    ft__fit_cycle_momentum(f);
     m->batch = batch;
     m->sample_weights = f->weights;
     m->class_weights = f->class_weights;
@@ -506,11 +507,16 @@ static ft_status ft__fit_check_uses(ft__context *c, const ft_data *data, const f
 {
     bool held = o->hold_back != 0, cuts = o->schedule == FT_STEP || o->schedule == FT_PLATEAU;
     bool cycles = o->schedule == FT_WARM_RESTARTS, power = o->schedule == FT_POLYNOMIAL;
+    ft_optimizer_options optimizer = o->optimizer;
     const ft__field_use uses[] = {
         {"step_epochs", o->step_epochs > 0, cuts || cycles,
          "FT_STEP, FT_WARM_RESTARTS and FT_PLATEAU"},
         {"gamma", o->gamma > 0, cuts || cycles || power,
          "FT_STEP, FT_WARM_RESTARTS, FT_POLYNOMIAL and FT_PLATEAU"},
+        {"fixed_momentum", o->fixed_momentum, o->schedule == FT_ONE_CYCLE, "FT_ONE_CYCLE"},
+        {"optimizer.beta1", o->optimizer.beta1 != 0,
+         ft__cycled_momentum(o, &optimizer) != &optimizer.beta1,
+         "a run with fixed_momentum: FT_ONE_CYCLE sets it"},
         {"swa", o->swa, o->ema == 0, "a run without ema"},
         {"schedule", o->schedule != FT_CONSTANT, !o->factor, "a run without factor"},
         {"best", o->best, held, "held-back samples (hold_back)"},

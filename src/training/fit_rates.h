@@ -5,6 +5,7 @@
 #include "basics/numbers.h"
 #include "basics/strings.h"
 #include "basics/json.h"
+#include "optimizers/options.h"
 #include "optimizers/schedules.h"
 #include "training/prefix_cache.h"
 
@@ -55,11 +56,22 @@ static double ft__fit_called_factor(const ft__fit *f, int step, int steps)
     return 0;
 }
 
+/* The update that the step's gradients are for, from 0. */
+static int ft__fit_update_number(const ft__fit *f)
+{
+    return f->at.epoch * ft__fit_epoch_updates(f) + f->at.step / f->o.accumulate;
+}
+
+/* Updates of the warm-up. */
+static int ft__fit_warmup(const ft__fit *f)
+{
+    return (int)(f->o.warmup_epochs * (float)ft__fit_epoch_updates(f) + 0.5f);
+}
+
 static float ft__fit_rate(const ft__fit *f)
 {
     int updates = ft__fit_epoch_updates(f), steps = ft__fit_total(f);
-    int step = f->at.epoch * updates + f->at.step / f->o.accumulate;
-    int warmup = (int)(f->o.warmup_epochs * (float)updates + 0.5f);
+    int step = ft__fit_update_number(f), warmup = ft__fit_warmup(f);
     double factor = f->o.factor && step >= warmup
         ? ft__fit_called_factor(f, step - warmup, steps - warmup)
         : ft__schedule(f->o.schedule, step, steps, f->o.step_epochs * updates, (double)f->o.gamma,
@@ -67,6 +79,27 @@ static float ft__fit_rate(const ft__fit *f)
     if (f->o.schedule == FT_PLATEAU)
         factor *= ft__power((double)f->o.gamma, (uint64_t)f->at.plateau.cuts);
     return (float)((double)f->o.optimizer.learning_rate * factor);
+}
+
+/* What one-cycle moves besides the rate: beta1, or momentum where there is one; NULL: nothing.
+   NAdam has a schedule of its own for beta1. */
+static float *ft__cycled_momentum(const ft_fit_options *o, ft_optimizer_options *p)
+{
+    int has = ft__optimizer_row_of(p)->has;
+    if (o->schedule != FT_ONE_CYCLE || o->fixed_momentum || p->optimizer == FT_NADAM) return NULL;
+    if (has & FT__BETAS) return &p->beta1;
+    return (has & FT__MOMENTUM) && p->momentum != 0 ? &p->momentum : NULL;
+}
+
+/* Sets it for the step: from 0.95 to 0.85 while the rate rises, then back, as OneCycleLR does. */
+static void ft__fit_cycle_momentum(const ft__fit *f)
+{
+    float *momentum = ft__cycled_momentum(&f->o, &f->m->optimizer->options);
+    int step = ft__fit_update_number(f) - ft__fit_warmup(f);
+    int steps = ft__fit_total(f) - ft__fit_warmup(f);
+    if (!momentum) return;
+    *momentum = step < 0 ? 0.95f : (float)ft__one_cycle(step, steps < 1 ? 1 : steps, 0.95, 0.85,
+                                                        0.95);
 }
 
 /* ---- The state of FT_PLATEAU in a checkpoint ---- */

@@ -359,6 +359,8 @@ static void ft__recipe_fit(ft__recipe *r, ft_fit_options o, bool resume, ft__len
     if (r->o.optimizer) ft__recipe_optimizer(r, &o.optimizer);
     if (r->o.schedule)
         o.schedule = (ft_schedule)ft__place_of(r->o.schedule, ft__schedule_name);
+    /* The recipe's rates were measured so. */
+    o.fixed_momentum = o.schedule == FT_ONE_CYCLE;
     find.curve = r->o.curve;
     find.curve_user = r->o.curve_user;
     if (r->o.find_rate && resume) found = ft__recipe_found_before(r, &o);

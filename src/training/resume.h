@@ -43,7 +43,8 @@ static int ft__run_options(const ft__fit *f, ft__run_option to[FT__MOST_RUN_OPTI
         {"balanced_sampling", (double)o->balanced_sampling}, {"mixup", (double)o->mixup},
         {"cutmix", (double)o->cutmix},
         {"ema", (double)o->ema}, {"swa", (double)o->swa},
-        {"average_start", (double)o->average_start}};
+        {"average_start", (double)o->average_start},
+        {"fixed_momentum", (double)o->fixed_momentum}};
     int count = (int)(sizeof all / sizeof all[0]);
     memcpy(to, all, sizeof all);
     return count;
@@ -61,7 +62,8 @@ static uint64_t ft__hash_newer(const ft__fit *f, uint64_t hash)
     const double numbers[] = {(double)f->o.optimizer.alpha, (double)(f->o.accumulate - 1),
                               (double)f->o.most_steps, (double)f->o.balanced_sampling,
                               (double)f->o.mixup, (double)f->o.cutmix,
-                              (double)f->o.ema, (double)f->o.swa, (double)f->o.average_start};
+                              (double)f->o.ema, (double)f->o.swa, (double)f->o.average_start,
+                              (double)(f->o.schedule == FT_ONE_CYCLE && !f->o.fixed_momentum)};
     size_t i;
     for (i = 0; i < sizeof numbers / sizeof numbers[0]; ++i)
         if (numbers[i] != 0) hash = ft__hash_number(ft__hash_number(hash, (double)i), numbers[i]);
