@@ -2532,7 +2532,8 @@ FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
    FT_TASK_EMBEDDINGS. After the training ft_cut(m, ft_text_vector(m)) removes the second copy.
    FT_INVALID without a text vector. */
 FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
-/* Changes the activations whose names match to `kind`. */
+/* Changes the activations whose names match to `kind`. Returns how many; with an error, such as a
+   shape that does not fit what reads it, the network is as before. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
 /* For the parameters that match: a factor on the learning rate, and a weight decay instead of the
@@ -58551,7 +58552,7 @@ typedef struct ft__fit {
     int steps;              /* in an epoch */
     uint64_t *texts;        /* [2 * samples] of pairs, and room for a batch's; NULL: not needed */
     size_t slots;           /* of that room */
-    bool told;              /* that pairs are left out */
+    bool told, told_held;   /* that pairs are left out of training, of what is measured */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
@@ -60501,6 +60502,21 @@ static void ft__fit_distinct(ft__fit *f)
         f->epoch_count -= 1; /* one pair alone has no other to be compared with */
 }
 
+/* Orders the held-back samples in order[] so, too; returns how many are measured. */
+static int ft__held_distinct(ft__fit *f)
+{
+    int count = f->held_count, placed;
+    if (!f->texts) return count;
+    placed = ft__distinct_order(f->texts, f->texts + 2 * (size_t)ft_data_count(f->data), f->slots,
+                                f->order, count, f->o.batch_size, f->work);
+    if (placed > 1 && placed % f->o.batch_size == 1) placed -= 1;
+    if (placed < count && !f->told_held)
+        ft__log(&f->m->context, "%d of %d held-back pairs are not measured: a batch has each text"
+                " once, and theirs are in too many pairs", count - placed, count);
+    f->told_held = true;
+    return placed;
+}
+
 /* =============================================================================================
    [SECTION] training/fit: Fit: the loop over steps and epochs
    Batches from the loader or the cache, and the loop over steps and epochs.
@@ -60577,18 +60593,22 @@ static void ft__fit_order(ft__fit *f, int epoch)
 
 /* ---- The loop ---- */
 
+/* Measures the held-back samples, in the same batches in each epoch, so that a run that was killed
+   sees the same; order[] is free after an epoch. */
 static ft__score ft__fit_measure(ft__fit *f)
 {
     ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__entities entities;
-    int at = 0, batch, i;
+    int at = 0, batch, count, i;
     memset(&entities, 0, sizeof entities);
     entities.tags = f->tags;
     f->outcomes.samples = 0;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
-    ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
-    ft__fit_start(f, f->held, f->views, 0, f->held_count);
-    while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
+    memcpy(f->order, f->held, (size_t)f->held_count * sizeof *f->order);
+    ft__bucket(&f->data->source, f->order, f->held_count, f->o.batch_size, 0, f->work);
+    count = ft__held_distinct(f);
+    ft__fit_start(f, f->order, f->views, 0, count);
+    while ((batch = ft__fit_batch(f, f->order, f->views, count, &at)) >= 0) {
         if (batch == 0) continue;
         f->m->batch = batch;
         ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,
@@ -64752,36 +64772,63 @@ ft_status ft_replace_head(ft_model *m, int classes)
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
-/* Makes the node's second input what the kind wants: its slopes, or none. Returns the id of the
-   weight that it no longer reads, or 0. */
-static int ft__set_slopes(ft_model *m, int id, bool wants, bool per_channel)
+/* What an activation was before it was swapped. */
+typedef struct ft__swapped {
+    int id, op, input_count;
+    int *inputs;            /* NULL: they stay */
+    ft__options options;
+} ft__swapped;
+
+/* Changes one activation; its slopes, the second input, come and go with it. */
+static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o,
+                                ft__swapped *was)
 {
     ft__node *node = &m->nodes[id - 1];
-    ft_node x = {node->inputs[0]}, slopes;
-    int *inputs, unread = 0;
-    if (wants == (node->input_count > 1)) return 0;
-    if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return 0;
-    if (!wants) unread = node->inputs[1];
-    else slopes = ft__slopes_parameter(m, node->name, x, per_channel);
-    inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
-    if (!ft__ok(&m->context)) return 0;
-    node = &m->nodes[id - 1]; /* the nodes may have moved */
-    inputs[0] = x.id;
-    if (wants) inputs[1] = slopes.id;
-    ft__release(&m->context, node->inputs);
-    node->inputs = inputs;
-    node->input_count = wants ? 2 : 1;
-    return unread;
+    ft_node x = {node->inputs[0]}, slopes = {0};
+    bool wants = row->least_inputs > 1;
+    int *inputs;
+    was->id = id;
+    was->op = node->op;
+    was->options = node->options;
+    was->input_count = node->input_count;
+    if (wants != (node->input_count > 1)) {
+        if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return;
+        if (wants)
+            slopes = ft__slopes_parameter(m, node->name, x, o->activation.per_channel);
+        inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
+        if (!ft__ok(&m->context)) return;
+        node = &m->nodes[id - 1]; /* the nodes may have moved */
+        inputs[0] = x.id;
+        inputs[1] = slopes.id;
+        was->inputs = node->inputs;
+        node->inputs = inputs;
+        node->input_count = wants ? 2 : 1;
+    }
+    node->op = row->op;
+    node->options = *o;
 }
 
-/* Changes one activation; its slopes come and go with it. */
-static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o)
+/* Ends a swap: the old slopes go or, with an error, all becomes what it was. */
+static void ft__swap_end(ft_model *m, const ft__swapped *was, int count, const ft__rewiring *before,
+                         int nodes)
 {
-    int unread = ft__set_slopes(m, id, row->least_inputs > 1, o->activation.per_channel);
-    if (!ft__ok(&m->context)) return;
-    m->nodes[id - 1].op = row->op;
-    m->nodes[id - 1].options = *o;
-    if (unread) ft__remove_unread(m, unread);
+    int i;
+    for (i = 0; i < count; ++i) {
+        ft__node *node = &m->nodes[was[i].id - 1];
+        int *unread = was[i].inputs;
+        if (!ft__ok(&m->context)) {
+            node->op = was[i].op;
+            node->options = was[i].options;
+            node->input_count = was[i].input_count;
+            if (unread) unread = node->inputs;
+            if (unread) node->inputs = was[i].inputs;
+        } else if (unread && was[i].input_count > 1) ft__remove_unread(m, unread[1]);
+        ft__release(&m->context, unread);
+    }
+    if (ft__ok(&m->context)) return;
+    ft__remove_last_nodes(m, nodes);
+    for (i = 0; i < nodes; ++i) m->nodes[i].shape = before->shapes[i];
+    memcpy(m->order, before->order, (size_t)nodes * sizeof *m->order);
 }
 
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
@@ -64789,6 +64836,8 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
 {
     const ft__row *row;
     ft__options o;
+    ft__rewiring before;
+    ft__swapped *was;
     int id, count = 0, nodes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
@@ -64796,15 +64845,19 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     o.activation = options;
     row = ft__activation_of(m, kind, &options);
     nodes = m->node_count;
-    for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
-        if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)
-            || !ft__glob(glob, m->nodes[id - 1].name)) continue;
-        ft__swap_activation(m, id, row, &o);
-        count += 1;
+    if (!row) return 0;
+    was = (ft__swapped *)ft__allocate(&m->context, (size_t)nodes + 1, sizeof *was);
+    if (ft__rewiring_make(m, &before)) {
+        for (id = 1; ft__ok(&m->context) && id <= nodes; ++id)
+            if (ft__is(&m->nodes[id - 1], FT__BY_KIND) && ft__glob(glob, m->nodes[id - 1].name))
+                ft__swap_activation(m, id, row, &o, &was[count++]);
+        if (ft__ok(&m->context) && ft__sort_nodes(m)) ft__infer_all(m);
+        ft__swap_end(m, was, count, &before, nodes);
+        m->version += 1;
     }
-    m->version += 1;
-    if (ft__sort_nodes(m)) ft__infer_all(m);
-    return count;
+    ft__rewiring_free(&m->context, &before);
+    ft__release(&m->context, was);
+    return ft__ok(&m->context) ? count : 0;
 }
 
 /* Sets the factor or the decay of every matching parameter. */

@@ -622,6 +622,23 @@ static void test_distinct_batches(void)
     }
 }
 
+/* The held-back batches likewise: of 7 pairs with one first text one is measured, whose loss alone is 0; next to
+   another with the same text it would be log 2 at least. */
+static void test_distinct_held_back(void)
+{
+    ft_model *m = load("tests/golden/encoders/bert_bare", (ft_load_options){.network = {.pooling = FT_POOL_MEAN}});
+    char table[400] = "x\ty\n";
+    ft_fit_result r;
+    int i;
+    for (i = 0; i < 14; ++i) snprintf(table + strlen(table), 20, "d b\tf %c\n", 'e' + i);
+    ft_pair_loss(m, (ft_pair_loss_options){0});
+    r = ft_fit(m, open_pairs(m, table, "x,y", NULL, 0), (ft_fit_options){.epochs = 2, .batch_size = 4, .hold_back = 0.5f});
+    CHECK(ft_error(m) == FT_OK && r.held_back_loss >= 0 && r.held_back_loss < 1e-6, "%g: %s", r.held_back_loss,
+          ft_error_text(m));
+    CHECK(strstr(log_text, "6 of 7 held-back pairs are not measured") != NULL, "%s", log_text);
+    ft_destroy(m);
+}
+
 static void test_pairs_refused(void)
 {
     static const struct { const char *table, *texts, *score; float least; const char *error; } rows[] = {
@@ -698,6 +715,7 @@ int main(void)
     test_similarity();
     test_recipe();
     test_distinct_batches();
+    test_distinct_held_back();
     test_pairs_refused();
     test_scored();
     test_golden(expected);

@@ -222,7 +222,7 @@ static void test_prelu(void)
     ft_model *m = network(PLAIN), *again = ft_create((ft_desc){0});
     ft_activation_options own = {.per_channel = true}, none = {0};
     float *slopes;
-    int i;
+    int i, nodes;
     CHECK(ft_swap_activations(m, "relu[12]", "prelu", own) == 2, "%s", ft_error_text(m));
     CHECK(ft_swap_activations(m, "relu3", "prelu", none) == 1, "%s", ft_error_text(m));
     CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu1")), "prelu"), "it keeps its name");
@@ -239,6 +239,14 @@ static void test_prelu(void)
     ft_load(again, "build/prelu.safetensors", (ft_load_options){0});
     CHECK(ft_error(m) == FT_OK && ft_error(again) == FT_OK, "%s", ft_error_text(again));
     check_same(again, m, "saved and opened");
+    nodes = ft_node_count(again); /* half as many features fit no reader: all stays as it was */
+    for (i = 0; i < 2; ++i) {
+        ft_swap_activations(again, i ? "relu3" : "relu?", "glu", none);
+        expect(again, FT_SHAPE, i ? "fc2" : "glu halves");
+        CHECK(ft_node_count(again) == nodes && !strcmp(ft_node_operator(again, ft_find(again, "relu3")), "prelu")
+              && ft_find(again, "relu3.weight").id, "swap %d: %d nodes, not %d", i, ft_node_count(again), nodes);
+        check_same(again, m, "after a swap that does not fit");
+    }
     CHECK(ft_swap_activations(again, "relu?", "relu", none) == 3, "%s", ft_error_text(again));
     CHECK(!ft_find(again, "relu2.weight").id && !ft_find(again, "relu3.weight").id, "they are gone");
     steps(again, 1);
@@ -253,6 +261,15 @@ static void test_prelu(void)
     expect(again, FT_INVALID, "a layer with parameters needs a name");
     ft_activation(again, "glu", "g", ft_find(again, "fc2"), none);
     expect(again, FT_SHAPE, "glu halves a size of 3; it must be even and known");
+    ft_parameter(again, "relu3.weight", (ft_parameter_options){.size = {2}}); /* the slopes' name is taken */
+    nodes = ft_node_count(again);
+    ft_swap_activations(again, "relu[23]", "prelu", none);
+    expect(again, FT_INVALID, "relu3.weight");
+    CHECK(ft_node_count(again) == nodes && !ft_find(again, "relu2.weight").id
+          && !strcmp(ft_node_operator(again, ft_find(again, "relu2")), "relu"), "%d nodes, not %d",
+          ft_node_count(again), nodes);
+    steps(again, 1);
+    CHECK(ft_error(again) == FT_OK, "%s", ft_error_text(again));
     ft_destroy(m);
     ft_destroy(again);
 }

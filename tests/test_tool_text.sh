@@ -28,6 +28,9 @@ says '"mistakes": \[' $tool train --data $texts/reviews.tsv --val $texts/reviews
 right=$(sed 's/.*"correct": \([0-9]*\).*/\1/' $work/out.txt)
 [ "$right" -ge 285 ] && ok || bad "$right of 300 right"
 says "^$right of 300 right" $tool eval --model $work/reviews.safetensors --data $texts/reviews_test.tsv
+grep -q '^the worst mistakes:' $work/out.txt && ok || bad "no mistakes are shown"
+says "^$right of 300 right" $tool eval --model $work/reviews.safetensors --data $texts/reviews_test.tsv --worst 0
+grep -q '^the worst mistakes:' $work/out.txt && bad "--worst 0 shows mistakes" || ok
 says 'good [0-9.]* %, bad' $tool predict --model $work/reviews.safetensors 'the bread was fresh'
 says '"class": "bad"' $tool predict --model $work/reviews.safetensors --json --top 1 'the soup was sour'
 printf 'the soup was sour\n\nthe bread was crisp' >$work/lines.txt

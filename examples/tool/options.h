@@ -119,7 +119,7 @@ static const char usage_texts[] =
     "         --header yes|no     whether the first line is a header\n"
     "         --max-length N      tokens to read of each text, also in predict (default: the model's;\n"
     "                             512 for a new model)\n"
-    "         --worst N           mistakes to show after eval and --val (5)\n"
+    "         --worst N           mistakes to show after eval and --val (5); 0: none\n"
     "         --task classification|regression|tokens|embeddings|language-model   what to learn\n"
     "                             (default: what the texts show, said in one line)\n"
     "         --chat chatml|llama3|llama2   the template of messages, if the tokeniser does not show it;\n"
@@ -260,7 +260,7 @@ static const option_row option_rows[] = {
     {"--pairs", 'b', AT(pairs), "tep", TEXTS | LABELLED},
     {"--header", 's', AT(header), "te", TEXTS | TABLE},
     {"--max-length", 'n', AT(max_length), "tepv", TEXTS | SAMPLES},
-    {"--worst", 'n', AT(worst), "te", SCORED | TEXTS | LABELLED},
+    {"--worst", 'i', AT(worst), "te", SCORED | TEXTS | LABELLED},
     {"--chat", 's', AT(chat), "teg", TEXTS | COMPLETIONS},
     {"--stop", 's', AT(stop), "te", TEXTS | COMPLETIONS},
     {"--pack", 'b', AT(pack), "t", TEXTS | COMPLETIONS},
@@ -447,6 +447,14 @@ static int wrong_number(const option_row *row, const char *value)
              : row->kind == 'r' ? "a number above 0, or auto"
              : row->kind == 'n' ? "a whole number of at least 1" : "a whole number of at least 0");
     return usage("not a valid number after ", text);
+}
+
+/* Was this option on the command line? */
+static bool is_given(const options *o, const char *name)
+{
+    int r = 0;
+    while (r < OPTION_ROWS && strcmp(option_rows[r].name, name) != 0) ++r;
+    return r < OPTION_ROWS && o->given[r];
 }
 
 /* Do all options have an effect? `known` is the set of conditions that are decided so far, and

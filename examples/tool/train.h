@@ -63,8 +63,8 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     s->data = data;
     s->lists_mistakes = reads_text(m, o);
     if (has_classes && !has_step_outputs(m) && (s->lists_mistakes || o->report)) {
-        s->mistakes.most = !s->lists_mistakes ? 24 : o->worst > MOST_MISTAKES ? MOST_MISTAKES
-            : o->worst > 0 ? o->worst : 5;
+        s->mistakes.most = !s->lists_mistakes ? 24 : !is_given(o, "--worst") ? 5
+            : o->worst > MOST_MISTAKES ? MOST_MISTAKES : o->worst;
         how.sample = note_mistake;
         how.sample_user = &s->mistakes;
     }
@@ -82,7 +82,7 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
 /* Are there whole texts among whose mistakes --worst can choose? Prints that there are not. */
 static bool has_worst(const options *o, const ft_data *data)
 {
-    if (!o->worst || ft_data_task(data) != FT_TASK_TOKENS) return true;
+    if (!is_given(o, "--worst") || ft_data_task(data) != FT_TASK_TOKENS) return true;
     usage("--worst has no effect here: it is for texts with one class, not for words", "");
     return false;
 }

@@ -371,36 +371,63 @@ ft_status ft_replace_head(ft_model *m, int classes)
 
 static bool ft__has_activation(const ft__node *node) { return ft__is(node, FT__BY_KIND); }
 
-/* Makes the node's second input what the kind wants: its slopes, or none. Returns the id of the
-   weight that it no longer reads, or 0. */
-static int ft__set_slopes(ft_model *m, int id, bool wants, bool per_channel)
+/* What an activation was before it was swapped. */
+typedef struct ft__swapped {
+    int id, op, input_count;
+    int *inputs;            /* NULL: they stay */
+    ft__options options;
+} ft__swapped;
+
+/* Changes one activation; its slopes, the second input, come and go with it. */
+static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o,
+                                ft__swapped *was)
 {
     ft__node *node = &m->nodes[id - 1];
-    ft_node x = {node->inputs[0]}, slopes;
-    int *inputs, unread = 0;
-    if (wants == (node->input_count > 1)) return 0;
-    if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return 0;
-    if (!wants) unread = node->inputs[1];
-    else slopes = ft__slopes_parameter(m, node->name, x, per_channel);
-    inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
-    if (!ft__ok(&m->context)) return 0;
-    node = &m->nodes[id - 1]; /* the nodes may have moved */
-    inputs[0] = x.id;
-    if (wants) inputs[1] = slopes.id;
-    ft__release(&m->context, node->inputs);
-    node->inputs = inputs;
-    node->input_count = wants ? 2 : 1;
-    return unread;
+    ft_node x = {node->inputs[0]}, slopes = {0};
+    bool wants = row->least_inputs > 1;
+    int *inputs;
+    was->id = id;
+    was->op = node->op;
+    was->options = node->options;
+    was->input_count = node->input_count;
+    if (wants != (node->input_count > 1)) {
+        if (ft__refuse_any_shared(m, "ft_swap_activations") != FT_OK) return;
+        if (wants)
+            slopes = ft__slopes_parameter(m, node->name, x, o->activation.per_channel);
+        inputs = (int *)ft__allocate(&m->context, 3, sizeof *inputs);
+        if (!ft__ok(&m->context)) return;
+        node = &m->nodes[id - 1]; /* the nodes may have moved */
+        inputs[0] = x.id;
+        inputs[1] = slopes.id;
+        was->inputs = node->inputs;
+        node->inputs = inputs;
+        node->input_count = wants ? 2 : 1;
+    }
+    node->op = row->op;
+    node->options = *o;
 }
 
-/* Changes one activation; its slopes come and go with it. */
-static void ft__swap_activation(ft_model *m, int id, const ft__row *row, const ft__options *o)
+/* Ends a swap: the old slopes go or, with an error, all becomes what it was. */
+static void ft__swap_end(ft_model *m, const ft__swapped *was, int count, const ft__rewiring *before,
+                         int nodes)
 {
-    int unread = ft__set_slopes(m, id, row->least_inputs > 1, o->activation.per_channel);
-    if (!ft__ok(&m->context)) return;
-    m->nodes[id - 1].op = row->op;
-    m->nodes[id - 1].options = *o;
-    if (unread) ft__remove_unread(m, unread);
+    int i;
+    for (i = 0; i < count; ++i) {
+        ft__node *node = &m->nodes[was[i].id - 1];
+        int *unread = was[i].inputs;
+        if (!ft__ok(&m->context)) {
+            node->op = was[i].op;
+            node->options = was[i].options;
+            node->input_count = was[i].input_count;
+            if (unread) unread = node->inputs;
+            if (unread) node->inputs = was[i].inputs;
+        } else if (unread && was[i].input_count > 1) ft__remove_unread(m, unread[1]);
+        ft__release(&m->context, unread);
+    }
+    if (ft__ok(&m->context)) return;
+    ft__remove_last_nodes(m, nodes);
+    for (i = 0; i < nodes; ++i) m->nodes[i].shape = before->shapes[i];
+    memcpy(m->order, before->order, (size_t)nodes * sizeof *m->order);
 }
 
 int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
@@ -408,6 +435,8 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
 {
     const ft__row *row;
     ft__options o;
+    ft__rewiring before;
+    ft__swapped *was;
     int id, count = 0, nodes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
@@ -415,15 +444,19 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     o.activation = options;
     row = ft__activation_of(m, kind, &options);
     nodes = m->node_count;
-    for (id = 1; row && ft__ok(&m->context) && id <= nodes; ++id) {
-        if (!ft__is(&m->nodes[id - 1], FT__BY_KIND)
-            || !ft__glob(glob, m->nodes[id - 1].name)) continue;
-        ft__swap_activation(m, id, row, &o);
-        count += 1;
+    if (!row) return 0;
+    was = (ft__swapped *)ft__allocate(&m->context, (size_t)nodes + 1, sizeof *was);
+    if (ft__rewiring_make(m, &before)) {
+        for (id = 1; ft__ok(&m->context) && id <= nodes; ++id)
+            if (ft__is(&m->nodes[id - 1], FT__BY_KIND) && ft__glob(glob, m->nodes[id - 1].name))
+                ft__swap_activation(m, id, row, &o, &was[count++]);
+        if (ft__ok(&m->context) && ft__sort_nodes(m)) ft__infer_all(m);
+        ft__swap_end(m, was, count, &before, nodes);
+        m->version += 1;
     }
-    m->version += 1;
-    if (ft__sort_nodes(m)) ft__infer_all(m);
-    return count;
+    ft__rewiring_free(&m->context, &before);
+    ft__release(&m->context, was);
+    return ft__ok(&m->context) ? count : 0;
 }
 
 /* Sets the factor or the decay of every matching parameter. */

@@ -123,3 +123,18 @@ static void ft__fit_distinct(ft__fit *f)
     if (f->epoch_count > 1 && f->epoch_count % f->o.batch_size == 1)
         f->epoch_count -= 1; /* one pair alone has no other to be compared with */
 }
+
+/* Orders the held-back samples in order[] so, too; returns how many are measured. */
+static int ft__held_distinct(ft__fit *f)
+{
+    int count = f->held_count, placed;
+    if (!f->texts) return count;
+    placed = ft__distinct_order(f->texts, f->texts + 2 * (size_t)ft_data_count(f->data), f->slots,
+                                f->order, count, f->o.batch_size, f->work);
+    if (placed > 1 && placed % f->o.batch_size == 1) placed -= 1;
+    if (placed < count && !f->told_held)
+        ft__log(&f->m->context, "%d of %d held-back pairs are not measured: a batch has each text"
+                " once, and theirs are in too many pairs", count - placed, count);
+    f->told_held = true;
+    return placed;
+}

@@ -108,18 +108,22 @@ static void ft__fit_order(ft__fit *f, int epoch)
 
 /* ---- The loop ---- */
 
+/* Measures the held-back samples, in the same batches in each epoch, so that a run that was killed
+   sees the same; order[] is free after an epoch. */
 static ft__score ft__fit_measure(ft__fit *f)
 {
     ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__entities entities;
-    int at = 0, batch, i;
+    int at = 0, batch, count, i;
     memset(&entities, 0, sizeof entities);
     entities.tags = f->tags;
     f->outcomes.samples = 0;
     for (i = 0; i < f->held_count; ++i) f->views[i] = 0;
-    ft__bucket(&f->data->source, f->held, f->held_count, f->o.batch_size, 0, f->work);
-    ft__fit_start(f, f->held, f->views, 0, f->held_count);
-    while ((batch = ft__fit_batch(f, f->held, f->views, f->held_count, &at)) >= 0) {
+    memcpy(f->order, f->held, (size_t)f->held_count * sizeof *f->order);
+    ft__bucket(&f->data->source, f->order, f->held_count, f->o.batch_size, 0, f->work);
+    count = ft__held_distinct(f);
+    ft__fit_start(f, f->order, f->views, 0, count);
+    while ((batch = ft__fit_batch(f, f->order, f->views, count, &at)) >= 0) {
         if (batch == 0) continue;
         f->m->batch = batch;
         ft__run_forward(f->m, f->plan, f->plan->first_trained, f->plan->step_count, batch,

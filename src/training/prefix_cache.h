@@ -108,7 +108,7 @@ typedef struct ft__fit {
     int steps;              /* in an epoch */
     uint64_t *texts;        /* [2 * samples] of pairs, and room for a batch's; NULL: not needed */
     size_t slots;           /* of that room */
-    bool told;              /* that pairs are left out */
+    bool told, told_held;   /* that pairs are left out of training, of what is measured */
     float *weights;         /* of the batch's samples; NULL: all are 1 */
     int *batch_samples;     /* their indices in the data; NULL: nobody asks */
     float *class_weights;   /* NULL: all are 1 */
