@@ -355,6 +355,7 @@
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
+             Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
              Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
              DeiT and DINOv2: config.json, weights in one file or in several with their index,
              tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
@@ -417,6 +418,7 @@
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
+     FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge
@@ -3018,6 +3020,11 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
 #else
 #define FT__HAS_ONNX 1
 #endif
+#if defined(FINETUNE_NO_KERAS) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_KERAS))
+#define FT__HAS_KERAS 0
+#else
+#define FT__HAS_KERAS 1
+#endif
 #if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
 #define FT__HAS_SAVING 0
 #else
@@ -3071,7 +3078,7 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
     || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
     || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
     || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
-    || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) \
+    || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) || defined(FINETUNE_USE_KERAS) \
     || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
     || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \
     || defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_AVX512))
@@ -32039,8 +32046,13 @@ static ft_status ft__forget_one_hot(ft_model *m)
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
-    X(description) FT__ONNX_READER(X)
+#define FT__READERS(X) X(safetensors) FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) \
+    X(shards) X(description) FT__ONNX_READER(X)
+#if FT__HAS_KERAS
+#define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
+#else
+#define FT__KERAS_READERS(X)
+#endif
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
 #else
@@ -34137,7 +34149,7 @@ static const ft__reader ft__reader_description = {
    Keras keeps the channels last. Our layers of pictures and of conv1d want them first, so that each
    value knows how it lies, and is permuted where the next layer wants it the other way.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 /* A tensor of the network. Its sizes are in Keras' order: the batch, then what a layer's
    documentation says, the channels last. */
 typedef struct ft__keras_value {
@@ -34557,11 +34569,13 @@ static int ft__keras_activated(ft__keras *g, int x)
     snprintf(suffix, sizeof suffix, ".%.60s", name);
     return ft__keras_activate(g, name, suffix, x);
 }
+#endif
 /* =============================================================================================
    [SECTION] formats/keras_layers: Keras' networks: layers
    Each function maps one class: it takes the values that a call gives the layer, adds nodes, and
    returns the result, -1 with a refusal. Shapes and defaults: keras.io/api/layers.
    ============================================================================================= */
+#if FT__HAS_KERAS
 typedef int (*ft__keras_function)(ft__keras *g, const int *inputs, int count);
 
 /* ---- Convolutions and pooling: windows over one or two dimensions ---- */
@@ -35117,11 +35131,12 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     if (y >= 0) ft__keras_at(g, y)->size[1] = n;
     return y;
 }
+#endif
 /* =============================================================================================
    [SECTION] formats/keras_sequences: Keras' networks: sequences, merges, scaling of inputs
    As formats/keras_layers.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 static int ft__keras_embedding(ft__keras *g, const int *inputs, int count)
 {
     const ft__keras_value *v = ft__keras_at(g, inputs[0]);
@@ -35550,12 +35565,13 @@ static int ft__keras_normalization(ft__keras *g, const int *inputs, int count)
     two[1] = variance;
     return ft__keras_node(g, "div", "", two, 2);
 }
+#endif
 /* =============================================================================================
    [SECTION] formats/keras_networks: Keras' networks: from a config to a description
    Functional and Sequential, of Keras 2 and 3, with models inside models. A layer, or a field of
    one, that is not known and would change the result is refused; all of them are named at once.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 enum { FT__KERAS_MOST_LAYERS = 4096, FT__KERAS_NESTED = 8 };
 
 typedef struct ft__keras_row {
@@ -36252,6 +36268,7 @@ static char *ft__keras_network(ft__keras *g, ft__context *c, const char *path, c
     g->json = NULL;
     return text;
 }
+#endif
 /* =============================================================================================
    [SECTION] formats/keras_variables: Keras' files: variables and their names
    Keras 3 numbers a layer's variables, "layers/conv2d/vars/0", and has the layer's name in an
@@ -36260,7 +36277,7 @@ static char *ft__keras_network(ft__keras *g, ft__context *c, const char *path, c
    out) is [out, in, height, width] with other strides. Where a name alone leaves it open what a
    variable is, the network's weight of the name and shape says it.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 typedef enum ft__keras_kind { /* what a layer is, as far as its path or its variables tell */
     FT__KERAS_ANY, FT__KERAS_DEPTH, FT__KERAS_SEPARABLE, FT__KERAS_CELL, FT__KERAS_HEADS
 } ft__keras_kind;
@@ -36407,7 +36424,7 @@ static const char *ft__keras_label(const ft__keras_labels *l, const char *path, 
 static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *labels,
                                 ft__keras_variable *v, const char *path)
 {
-    const char *at = path, *c, *group = "", *label;
+    const char *at = path, *c, *group = "", *label, *role;
     size_t length, group_length = 0, start = k->names.count;
     bool cell;
     while ((length = ft__keras_component(&at, &c)) > 0
@@ -36432,10 +36449,11 @@ static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *label
     if (length != 1 || *c < '0' || *c > '9') return false;
     cell = v->kind == FT__KERAS_CELL;
     group_length = ft__keras_class_length(group, group_length);
-    if (cell) ft__keras_role(v, *c == '0' ? "kernel" : *c == '1' ? "recurrent_kernel" : "bias", 31);
-    else if (v->kind == FT__KERAS_HEADS) ft__keras_role(v, *c == '0' ? "kernel" : "bias", 31);
-    else ft__keras_role(v, ft__keras_numbered(group, group_length, *c - '0'), 31);
-    if (!v->role[0]) snprintf(v->role, sizeof v->role, "%c", *c);
+    role = cell ? (*c == '0' ? "kernel" : *c == '1' ? "recurrent_kernel" : "bias")
+        : v->kind == FT__KERAS_HEADS ? (*c == '0' ? "kernel" : "bias")
+        : ft__keras_numbered(group, group_length, *c - '0');
+    if (*role) snprintf(v->role, sizeof v->role, "%s", role);
+    else snprintf(v->role, sizeof v->role, "%c", *c);
     if (ft__keras_begins(group, group_length, "separable_conv")) v->kind = FT__KERAS_SEPARABLE;
     if (ft__keras_begins(group, group_length, "depthwise_conv")) v->kind = FT__KERAS_DEPTH;
     return true;
@@ -36638,6 +36656,7 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
         ft__keras_view_vector(t, all);
     }
 }
+#endif
 /* =============================================================================================
    [SECTION] formats/keras_files: Keras' files: reading them
    .keras, .weights.h5 and .h5 are HDF5, which ft_desc.hdf5 reads, .keras inside a zip archive with
@@ -36645,7 +36664,7 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
    that copy. The network settles what they are called: that of the file's own config, or the one
    that is there when weights are loaded.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 static const char ft__keras_config_key[] = "keras_config";
 static const char ft__keras_version_key[] = "keras_version";
 
@@ -37064,7 +37083,78 @@ static void ft__keras_hdf5_open(ft_file *file)
     if (ft__keras_begin_file(file)) ft__keras_read(file, file->bytes, file->size);
 }
 
-/* ---- The row ---- */
+/* ---- .keras: config.json and model.weights.h5 in a zip archive ---- */
+
+/* The bytes of an entry, copied, with a 0 behind them; NULL with an error, or if it is not
+   there. */
+static char *ft__keras_entry(const ft__zip *zip, const char *name, uint64_t *size)
+{
+    ft_file *file = zip->file;
+    const ft__zip_entry *entry = ft__zip_find(zip, name, strlen(name));
+    char *bytes;
+    if (!entry) return NULL;
+    *size = entry->size;
+    if (entry->size / 1000 > file->size) {
+        ft__fail(file->context, FT_FORMAT, "%s: %s claims more than 1000 times the file's size",
+                 file->path, name);
+        return NULL;
+    }
+    bytes = (char *)ft__allocate(file->context, (size_t)entry->size + 1, 1);
+    if (bytes && ft__zip_unpack(zip, entry, (unsigned char *)bytes) == FT_OK) return bytes;
+    ft__release(file->context, bytes);
+    return NULL;
+}
+
+/* The text of a field of metadata.json, copied. */
+static char *ft__keras_metadata(ft__context *c, const char *text, uint64_t size, const char *field)
+{
+    ft__json *j = text ? ft__json_parse(c, text, (size_t)size) : NULL;
+    const char *found = j ? ft__json_string(j, ft__json_member(j, 0, field)) : NULL;
+    char *copy = found ? ft__copy_text(c, found) : NULL;
+    ft__json_free(c, j);
+    return copy;
+}
+
+static void ft__keras_zip_open(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = ft__keras_begin_file(file);
+    uint64_t size = 0;
+    char *weights = NULL, *metadata = NULL;
+    ft__zip zip;
+    if (!k) return;
+    if (ft__zip_open(&zip, file) == FT_OK && ft__zip_sort(&zip)) {
+        k->config = ft__keras_entry(&zip, "config.json", &size);
+        metadata = ft__keras_entry(&zip, "metadata.json", &size);
+        k->version = ft__keras_metadata(c, metadata, size, "keras_version");
+        weights = ft__keras_entry(&zip, "model.weights.h5", &size);
+        if (ft__ok(c) && (!k->config || !weights))
+            ft__fail(c, FT_UNSUPPORTED, "%s: has no %s", file->path,
+                     k->config ? "model.weights.h5" : "config.json");
+    }
+    ft__zip_close(&zip);
+    if (ft__ok(c)) ft__keras_read(file, (const unsigned char *)weights, size);
+    ft__release(c, metadata);
+    ft__release(c, weights);
+}
+
+/* ---- The rows ---- */
+
+/* A zip archive with config.json in the root, which torch.save's do not have. */
+static bool ft__keras_zip_recognises(const ft_file *file)
+{
+    static const char name[] = "config.json";
+    uint64_t at = 0, count = 0, i, length;
+    if (file->size < 22 || memcmp(file->bytes, "PK\3\4", 4) != 0
+        || !ft__zip_directory(file, &at, &count)) return false;
+    for (i = 0; i < count && ft__zip_has(file, at, 46); ++i) {
+        length = ft__zip_number(file, at + 28, 2);
+        if (length == strlen(name) && ft__zip_has(file, at + 46, length)
+            && !memcmp(file->bytes + at + 46, name, (size_t)length)) return true;
+        at += 46 + length + ft__zip_number(file, at + 30, 2) + ft__zip_number(file, at + 32, 2);
+    }
+    return false;
+}
 
 static const unsigned char ft__hdf5_signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
@@ -37075,9 +37165,14 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
 
 static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
+static const ft__reader ft__reader_keras = {
+    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
+    ft__keras_graph};
+
 static const ft__reader ft__reader_keras_hdf5 = {
     "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
     ft__keras_graph};
+#endif
 
 /* =============================================================================================
    [SECTION] formats/onnx_file: What an ONNX file says
@@ -40516,7 +40611,7 @@ void ft_file_close(ft_file *file)
     int i;
     if (!file) return;
     c = file->context;
-    if (file->forget) file->forget(file);
+    if (FT__HAS_KERAS && file->forget) file->forget(file);
     for (i = 0; file->shards && i < file->shard_count; ++i) ft_file_close(file->shards[i]);
     ft__release(c, file->shards);
     ft__release(c, (void *)(uintptr_t)file->shard_names);
@@ -40862,7 +40957,7 @@ static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rena
 {
     size_t skip = 0, best = file->skip;
     int most = -1, i, count;
-    if (file->settle) file->settle(m, file);
+    if (FT__HAS_KERAS && file->settle) file->settle(m, file);
     if (file->skip) return; /* chosen when the network was recognised */
     do {
         file->skip = skip;

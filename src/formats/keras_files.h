@@ -1,15 +1,18 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/arrays.h"
+#include "basics/json.h"
 #include "basics/sorting.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
 #include "formats/readers.h"
+#include "formats/zip.h"
 #include "formats/checkpoints.h"
 #include "formats/keras_nodes.h"
 #include "formats/keras_networks.h"
@@ -21,7 +24,7 @@
    that copy. The network settles what they are called: that of the file's own config, or the one
    that is there when weights are loaded.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 static const char ft__keras_config_key[] = "keras_config";
 static const char ft__keras_version_key[] = "keras_version";
 
@@ -440,7 +443,78 @@ static void ft__keras_hdf5_open(ft_file *file)
     if (ft__keras_begin_file(file)) ft__keras_read(file, file->bytes, file->size);
 }
 
-/* ---- The row ---- */
+/* ---- .keras: config.json and model.weights.h5 in a zip archive ---- */
+
+/* The bytes of an entry, copied, with a 0 behind them; NULL with an error, or if it is not
+   there. */
+static char *ft__keras_entry(const ft__zip *zip, const char *name, uint64_t *size)
+{
+    ft_file *file = zip->file;
+    const ft__zip_entry *entry = ft__zip_find(zip, name, strlen(name));
+    char *bytes;
+    if (!entry) return NULL;
+    *size = entry->size;
+    if (entry->size / 1000 > file->size) {
+        ft__fail(file->context, FT_FORMAT, "%s: %s claims more than 1000 times the file's size",
+                 file->path, name);
+        return NULL;
+    }
+    bytes = (char *)ft__allocate(file->context, (size_t)entry->size + 1, 1);
+    if (bytes && ft__zip_unpack(zip, entry, (unsigned char *)bytes) == FT_OK) return bytes;
+    ft__release(file->context, bytes);
+    return NULL;
+}
+
+/* The text of a field of metadata.json, copied. */
+static char *ft__keras_metadata(ft__context *c, const char *text, uint64_t size, const char *field)
+{
+    ft__json *j = text ? ft__json_parse(c, text, (size_t)size) : NULL;
+    const char *found = j ? ft__json_string(j, ft__json_member(j, 0, field)) : NULL;
+    char *copy = found ? ft__copy_text(c, found) : NULL;
+    ft__json_free(c, j);
+    return copy;
+}
+
+static void ft__keras_zip_open(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = ft__keras_begin_file(file);
+    uint64_t size = 0;
+    char *weights = NULL, *metadata = NULL;
+    ft__zip zip;
+    if (!k) return;
+    if (ft__zip_open(&zip, file) == FT_OK && ft__zip_sort(&zip)) {
+        k->config = ft__keras_entry(&zip, "config.json", &size);
+        metadata = ft__keras_entry(&zip, "metadata.json", &size);
+        k->version = ft__keras_metadata(c, metadata, size, "keras_version");
+        weights = ft__keras_entry(&zip, "model.weights.h5", &size);
+        if (ft__ok(c) && (!k->config || !weights))
+            ft__fail(c, FT_UNSUPPORTED, "%s: has no %s", file->path,
+                     k->config ? "model.weights.h5" : "config.json");
+    }
+    ft__zip_close(&zip);
+    if (ft__ok(c)) ft__keras_read(file, (const unsigned char *)weights, size);
+    ft__release(c, metadata);
+    ft__release(c, weights);
+}
+
+/* ---- The rows ---- */
+
+/* A zip archive with config.json in the root, which torch.save's do not have. */
+static bool ft__keras_zip_recognises(const ft_file *file)
+{
+    static const char name[] = "config.json";
+    uint64_t at = 0, count = 0, i, length;
+    if (file->size < 22 || memcmp(file->bytes, "PK\3\4", 4) != 0
+        || !ft__zip_directory(file, &at, &count)) return false;
+    for (i = 0; i < count && ft__zip_has(file, at, 46); ++i) {
+        length = ft__zip_number(file, at + 28, 2);
+        if (length == strlen(name) && ft__zip_has(file, at + 46, length)
+            && !memcmp(file->bytes + at + 46, name, (size_t)length)) return true;
+        at += 46 + length + ft__zip_number(file, at + 30, 2) + ft__zip_number(file, at + 32, 2);
+    }
+    return false;
+}
 
 static const unsigned char ft__hdf5_signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
@@ -451,6 +525,11 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
 
 static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
+static const ft__reader ft__reader_keras = {
+    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
+    ft__keras_graph};
+
 static const ft__reader ft__reader_keras_hdf5 = {
     "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
     ft__keras_graph};
+#endif

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/json.h"
@@ -10,6 +11,7 @@
    Each function maps one class: it takes the values that a call gives the layer, adds nodes, and
    returns the result, -1 with a refusal. Shapes and defaults: keras.io/api/layers.
    ============================================================================================= */
+#if FT__HAS_KERAS
 typedef int (*ft__keras_function)(ft__keras *g, const int *inputs, int count);
 
 /* ---- Convolutions and pooling: windows over one or two dimensions ---- */
@@ -565,3 +567,4 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     if (y >= 0) ft__keras_at(g, y)->size[1] = n;
     return y;
 }
+#endif

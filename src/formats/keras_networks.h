@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/arrays.h"
@@ -14,7 +15,7 @@
    Functional and Sequential, of Keras 2 and 3, with models inside models. A layer, or a field of
    one, that is not known and would change the result is refused; all of them are named at once.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 enum { FT__KERAS_MOST_LAYERS = 4096, FT__KERAS_NESTED = 8 };
 
 typedef struct ft__keras_row {
@@ -711,3 +712,4 @@ static char *ft__keras_network(ft__keras *g, ft__context *c, const char *path, c
     g->json = NULL;
     return text;
 }
+#endif

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/strings.h"
@@ -13,7 +14,7 @@
    Keras keeps the channels last. Our layers of pictures and of conv1d want them first, so that each
    value knows how it lies, and is permuted where the next layer wants it the other way.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 /* A tensor of the network. Its sizes are in Keras' order: the batch, then what a layer's
    documentation says, the channels last. */
 typedef struct ft__keras_value {
@@ -433,3 +434,4 @@ static int ft__keras_activated(ft__keras *g, int x)
     snprintf(suffix, sizeof suffix, ".%.60s", name);
     return ft__keras_activate(g, name, suffix, x);
 }
+#endif

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/requirements.h"
+#include "platform/families.h"
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "formats/keras_nodes.h"
@@ -8,7 +9,7 @@
    [SECTION] formats/keras_sequences: Keras' networks: sequences, merges, scaling of inputs
    As formats/keras_layers.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 static int ft__keras_embedding(ft__keras *g, const int *inputs, int count)
 {
     const ft__keras_value *v = ft__keras_at(g, inputs[0]);
@@ -437,3 +438,4 @@ static int ft__keras_normalization(ft__keras *g, const int *inputs, int count)
     two[1] = variance;
     return ft__keras_node(g, "div", "", two, 2);
 }
+#endif

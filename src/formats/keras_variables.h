@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/requirements.h"
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/arrays.h"
@@ -13,7 +14,7 @@
    out) is [out, in, height, width] with other strides. Where a name alone leaves it open what a
    variable is, the network's weight of the name and shape says it.
    ============================================================================================= */
-
+#if FT__HAS_KERAS
 typedef enum ft__keras_kind { /* what a layer is, as far as its path or its variables tell */
     FT__KERAS_ANY, FT__KERAS_DEPTH, FT__KERAS_SEPARABLE, FT__KERAS_CELL, FT__KERAS_HEADS
 } ft__keras_kind;
@@ -160,7 +161,7 @@ static const char *ft__keras_label(const ft__keras_labels *l, const char *path, 
 static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *labels,
                                 ft__keras_variable *v, const char *path)
 {
-    const char *at = path, *c, *group = "", *label;
+    const char *at = path, *c, *group = "", *label, *role;
     size_t length, group_length = 0, start = k->names.count;
     bool cell;
     while ((length = ft__keras_component(&at, &c)) > 0
@@ -185,10 +186,11 @@ static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *label
     if (length != 1 || *c < '0' || *c > '9') return false;
     cell = v->kind == FT__KERAS_CELL;
     group_length = ft__keras_class_length(group, group_length);
-    if (cell) ft__keras_role(v, *c == '0' ? "kernel" : *c == '1' ? "recurrent_kernel" : "bias", 31);
-    else if (v->kind == FT__KERAS_HEADS) ft__keras_role(v, *c == '0' ? "kernel" : "bias", 31);
-    else ft__keras_role(v, ft__keras_numbered(group, group_length, *c - '0'), 31);
-    if (!v->role[0]) snprintf(v->role, sizeof v->role, "%c", *c);
+    role = cell ? (*c == '0' ? "kernel" : *c == '1' ? "recurrent_kernel" : "bias")
+        : v->kind == FT__KERAS_HEADS ? (*c == '0' ? "kernel" : "bias")
+        : ft__keras_numbered(group, group_length, *c - '0');
+    if (*role) snprintf(v->role, sizeof v->role, "%s", role);
+    else snprintf(v->role, sizeof v->role, "%c", *c);
     if (ft__keras_begins(group, group_length, "separable_conv")) v->kind = FT__KERAS_SEPARABLE;
     if (ft__keras_begins(group, group_length, "depthwise_conv")) v->kind = FT__KERAS_DEPTH;
     return true;
@@ -391,3 +393,4 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
         ft__keras_view_vector(t, all);
     }
 }
+#endif

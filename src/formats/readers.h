@@ -23,8 +23,13 @@
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) X(keras_hdf5) X(pytorch) X(pytorch_legacy) X(shards) \
-    X(description) FT__ONNX_READER(X)
+#define FT__READERS(X) X(safetensors) FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) \
+    X(shards) X(description) FT__ONNX_READER(X)
+#if FT__HAS_KERAS
+#define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
+#else
+#define FT__KERAS_READERS(X)
+#endif
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
 #else

@@ -101,7 +101,7 @@ void ft_file_close(ft_file *file)
     int i;
     if (!file) return;
     c = file->context;
-    if (file->forget) file->forget(file);
+    if (FT__HAS_KERAS && file->forget) file->forget(file);
     for (i = 0; file->shards && i < file->shard_count; ++i) ft_file_close(file->shards[i]);
     ft__release(c, file->shards);
     ft__release(c, (void *)(uintptr_t)file->shard_names);

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/sorting.h"
@@ -146,7 +147,7 @@ static void ft__choose_prefix(const ft_model *m, ft_file *file, const char *rena
 {
     size_t skip = 0, best = file->skip;
     int most = -1, i, count;
-    if (file->settle) file->settle(m, file);
+    if (FT__HAS_KERAS && file->settle) file->settle(m, file);
     if (file->skip) return; /* chosen when the network was recognised */
     do {
         file->skip = skip;

@@ -100,6 +100,7 @@
      read    safetensors (all types; F16, BF16 and integers become float32, or stay as they are:
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
+             Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
              Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
              DeiT and DINOv2: config.json, weights in one file or in several with their index,
              tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
@@ -162,6 +163,7 @@
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
+     FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge

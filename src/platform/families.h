@@ -85,6 +85,11 @@
 #else
 #define FT__HAS_ONNX 1
 #endif
+#if defined(FINETUNE_NO_KERAS) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_KERAS))
+#define FT__HAS_KERAS 0
+#else
+#define FT__HAS_KERAS 1
+#endif
 #if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
 #define FT__HAS_SAVING 0
 #else
@@ -138,7 +143,7 @@
     || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
     || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
     || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
-    || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) \
+    || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) || defined(FINETUNE_USE_KERAS) \
     || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
     || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \
     || defined(FINETUNE_USE_BF16) || defined(FINETUNE_USE_AVX512))
