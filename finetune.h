@@ -169,6 +169,7 @@
      [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
      [SECTION] formats/onnx_shapes: ONNX operators that move numbers
      [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
+     [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
      [SECTION] formats/onnx: ONNX
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/position_tables: Positions of pictures of another size
@@ -37167,11 +37168,11 @@ static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
 static const ft__reader ft__reader_keras = {
     ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
-    ft__keras_graph};
+    ft__keras_graph, false};
 
 static const ft__reader ft__reader_keras_hdf5 = {
     "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
-    ft__keras_graph};
+    ft__keras_graph, false};
 #endif
 
 /* =============================================================================================
@@ -37214,8 +37215,10 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
+    bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
-    int made, batch;        /* node: what computes it, and the axis that is the batch */
+    int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
+    ft__onnx_number outer;  /* ... of outer x N x inner; 0: outer is 1 */
     int producer, uses;     /* the ONNX node that it comes from, -1: none; how often it is read */
 } ft__onnx_value;
 
@@ -37603,6 +37606,19 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
 
 /* ---- Nodes ---- */
 
+/* One more text of a list, after a comma. */
+static void ft__onnx_add_word(const ft__proto *p, ft__onnx_attribute *a)
+{
+    const char *word = ft__proto_text(p);
+    char *both;
+    if (strlen(a->text) > 200) return; /* no list that is looked at is that long */
+    both = (char *)ft__file_memory(p->file, strlen(a->text) + strlen(word) + 2);
+    if (!both) return;
+    strcpy(both, a->text);
+    if (*both) strcat(both, ",");
+    a->text = strcat(both, word);
+}
+
 static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_attribute *a)
 {
     ft__proto p = message;
@@ -37618,6 +37634,7 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
         else if (p.field == 4) a->text = ft__proto_text(&p);
         else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
         else if (p.field == 6 || p.field == 11) a->is_graph = true;
+        else if (p.field == 9) ft__onnx_add_word(&p, a);
     }
     a->wholes = ft__proto_wholes(message, 8, &a->count);
 }
@@ -38502,6 +38519,16 @@ static bool ft__onnx_fold_fill(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
+/* Whether the shape is v's with N instead of a first 1. */
+static bool ft__onnx_repeats(const ft__onnx_value *v, const ft__onnx_value *shape)
+{
+    int d;
+    if (v->rank != shape->rank || v->rank < 2 || shape->size[0].n != 1) return false;
+    for (d = 1; d < v->rank; ++d)
+        if (!ft__onnx_equal(v->size[d], shape->size[d])) return false;
+    return true;
+}
+
 /* Expand: broadcast to a shape. */
 static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -38517,6 +38544,12 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
     same = v->same || ft__onnx_count(v) == 1;
+    if (!same && ft__onnx_repeats(v, &shape)) {
+        y->rank = v->rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        ft__onnx_fold_view(y, v);
+        return y->repeated = true;
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;
     count = same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i)
@@ -38607,8 +38640,8 @@ static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n)
    [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
    What the mapping of operators is written with. ONNX has the batch anywhere, here it is the first
    dimension: a value of ONNX with the batch at axis b is the node with that axis moved to the front
-   and the others in their order. If that axis is k N or N L, as after a Reshape to [-1, D], the
-   node has N and what is left of it as two dimensions.
+   and the others in their order. If that axis is more than N, such as N L or L N after a Reshape to
+   [-1, D], the node has N and what is left of it as two dimensions.
    ============================================================================================= */
 #if FT__HAS_ONNX
 /* Adds a text with what follows a node's inputs. */
@@ -38772,32 +38805,68 @@ static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, 
     y->rank = shape->rank;
     memcpy(y->size, shape->size, sizeof y->size);
     y->batch = shape->batch;
+    y->outer = shape->outer;
     y->made = made;
     y->type = shape->type;
     y->kind = FT__ONNX_NODE;
     return NULL;
 }
 
-/* A node with other sizes after the batch, in the same order; the node itself if they are its own.
-   A reshape of a reshape reads what that read. Returns -1 if a size is not known. */
+/* The sizes of a node whose numbers are in ONNX's order but for the batch: what is merged with it
+   stands between the axes before and after. */
+static int ft__onnx_plain(const ft__onnx_value *v, ft__onnx_number *own)
+{
+    int rank = ft__onnx_own(v, own), d;
+    ft__onnx_number merged = own[1];
+    for (d = 1; ft__onnx_is_merged(v) && d <= v->batch; ++d) own[d] = own[d + 1];
+    if (ft__onnx_is_merged(v)) own[d] = merged;
+    return rank;
+}
+
+/* Moves an axis of a node to another place. */
+static int ft__onnx_make_move(ft__onnx *x, const char *name, int made, int rank, int from, int to)
+{
+    int axes[FT__ONNX_RANK + 1], d, at = 0;
+    ft__text fields = ft__onnx_fields(x);
+    if (from == to) return made;
+    for (d = 0; d < rank; ++d) {
+        if (d == to) axes[d] = from;
+        else {
+            at += at == from;
+            axes[d] = at++;
+        }
+    }
+    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    return ft__onnx_make_one(x, "permute", name, made, &fields);
+}
+
+/* A node with other sizes after the batch, its numbers in ONNX's order; the node itself if they are
+   its own. A reshape of a reshape reads what that read. Returns -1 if a size is not known. */
 static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft__onnx_value *from,
                                const ft__onnx_value *to)
 {
     ft__onnx_number has[FT__ONNX_RANK + 1], wants[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(from, has), want = ft__onnx_own(to, wants), d, size[FT__ONNX_RANK];
-    bool same = rank == want;
+    int rank = ft__onnx_plain(from, has), want = ft__onnx_plain(to, wants), d;
+    int size[FT__ONNX_RANK + 1];
+    bool same = rank == want, turns = ft__onnx_is_merged(to) && to->batch > 0;
     ft__text fields = ft__onnx_fields(x);
     if (want > FINETUNE_MAX_RANK) return -1;
+    if (ft__onnx_is_merged(from))
+        made = ft__onnx_make_move(x, ft__onnx_name(x, name, ".whole"), made, rank, 1,
+                                  from->batch + 1);
     for (d = 0; d < want; ++d) same = same && ft__onnx_equal(has[d], wants[d]);
-    if (same) return made;
     for (d = 1; d < want; ++d) {
         size[d - 1] = ft__onnx_size(wants[d]);
-        if (!size[d - 1]) return -1;
+        if (!same && !size[d - 1]) return -1;
     }
-    ft__onnx_add_int(&fields, "rank", want - 1);
-    ft__onnx_add_ints(&fields, "size", size, want - 1);
-    if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
-    return ft__onnx_make_one(x, "reshape", name, made, &fields);
+    if (!same) {
+        ft__onnx_add_int(&fields, "rank", want - 1);
+        ft__onnx_add_ints(&fields, "size", size, want - 1);
+        if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
+        made = ft__onnx_make_one(x, "reshape", turns ? ft__onnx_name(x, name, ".parts") : name,
+                                 made, &fields);
+    }
+    return turns ? ft__onnx_make_move(x, name, made, want, to->batch + 1, 1) : made;
 }
 
 /* ---- Weights ---- */
@@ -39341,25 +39410,39 @@ static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_value *v)
         for (; v->size[d].n > 0; v->size[d].n -= 1) v->size[d].k *= x->batch;
 }
 
+/* Whether the batch is in axis d of a new shape, where so many numbers are before it; sets that. */
+static bool ft__onnx_has_batch(const ft__onnx *x, ft__onnx_value *y, int d, ft__onnx_number before,
+                               bool whole)
+{
+    ft__onnx_number outer = ft__onnx_over(before, ft__onnx_product(y, 0, d)), size = y->size[d];
+    ft__onnx_number inner;
+    double k = x->batch > 0 ? size.k / x->batch : 0;
+    if (whole && !ft__onnx_is(outer, 1)) return false;
+    if (x->batch > 0 && size.n == 0 && k >= 1 && k <= floor(k)) {
+        size.k = k;
+        size.n = 1;
+    }
+    inner = ft__onnx_over(size, outer);
+    if (inner.n != 1 || !(outer.k >= 1) || !(inner.k >= 1) || inner.k > floor(inner.k)
+        || outer.k > floor(outer.k)) return false;
+    y->size[d] = size;
+    y->batch = d;
+    y->outer = outer;
+    return true;
+}
+
 /* Finds the batch's axis in a new shape of v's numbers: the numbers before it must be as many as
    before. False: there is none. */
 static bool ft__onnx_find_batch(const ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y)
 {
     ft__onnx_number before = ft__onnx_product(v, 0, v->batch);
-    int d;
-    for (d = 0; d < y->rank; ++d) {
-        double k = x->batch > 0 ? y->size[d].k / x->batch : 0;
-        if (!ft__onnx_equal(ft__onnx_product(y, 0, d), before)) continue;
-        if (x->batch > 0 && y->size[d].n == 0 && k >= 1 && k <= floor(k)
-            && (x->batch > 1 || ft__onnx_is(y->size[d], 1) || d == y->rank - 1
-                || !ft__onnx_equal(ft__onnx_product(y, 0, d + 1), before))) {
-            y->size[d].k = k;
-            y->size[d].n = 1;
-        }
-        if (y->size[d].n != 1) continue;
-        y->batch = d;
-        return ft__onnx_is_merged(y) ? d == 0 && v->batch == 0 : true;
-    }
+    int d, whole;
+    if (v->outer.k > 0) before = ft__onnx_times(before, v->outer);
+    for (whole = 1; whole >= 0; --whole)
+        for (d = 0; d < y->rank; ++d)
+            if (x->batch > 0 && whole && d + 1 < y->rank && !ft__onnx_is(y->size[d], x->batch)
+                && y->size[d].n == 0) continue; /* rather an axis that is the batch alone */
+            else if (ft__onnx_has_batch(x, y, d, before, whole != 0)) return true;
     return false;
 }
 
@@ -39399,7 +39482,6 @@ static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
         if (axes[d] == v->batch) y.batch = d;
         else own[rank++] = ft__onnx_own_axis(v, axes[d]);
     }
-    if (ft__onnx_is_merged(v) && y.batch != 0) return "a batch of several axes must stay the first";
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
     made = v->made;
     if (!same) {
@@ -39543,15 +39625,62 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
+/* Concat of a node and constants that are the same for each sample, such as a class token: the node
+   between zeros, plus each constant between zeros. */
+static const char *ft__onnx_concat_constants(ft__onnx *x, const ft__onnx_node *n,
+                                             const ft__onnx_value *v, int axis)
+{
+    int own = ft__onnx_own_axis(v, axis), i, d, made, sum = -1, size[FT__ONNX_RANK];
+    const char *name = ft__onnx_name_of(x, n);
+    double all = 0, at = 0;
+    ft__onnx_value y = *v;
+    for (i = 0; i < n->input_count; ++i) {
+        const ft__onnx_value *from = ft__onnx_input(x, n, i);
+        if (!from || from->rank != v->rank || !ft__onnx_is_known(from->size[axis]))
+            return ft__onnx_not_known;
+        if (from->kind == FT__ONNX_NODE ? from->made != v->made : !from->repeated)
+            return "is supported of nodes, or of one node and constants";
+        all += from->size[axis].k;
+    }
+    for (i = 0; i < n->input_count; ++i) {
+        ft__onnx_value *from = ft__onnx_input(x, n, i);
+        int before[FT__ONNX_RANK + 1] = {0}, after[FT__ONNX_RANK + 1] = {0};
+        ft__text fields = ft__onnx_fields(x);
+        ft__onnx_value one = *from;
+        made = from->made;
+        one.size[0] = ft__onnx_known(1);
+        for (d = 0; d < v->rank; ++d) size[d] = d ? ft__onnx_size(from->size[d]) : 1;
+        if (from->kind != FT__ONNX_NODE)
+            made = ft__onnx_weight(x, &one, "parameter", size, v->rank);
+        before[own] = (int)at;
+        at += from->size[axis].k;
+        after[own] = (int)(all - at);
+        ft__onnx_add_ints(&fields, "before", before, v->rank);
+        ft__onnx_add_ints(&fields, "after", after, v->rank);
+        name = ft__onnx_name(x, name, "_");
+        made = ft__onnx_make_one(x, "pad", ft__onnx_name(x, name, ".pad"), made, &fields);
+        sum = sum < 0 ? made : ft__onnx_make_two(x, "add", name, sum, made, NULL);
+    }
+    y.size[axis] = ft__onnx_known(all);
+    return ft__onnx_is_made(x, n, 0, sum, &y);
+}
+
 static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    ft__onnx_value *v = NULL, y;
     int axis, own, i, d, *inputs, made;
     ft__text fields = ft__onnx_fields(x);
+    bool constants = false;
+    for (i = n->input_count - 1; i >= 0; --i) {
+        if (ft__onnx_node_in(x, n, i)) v = ft__onnx_node_in(x, n, i);
+        else constants = true;
+    }
     if (!v) return ft__onnx_needs_node;
     axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 1), v->rank);
     if (axis < 0 || axis == v->batch) return "of the batch is not supported";
     y = *v;
+    if (constants && v->batch == 0 && !ft__onnx_is_merged(v))
+        return ft__onnx_concat_constants(x, n, v, axis);
     y.size[axis] = ft__onnx_known(0);
     inputs = (int *)ft__file_memory(x->file, (size_t)n->input_count * sizeof(int));
     for (i = 0; inputs && i < n->input_count; ++i) {
@@ -39858,6 +39987,105 @@ static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, d, &y);
 }
 
+static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
+    ft__onnx_window w;
+    int inputs[3], size[4], more[2] = {0, 0}, i, groups = (int)ft__onnx_int(n, "group", 1);
+    const char *fault;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v) || !weight || weight->rank != 4
+        || weight->kind != FT__ONNX_CONSTANT || groups < 1)
+        return "is supported over [N, C, H, W], with constant weights";
+    if (ft__onnx_attribute_of(n, "output_shape")) return "output_shape is not supported";
+    memset(&w, 0, sizeof w);
+    for (i = 0; i < 4; ++i) size[i] = ft__onnx_size(weight->size[i]);
+    w.kernel[0] = size[2];
+    w.kernel[1] = size[3];
+    fault = ft__onnx_window_of(n, v, &w);
+    if (fault) return fault;
+    if (strcmp(ft__onnx_text(n, "auto_pad", "NOTSET"), "SAME_LOWER") == 0)
+        return "auto_pad SAME_LOWER is not supported";
+    if (ft__onnx_attribute_of(n, "output_padding")
+        && ft__onnx_attribute_of(n, "output_padding")->count == 2)
+        for (i = 0; i < 2; ++i)
+            more[i] = (int)(ft__onnx_attribute_of(n, "output_padding")->wholes[i] & 0xffffff);
+    y = *v;
+    y.size[1] = ft__onnx_known((double)size[1] * groups);
+    for (i = 0; i < 2; ++i)
+        y.size[2 + i] = ft__onnx_known(w.same ? v->size[2 + i].k * w.stride[i]
+            : (v->size[2 + i].k - 1) * w.stride[i] - w.padding[i] - w.padding[i + 2]
+              + (double)w.dilation[i] * (w.kernel[i] - 1) + more[i] + 1);
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_weight(x, weight, "parameter", size, 4);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    ft__onnx_add_window(&fields, &w, true);
+    if (!w.same) ft__onnx_add_ints(&fields, "output_padding", more, 2);
+    ft__onnx_add_int(&fields, "groups", groups);
+    i = ft__onnx_make(x, "conv_transpose2d", ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL),
+                      &fields);
+    return ft__onnx_is_made(x, n, 0, i, &y);
+}
+
+/* Resize of opset 10: X, scales; since 11 X, roi, scales, sizes. Upsample is the former. */
+static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
+{
+    static const char *const coordinates[] = {"half_pixel", "asymmetric", "align_corners",
+                                              "pytorch_half_pixel"};
+    static const char *const roundings[] = {"floor", "ceil", "round_prefer_floor",
+                                            "round_prefer_ceil"};
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    bool old = x->opset < 11 || strcmp(n->op, "Upsample") == 0, linear;
+    double to[FT__ONNX_RANK];
+    int size[2], d, k, count, rounding = 2, place = 0, made;
+    const char *mode = ft__onnx_text(n, "mode", "nearest"), *text;
+    ft__text fields = ft__onnx_fields(x);
+    linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v)) return "is supported over [N, C, H, W]";
+    if (!linear && strcmp(mode, "nearest") != 0) return "is supported as nearest and as linear";
+    if (ft__onnx_int(n, "antialias", 0) || ft__onnx_attribute_of(n, "axes")
+        || strcmp(ft__onnx_text(n, "keep_aspect_ratio_policy", "stretch"), "stretch") != 0)
+        return "antialias, axes and keep_aspect_ratio_policy are not supported";
+    y = *v;
+    text = ft__onnx_text(n, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
+    for (k = 0; k < 4; ++k) {
+        if (strcmp(text, coordinates[k]) == 0) place = k + 1;
+        if (strcmp(ft__onnx_text(n, "nearest_mode", old ? "floor" : "round_prefer_floor"),
+                   roundings[k]) == 0) rounding = k;
+    }
+    if (!place) return "its coordinate_transformation_mode is not supported";
+    count = ft__onnx_wholes(x, ft__onnx_input(x, n, old ? 1 : 2), to, FT__ONNX_RANK);
+    for (d = 0; count == 4 && d < 4; ++d) y.size[d].k = floor(v->size[d].k * to[d]);
+    if (count != 4) { /* sizes, the batch's among them */
+        ft__onnx_value *sizes = ft__onnx_input(x, n, 3);
+        if (!sizes || sizes->kind != FT__ONNX_CONSTANT || ft__onnx_count(sizes) != 4
+            || !ft__onnx_numbers(x, sizes)) return ft__onnx_not_known;
+        for (d = 0; d < 4; ++d) y.size[d] = ft__onnx_at(sizes, d);
+    }
+    if (x->batch > 0 && y.size[0].n == 0) y.size[0] = v->size[0];
+    if (!ft__onnx_equal(y.size[0], v->size[0]) || !ft__onnx_equal(y.size[1], v->size[1]))
+        return "of the batch and of channels is not supported";
+    for (d = 0; d < 2; ++d) size[d] = ft__onnx_size(y.size[2 + d]);
+    if (size[0] < 1 || size[1] < 1) return ft__onnx_not_known;
+    ft__onnx_add_ints(&fields, "size", size, 2);
+    if (count == 4) {
+        ft__text_add(&fields, ",\"scale\":[");
+        ft__onnx_write_number(&fields, to[2]);
+        ft__text_add(&fields, ",");
+        ft__onnx_write_number(&fields, to[3]);
+        ft__text_add(&fields, "]");
+    }
+    ft__onnx_add_int(&fields, "mode", linear);
+    ft__onnx_add_int(&fields, "coordinates", place);
+    if (!linear) ft__onnx_add_int(&fields, "rounding", rounding);
+    made = ft__onnx_make_one(x, "resize", ft__onnx_name_of(x, n), v->made, &fields);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
 static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, flat;
@@ -40109,6 +40337,194 @@ static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
 #endif
 
 /* =============================================================================================
+   [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
+   X [T, N, I], or [N, T, I] with layout 1; W [D, G H, I], R [D, G H, H] and B [D, 2 G H], whose
+   gates stand in another order than PyTorch's: iofc instead of ifgo, zrh instead of rzn. Y is
+   [T, D, N, H], the last states Y_h and Y_c are [D, N, H].
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+typedef struct ft__onnx_cell {
+    const char *onnx, *op, *activations, *twice; /* for both directions */
+    int gates, order[4];    /* order[g]: the place in ONNX of PyTorch's gate g */
+} ft__onnx_cell;
+
+static const ft__onnx_cell ft__onnx_cells[] = {
+    {"LSTM", "lstm", "Sigmoid,Tanh,Tanh", "Sigmoid,Tanh,Tanh,Sigmoid,Tanh,Tanh", 4, {0, 2, 3, 1}},
+    {"GRU", "gru", "Sigmoid,Tanh", "Sigmoid,Tanh,Sigmoid,Tanh", 3, {1, 0, 2, 0}},
+    {"RNN", "rnn", "Tanh", "Tanh,Tanh", 1, {0, 0, 0, 0}},
+    {"RNN", "rnn", "Relu", "Relu,Relu", 1, {0, 0, 0, 0}}};
+
+/* The row of the table for a node's activations; NULL: they are others. */
+static const ft__onnx_cell *ft__onnx_cell_of(const ft__onnx_node *n)
+{
+    const char *activations = ft__onnx_text(n, "activations", "");
+    size_t i;
+    for (i = 0; i < sizeof ft__onnx_cells / sizeof *ft__onnx_cells; ++i) {
+        const ft__onnx_cell *cell = &ft__onnx_cells[i];
+        if (strcmp(cell->onnx, n->op) == 0
+            && (!*activations || strcmp(activations, cell->activations) == 0
+                || strcmp(activations, cell->twice) == 0)) return cell;
+    }
+    return NULL;
+}
+
+/* The weight or bias [gates * hidden, columns] of a direction, in PyTorch's order: rows from
+   `first` on of a tensor [D, rows, columns]. -1: it cannot be. */
+static int ft__onnx_gate_weight(ft__onnx *x, const char *name, ft__onnx_value *v,
+                                const ft__onnx_cell *cell, int direction, int first, int hidden)
+{
+    int rows = cell->gates * hidden, size[2], rank = v->rank - 1, value, g;
+    int64_t columns = rank > 1 ? (int64_t)v->size[2].k : 1, all = (int64_t)v->size[1].k, i;
+    ft__onnx_value shape, *to;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = rank;
+    shape.size[0] = ft__onnx_known(rows);
+    shape.size[1] = ft__onnx_known((double)columns);
+    value = ft__onnx_add_value(x, name);
+    to = value < 0 ? NULL : &x->values[value];
+    if (!to || !ft__onnx_fold_to(x, to, &shape, FT__ONNX_F32, false)) return -1;
+    for (g = 0; g < cell->gates; ++g)
+        for (i = 0; i < hidden * columns; ++i)
+            to->numbers[g * hidden * columns + i]
+                = ft__onnx_at(v, (direction * all + first + cell->order[g] * hidden) * columns + i);
+    size[0] = rows;
+    size[1] = (int)columns;
+    return ft__onnx_weight(x, to, "parameter", size, rank);
+}
+
+/* All weights of a node, after its first input; returns how many inputs there are then, 0: they
+   cannot be read. */
+static int ft__onnx_cell_weights(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_cell *cell,
+                                 int directions, int hidden, int *inputs)
+{
+    static const char *const names[2][4] = {
+        {".weight_ih_l0", ".weight_hh_l0", ".bias_ih_l0", ".bias_hh_l0"},
+        {".weight_ih_l0_reverse", ".weight_hh_l0_reverse", ".bias_ih_l0_reverse",
+         ".bias_hh_l0_reverse"}};
+    const char *name = *n->name ? n->name : ft__onnx_name_of(x, n);
+    bool biased = n->input_count > 3 && n->inputs[3] >= 0;
+    int count = 1, d, k, w, values[3];
+    for (w = 0; w < 3; ++w) {
+        ft__onnx_value *v = ft__onnx_input(x, n, 1 + w);
+        values[w] = w < 2 || biased ? n->inputs[1 + w] : -1;
+        if (values[w] < 0) continue;
+        if (v->rank != (w < 2 ? 3 : 2) || !ft__onnx_is(v->size[0], directions)
+            || !ft__onnx_is(v->size[1], (double)hidden * cell->gates * (w < 2 ? 1 : 2))
+            || (w == 1 && !ft__onnx_is(v->size[2], hidden)) || !ft__onnx_numbers(x, v)) return 0;
+    }
+    for (d = 0; d < directions; ++d)
+        for (k = 0; k < (biased ? 4 : 2); ++k) {
+            w = k < 2 ? k : 2;
+            inputs[count] = ft__onnx_gate_weight(x, ft__onnx_name(x, name, names[d][k]),
+                                                 &x->values[values[w]], cell, d,
+                                                 k == 3 ? cell->gates * hidden : 0, hidden);
+            if (inputs[count++] < 0) return 0;
+        }
+    return count;
+}
+
+/* The states to start from, [D, N, H], after the other inputs: zeros are the default. NULL, or why
+   they cannot be mapped. */
+static const char *ft__onnx_cell_states(ft__onnx *x, const ft__onnx_node *n, int directions,
+                                        int hidden, bool cells, int *inputs, int *count)
+{
+    int i, given = 0;
+    for (i = 5; i < 7; ++i) {
+        ft__onnx_value *v = ft__onnx_input(x, n, i), flat;
+        double number = 1;
+        if (!v || (ft__onnx_is_number(x, v, &number) && !(number < 0 || number > 0))) continue;
+        if (v->kind == FT__ONNX_CONSTANT && ft__onnx_numbers(x, v)) {
+            int64_t k, all = v->same ? 1 : ft__onnx_count(v);
+            for (k = 0; k < all && ft__onnx_is(v->numbers[k], 0); ++k) {}
+            if (k == all) continue;
+        }
+        if (v->kind != FT__ONNX_NODE || v->rank != 3 || v->batch != 1 || ft__onnx_is_merged(v))
+            return "first states are supported if they are zero, or follow from an input";
+        flat = *v;
+        flat.rank = 2;
+        flat.batch = 0;
+        flat.size[0] = v->size[1];
+        flat.size[1] = ft__onnx_known((double)directions * hidden);
+        inputs[(*count)++] = ft__onnx_make_shape(x, ft__onnx_name(x, ft__onnx_name_of(x, n), i == 5
+                                                                  ? ".hidden" : ".cell"),
+                                                 v->made, v, &flat);
+        given += 1;
+    }
+    return given == 0 || given == 1 + cells ? NULL : "needs both first states, or none";
+}
+
+/* What cannot be mapped of a node, whatever its inputs are; NULL: nothing. */
+static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
+                                       const ft__onnx_cell *cell)
+{
+    ft__onnx_value *last_cell = ft__onnx_output(x, n, 2);
+    if (!cell) return "has other activations than PyTorch's";
+    if (ft__onnx_attribute_of(n, "clip") || ft__onnx_int(n, "input_forget", 0))
+        return "clip and input_forget are not supported";
+    if (strcmp(n->op, "GRU") == 0 && !ft__onnx_int(n, "linear_before_reset", 0))
+        return "is supported with linear_before_reset 1, as PyTorch's";
+    if (strcmp(ft__onnx_text(n, "direction", "forward"), "reverse") == 0)
+        return "of the reverse direction alone is not supported";
+    if (n->input_count > 4 && n->inputs[4] >= 0) return "sequence_lens are not supported";
+    if (n->input_count > 7 && n->inputs[7] >= 0) return "peepholes are not supported";
+    return last_cell && last_cell->uses ? "its last cell is not supported" : NULL;
+}
+
+static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
+{
+    const ft__onnx_cell *cell = ft__onnx_cell_of(n);
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, last, flat;
+    bool both = strcmp(ft__onnx_text(n, "direction", "forward"), "bidirectional") == 0;
+    int hidden = (int)ft__onnx_int(n, "hidden_size", 0), directions = 1 + both, inputs[16], count;
+    int made, pooled, batch = ft__onnx_int(n, "layout", 0) ? 0 : 1, before;
+    const char *fault = ft__onnx_cell_fault(x, n, cell), *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x), pool = ft__onnx_fields(x);
+    if (fault) return fault;
+    if (!v) return ft__onnx_needs_node;
+    if (v->rank != 3 || v->batch != batch || ft__onnx_is_merged(v) || hidden < 1
+        || hidden > 1 << 24) return "needs an input [steps, N, features]";
+    inputs[0] = v->made;
+    count = before = ft__onnx_cell_weights(x, n, cell, directions, hidden, inputs);
+    if (!count) return "its weights cannot be read";
+    fault = ft__onnx_cell_states(x, n, directions, hidden, cell->gates == 4, inputs, &count);
+    if (fault) return fault;
+    ft__onnx_add_int(&fields, "hidden", hidden);
+    ft__onnx_add_flag(&fields, "bidirectional", both);
+    ft__onnx_add_flag(&fields, "no_bias", before == 1 + 2 * directions);
+    ft__onnx_add_flag(&fields, "initial", count > before);
+    ft__onnx_add_flag(&fields, "relu", strcmp(cell->activations, "Relu") == 0);
+    made = ft__onnx_make(x, cell->op, ft__onnx_name(x, name, ".steps"), inputs, count, &fields);
+    flat = *v; /* [T, N, D H] */
+    flat.size[2] = ft__onnx_known((double)directions * hidden);
+    y = flat;
+    y.rank = 4; /* [T, D, N, H], or [N, T, D, H] */
+    y.size[0] = v->size[0];
+    y.size[1] = batch ? ft__onnx_known(directions) : v->size[1];
+    y.size[2] = batch ? v->size[1] : ft__onnx_known(directions);
+    y.size[3] = ft__onnx_known(hidden);
+    y.batch = batch ? 2 : 0;
+    fault = ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &flat, &y), &y);
+    last = y; /* [D, N, H], or [N, D, H] */
+    last.rank = 3;
+    last.size[1 - batch] = ft__onnx_known(directions);
+    last.size[batch] = v->size[batch];
+    last.size[2] = ft__onnx_known(hidden);
+    last.batch = batch;
+    if (fault || n->output_count < 2 || n->outputs[1] < 0) return fault;
+    ft__onnx_add_int(&pool, "kind", 0);
+    ft__onnx_add_flag(&pool, "bidirectional", both);
+    name = x->values[n->outputs[1]].name;
+    pooled = ft__onnx_make_one(x, "step_pool", ft__onnx_name(x, name, ".last"), made, &pool);
+    flat.rank = 2;
+    flat.size[0] = v->size[batch];
+    flat.size[1] = ft__onnx_known((double)directions * hidden);
+    flat.batch = 0;
+    return ft__onnx_is_made(x, n, 1, ft__onnx_make_shape(x, name, pooled, &flat, &last), &last);
+}
+#endif
+
+/* =============================================================================================
    [SECTION] formats/onnx: ONNX
    The table of ONNX operators that are mapped, the network's inputs and outputs, its description,
    and the row of the reader. Only nodes that an output needs are mapped.
@@ -40146,7 +40562,9 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"BatchNormalization", ft__onnx_batch_norm}, {"LayerNormalization", ft__onnx_layer_norm},
     {"InstanceNormalization", ft__onnx_group_norm}, {"GroupNormalization", ft__onnx_group_norm},
     {"Gemm", ft__onnx_gemm}, {"MatMul", ft__onnx_matmul}, {"PRelu", ft__onnx_prelu},
-    {"DepthToSpace", ft__onnx_depth_to_space}};
+    {"DepthToSpace", ft__onnx_depth_to_space}, {"LSTM", ft__onnx_recurrent},
+    {"GRU", ft__onnx_recurrent}, {"RNN", ft__onnx_recurrent}, {"Resize", ft__onnx_resize},
+    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose}};
 
 /* ---- Values that are there before any node ---- */
 

@@ -199,6 +199,7 @@ extern "C" {
 #include "formats/onnx_elements.h"
 #include "formats/onnx_shapes.h"
 #include "formats/onnx_layers.h"
+#include "formats/onnx_recurrent.h"
 #include "formats/onnx.h"
 #include "formats/tensor_files.h"
 #include "formats/position_tables.h"

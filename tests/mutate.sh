@@ -159,7 +159,7 @@ judge() { # PART LINE: the outcome in all builds
         if cmp -s build/tool.o $work/before.o; then echo same; return; fi
     fi
     result=$(outcome "$tests")
-    [ "$result" = survived ] && [ -n "$with_opencl" ] && result=$(outcome "$opencl_tests" "$plain $opencl")
+    [ "$result" = survived ] && [ -n "$with_opencl" ] && result=$(outcome "$opencl_tests" "$base -O1 $opencl")
     echo "$result"
 }
 

@@ -527,9 +527,9 @@ static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
 static const ft__reader ft__reader_keras = {
     ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
-    ft__keras_graph};
+    ft__keras_graph, false};
 
 static const ft__reader ft__reader_keras_hdf5 = {
     "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
-    ft__keras_graph};
+    ft__keras_graph, false};
 #endif

@@ -13,6 +13,7 @@
 #include "formats/onnx_elements.h"
 #include "formats/onnx_shapes.h"
 #include "formats/onnx_layers.h"
+#include "formats/onnx_recurrent.h"
 
 /* =============================================================================================
    [SECTION] formats/onnx: ONNX
@@ -52,7 +53,9 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"BatchNormalization", ft__onnx_batch_norm}, {"LayerNormalization", ft__onnx_layer_norm},
     {"InstanceNormalization", ft__onnx_group_norm}, {"GroupNormalization", ft__onnx_group_norm},
     {"Gemm", ft__onnx_gemm}, {"MatMul", ft__onnx_matmul}, {"PRelu", ft__onnx_prelu},
-    {"DepthToSpace", ft__onnx_depth_to_space}};
+    {"DepthToSpace", ft__onnx_depth_to_space}, {"LSTM", ft__onnx_recurrent},
+    {"GRU", ft__onnx_recurrent}, {"RNN", ft__onnx_recurrent}, {"Resize", ft__onnx_resize},
+    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose}};
 
 /* ---- Values that are there before any node ---- */
 

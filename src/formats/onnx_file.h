@@ -44,8 +44,10 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
+    bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
-    int made, batch;        /* node: what computes it, and the axis that is the batch */
+    int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
+    ft__onnx_number outer;  /* ... of outer x N x inner; 0: outer is 1 */
     int producer, uses;     /* the ONNX node that it comes from, -1: none; how often it is read */
 } ft__onnx_value;
 
@@ -433,6 +435,19 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
 
 /* ---- Nodes ---- */
 
+/* One more text of a list, after a comma. */
+static void ft__onnx_add_word(const ft__proto *p, ft__onnx_attribute *a)
+{
+    const char *word = ft__proto_text(p);
+    char *both;
+    if (strlen(a->text) > 200) return; /* no list that is looked at is that long */
+    both = (char *)ft__file_memory(p->file, strlen(a->text) + strlen(word) + 2);
+    if (!both) return;
+    strcpy(both, a->text);
+    if (*both) strcat(both, ",");
+    a->text = strcat(both, word);
+}
+
 static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_attribute *a)
 {
     ft__proto p = message;
@@ -448,6 +463,7 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
         else if (p.field == 4) a->text = ft__proto_text(&p);
         else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
         else if (p.field == 6 || p.field == 11) a->is_graph = true;
+        else if (p.field == 9) ft__onnx_add_word(&p, a);
     }
     a->wholes = ft__proto_wholes(message, 8, &a->count);
 }

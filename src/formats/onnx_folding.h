@@ -356,6 +356,16 @@ static bool ft__onnx_fold_fill(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
+/* Whether the shape is v's with N instead of a first 1. */
+static bool ft__onnx_repeats(const ft__onnx_value *v, const ft__onnx_value *shape)
+{
+    int d;
+    if (v->rank != shape->rank || v->rank < 2 || shape->size[0].n != 1) return false;
+    for (d = 1; d < v->rank; ++d)
+        if (!ft__onnx_equal(v->size[d], shape->size[d])) return false;
+    return true;
+}
+
 /* Expand: broadcast to a shape. */
 static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -371,6 +381,12 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
     same = v->same || ft__onnx_count(v) == 1;
+    if (!same && ft__onnx_repeats(v, &shape)) {
+        y->rank = v->rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        ft__onnx_fold_view(y, v);
+        return y->repeated = true;
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;
     count = same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i)

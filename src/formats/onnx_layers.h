@@ -129,6 +129,105 @@ static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, d, &y);
 }
 
+static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
+    ft__onnx_window w;
+    int inputs[3], size[4], more[2] = {0, 0}, i, groups = (int)ft__onnx_int(n, "group", 1);
+    const char *fault;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v) || !weight || weight->rank != 4
+        || weight->kind != FT__ONNX_CONSTANT || groups < 1)
+        return "is supported over [N, C, H, W], with constant weights";
+    if (ft__onnx_attribute_of(n, "output_shape")) return "output_shape is not supported";
+    memset(&w, 0, sizeof w);
+    for (i = 0; i < 4; ++i) size[i] = ft__onnx_size(weight->size[i]);
+    w.kernel[0] = size[2];
+    w.kernel[1] = size[3];
+    fault = ft__onnx_window_of(n, v, &w);
+    if (fault) return fault;
+    if (strcmp(ft__onnx_text(n, "auto_pad", "NOTSET"), "SAME_LOWER") == 0)
+        return "auto_pad SAME_LOWER is not supported";
+    if (ft__onnx_attribute_of(n, "output_padding")
+        && ft__onnx_attribute_of(n, "output_padding")->count == 2)
+        for (i = 0; i < 2; ++i)
+            more[i] = (int)(ft__onnx_attribute_of(n, "output_padding")->wholes[i] & 0xffffff);
+    y = *v;
+    y.size[1] = ft__onnx_known((double)size[1] * groups);
+    for (i = 0; i < 2; ++i)
+        y.size[2 + i] = ft__onnx_known(w.same ? v->size[2 + i].k * w.stride[i]
+            : (v->size[2 + i].k - 1) * w.stride[i] - w.padding[i] - w.padding[i + 2]
+              + (double)w.dilation[i] * (w.kernel[i] - 1) + more[i] + 1);
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_weight(x, weight, "parameter", size, 4);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    ft__onnx_add_window(&fields, &w, true);
+    if (!w.same) ft__onnx_add_ints(&fields, "output_padding", more, 2);
+    ft__onnx_add_int(&fields, "groups", groups);
+    i = ft__onnx_make(x, "conv_transpose2d", ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL),
+                      &fields);
+    return ft__onnx_is_made(x, n, 0, i, &y);
+}
+
+/* Resize of opset 10: X, scales; since 11 X, roi, scales, sizes. Upsample is the former. */
+static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
+{
+    static const char *const coordinates[] = {"half_pixel", "asymmetric", "align_corners",
+                                              "pytorch_half_pixel"};
+    static const char *const roundings[] = {"floor", "ceil", "round_prefer_floor",
+                                            "round_prefer_ceil"};
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    bool old = x->opset < 11 || strcmp(n->op, "Upsample") == 0, linear;
+    double to[FT__ONNX_RANK];
+    int size[2], d, k, count, rounding = 2, place = 0, made;
+    const char *mode = ft__onnx_text(n, "mode", "nearest"), *text;
+    ft__text fields = ft__onnx_fields(x);
+    linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v)) return "is supported over [N, C, H, W]";
+    if (!linear && strcmp(mode, "nearest") != 0) return "is supported as nearest and as linear";
+    if (ft__onnx_int(n, "antialias", 0) || ft__onnx_attribute_of(n, "axes")
+        || strcmp(ft__onnx_text(n, "keep_aspect_ratio_policy", "stretch"), "stretch") != 0)
+        return "antialias, axes and keep_aspect_ratio_policy are not supported";
+    y = *v;
+    text = ft__onnx_text(n, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
+    for (k = 0; k < 4; ++k) {
+        if (strcmp(text, coordinates[k]) == 0) place = k + 1;
+        if (strcmp(ft__onnx_text(n, "nearest_mode", old ? "floor" : "round_prefer_floor"),
+                   roundings[k]) == 0) rounding = k;
+    }
+    if (!place) return "its coordinate_transformation_mode is not supported";
+    count = ft__onnx_wholes(x, ft__onnx_input(x, n, old ? 1 : 2), to, FT__ONNX_RANK);
+    for (d = 0; count == 4 && d < 4; ++d) y.size[d].k = floor(v->size[d].k * to[d]);
+    if (count != 4) { /* sizes, the batch's among them */
+        ft__onnx_value *sizes = ft__onnx_input(x, n, 3);
+        if (!sizes || sizes->kind != FT__ONNX_CONSTANT || ft__onnx_count(sizes) != 4
+            || !ft__onnx_numbers(x, sizes)) return ft__onnx_not_known;
+        for (d = 0; d < 4; ++d) y.size[d] = ft__onnx_at(sizes, d);
+    }
+    if (x->batch > 0 && y.size[0].n == 0) y.size[0] = v->size[0];
+    if (!ft__onnx_equal(y.size[0], v->size[0]) || !ft__onnx_equal(y.size[1], v->size[1]))
+        return "of the batch and of channels is not supported";
+    for (d = 0; d < 2; ++d) size[d] = ft__onnx_size(y.size[2 + d]);
+    if (size[0] < 1 || size[1] < 1) return ft__onnx_not_known;
+    ft__onnx_add_ints(&fields, "size", size, 2);
+    if (count == 4) {
+        ft__text_add(&fields, ",\"scale\":[");
+        ft__onnx_write_number(&fields, to[2]);
+        ft__text_add(&fields, ",");
+        ft__onnx_write_number(&fields, to[3]);
+        ft__text_add(&fields, "]");
+    }
+    ft__onnx_add_int(&fields, "mode", linear);
+    ft__onnx_add_int(&fields, "coordinates", place);
+    if (!linear) ft__onnx_add_int(&fields, "rounding", rounding);
+    made = ft__onnx_make_one(x, "resize", ft__onnx_name_of(x, n), v->made, &fields);
+    return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
 static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, flat;

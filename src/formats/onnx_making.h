@@ -13,8 +13,8 @@
    [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
    What the mapping of operators is written with. ONNX has the batch anywhere, here it is the first
    dimension: a value of ONNX with the batch at axis b is the node with that axis moved to the front
-   and the others in their order. If that axis is k N or N L, as after a Reshape to [-1, D], the
-   node has N and what is left of it as two dimensions.
+   and the others in their order. If that axis is more than N, such as N L or L N after a Reshape to
+   [-1, D], the node has N and what is left of it as two dimensions.
    ============================================================================================= */
 #if FT__HAS_ONNX
 /* Adds a text with what follows a node's inputs. */
@@ -178,32 +178,68 @@ static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, 
     y->rank = shape->rank;
     memcpy(y->size, shape->size, sizeof y->size);
     y->batch = shape->batch;
+    y->outer = shape->outer;
     y->made = made;
     y->type = shape->type;
     y->kind = FT__ONNX_NODE;
     return NULL;
 }
 
-/* A node with other sizes after the batch, in the same order; the node itself if they are its own.
-   A reshape of a reshape reads what that read. Returns -1 if a size is not known. */
+/* The sizes of a node whose numbers are in ONNX's order but for the batch: what is merged with it
+   stands between the axes before and after. */
+static int ft__onnx_plain(const ft__onnx_value *v, ft__onnx_number *own)
+{
+    int rank = ft__onnx_own(v, own), d;
+    ft__onnx_number merged = own[1];
+    for (d = 1; ft__onnx_is_merged(v) && d <= v->batch; ++d) own[d] = own[d + 1];
+    if (ft__onnx_is_merged(v)) own[d] = merged;
+    return rank;
+}
+
+/* Moves an axis of a node to another place. */
+static int ft__onnx_make_move(ft__onnx *x, const char *name, int made, int rank, int from, int to)
+{
+    int axes[FT__ONNX_RANK + 1], d, at = 0;
+    ft__text fields = ft__onnx_fields(x);
+    if (from == to) return made;
+    for (d = 0; d < rank; ++d) {
+        if (d == to) axes[d] = from;
+        else {
+            at += at == from;
+            axes[d] = at++;
+        }
+    }
+    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    return ft__onnx_make_one(x, "permute", name, made, &fields);
+}
+
+/* A node with other sizes after the batch, its numbers in ONNX's order; the node itself if they are
+   its own. A reshape of a reshape reads what that read. Returns -1 if a size is not known. */
 static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft__onnx_value *from,
                                const ft__onnx_value *to)
 {
     ft__onnx_number has[FT__ONNX_RANK + 1], wants[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(from, has), want = ft__onnx_own(to, wants), d, size[FT__ONNX_RANK];
-    bool same = rank == want;
+    int rank = ft__onnx_plain(from, has), want = ft__onnx_plain(to, wants), d;
+    int size[FT__ONNX_RANK + 1];
+    bool same = rank == want, turns = ft__onnx_is_merged(to) && to->batch > 0;
     ft__text fields = ft__onnx_fields(x);
     if (want > FINETUNE_MAX_RANK) return -1;
+    if (ft__onnx_is_merged(from))
+        made = ft__onnx_make_move(x, ft__onnx_name(x, name, ".whole"), made, rank, 1,
+                                  from->batch + 1);
     for (d = 0; d < want; ++d) same = same && ft__onnx_equal(has[d], wants[d]);
-    if (same) return made;
     for (d = 1; d < want; ++d) {
         size[d - 1] = ft__onnx_size(wants[d]);
-        if (!size[d - 1]) return -1;
+        if (!same && !size[d - 1]) return -1;
     }
-    ft__onnx_add_int(&fields, "rank", want - 1);
-    ft__onnx_add_ints(&fields, "size", size, want - 1);
-    if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
-    return ft__onnx_make_one(x, "reshape", name, made, &fields);
+    if (!same) {
+        ft__onnx_add_int(&fields, "rank", want - 1);
+        ft__onnx_add_ints(&fields, "size", size, want - 1);
+        if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
+        made = ft__onnx_make_one(x, "reshape", turns ? ft__onnx_name(x, name, ".parts") : name,
+                                 made, &fields);
+    }
+    return turns ? ft__onnx_make_move(x, name, made, want, to->batch + 1, 1) : made;
 }
 
 /* ---- Weights ---- */

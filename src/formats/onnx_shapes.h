@@ -24,25 +24,39 @@ static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_value *v)
         for (; v->size[d].n > 0; v->size[d].n -= 1) v->size[d].k *= x->batch;
 }
 
+/* Whether the batch is in axis d of a new shape, where so many numbers are before it; sets that. */
+static bool ft__onnx_has_batch(const ft__onnx *x, ft__onnx_value *y, int d, ft__onnx_number before,
+                               bool whole)
+{
+    ft__onnx_number outer = ft__onnx_over(before, ft__onnx_product(y, 0, d)), size = y->size[d];
+    ft__onnx_number inner;
+    double k = x->batch > 0 ? size.k / x->batch : 0;
+    if (whole && !ft__onnx_is(outer, 1)) return false;
+    if (x->batch > 0 && size.n == 0 && k >= 1 && k <= floor(k)) {
+        size.k = k;
+        size.n = 1;
+    }
+    inner = ft__onnx_over(size, outer);
+    if (inner.n != 1 || !(outer.k >= 1) || !(inner.k >= 1) || inner.k > floor(inner.k)
+        || outer.k > floor(outer.k)) return false;
+    y->size[d] = size;
+    y->batch = d;
+    y->outer = outer;
+    return true;
+}
+
 /* Finds the batch's axis in a new shape of v's numbers: the numbers before it must be as many as
    before. False: there is none. */
 static bool ft__onnx_find_batch(const ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y)
 {
     ft__onnx_number before = ft__onnx_product(v, 0, v->batch);
-    int d;
-    for (d = 0; d < y->rank; ++d) {
-        double k = x->batch > 0 ? y->size[d].k / x->batch : 0;
-        if (!ft__onnx_equal(ft__onnx_product(y, 0, d), before)) continue;
-        if (x->batch > 0 && y->size[d].n == 0 && k >= 1 && k <= floor(k)
-            && (x->batch > 1 || ft__onnx_is(y->size[d], 1) || d == y->rank - 1
-                || !ft__onnx_equal(ft__onnx_product(y, 0, d + 1), before))) {
-            y->size[d].k = k;
-            y->size[d].n = 1;
-        }
-        if (y->size[d].n != 1) continue;
-        y->batch = d;
-        return ft__onnx_is_merged(y) ? d == 0 && v->batch == 0 : true;
-    }
+    int d, whole;
+    if (v->outer.k > 0) before = ft__onnx_times(before, v->outer);
+    for (whole = 1; whole >= 0; --whole)
+        for (d = 0; d < y->rank; ++d)
+            if (x->batch > 0 && whole && d + 1 < y->rank && !ft__onnx_is(y->size[d], x->batch)
+                && y->size[d].n == 0) continue; /* rather an axis that is the batch alone */
+            else if (ft__onnx_has_batch(x, y, d, before, whole != 0)) return true;
     return false;
 }
 
@@ -82,7 +96,6 @@ static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
         if (axes[d] == v->batch) y.batch = d;
         else own[rank++] = ft__onnx_own_axis(v, axes[d]);
     }
-    if (ft__onnx_is_merged(v) && y.batch != 0) return "a batch of several axes must stay the first";
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
     made = v->made;
     if (!same) {
@@ -226,15 +239,62 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
+/* Concat of a node and constants that are the same for each sample, such as a class token: the node
+   between zeros, plus each constant between zeros. */
+static const char *ft__onnx_concat_constants(ft__onnx *x, const ft__onnx_node *n,
+                                             const ft__onnx_value *v, int axis)
+{
+    int own = ft__onnx_own_axis(v, axis), i, d, made, sum = -1, size[FT__ONNX_RANK];
+    const char *name = ft__onnx_name_of(x, n);
+    double all = 0, at = 0;
+    ft__onnx_value y = *v;
+    for (i = 0; i < n->input_count; ++i) {
+        const ft__onnx_value *from = ft__onnx_input(x, n, i);
+        if (!from || from->rank != v->rank || !ft__onnx_is_known(from->size[axis]))
+            return ft__onnx_not_known;
+        if (from->kind == FT__ONNX_NODE ? from->made != v->made : !from->repeated)
+            return "is supported of nodes, or of one node and constants";
+        all += from->size[axis].k;
+    }
+    for (i = 0; i < n->input_count; ++i) {
+        ft__onnx_value *from = ft__onnx_input(x, n, i);
+        int before[FT__ONNX_RANK + 1] = {0}, after[FT__ONNX_RANK + 1] = {0};
+        ft__text fields = ft__onnx_fields(x);
+        ft__onnx_value one = *from;
+        made = from->made;
+        one.size[0] = ft__onnx_known(1);
+        for (d = 0; d < v->rank; ++d) size[d] = d ? ft__onnx_size(from->size[d]) : 1;
+        if (from->kind != FT__ONNX_NODE)
+            made = ft__onnx_weight(x, &one, "parameter", size, v->rank);
+        before[own] = (int)at;
+        at += from->size[axis].k;
+        after[own] = (int)(all - at);
+        ft__onnx_add_ints(&fields, "before", before, v->rank);
+        ft__onnx_add_ints(&fields, "after", after, v->rank);
+        name = ft__onnx_name(x, name, "_");
+        made = ft__onnx_make_one(x, "pad", ft__onnx_name(x, name, ".pad"), made, &fields);
+        sum = sum < 0 ? made : ft__onnx_make_two(x, "add", name, sum, made, NULL);
+    }
+    y.size[axis] = ft__onnx_known(all);
+    return ft__onnx_is_made(x, n, 0, sum, &y);
+}
+
 static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    ft__onnx_value *v = NULL, y;
     int axis, own, i, d, *inputs, made;
     ft__text fields = ft__onnx_fields(x);
+    bool constants = false;
+    for (i = n->input_count - 1; i >= 0; --i) {
+        if (ft__onnx_node_in(x, n, i)) v = ft__onnx_node_in(x, n, i);
+        else constants = true;
+    }
     if (!v) return ft__onnx_needs_node;
     axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 1), v->rank);
     if (axis < 0 || axis == v->batch) return "of the batch is not supported";
     y = *v;
+    if (constants && v->batch == 0 && !ft__onnx_is_merged(v))
+        return ft__onnx_concat_constants(x, n, v, axis);
     y.size[axis] = ft__onnx_known(0);
     inputs = (int *)ft__file_memory(x->file, (size_t)n->input_count * sizeof(int));
     for (i = 0; inputs && i < n->input_count; ++i) {
