@@ -564,12 +564,12 @@ static void test_reading(void)
     ft_model *m = ft_create((ft_desc){.seed = 3, .threads = 1});
     ft_node x = ft_input(m, "input", (ft_input_options){.size = {T, 5}}), loss;
     ft_node y = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {S}});
-    float values[N][T][5], logits[N][T][C], first = 0, last = 0;
+    float values[N * T * 5], logits[N][T][C], first = 0, last = 0;
     unsigned state = 9;
     int n, i, read[T], bad[N][S] = {{1, 1, 2}, {3, 0, -1}, {2, -1, -1}, {3, 1, 3}};
     for (i = 0; i < N * T * 5; ++i) {
         state = state * 1664525u + 1013904223u;
-        values[0][0][i] = (float)(state >> 16) / 32768 - 1;
+        values[i] = (float)(state >> 16) / 32768 - 1;
     }
     x = ft_linear(m, "fc", x, 24, (ft_linear_options){0});
     x = ft_linear(m, "out", activation(m, "tanh", x), C, (ft_linear_options){0});

@@ -756,7 +756,7 @@ static void oracle_ctc(const problem *p, double *y)
     for (t = 0; t < size[1]; ++t) paths *= size[2];
     for (n = 0; n < size[0]; ++n) {
         const double *x = p->x[0] + n * size[1] * size[2], *labels = p->x[1] + n * most;
-        int count = 0, left[8];
+        int count = 0, left[8] = {0};
         double sum = 0;
         for (k = 0; k < most; ++k)
             if (labels[k] >= 0) left[count++] = (int)labels[k];
