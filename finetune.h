@@ -93,7 +93,9 @@
      [SECTION] operators/reduce: mean, sum, amax and others over axes
      [SECTION] operators/custom: An operator by callbacks
      [SECTION] operators/concat: concat
+     [SECTION] operators/taking: Numbers that are taken from places along each axis
      [SECTION] operators/pad_and_slice: pad and slice
+     [SECTION] operators/tile: tile
      [SECTION] operators/permute: permute
      [SECTION] operators/gather: gather
      [SECTION] operators/matmul: matmul
@@ -109,6 +111,8 @@
      [SECTION] operators/ctc_loss: Connectionist temporal classification
      [SECTION] operators/resize: resize
      [SECTION] operators/conv_transpose: Transposed convolution
+     [SECTION] operators/cumsum: cumsum
+     [SECTION] operators/topk: topk
      [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
@@ -1325,6 +1329,8 @@ FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
      "sub"      a - b                      "div"      a / b
      "maximum"  the larger, NaN if either is; of equal numbers each gets half of the gradient
      "minimum"  the smaller, likewise
+     "power"    a to the power of b; NaN for a < 0 unless b is whole
+     "expand_as"  a, repeated to the shape of both: of b only the shape is used
      "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"
                 a compared with b: 1 if it is so, else 0, without a gradient */
 FINETUNE_API ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a,
@@ -1338,6 +1344,9 @@ typedef struct ft_unary_options { /* for ft_unary */
 
 /* A function of one node, element by element; y has x's shape. `kind` is one of
      "exp", "log", "sqrt", "abs", "neg", "erf"
+     "floor", "ceil", "round", "sign"  without a gradient; round takes halves to the even number
+     "to_i32"  x as integers, rounded toward 0, for ft_gather and ft_embedding; without a gradient
+     "to_f32"  of integers, floats
      "pow"     x to the power of options.exponent, which must not be 0; NaN for x < 0 unless the
                exponent is whole
      "clamp"   min(max(x, options.min), options.max); the slope at a bound is 0
@@ -1405,8 +1414,17 @@ typedef struct ft_resize_options {
    L must not be FT_LENGTH. */
 FINETUNE_API ft_node ft_resize(ft_model *m, const char *name, ft_node x, ft_resize_options options);
 
+typedef enum ft_pad_mode { /* what is added, by PyTorch's names */
+    FT_PAD_CONSTANT,        /* `value` */
+    FT_PAD_REFLECT,         /* x mirrored at its first and last number, which are not repeated */
+    FT_PAD_REPLICATE,       /* its first or last number: ONNX's edge */
+    FT_PAD_CIRCULAR         /* x again: ONNX's wrap */
+} ft_pad_mode;
+
 typedef struct ft_pad_options {
-    int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
+    int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* numbers to add, per dimension */
+    ft_pad_mode mode;
+    float value;            /* FT_PAD_CONSTANT only; default 0 */
 } ft_pad_options;
 
 typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but the batch */
@@ -1415,18 +1433,51 @@ typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but t
     int step[FINETUNE_MAX_RANK];  /* default 1 */
 } ft_slice_options;
 
-/* Adds zeros around x; not along the batch or FT_LENGTH. */
+/* Adds numbers around x; not along the batch or FT_LENGTH. The numbers added by FT_PAD_REFLECT are
+   fewer than x has along a dimension, those by FT_PAD_CIRCULAR at most as many. */
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
+typedef struct ft_tile_options {
+    int repeats[FINETUNE_MAX_RANK]; /* per dimension; default 1 */
+} ft_tile_options;
+
+/* x several times side by side along dimensions after the batch that are not FT_LENGTH, as
+   PyTorch's tile. To repeat it to the shape of another node, also along the batch, see ft_binary's
+   "expand_as". */
+FINETUNE_API ft_node ft_tile(ft_model *m, const char *name, ft_node x, ft_tile_options options);
 /* y's dimension d is x's dimension axes[d], for all `rank` dimensions of x; axes[0] must be 0: the
    batch stays first. This is PyTorch's permute, and its transpose if two axes are exchanged. */
 FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *axes);
 /* Takes elements along `axis` >= 1 by index: y[n, k, ...] = x[n, index[n, k], ...] for axis 1.
    `index` is I32 and has x's sizes except along that axis, as in PyTorch's gather. Or it has fewer
-   dimensions, and x's last ones are copied whole: [N, K] takes K rows of x [N, T, D]. An index
-   outside x gives NaN. */
+   dimensions, and x's last ones are copied whole: [N, K] takes K rows of x [N, T, D]. Or it is [K],
+   without a batch: the same K of every sample, as PyTorch's index_select. An index outside x gives
+   NaN. */
 FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
+
+typedef struct ft_topk_options {
+    int count;              /* k; default 1. Along FT_LENGTH only 1 */
+    int axis;               /* from 1, or back from -1; default: the last */
+    bool smallest;          /* the smallest ones */
+    bool drop_axis;         /* with a count of 1: y has no such axis: argmax, or argmin */
+} ft_topk_options;
+
+/* The places, I32, of the k largest numbers along an axis, the largest first, of equal ones the
+   first: x [N, C] -> [N, k]. NaN counts as the largest. There is no gradient; ft_gather along the
+   same axis takes the numbers at these places, and has one. PyTorch's topk, argsort and, with
+   drop_axis, argmax. */
+FINETUNE_API ft_node ft_topk(ft_model *m, const char *name, ft_node x, ft_topk_options options);
+
+typedef struct ft_cumsum_options {
+    int axis;               /* from 1, or back from -1; default: the last */
+    bool exclusive;         /* without the number itself */
+    bool reverse;           /* from the end */
+} ft_cumsum_options;
+
+/* The sum of each number and those before it along an axis. */
+FINETUNE_API ft_node ft_cumsum(ft_model *m, const char *name, ft_node x,
+                               ft_cumsum_options options);
 
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
@@ -5613,6 +5664,18 @@ FT__INLINE float ft__softplus(float x)
     return ft__choose(x > 0, x, 0.0f) + ft__log1p(ft__exp(-ft__absolute(x)));
 }
 
+/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
+   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
+FT__INLINE float ft__pow(float x, float e)
+{
+    float size = ft__absolute(e), y = 1;
+    int n = size <= 64 ? (int)size : 0;
+    if ((float)n != size) return ft__exp(e * ft__ln(x));
+    for (; n; n >>= 1, x *= x)
+        if (n & 1) y *= x;
+    return e < 0 ? 1 / y : y;
+}
+
 /* Up to 0.8 the Taylor series (Abramowitz and Stegun 7.1.5), with a remainder below 2^-24; beyond,
    1 - e^q(x), where the polynomial q of degree 6 is the best fit to ln(1 - erf(x)) on [0.8, 4] (own
    fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */
@@ -9233,7 +9296,8 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
-    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp)                                      \
+    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp) O(tile) X(power) X(expand_as)        \
+    X(floor) X(ceil) X(round) X(sign) X(to_i32) X(to_f32) O(cumsum) O(topk)                       \
     FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
@@ -9976,6 +10040,8 @@ typedef struct ft__costs {
 #define FT__BY_SIGMOID FT__FLAG(51) /* a loss, or what one is made of, that reads x as the logit of
                                    a probability, sigmoid(x) */
 
+#define FT__INTEGERS FT__FLAG(51) /* its output is I32 */
+
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
 #define FT__OF_X (FT__READS_X | FT__ELEMENTS) /* activations whose slope is given by x */
@@ -10158,6 +10224,7 @@ static ft_status ft__infer_shape(ft_model *m, ft__node *node, const ft__row *row
         input[i].type = from->type;
     }
     status = row->shape(c, node, input, node->input_count, &node->shape);
+    if (FT__HAS_ARITHMETIC && row->flags & FT__INTEGERS) node->type = FT_I32;
     if (input != few) ft__release(c, input);
     return status;
 }
@@ -10476,10 +10543,15 @@ static size_t ft__lines_at_once(size_t numbers)
 
 typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
 
+/* 0 means the last axis, -1 too. */
+static int ft__given_axis(int axis, int rank)
+{
+    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+}
+
 static int ft__axis_of(const ft__node *node, int rank)
 {
-    int axis = node->options.activation.axis;
-    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+    return ft__given_axis(node->options.activation.axis, rank);
 }
 
 static const int ft__channels_last_order[4] = {0, 2, 3, 1}; /* N, H, W, C */
@@ -15855,9 +15927,27 @@ FT__PAIR(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,
 FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
          b < a ? 1.0f : b > a ? 0.0f : 0.5f)
 
+/* In files: `power`, `expand_as` | a, b | */
+/* The slopes are PyTorch's: 0 for an exponent of 0, and of 0 to a power that is not negative. */
+FT__PAIR(power, ft__pow(a, b), b == 0 ? 0 : b * ft__pow(a, b - 1),
+         a == 0 && b >= 0 ? 0 : ft__pow(a, b) * ft__ln(a))
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
+
+/* expand_as: a, where the shapes are broadcast; b gets no gradient. */
+FT__PAIR_VALUES(expand_as, ((void)b, a))
+FT__PAIR_FORWARD(expand_as, NULL)
+static void ft__expand_as_backward(const ft__call *call)
+{
+    ft__broadcast(call, &ft__expand_as_terms, 0);
+}
+
+static const ft__row ft__row_expand_as = {
+    FT__NAMED(expand_as), 2, 2,
+    FT__WRITES | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT | FT__BY_STEP,
+    ft__broadcast_shape, ft__expand_as_forward, FT__BACKWARD(ft__expand_as_backward), NULL,
+    ft__no_fields, NULL};
 
 /* Comparisons: 1 or 0, without a gradient. */
 #define FT__COMPARISON(name, F)                                                                   \
@@ -15921,7 +16011,7 @@ ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
 static const ft__row *const ft__binaries[] = {
     &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
     &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
-    &ft__row_greater_equal, NULL};
+    &ft__row_greater_equal, &ft__row_power, &ft__row_expand_as, NULL};
 
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
 {
@@ -15956,18 +16046,6 @@ static const ft__field ft__affine_fields[] = {FT__FLOAT(ft_unary_options, scale)
                                               FT__FLOAT(ft_unary_options, shift),
                                               FT__NO_MORE_FIELDS};
 
-/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
-   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
-FT__INLINE float ft__pow(float x, float e)
-{
-    float size = ft__absolute(e), y = 1;
-    int n = size <= 64 ? (int)size : 0;
-    if ((float)n != size) return ft__exp(e * ft__ln(x));
-    for (; n; n >>= 1, x *= x)
-        if (n & 1) y *= x;
-    return e < 0 ? 1 / y : y;
-}
-
 #define FT__ELEMENTWISE(name, flags, fields, option, F, D)                                        \
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
     FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
@@ -15998,24 +16076,56 @@ FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.s
 #pragma GCC pop_options
 #endif
 
-/* detach: x itself, and no gradient passes. */
-static void ft__detach_chunk(void *context, int index)
+/* Functions without a gradient, whose input or output may hold integers. */
+#define FT__WITHOUT_SLOPE(name, from_type, to_type, flags, rule, F)                               \
+    static void ft__##name##_chunk(void *context, int index)                                      \
+    {                                                                                             \
+        const ft__call *call = (const ft__call *)context;                                         \
+        size_t at = (size_t)index * FT__CHUNK, end = ft__count(&call->output);                    \
+        const from_type *from = (const from_type *)(const void *)call->input[0].value;            \
+        to_type *to = (to_type *)(void *)call->output.value;                                      \
+        if (end - at > FT__CHUNK) end = at + FT__CHUNK;                                           \
+        for (; at < end; ++at) {                                                                  \
+            from_type x = from[at];                                                               \
+            to[at] = F;                                                                           \
+        }                                                                                         \
+    }                                                                                             \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__##name##_chunk,     \
+                     (void *)(uintptr_t)call);                                                    \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags, rule, ft__##name##_forward, NULL, NULL, ft__no_fields,      \
+        NULL};
+#define FT__STEPS(name, F) \
+    FT__WITHOUT_SLOPE(name, float, float, FT__ANY_LAYOUT, ft__same_shape, F)
+
+/* Toward 0; what no int32_t is becomes the least one. */
+static int32_t ft__whole(float x)
 {
-    const ft__call *call = (const ft__call *)context;
-    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
-    memcpy(call->output.value + at, call->input[0].value + at,
-           (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+    return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : INT32_MIN;
 }
 
-static void ft__detach_forward(const ft__call *call)
+static ft_status ft__integers_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                    int input_count, ft_shape *output)
 {
-    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__detach_chunk,
-                 (void *)(uintptr_t)call);
+    (void)input_count;
+    *output = input[0].shape;
+    return input[0].type == FT_I32 ? FT_OK
+        : ft__fail(c, FT_SHAPE, "%s: its input is %s, but must be I32", node->name,
+                   ft__type_names[input[0].type]);
 }
 
-static const ft__row ft__row_detach = {
-    FT__NAMED(detach), 1, 1, FT__ANY_LAYOUT,
-    ft__same_shape, ft__detach_forward, NULL, NULL, ft__no_fields, NULL};
+/* In files: `floor`, `ceil`, `round`, `sign`, `to_i32` | x | */
+FT__STEPS(detach, x)
+FT__STEPS(floor, floorf(x))
+FT__STEPS(ceil, ceilf(x))
+FT__STEPS(round, rintf(x))
+FT__STEPS(sign, x > 0 ? 1.0f : x < 0 ? -1.0f : x)
+FT__WITHOUT_SLOPE(to_i32, float, int32_t, FT__INTEGERS, ft__same_shape, ft__whole(x))
+/* In files: `to_f32` | x (I32) | */
+FT__WITHOUT_SLOPE(to_f32, int32_t, float, 0, ft__integers_shape, (float)x)
 
 /* The first float of these lists that is not 0, but for the row's own list; NULL: there is none. */
 static const char *ft__other_field(const ft__row *row, const ft__field *const *lists, size_t count,
@@ -16059,7 +16169,8 @@ static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
 
 static const ft__row *const ft__unaries[] = {
     &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
-    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, &ft__row_floor, &ft__row_ceil,
+    &ft__row_round, &ft__row_sign, &ft__row_to_i32, &ft__row_to_f32, NULL};
 
 ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
                  ft_unary_options options)
@@ -16574,10 +16685,92 @@ ft_node ft_concat(ft_model *m, const char *name, int count, const ft_node *x, in
 }
 
 /* =============================================================================================
+   [SECTION] operators/taking: Numbers that are taken from places along each axis
+   y[n, i, j, ..] = x[n, from1[i], from2[j], ..]: what the borders of pad, tile, and gather by one
+   list have in common. Backward adds each number of dy to its place in dx.
+   ============================================================================================= */
+typedef struct ft__taking {
+    const ft__call *call;
+    bool backward;
+    float outside;          /* the value where a place is none, -1 */
+    const int *from[FINETUNE_MAX_RANK]; /* of y's dimensions as they lie in memory; not the batch */
+    size_t step[FINETUNE_MAX_RANK]; /* in x, of these dimensions */
+    ft_shape y;             /* in memory */
+} ft__taking;
+
+/* Fills in the places in x, which has `size` of them, of y's `count` numbers along dimension d. */
+typedef void (*ft__take_places)(const ft__call *call, int d, int size, int count, int *from);
+
+static void ft__take_costs(const ft__call *call, ft__costs *costs)
+{
+    int d;
+    for (d = 1; d < call->output.shape.rank; ++d)
+        costs->workspace += (size_t)call->output.shape.size[d] * sizeof(int);
+}
+
+/* The line of y along its last dimension in memory that begins at `at` in it. */
+static void ft__take_line(const ft__taking *t, size_t sample, size_t at)
+{
+    int last = t->y.rank - 1, d, i;
+    size_t width = (size_t)t->y.size[last], rest = at / width, place = sample * t->step[0];
+    bool inside = true;
+    for (d = last - 1; d > 0; --d) {
+        int from = t->from[d][rest % (size_t)t->y.size[d]];
+        rest /= (size_t)t->y.size[d];
+        if (from < 0) inside = false;
+        else place += (size_t)from * t->step[d];
+    }
+    at += sample * (ft__count(&t->call->output) / (size_t)t->y.size[0]);
+    for (i = 0; i < t->y.size[last]; ++i) {
+        bool there = inside && t->from[last][i] >= 0;
+        size_t in_x = place + (there ? (size_t)t->from[last][i] * t->step[last] : 0);
+        if (!t->backward)
+            t->call->output.value[at + (size_t)i] = there ? t->call->input[0].value[in_x]
+                                                          : t->outside;
+        else if (there)
+            t->call->input[0].gradient[in_x] += t->call->output.gradient[at + (size_t)i];
+    }
+}
+
+static void ft__take_sample(void *context, int sample)
+{
+    const ft__taking *t = (const ft__taking *)context;
+    size_t all = ft__count(&t->call->output) / (size_t)t->y.size[0], at;
+    for (at = 0; at < all; at += (size_t)t->y.size[t->y.rank - 1])
+        ft__take_line(t, (size_t)sample, at);
+}
+
+/* x and y have two dimensions or more, and lie in memory alike. */
+static void ft__take(const ft__call *call, ft__take_places places, float outside, bool backward)
+{
+    int *room = (int *)(void *)call->workspace, at;
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__taking t;
+    memset(&t, 0, sizeof t);
+    if (backward && !call->input[0].gradient) return;
+    t.call = call;
+    t.backward = backward;
+    t.outside = outside;
+    t.y = ft__memory_shape(&call->output);
+    ft__memory_steps(&call->input[0], steps);
+    t.step[0] = steps[0];
+    for (at = 1; at < t.y.rank; ++at) {
+        int d = ft__memory_dimension(&call->output, at);
+        t.step[at] = steps[d];
+        t.from[at] = room;
+        places(call, d, call->input[0].shape.size[d], t.y.size[at], room);
+        room += t.y.size[at];
+    }
+    ft__parallel(call->context, t.y.size[0], ft__take_sample, &t);
+}
+
+/* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
    Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
+/* The first two are of the family ARITHMETIC: without it, files that have them are refused. */
 static const ft__field ft__pad_fields[] = {
+    FT__INT(ft_pad_options, mode), FT__FLOAT(ft_pad_options, value),
     FT__INT(ft_pad_options, before), FT__INT(ft_pad_options, after), FT__NO_MORE_FIELDS};
 static const ft__field ft__slice_fields[] = {
     FT__INT(ft_slice_options, start), FT__INT(ft_slice_options, stop),
@@ -16620,6 +16813,26 @@ static void ft__embed(const ft__placement *e, float *inner, float *outer, int di
     }
 }
 
+/* Whether there are enough numbers for the border that the mode asks for. */
+static ft_status ft__check_border(ft__context *c, const ft__node *node, const ft_shape *x)
+{
+    const ft_pad_options *o = &node->options.pad;
+    bool wraps = o->mode == FT_PAD_CIRCULAR;
+    char text[80];
+    int d;
+    if ((unsigned)o->mode > FT_PAD_CIRCULAR || (o->mode && o->value != 0))
+        return ft__fail(c, FT_INVALID, "%s: mode %d, value %g: no such mode, or a value in another"
+                        " mode than FT_PAD_CONSTANT", node->name, (int)o->mode, (double)o->value);
+    for (d = 1; d < x->rank && (wraps || o->mode == FT_PAD_REFLECT); ++d) {
+        int most = wraps ? x->size[d] : x->size[d] - 1;
+        if (o->before[d] > most || o->after[d] > most)
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d of %s: it has only"
+                            " %d numbers to %s", node->name, o->before[d], o->after[d], d,
+                            ft__shape_text(x, text), most, wraps ? "wrap around" : "reflect");
+    }
+    return FT_OK;
+}
+
 static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                int input_count, ft_shape *output)
 {
@@ -16637,6 +16850,8 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
             return ft__fail(c, FT_SHAPE, "%s: dimension %d becomes too large", node->name, d);
         if (fixed) output->size[d] += o->before[d] + o->after[d];
     }
+    if (FT__HAS_ARITHMETIC && ft__check_border(c, node, &input[0].shape) != FT_OK)
+        return c->status;
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -16654,9 +16869,40 @@ static ft__placement ft__pad_embedding(const ft__call *call)
     return e;
 }
 
+/* Padding by zeros, as it is in most networks, is the placement of a grid in a larger one. */
+static bool ft__pads_zeros(const ft__call *call)
+{
+    const ft_pad_options *o = &call->node->options.pad;
+    return !FT__HAS_ARITHMETIC || (o->mode == FT_PAD_CONSTANT && o->value == 0)
+        || call->output.shape.rank < 2;
+}
+
+static void ft__pad_places(const ft__call *call, int d, int size, int count, int *from)
+{
+    const ft_pad_options *o = &call->node->options.pad;
+    int i;
+    for (i = 0; i < count; ++i) {
+        int at = i - o->before[d], last = size - 1;
+        bool inside = at >= 0 && at < size;
+        from[i] = inside ? at
+            : o->mode == FT_PAD_CONSTANT ? -1
+            : o->mode == FT_PAD_REPLICATE ? (at < 0 ? 0 : last)
+            : o->mode == FT_PAD_REFLECT ? (at < 0 ? -at : 2 * last - at) : (at + size) % size;
+    }
+}
+
+static void ft__pad_costs(const ft__call *call, ft__costs *costs)
+{
+    if (!ft__pads_zeros(call)) ft__take_costs(call, costs);
+}
+
 static void ft__pad_forward(const ft__call *call)
 {
     ft__placement e = ft__pad_embedding(call);
+    if (!ft__pads_zeros(call)) {
+        ft__take(call, ft__pad_places, call->node->options.pad.value, false);
+        return;
+    }
     memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
     ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
 }
@@ -16664,7 +16910,8 @@ static void ft__pad_forward(const ft__call *call)
 static void ft__pad_backward(const ft__call *call)
 {
     ft__placement e = ft__pad_embedding(call);
-    if (call->input[0].gradient)
+    if (!ft__pads_zeros(call)) ft__take(call, ft__pad_places, 0, true);
+    else if (call->input[0].gradient)
         ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
 }
 
@@ -16720,10 +16967,12 @@ static void ft__slice_backward(const ft__call *call)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
 
-/* In files: `pad` | x | `before` 0, `after` 0: zeros to add, for each dimension */
+/* In files: `pad` | x | `before` 0, `after` 0: numbers to add, for each dimension, `mode` 0 (0
+   constant, 1 reflect, 2 replicate, 3 circular), `value` 0 (constant only) */
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
-    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
+    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward),
+    FT__HAS_ARITHMETIC ? ft__pad_costs : NULL, ft__pad_fields + (FT__HAS_ARITHMETIC ? 0 : 2), NULL};
 
 /* In files: `slice` | x | `start` 0, `stop` 0 (to the end), `step` 1, for each dimension */
 static const ft__row ft__row_slice = {
@@ -16733,12 +16982,66 @@ static const ft__row ft__row_slice = {
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {
+    ft_node none = {0};
+    if ((options.mode || options.value != 0) && !FT__HAS(m, ARITHMETIC)) return none;
     return ft__add_node(m, &ft__row_pad, name, &x, 1, &options, sizeof options);
 }
 
 ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options)
 {
     return ft__add_node(m, &ft__row_slice, name, &x, 1, &options, sizeof options);
+}
+
+/* =============================================================================================
+   [SECTION] operators/tile: tile
+   ============================================================================================= */
+static const ft__field ft__tile_fields[] = {
+    FT__INT(ft_tile_options, repeats), FT__NO_MORE_FIELDS};
+
+static ft_status ft__tile_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                int input_count, ft_shape *output)
+{
+    const int *repeats = node->options.tile.repeats;
+    char text[80];
+    int d;
+    *output = input[0].shape;
+    for (d = 0; d < FINETUNE_MAX_RANK; ++d) {
+        bool fixed = d > 0 && d < output->rank && output->size[d] > 0;
+        if (repeats[d] < 0 || (repeats[d] > 1 && !fixed)
+            || (repeats[d] > 1 && output->size[d] > INT_MAX / repeats[d]))
+            return ft__fail(c, FT_SHAPE, "%s: dimension %d of %s cannot be repeated %d times: only"
+                            " sizes after the batch that are known can be", node->name, d,
+                            ft__shape_text(&input[0].shape, text), repeats[d]);
+        if (repeats[d] > 1) output->size[d] *= repeats[d];
+    }
+    if (output->rank < 2)
+        return ft__fail(c, FT_SHAPE, "%s: there is nothing to repeat in %s", node->name,
+                        ft__shape_text(&input[0].shape, text));
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+static void ft__tile_places(const ft__call *call, int d, int size, int count, int *from)
+{
+    int i;
+    (void)call;
+    (void)d;
+    for (i = 0; i < count; ++i) from[i] = i % size;
+}
+
+static void ft__tile_forward(const ft__call *call) { ft__take(call, ft__tile_places, 0, false); }
+static void ft__tile_backward(const ft__call *call) { ft__take(call, ft__tile_places, 0, true); }
+
+/* In files: `tile` | x | `repeats`, for each dimension: default 1 */
+static const ft__row ft__row_tile = {
+    FT__NAMED(tile), 1, 1, FT__ANY_LAYOUT,
+    ft__tile_shape, ft__tile_forward, FT__BACKWARD(ft__tile_backward), ft__take_costs,
+    ft__tile_fields, NULL};
+
+ft_node ft_tile(ft_model *m, const char *name, ft_node x, ft_tile_options options)
+{
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_node(m, &ft__row_tile, name, &x, 1, &options, sizeof options);
 }
 
 /* =============================================================================================
@@ -16831,7 +17134,8 @@ ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank, const int
    ============================================================================================= */
 /* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
    is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
-   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
+   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. An index [K] is the
+   same for all samples, and for all numbers before the axis. ---- */
 
 static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -16839,14 +17143,16 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     const ft_shape *x = &input[0].shape, *index = &input[1].shape;
     int axis = node->options.concat.axis, d;
     char text[80], other[80];
-    bool fits = axis >= 1 && axis < index->rank && index->rank <= x->rank;
+    bool list = index->rank == 1 && axis < x->rank && index->size[0] > 0;
+    bool fits = axis >= 1 && (list || (axis < index->rank && index->rank <= x->rank));
     *output = *x;
-    for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
+    for (d = 0; fits && !list && d < index->rank; ++d)
+        fits = d == axis || index->size[d] == x->size[d];
     if (!fits || input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
-                        " index must be I32 and have x's sizes in all other axes", node->name, axis,
-                        ft__shape_text(x, text), ft__shape_text(index, other));
-    output->size[axis] = index->size[axis];
+                        " index must be I32 and have x's sizes in all other axes, or be a list",
+                        node->name, axis, ft__shape_text(x, text), ft__shape_text(index, other));
+    output->size[axis] = index->size[list ? 0 : axis];
     return ft__want_numbers(c, node, input, input_count - 1);
 }
 
@@ -16886,9 +17192,28 @@ static void ft__gather_sample(void *context, int sample)
     }
 }
 
+/* The places of an index [K]. */
+static void ft__gather_places(const ft__call *call, int d, int size, int count, int *from)
+{
+    const int32_t *index = ft__integers(&call->input[1]);
+    int i;
+    for (i = 0; i < count; ++i)
+        from[i] = d != call->node->options.concat.axis ? i
+            : index[i] >= 0 && index[i] < size ? index[i] : -1;
+}
+
+static void ft__gather_costs(const ft__call *call, ft__costs *costs)
+{
+    if (call->input[1].shape.rank == 1) ft__take_costs(call, costs);
+}
+
 static void ft__gather_all(const ft__call *call, bool backward)
 {
     ft__either_way run;
+    if (call->input[1].shape.rank == 1) {
+        ft__take(call, ft__gather_places, (float)NAN, backward);
+        return;
+    }
     run.call = call;
     run.backward = backward;
     if (backward && !call->input[0].gradient) return;
@@ -16901,8 +17226,8 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 /* In files: `gather` | x, index (I32) | `axis`, from 1 */
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
-    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,
-    ft__concat_fields, NULL};
+    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward),
+    ft__gather_costs, ft__concat_fields, NULL};
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {
@@ -20923,6 +21248,212 @@ ft_node ft_conv_transpose2d(ft_model *m, const char *name, ft_node x, int out_ch
 }
 
 /* =============================================================================================
+   [SECTION] operators/cumsum: cumsum
+   Sums up to each place along an axis. The gradient is the same of dy from the other end.
+   ============================================================================================= */
+static const ft__field ft__cumsum_fields[] = {
+    FT__INT(ft_cumsum_options, axis), FT__BOOL(ft_cumsum_options, exclusive),
+    FT__BOOL(ft_cumsum_options, reverse), FT__NO_MORE_FIELDS};
+
+static ft_status ft__cumsum_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                  int input_count, ft_shape *output)
+{
+    int axis = ft__given_axis(node->options.cumsum.axis, input[0].shape.rank);
+    char text[80];
+    *output = input[0].shape;
+    if (axis < 1 || axis >= output->rank)
+        return ft__fail(c, FT_SHAPE, "%s: axis %d of %s cannot be summed up: it must be from 1 to"
+                        " %d, or counted back from -1", node->name, axis,
+                        ft__shape_text(output, text), output->rank - 1);
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+typedef struct ft__summing {
+    const float *from;
+    float *to;
+    ft__axis axis;
+    size_t part;            /* lines per index of the parallel loop */
+    bool reverse, exclusive, add;
+} ft__summing;
+
+static void ft__sum_up(const ft__summing *s, size_t line)
+{
+    size_t start = line / s->axis.inner * s->axis.size * s->axis.inner + line % s->axis.inner, i;
+    double sum = 0;
+    for (i = 0; i < s->axis.size; ++i) {
+        size_t at = start + (s->reverse ? s->axis.size - 1 - i : i) * s->axis.inner;
+        double before = sum;
+        sum += (double)s->from[at];
+        s->to[at] = (float)(s->exclusive ? before : sum) + (s->add ? s->to[at] : 0);
+    }
+}
+
+static void ft__sum_up_part(void *context, int index)
+{
+    const ft__summing *s = (const ft__summing *)context;
+    size_t lines = s->axis.outer * s->axis.inner, line = (size_t)index * s->part;
+    size_t end = line + s->part < lines ? line + s->part : lines;
+    for (; line < end; ++line) ft__sum_up(s, line);
+}
+
+static void ft__sum_up_all(const ft__call *call, bool backward)
+{
+    const ft_cumsum_options *o = &call->node->options.cumsum;
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    ft_shape shape = ft__memory_shape(y);
+    ft__summing s;
+    if (backward && !x->gradient) return;
+    s.from = backward ? y->gradient : x->value;
+    s.to = backward ? x->gradient : y->value;
+    s.axis = ft__split_axis(&shape, ft__memory_axis(y, ft__given_axis(o->axis, shape.rank)));
+    s.part = ft__lines_at_once(s.axis.size);
+    s.reverse = o->reverse != backward;
+    s.exclusive = o->exclusive;
+    s.add = backward && !x->fresh;
+    ft__parallel(call->context,
+                 (int)((s.axis.outer * s.axis.inner + s.part - 1) / s.part), ft__sum_up_part, &s);
+}
+
+static void ft__cumsum_forward(const ft__call *call) { ft__sum_up_all(call, false); }
+static void ft__cumsum_backward(const ft__call *call) { ft__sum_up_all(call, true); }
+
+/* In files: `cumsum` | x | `axis` 0: the last, or from 1, `exclusive` false, `reverse` false */
+static const ft__row ft__row_cumsum = {
+    FT__NAMED(cumsum), 1, 1, FT__WRITES | FT__ANY_LAYOUT,
+    ft__cumsum_shape, ft__cumsum_forward, FT__BACKWARD(ft__cumsum_backward), NULL,
+    ft__cumsum_fields, NULL};
+
+ft_node ft_cumsum(ft_model *m, const char *name, ft_node x, ft_cumsum_options options)
+{
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_node(m, &ft__row_cumsum, name, &x, 1, &options, sizeof options);
+}
+
+/* =============================================================================================
+   [SECTION] operators/topk: topk
+   The places of the largest numbers, in order; gather takes the numbers at them, with a gradient.
+   ============================================================================================= */
+static const ft__field ft__topk_fields[] = {
+    FT__INT(ft_topk_options, count), FT__INT(ft_topk_options, axis),
+    FT__BOOL(ft_topk_options, smallest), FT__BOOL(ft_topk_options, drop_axis),
+    FT__NO_MORE_FIELDS};
+
+static int ft__topk_count(const ft__node *node)
+{
+    return node->options.topk.count ? node->options.topk.count : 1;
+}
+
+static ft_status ft__topk_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                int input_count, ft_shape *output)
+{
+    const ft_topk_options *o = &node->options.topk;
+    const ft_shape *x = &input[0].shape;
+    int axis = ft__given_axis(o->axis, x->rank), count = ft__topk_count(node), d;
+    char text[80];
+    *output = *x;
+    if (axis < 1 || axis >= x->rank || count < 1 || (count > 1 && count > x->size[axis])
+        || (o->drop_axis && count > 1))
+        return ft__fail(c, FT_SHAPE, "%s: %d places along axis %d of %s: the axis must be from 1"
+                        " and have as many numbers, and only the axis of one can be dropped",
+                        node->name, count, axis, ft__shape_text(x, text));
+    output->size[axis] = count;
+    if (o->drop_axis) {
+        for (d = axis; d + 1 < x->rank; ++d) output->size[d] = x->size[d + 1];
+        output->size[--output->rank] = 0;
+    }
+    return ft__want_numbers(c, node, input, input_count);
+}
+
+typedef struct ft__ranking {
+    const ft__call *call;
+    size_t size, of_x, of_y; /* of the axis, and its steps */
+    int axis, count;
+    size_t lines, part;     /* in all, and per index of the parallel loop */
+} ft__ranking;
+
+/* Whether a stands before b: NaN is larger than all numbers, as in PyTorch. */
+static bool ft__ranks_before(float a, float b, bool smallest)
+{
+    if (smallest) return b != b ? a == a : a < b;
+    return a != a ? b == b : a > b;
+}
+
+/* Inserts each number of a line into those that rank first so far; equal ones stay in order. */
+static void ft__rank_line(const ft__ranking *r, const float *x, int32_t *y)
+{
+    bool smallest = r->call->node->options.topk.smallest;
+    int found = 0, at;
+    size_t i;
+    for (i = 0; i < r->size; ++i) {
+        float value = x[i * r->of_x];
+        at = found;
+        while (at > 0 && ft__ranks_before(value, x[(size_t)y[(size_t)(at - 1) * r->of_y] * r->of_x],
+                                          smallest)) {
+            if (at < r->count) y[(size_t)at * r->of_y] = y[(size_t)(at - 1) * r->of_y];
+            --at;
+        }
+        if (at < r->count) y[(size_t)at * r->of_y] = (int32_t)i;
+        found += found < r->count;
+    }
+}
+
+static void ft__rank_part(void *context, int index)
+{
+    const ft__ranking *r = (const ft__ranking *)context;
+    const ft__tensor *x = &r->call->input[0], *y = &r->call->output;
+    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], line = (size_t)index * r->part;
+    size_t end = line + r->part < r->lines ? line + r->part : r->lines;
+    bool dropped = y->shape.rank < x->shape.rank;
+    int d;
+    ft__memory_steps(x, of_x);
+    ft__memory_steps(y, of_y);
+    for (; line < end; ++line) {
+        size_t rest = line, from = 0, to = 0;
+        for (d = x->shape.rank - 1; d >= 0; --d) {
+            size_t size = (size_t)x->shape.size[d];
+            if (d == r->axis) continue;
+            from += rest % size * of_x[d];
+            to += rest % size * of_y[d - (dropped && d > r->axis)];
+            rest /= size;
+        }
+        ft__rank_line(r, x->value + from, ft__integers(y) + to);
+    }
+}
+
+static void ft__topk_forward(const ft__call *call)
+{
+    const ft__tensor *x = &call->input[0], *y = &call->output;
+    size_t steps[FINETUNE_MAX_RANK];
+    ft__ranking r;
+    memset(&r, 0, sizeof r);
+    r.call = call;
+    r.axis = ft__given_axis(call->node->options.topk.axis, x->shape.rank);
+    r.count = ft__topk_count(call->node);
+    r.size = (size_t)x->shape.size[r.axis];
+    ft__memory_steps(x, steps);
+    r.of_x = steps[r.axis];
+    ft__memory_steps(y, steps);
+    r.of_y = r.count > 1 ? steps[r.axis] : 1; /* of one it does not count, and may be dropped */
+    r.lines = ft__count(x) / r.size;
+    r.part = ft__lines_at_once(r.size);
+    ft__parallel(call->context, (int)((r.lines + r.part - 1) / r.part), ft__rank_part, &r);
+}
+
+/* In files: `topk` | x | `count` 1, `axis` 0: the last, or from 1, `smallest` false, `drop_axis`
+   false */
+static const ft__row ft__row_topk = {
+    FT__NAMED(topk), 1, 1, FT__INTEGERS,
+    ft__topk_shape, ft__topk_forward, NULL, NULL, ft__topk_fields, NULL};
+
+ft_node ft_topk(ft_model *m, const char *name, ft_node x, ft_topk_options options)
+{
+    ft_node none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    return ft__add_node(m, &ft__row_topk, name, &x, 1, &options, sizeof options);
+}
+
+/* =============================================================================================
    [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
 #define FT__ROW_AT(name) &ft__row_##name,
@@ -24630,7 +25161,13 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, pad, "8x64x32x32 before=0,1 after=0,1")
+/* Borders of other numbers than zeros are left to the processor. */
+static bool ft__pad_fits(const ft__call *call, int form)
+{
+    return form == call->context->device->usual_form && ft__pads_zeros(call);
+}
+
+FT__DEVICE_ROW_OF(pad, pad, ft__pad_fits, NULL, NULL, "8x64x32x32 before=0,1 after=0,1")
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -24913,6 +25450,11 @@ FT__NO_KERNELS(amin)
 FT__NO_KERNELS(prod)
 FT__NO_KERNELS(norm)
 FT__NO_KERNELS(logsumexp)
+FT__NO_KERNELS(tile)
+FT__NO_KERNELS(to_i32)
+FT__NO_KERNELS(to_f32)
+FT__NO_KERNELS(cumsum)
+FT__NO_KERNELS(topk)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -25183,7 +25725,14 @@ static int ft__places_below(const ft__call *call)
     return call->input[0].shape.size[call->node->options.concat.axis];
 }
 
-FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below, "8x225x225 i8x8 axis=1")
+/* One list for all samples is left to the processor. */
+static bool ft__gather_fits(const ft__call *call, int form)
+{
+    return form == call->context->device->usual_form && call->input[1].shape.rank > 1;
+}
+
+FT__DEVICE_ROW_OF(gather, gather_along, ft__gather_fits, NULL, ft__places_below,
+                  "8x225x225 i8x8 axis=1")
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {

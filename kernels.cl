@@ -1959,7 +1959,10 @@ __kernel void copy_blocks(__global const float *from, __global float *to, int co
     X(less, a < b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                      \
     X(less_equal, a <= b ? 1.0f : 0.0f, 0.0f, 0.0f)                                               \
     X(greater, a > b ? 1.0f : 0.0f, 0.0f, 0.0f)                                                   \
-    X(greater_equal, a >= b ? 1.0f : 0.0f, 0.0f, 0.0f)
+    X(greater_equal, a >= b ? 1.0f : 0.0f, 0.0f, 0.0f)                                            \
+    X(power, pow(a, b), b == 0.0f ? 0.0f : b * pow(a, b - 1.0f),                                  \
+      a == 0.0f && b >= 0.0f ? 0.0f : pow(a, b) * log(a))                                         \
+    X(expand_as, a, 1.0f, 0.0f)
 #define PAIR_NUMBER(name, value, da, db) FINETUNE_PASTE(PAIR_, name),
 #define PAIR_VALUE(name, value, da, db) case FINETUNE_PASTE(PAIR_, name): return value;
 #define PAIR_LEFT(name, value, da, db) case FINETUNE_PASTE(PAIR_, name): return da;
@@ -2084,7 +2087,11 @@ __kernel void where_backward(__global const float *c, __global const float *dy,
     X(hardtanh, x < p ? p : x > q ? q : x, x > p && x < q ? 1.0f : 0.0f)                          \
     X(threshold, x <= p ? q : x, x > p ? 1.0f : 0.0f)                                             \
     X(affine, p * x + q, p)                                                                       \
-    X(detach, x, 0.0f)
+    X(detach, x, 0.0f)                                                                            \
+    X(floor, floor(x), 0.0f)                                                                      \
+    X(ceil, ceil(x), 0.0f)                                                                        \
+    X(round, rint(x), 0.0f)                                                                       \
+    X(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x, 0.0f)
 #define UNARY_NUMBER(name, value, slope) FINETUNE_PASTE(UNARY_, name),
 #define UNARY_VALUE(name, value, slope) case FINETUNE_PASTE(UNARY_, name): return value;
 #define UNARY_SLOPE(name, value, slope) case FINETUNE_PASTE(UNARY_, name): return slope;

@@ -133,7 +133,7 @@ static void run_forward(operator_case *c)
     ft__costs costs = {0, 0, 0, 0, 0};
     ft__call *call = &c->call;
     const ft__row *row = ft__rows[c->node.op];
-    size_t count, wanted;
+    size_t count, wanted, i;
     char prefix[128];
     float *want;
     bool training = call->training;
@@ -154,6 +154,8 @@ static void run_forward(operator_case *c)
     count = ft__count(&call->output);
     call->output.value = (float *)calloc(count, sizeof(float));
     row->forward(call);
+    for (i = 0; i < count && row->flags & FT__INTEGERS; ++i)
+        call->output.value[i] = (float)ft__integers(&call->output)[i];
     want = read_golden(c->file, prefix, "y", &wanted);
     CHECK(wanted == count, "%s: %zu results, PyTorch has %zu", c->name, count, wanted);
     reorder(want, &call->output.shape, order_of(&call->output), true);

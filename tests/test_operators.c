@@ -617,6 +617,8 @@ static double pair_of(const char *op, double a, double b)
     if (!strcmp(op, "div")) return a / b;
     if (!strcmp(op, "maximum")) return fmax(a, b);
     if (!strcmp(op, "minimum")) return fmin(a, b);
+    if (!strcmp(op, "power")) return pow(a, b);
+    if (!strcmp(op, "expand_as")) return a;
     if (!strcmp(op, "equal")) return a == b;
     if (!strcmp(op, "not_equal")) return a != b;
     if (!strcmp(op, "less")) return a < b;
@@ -642,6 +644,11 @@ static double unary_of(const char *op, const ft_unary_options *o, double x)
     if (!strcmp(op, "erf")) return erf(x);
     if (!strcmp(op, "pow")) return pow(x, (double)o->exponent);
     if (!strcmp(op, "clamp")) return fmin(fmax(x, (double)o->min), (double)o->max);
+    if (!strcmp(op, "floor")) return floor(x);
+    if (!strcmp(op, "ceil")) return ceil(x);
+    if (!strcmp(op, "round")) return fabs(x - floor(x) - 0.5) < 1e-9 ? 2 * floor((x + 0.5) / 2) : floor(x + 0.5);
+    if (!strcmp(op, "sign")) return (x > 0) - (x < 0);
+    if (!strcmp(op, "to_i32")) return x < 0 ? ceil(x) : floor(x);
     return !strcmp(op, "affine") ? (double)o->scale * x + (double)o->shift : x;
 }
 
@@ -702,11 +709,12 @@ static void oracle_concat(const problem *p, double *y)
         }
 }
 
-/* pad (from = -1) and slice: output element [a][b][c][d] is input at some place, or zero */
+/* pad and slice: output element [a][b][c][d] is input at some place, or `value` */
 static void oracle_window(const problem *p, double *y)
 {
     const int *x = p->shape[0].size, *o = p->out.size;
     bool pad = !strcmp(p->op, "pad");
+    ft_pad_mode mode = p->options.pad.mode;
     int at[4], from[4], d;
     for (at[0] = 0; at[0] < o[0]; ++at[0])
         for (at[1] = 0; at[1] < o[1]; ++at[1])
@@ -716,11 +724,90 @@ static void oracle_window(const problem *p, double *y)
                     for (d = 0; d < 4; ++d) {
                         from[d] = pad ? at[d] - p->options.pad.before[d] : p->options.slice.start[d]
                             + at[d] * or_default(p->options.slice.step[d], 1);
+                        if (pad && mode == FT_PAD_CIRCULAR) from[d] = (from[d] + x[d]) % x[d];
+                        if (pad && mode == FT_PAD_REPLICATE) from[d] = (int)fmin(fmax(from[d], 0), x[d] - 1);
+                        if (pad && mode == FT_PAD_REFLECT) from[d] = x[d] - 1 - abs(x[d] - 1 - abs(from[d]));
                         if (from[d] < 0 || from[d] >= x[d]) inside = false;
                     }
                     *y++ = inside ? p->x[0][((from[0] * x[1] + from[1]) * x[2] + from[2]) * x[3]
-                                            + from[3]] : 0;
+                                            + from[3]] : pad ? (double)p->options.pad.value : 0;
                 }
+}
+
+/* The same of [N, A, B]. */
+static void oracle_flat_window(const problem *p, double *y)
+{
+    problem q = *p;
+    q.shape[0] = shape4(p->shape[0].size[0], p->shape[0].size[1], p->shape[0].size[2], 1);
+    q.out = shape4(p->out.size[0], p->out.size[1], p->out.size[2], 1);
+    oracle_window(&q, y);
+}
+
+static void oracle_tile(const problem *p, double *y)
+{
+    int at[4], x[4] = {1, 1, 1, 1}, o[4] = {1, 1, 1, 1}, d;
+    for (d = 0; d < p->out.rank; ++d) x[d] = p->shape[0].size[d];
+    for (d = 0; d < p->out.rank; ++d) o[d] = p->out.size[d];
+    for (at[0] = 0; at[0] < o[0]; ++at[0])
+        for (at[1] = 0; at[1] < o[1]; ++at[1])
+            for (at[2] = 0; at[2] < o[2]; ++at[2])
+                for (at[3] = 0; at[3] < o[3]; ++at[3])
+                    *y++ = p->x[0][((at[0] * x[1] + at[1] % x[1]) * x[2] + at[2] % x[2]) * x[3] + at[3] % x[3]];
+}
+
+/* The line along `axis` that number i of x is in: where it begins, its step and its size. */
+static size_t line_of(const ft_shape *x, int axis, size_t i, size_t *step, size_t *size)
+{
+    int d;
+    *step = 1;
+    for (d = axis + 1; d < x->rank; ++d) *step *= (size_t)x->size[d];
+    *size = (size_t)x->size[axis];
+    return i - i / *step % *size * *step;
+}
+
+static int axis_named(int axis, int rank) { return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis; }
+
+static void oracle_cumsum(const problem *p, double *y)
+{
+    const ft_cumsum_options *o = &p->options.cumsum;
+    size_t i, k, step, size, count = count_of(&p->out);
+    for (i = 0; i < count; ++i) {
+        size_t start = line_of(&p->out, axis_named(o->axis, p->out.rank), i, &step, &size);
+        for (k = 0, y[i] = 0; k < size; ++k) {
+            size_t at = start + k * step;
+            if (at == i ? !o->exclusive : o->reverse ? at > i : at < i) y[i] += p->x[0][at];
+        }
+    }
+}
+
+/* Each number's rank is how many stand before it. */
+static void oracle_topk(const problem *p, double *y)
+{
+    const ft_topk_options *o = &p->options.topk;
+    const ft_shape *x = &p->shape[0];
+    int axis = axis_named(o->axis, x->rank);
+    size_t i, k, step, size, count = count_of(x), most = (size_t)or_default(o->count, 1);
+    for (i = 0; i < count; ++i) {
+        size_t start = line_of(x, axis, i, &step, &size), rank = 0;
+        for (k = 0; k < size; ++k) {
+            double a = p->x[0][start + k * step], b = p->x[0][i];
+            rank += (o->smallest ? a < b : a > b) || (a == b && start + k * step < i);
+        }
+        if (rank < most)
+            y[i / (step * size) * step * most + rank * step + i % step] = (double)((i - start) / step);
+    }
+}
+
+/* x [N, A, B] by an index [K] */
+static void oracle_gather_list(const problem *p, double *y)
+{
+    const int *x = p->shape[0].size, *o = p->out.size;
+    bool first = p->options.concat.axis == 1;
+    int n, a, b;
+    for (n = 0; n < o[0]; ++n)
+        for (a = 0; a < o[1]; ++a)
+            for (b = 0; b < o[2]; ++b)
+                *y++ = p->x[0][(n * x[1] + (first ? (int)p->x[1][a] : a)) * x[2] + (first ? b : (int)p->x[1][b])];
 }
 
 static double or_option(float value, double otherwise) { return value != 0 ? (double)value : otherwise; }
@@ -1060,6 +1147,8 @@ static outcome run(ft__context *c, const problem *p, const double *r, int op, in
         fetch(c, &out.gradient[i]);
     }
     out.fine = c->status == FT_OK;
+    for (k = 0; k < out.y.count && ft__rows[op]->flags & FT__INTEGERS; ++k)
+        out.y.at[k] = (float)((int32_t *)(void *)out.y.at)[k];
     reorder(out.y.at, &p->out, order_of(&call.output), false);
     for (i = 0; i < p->inputs; ++i) {
         reorder(values[i].at, &p->shape[i], order_of(&input[i]), false);
@@ -1189,6 +1278,7 @@ static bool has_gradient(const problem *p, int i)
     if (is_norm(p)) return i < 3;
     if (!ft__rows[ft__op_named(p->op)]->backward) return false;
     if (!strcmp(p->op, "where")) return i > 0;
+    if (!strcmp(p->op, "expand_as")) return i == 0;
     return !(i == 1 && strstr(p->op, "cross_entropy"));
 }
 
@@ -1263,9 +1353,12 @@ static void fill(problem *p)
             /* away from the corners of relu and the like, and exact in float */
             if (fabs(v) < 0.01) v += 0.02;
             p->x[i][k] = few_bits ? floor(v * 16 + 0.5) / 16 : (double)(float)v;
-            if (!ft__rows[ft__op_named(p->op)]->backward) p->x[i][k] = floor(v + 0.5); /* equal ones */
+            if (!ft__rows[ft__op_named(p->op)]->backward && (p->inputs > 1 || !strcmp(p->op, "topk")))
+                p->x[i][k] = floor(v + 0.5); /* equal ones */
+            if (!strcmp(p->op, "round") && k % 4 == 0) p->x[i][k] = floor(v) + 0.5;
             if (!strcmp(p->op, "log") || !strcmp(p->op, "sqrt")
-                || (!strcmp(p->op, "pow") && p->options.unary.exponent != 3)) p->x[i][k] = fabs(v);
+                || (!strcmp(p->op, "pow") && p->options.unary.exponent != 3)
+                || (!strcmp(p->op, "power") && i == 0)) p->x[i][k] = fabs(v);
             if (!strcmp(p->op, "sigmoid_focal") && i == 1) p->x[i][k] = fabs(p->x[i][k]) / 2; /* to 1 */
             if (!strcmp(p->op, "prod") && (k == 3 || k == 5)) p->x[i][k] = 0;
             if (!strcmp(p->op, "where") && i == 0 && k % 3 == 1) p->x[i][k] = 0;
@@ -2036,9 +2129,83 @@ static void elementwise_cases(void)
     }
 }
 
+/* All but the batch and the channels padded, unequally, as PyTorch's pad does. */
+static void bordered_case(ft_shape x, int mode, int more)
+{
+    static const char *const modes[] = {"constant", "reflect", "replicate", "circular"};
+    problem p = with(1, x, shape1(0), shape1(0));
+    char pytorch[200];
+    int last = x.rank - 1;
+    p.options.pad.mode = (ft_pad_mode)mode;
+    p.options.pad.before[last] = 4;
+    p.options.pad.after[last] = 2;
+    if (more) p.options.pad.before[2] = more - 1;
+    if (more) p.options.pad.after[2] = more;
+    snprintf(pytorch, sizeof pytorch, "F.pad(x[0], [o[k][d] for d in range(x[0].ndim - 1, 1, -1) for k in"
+             " ('before', 'after')], '%s')", modes[mode]);
+    if (x.rank == 3) add_case(p, "pad", oracle_flat_window);
+    else add_torch_case(p, "pad", oracle_window, pytorch);
+}
+
+static void tile_case(ft_shape x, int first, int second, int third)
+{
+    problem p = with(1, x, shape1(0), shape1(0));
+    p.options.tile.repeats[1] = first;
+    p.options.tile.repeats[2] = second;
+    p.options.tile.repeats[3] = third;
+    add_torch_case(p, "tile", oracle_tile, "x[0].tile([max(n, 1) for n in o['repeats'][:x[0].ndim]])");
+}
+
+static void cumsum_case(ft_shape x, int axis, bool exclusive, bool reverse)
+{
+    problem p = with(1, x, shape1(0), shape1(0));
+    p.options.cumsum.axis = axis;
+    p.options.cumsum.exclusive = exclusive;
+    p.options.cumsum.reverse = reverse;
+    if (exclusive || reverse) add_case(p, "cumsum", oracle_cumsum);
+    else add_torch_case(p, "cumsum", oracle_cumsum, "x[0].cumsum(o['axis'] or -1)");
+}
+
+static void topk_case(ft_shape x, ft_topk_options o)
+{
+    problem p = with(1, x, shape1(0), shape1(0));
+    p.options.topk = o;
+    add_torch_case(p, "topk", oracle_topk, o.drop_axis ? "(x[0].argmin if o['smallest'] else x[0].argmax)(o['axis'] or -1)"
+                   : "x[0].topk(o['count'] or 1, o['axis'] or -1, not o['smallest']).indices");
+}
+
+static void places_cases(void)
+{
+    problem p;
+    int i;
+    tile_case(shape2(3, 17), 4, 0, 0);
+    tile_case(shape4(2, 3, 4, 5), 2, 1, 3);
+    tile_case(shape4(1, 17, 1, 3), 0, 7, 2);
+    for (i = 0; i < 4; ++i) {
+        cumsum_case(shape2(3, 17), 0, i & 1, i & 2);
+        cumsum_case(shape4(2, 3, 4, 5), 1, i & 1, i & 2);
+        cumsum_case(shape3(1, 300, 3), -2, i & 1, i & 2);
+    }
+    for (i = 0; i < 2; ++i) {
+        topk_case(shape2(3, 17), (ft_topk_options){.smallest = i});
+        topk_case(shape2(64, 3), (ft_topk_options){.drop_axis = true, .smallest = i});
+        topk_case(shape4(2, 5, 4, 3), (ft_topk_options){.count = 3, .axis = 1, .smallest = i});
+        topk_case(shape4(2, 3, 4, 5), (ft_topk_options){.drop_axis = true, .axis = -2, .smallest = i});
+        topk_case(shape3(1, 64, 2), (ft_topk_options){.count = 64, .axis = 1, .smallest = i});
+    }
+    for (i = 1; i < 3; ++i) { /* one list for all samples */
+        p = with(2, shape3(3, 5, 4), shape1(i == 1 ? 17 : 3), shape1(0));
+        p.integer = p.inputs;
+        p.options.concat.axis = i;
+        add_case(p, "gather", oracle_gather_list);
+    }
+}
+
 static void shape_cases(void)
 {
+    int i;
     problem p = with(1, shape4(2, 3, 4, 5), shape1(0), shape1(0));
+    places_cases();
     add_case(p, "flatten", oracle_copy);
     p.options.reshape.rank = 2;
     p.options.reshape.size[0] = 6;
@@ -2052,6 +2219,15 @@ static void shape_cases(void)
     p.options.pad.after[2] = 1;
     p.options.pad.before[3] = 3;
     add_case(p, "pad", oracle_window);
+    p.options.pad.value = -1.5f;
+    add_case(p, "pad", oracle_window);
+    p.options.pad.value = 0;
+    for (i = FT_PAD_REFLECT; i <= FT_PAD_CIRCULAR; ++i) {
+        p.options.pad.mode = (ft_pad_mode)i;
+        add_case(p, "pad", oracle_window);
+        bordered_case(shape3(3, 4, 17), i, 0);
+        bordered_case(shape4(1, 17, 4, 5), i, 3);
+    }
     p = with(1, shape4(2, 5, 7, 8), shape1(0), shape1(0));
     p.options.slice.step[2] = p.options.slice.step[3] = 2;
     add_case(p, "slice", oracle_window);
@@ -2067,7 +2243,7 @@ static void pair_cases(void)
 {
     static const char *const names[] = {"add", "mul", "sub", "div", "maximum", "minimum", "equal",
                                         "not_equal", "less", "less_equal", "greater",
-                                        "greater_equal"};
+                                        "greater_equal", "power", "expand_as"};
     ft_shape shapes[][2] = {{shape4(2, 3, 4, 5), shape4(2, 3, 4, 5)},
                             {shape1(1), shape1(1)},
                             {shape4(2, 3, 4, 5), shape4(1, 3, 1, 1)},
@@ -2113,7 +2289,8 @@ static void reduce_case(ft_shape x, int count, int first, int second)
 
 static void unary_cases(void)
 {
-    static const char *const names[] = {"exp", "log", "sqrt", "abs", "neg", "erf", "detach"};
+    static const char *const names[] = {"exp", "log", "sqrt", "abs", "neg", "erf", "detach", "floor", "ceil",
+                                        "round", "sign", "to_i32"};
     static const float exponents[] = {3, 2.5f, -2, 0.5f, 1};
     problem p = with(1, shape2(3, 17), shape1(0), shape1(0));
     size_t n;
@@ -2121,6 +2298,9 @@ static void unary_cases(void)
         add_case(p, names[n], oracle_unary);
         add_case(with(1, shape4(1, 3, 17, 64), shape1(0), shape1(0)), names[n], oracle_unary);
     }
+    p.integer = 1;
+    add_case(p, "to_f32", oracle_copy);
+    p.integer = 0;
     p.options.unary.scale = -0.75f;
     p.options.unary.shift = 0.125f;
     add_case(p, "affine", oracle_unary);
@@ -2368,6 +2548,37 @@ static void test_errors(void)
     o = none;
     o.attention.scale = -1;
     expect_shape_error("attention", 3, shape3(2, 3, 4), shape3(2, 5, 4), o, "scale");
+    o = none;
+    o.pad.mode = FT_PAD_REFLECT;
+    o.pad.after[2] = 4;
+    expect_shape_error("pad", 1, shape4(2, 3, 4, 5), shape1(0), o, "only 3 numbers to reflect");
+    o.pad.mode = FT_PAD_CIRCULAR;
+    o.pad.before[2] = 5;
+    expect_shape_error("pad", 1, shape4(2, 3, 4, 5), shape1(0), o, "only 4 numbers to wrap");
+    o.pad.value = 1;
+    expect_shape_error("pad", 1, shape4(2, 3, 4, 5), shape1(0), o, "value 1");
+    o = none;
+    o.tile.repeats[0] = 2;
+    expect_shape_error("tile", 1, shape2(2, 3), shape1(0), o, "dimension 0");
+    o.tile.repeats[0] = 0;
+    o.tile.repeats[2] = 2;
+    expect_shape_error("tile", 1, shape2(2, 3), shape1(0), o, "dimension 2");
+    expect_shape_error("tile", 1, shape1(2), shape1(0), none, "[2]");
+    o = none;
+    o.cumsum.axis = 2;
+    expect_shape_error("cumsum", 1, shape2(2, 3), shape1(0), o, "axis 2");
+    o.cumsum.axis = -2;
+    expect_shape_error("cumsum", 1, shape2(2, 3), shape1(0), o, "axis 0");
+    o = none;
+    o.topk.count = 4;
+    expect_shape_error("topk", 1, shape2(2, 3), shape1(0), o, "4 places");
+    o.topk.count = 2;
+    o.topk.drop_axis = true;
+    expect_shape_error("topk", 1, shape2(2, 3), shape1(0), o, "dropped");
+    expect_shape_error("to_f32", 1, shape2(2, 3), shape1(0), none, "I32");
+    o = none;
+    o.concat.axis = 1;
+    expect_shape_error("gather", 2, shape3(2, 3, 4), shape1(2), o, "I32");
     o = none;
     expect_shape_error("conv_transpose2d", 2, shape4(2, 3, 5, 5), shape4(4, 1, 3, 3), o, "3 channels");
     expect_shape_error("conv_transpose2d", 2, shape2(2, 3), shape4(3, 1, 3, 3), o, "[2, 3]");

@@ -26,8 +26,11 @@
 { static ft_resize_options zero; TRY(ft_resize(m, NULL, x, zero)); }
 { static ft_pad_options zero; TRY(ft_pad(m, NULL, x, zero)); }
 { static ft_slice_options zero; TRY(ft_slice(m, NULL, x, zero)); }
+{ static ft_tile_options zero; TRY(ft_tile(m, NULL, x, zero)); }
 { TRY(ft_permute(m, NULL, x, 1, NULL)); }
 { TRY(ft_gather(m, NULL, x, x, 1)); }
+{ static ft_topk_options zero; TRY(ft_topk(m, NULL, x, zero)); }
+{ static ft_cumsum_options zero; TRY(ft_cumsum(m, NULL, x, zero)); }
 { static ft_matmul_options zero; TRY(ft_matmul(m, NULL, x, x, zero)); }
 { static ft_attention_options zero; TRY(ft_attention(m, NULL, x, x, x, zero)); }
 { static ft_rotary_options zero; TRY(ft_rotary(m, NULL, x, zero)); }

@@ -116,7 +116,14 @@ static int ft__places_below(const ft__call *call)
     return call->input[0].shape.size[call->node->options.concat.axis];
 }
 
-FT__DEVICE_ROW_OF(gather, gather_along, NULL, NULL, ft__places_below, "8x225x225 i8x8 axis=1")
+/* One list for all samples is left to the processor. */
+static bool ft__gather_fits(const ft__call *call, int form)
+{
+    return form == call->context->device->usual_form && call->input[1].shape.rank > 1;
+}
+
+FT__DEVICE_ROW_OF(gather, gather_along, ft__gather_fits, NULL, ft__places_below,
+                  "8x225x225 i8x8 axis=1")
 
 static void ft__cl_layer_norm_forward(const ft__call *call)
 {

@@ -194,7 +194,13 @@ static void ft__cl_pad_backward(const ft__call *call)
     ft__cl_embed_run(call, &e, true, true);
 }
 
-FT__DEVICE_ROW(pad, pad, "8x64x32x32 before=0,1 after=0,1")
+/* Borders of other numbers than zeros are left to the processor. */
+static bool ft__pad_fits(const ft__call *call, int form)
+{
+    return form == call->context->device->usual_form && ft__pads_zeros(call);
+}
+
+FT__DEVICE_ROW_OF(pad, pad, ft__pad_fits, NULL, NULL, "8x64x32x32 before=0,1 after=0,1")
 
 static void ft__cl_slice_forward(const ft__call *call)
 {
@@ -477,4 +483,9 @@ FT__NO_KERNELS(amin)
 FT__NO_KERNELS(prod)
 FT__NO_KERNELS(norm)
 FT__NO_KERNELS(logsumexp)
+FT__NO_KERNELS(tile)
+FT__NO_KERNELS(to_i32)
+FT__NO_KERNELS(to_f32)
+FT__NO_KERNELS(cumsum)
+FT__NO_KERNELS(topk)
 #endif /* FINETUNE_OPENCL */

@@ -189,6 +189,8 @@ FINETUNE_API ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
      "sub"      a - b                      "div"      a / b
      "maximum"  the larger, NaN if either is; of equal numbers each gets half of the gradient
      "minimum"  the smaller, likewise
+     "power"    a to the power of b; NaN for a < 0 unless b is whole
+     "expand_as"  a, repeated to the shape of both: of b only the shape is used
      "equal", "not_equal", "less", "less_equal", "greater", "greater_equal"
                 a compared with b: 1 if it is so, else 0, without a gradient */
 FINETUNE_API ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a,
@@ -202,6 +204,9 @@ typedef struct ft_unary_options { /* for ft_unary */
 
 /* A function of one node, element by element; y has x's shape. `kind` is one of
      "exp", "log", "sqrt", "abs", "neg", "erf"
+     "floor", "ceil", "round", "sign"  without a gradient; round takes halves to the even number
+     "to_i32"  x as integers, rounded toward 0, for ft_gather and ft_embedding; without a gradient
+     "to_f32"  of integers, floats
      "pow"     x to the power of options.exponent, which must not be 0; NaN for x < 0 unless the
                exponent is whole
      "clamp"   min(max(x, options.min), options.max); the slope at a bound is 0
@@ -269,8 +274,17 @@ typedef struct ft_resize_options {
    L must not be FT_LENGTH. */
 FINETUNE_API ft_node ft_resize(ft_model *m, const char *name, ft_node x, ft_resize_options options);
 
+typedef enum ft_pad_mode { /* what is added, by PyTorch's names */
+    FT_PAD_CONSTANT,        /* `value` */
+    FT_PAD_REFLECT,         /* x mirrored at its first and last number, which are not repeated */
+    FT_PAD_REPLICATE,       /* its first or last number: ONNX's edge */
+    FT_PAD_CIRCULAR         /* x again: ONNX's wrap */
+} ft_pad_mode;
+
 typedef struct ft_pad_options {
-    int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* zeros to add, per dimension */
+    int before[FINETUNE_MAX_RANK], after[FINETUNE_MAX_RANK]; /* numbers to add, per dimension */
+    ft_pad_mode mode;
+    float value;            /* FT_PAD_CONSTANT only; default 0 */
 } ft_pad_options;
 
 typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but the batch */
@@ -279,18 +293,51 @@ typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but t
     int step[FINETUNE_MAX_RANK];  /* default 1 */
 } ft_slice_options;
 
-/* Adds zeros around x; not along the batch or FT_LENGTH. */
+/* Adds numbers around x; not along the batch or FT_LENGTH. The numbers added by FT_PAD_REFLECT are
+   fewer than x has along a dimension, those by FT_PAD_CIRCULAR at most as many. */
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
+typedef struct ft_tile_options {
+    int repeats[FINETUNE_MAX_RANK]; /* per dimension; default 1 */
+} ft_tile_options;
+
+/* x several times side by side along dimensions after the batch that are not FT_LENGTH, as
+   PyTorch's tile. To repeat it to the shape of another node, also along the batch, see ft_binary's
+   "expand_as". */
+FINETUNE_API ft_node ft_tile(ft_model *m, const char *name, ft_node x, ft_tile_options options);
 /* y's dimension d is x's dimension axes[d], for all `rank` dimensions of x; axes[0] must be 0: the
    batch stays first. This is PyTorch's permute, and its transpose if two axes are exchanged. */
 FINETUNE_API ft_node ft_permute(ft_model *m, const char *name, ft_node x, int rank,
                                 const int *axes);
 /* Takes elements along `axis` >= 1 by index: y[n, k, ...] = x[n, index[n, k], ...] for axis 1.
    `index` is I32 and has x's sizes except along that axis, as in PyTorch's gather. Or it has fewer
-   dimensions, and x's last ones are copied whole: [N, K] takes K rows of x [N, T, D]. An index
-   outside x gives NaN. */
+   dimensions, and x's last ones are copied whole: [N, K] takes K rows of x [N, T, D]. Or it is [K],
+   without a batch: the same K of every sample, as PyTorch's index_select. An index outside x gives
+   NaN. */
 FINETUNE_API ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis);
+
+typedef struct ft_topk_options {
+    int count;              /* k; default 1. Along FT_LENGTH only 1 */
+    int axis;               /* from 1, or back from -1; default: the last */
+    bool smallest;          /* the smallest ones */
+    bool drop_axis;         /* with a count of 1: y has no such axis: argmax, or argmin */
+} ft_topk_options;
+
+/* The places, I32, of the k largest numbers along an axis, the largest first, of equal ones the
+   first: x [N, C] -> [N, k]. NaN counts as the largest. There is no gradient; ft_gather along the
+   same axis takes the numbers at these places, and has one. PyTorch's topk, argsort and, with
+   drop_axis, argmax. */
+FINETUNE_API ft_node ft_topk(ft_model *m, const char *name, ft_node x, ft_topk_options options);
+
+typedef struct ft_cumsum_options {
+    int axis;               /* from 1, or back from -1; default: the last */
+    bool exclusive;         /* without the number itself */
+    bool reverse;           /* from the end */
+} ft_cumsum_options;
+
+/* The sum of each number and those before it along an axis. */
+FINETUNE_API ft_node ft_cumsum(ft_model *m, const char *name, ft_node x,
+                               ft_cumsum_options options);
 
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */

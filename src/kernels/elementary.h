@@ -137,6 +137,18 @@ FT__INLINE float ft__softplus(float x)
     return ft__choose(x > 0, x, 0.0f) + ft__log1p(ft__exp(-ft__absolute(x)));
 }
 
+/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
+   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
+FT__INLINE float ft__pow(float x, float e)
+{
+    float size = ft__absolute(e), y = 1;
+    int n = size <= 64 ? (int)size : 0;
+    if ((float)n != size) return ft__exp(e * ft__ln(x));
+    for (; n; n >>= 1, x *= x)
+        if (n & 1) y *= x;
+    return e < 0 ? 1 / y : y;
+}
+
 /* Up to 0.8 the Taylor series (Abramowitz and Stegun 7.1.5), with a remainder below 2^-24; beyond,
    1 - e^q(x), where the polynomial q of degree 6 is the best fit to ln(1 - erf(x)) on [0.8, 4] (own
    fit by Lawson's algorithm, weighted so that 1 - e^q is off by at most 2.6e-9). */

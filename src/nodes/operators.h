@@ -48,5 +48,6 @@
     X(greater_equal) X(where) X(exp) X(log) X(sqrt) X(abs) X(neg) X(erf) X(pow) X(clamp)          \
     X(affine) X(detach) X(mean) X(sum) X(amax) X(permute) X(gather) O(matmul)                     \
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
-    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp)                                      \
+    O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp) O(tile) X(power) X(expand_as)        \
+    X(floor) X(ceil) X(round) X(sign) X(to_i32) X(to_f32) O(cumsum) O(topk)                       \
     FINETUNE_MORE_ACTIVATION_LIST(X)

@@ -2,6 +2,7 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "interface/operators.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
@@ -104,6 +105,7 @@ static ft_status ft__infer_shape(ft_model *m, ft__node *node, const ft__row *row
         input[i].type = from->type;
     }
     status = row->shape(c, node, input, node->input_count, &node->shape);
+    if (FT__HAS_ARITHMETIC && row->flags & FT__INTEGERS) node->type = FT_I32;
     if (input != few) ft__release(c, input);
     return status;
 }

@@ -4,6 +4,7 @@
 #include "platform/families.h"
 #include "platform/context.h"
 #include "basics/threads.h"
+#include "kernels/elementary.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -315,9 +316,27 @@ FT__PAIR(maximum, a > b || a != a ? a : b, a > b ? 1.0f : a < b ? 0.0f : 0.5f,
 FT__PAIR(minimum, a < b || a != a ? a : b, a < b ? 1.0f : a > b ? 0.0f : 0.5f,
          b < a ? 1.0f : b > a ? 0.0f : 0.5f)
 
+/* In files: `power`, `expand_as` | a, b | */
+/* The slopes are PyTorch's: 0 for an exponent of 0, and of 0 to a power that is not negative. */
+FT__PAIR(power, ft__pow(a, b), b == 0 ? 0 : b * ft__pow(a, b - 1),
+         a == 0 && b >= 0 ? 0 : ft__pow(a, b) * ft__ln(a))
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
 #endif
+
+/* expand_as: a, where the shapes are broadcast; b gets no gradient. */
+FT__PAIR_VALUES(expand_as, ((void)b, a))
+FT__PAIR_FORWARD(expand_as, NULL)
+static void ft__expand_as_backward(const ft__call *call)
+{
+    ft__broadcast(call, &ft__expand_as_terms, 0);
+}
+
+static const ft__row ft__row_expand_as = {
+    FT__NAMED(expand_as), 2, 2,
+    FT__WRITES | FT__BROADCASTS | FT__MIXES | FT__ANY_LAYOUT | FT__BY_STEP,
+    ft__broadcast_shape, ft__expand_as_forward, FT__BACKWARD(ft__expand_as_backward), NULL,
+    ft__no_fields, NULL};
 
 /* Comparisons: 1 or 0, without a gradient. */
 #define FT__COMPARISON(name, F)                                                                   \
@@ -381,7 +400,7 @@ ft_node ft_mul(ft_model *m, const char *name, ft_node a, ft_node b)
 static const ft__row *const ft__binaries[] = {
     &ft__row_add, &ft__row_mul, &ft__row_sub, &ft__row_div, &ft__row_maximum, &ft__row_minimum,
     &ft__row_equal, &ft__row_not_equal, &ft__row_less, &ft__row_less_equal, &ft__row_greater,
-    &ft__row_greater_equal, NULL};
+    &ft__row_greater_equal, &ft__row_power, &ft__row_expand_as, NULL};
 
 ft_node ft_binary(ft_model *m, const char *kind, const char *name, ft_node a, ft_node b)
 {

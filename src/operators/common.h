@@ -55,10 +55,15 @@ static size_t ft__lines_at_once(size_t numbers)
 
 typedef struct ft__axis { size_t outer, size, inner; } ft__axis;
 
+/* 0 means the last axis, -1 too. */
+static int ft__given_axis(int axis, int rank)
+{
+    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+}
+
 static int ft__axis_of(const ft__node *node, int rank)
 {
-    int axis = node->options.activation.axis;
-    return axis == 0 ? rank - 1 : axis < 0 ? axis + rank : axis;
+    return ft__given_axis(node->options.activation.axis, rank);
 }
 
 static const int ft__channels_last_order[4] = {0, 2, 3, 1}; /* N, H, W, C */

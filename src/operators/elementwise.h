@@ -25,18 +25,6 @@ static const ft__field ft__affine_fields[] = {FT__FLOAT(ft_unary_options, scale)
                                               FT__FLOAT(ft_unary_options, shift),
                                               FT__NO_MORE_FIELDS};
 
-/* x^e: for a whole e of at most 64 a product, by squaring, so that x may be negative; else
-   exp(e log(x)), which is NaN for a negative x, as in PyTorch. */
-FT__INLINE float ft__pow(float x, float e)
-{
-    float size = ft__absolute(e), y = 1;
-    int n = size <= 64 ? (int)size : 0;
-    if ((float)n != size) return ft__exp(e * ft__ln(x));
-    for (; n; n >>= 1, x *= x)
-        if (n & 1) y *= x;
-    return e < 0 ? 1 / y : y;
-}
-
 #define FT__ELEMENTWISE(name, flags, fields, option, F, D)                                        \
     FT__ACTIVATION_LOOPS(name, option, F, D)                                                      \
     FT__ELEMENTWISE_ROW(name, FT__WRITES | FT__IN_PLACE | FT__ANY_LAYOUT | (flags), fields, NULL)
@@ -67,24 +55,56 @@ FT__ELEMENTWISE(affine, 0, ft__affine_fields, o->unary.scale, a * x + o->unary.s
 #pragma GCC pop_options
 #endif
 
-/* detach: x itself, and no gradient passes. */
-static void ft__detach_chunk(void *context, int index)
+/* Functions without a gradient, whose input or output may hold integers. */
+#define FT__WITHOUT_SLOPE(name, from_type, to_type, flags, rule, F)                               \
+    static void ft__##name##_chunk(void *context, int index)                                      \
+    {                                                                                             \
+        const ft__call *call = (const ft__call *)context;                                         \
+        size_t at = (size_t)index * FT__CHUNK, end = ft__count(&call->output);                    \
+        const from_type *from = (const from_type *)(const void *)call->input[0].value;            \
+        to_type *to = (to_type *)(void *)call->output.value;                                      \
+        if (end - at > FT__CHUNK) end = at + FT__CHUNK;                                           \
+        for (; at < end; ++at) {                                                                  \
+            from_type x = from[at];                                                               \
+            to[at] = F;                                                                           \
+        }                                                                                         \
+    }                                                                                             \
+    static void ft__##name##_forward(const ft__call *call)                                        \
+    {                                                                                             \
+        ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__##name##_chunk,     \
+                     (void *)(uintptr_t)call);                                                    \
+    }                                                                                             \
+    static const ft__row ft__row_##name = {                                                       \
+        FT__NAMED(name), 1, 1, flags, rule, ft__##name##_forward, NULL, NULL, ft__no_fields,      \
+        NULL};
+#define FT__STEPS(name, F) \
+    FT__WITHOUT_SLOPE(name, float, float, FT__ANY_LAYOUT, ft__same_shape, F)
+
+/* Toward 0; what no int32_t is becomes the least one. */
+static int32_t ft__whole(float x)
 {
-    const ft__call *call = (const ft__call *)context;
-    size_t at = (size_t)index * FT__CHUNK, count = ft__count(&call->output) - at;
-    memcpy(call->output.value + at, call->input[0].value + at,
-           (count < FT__CHUNK ? count : FT__CHUNK) * sizeof(float));
+    return x >= -2147483648.0f && x < 2147483648.0f ? (int32_t)x : INT32_MIN;
 }
 
-static void ft__detach_forward(const ft__call *call)
+static ft_status ft__integers_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
+                                    int input_count, ft_shape *output)
 {
-    ft__parallel(call->context, ft__chunks(ft__count(&call->output)), ft__detach_chunk,
-                 (void *)(uintptr_t)call);
+    (void)input_count;
+    *output = input[0].shape;
+    return input[0].type == FT_I32 ? FT_OK
+        : ft__fail(c, FT_SHAPE, "%s: its input is %s, but must be I32", node->name,
+                   ft__type_names[input[0].type]);
 }
 
-static const ft__row ft__row_detach = {
-    FT__NAMED(detach), 1, 1, FT__ANY_LAYOUT,
-    ft__same_shape, ft__detach_forward, NULL, NULL, ft__no_fields, NULL};
+/* In files: `floor`, `ceil`, `round`, `sign`, `to_i32` | x | */
+FT__STEPS(detach, x)
+FT__STEPS(floor, floorf(x))
+FT__STEPS(ceil, ceilf(x))
+FT__STEPS(round, rintf(x))
+FT__STEPS(sign, x > 0 ? 1.0f : x < 0 ? -1.0f : x)
+FT__WITHOUT_SLOPE(to_i32, float, int32_t, FT__INTEGERS, ft__same_shape, ft__whole(x))
+/* In files: `to_f32` | x (I32) | */
+FT__WITHOUT_SLOPE(to_f32, int32_t, float, 0, ft__integers_shape, (float)x)
 
 /* The first float of these lists that is not 0, but for the row's own list; NULL: there is none. */
 static const char *ft__other_field(const ft__row *row, const ft__field *const *lists, size_t count,
@@ -128,7 +148,8 @@ static void ft__check_unary(ft_model *m, const ft__row *row, const char *name,
 
 static const ft__row *const ft__unaries[] = {
     &ft__row_exp, &ft__row_log, &ft__row_sqrt, &ft__row_abs, &ft__row_neg, &ft__row_erf,
-    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, NULL};
+    &ft__row_pow, &ft__row_clamp, &ft__row_affine, &ft__row_detach, &ft__row_floor, &ft__row_ceil,
+    &ft__row_round, &ft__row_sign, &ft__row_to_i32, &ft__row_to_f32, NULL};
 
 ft_node ft_unary(ft_model *m, const char *kind, const char *name, ft_node x,
                  ft_unary_options options)

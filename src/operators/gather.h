@@ -9,13 +9,15 @@
 #include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/concat.h"
+#include "operators/taking.h"
 
 /* =============================================================================================
    [SECTION] operators/gather: gather
    ============================================================================================= */
 /* ---- gather: y[n, .., k, .., rest] = x[n, .., index[n, .., k, ..], .., rest] along one axis. This
    is PyTorch's gather if the index has as many dimensions as x. Dimensions past those of the index
-   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. ---- */
+   are copied whole: an index [N, K] takes K rows of each sample of x [N, T, D]. An index [K] is the
+   same for all samples, and for all numbers before the axis. ---- */
 
 static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                   int input_count, ft_shape *output)
@@ -23,14 +25,16 @@ static ft_status ft__gather_shape(ft__context *c, const ft__node *node, const ft
     const ft_shape *x = &input[0].shape, *index = &input[1].shape;
     int axis = node->options.concat.axis, d;
     char text[80], other[80];
-    bool fits = axis >= 1 && axis < index->rank && index->rank <= x->rank;
+    bool list = index->rank == 1 && axis < x->rank && index->size[0] > 0;
+    bool fits = axis >= 1 && (list || (axis < index->rank && index->rank <= x->rank));
     *output = *x;
-    for (d = 0; fits && d < index->rank; ++d) fits = d == axis || index->size[d] == x->size[d];
+    for (d = 0; fits && !list && d < index->rank; ++d)
+        fits = d == axis || index->size[d] == x->size[d];
     if (!fits || input[1].type != FT_I32)
         return ft__fail(c, FT_SHAPE, "%s: along axis %d, %s cannot be gathered by an index %s: the"
-                        " index must be I32 and have x's sizes in all other axes", node->name, axis,
-                        ft__shape_text(x, text), ft__shape_text(index, other));
-    output->size[axis] = index->size[axis];
+                        " index must be I32 and have x's sizes in all other axes, or be a list",
+                        node->name, axis, ft__shape_text(x, text), ft__shape_text(index, other));
+    output->size[axis] = index->size[list ? 0 : axis];
     return ft__want_numbers(c, node, input, input_count - 1);
 }
 
@@ -70,9 +74,28 @@ static void ft__gather_sample(void *context, int sample)
     }
 }
 
+/* The places of an index [K]. */
+static void ft__gather_places(const ft__call *call, int d, int size, int count, int *from)
+{
+    const int32_t *index = ft__integers(&call->input[1]);
+    int i;
+    for (i = 0; i < count; ++i)
+        from[i] = d != call->node->options.concat.axis ? i
+            : index[i] >= 0 && index[i] < size ? index[i] : -1;
+}
+
+static void ft__gather_costs(const ft__call *call, ft__costs *costs)
+{
+    if (call->input[1].shape.rank == 1) ft__take_costs(call, costs);
+}
+
 static void ft__gather_all(const ft__call *call, bool backward)
 {
     ft__either_way run;
+    if (call->input[1].shape.rank == 1) {
+        ft__take(call, ft__gather_places, (float)NAN, backward);
+        return;
+    }
     run.call = call;
     run.backward = backward;
     if (backward && !call->input[0].gradient) return;
@@ -85,8 +108,8 @@ static void ft__gather_along_backward(const ft__call *call) { ft__gather_all(cal
 /* In files: `gather` | x, index (I32) | `axis`, from 1 */
 static const ft__row ft__row_gather = {
     FT__NAMED(gather), 2, 2, FT__ANY_LAYOUT,
-    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward), NULL,
-    ft__concat_fields, NULL};
+    ft__gather_shape, ft__gather_along_forward, FT__BACKWARD(ft__gather_along_backward),
+    ft__gather_costs, ft__concat_fields, NULL};
 
 ft_node ft_gather(ft_model *m, const char *name, ft_node x, ft_node index, int axis)
 {

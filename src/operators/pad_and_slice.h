@@ -8,12 +8,15 @@
 #include "operators/table.h"
 #include "operators/adding.h"
 #include "operators/common.h"
+#include "operators/taking.h"
 
 /* =============================================================================================
    [SECTION] operators/pad_and_slice: pad and slice
    Each is the other's derivative: a grid that is embedded in a larger one.
    ============================================================================================= */
+/* The first two are of the family ARITHMETIC: without it, files that have them are refused. */
 static const ft__field ft__pad_fields[] = {
+    FT__INT(ft_pad_options, mode), FT__FLOAT(ft_pad_options, value),
     FT__INT(ft_pad_options, before), FT__INT(ft_pad_options, after), FT__NO_MORE_FIELDS};
 static const ft__field ft__slice_fields[] = {
     FT__INT(ft_slice_options, start), FT__INT(ft_slice_options, stop),
@@ -56,6 +59,26 @@ static void ft__embed(const ft__placement *e, float *inner, float *outer, int di
     }
 }
 
+/* Whether there are enough numbers for the border that the mode asks for. */
+static ft_status ft__check_border(ft__context *c, const ft__node *node, const ft_shape *x)
+{
+    const ft_pad_options *o = &node->options.pad;
+    bool wraps = o->mode == FT_PAD_CIRCULAR;
+    char text[80];
+    int d;
+    if ((unsigned)o->mode > FT_PAD_CIRCULAR || (o->mode && o->value != 0))
+        return ft__fail(c, FT_INVALID, "%s: mode %d, value %g: no such mode, or a value in another"
+                        " mode than FT_PAD_CONSTANT", node->name, (int)o->mode, (double)o->value);
+    for (d = 1; d < x->rank && (wraps || o->mode == FT_PAD_REFLECT); ++d) {
+        int most = wraps ? x->size[d] : x->size[d] - 1;
+        if (o->before[d] > most || o->after[d] > most)
+            return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d of %s: it has only"
+                            " %d numbers to %s", node->name, o->before[d], o->after[d], d,
+                            ft__shape_text(x, text), most, wraps ? "wrap around" : "reflect");
+    }
+    return FT_OK;
+}
+
 static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__tensor *input,
                                int input_count, ft_shape *output)
 {
@@ -73,6 +96,8 @@ static ft_status ft__pad_shape(ft__context *c, const ft__node *node, const ft__t
             return ft__fail(c, FT_SHAPE, "%s: dimension %d becomes too large", node->name, d);
         if (fixed) output->size[d] += o->before[d] + o->after[d];
     }
+    if (FT__HAS_ARITHMETIC && ft__check_border(c, node, &input[0].shape) != FT_OK)
+        return c->status;
     return ft__want_numbers(c, node, input, input_count);
 }
 
@@ -90,9 +115,40 @@ static ft__placement ft__pad_embedding(const ft__call *call)
     return e;
 }
 
+/* Padding by zeros, as it is in most networks, is the placement of a grid in a larger one. */
+static bool ft__pads_zeros(const ft__call *call)
+{
+    const ft_pad_options *o = &call->node->options.pad;
+    return !FT__HAS_ARITHMETIC || (o->mode == FT_PAD_CONSTANT && o->value == 0)
+        || call->output.shape.rank < 2;
+}
+
+static void ft__pad_places(const ft__call *call, int d, int size, int count, int *from)
+{
+    const ft_pad_options *o = &call->node->options.pad;
+    int i;
+    for (i = 0; i < count; ++i) {
+        int at = i - o->before[d], last = size - 1;
+        bool inside = at >= 0 && at < size;
+        from[i] = inside ? at
+            : o->mode == FT_PAD_CONSTANT ? -1
+            : o->mode == FT_PAD_REPLICATE ? (at < 0 ? 0 : last)
+            : o->mode == FT_PAD_REFLECT ? (at < 0 ? -at : 2 * last - at) : (at + size) % size;
+    }
+}
+
+static void ft__pad_costs(const ft__call *call, ft__costs *costs)
+{
+    if (!ft__pads_zeros(call)) ft__take_costs(call, costs);
+}
+
 static void ft__pad_forward(const ft__call *call)
 {
     ft__placement e = ft__pad_embedding(call);
+    if (!ft__pads_zeros(call)) {
+        ft__take(call, ft__pad_places, call->node->options.pad.value, false);
+        return;
+    }
     memset(call->output.value, 0, ft__count(&call->output) * sizeof(float));
     ft__embed(&e, call->input[0].value, call->output.value, FT__TO_LARGE, false);
 }
@@ -100,7 +156,8 @@ static void ft__pad_forward(const ft__call *call)
 static void ft__pad_backward(const ft__call *call)
 {
     ft__placement e = ft__pad_embedding(call);
-    if (call->input[0].gradient)
+    if (!ft__pads_zeros(call)) ft__take(call, ft__pad_places, 0, true);
+    else if (call->input[0].gradient)
         ft__embed(&e, call->input[0].gradient, call->output.gradient, FT__TO_SMALL, true);
 }
 
@@ -156,10 +213,12 @@ static void ft__slice_backward(const ft__call *call)
         ft__embed(&e, call->output.gradient, call->input[0].gradient, FT__TO_LARGE, true);
 }
 
-/* In files: `pad` | x | `before` 0, `after` 0: zeros to add, for each dimension */
+/* In files: `pad` | x | `before` 0, `after` 0: numbers to add, for each dimension, `mode` 0 (0
+   constant, 1 reflect, 2 replicate, 3 circular), `value` 0 (constant only) */
 static const ft__row ft__row_pad = {
     FT__NAMED(pad), 1, 1, FT__ANY_LAYOUT,
-    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward), NULL, ft__pad_fields, NULL};
+    ft__pad_shape, ft__pad_forward, FT__BACKWARD(ft__pad_backward),
+    FT__HAS_ARITHMETIC ? ft__pad_costs : NULL, ft__pad_fields + (FT__HAS_ARITHMETIC ? 0 : 2), NULL};
 
 /* In files: `slice` | x | `start` 0, `stop` 0 (to the end), `step` 1, for each dimension */
 static const ft__row ft__row_slice = {
@@ -169,6 +228,8 @@ static const ft__row ft__row_slice = {
 
 ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options)
 {
+    ft_node none = {0};
+    if ((options.mode || options.value != 0) && !FT__HAS(m, ARITHMETIC)) return none;
     return ft__add_node(m, &ft__row_pad, name, &x, 1, &options, sizeof options);
 }
 
