@@ -156,6 +156,11 @@
      [SECTION] formats/readers: The table of file readers
      [SECTION] formats/safetensors: safetensors
      [SECTION] formats/zip: Zip archives
+     [SECTION] formats/numpy: NumPy's arrays
+     [SECTION] formats/numpy_writing: Writing NumPy's arrays
+     [SECTION] formats/writers: The table of file writers
+     [SECTION] formats/protobuf: Protobuf messages
+     [SECTION] formats/tensorflow: TensorFlow's variables
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
      [SECTION] formats/checkpoints: PyTorch's checkpoints
      [SECTION] formats/shards: Weights in several files
@@ -361,6 +366,9 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
+             NumPy's .npy and .npz (arrays of numbers, in any order of bytes and of elements);
+             TensorFlow's variables, of a SavedModel (variables/variables.index) or a checkpoint
+             (NAME.index), without the network: "conv/kernel" is then "conv.weight" in our layout;
              Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
              DeiT and DINOv2: config.json, weights in one file or in several with their index,
              tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
@@ -370,7 +378,7 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -424,6 +432,8 @@
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
      FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
+     FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
+     FINETUNE_NO_TENSORFLOW    TensorFlow's variables
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge
@@ -894,7 +904,8 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     ft_shape shape;
     uint64_t offset;        /* of its first byte in the file */
     uint64_t bytes;
-    int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
+    int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major but for PyTorch's views and
+                               NumPy's arrays in Fortran's order */
     const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
     int shard;              /* of weights in several files: which of them has it, from 0 */
 } ft_tensor_info;
@@ -2391,13 +2402,14 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
 /* Writes all that prediction needs (weights, graph, class names, preprocessing, tokeniser) and what
    is frozen, which ft_load freezes again. Other entries of the loaded file's __metadata__ (a
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
-   and renamed, so that no half file is left, even if another process saves there. FT_IO if that
-   fails, or if something other than a regular file is at `path`. FT_UNSUPPORTED if the path ends
-   like another format's files (ft_other_format). */
+   and renamed, so that no half file is left, even if another process saves there. A path that ends
+   in .npz is written as NumPy's archive of arrays, with the metadata as the array "__metadata__";
+   any other as safetensors. FT_IO if writing fails, or if something other than a regular file is at
+   `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), or if the
+   format has no such type (NumPy: BF16). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
-   ft_save cannot write: it writes safetensors only. NULL: ft_save accepts the path. Check it before
-   hours of training. */
+   ft_save cannot write. NULL: ft_save accepts the path. Check it before hours of training. */
 FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of any file ----
@@ -2415,6 +2427,13 @@ FINETUNE_API const char *ft_file_metadata(const ft_file *file, const char *key);
    it is stored. `count` and `bytes` must be those of the tensor, else FT_SHAPE. */
 FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count);
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
+/* Writes all tensors of the file, under their names and with their bits, and its metadata, in the
+   format that the end of `path` says: .npz, .npy (of a file of one tensor, whose name and metadata
+   are not kept), else safetensors. With options.type FT_F16 or FT_BF16, or .widen, floating-point
+   numbers are converted, integers stay; .weights_only leaves out the metadata. What has no place in
+   the format is FT_UNSUPPORTED, by the tensor's name; what is not kept, the log says. No network is
+   needed. The rest is as in ft_save. */
+FINETUNE_API ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options);
 
 /* ---- Building: the functions of interface/operators, then these ---- */
 
@@ -3077,6 +3096,16 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
 #else
 #define FT__HAS_KERAS 1
 #endif
+#if defined(FINETUNE_NO_NUMPY) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_NUMPY))
+#define FT__HAS_NUMPY 0
+#else
+#define FT__HAS_NUMPY 1
+#endif
+#if defined(FINETUNE_NO_TENSORFLOW) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TENSORFLOW))
+#define FT__HAS_TENSORFLOW 0
+#else
+#define FT__HAS_TENSORFLOW 1
+#endif
 #if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
 #define FT__HAS_SAVING 0
 #else
@@ -3130,6 +3159,7 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
     || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
     || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
     || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
+    || defined(FINETUNE_USE_NUMPY) || defined(FINETUNE_USE_TENSORFLOW) \
     || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) || defined(FINETUNE_USE_KERAS) \
     || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
     || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \
@@ -32596,13 +32626,33 @@ static ft_status ft__forget_one_hot(ft_model *m)
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) \
-    X(shards) X(description) FT__ONNX_READER(X)
+#define FT__READERS(X) X(safetensors) FT__NUMPY_READERS(X) FT__TENSORFLOW_READERS(X) \
+    FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) X(shards) X(description) FT__ONNX_READER(X)
+/* Rows of families that may be left out, and what the error of an unknown file then adds. */
+#if FT__HAS_NUMPY
+#define FT__NUMPY_READERS(X) X(npy) X(npz)
+#define FT__NUMPY_LEFT_OUT ""
+#else
+#define FT__NUMPY_READERS(X)
+#define FT__NUMPY_LEFT_OUT \
+    "; NumPy's files are not supported by this build (" FT__WITHOUT(NUMPY) ")"
+#endif
+
+#if FT__HAS_TENSORFLOW
+#define FT__TENSORFLOW_READERS(X) X(tensor_bundle)
+#define FT__TENSORFLOW_LEFT_OUT ""
+#else
+#define FT__TENSORFLOW_READERS(X)
+#define FT__TENSORFLOW_LEFT_OUT \
+    "; TensorFlow's files are not supported by this build (" FT__WITHOUT(TENSORFLOW) ")"
+#endif
+
 #if FT__HAS_KERAS
 #define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
 #else
 #define FT__KERAS_READERS(X)
 #endif
+
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
 #else
@@ -32759,7 +32809,25 @@ const char *ft_file_metadata(const ft_file *file, const char *key)
     return NULL;
 }
 
-/* Are the elements contiguous? Only in PyTorch's views they are not. */
+/* Takes the file's metadata from an object of texts in its JSON. */
+static void ft__file_metadata(ft_file *file, int list)
+{
+    const ft__json *j = file->json;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    int entry;
+    if (!all) return;
+    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
+                                              sizeof *file->metadata);
+    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
+        const char *text = ft__json_string(j, entry);
+        if (!text) continue;
+        file->metadata[file->metadata_count].key = j->values[entry].key;
+        file->metadata[file->metadata_count].text = text;
+        file->metadata_count += 1;
+    }
+}
+
+/* Are the elements contiguous? In PyTorch's views and in Fortran's order they are not. */
 static bool ft__is_row_major(const ft_tensor_info *t)
 {
     ft_tensor_info plain = *t;
@@ -32776,6 +32844,23 @@ static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size
 {
     size_t bytes = (size_t)ft__type_bytes[t->type];
     if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
+}
+
+/* Where elements lie at any strides, as in PyTorch's views and Fortran's order. */
+static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
+    else for (i = 0; i < count; ++i) {
+        int64_t at = 0;
+        int d;
+        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
+            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
+            left /= (size_t)t->shape.size[d];
+        }
+        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
+    }
 }
 
 /* ---- Numbers of other types ---- */
@@ -32811,6 +32896,19 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
     case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
     default: return (float)whole;
+    }
+}
+
+/* Elements [first, first + count), converted in pieces. */
+static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, float *to)
+{
+    unsigned char piece[4096];
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
+        file->reader->read(file, t, first + i, some, piece);
+        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
     }
 }
 
@@ -33048,24 +33146,6 @@ static bool ft__safetensors_recognises(const ft_file *file)
     return file->size > 8 && file->bytes[7] == 0 && file->bytes[8] == '{';
 }
 
-/* Lists the entries of __metadata__. */
-static void ft__safetensors_metadata(ft_file *file)
-{
-    const ft__json *j = file->json;
-    int list = ft__json_member(j, 0, "__metadata__"), entry;
-    const ft__json_value *all = ft__json_at(j, list, 'o');
-    if (!all) return;
-    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
-                                              sizeof *file->metadata);
-    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
-        const char *text = ft__json_string(j, entry);
-        if (!text) continue;
-        file->metadata[file->metadata_count].key = j->values[entry].key;
-        file->metadata[file->metadata_count].text = text;
-        file->metadata_count += 1;
-    }
-}
-
 static void ft__safetensors_open(ft_file *file)
 {
     ft__context *c = file->context;
@@ -33091,7 +33171,7 @@ static void ft__safetensors_open(ft_file *file)
     if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
         || ft__file_index(file) != FT_OK) return;
     ft__safetensors_shared(file);
-    ft__safetensors_metadata(file);
+    ft__file_metadata(file, ft__json_member(file->json, 0, "__metadata__"));
 }
 
 /* In model files: see formats/model_files. */
@@ -33112,6 +33192,8 @@ typedef struct ft__write_tensor {
     ft_shape shape;         /* in the file; if `transposed`, the data is the other way round */
     ft__stored data;
     bool transposed;
+    const ft_file *file;    /* not NULL: the data is this tensor of a file; of `data` only the */
+    const ft_tensor_info *info;                                     /* type is set */
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -33161,11 +33243,16 @@ static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, si
 {
     size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
     float piece[256];
+    if (t->file && t->type == t->data.type) {
+        t->file->reader->read(t->file, t->info, first, count, to);
+        return;
+    }
     for (; count > 0; count -= some, first += some) {
         some = count < 256 ? count : 256;
+        if (t->file) ft__read_numbers(t->file, t->info, first, some, piece);
         for (i = 0; t->type != t->data.type && t->transposed && i < some; ++i)
             ft__read_stored_run(c, &t->data, ft__place_in_data(t, first + i), 1, &piece[i]);
-        if (t->type != t->data.type && !t->transposed)
+        if (t->type != t->data.type && !t->transposed && !t->file)
             ft__read_stored_run(c, &t->data, first, some, piece);
         for (i = 0; i < some; ++i) {
             const unsigned char *from = (const unsigned char *)t->data.at
@@ -33444,6 +33531,1328 @@ static FT__UNUSED ft_status ft__zip_unpack(const ft__zip *zip, const ft__zip_ent
         return ft__zip_fault(file, "an entry with a wrong checksum", entry->offset);
     return FT_OK;
 }
+
+/* ---- Writing: stored entries, each with its sizes and place in 64 bits, as Python's zipfile has
+   large ones, so that one form serves all. No time is written. ---- */
+
+typedef struct ft__zip_writer {
+    ft__saving *file;
+    uint64_t at, count;     /* bytes and entries so far */
+    ft__text directory, header;
+} ft__zip_writer;
+
+static void ft__zip_put(ft__text *to, uint64_t number, int bytes)
+{
+    char byte;
+    for (; bytes > 0; --bytes, number >>= 8) {
+        byte = (char)(number & 255);
+        ft__text_add_bytes(to, &byte, 1);
+    }
+}
+
+static FT__UNUSED void ft__zip_start(ft__zip_writer *zip, ft__saving *file)
+{
+    memset(zip, 0, sizeof *zip);
+    zip->file = file;
+    zip->directory.context = zip->header.context = file->context;
+}
+
+/* What the header of an entry and its line in the directory both say: the version that can read it,
+   a name in UTF-8, stored, 1 January 1980, the checksum, and sizes in the extra field. */
+static void ft__zip_common(ft__text *to, size_t name, size_t extra, uint32_t crc)
+{
+    ft__zip_put(to, 45, 2);
+    ft__zip_put(to, 0x800, 2);
+    ft__zip_put(to, FT__ZIP_STORED, 2);
+    ft__zip_put(to, 0x210000, 4);
+    ft__zip_put(to, crc, 4);
+    ft__zip_put(to, 0xffffffffffffffff, 8);
+    ft__zip_put(to, name, 2);
+    ft__zip_put(to, extra, 2);
+}
+
+/* The extra field 1: the size unpacked and packed. */
+static void ft__zip_sizes(ft__text *to, uint64_t size, size_t extra)
+{
+    ft__zip_put(to, 1, 2);
+    ft__zip_put(to, extra - 4, 2);
+    ft__zip_put(to, size, 8);
+    ft__zip_put(to, size, 8);
+}
+
+/* Writes the header of an entry; its bytes must follow, and be added to zip->at. */
+static FT__UNUSED void ft__zip_begin(ft__zip_writer *zip, const char *name, const char *end,
+                                     uint64_t size, uint32_t crc)
+{
+    ft__text *d = &zip->directory, *h = &zip->header;
+    size_t length = strlen(name) + strlen(end);
+    h->count = 0;
+    ft__zip_put(h, 0x04034b50, 4);
+    ft__zip_common(h, length, 20, crc);
+    ft__text_add_bytes(h, name, strlen(name));
+    ft__text_add_bytes(h, end, strlen(end));
+    ft__zip_sizes(h, size, 20);
+    ft__zip_put(d, 0x02014b50, 4);
+    ft__zip_put(d, 45, 2);
+    ft__zip_common(d, length, 28, crc);
+    ft__zip_put(d, 0, 8);
+    ft__zip_put(d, 0, 2);
+    ft__zip_put(d, 0xffffffff, 4);
+    ft__text_add_bytes(d, name, strlen(name));
+    ft__text_add_bytes(d, end, strlen(end));
+    ft__zip_sizes(d, size, 28);
+    ft__zip_put(d, zip->at, 8);
+    if (ft__ok(h->context)) ft__saving_write(zip->file, h->letters, h->count);
+    zip->at += h->count;
+    zip->count += 1;
+}
+
+/* Writes the directory and the archive's end. */
+static FT__UNUSED void ft__zip_finish(ft__zip_writer *zip)
+{
+    ft__context *c = zip->file->context;
+    ft__text *d = &zip->directory;
+    uint64_t size = d->count;
+    ft__zip_put(d, 0x06064b50, 4);
+    ft__zip_put(d, 44, 8);
+    ft__zip_put(d, 45 | 45 << 16, 4);
+    ft__zip_put(d, 0, 8);
+    ft__zip_put(d, zip->count, 8);
+    ft__zip_put(d, zip->count, 8);
+    ft__zip_put(d, size, 8);
+    ft__zip_put(d, zip->at, 8);
+    ft__zip_put(d, 0x07064b50, 4);
+    ft__zip_put(d, 0, 4);
+    ft__zip_put(d, zip->at + size, 8);
+    ft__zip_put(d, 1, 4);
+    ft__zip_put(d, 0x06054b50, 4);
+    ft__zip_put(d, 0, 4);
+    ft__zip_put(d, 0xffffffff, 4);
+    ft__zip_put(d, 0xffffffffffffffff, 8);
+    ft__zip_put(d, 0, 2);
+    if (ft__ok(c)) ft__saving_write(zip->file, d->letters, d->count);
+    ft__release(c, d->letters);
+    ft__release(c, zip->header.letters);
+}
+
+/* =============================================================================================
+   [SECTION] formats/numpy: NumPy's arrays
+   A .npy file holds one array: "\x93NUMPY", a version of two bytes, the length of a header (2
+   bytes, from version 2 on 4), the header, and the numbers (numpy.lib.format). The header is a
+   dictionary as Python writes it: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }.
+   A .npz file is a zip archive of them, stored or deflated, each named NAME.npy. What is no array
+   of numbers (objects, which are pickles, strings, structures, complex numbers) is listed as
+   FT_OTHER, and nothing of it is executed. The library keeps the metadata of a file that it writes
+   in the array "__metadata__", the bytes of a JSON object of texts.
+   ============================================================================================= */
+static const char ft__npz_metadata[] = "__metadata__";
+
+#if FT__HAS_NUMPY
+static const char ft__npy_fields[] = "structures"; /* instead of the list of a structure's fields */
+enum { FT__NPY_DESCR = 64 };
+
+/* What a header says. */
+typedef struct ft__npy {
+    char descr[FT__NPY_DESCR]; /* "<f4"; or ft__npy_fields */
+    bool fortran, has_descr, has_order, has_shape;
+    int rank;
+    uint64_t size[FINETUNE_MAX_RANK];
+    uint64_t data;          /* where the numbers begin in the file */
+} ft__npy;
+
+typedef struct ft__npy_text { const char *at, *end; } ft__npy_text;
+
+static char ft__npy_next(ft__npy_text *t)
+{
+    while (t->at < t->end && strchr(" \t\r\n", *t->at) && *t->at) ++t->at;
+    return t->at < t->end ? *t->at : 0;
+}
+
+static bool ft__npy_take(ft__npy_text *t, char letter)
+{
+    bool is = ft__npy_next(t) == letter && t->at < t->end;
+    if (is) ++t->at;
+    return is;
+}
+
+static bool ft__npy_take_word(ft__npy_text *t, const char *word)
+{
+    size_t length = strlen(word);
+    ft__npy_next(t);
+    if ((size_t)(t->end - t->at) < length || memcmp(t->at, word, length) != 0) return false;
+    t->at += length;
+    return true;
+}
+
+/* A text in quotes, without escapes; false if there is none, or if it has no room. */
+static bool ft__npy_quoted(ft__npy_text *t, char *to, size_t size)
+{
+    char quote = ft__npy_next(t);
+    const char *end;
+    size_t length;
+    if (quote != '\'' && quote != '"') return false;
+    end = (const char *)memchr(t->at + 1, quote, (size_t)(t->end - t->at - 1));
+    length = end ? (size_t)(end - t->at - 1) : size;
+    if (length >= size) return false;
+    memcpy(to, t->at + 1, length);
+    to[length] = 0;
+    t->at = end + 1;
+    return true;
+}
+
+/* The fields of a structure: lists, tuples, texts and numbers, up to the list's end. */
+static bool ft__npy_structure(ft__npy_text *t)
+{
+    int depth = 0;
+    char field[256];
+    do {
+        char next = ft__npy_next(t);
+        if (next == '\'' || next == '"') {
+            if (!ft__npy_quoted(t, field, sizeof field)) return false;
+            continue;
+        }
+        if (t->at == t->end) return false;
+        if (next == '[' || next == '(') depth += 1;
+        if (next == ']' || next == ')') depth -= 1;
+        ++t->at;
+    } while (depth > 0);
+    return depth == 0;
+}
+
+/* "(2, 3)", "(5,)", "()"; Python 2 wrote "(2L, 3L)". */
+static bool ft__npy_shape(ft__npy_text *t, ft__npy *to)
+{
+    if (!ft__npy_take(t, '(')) return false;
+    for (to->rank = 0; !ft__npy_take(t, ')'); to->rank += 1) {
+        uint64_t size = 0;
+        char digit = ft__npy_next(t);
+        if (digit < '0' || digit > '9') return false;
+        for (; t->at < t->end && *t->at >= '0' && *t->at <= '9'; ++t->at) {
+            if (size > (uint64_t)INT_MAX) return false;
+            size = 10 * size + (uint64_t)(*t->at - '0');
+        }
+        if (t->at < t->end && *t->at == 'L') ++t->at;
+        if (size > (uint64_t)INT_MAX || to->rank == 64) return false;
+        if (to->rank < FINETUNE_MAX_RANK) to->size[to->rank] = size;
+        if (ft__npy_next(t) != ')' && !ft__npy_take(t, ',')) return false;
+    }
+    return true;
+}
+
+static bool ft__npy_dictionary(ft__npy_text *t, ft__npy *to)
+{
+    char key[32];
+    if (!ft__npy_take(t, '{')) return false;
+    while (!ft__npy_take(t, '}')) {
+        if (!ft__npy_quoted(t, key, sizeof key) || !ft__npy_take(t, ':')) return false;
+        if (!strcmp(key, "descr") && ft__npy_next(t) == '[') {
+            if (!ft__npy_structure(t)) return false;
+            strcpy(to->descr, ft__npy_fields);
+            to->has_descr = true;
+        } else if (!strcmp(key, "descr")) {
+            to->has_descr = ft__npy_quoted(t, to->descr, sizeof to->descr);
+            if (!to->has_descr) return false;
+        } else if (!strcmp(key, "fortran_order")) {
+            to->fortran = ft__npy_take_word(t, "True");
+            to->has_order = to->fortran || ft__npy_take_word(t, "False");
+            if (!to->has_order) return false;
+        } else if (!strcmp(key, "shape")) {
+            to->has_shape = ft__npy_shape(t, to);
+            if (!to->has_shape) return false;
+        } else return false;
+        if (ft__npy_next(t) != '}' && !ft__npy_take(t, ',')) return false;
+    }
+    return to->has_descr && to->has_order && to->has_shape;
+}
+
+/* Reads the header of the array in bytes [at, end) of the file; false if it is none. */
+static bool ft__npy_header(const ft_file *file, uint64_t at, uint64_t end, ft__npy *to)
+{
+    int wide;
+    uint64_t length;
+    ft__npy_text text;
+    memset(to, 0, sizeof *to);
+    if (end - at < 12 || memcmp(file->bytes + at, "\x93NUMPY", 6) != 0) return false;
+    if (file->bytes[at + 6] < 1 || file->bytes[at + 6] > 3) return false;
+    wide = file->bytes[at + 6] == 1 ? 2 : 4;
+    length = ft__little_endian(file->bytes + at + 8, wide);
+    at += 8 + (uint64_t)wide;
+    if (length > end - at) return false;
+    text.at = (const char *)file->bytes + at;
+    text.end = text.at + length;
+    to->data = at + length;
+    return ft__npy_dictionary(&text, to);
+}
+
+/* Types by their names without the order of the bytes. */
+static const struct { const char *name; ft_type type; } ft__npy_types[] = {
+    {"f4", FT_F32}, {"f2", FT_F16}, {"f8", FT_F64}, {"i8", FT_I64}, {"i4", FT_I32},
+    {"i2", FT_I16}, {"i1", FT_I8}, {"u1", FT_U8}, {"b1", FT_BOOL}, {"u2", FT_U16},
+    {"u4", FT_U32}, {"u8", FT_U64}};
+
+static ft_type ft__npy_type(const char *descr)
+{
+    size_t i;
+    if (!*descr || !strchr("<>|", *descr)) return FT_OTHER;
+    for (i = 0; i < sizeof ft__npy_types / sizeof ft__npy_types[0]; ++i)
+        if (strcmp(descr + 1, ft__npy_types[i].name) == 0) return ft__npy_types[i].type;
+    return FT_OTHER;
+}
+
+/* What a NumPy type that is no number is called, for messages. */
+static const char *ft__npy_other(const char *descr)
+{
+    static const struct { char kind; const char *name; } kinds[] = {
+        {'O', "Python objects"}, {'c', "complex numbers"}, {'U', "strings"}, {'S', "strings"},
+        {'M', "dates"}, {'m', "times"}, {'V', "bytes without a type"}};
+    size_t i;
+    if (strcmp(descr, ft__npy_fields) == 0) return ft__npy_fields;
+    if (*descr && strchr("<>|=", *descr)) ++descr;
+    for (i = 0; i < sizeof kinds / sizeof kinds[0]; ++i)
+        if (*descr == kinds[i].kind) return kinds[i].name;
+    return "unknown to this version";
+}
+
+/* Fills in what the array in bytes [at, end) of the file is. */
+static ft_status ft__npy_info(ft_file *file, ft_tensor_info *info, uint64_t at, uint64_t end)
+{
+    ft__context *c = file->context;
+    ft__npy header;
+    size_t elements = 1;
+    int d;
+    if (!ft__npy_header(file, at, end, &header))
+        return ft__fail(c, FT_FORMAT, "%s: array %.200s: no header of a .npy file at offset %llu",
+                        file->path, info->name, (unsigned long long)at);
+    info->type = ft__npy_type(header.descr);
+    info->type_name = info->type == FT_OTHER ? ft__npy_other(header.descr)
+        : *header.descr == '>' ? ">" : "<";
+    if (header.rank > FINETUNE_MAX_RANK && info->type != FT_OTHER)
+        return ft__fail(c, FT_FORMAT, "%s: array %.200s: has %d dimensions; at most %d are"
+                        " supported", file->path, info->name, header.rank, FINETUNE_MAX_RANK);
+    info->shape.rank = header.rank < FINETUNE_MAX_RANK ? header.rank : FINETUNE_MAX_RANK;
+    for (d = 0; d < info->shape.rank; ++d) {
+        info->shape.size[d] = (int)header.size[d];
+        if (!ft__multiply(elements, (size_t)header.size[d], &elements) || elements > SIZE_MAX / 16)
+            return ft__fail(c, FT_FORMAT, "%s: array %.200s: has a wrong shape", file->path,
+                            info->name);
+    }
+    info->offset = header.data;
+    info->bytes = end - header.data;
+    if (info->type != FT_OTHER
+        && info->bytes != (uint64_t)elements * (uint64_t)ft__type_bytes[info->type])
+        return ft__fail(c, FT_FORMAT, "%s: array %.200s: its %llu bytes do not fit its shape",
+                        file->path, info->name, (unsigned long long)info->bytes);
+    ft__row_major(info);
+    if (header.fortran) {
+        int64_t stride = 1;
+        for (d = 0; d < info->shape.rank; ++d) {
+            info->stride[d] = stride;
+            stride *= info->shape.size[d];
+        }
+    }
+    return FT_OK;
+}
+
+/* Makes `bytes`, a block of memory, the file's. */
+static void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
+{
+    ft__mapping_drop(file->context, file->mapping);
+    ft__release(file->context, file->owned);
+    file->mapping = NULL;
+    file->bytes = file->owned = bytes;
+    file->size = size;
+}
+
+/* Turns the numbers that were written with the highest byte first, in memory of the file's own. */
+static void ft__npy_turn(ft_file *file)
+{
+    ft__context *c = file->context;
+    int i, any = 0;
+    for (i = 0; i < file->count; ++i)
+        any |= *file->tensors[i].type_name == '>' && ft__type_bytes[file->tensors[i].type] > 1;
+    if (any && !file->owned) {
+        unsigned char *copy = (unsigned char *)ft__allocate(c, (size_t)file->size, 1);
+        if (!copy) return;
+        memcpy(copy, file->bytes, (size_t)file->size);
+        ft__file_replace(file, copy, file->size);
+    }
+    for (i = 0; ft__ok(c) && any && i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[i];
+        size_t width = (size_t)ft__type_bytes[t->type], at, b;
+        unsigned char *element = file->owned + t->offset;
+        if (*t->type_name != '>') continue;
+        for (at = 0; at + width <= t->bytes; at += width, element += width)
+            for (b = 0; b < width / 2; ++b) {
+                unsigned char first = element[b];
+                element[b] = element[width - 1 - b];
+                element[width - 1 - b] = first;
+            }
+    }
+    for (i = 0; i < file->count; ++i)
+        if (file->tensors[i].type != FT_OTHER)
+            file->tensors[i].type_name = ft__type_names[file->tensors[i].type];
+}
+
+/* ---- .npy ---- */
+
+static bool ft__npy_recognises(const ft_file *file)
+{
+    return file->size > 10 && memcmp(file->bytes, "\x93NUMPY", 6) == 0;
+}
+
+/* The array is named as the file is, without its folder and its end. */
+static void ft__npy_open(ft_file *file)
+{
+    const char *slash = strrchr(file->path, '/'), *stem = slash ? slash + 1 : file->path;
+    const char *dot = strrchr(stem, '.');
+    ft_tensor_info *info = ft__file_add(file);
+    file->letters = ft__copy_text(file->context, stem);
+    if (!info || !file->letters) return;
+    memset(info, 0, sizeof *info);
+    if (dot && dot > stem) file->letters[dot - stem] = 0;
+    info->name = file->letters;
+    if (ft__npy_info(file, info, 0, file->size) != FT_OK) return;
+    ft__npy_turn(file);
+    ft__file_index(file);
+}
+
+/* ---- .npz ---- */
+
+/* An archive whose first entry is an array. */
+static bool ft__npz_recognises(const ft_file *file)
+{
+    uint64_t name;
+    if (file->size < 34 || memcmp(file->bytes, "PK\3\4", 4) != 0) return false;
+    name = ft__little_endian(file->bytes + 26, 2);
+    return name >= 4 && name <= file->size - 30
+        && memcmp(file->bytes + 30 + name - 4, ".npy", 4) == 0;
+}
+
+static bool ft__npz_is_array(const ft__zip_entry *entry)
+{
+    return entry->length > 4 && memcmp(entry->name + entry->length - 4, ".npy", 4) == 0;
+}
+
+/* Lists the entries by their names, which are copied, since unpacking may replace the bytes. */
+static void ft__npz_names(ft_file *file, const ft__zip *zip)
+{
+    ft__context *c = file->context;
+    size_t letters = 0;
+    int i;
+    for (i = 0; i < zip->count; ++i) letters += zip->entries[i].length + 1;
+    file->letters = (char *)ft__allocate(c, letters + 1, 1);
+    if (!file->letters || !ft__file_reserve(file, zip->count)) return;
+    for (letters = 0, i = 0; i < zip->count; ++i) {
+        const ft__zip_entry *e = &zip->entries[i];
+        ft_tensor_info *info = ft__file_add(file);
+        size_t length = ft__npz_is_array(e) ? e->length - 4 : e->length;
+        if (!info) return;
+        memset(info, 0, sizeof *info);
+        info->name = file->letters + letters;
+        info->type = FT_OTHER;
+        info->type_name = ft__npz_is_array(e) ? "" : "bytes that are no array";
+        memcpy(file->letters + letters, e->name, length);
+        letters += length + 1;
+        if (length > 500 || memchr(e->name, 0, length))
+            ft__zip_fault(file, "an array without a usable name", e->offset);
+    }
+}
+
+/* Unpacks all entries, one after the other, if one of them is deflated. Their sizes are those that
+   deflate's best ratio allows, and no byte of the file is counted twice. */
+static void ft__npz_unpack(ft_file *file, ft__zip *zip)
+{
+    ft__context *c = file->context;
+    uint64_t total = 0, packed = 0;
+    unsigned char *bytes;
+    bool deflated = false;
+    int i;
+    for (i = 0; ft__ok(c) && i < zip->count; ++i) {
+        const ft__zip_entry *e = &zip->entries[i];
+        deflated = deflated || e->method == FT__ZIP_DEFLATED;
+        if (e->method != FT__ZIP_STORED && e->method != FT__ZIP_DEFLATED)
+            ft__fail(c, FT_UNSUPPORTED, "%s: array %.200s is %s; only stored and deflated ones"
+                     " can be read", file->path, file->tensors[i].name,
+                     e->method == FT__ZIP_ENCRYPTED ? "encrypted" : "compressed by another method");
+        if (e->size / 1032 > e->packed || e->size > SIZE_MAX / 2 - total)
+            ft__zip_fault(file, "an entry larger than its data allows", e->offset);
+        total += e->size;
+        packed += e->packed;
+    }
+    if (packed > file->size) ft__zip_fault(file, "entries that overlap", file->size);
+    if (!ft__ok(c) || !deflated) return;
+    bytes = (unsigned char *)ft__allocate(c, (size_t)total + 1, 1);
+    for (total = 0, i = 0; ft__ok(c) && i < zip->count; ++i) {
+        ft__zip_entry *e = &zip->entries[i];
+        ft__zip_unpack(zip, e, bytes + total);
+        e->offset = total;
+        total += e->size;
+    }
+    if (ft__ok(c)) ft__file_replace(file, bytes, total);
+    else ft__release(c, bytes);
+}
+
+/* Takes the array of the metadata from the list. */
+static void ft__npz_metadata_of(ft_file *file)
+{
+    ft__context *c = file->context;
+    int found = ft__find_tensor(file, ft__npz_metadata);
+    const ft_tensor_info *t = found < 0 ? NULL : &file->tensors[found];
+    if (!t || t->type != FT_U8 || t->shape.rank != 1 || t->bytes == 0
+        || file->bytes[t->offset] != '{') return;
+    file->json = ft__json_parse(c, (const char *)file->bytes + t->offset, (size_t)t->bytes);
+    if (!file->json) {
+        ft__fail(c, FT_FORMAT, "%s: the array %s is not JSON", file->path, ft__npz_metadata);
+        return;
+    }
+    ft__file_metadata(file, 0);
+    memmove(&file->tensors[found], &file->tensors[found + 1],
+            (size_t)(file->count - found - 1) * sizeof *file->tensors);
+    file->count -= 1;
+    ft__file_index(file);
+}
+
+static void ft__npz_open(ft_file *file)
+{
+    ft__zip zip;
+    int i;
+    if (ft__zip_open(&zip, file) == FT_OK) ft__npz_names(file, &zip);
+    if (ft__ok(file->context)) ft__npz_unpack(file, &zip);
+    for (i = 0; ft__ok(file->context) && i < file->count; ++i) {
+        const ft__zip_entry *e = &zip.entries[i];
+        ft_tensor_info *info = &file->tensors[i];
+        info->offset = e->offset;
+        info->bytes = e->size;
+        if (!*info->type_name) ft__npy_info(file, info, e->offset, e->offset + e->size);
+    }
+    ft__zip_close(&zip);
+    if (ft__ok(file->context)) ft__npy_turn(file);
+    if (ft__file_index(file) == FT_OK) ft__npz_metadata_of(file);
+}
+
+static const char *ft__npz_graph(ft_file *file) { return ft_file_metadata(file, ft__graph_key); }
+
+/* ---- The rows ---- */
+
+static const ft__reader ft__reader_npy = {
+    "NumPy's .npy", false, ft__npy_recognises, ft__npy_open, ft__read_strided, NULL, false};
+
+static const ft__reader ft__reader_npz = {
+    "NumPy's .npz", false, ft__npz_recognises, ft__npz_open, ft__read_strided, ft__npz_graph,
+    false};
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/numpy_writing: Writing NumPy's arrays
+   A .npz is written as numpy.savez does: stored entries NAME.npy of version 1.0, row-major and
+   little-endian. The metadata, if there is any, is one array more: see formats/numpy.
+   ============================================================================================= */
+#if FT__HAS_NUMPY
+/* How NumPy calls a type; NULL: it has no such type. */
+static const char *ft__npy_descr(ft_type type)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__npy_types / sizeof ft__npy_types[0]; ++i)
+        if (ft__npy_types[i].type == type) return ft__npy_types[i].name;
+    return NULL;
+}
+
+/* The header of an array, padded so that the numbers begin at a multiple of 64. */
+static void ft__npy_add_header(ft__text *to, const char *descr, const ft_shape *shape)
+{
+    size_t begin = to->count, length;
+    int d;
+    ft__text_add_bytes(to, "\x93NUMPY\1\0\0\0", 10);
+    ft__text_add(to, "{'descr': '%s%s', 'fortran_order': False, 'shape': (",
+                 descr[1] == '1' ? "|" : "<", descr);
+    for (d = 0; d < shape->rank; ++d) ft__text_add(to, d ? ", %d" : "%d", shape->size[d]);
+    ft__text_add(to, shape->rank == 1 ? ",), }" : "), }");
+    while (ft__ok(to->context) && (to->count - begin + 1) % 64) ft__text_add(to, " ");
+    ft__text_add(to, "\n");
+    length = to->count - begin - 10;
+    if (!ft__ok(to->context)) return;
+    to->letters[begin + 8] = (char)(length & 255);
+    to->letters[begin + 9] = (char)(length >> 8);
+}
+
+/* Fails for a tensor that no array can hold. */
+static ft_status ft__npy_check(ft__context *c, const char *path, const ft__write_tensor *t)
+{
+    if (!ft__npy_descr(t->type))
+        return ft__fail(c, FT_UNSUPPORTED, "%s: NumPy has no type %s, which tensor %.200s has:"
+                        " write it as float32 (ft_save_options.widen, --type f32), or"
+                        " .safetensors", path,
+                        ft__type_names[t->type], t->name);
+    if (strcmp(t->name, ft__npz_metadata) == 0)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a tensor named %s cannot be written: the metadata"
+                        " has this name", path, t->name);
+    return c->status;
+}
+
+static uint32_t ft__crc_of_tensor(const ft__context *c, uint32_t crc, const ft__write_tensor *t)
+{
+    unsigned char piece[4096];
+    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
+        ft__tensor_bytes(c, t, i, some, piece);
+        crc = ft__crc(crc, piece, some * width);
+    }
+    return crc;
+}
+
+/* Writes an entry: its header, then the tensor's numbers, or some bytes. */
+static void ft__npz_add(ft__zip_writer *zip, const char *name, const ft__text *header,
+                        const ft__write_tensor *t, const ft__text *bytes)
+{
+    ft__context *c = zip->file->context;
+    uint64_t size = t ? ft__written_bytes(t) : bytes->count;
+    uint32_t crc;
+    if (!ft__ok(c)) return;
+    crc = ft__crc(0, (const unsigned char *)header->letters, header->count);
+    crc = t ? ft__crc_of_tensor(c, crc, t)
+        : ft__crc(crc, (const unsigned char *)bytes->letters, bytes->count);
+    ft__zip_begin(zip, name, ".npy", header->count + size, crc);
+    ft__saving_write(zip->file, header->letters, header->count);
+    if (t) ft__write_tensor_data(zip->file, t);
+    else ft__saving_write(zip->file, bytes->letters, bytes->count);
+    zip->at += header->count + size;
+}
+
+/* The metadata as an object of texts. */
+static void ft__npz_texts(ft__text *to, const char *const *pairs, int pair_count)
+{
+    int i;
+    ft__text_add(to, "{");
+    for (i = 0; i < pair_count; ++i) {
+        if (i) ft__text_add(to, ",");
+        ft__json_add_text(to, pairs[2 * i]);
+        ft__text_add(to, ":");
+        ft__json_add_text(to, pairs[2 * i + 1]);
+    }
+    ft__text_add(to, "}");
+}
+
+static ft_status ft__npz_write(ft__context *c, const char *path, const ft__write_tensor *tensors,
+                               int count, const char *const *pairs, int pair_count)
+{
+    ft__text header, texts;
+    ft__zip_writer zip;
+    ft__saving file;
+    ft_shape shape;
+    int i;
+    for (i = 0; i < count; ++i)
+        if (ft__npy_check(c, path, &tensors[i]) != FT_OK) return c->status;
+    memset(&header, 0, sizeof header);
+    memset(&texts, 0, sizeof texts);
+    memset(&shape, 0, sizeof shape);
+    header.context = texts.context = c;
+    ft__saving_begin(&file, c, path);
+    ft__zip_start(&zip, &file);
+    for (i = 0; ft__ok(c) && file.written && i < count; ++i) {
+        header.count = 0;
+        ft__npy_add_header(&header, ft__npy_descr(tensors[i].type), &tensors[i].shape);
+        ft__npz_add(&zip, tensors[i].name, &header, &tensors[i], NULL);
+    }
+    if (pair_count > 0 && ft__ok(c)) {
+        ft__npz_texts(&texts, pairs, pair_count);
+        shape.rank = 1;
+        shape.size[0] = (int)texts.count;
+        header.count = 0;
+        ft__npy_add_header(&header, "u1", &shape);
+        ft__npz_add(&zip, ft__npz_metadata, &header, NULL, &texts);
+    }
+    ft__zip_finish(&zip);
+    if (!ft__saving_end(&file, ft__ok(c)) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why);
+    ft__saving_free(&file);
+    ft__release(c, texts.letters);
+    ft__release(c, header.letters);
+    return c->status;
+}
+
+/* One array alone. Its name is the file's, and there is no place for metadata. */
+static ft_status ft__npy_write(ft__context *c, const char *path, const ft__write_tensor *tensors,
+                               int count, const char *const *pairs, int pair_count)
+{
+    ft__text header;
+    ft__saving file;
+    (void)pairs;
+    if (count != 1)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a .npy file holds one array, and there are %d"
+                        " tensors: name it .npz", path, count);
+    if (ft__npy_check(c, path, tensors) != FT_OK) return c->status;
+    ft__log(c, "%s: a .npy file has no place for the name %.200s%s: not kept", path,
+            tensors->name, pair_count ? " and the metadata" : "");
+    memset(&header, 0, sizeof header);
+    header.context = c;
+    ft__npy_add_header(&header, ft__npy_descr(tensors->type), &tensors->shape);
+    if (ft__saving_begin(&file, c, path) && ft__saving_write(&file, header.letters, header.count))
+        ft__write_tensor_data(&file, tensors);
+    if (!ft__saving_end(&file, ft__ok(c)) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why);
+    ft__saving_free(&file);
+    ft__release(c, header.letters);
+    return c->status;
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/writers: The table of file writers
+   The end of a path says in which format its file is written; safetensors if it is no other's.
+   To add one: a row here, in a part after which this one stands a function that writes tensors and
+   metadata, all of it or an error that says what the format cannot hold.
+   ============================================================================================= */
+typedef struct ft__writer {
+    const char *end;        /* of the path */
+    bool models;            /* of any number of tensors, with metadata: ft_save can use it */
+    ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
+                       const char *const *pairs, int pair_count);
+} ft__writer;
+
+static const ft__writer ft__writers[] = {
+#if FT__HAS_NUMPY
+    {".npz", true, ft__npz_write}, {".npy", false, ft__npy_write},
+#endif
+    {".safetensors", true, ft__safetensors_write}};
+
+enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
+
+/* The row for a path, the last one if there is none. */
+static const ft__writer *ft__writer_of(const char *path)
+{
+    size_t i = 0;
+    while (i + 1 < FT__WRITERS && !ft__ends_with(path, ft__writers[i].end)) ++i;
+    return &ft__writers[i];
+}
+
+const char *ft_other_format(const char *path)
+{
+    static const char *const formats[][2] = {
+        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
+        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
+        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
+        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
+        {".pkl", "Python"}, {".zip", "ZIP"}};
+    size_t i;
+    if (path && ft__writer_of(path)->models && ft__ends_with(path, ft__writer_of(path)->end))
+        return NULL;
+    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
+        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
+    return NULL;
+}
+
+/* Whether a file of this name, with these options, can be written; `models`: for a whole model. */
+static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
+                                              const ft_save_options *o, bool models)
+{
+    const ft__writer *writer = ft__writer_of(path);
+    bool other = ft_other_format(path) && (models || !ft__ends_with(path, writer->end));
+    if (other)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only %s can be"
+                        " written: name it .safetensors", path, ft_other_format(path),
+                        FT__HAS_NUMPY ? "safetensors and .npz" : "safetensors");
+    if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
+        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
+                        " FT_BF16", path);
+    if (o->widen && o->type != FT_F32)
+        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
+                        path);
+    return c->status;
+}
+
+/* ---- The tensors of an opened file ---- */
+
+/* The type in which a tensor of a file is written: only floating-point numbers change. */
+static ft_type ft__converted_type(ft_type type, const ft_save_options *o)
+{
+    bool floating = type == FT_F32 || type == FT_F16 || type == FT_BF16 || type == FT_F64
+        || type == FT_F8_E4M3 || type == FT_F8_E5M2;
+    if (!floating || (o->type == FT_F32 && !o->widen)) return type;
+    return o->type;
+}
+
+/* Lists the file's tensors as they are written; fails for one that cannot be. */
+static ft_status ft__list_file(const ft_file *file, const char *path, const ft_save_options *o,
+                               ft__write_tensor *to)
+{
+    int i;
+    for (i = 0; i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[i];
+        if (t->type == FT_OTHER)
+            return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s of %s has the type"
+                            " %.60s, which cannot be written", path, t->name, file->path,
+                            t->type_name);
+        to[i].name = t->name;
+        to[i].type = ft__converted_type(t->type, o);
+        to[i].shape = t->shape;
+        to[i].data.type = t->type;
+        to[i].file = file;
+        to[i].info = t;
+    }
+    return file->context->status;
+}
+
+/* =============================================================================================
+   [SECTION] formats/protobuf: Protobuf messages
+   A message is a row of fields, each a key and a number or a run of bytes, which may be a message.
+   No byte outside of the message is read.
+   ============================================================================================= */
+typedef struct ft__proto {
+    ft_file *file;
+    uint64_t at, end;
+    int field, wire;
+    uint64_t number;        /* of wire types 0, 1 and 5 */
+    uint64_t from, bytes;   /* of wire type 2 */
+} ft__proto;
+
+static FT__UNUSED bool ft__proto_fault(ft__proto *p, const char *what)
+{
+    ft__fail(p->file->context, FT_FORMAT, "%s: damaged: %s at offset %llu", p->file->path, what,
+             (unsigned long long)p->at);
+    p->at = p->end;
+    return false;
+}
+
+static FT__UNUSED uint64_t ft__proto_varint(ft__proto *p)
+{
+    uint64_t value = 0;
+    int shift;
+    for (shift = 0; shift < 64 && p->at < p->end; shift += 7) {
+        unsigned char byte = p->file->bytes[p->at++];
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (!(byte & 0x80)) return value;
+    }
+    ft__proto_fault(p, "a number without end");
+    return 0;
+}
+
+/* The next field; false after the last one, or with an error. */
+static FT__UNUSED bool ft__proto_next(ft__proto *p)
+{
+    uint64_t key;
+    if (p->at >= p->end || !ft__ok(p->file->context)) return false;
+    key = ft__proto_varint(p);
+    if (!ft__ok(p->file->context)) return false;
+    p->field = key >> 3 > 0x1fffffff ? 0 : (int)(key >> 3);
+    p->wire = (int)(key & 7);
+    if (p->field == 0) return ft__proto_fault(p, "a field of number 0");
+    if (p->wire == 0) p->number = ft__proto_varint(p);
+    else if (p->wire == 1 || p->wire == 5) {
+        int bytes = p->wire == 1 ? 8 : 4;
+        if (p->end - p->at < (uint64_t)bytes) return ft__proto_fault(p, "a number cut short");
+        p->number = ft__little_endian(p->file->bytes + p->at, bytes);
+        p->at += (uint64_t)bytes;
+    } else if (p->wire == 2) {
+        p->bytes = ft__proto_varint(p);
+        if (ft__ok(p->file->context) && p->bytes > p->end - p->at)
+            return ft__proto_fault(p, "bytes that go past their message");
+        p->from = p->at;
+        p->at += p->bytes;
+    } else return ft__proto_fault(p, "a field of no known kind");
+    return ft__ok(p->file->context);
+}
+
+static FT__UNUSED ft__proto ft__proto_message(ft_file *file, uint64_t from, uint64_t bytes)
+{
+    ft__proto p;
+    memset(&p, 0, sizeof p);
+    p.file = file;
+    p.at = from;
+    p.end = from + bytes;
+    return p;
+}
+
+static FT__UNUSED ft__proto ft__proto_inside(const ft__proto *p)
+{
+    return ft__proto_message(p->file, p->wire == 2 ? p->from : p->at, p->wire == 2 ? p->bytes : 0);
+}
+
+/* =============================================================================================
+   [SECTION] formats/tensorflow: TensorFlow's variables
+   SavedModels (variables/variables.index) and checkpoints (NAME.index) are tensor bundles: an index
+   and the files NAME.data-00000-of-00001, ... beside it, which hold the bytes. The index is a table
+   of LevelDB's form: blocks of keys, of which each shares its beginning with the one before, an
+   index block that says where these are, and a footer of 48 bytes. A value is a BundleEntryProto:
+   type, shape, file, offset and size (tensorflow/core/protobuf/tensor_bundle.proto). TensorFlow 2
+   also keeps a graph of objects, which says what Keras called each variable.
+   Variables become tensors by our names and in our layout: "conv/kernel" [height, width, in, out]
+   is "conv.weight" [out, in, height, width], a view; gamma, beta, moving_mean and moving_variance
+   are weight, bias, running_mean and running_var. Slots of optimisers, counters and metrics are
+   passed over.
+   ============================================================================================= */
+#if FT__HAS_TENSORFLOW
+enum {
+    FT__BUNDLE_FOOTER = 48, FT__BUNDLE_TRAILER = 5, FT__BUNDLE_KEY = 1024, FT__BUNDLE_FILES = 4096
+};
+
+/* A block while it is read. */
+typedef struct ft__bundle_block {
+    ft__proto p;
+    ft__text key;
+    uint64_t value, bytes;  /* where the value of the key is */
+} ft__bundle_block;
+
+static const char ft__graph_of_objects[] = "_CHECKPOINTABLE_OBJECT_GRAPH";
+
+typedef struct ft__bundle {
+    ft_file *file;
+    ft__text keys;          /* one after the other, each with its 0 */
+    ft__growing places;     /* size_t: where the key of each tensor begins in `keys` */
+    ft__text names;
+    size_t *named;          /* [count]: the place in `names`; 0: none is known */
+    int shards;             /* data files */
+} ft__bundle;
+
+/* ---- The table ---- */
+
+/* Returns false, with the error. */
+static bool ft__bundle_fault(ft_file *file, const char *what, uint64_t at)
+{
+    ft__fail(file->context, FT_FORMAT, "%s: damaged index of TensorFlow: %s at offset %llu",
+             file->path, what, (unsigned long long)at);
+    return false;
+}
+
+/* Begins the block at a place that a varint pair says. */
+static bool ft__bundle_begin(ft__bundle_block *b, ft__proto *handle)
+{
+    ft_file *file = handle->file;
+    uint64_t at = ft__proto_varint(handle), size = ft__proto_varint(handle), restarts;
+    memset(b, 0, sizeof *b);
+    b->key.context = file->context;
+    if (!ft__ok(file->context)) return false;
+    if (size < 4 || at > file->size || size > file->size - at
+        || file->size - at - size < FT__BUNDLE_TRAILER)
+        return ft__bundle_fault(file, "a block that does not fit", at);
+    if (file->bytes[at + size] != 0)
+        return ft__bundle_fault(file, "a compressed block, as TensorFlow does not write", at);
+    restarts = ft__little_endian(file->bytes + at + size - 4, 4);
+    if (restarts > size / 4 - 1)
+        return ft__bundle_fault(file, "a block without its end", at);
+    b->p = ft__proto_message(file, at, size - 4 - 4 * restarts);
+    return true;
+}
+
+/* The next key and value of the block; false after the last one, or with an error. */
+static bool ft__bundle_next(ft__bundle_block *b)
+{
+    ft_file *file = b->p.file;
+    uint64_t shared, fresh;
+    if (b->p.at >= b->p.end || !ft__ok(file->context)) return false;
+    shared = ft__proto_varint(&b->p);
+    fresh = ft__proto_varint(&b->p);
+    b->bytes = ft__proto_varint(&b->p);
+    if (!ft__ok(file->context)) return false;
+    if (shared > b->key.count || fresh > b->p.end - b->p.at
+        || b->bytes > b->p.end - b->p.at - fresh || shared + fresh > FT__BUNDLE_KEY)
+        return ft__bundle_fault(file, "a key that does not fit", b->p.at);
+    b->key.count = (size_t)shared;
+    ft__text_add_bytes(&b->key, (const char *)file->bytes + b->p.at, (size_t)fresh);
+    b->value = b->p.at + fresh;
+    b->p.at = b->value + b->bytes;
+    return ft__ok(file->context);
+}
+
+/* ---- Entries ---- */
+
+/* TensorFlow's numbers of types (types.proto). */
+static ft_type ft__bundle_type(uint64_t number)
+{
+    static const struct { int number; ft_type type; } types[] = {
+        {1, FT_F32}, {2, FT_F64}, {3, FT_I32}, {4, FT_U8}, {5, FT_I16}, {6, FT_I8}, {9, FT_I64},
+        {10, FT_BOOL}, {14, FT_BF16}, {17, FT_U16}, {19, FT_F16}, {22, FT_U32}, {23, FT_U64},
+        {24, FT_F8_E5M2}, {25, FT_F8_E4M3}};
+    size_t i;
+    for (i = 0; i < sizeof types / sizeof types[0]; ++i)
+        if (number == (uint64_t)types[i].number) return types[i].type;
+    return FT_OTHER;
+}
+
+/* TensorShapeProto: a dim, field 2, has its size in field 1. A scalar's is empty. */
+static bool ft__bundle_shape(ft__proto shape, ft_tensor_info *to)
+{
+    size_t elements = 1;
+    to->shape.rank = 0;
+    while (ft__proto_next(&shape)) {
+        ft__proto dim = ft__proto_inside(&shape);
+        uint64_t size = 0;
+        if (shape.field != 2) continue;
+        while (ft__proto_next(&dim))
+            if (dim.field == 1 && dim.wire == 0) size = dim.number;
+        if (size > INT_MAX || to->shape.rank == FINETUNE_MAX_RANK
+            || !ft__multiply(elements, (size_t)size, &elements) || elements > SIZE_MAX / 16)
+            return false;
+        to->shape.size[to->shape.rank++] = (int)size;
+    }
+    return true;
+}
+
+static ft_status ft__bundle_entry(ft__bundle *b, const ft__bundle_block *block)
+{
+    ft_file *file = b->file;
+    ft__proto p = ft__proto_message(file, block->value, block->bytes);
+    ft_tensor_info *t = ft__file_add(file);
+    size_t *place = (size_t *)ft__growing_add(file->context, &b->places);
+    const char *letters = block->key.letters;
+    uint64_t shard = 0, type = 0;
+    bool sliced = false, fits = true;
+    if (!t || !place) return file->context->status;
+    memset(t, 0, sizeof *t);
+    *place = b->keys.count;
+    ft__text_add_bytes(&b->keys, letters, block->key.count + 1);
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) type = p.number;
+        if (p.field == 2) fits = ft__bundle_shape(ft__proto_inside(&p), t) && fits;
+        if (p.field == 3) shard = p.number;
+        if (p.field == 4) t->offset = p.number;
+        if (p.field == 5) t->bytes = p.number;
+        sliced = sliced || p.field == 7;
+    }
+    t->type = sliced ? FT_OTHER : ft__bundle_type(type);
+    t->type_name = t->type != FT_OTHER ? ft__type_names[t->type] : sliced ? "slices"
+        : type == 7 ? "strings" : "unknown to this version";
+    if (sliced) t->bytes = 0;
+    if (!fits || shard >= FT__BUNDLE_FILES)
+        return ft__fail(file->context, FT_FORMAT, "%s: variable %.200s: has a wrong shape or file",
+                        file->path, letters);
+    t->shard = (int)shard;
+    return file->context->status;
+}
+
+/* BundleHeaderProto: how many files, and the order of their bytes. */
+static void ft__bundle_header(ft__bundle *b, const ft__bundle_block *block)
+{
+    ft__proto p = ft__proto_message(b->file, block->value, block->bytes);
+    while (ft__proto_next(&p)) {
+        if (p.field == 1 && p.number <= FT__BUNDLE_FILES) b->shards = (int)p.number;
+        if (p.field == 2 && p.number != 0)
+            ft__fail(b->file->context, FT_UNSUPPORTED, "%s: was written on a big-endian machine,"
+                     " which is not supported", b->file->path);
+    }
+}
+
+/* Lists the entries; the memory for their keys is limited by the file's size. */
+static void ft__bundle_entries(ft__bundle *b, ft__proto *handle)
+{
+    ft_file *file = b->file;
+    ft__bundle_block block;
+    if (!ft__bundle_begin(&block, handle)) return;
+    while (ft__bundle_next(&block)) {
+        bool text = block.key.count > 0 && !memchr(block.key.letters, 0, block.key.count);
+        if (block.key.count == 0) ft__bundle_header(b, &block);
+        else if (text) ft__bundle_entry(b, &block); /* else the key of a slice */
+        if (b->keys.count > 16 * file->size + 65536)
+            ft__bundle_fault(file, "longer keys than its size allows", block.p.at);
+    }
+    ft__release(file->context, block.key.letters);
+}
+
+static void ft__bundle_index(ft__bundle *b)
+{
+    ft_file *file = b->file;
+    ft__proto footer = ft__proto_message(file, file->size - FT__BUNDLE_FOOTER,
+                                         FT__BUNDLE_FOOTER - 8);
+    ft__bundle_block block;
+    ft__proto_varint(&footer); /* of an empty block: offset and size */
+    ft__proto_varint(&footer);
+    if (!ft__bundle_begin(&block, &footer)) return;
+    while (ft__bundle_next(&block)) {
+        ft__proto handle = ft__proto_message(file, block.value, block.bytes);
+        ft__bundle_entries(b, &handle);
+    }
+    ft__release(file->context, block.key.letters);
+}
+
+/* ---- The data: all files one after the other, instead of the index ---- */
+
+static void ft__bundle_data(ft__bundle *b)
+{
+    ft_file *file = b->file;
+    ft__context *c = file->context;
+    size_t stem = strlen(file->path) - 6, room = stem + 40, size, total = 0;
+    char *path = (char *)ft__allocate(c, room, 1);
+    unsigned char *whole = NULL;
+    int i, s;
+    for (s = 0; path && ft__ok(c) && s < b->shards; ++s) {
+        unsigned char *bytes, *grown;
+        ft__print(path, room, "%.*s.data-%05d-of-%05d", (int)stem, file->path, s, b->shards);
+        bytes = ft__read_file(c, path, &size);
+        if (!bytes) break;
+        for (i = 0; ft__ok(c) && i < file->count; ++i) {
+            ft_tensor_info *t = &file->tensors[i];
+            if (t->shard != s) continue;
+            if (t->bytes > size || t->offset > size - t->bytes)
+                ft__fail(c, FT_FORMAT, "%s: variable %.200s does not fit the %llu bytes of its"
+                         " data", file->path, b->keys.letters + ((size_t *)b->places.at)[i],
+                         (unsigned long long)size);
+            t->offset += total;
+            t->shard = -1; /* found */
+        }
+        grown = whole ? (unsigned char *)ft__grow(c, whole, total, total + size, 1) : bytes;
+        if (whole && grown) memcpy(grown + total, bytes, size);
+        if (whole) ft__release(c, bytes);
+        if (grown) whole = grown;
+        total += size;
+    }
+    ft__release(c, path);
+    for (i = 0; ft__ok(c) && i < file->count; ++i) {
+        if (file->tensors[i].shard >= 0)
+            ft__fail(c, FT_FORMAT, "%s: variable %.200s is in a file that is not there", file->path,
+                     b->keys.letters + ((size_t *)b->places.at)[i]);
+        file->tensors[i].shard = 0;
+    }
+    if (ft__ok(c)) ft__file_replace(file, whole, total);
+    else ft__release(c, whole);
+}
+
+/* ---- Names ---- */
+
+static const char *ft__bundle_key(const ft__bundle *b, int i)
+{
+    return b->keys.letters + ((const size_t *)b->places.at)[i];
+}
+
+/* Keys lie in order. Returns the entry with this one; -1: there is none. */
+static int ft__bundle_find(const ft__bundle *b, const char *key, size_t length)
+{
+    int low = 0, high = b->file->count;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        const char *at = ft__bundle_key(b, middle);
+        int order = ft__text_order(at, strlen(at), key, length);
+        if (order == 0) return middle;
+        if (order < 0) low = middle + 1;
+        else high = middle;
+    }
+    return -1;
+}
+
+/* An attribute of an object: its name, the variable's full name, and the key. */
+static void ft__bundle_attribute(ft__bundle *b, ft__proto p)
+{
+    uint64_t name = 0, name_bytes = 0;
+    int found = -1;
+    while (ft__proto_next(&p)) {
+        if (p.wire == 2 && p.field == 2) {
+            name = p.from;
+            name_bytes = p.bytes;
+        }
+        if (p.wire == 2 && p.field == 3)
+            found = ft__bundle_find(b, (const char *)b->file->bytes + p.from, (size_t)p.bytes);
+    }
+    if (found < 0 || name_bytes == 0 || name_bytes > 500
+        || memchr(b->file->bytes + name, 0, (size_t)name_bytes)) return;
+    b->named[found] = b->names.count;
+    ft__text_add_bytes(&b->names, (const char *)b->file->bytes + name, (size_t)name_bytes);
+    ft__text_add_bytes(&b->names, "", 1);
+}
+
+/* Reads the graph of objects, a text of one element: its length, a checksum of that, and the bytes
+   (tensor_bundle.cc). */
+static void ft__bundle_names(ft__bundle *b)
+{
+    ft_file *file = b->file;
+    int at = ft__bundle_find(b, ft__graph_of_objects, strlen(ft__graph_of_objects));
+    const ft_tensor_info *t = at < 0 ? NULL : &file->tensors[at];
+    ft__proto p, object;
+    uint64_t length;
+    if (!t || t->type != FT_OTHER) return;
+    p = ft__proto_message(file, t->offset, t->bytes);
+    length = ft__proto_varint(&p);
+    if (!ft__ok(file->context)) return;
+    if (p.end - p.at < 4 || length != p.end - p.at - 4) {
+        ft__bundle_fault(file, "a graph of objects that does not fit", p.at);
+        return;
+    }
+    p = ft__proto_message(file, p.at + 4, length);
+    while (ft__proto_next(&p)) {
+        if (p.field != 1 || p.wire != 2) continue;
+        object = ft__proto_inside(&p);
+        while (ft__proto_next(&object))
+            if (object.field == 2 && object.wire == 2)
+                ft__bundle_attribute(b, ft__proto_inside(&object));
+    }
+}
+
+/* Is it what an optimiser, a counter or a metric keeps? In TensorFlow 1 a slot is named after its
+   variable, which is there too. */
+static bool ft__bundle_passes(const ft__bundle *b, int i)
+{
+    static const char *const slots[] = {"/Adam", "/Adam_1", "/adam_m", "/adam_v", "/Momentum",
+                                        "/RMSProp", "/RMSProp_1", "/Adagrad", "/Adadelta",
+                                        "/Adadelta_1", "/Ftrl", "/Ftrl_1", "/AdamW", "/AdamW_1"};
+    static const char *const counters[] = {"global_step", "beta1_power", "beta2_power",
+                                           "save_counter/.ATTRIBUTES/VARIABLE_VALUE"};
+    const char *key = ft__bundle_key(b, i);
+    size_t k;
+    if (strstr(key, "/.OPTIMIZER_SLOT/") || !strncmp(key, "optimizer/", 10)
+        || !strncmp(key, "keras_api/", 10) || !strcmp(key, ft__graph_of_objects)) return true;
+    for (k = 0; k < sizeof counters / sizeof counters[0]; ++k)
+        if (!strcmp(key, counters[k])) return true;
+    for (k = 0; k < sizeof slots / sizeof slots[0]; ++k)
+        if (ft__ends_with(key, slots[k])
+            && ft__bundle_find(b, key, strlen(key) - strlen(slots[k])) >= 0) return true;
+    return false;
+}
+
+/* What the last part of a variable's name becomes, and how its numbers lie. */
+typedef enum ft__bundle_view { FT__AS_IT_IS, FT__AS_KERNEL, FT__AS_DEPTHWISE } ft__bundle_view;
+typedef struct ft__bundle_role { const char *theirs, *ours; ft__bundle_view view; } ft__bundle_role;
+
+static const ft__bundle_role ft__bundle_roles[] = {
+    {"kernel", "weight", FT__AS_KERNEL}, {"weights", "weight", FT__AS_KERNEL},
+    {"depthwise_kernel", "weight", FT__AS_DEPTHWISE},
+    {"depthwise_weights", "weight", FT__AS_DEPTHWISE},
+    {"pointwise_kernel", "pointwise.weight", FT__AS_KERNEL},
+    {"bias", "bias", FT__AS_IT_IS}, {"biases", "bias", FT__AS_IT_IS},
+    {"gamma", "weight", FT__AS_IT_IS}, {"beta", "bias", FT__AS_IT_IS},
+    {"moving_mean", "running_mean", FT__AS_IT_IS},
+    {"moving_variance", "running_var", FT__AS_IT_IS}, {"embeddings", "weight", FT__AS_IT_IS}};
+
+/* Numbers [.., in, out] as [out, in, ..]; depthwise [.., in, times] as [in * times, 1, ..]. */
+static void ft__bundle_set_view(ft_tensor_info *t, ft__bundle_view view)
+{
+    ft_tensor_info from = *t;
+    int r = from.shape.rank, d;
+    if (view == FT__AS_IT_IS || r < (view == FT__AS_KERNEL ? 2 : 3)) return;
+    for (d = 0; d < r - 2; ++d) {
+        t->shape.size[d + 2] = from.shape.size[d];
+        t->stride[d + 2] = from.stride[d];
+    }
+    t->shape.size[0] = from.shape.size[r - 1];
+    t->stride[0] = from.stride[r - 1];
+    t->shape.size[1] = from.shape.size[r - 2];
+    t->stride[1] = from.stride[r - 2];
+    if (view == FT__AS_KERNEL) return;
+    t->shape.size[0] *= t->shape.size[1];
+    t->shape.size[1] = 1;
+}
+
+/* Writes the name of a variable, as it is or as ours; then its view is set too. */
+static void ft__bundle_name(ft_tensor_info *t, const char *theirs, bool ours, ft__text *to)
+{
+    const char *end = strstr(theirs, "/.ATTRIBUTES");
+    size_t length = end ? (size_t)(end - theirs) : strcspn(theirs, ":");
+    size_t begin = to->count, layer, k;
+    for (layer = length; layer > 0 && theirs[layer - 1] != '/';) --layer;
+    ft__text_add_bytes(to, theirs, length);
+    for (k = begin; ours && ft__ok(to->context) && k < to->count; ++k)
+        if (to->letters[k] == '/') to->letters[k] = '.';
+    for (k = 0; ours && k < sizeof ft__bundle_roles / sizeof ft__bundle_roles[0]; ++k) {
+        const ft__bundle_role *r = &ft__bundle_roles[k];
+        if (layer == 0 || strlen(r->theirs) != length - layer
+            || memcmp(theirs + layer, r->theirs, length - layer) != 0) continue;
+        to->count = begin + layer;
+        ft__text_add(to, "%s", r->ours);
+        ft__bundle_set_view(t, r->view);
+    }
+    ft__text_add_bytes(to, "", 1);
+}
+
+/* Lists in `to` what is not passed over, with names in file->letters; returns how many. */
+static int ft__bundle_keep(ft__bundle *b, bool ours, ft_tensor_info *to)
+{
+    ft_file *file = b->file;
+    ft__context *c = file->context;
+    size_t *at = (size_t *)ft__allocate(c, (size_t)file->count + 1, sizeof *at);
+    ft__text letters;
+    int i, kept = 0;
+    memset(&letters, 0, sizeof letters);
+    letters.context = c;
+    for (i = 0; ft__ok(c) && i < file->count; ++i) {
+        ft_tensor_info *t = &to[kept];
+        const char *key = ft__bundle_key(b, i);
+        if (ft__bundle_passes(b, i)) continue;
+        *t = file->tensors[i];
+        if (t->type != FT_OTHER && t->bytes != (uint64_t)ft__shape_count(&t->shape)
+                                               * (uint64_t)ft__type_bytes[t->type])
+            ft__fail(c, FT_FORMAT, "%s: variable %.200s: its %llu bytes do not fit its shape",
+                     file->path, key, (unsigned long long)t->bytes);
+        ft__row_major(t);
+        at[kept++] = letters.count;
+        ft__bundle_name(t, ours && b->named[i] ? b->names.letters + b->named[i] : key, ours,
+                        &letters);
+    }
+    for (i = 0; ft__ok(c) && i < kept; ++i) to[i].name = letters.letters + at[i];
+    ft__release(c, at);
+    ft__release(c, file->letters);
+    file->letters = letters.letters;
+    return kept;
+}
+
+/* Whether two of the tensors have one name. */
+static bool ft__bundle_repeats(ft__context *c, const ft_tensor_info *tensors, int count)
+{
+    int *order = (int *)ft__allocate(c, (size_t)count + 1, sizeof *order), i;
+    bool repeats = false;
+    if (order) ft__sort_order(order, count, ft__name_less, (void *)(uintptr_t)tensors);
+    for (i = 1; order && i < count; ++i)
+        repeats = repeats || !strcmp(tensors[order[i - 1]].name, tensors[order[i]].name);
+    ft__release(c, order);
+    return repeats;
+}
+
+/* Takes what is passed over from the list, and names the rest: by what Keras called it, where that
+   is known, else by its key. Where two would be called the same, all keep their keys. */
+static void ft__bundle_list(ft__bundle *b)
+{
+    ft_file *file = b->file;
+    ft__context *c = file->context;
+    ft_tensor_info *to = (ft_tensor_info *)ft__allocate(c, (size_t)file->count + 1, sizeof *to);
+    int kept = to ? ft__bundle_keep(b, true, to) : 0;
+    if (ft__ok(c) && ft__bundle_repeats(c, to, kept)) {
+        ft__log(c, "%s: two variables would have the same name: they are called as in the file, and"
+                " lie so", file->path);
+        kept = ft__bundle_keep(b, false, to);
+    }
+    if (ft__ok(c) && kept < file->count)
+        ft__log(c, "%s: %d slots of optimisers, counters and metrics are passed over", file->path,
+                file->count - kept);
+    if (!to) return;
+    ft__release(c, file->tensors);
+    file->tensors = to;
+    file->capacity = file->count + 1;
+    file->count = ft__ok(c) ? kept : 0;
+}
+
+static bool ft__tensor_bundle_recognises(const ft_file *file)
+{
+    return file->size >= FT__BUNDLE_FOOTER
+        && memcmp(file->bytes + file->size - 8, "\x57\xfb\x80\x8b\x24\x75\x47\xdb", 8) == 0;
+}
+
+static void ft__tensor_bundle_open(ft_file *file)
+{
+    ft__context *c = file->context;
+    ft__bundle b;
+    memset(&b, 0, sizeof b);
+    b.file = file;
+    b.keys.context = b.names.context = c;
+    b.places.size = sizeof(size_t);
+    b.shards = 1;
+    if (!ft__ends_with(file->path, ".index")) {
+        ft__fail(c, FT_INVALID, "%s: an index of TensorFlow's variables must be opened by its path,"
+                 " NAME.index: its data are in files beside it", file->path);
+        return;
+    }
+    ft__bundle_index(&b);
+    if (ft__ok(c)) b.named = (size_t *)ft__allocate(c, (size_t)file->count + 1, sizeof *b.named);
+    if (ft__ok(c)) ft__bundle_data(&b);
+    ft__text_add_bytes(&b.names, "", 1);
+    if (ft__ok(c)) ft__bundle_names(&b);
+    if (ft__ok(c)) ft__bundle_list(&b);
+    if (ft__ok(c)) ft__file_index(file);
+    ft__release(c, b.named);
+    ft__release(c, b.names.letters);
+    ft__release(c, b.places.at);
+    ft__release(c, b.keys.letters);
+}
+
+static const ft__reader ft__reader_tensor_bundle = {
+    "TensorFlow's variables", false, ft__tensor_bundle_recognises, ft__tensor_bundle_open,
+    ft__read_strided, NULL, false};
+#endif
 
 /* =============================================================================================
    [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -34402,7 +35811,7 @@ static ft_status ft__zip_check(const ft__zip *zip)
                         " weights", file->path);
     if (!pickle)
         return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
-                        " data.pkl", file->path);
+                        " data.pkl" FT__NUMPY_LEFT_OUT, file->path);
     if (pickle->method != FT__ZIP_STORED)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
                         " does: unpack the archive and pack it again without compression",
@@ -34547,7 +35956,7 @@ static void ft__pytorch_legacy_open(ft_file *file)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-             " build (" FT__WITHOUT(PYTORCH) ")", file->path);
+             " build (" FT__WITHOUT(PYTORCH) ")" FT__NUMPY_LEFT_OUT, file->path);
 }
 
 static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }
@@ -34566,29 +35975,12 @@ static bool ft__pytorch_legacy_recognises(const ft_file *file)
         && memcmp(file->bytes, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.", 15) == 0;
 }
 
-/* PyTorch stores views: tensors whose elements lie at any strides. */
-static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_t first,
-                             size_t count, unsigned char *to)
-{
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
-    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
-    else for (i = 0; i < count; ++i) {
-        int64_t at = 0;
-        int d;
-        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
-            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
-            left /= (size_t)t->shape.size[d];
-        }
-        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
-    }
-}
-
 static const ft__reader ft__reader_pytorch = {
-    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL, false};
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__read_strided, NULL, false};
 
 static const ft__reader ft__reader_pytorch_legacy = {
     "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
-    ft__pytorch_legacy_open, ft__pytorch_read, NULL, false};
+    ft__pytorch_legacy_open, ft__read_strided, NULL, false};
 
 /* =============================================================================================
    [SECTION] formats/shards: Weights in several files
@@ -37716,11 +39108,11 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
 static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
 static const ft__reader ft__reader_keras = {
-    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
+    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__read_strided,
     ft__keras_graph, false};
 
 static const ft__reader ft__reader_keras_hdf5 = {
-    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
+    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__read_strided,
     ft__keras_graph, false};
 #endif
 
@@ -37818,77 +39210,7 @@ typedef struct ft__onnx {
     bool loses_softmax;     /* the output is what its last softmax reads */
 } ft__onnx;
 
-/* ---- Protobuf: a message is a row of fields, each a key and a number or a run of bytes ---- */
-
-typedef struct ft__proto {
-    ft_file *file;
-    uint64_t at, end;
-    int field, wire;
-    uint64_t number;        /* of wire types 0, 1 and 5 */
-    uint64_t from, bytes;   /* of wire type 2 */
-} ft__proto;
-
-static bool ft__proto_fault(ft__proto *p, const char *what)
-{
-    ft__fail(p->file->context, FT_FORMAT, "%s: a damaged ONNX file: %s at offset %llu",
-             p->file->path, what, (unsigned long long)p->at);
-    p->at = p->end;
-    return false;
-}
-
-static uint64_t ft__proto_varint(ft__proto *p)
-{
-    uint64_t value = 0;
-    int shift;
-    for (shift = 0; shift < 64 && p->at < p->end; shift += 7) {
-        unsigned char byte = p->file->bytes[p->at++];
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) return value;
-    }
-    ft__proto_fault(p, "a number without end");
-    return 0;
-}
-
-/* The next field; false after the last one, or with an error. */
-static bool ft__proto_next(ft__proto *p)
-{
-    uint64_t key;
-    if (p->at >= p->end || !ft__ok(p->file->context)) return false;
-    key = ft__proto_varint(p);
-    if (!ft__ok(p->file->context)) return false;
-    p->field = key >> 3 > 0x1fffffff ? 0 : (int)(key >> 3);
-    p->wire = (int)(key & 7);
-    if (p->field == 0) return ft__proto_fault(p, "a field of number 0");
-    if (p->wire == 0) p->number = ft__proto_varint(p);
-    else if (p->wire == 1 || p->wire == 5) {
-        int bytes = p->wire == 1 ? 8 : 4;
-        if (p->end - p->at < (uint64_t)bytes) return ft__proto_fault(p, "a number cut short");
-        p->number = ft__little_endian(p->file->bytes + p->at, bytes);
-        p->at += (uint64_t)bytes;
-    } else if (p->wire == 2) {
-        p->bytes = ft__proto_varint(p);
-        if (ft__ok(p->file->context) && p->bytes > p->end - p->at)
-            return ft__proto_fault(p, "bytes that go past their message");
-        p->from = p->at;
-        p->at += p->bytes;
-    } else return ft__proto_fault(p, "a field of no known kind");
-    return ft__ok(p->file->context);
-}
-
-static ft__proto ft__proto_message(ft_file *file, uint64_t from, uint64_t bytes)
-{
-    ft__proto p;
-    memset(&p, 0, sizeof p);
-    p.file = file;
-    p.at = from;
-    p.end = from + bytes;
-    return p;
-}
-
-static ft__proto ft__proto_inside(const ft__proto *p)
-{
-    return ft__proto_message(p->file, p->wire == 2 ? p->from : p->at, p->wire == 2 ? p->bytes : 0);
-}
+/* ---- Fields of a message ---- */
 
 /* The field's bytes as a text, for as long as the file is open; "" if they are no text. */
 static const char *ft__proto_text(const ft__proto *p)
@@ -41500,8 +42822,9 @@ static const ft__reader *ft__reader_of(const ft_file *file)
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
     for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
-    ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
-             (unsigned long long)file->size, names);
+    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW ? FT_FORMAT : FT_UNSUPPORTED,
+             "%s: its %llu bytes are of no known format (%s)" FT__NUMPY_LEFT_OUT
+             FT__TENSORFLOW_LEFT_OUT, file->path, (unsigned long long)file->size, names);
     return NULL;
 }
 
@@ -41632,19 +42955,6 @@ static bool ft__host_is_little_endian(void)
     return first == 1;
 }
 
-/* Elements [first, first + count), converted in pieces. */
-static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
-                             size_t count, float *to)
-{
-    unsigned char piece[4096];
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
-        file->reader->read(file, t, first + i, some, piece);
-        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
-    }
-}
-
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
@@ -41677,6 +42987,36 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 static const char *ft__file_graph(ft_file *file)
 {
     return file->reader->graph ? file->reader->graph(file) : NULL;
+}
+
+ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options)
+{
+    ft__context *c;
+    ft__write_tensor *tensors;
+    const char **pairs;
+    int i, kept = 0;
+    if (!file) return FT_INVALID; /* ft_file_open failed: its model has the error */
+    c = file->context;
+    if (!ft__ok(c) || !ft__given(c, path, "ft_file_save: the path")) return c->status;
+    if (!FT__HAS_SAVING)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_file_save: not supported by this build ("
+                        FT__WITHOUT(SAVING) ")");
+    if (ft__check_written(c, path, &options, false) != FT_OK) return c->status;
+    tensors = (ft__write_tensor *)ft__allocate(c, (size_t)file->count + 1, sizeof *tensors);
+    pairs = (const char **)ft__allocate(c, 2 * (size_t)file->metadata_count + 1, sizeof *pairs);
+    for (i = 0; pairs && !options.weights_only && i < file->metadata_count; ++i) {
+        if (strcmp(file->metadata[i].key, "format") == 0) continue; /* the writer's own */
+        pairs[2 * kept] = file->metadata[i].key;
+        pairs[2 * kept++ + 1] = file->metadata[i].text;
+    }
+    if (ft__ok(c) && ft__list_file(file, path, &options, tensors) == FT_OK)
+        ft__writer_of(path)->write(c, path, tensors, file->count, pairs, kept);
+    if (ft__ok(c) && file->reader->chooses)
+        ft__log(c, "%s: only the weights are kept: what else a checkpoint of PyTorch holds, as an"
+                " optimiser or an epoch, is not", path);
+    ft__release(c, (void *)(uintptr_t)pairs);
+    ft__release(c, tensors);
+    return c->status;
 }
 
 /* =============================================================================================
@@ -43001,7 +44341,7 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
                                        int pair_count)
 {
     if (!ft__ok(c)) return c->status;
-    return ft__safetensors_write(c, path, list->tensors, list->count, pairs, pair_count);
+    return ft__writer_of(path)->write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
@@ -65463,20 +66803,6 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     return m->context.status;
 }
 
-const char *ft_other_format(const char *path)
-{
-    static const char *const formats[][2] = {
-        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
-        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
-        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
-        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
-        {".pkl", "Python"}, {".zip", "ZIP"}};
-    size_t i;
-    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
-        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
-    return NULL;
-}
-
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
@@ -65484,17 +66810,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
-    if (ft_other_format(path))
-        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only safetensors"
-                        " can be written: name it .safetensors", path, ft_other_format(path));
+    if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
-                        path);
-    if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
-        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
-                        " FT_BF16", path);
-    if (options.widen && options.type != FT_F32)
-        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
     type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
     if (options.weights_only) return ft__write_weights(m, path, type);

@@ -77,6 +77,8 @@ static double seconds_now(void)
 #include "tool/plot.h"
 #include "tool/train.h"
 #include "tool/predict.h"
+#include "tool/shapes.h"
+#include "tool/tensors.h"
 #include "tool/info.h"
 #include "tool/devices.h"
 
@@ -91,12 +93,16 @@ static int convert(const options *o)
     if (o->type && !strcmp(o->type, "f16")) save.type = FT_F16;
     else if (o->type && !strcmp(o->type, "bf16")) save.type = FT_BF16;
     else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type must be f32, f16 or bf16", "");
-    if (!can_write(o->out, o->model) || !can_write_adapter(o)) return FAILED;
+    if (o->tensors && !suits_tensors(o)) return USAGE;
+    if (!can_write(o) || !can_write_adapter(o)) return FAILED;
+    if (o->tensors) return convert_tensors(NULL, o, save);
     if (!(m = open_model(o))) return FAILED;
+    if (only_tensors(m, o) && !o->labels && !o->save_adapter) return convert_tensors(m, o, save);
     if (o->labels && !name_classes(m, o)) return failed(m);
     save_adapter(m, o);
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
+    if (!o->quiet) say_losses(o);
     if (o->json) {
         printf("{\"out\": ");
         print_json_text(o->out);

@@ -113,6 +113,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_file_metadata(NULL, NULL));
     TRY(ft_file_read_f32(NULL, 1, NULL, 1));
     TRY(ft_file_read(NULL, 1, NULL, 1));
+    TRY(ft_file_save(NULL, NULL, o.save_options));
     TRY(ft_replace(m, x, x));
     TRY(ft_cut(m, x));
 #include "tries.h" /* of the functions that build nodes */

@@ -285,7 +285,7 @@ fi
 
 # Each switch alone, read and warned of, without LONG=1 some of them; what needs another one goes with it.
 families="TRAINING DATA IMAGES TEXT CONVOLUTION DEPTHWISE RECURRENT ATTENTION ARITHMETIC RESNET MOBILENET KERAS_CNN
-    TRANSFORMERS PYTORCH ONNX KERAS SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
+    TRANSFORMERS PYTORCH ONNX KERAS NUMPY TENSORFLOW SAVING SURGERY SHARING STDIO WINOGRAD BF16 AVX512"
 with_all=
 for family in $families; do
     with_all="$with_all -DFINETUNE_USE_$family"
@@ -583,6 +583,9 @@ int main(void)
     file("build/builds/attention.safetensors", "ATTENTION");
     file("build/builds/exp.safetensors", "ARITHMETIC");
     file("tests/golden/formats/plain.pt", "PYTORCH");
+    file("tests/golden/formats/a.npy", "NUMPY");
+    file("tests/golden/formats/tf1.index", "TENSORFLOW");
+    file("tests/golden/formats/np_types.npz", "NUMPY");
     ft_destroy(m);
     desc.precision = "bf16_emulated";
     m = ft_create(desc);

@@ -12,6 +12,14 @@ static ft_model *new_model(void)
     return ft_create(desc);
 }
 
+static char last_line[400];
+
+static void keep_line(void *user, const char *line)
+{
+    (void)user;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
 static unsigned char *read_all(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");
@@ -99,6 +107,316 @@ static void test_values(void)
     ft_file_close(file);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_destroy(m);
+}
+
+/* The arrays of tests/golden/make_numpy.py: every type, both orders of bytes and of elements. */
+static void check_arrays(ft_model *m, ft_file *file)
+{
+    static const float i8[] = {-3, 3}, u8[] = {0, 255}, yes_no[] = {1, 0}, i16[] = {-3, 300}, u16[] = {1, 65535};
+    static const float i32[] = {-7, 7}, u32[] = {1, 2147483648.0f}, i64[] = {-3, 1099511627776.0f};
+    static const float u64[] = {1, 9223372036854775808.0f}, scalar[] = {2.5f};
+    static const char *const halves[] = {"f16", "f64", "f16_big", "f32_big"};
+    float turned[24];
+    int64_t exact[2] = {0, 0};
+    int i;
+    for (i = 0; i < 4; ++i) check_tensor(m, file, halves[i], a_values, 6);
+    check_tensor(m, file, "i8", i8, 2);
+    check_tensor(m, file, "u8", u8, 2);
+    check_tensor(m, file, "bool", yes_no, 2);
+    check_tensor(m, file, "i16", i16, 2);
+    check_tensor(m, file, "u16", u16, 2);
+    check_tensor(m, file, "i32", i32, 2);
+    check_tensor(m, file, "u32", u32, 2);
+    check_tensor(m, file, "i64", i64, 2);
+    check_tensor(m, file, "i64_big", i64, 2);
+    check_tensor(m, file, "u64", u64, 2);
+    check_tensor(m, file, "scalar", scalar, 1);
+    check_tensor(m, file, "empty", scalar, 0);
+    check_tensor(m, file, "layer/0.weight", a_values, 3);
+    CHECK(ft_file_read_f32(file, ft_file_find(file, "turned"), turned, 24) == FT_OK, "%s", ft_error_text(m));
+    for (i = 0; i < 24; ++i) CHECK(turned[i] == (float)i, "Fortran's order: %d is %g", i, (double)turned[i]);
+    ft_file_read(file, ft_file_find(file, "i64_big"), exact, sizeof exact);
+    CHECK(exact[0] == -3 && exact[1] == (int64_t)1 << 40, "int64 of the other order read as it is");
+    CHECK(ft_file_tensor(file, ft_file_find(file, "u16")).type == FT_U16, "u2 is U16");
+}
+
+static void test_numpy(void)
+{
+    static const char *const files[] = {"np_types.npz", "np_deflated.npz"};
+    static const char *const others[][2] = {
+        {"objects", "Python objects"}, {"text", "strings"}, {"bytes", "strings"}, {"complex", "complex numbers"},
+        {"dates", "dates"}, {"void", "without a type"}, {"structure", "structures"}, {"long", "unknown"}};
+    unsigned char noise[2][400];
+    int32_t run[3000];
+    ft_model *m = new_model();
+    ft_file *file;
+    size_t i;
+    float number;
+    int map;
+    for (i = 0; i < 2; ++i)
+        for (map = 0; map < 2; ++map) {
+            file = open_path(m, files[i], map == 1);
+            CHECK(file && ft_file_count(file) == (i ? 21 : 20), "%s: %s", files[i], ft_error_text(m));
+            if (file) check_arrays(m, file);
+            ft_file_read(file, ft_file_find(file, "noise"), noise[i], sizeof noise[i]);
+            if (i == 1) ft_file_read(file, ft_file_find(file, "run"), run, sizeof run);
+            ft_file_close(file);
+        }
+    CHECK(ft_error(m) == FT_OK && !memcmp(noise[0], noise[1], sizeof noise[0]), "deflated noise: %s", ft_error_text(m));
+    for (i = 0; i < 3000; ++i) CHECK(run[i] == (int32_t)i / 7, "deflated: %d is %d", (int)i, (int)run[i]);
+    file = open_path(m, "np_v2.npy", false);
+    if (file) check_tensor(m, file, "np_v2", a_values, 6);
+    ft_file_close(file);
+    file = open_path(m, "np_mixed.npz", false);
+    if (file) check_tensor(m, file, "b", a_values + 3, 3);
+    ft_file_close(file);
+    file = open_path(m, "np_v3.npy", false);
+    CHECK(file && ft_file_tensor(file, 0).type == FT_OTHER, "version 3: %s", ft_error_text(m));
+    ft_file_close(file);
+    file = open_path(m, "np_others.npz", false);
+    for (i = 0; i < sizeof others / sizeof others[0]; ++i) {
+        int index = ft_file_find(file, others[i][0]);
+        CHECK(index >= 0 && ft_file_tensor(file, index).type == FT_OTHER
+              && strstr(ft_file_tensor(file, index).type_name, others[i][1]), "%s", others[i][0]);
+        CHECK(ft_file_read_f32(file, index, &number, ft_file_tensor(file, index).shape.rank == 0 ? 1
+              : (size_t)ft_file_tensor(file, index).shape.size[0]) == FT_UNSUPPORTED
+              && strstr(ft_error_text(m), others[i][0]) && strstr(ft_error_text(m), others[i][1]),
+              "%s: %s", others[i][0], ft_error_text(m));
+        ft_clear_error(m);
+    }
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* Value i of a kernel that is arange / 4 as TensorFlow has it, [h, w, in, out], here [out, in, h, w]. */
+static float turned_kernel(int i, const int *size)
+{
+    int w = i % size[3], h = i / size[3] % size[2], in = i / (size[3] * size[2]) % size[1];
+    int out = i / (size[3] * size[2] * size[1]);
+    return (float)(((h * size[3] + w) * size[1] + in) * size[0] + out) / 4;
+}
+
+static void test_bundles(void)
+{
+    static const float fc[] = {0, 0.75f, 0.25f, 1, 0.5f, 1.25f}, half[] = {0, 0.25f, 0.5f}, stem[] = {0, 0.5f, 1, 0.25f, 0.75f, 1.25f};
+    ft_desc desc = {.threads = 1, .log = keep_line};
+    ft_model *m = ft_create(desc);
+    ft_file *file = open_path(m, "tf1.index", false);
+    ft_parameter_options matrix = {.size = {2, 3}}, vector = {.size = {2}}, norm = {.size = {3}};
+    ft_tensor_info t;
+    float got[48];
+    int i;
+    CHECK(strstr(last_line, "4 slots"), "%s", last_line);
+    t = ft_file_tensor(file, ft_file_find(file, "net.conv.weight"));
+    ft_file_read_f32(file, ft_file_find(file, "net.conv.weight"), got, 48);
+    CHECK(t.shape.rank == 4 && t.shape.size[0] == 4 && t.shape.size[1] == 2 && t.shape.size[2] == 2
+          && t.shape.size[3] == 3, "a kernel's shape");
+    for (i = 0; i < 48; ++i)
+        CHECK(got[i] == turned_kernel(i, t.shape.size), "kernel: %d is %g", i, (double)got[i]);
+    t = ft_file_tensor(file, ft_file_find(file, "net.depth.weight")); /* [2, 2, 3, 2] as [6, 1, 2, 2] */
+    ft_file_read_f32(file, ft_file_find(file, "net.depth.weight"), got, 24);
+    CHECK(t.shape.size[0] == 6 && t.shape.size[1] == 1, "a depthwise kernel's shape");
+    for (i = 0; i < 24; ++i) CHECK(got[i] == (float)(i % 4 * 6 + i / 4) / 4, "depthwise: %d is %g", i, (double)got[i]);
+    if (file) check_tensor(m, file, "net.fc.weight", fc, 6);
+    if (file) check_tensor(m, file, "half", half, 3);
+    ft_file_close(file);
+    /* by the names that Keras had, into a network that is there */
+    ft_parameter(m, "stem.weight", matrix);
+    ft_parameter(m, "stem.bias", vector);
+    ft_parameter(m, "norm.weight", norm);
+    ft_load_weights(m, "tests/golden/formats/tf2.index", (ft_weights_options){.allow_unexpected = true});
+    ft_get(m, ft_find(m, "stem.weight"), got, 6);
+    CHECK(ft_error(m) == FT_OK && !memcmp(got, stem, sizeof stem), "%s", ft_error_text(m));
+    file = open_path(m, "tf_same.index", false);
+    CHECK(ft_file_find(file, "x/kernel") >= 0 && ft_file_tensor(file, 0).shape.rank == 1, "names that would be the same");
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* A file of TensorFlow's: four of its six kernels are those of the ONNX file, whose sums of number times
+   (index modulo 97) these are; behind the two others a batch norm was folded there. */
+static void test_savedmodel(void)
+{
+    static const struct { const char *name; double sum; int count; bool same; } kernels[] = {
+        {"contours-reduced.weight", -119.29929732176242, 200, true}, {"conv2d_2.weight", 18.410076279571513, 1568, true},
+        {"conv2d_3.weight", 2.775955463803257, 672, true}, {"conv2d_5.weight", -30.17847545564291, 297, true},
+        {"conv2d_1.weight", -36.21351245024289, 7488, false}, {"conv2d_4.weight", 687.2748388199216, 6400, false}};
+    static float values[7488];
+    const char *data = getenv("FINETUNE_DATA");
+    char path[400];
+    ft_model *m = new_model();
+    ft_file *file;
+    size_t i;
+    int k;
+    snprintf(path, sizeof path, "%s/formats/basic_pitch_savedmodel/variables/variables.index", data ? data : "");
+    if (!data || access(path, R_OK) != 0) {
+        SKIP("needs FINETUNE_DATA/formats");
+        ft_destroy(m);
+        return;
+    }
+    file = ft_file_open(m, path, (ft_weights_options){0});
+    CHECK(file && ft_file_count(file) == 24, "%s", ft_error_text(m));
+    for (i = 0; i < 6; ++i) {
+        double sum = 0;
+        int count = kernels[i].count;
+        ft_file_read_f32(file, ft_file_find(file, kernels[i].name), values, (size_t)count);
+        for (k = 0; k < count; ++k) sum += (double)values[k] * (k % 97);
+        CHECK((fabs(sum - kernels[i].sum) < 1e-9) == kernels[i].same, "%s: %.17g", kernels[i].name, sum);
+    }
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
+/* Bundles whose index is cut or flipped, beside data that are whole. */
+static void test_damaged_bundle(const char *name)
+{
+    static const char index[] = "build/damaged.index", data[] = "build/damaged.data-00000-of-00001";
+    char path[256];
+    size_t size = 0, data_size = 0, at;
+    unsigned char *bytes, *content;
+    FILE *file;
+    int bit;
+    snprintf(path, sizeof path, "tests/golden/formats/%s.data-00000-of-00001", name);
+    content = read_all(path, &data_size);
+    snprintf(path, sizeof path, "tests/golden/formats/%s.index", name);
+    bytes = read_all(path, &size);
+    file = fopen(data, "wb");
+    CHECK(bytes && content && file && fwrite(content, 1, data_size, file) == data_size && fclose(file) == 0, "%s", data);
+    for (at = 0; bytes && at < size; at += quick ? 37 : 1)
+        for (bit = 0; bit < 8; bit += 3) {
+            ft_model *m = new_model();
+            ft_file *damaged;
+            ft_weights_options options = {.memory = bytes, .bytes = bit ? size : at};
+            if (bit) bytes[at] ^= (unsigned char)(1 << bit);
+            damaged = ft_file_open(m, index, options);
+            CHECK((damaged != NULL) == (ft_error(m) == FT_OK), "%s at %zu", name, at);
+            ft_file_close(damaged);
+            ft_destroy(m);
+            if (bit) bytes[at] ^= (unsigned char)(1 << bit);
+        }
+    remove(data);
+    free(content);
+    free(bytes);
+}
+
+static ft_file *open_written(ft_model *m, const char *path)
+{
+    return ft_file_open(m, path, (ft_weights_options){0});
+}
+
+/* The same names, types, shapes and bytes, in any order of the tensors. */
+static void check_same(ft_file *a, ft_file *b, const char *what)
+{
+    int i;
+    CHECK(a && b && ft_file_count(a) == ft_file_count(b), "%s: as many tensors", what);
+    for (i = 0; a && b && i < ft_file_count(a); ++i) {
+        ft_tensor_info t = ft_file_tensor(a, i), u = ft_file_tensor(b, ft_file_find(b, t.name));
+        unsigned char x[16384], y[16384];
+        size_t bytes = (size_t)t.bytes;
+        bool same = t.type == u.type && t.bytes == u.bytes && bytes <= sizeof x
+            && !memcmp(&t.shape, &u.shape, sizeof t.shape)
+            && ft_file_read(a, i, x, bytes) == FT_OK
+            && ft_file_read(b, ft_file_find(b, t.name), y, bytes) == FT_OK;
+        CHECK(same && !memcmp(x, y, bytes), "%s: %s", what, t.name);
+    }
+}
+
+/* Every format that is read, in every one that is written: nothing changes. */
+static void test_conversions(void)
+{
+    static const char npz[] = "build/converted.npz", st[] = "build/converted.safetensors", npy[] = "build/converted.npy";
+    static const char *const files[] = {"np_types.npz", "np_deflated.npz", "views.pt", "legacy.pt", "a.npy"};
+    ft_model *m = new_model();
+    ft_file *from, *first, *second;
+    const char *note;
+    size_t i;
+    for (i = 0; i < sizeof files / sizeof files[0]; ++i) {
+        from = open_path(m, files[i], false);
+        ft_file_save(from, npz, (ft_save_options){0});
+        first = open_written(m, npz);
+        ft_file_save(first, st, (ft_save_options){0});
+        second = open_written(m, st);
+        check_same(from, first, files[i]);
+        check_same(from, second, files[i]);
+        ft_file_close(second);
+        ft_file_close(first);
+        if (ft_file_count(from) == 1) {
+            ft_file_save(from, npy, (ft_save_options){0});
+            first = open_written(m, npy);
+            if (first) check_tensor(m, first, "converted", a_values, 6);
+            ft_file_close(first);
+        }
+        ft_file_close(from);
+        CHECK(ft_error(m) == FT_OK, "%s: %s", files[i], ft_error_text(m));
+    }
+    from = open_path(m, "plain.safetensors", false); /* it has bf16, which NumPy does not */
+    CHECK(ft_file_save(from, npz, (ft_save_options){0}) == FT_UNSUPPORTED && strstr(ft_error_text(m), "bf16")
+          && strstr(ft_error_text(m), "BF16"), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_file_save(from, npz, (ft_save_options){.widen = true}) == FT_OK, "%s", ft_error_text(m));
+    first = open_written(m, npz);
+    note = ft_file_metadata(first, "note");
+    CHECK(note && !strcmp(note, "a \"quoted\" \xc3\xa4 text") && ft_file_count(first) == 6, "metadata in .npz");
+    CHECK(ft_file_tensor(first, ft_file_find(first, "bf16")).type == FT_F32
+          && ft_file_tensor(first, ft_file_find(first, "i64")).type == FT_I64, "widened, but not integers");
+    if (first) check_tensor(m, first, "bf16", a_values, 6);
+    ft_file_save(first, st, (ft_save_options){.type = FT_F16});
+    second = open_written(m, st);
+    note = ft_file_metadata(second, "note");
+    CHECK(note && !strcmp(note, "a \"quoted\" \xc3\xa4 text"), "and back");
+    CHECK(ft_file_tensor(second, ft_file_find(second, "a")).type == FT_F16, "as F16: %s", ft_error_text(m));
+    if (second) check_tensor(m, second, "a", a_values, 6);
+    ft_file_close(second);
+    CHECK(ft_file_save(first, npy, (ft_save_options){0}) == FT_UNSUPPORTED && strstr(ft_error_text(m), "6 tensors"),
+          "%s", ft_error_text(m));
+    ft_clear_error(m);
+    ft_file_save(first, npz, (ft_save_options){.weights_only = true});
+    ft_file_close(first);
+    first = open_written(m, npz);
+    CHECK(first && !ft_file_metadata(first, "note") && ft_file_count(first) == 6, "without metadata");
+    ft_file_close(first);
+    ft_file_close(from);
+    from = open_path(m, "np_others.npz", false);
+    CHECK(ft_file_save(from, st, (ft_save_options){0}) == FT_UNSUPPORTED && strstr(ft_error_text(m), "objects"),
+          "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_file_save(from, "build/x.pth", (ft_save_options){0}) == FT_UNSUPPORTED
+          && ft_file_save(NULL, npz, (ft_save_options){0}) == FT_INVALID, "a name of another format; NULL");
+    ft_clear_error(m);
+    ft_file_close(from);
+    ft_destroy(m);
+    remove(npz);
+    remove(st);
+    remove(npy);
+}
+
+/* A model in a .npz file is whole: its network, its names and what is frozen. */
+static void test_npz_model(void)
+{
+    static const char npz[] = "build/model.npz";
+    static const char *const names[] = {"cat", "d\xc3\xb6g", "\"x\""};
+    ft_model *m = new_model(), *again = new_model();
+    ft_network_options network = {.classes = 3, .image_size = 32};
+    static float x[3 * 32 * 32], want[3], got[3];
+    int i;
+    for (i = 0; i < 3 * 32 * 32; ++i) x[i] = (float)(i % 11) * 0.2f - 1;
+    ft_network(m, "keras_cnn", network);
+    ft_set_class_names(m, 3, names);
+    ft_freeze(m, "conv*");
+    ft_run(m, x, 1, want, 3);
+    ft_save(m, npz, (ft_save_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    ft_load(again, npz, (ft_load_options){0});
+    ft_run(again, x, 1, got, 3);
+    CHECK(ft_error(again) == FT_OK && !memcmp(want, got, sizeof want), "%s", ft_error_text(again));
+    CHECK(ft_class_name(again, 1) && !strcmp(ft_class_name(again, 1), names[1]), "class names");
+    CHECK(ft_frozen_digest(m).frozen == ft_frozen_digest(again).frozen && ft_frozen_digest(again).tensors > 0, "frozen");
+    ft_clear_error(m);
+    CHECK(ft_save(m, npz, (ft_save_options){.type = FT_BF16}) == FT_UNSUPPORTED, "bf16 in NumPy");
+    ft_destroy(again);
+    ft_destroy(m);
+    remove(npz);
 }
 
 /* Opens what must not open; the error names the file and says `word`. */
@@ -373,14 +691,6 @@ static void test_disk(void)
 
 /* ---- Names that do not match ---- */
 
-static char last_line[400];
-
-static void keep_line(void *user, const char *line)
-{
-    (void)user;
-    snprintf(last_line, sizeof last_line, "%s", line);
-}
-
 /* `word` is in the error, or, where there is none, in the log. */
 static void expect_load(const char *what, ft_weights_options options, ft_status status,
                         const char *word)
@@ -416,7 +726,7 @@ int main(void)
 {
     static const char *const damaged[] = {"plain.safetensors", "plain.pt", "checkpoint.pt",
                                           "views.pt", "protocol5.pt", "evil.pt", "legacy.pt",
-                                          "ckpt_legacy.pt", "ckpt_ema.pt"};
+                                          "ckpt_legacy.pt", "ckpt_ema.pt", "a.npy", "np_v3.npy", "np_mixed.npz"};
     size_t i;
     quick = getenv("FINETUNE_QUICK") != NULL;
     test_real("plain.pt", 1);
@@ -430,10 +740,28 @@ int main(void)
     test_real("plain.safetensors", 6);
     test_values();
     test_real("legacy.pt", 1);
+    test_real("a.npy", 1);
+    test_real("np_types.npz", 20);
+    test_real("np_deflated.npz", 21);
+    test_real("np_mixed.npz", 3);
+    test_real("np_others.npz", 9);
+    test_refused("np_bzip2.npz", "another method");
+    test_numpy();
+    test_conversions();
+    test_npz_model();
+    test_real("tf1.index", 9);
+    test_real("tf2.index", 5);
+    test_bundles();
+    test_savedmodel();
     test_notes();
     test_names();
     test_evil();
     for (i = 0; i < sizeof damaged / sizeof damaged[0]; ++i) test_damaged(damaged[i]);
+    quick = true;
+    test_damaged("np_deflated.npz");
+    test_damaged("np_others.npz");
+    quick = getenv("FINETUNE_QUICK") != NULL;
+    test_damaged_bundle("tf2");
     test_damaged_model();
     test_disk();
     test_matching();

@@ -130,8 +130,8 @@ cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own 
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
 for name in m.pth m.onnx m.h5 m.gguf; do
-    fails 1 "$name: this is the name of a .* file, but only safetensors can be written" "$tool" train --model base.safetensors --data photos --out $name
-    fails 1 "$name: this is the name of a .* file, but only safetensors can be written" "$tool" convert --model base.safetensors --out $name
+    fails 1 "$name: this is the name of a .* file, but only safetensors and .npz can be written" "$tool" train --model base.safetensors --data photos --out $name
+    fails 1 "$name: this is the name of a .* file, but only safetensors and .npz can be written" "$tool" convert --model base.safetensors --out $name
     [ -e $name ] && bad "$name was written" || ok
 done
 "$tool" info --model base.safetensors --rename conv1=conv1,fc.=linear. >out.txt 2>err.txt && [ "$(wc -l <err.txt)" -eq 1 ] &&

@@ -57,6 +57,32 @@ for round in 1 2 3 4 5; do
 done
 [ -z "$(ls | grep partial)" ] && ok || bad "something is left: $(ls)"
 
+# ---- NumPy's files, and files of no known network: listed, and copied as they are ----
+"$tool" convert --model "$base" --out model.npz >out.txt 2>err.txt && "$tool" info model.npz >out.txt 2>err.txt &&
+    grep -q "^lstm_lm" out.txt && ok || bad "a model in .npz: $(cat out.txt err.txt)"
+"$tool" convert --model model.npz --out back.safetensors --quiet && "$tool" convert --model "$base" --out there.safetensors --quiet &&
+    cmp -s back.safetensors there.safetensors && ok || bad "there and back by .npz"
+"$tool" info "$formats/np_types.npz" >out.txt 2>err.txt && grep -q "^layer/0.weight  *F32  *3$" out.txt &&
+    grep -q "^i64_big  *I64  *2$" out.txt && grep -q "^20 tensors" out.txt &&
+    grep -q "np_types.npz: not the weights of a known network.*its tensors are taken as they are" err.txt && ok ||
+    bad "info of arrays: $(cat out.txt err.txt)"
+"$tool" info --tensors --json "$formats/a.npy" >out.txt 2>err.txt && [ ! -s err.txt ] && ok || bad "info --tensors: $(cat err.txt)"
+printf '{"tensors": [{"name": "a", "type": "F32", "shape": [2, 3]}], "numbers": 6, "bytes": 24}\n' | cmp -s - out.txt && ok ||
+    bad "info --tensors --json: $(cat out.txt)"
+"$tool" convert --model "$formats/np_deflated.npz" --out deflated.safetensors >out.txt 2>err.txt &&
+    "$tool" convert --tensors --model deflated.safetensors --out deflated.npz >out.txt 2>err.txt &&
+    grep -q "deflated.npz written: 21 tensors" out.txt && ok || bad "arrays there and back: $(cat out.txt err.txt)"
+"$tool" info --tensors "$formats/np_deflated.npz" >out.txt && "$tool" info --tensors deflated.npz >whole.txt && cmp -s out.txt whole.txt &&
+    ok || bad "they differ: $(diff out.txt whole.txt)"
+"$tool" convert --model "$formats/a.npy" --out b.npy >out.txt 2>err.txt && grep -q "no place for the name a" err.txt &&
+    cmp -s b.npy "$formats/a.npy" && ok || bad "NumPy's own bytes of a.npy: $(cat out.txt err.txt)"
+fails "np_others.npz has the type Python objects" "$tool" convert --model "$formats/np_others.npz" --out x.npz
+fails "holds one array, and there are 20 tensors" "$tool" convert --model "$formats/np_types.npz" --out x.npy
+fails "NumPy has no type BF16" "$tool" convert --tensors --model half.safetensors --out x.npz
+"$tool" convert --tensors --model half.safetensors --type f32 --out x.npz --quiet && ok || bad "bf16 as float32"
+"$tool" convert --tensors --model "$base" --out x.npz --labels l >out.txt 2>err.txt
+[ $? -eq 2 ] && grep -q "tensors has no effect" err.txt && ok || bad "--tensors --labels: $(cat err.txt)"
+
 # ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----
 "$tool" info --model "$base" --graph >net.json 2>err.txt && grep -q '^{"op":"lstm","name":"' net.json && ok || bad "info --graph: $(cat err.txt)"
 "$tool" convert --model "$base" --out plain.safetensors --quiet || bad "convert"

@@ -105,6 +105,20 @@ def test_tool():
     x = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         check(same(ours(out, x), model(x)), "the trained file: other logits in PyTorch")
+    check_numpy(out)
+
+
+def check_numpy(path):
+    """The tool's .npz of a model opens in NumPy, with sound checksums, the same numbers and the metadata."""
+    out = f"{BUILD}/mine.npz"
+    run = subprocess.run(["build/finetune", "convert", "--tensors", "--model", path, "--out", out], capture_output=True,
+                         text=True)
+    tensors = load_file(path)
+    with np.load(out) as arrays:
+        check(run.returncode == 0 and set(arrays.files) == set(tensors) | {"__metadata__"}, f"{out}: {run.stderr}")
+        check(all(np.array_equal(arrays[k], tensors[k].numpy()) for k in tensors), f"{out}: other numbers")
+        check("finetune" in json.loads(bytes(arrays["__metadata__"])), f"{out}: no description of the network")
+        check(arrays.zip.testzip() is None, f"{out}: a checksum is wrong")
 
 
 def main():

@@ -116,18 +116,19 @@ static bool can_write_adapter(const options *o)
     return false;
 }
 
-/* Checked before hours of work: can the result be written there? Prints why not. `model`: the file
-   that is being read and must not be replaced; NULL: none. */
-static bool can_write(const char *out, const char *model)
+/* Checked before hours of work: can the result be written there? Prints why not. The file
+   that --model reads must not be replaced. */
+static bool can_write(const options *o)
 {
-    const char *slash = strrchr(out, '/');
+    const char *out = o->out, *model = o->model, *slash = strrchr(out, '/'), *dot = strrchr(out, '.');
+    bool one_array = dot && !strcmp(dot, ".npy") && !strcmp(o->verb, "convert");
     char folder[4096];
     struct stat to, from;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
     if (!*out || is_folder(out))
         complain("--out must be the name of a file, not \"%s\"", out);
-    else if (ft_other_format(out))
-        complain("--out %s: this is the name of a %s file, but only safetensors can be"
+    else if (ft_other_format(out) && !one_array)
+        complain("--out %s: this is the name of a %s file, but only safetensors and .npz can be"
                  " written: name it .safetensors", out, ft_other_format(out));
     else if (access(folder, W_OK) != 0)
         complain("--out %s: cannot write a file in %s", out, folder);

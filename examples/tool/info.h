@@ -16,30 +16,6 @@ typedef struct facts {
     const char *missing[MOST_MISSING + 1]; /* in the file; a NULL after the last */
 } facts;
 
-static unsigned long long numbers_in(ft_shape shape)
-{
-    unsigned long long count = 1;
-    int d;
-    for (d = 0; d < shape.rank; ++d)
-        if (shape.size[d] > 0) count *= (unsigned long long)shape.size[d];
-    return count;
-}
-
-/* "Nx3x224x224", from dimension `first` on. */
-static const char *shape_text(ft_shape shape, int first, char text[80])
-{
-    size_t at = 0;
-    int d;
-    text[0] = 0;
-    for (d = first; d < shape.rank && at < 66; ++d) {
-        if (d > first) text[at++] = 'x';
-        if (shape.size[d] > 0) at += (size_t)snprintf(text + at, 80 - at, "%d", shape.size[d]);
-        else text[at++] = shape.size[d] == FT_LENGTH ? 'L' : 'N';
-        text[at] = 0;
-    }
-    return text;
-}
-
 static void look_for_missing(const ft_model *m, facts *f)
 {
     int count = 0;
@@ -94,18 +70,6 @@ static facts facts_of(ft_model *m, int batch)
     if (ft_loss(m).id) f.train = ft_plan(m, batch, true).total;
     look_for_missing(m, &f);
     return f;
-}
-
-/* A number as people write it: "640", "11.2 M", "1.8 G". */
-static const char *short_number(unsigned long long number, char text[24])
-{
-    static const char units[] = " kMGTPE";
-    double value = (double)number;
-    int unit = 0;
-    for (; value >= 999.95 && unit < 6; value /= 1000) unit += 1;
-    if (unit == 0) snprintf(text, 24, "%llu", number);
-    else snprintf(text, 24, "%.1f %c", value, units[unit]);
-    return text;
 }
 
 /* A number, or "" for 0. */
@@ -294,7 +258,9 @@ static int info(const options *o)
     if (o->graph && o->times) return usage("--graph and --times must not both be given", "");
     if (o->file_count > (o->model ? 0 : 1))
         return usage("info reads only one file; unexpected argument: ", o->files[o->file_count - 1]);
+    if (o->tensors) return suits_tensors(o) ? list_tensors(NULL, &named) : USAGE;
     if (!(m = open_model(&named))) return FAILED;
+    if (only_tensors(m, &named) && !o->graph && !o->times) return list_tensors(m, &named);
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
     if (o->graph) return print_graph(m);

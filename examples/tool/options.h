@@ -31,7 +31,7 @@ typedef struct options {
     unsigned long long seed;
     size_t memory_budget;
     bool class_means, find_flip, last_block, average_start;
-    bool head_only, dora, merge, graph, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
+    bool head_only, dora, merge, graph, tensors, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
     bool given[MOST_OPTIONS]; /* for each row of option_rows */
@@ -48,12 +48,12 @@ static const char usage_text[] =
     "  finetune embed --model FILE TEXT...   a vector for each (without TEXT: lines of standard input)\n"
     "  finetune generate --model FILE [--prompt TEXT | TEXT...]   (several are continued at once)\n"
     "  finetune info --model FILE [--times]\n"
-    "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]\n"
+    "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]   (.npz: NumPy's)\n"
     "  finetune check --data FOLDER [--val FOLDER] [--model WEIGHTS]   duplicates, wrong labels, ...\n"
     "  finetune preview --model WEIGHTS --data FOLDER --out SHEET.png   what the network sees\n"
     "  finetune devices [--check]        list the values of --device\n"
     "\n"
-    "WEIGHTS: .safetensors, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
+    "WEIGHTS: .safetensors, .npz, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
     "DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT, DeiT or DINOv2. FOLDER: one folder of pictures\n"
     "per class.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
@@ -143,6 +143,8 @@ static const char usage_texts[] =
 static const char usage_rest[] =
     "info:    --times             milliseconds of each operator in a training step of one batch\n"
     "         --graph             print the network's description, which --arch reads\n"
+    "         --tensors           list the tensors of any file that is read, of a known network or not;\n"
+    "                             in convert: copy them as they are, with their types and bits\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
     "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
     "                             lists (id, tab, names); convert and train save them in their file\n"
@@ -288,6 +290,7 @@ static const option_row option_rows[] = {
     {"--min-score", 'f', AT(minimum_score), "t", TEXTS | TABLE},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--graph", 'b', AT(graph), "i", LINES},
+    {"--tensors", 'b', AT(tensors), "ic", 0},
     {"--type", 's', AT(type), "c", 0},
     {"--dtype", 's', AT(dtype), "tepgiv", MODEL},
     {"--check", 'b', AT(check), "d", 0},

@@ -323,7 +323,7 @@ static int train_and_log(const options *o, progress_state *progress)
         return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .conll, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
-    if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
+    if (!can_write(o) || (o->val && !can_read(o->val))
         || (o->val && !same_folders(o->data, o->val, is_text(o->val)))
         || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;

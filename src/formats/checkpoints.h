@@ -328,7 +328,7 @@ static ft_status ft__zip_check(const ft__zip *zip)
                         " weights", file->path);
     if (!pickle)
         return ft__fail(c, FT_FORMAT, "%s: a zip file, but not written by torch.save: it has no"
-                        " data.pkl", file->path);
+                        " data.pkl" FT__NUMPY_LEFT_OUT, file->path);
     if (pickle->method != FT__ZIP_STORED)
         return ft__fail(c, FT_UNSUPPORTED, "%s: its data.pkl is compressed, which torch.save never"
                         " does: unpack the archive and pack it again without compression",
@@ -473,7 +473,7 @@ static void ft__pytorch_legacy_open(ft_file *file)
 static void ft__pytorch_open(ft_file *file)
 {
     ft__fail(file->context, FT_UNSUPPORTED, "%s: PyTorch files are not supported by this"
-             " build (" FT__WITHOUT(PYTORCH) ")", file->path);
+             " build (" FT__WITHOUT(PYTORCH) ")" FT__NUMPY_LEFT_OUT, file->path);
 }
 
 static void ft__pytorch_legacy_open(ft_file *file) { ft__pytorch_open(file); }
@@ -492,26 +492,9 @@ static bool ft__pytorch_legacy_recognises(const ft_file *file)
         && memcmp(file->bytes, "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.", 15) == 0;
 }
 
-/* PyTorch stores views: tensors whose elements lie at any strides. */
-static void ft__pytorch_read(const ft_file *file, const ft_tensor_info *t, size_t first,
-                             size_t count, unsigned char *to)
-{
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
-    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
-    else for (i = 0; i < count; ++i) {
-        int64_t at = 0;
-        int d;
-        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
-            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
-            left /= (size_t)t->shape.size[d];
-        }
-        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
-    }
-}
-
 static const ft__reader ft__reader_pytorch = {
-    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__pytorch_read, NULL, false};
+    "PyTorch", true, ft__pytorch_recognises, ft__pytorch_open, ft__read_strided, NULL, false};
 
 static const ft__reader ft__reader_pytorch_legacy = {
     "PyTorch before 1.6", true, ft__pytorch_legacy_recognises,
-    ft__pytorch_legacy_open, ft__pytorch_read, NULL, false};
+    ft__pytorch_legacy_open, ft__read_strided, NULL, false};

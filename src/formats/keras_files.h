@@ -13,7 +13,6 @@
 #include "operators/table.h"
 #include "formats/readers.h"
 #include "formats/zip.h"
-#include "formats/checkpoints.h"
 #include "formats/keras_nodes.h"
 #include "formats/keras_networks.h"
 #include "formats/keras_variables.h"
@@ -526,10 +525,10 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
 static const char *ft__keras_graph(ft_file *file) { return file->described; }
 
 static const ft__reader ft__reader_keras = {
-    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__pytorch_read,
+    ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__read_strided,
     ft__keras_graph, false};
 
 static const ft__reader ft__reader_keras_hdf5 = {
-    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__pytorch_read,
+    "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__read_strided,
     ft__keras_graph, false};
 #endif

@@ -14,6 +14,7 @@
 #include "graph/plan.h"
 #include "formats/readers.h"
 #include "formats/safetensors.h"
+#include "formats/writers.h"
 #include "formats/graphs.h"
 
 /* =============================================================================================
@@ -96,7 +97,7 @@ static ft_status ft__tensor_list_write(ft__context *c, const char *path,
                                        int pair_count)
 {
     if (!ft__ok(c)) return c->status;
-    return ft__safetensors_write(c, path, list->tensors, list->count, pairs, pair_count);
+    return ft__writer_of(path)->write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",

@@ -23,13 +23,33 @@
    To add one: its name here, and a part in formats/ whose functions list the file's tensors and
    metadata in the ft_file, read a tensor's elements, and return the network's description, in the
    words of formats/graphs, if the format holds one. */
-#define FT__READERS(X) X(safetensors) FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) \
-    X(shards) X(description) FT__ONNX_READER(X)
+#define FT__READERS(X) X(safetensors) FT__NUMPY_READERS(X) FT__TENSORFLOW_READERS(X) \
+    FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) X(shards) X(description) FT__ONNX_READER(X)
+/* Rows of families that may be left out, and what the error of an unknown file then adds. */
+#if FT__HAS_NUMPY
+#define FT__NUMPY_READERS(X) X(npy) X(npz)
+#define FT__NUMPY_LEFT_OUT ""
+#else
+#define FT__NUMPY_READERS(X)
+#define FT__NUMPY_LEFT_OUT \
+    "; NumPy's files are not supported by this build (" FT__WITHOUT(NUMPY) ")"
+#endif
+
+#if FT__HAS_TENSORFLOW
+#define FT__TENSORFLOW_READERS(X) X(tensor_bundle)
+#define FT__TENSORFLOW_LEFT_OUT ""
+#else
+#define FT__TENSORFLOW_READERS(X)
+#define FT__TENSORFLOW_LEFT_OUT \
+    "; TensorFlow's files are not supported by this build (" FT__WITHOUT(TENSORFLOW) ")"
+#endif
+
 #if FT__HAS_KERAS
 #define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
 #else
 #define FT__KERAS_READERS(X)
 #endif
+
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
 #else
@@ -186,7 +206,25 @@ const char *ft_file_metadata(const ft_file *file, const char *key)
     return NULL;
 }
 
-/* Are the elements contiguous? Only in PyTorch's views they are not. */
+/* Takes the file's metadata from an object of texts in its JSON. */
+static void ft__file_metadata(ft_file *file, int list)
+{
+    const ft__json *j = file->json;
+    const ft__json_value *all = ft__json_at(j, list, 'o');
+    int entry;
+    if (!all) return;
+    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
+                                              sizeof *file->metadata);
+    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
+        const char *text = ft__json_string(j, entry);
+        if (!text) continue;
+        file->metadata[file->metadata_count].key = j->values[entry].key;
+        file->metadata[file->metadata_count].text = text;
+        file->metadata_count += 1;
+    }
+}
+
+/* Are the elements contiguous? In PyTorch's views and in Fortran's order they are not. */
 static bool ft__is_row_major(const ft_tensor_info *t)
 {
     ft_tensor_info plain = *t;
@@ -203,6 +241,23 @@ static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size
 {
     size_t bytes = (size_t)ft__type_bytes[t->type];
     if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
+}
+
+/* Where elements lie at any strides, as in PyTorch's views and Fortran's order. */
+static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, unsigned char *to)
+{
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
+    else for (i = 0; i < count; ++i) {
+        int64_t at = 0;
+        int d;
+        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
+            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
+            left /= (size_t)t->shape.size[d];
+        }
+        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
+    }
 }
 
 /* ---- Numbers of other types ---- */
@@ -238,6 +293,19 @@ static float ft__read_element(const unsigned char *at, ft_type type)
     case FT_F8_E4M3: return ft__e4m3_to_float((uint32_t)bits);
     case FT_F8_E5M2: return ft__half_to_float((uint32_t)bits << 8);
     default: return (float)whole;
+    }
+}
+
+/* Elements [first, first + count), converted in pieces. */
+static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
+                             size_t count, float *to)
+{
+    unsigned char piece[4096];
+    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
+    for (i = 0; i < count; i += some) {
+        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
+        file->reader->read(file, t, first + i, some, piece);
+        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
     }
 }
 

@@ -129,24 +129,6 @@ static bool ft__safetensors_recognises(const ft_file *file)
     return file->size > 8 && file->bytes[7] == 0 && file->bytes[8] == '{';
 }
 
-/* Lists the entries of __metadata__. */
-static void ft__safetensors_metadata(ft_file *file)
-{
-    const ft__json *j = file->json;
-    int list = ft__json_member(j, 0, "__metadata__"), entry;
-    const ft__json_value *all = ft__json_at(j, list, 'o');
-    if (!all) return;
-    file->metadata = (ft__note *)ft__allocate(file->context, (size_t)all->is.count + 1,
-                                              sizeof *file->metadata);
-    for (entry = list + 1; file->metadata && entry < all->next; entry = j->values[entry].next) {
-        const char *text = ft__json_string(j, entry);
-        if (!text) continue;
-        file->metadata[file->metadata_count].key = j->values[entry].key;
-        file->metadata[file->metadata_count].text = text;
-        file->metadata_count += 1;
-    }
-}
-
 static void ft__safetensors_open(ft_file *file)
 {
     ft__context *c = file->context;
@@ -172,7 +154,7 @@ static void ft__safetensors_open(ft_file *file)
     if (!ft__ok(c) || ft__safetensors_layout(file, header + 8) != FT_OK
         || ft__file_index(file) != FT_OK) return;
     ft__safetensors_shared(file);
-    ft__safetensors_metadata(file);
+    ft__file_metadata(file, ft__json_member(file->json, 0, "__metadata__"));
 }
 
 /* In model files: see formats/model_files. */
@@ -193,6 +175,8 @@ typedef struct ft__write_tensor {
     ft_shape shape;         /* in the file; if `transposed`, the data is the other way round */
     ft__stored data;
     bool transposed;
+    const ft_file *file;    /* not NULL: the data is this tensor of a file; of `data` only the */
+    const ft_tensor_info *info;                                     /* type is set */
 } ft__write_tensor;
 
 static uint64_t ft__written_bytes(const ft__write_tensor *t)
@@ -242,11 +226,16 @@ static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, si
 {
     size_t width = (size_t)ft__type_bytes[t->type], some, i, b;
     float piece[256];
+    if (t->file && t->type == t->data.type) {
+        t->file->reader->read(t->file, t->info, first, count, to);
+        return;
+    }
     for (; count > 0; count -= some, first += some) {
         some = count < 256 ? count : 256;
+        if (t->file) ft__read_numbers(t->file, t->info, first, some, piece);
         for (i = 0; t->type != t->data.type && t->transposed && i < some; ++i)
             ft__read_stored_run(c, &t->data, ft__place_in_data(t, first + i), 1, &piece[i]);
-        if (t->type != t->data.type && !t->transposed)
+        if (t->type != t->data.type && !t->transposed && !t->file)
             ft__read_stored_run(c, &t->data, first, some, piece);
         for (i = 0; i < some; ++i) {
             const unsigned char *from = (const unsigned char *)t->data.at

@@ -7,6 +7,8 @@
 #include "nodes/nodes.h"
 #include "nodes/storage.h"
 #include "formats/readers.h"
+#include "formats/safetensors.h"
+#include "formats/writers.h"
 
 /* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
@@ -23,8 +25,9 @@ static const ft__reader *ft__reader_of(const ft_file *file)
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
     for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
-    ft__fail(file->context, FT_FORMAT, "%s: its %llu bytes are of no known format (%s)", file->path,
-             (unsigned long long)file->size, names);
+    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW ? FT_FORMAT : FT_UNSUPPORTED,
+             "%s: its %llu bytes are of no known format (%s)" FT__NUMPY_LEFT_OUT
+             FT__TENSORFLOW_LEFT_OUT, file->path, (unsigned long long)file->size, names);
     return NULL;
 }
 
@@ -155,19 +158,6 @@ static bool ft__host_is_little_endian(void)
     return first == 1;
 }
 
-/* Elements [first, first + count), converted in pieces. */
-static void ft__read_numbers(const ft_file *file, const ft_tensor_info *t, size_t first,
-                             size_t count, float *to)
-{
-    unsigned char piece[4096];
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, k, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / bytes ? count - i : sizeof piece / bytes;
-        file->reader->read(file, t, first + i, some, piece);
-        for (k = 0; k < some; ++k) to[i + k] = ft__read_element(piece + k * bytes, t->type);
-    }
-}
-
 ft_status ft_file_read_f32(ft_file *file, int index, float *to, size_t count)
 {
     ft_tensor_info t = ft_file_tensor(file, index);
@@ -200,4 +190,34 @@ ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes)
 static const char *ft__file_graph(ft_file *file)
 {
     return file->reader->graph ? file->reader->graph(file) : NULL;
+}
+
+ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options)
+{
+    ft__context *c;
+    ft__write_tensor *tensors;
+    const char **pairs;
+    int i, kept = 0;
+    if (!file) return FT_INVALID; /* ft_file_open failed: its model has the error */
+    c = file->context;
+    if (!ft__ok(c) || !ft__given(c, path, "ft_file_save: the path")) return c->status;
+    if (!FT__HAS_SAVING)
+        return ft__fail(c, FT_UNSUPPORTED, "ft_file_save: not supported by this build ("
+                        FT__WITHOUT(SAVING) ")");
+    if (ft__check_written(c, path, &options, false) != FT_OK) return c->status;
+    tensors = (ft__write_tensor *)ft__allocate(c, (size_t)file->count + 1, sizeof *tensors);
+    pairs = (const char **)ft__allocate(c, 2 * (size_t)file->metadata_count + 1, sizeof *pairs);
+    for (i = 0; pairs && !options.weights_only && i < file->metadata_count; ++i) {
+        if (strcmp(file->metadata[i].key, "format") == 0) continue; /* the writer's own */
+        pairs[2 * kept] = file->metadata[i].key;
+        pairs[2 * kept++ + 1] = file->metadata[i].text;
+    }
+    if (ft__ok(c) && ft__list_file(file, path, &options, tensors) == FT_OK)
+        ft__writer_of(path)->write(c, path, tensors, file->count, pairs, kept);
+    if (ft__ok(c) && file->reader->chooses)
+        ft__log(c, "%s: only the weights are kept: what else a checkpoint of PyTorch holds, as an"
+                " optimiser or an epoch, is not", path);
+    ft__release(c, (void *)(uintptr_t)pairs);
+    ft__release(c, tensors);
+    return c->status;
 }

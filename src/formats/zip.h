@@ -1,7 +1,9 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/context.h"
+#include "basics/strings.h"
 #include "basics/inflate.h"
+#include "basics/saving.h"
 #include "basics/sorting.h"
 #include "formats/readers.h"
 
@@ -223,4 +225,107 @@ static FT__UNUSED ft_status ft__zip_unpack(const ft__zip *zip, const ft__zip_ent
     if (ft__crc(0, to, (size_t)entry->size) != entry->crc)
         return ft__zip_fault(file, "an entry with a wrong checksum", entry->offset);
     return FT_OK;
+}
+
+/* ---- Writing: stored entries, each with its sizes and place in 64 bits, as Python's zipfile has
+   large ones, so that one form serves all. No time is written. ---- */
+
+typedef struct ft__zip_writer {
+    ft__saving *file;
+    uint64_t at, count;     /* bytes and entries so far */
+    ft__text directory, header;
+} ft__zip_writer;
+
+static void ft__zip_put(ft__text *to, uint64_t number, int bytes)
+{
+    char byte;
+    for (; bytes > 0; --bytes, number >>= 8) {
+        byte = (char)(number & 255);
+        ft__text_add_bytes(to, &byte, 1);
+    }
+}
+
+static FT__UNUSED void ft__zip_start(ft__zip_writer *zip, ft__saving *file)
+{
+    memset(zip, 0, sizeof *zip);
+    zip->file = file;
+    zip->directory.context = zip->header.context = file->context;
+}
+
+/* What the header of an entry and its line in the directory both say: the version that can read it,
+   a name in UTF-8, stored, 1 January 1980, the checksum, and sizes in the extra field. */
+static void ft__zip_common(ft__text *to, size_t name, size_t extra, uint32_t crc)
+{
+    ft__zip_put(to, 45, 2);
+    ft__zip_put(to, 0x800, 2);
+    ft__zip_put(to, FT__ZIP_STORED, 2);
+    ft__zip_put(to, 0x210000, 4);
+    ft__zip_put(to, crc, 4);
+    ft__zip_put(to, 0xffffffffffffffff, 8);
+    ft__zip_put(to, name, 2);
+    ft__zip_put(to, extra, 2);
+}
+
+/* The extra field 1: the size unpacked and packed. */
+static void ft__zip_sizes(ft__text *to, uint64_t size, size_t extra)
+{
+    ft__zip_put(to, 1, 2);
+    ft__zip_put(to, extra - 4, 2);
+    ft__zip_put(to, size, 8);
+    ft__zip_put(to, size, 8);
+}
+
+/* Writes the header of an entry; its bytes must follow, and be added to zip->at. */
+static FT__UNUSED void ft__zip_begin(ft__zip_writer *zip, const char *name, const char *end,
+                                     uint64_t size, uint32_t crc)
+{
+    ft__text *d = &zip->directory, *h = &zip->header;
+    size_t length = strlen(name) + strlen(end);
+    h->count = 0;
+    ft__zip_put(h, 0x04034b50, 4);
+    ft__zip_common(h, length, 20, crc);
+    ft__text_add_bytes(h, name, strlen(name));
+    ft__text_add_bytes(h, end, strlen(end));
+    ft__zip_sizes(h, size, 20);
+    ft__zip_put(d, 0x02014b50, 4);
+    ft__zip_put(d, 45, 2);
+    ft__zip_common(d, length, 28, crc);
+    ft__zip_put(d, 0, 8);
+    ft__zip_put(d, 0, 2);
+    ft__zip_put(d, 0xffffffff, 4);
+    ft__text_add_bytes(d, name, strlen(name));
+    ft__text_add_bytes(d, end, strlen(end));
+    ft__zip_sizes(d, size, 28);
+    ft__zip_put(d, zip->at, 8);
+    if (ft__ok(h->context)) ft__saving_write(zip->file, h->letters, h->count);
+    zip->at += h->count;
+    zip->count += 1;
+}
+
+/* Writes the directory and the archive's end. */
+static FT__UNUSED void ft__zip_finish(ft__zip_writer *zip)
+{
+    ft__context *c = zip->file->context;
+    ft__text *d = &zip->directory;
+    uint64_t size = d->count;
+    ft__zip_put(d, 0x06064b50, 4);
+    ft__zip_put(d, 44, 8);
+    ft__zip_put(d, 45 | 45 << 16, 4);
+    ft__zip_put(d, 0, 8);
+    ft__zip_put(d, zip->count, 8);
+    ft__zip_put(d, zip->count, 8);
+    ft__zip_put(d, size, 8);
+    ft__zip_put(d, zip->at, 8);
+    ft__zip_put(d, 0x07064b50, 4);
+    ft__zip_put(d, 0, 4);
+    ft__zip_put(d, zip->at + size, 8);
+    ft__zip_put(d, 1, 4);
+    ft__zip_put(d, 0x06054b50, 4);
+    ft__zip_put(d, 0, 4);
+    ft__zip_put(d, 0xffffffff, 4);
+    ft__zip_put(d, 0xffffffffffffffff, 8);
+    ft__zip_put(d, 0, 2);
+    if (ft__ok(c)) ft__saving_write(zip->file, d->letters, d->count);
+    ft__release(c, d->letters);
+    ft__release(c, zip->header.letters);
 }

@@ -101,6 +101,9 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
+             NumPy's .npy and .npz (arrays of numbers, in any order of bytes and of elements);
+             TensorFlow's variables, of a SavedModel (variables/variables.index) or a checkpoint
+             (NAME.index), without the network: "conv/kernel" is then "conv.weight" in our layout;
              Hugging Face's folders of BERT, RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT,
              DeiT and DINOv2: config.json, weights in one file or in several with their index,
              tokenizer, image preprocessor, sentence-transformers' pooling; PEFT's folders of LoRA
@@ -110,7 +113,7 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -164,6 +167,8 @@
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
      FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
+     FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
+     FINETUNE_NO_TENSORFLOW    TensorFlow's variables
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
      FINETUNE_NO_SURGERY       ft_replace, ft_cut, ft_replace_head, ft_swap_activations, ft_lora,
                                ft_merge, ft_unmerge

@@ -419,7 +419,8 @@ typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long a
     ft_shape shape;
     uint64_t offset;        /* of its first byte in the file */
     uint64_t bytes;
-    int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major unless PyTorch stored a view */
+    int64_t stride[FINETUNE_MAX_RANK]; /* in elements; row-major but for PyTorch's views and
+                               NumPy's arrays in Fortran's order */
     const char *type_name;  /* as the file calls it; tells what FT_OTHER is */
     int shard;              /* of weights in several files: which of them has it, from 0 */
 } ft_tensor_info;

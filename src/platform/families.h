@@ -90,6 +90,16 @@
 #else
 #define FT__HAS_KERAS 1
 #endif
+#if defined(FINETUNE_NO_NUMPY) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_NUMPY))
+#define FT__HAS_NUMPY 0
+#else
+#define FT__HAS_NUMPY 1
+#endif
+#if defined(FINETUNE_NO_TENSORFLOW) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_TENSORFLOW))
+#define FT__HAS_TENSORFLOW 0
+#else
+#define FT__HAS_TENSORFLOW 1
+#endif
 #if defined(FINETUNE_NO_SAVING) || (defined(FINETUNE_ONLY) && !defined(FINETUNE_USE_SAVING))
 #define FT__HAS_SAVING 0
 #else
@@ -143,6 +153,7 @@
     || defined(FINETUNE_USE_ARITHMETIC) || defined(FINETUNE_USE_RESNET) \
     || defined(FINETUNE_USE_MOBILENET) || defined(FINETUNE_USE_KERAS_CNN) \
     || defined(FINETUNE_USE_TRANSFORMERS) || defined(FINETUNE_USE_PYTORCH) \
+    || defined(FINETUNE_USE_NUMPY) || defined(FINETUNE_USE_TENSORFLOW) \
     || defined(FINETUNE_USE_SAVING) || defined(FINETUNE_USE_ONNX) || defined(FINETUNE_USE_KERAS) \
     || defined(FINETUNE_USE_SURGERY) || defined(FINETUNE_USE_SHARING) \
     || defined(FINETUNE_USE_STDIO) || defined(FINETUNE_USE_WINOGRAD) \

@@ -19,6 +19,7 @@
 #include "graph/settings.h"
 #include "graph/merging.h"
 #include "formats/readers.h"
+#include "formats/writers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/graphs.h"
@@ -444,20 +445,6 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     return m->context.status;
 }
 
-const char *ft_other_format(const char *path)
-{
-    static const char *const formats[][2] = {
-        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
-        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
-        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
-        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
-        {".pkl", "Python"}, {".zip", "ZIP"}};
-    size_t i;
-    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
-        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
-    return NULL;
-}
-
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
@@ -465,17 +452,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
     if (!ft__given(c, path, "ft_save: the path")) return c->status;
-    if (ft_other_format(path))
-        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only safetensors"
-                        " can be written: name it .safetensors", path, ft_other_format(path));
+    if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
-                        path);
-    if (options.type != FT_F32 && options.type != FT_F16 && options.type != FT_BF16)
-        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
-                        " FT_BF16", path);
-    if (options.widen && options.type != FT_F32)
-        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
     type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
     if (options.weights_only) return ft__write_weights(m, path, type);
