@@ -61191,8 +61191,24 @@ static float *ft__cache_at(const ft__cache *cache, size_t row)
     return cache->values + (cache->start ? cache->start[row] : row * cache->row);
 }
 
-/* Decides whether to keep the outputs of the frozen prefix: not if it is empty, if views never
-   repeat, if samples meet, or if they would not fit. */
+/* Whether the frozen prefix of texts only looks up rows, adds and normalises, as the embeddings below
+   LoRA in each layer do: of a few multiplications a number, such as the choice of a token type. That
+   takes no longer than to read what was kept, which is hundreds of numbers a token. With `augment`
+   the cache decides which views there are, so it stays. */
+static bool ft__prefix_is_cheap(const ft__fit *f)
+{
+    const ft__plan *plan = f->plan;
+    int i;
+    for (i = 0; i < plan->first_trained; ++i) {
+        const ft__node *node = ft__node_of_step(f->m, plan, &plan->steps[i]);
+        if (ft__costs_of(f->m, node, plan->most, true).multiply_adds
+            > 4 * (uint64_t)ft__node_count_at(node, plan->most)) return false;
+    }
+    return f->data->source.length && !f->o.augment;
+}
+
+/* Decides whether to keep the outputs of the frozen prefix: not if it is empty or cheap, if views
+   never repeat, if samples meet, or if they would not fit. */
 static ft_status ft__cache_plan(ft__fit *f)
 {
     ft_model *m = f->m;
@@ -61201,8 +61217,8 @@ static ft_status ft__cache_plan(ft__fit *f)
     size_t bytes, numbers, rows = (size_t)ft_data_count(f->data);
     if (f->o.no_cache || f->plan->first_trained == 0) return c->status;
     if (f->o.mixup > 0 || f->o.cutmix > 0) return c->status; /* mixed inputs do not repeat */
-    if (!ft__prefix_reads_inputs(m, f->plan) || !ft__prefix_rows_apart(m, f->plan))
-        return c->status;
+    if (!ft__prefix_reads_inputs(m, f->plan) || !ft__prefix_rows_apart(m, f->plan)
+        || ft__prefix_is_cheap(f)) return c->status;
     cache->views = f->o.augment ? f->o.views : 1;
     cache->nodes = (int *)ft__allocate(c, (size_t)ft__value_count(m, f->plan) + 1,
                                        sizeof *cache->nodes);

@@ -285,7 +285,7 @@ static void test_words(void)
 {
     static const struct { const char *network, *frozen; } rows[] = {
         {"bert", "embeddings*,encoder.layer.0.*"}, {"bert", "embeddings*,encoder.layer.[01].*"},
-        {"lstm_classifier", "embedding*,*_l0"}};
+        {"lstm_classifier", "embedding*,*_l0"}, {"bert", "embeddings*"}};
     size_t r;
     int augment;
     for (r = 0; r < sizeof rows / sizeof rows[0]; ++r)
@@ -293,8 +293,9 @@ static void test_words(void)
             int kept, again;
             uint64_t a = fit_words(rows[r].network, rows[r].frozen, true, augment != 0, &kept);
             uint64_t b = fit_words(rows[r].network, rows[r].frozen, false, augment != 0, &again);
+            bool cheap = r == 3 && !augment; /* embeddings alone are looked up again */
             CHECK(a == b, "%s, %s, augment %d: other bits with the cache", rows[r].network, rows[r].frozen, augment);
-            CHECK(kept == (augment ? 8 + 3 * 32 : SAMPLES) && again >= 3 * SAMPLES - 3,
+            CHECK((cheap ? kept == again : kept == (augment ? 8 + 3 * 32 : SAMPLES)) && again >= 3 * SAMPLES - 3,
                   "%s, %s, augment %d: %d samples were read, %d without the cache", rows[r].network,
                   rows[r].frozen, augment, kept, again);
         }
