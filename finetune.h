@@ -61191,10 +61191,10 @@ static float *ft__cache_at(const ft__cache *cache, size_t row)
     return cache->values + (cache->start ? cache->start[row] : row * cache->row);
 }
 
-/* Whether the frozen prefix of texts only looks up rows, adds and normalises, as the embeddings below
-   LoRA in each layer do: of a few multiplications a number, such as the choice of a token type. That
-   takes no longer than to read what was kept, which is hundreds of numbers a token. With `augment`
-   the cache decides which views there are, so it stays. */
+/* Whether the frozen prefix of texts only looks up rows, adds and normalises, as the embeddings
+   below LoRA in each layer do: of a few multiplications a number, such as the choice of a token
+   type. That takes no longer than to read what was kept, which is hundreds of numbers a token. With
+   `augment` the cache decides which views there are, so it stays. */
 static bool ft__prefix_is_cheap(const ft__fit *f)
 {
     const ft__plan *plan = f->plan;
