@@ -63518,7 +63518,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if (f->until > 0 && f->at.epoch >= f->until) f->stopped = true; /* it was there before */
+    if (!f->at.done && f->until > 0 && f->at.epoch >= f->until)
+        f->stopped = true; /* it was there before */
     if ((f->at.done && !f->o.average_start) || f->stopped || !ft__ok(c)) return c->status;
     if (f->cache.on && f->until == 0) return c->status; /* lent, already filled */
     if (!f->cache.on) ft__cache_plan(f);
@@ -67866,6 +67867,7 @@ typedef struct ft__sweep {
     bool regression;
     uint64_t key;           /* a hash of what must be the same to continue */
     double before, start;   /* seconds of its earlier parts; when this part began */
+    double written;         /* when the file was written last */
     ft__lent lent;          /* to the runs of one group ... */
     int group;              /* ... of settings with the same frozen layers; -1: none yet */
     bool ends;              /* the winner's run: time does not matter */
@@ -68091,7 +68093,7 @@ static void ft__sweep_write_run(const ft__sweep *s, ft__text *text, int setting,
 }
 
 /* Writes what was found so far. */
-static ft_status ft__sweep_write(const ft__sweep *s)
+static ft_status ft__sweep_write(ft__sweep *s)
 {
     ft__context *c = &s->m->context;
     ft__saving file;
@@ -68122,6 +68124,7 @@ static ft_status ft__sweep_write(const ft__sweep *s)
         ft__saving_free(&file);
     }
     ft__release(c, text.letters);
+    s->written = ft__clock(c);
     return c->status;
 }
 
@@ -68478,7 +68481,9 @@ static void ft__sweep_step(ft__sweep *s, int setting, int seed, int rung)
         r->loss[rung] = 0;
     }
     r->rungs = rung + 1;
-    ft__sweep_write(s);
+    /* A disk may take longer than a short run. Without this run's scores the sweep makes them again
+       from its checkpoint. */
+    if (!c->desc.clock || ft__clock(c) - s->written > 5) ft__sweep_write(s);
 }
 
 /* ---- The rungs ---- */
@@ -68533,9 +68538,10 @@ static void ft__sweep_rung(ft__sweep *s, int rung)
         }
         ft__sweep_prune(s, rung, go_on);
     }
-    if (last || s->kept[rung + 1] > 0) return;
-    s->kept[rung + 1] = ft__sweep_keep(s, rung);
-    ft__sweep_prune(s, rung, s->kept[rung + 1]);
+    if (!last && s->kept[rung + 1] == 0) {
+        s->kept[rung + 1] = ft__sweep_keep(s, rung);
+        ft__sweep_prune(s, rung, s->kept[rung + 1]);
+    }
     ft__sweep_write(s);
 }
 

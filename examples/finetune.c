@@ -72,10 +72,12 @@ static double seconds_now(void)
 #include "tool/data.h"
 #include "tool/text.h"
 #include "tool/embed.h"
+#include "tool/settings.h"
 #include "tool/html.h"
 #include "tool/pictures.h"
 #include "tool/plot.h"
 #include "tool/train.h"
+#include "tool/sweep.h"
 #include "tool/predict.h"
 #include "tool/shapes.h"
 #include "tool/tensors.h"
@@ -141,7 +143,7 @@ int main(int count, char **words)
     static const struct { const char *name; int (*run)(const options *); } verbs[] = {
         {"train", train}, {"eval", evaluate}, {"predict", predict},
         {"generate", generate}, {"info", info}, {"embed", embed},
-        {"convert", convert}, {"devices", devices}, {"check", check}, {"preview", preview}};
+        {"convert", convert}, {"devices", devices}, {"check", check}, {"preview", preview}, {"sweep", sweep}};
     enum { VERBS = sizeof verbs / sizeof verbs[0] };
     struct sigaction action;
     options o;
@@ -150,7 +152,8 @@ int main(int count, char **words)
     memset(&o, 0, sizeof o);
     memset(&action, 0, sizeof action);
     if (count < 2 || asks_for_help(count, words)) {
-        fprintf(count < 2 ? stderr : stdout, "%s%s%s%s", usage_text, usage_pictures, usage_texts, usage_rest);
+        fprintf(count < 2 ? stderr : stdout, "%s%s%s%s%s", usage_text, usage_pictures, usage_sweep, usage_texts,
+                usage_rest);
         return count < 2 ? USAGE : output_is_written() ? DONE : FAILED;
     }
     if (!strcmp(words[1], "--version")) {

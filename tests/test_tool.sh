@@ -40,7 +40,7 @@ fails 2 "FROM=TO" "$tool" train --rename foo
 fails 2 "unexpected argument: stray" "$tool" eval stray
 
 # ---- An option without effect is a mistake: of another verb, or without what it is for ----
-fails 2 "flip has no effect in eval: it is for train preview$" "$tool" eval --model m --data photos --flip
+fails 2 "flip has no effect in eval: it is for train preview sweep$" "$tool" eval --model m --data photos --flip
 fails 2 "top has no effect in train: it is for predict$" "$tool" train --data a.tsv --out m --top 3
 fails 2 "epochs has no effect in predict" "$tool" predict --model m --epochs 3 one.ppm
 fails 2 "model has no effect in devices" "$tool" devices --model m

@@ -281,5 +281,28 @@ fails 2 "--no-shift has no effect here" "$tool" train --model base.safetensors -
 fails 2 "--balanced must be sampling or loss, not yes" "$tool" train --model base.safetensors --data twice --balanced yes --out m.safetensors
 fails 2 "must end in .png or .bmp" "$tool" preview --model base.safetensors --data twice --out s.jpg
 fails 1 "cannot be written" "$tool" preview --model base.safetensors --data twice --out nowhere/s.png
+
+# ---- A sweep: the best of its settings is known, and the command that it prints trains it again ----
+demo=../../examples/demo
+says "1. " "$tool" sweep --model $demo/base.safetensors --data $demo/train --per-class 5 --val $demo/train --lr 1e-9,3e-3 \
+    --freeze ",conv*,bn*" --epochs 2 --plot plot.svg --report swept.html --out swept.safetensors
+sed -n 's/^ *1\. .* best  *//p' out.txt >best.txt
+grep -q '^lr 0.003, freeze "' best.txt && [ "$(grep -c ' lr 1e-09, freeze "' out.txt)" = 2 ] && grep -q ' of 100 right' out.txt && ok ||
+    bad "sweep: $(cat out.txt)"
+[ ! -e swept.safetensors.sweep ] && ! ls swept.safetensors.* >/dev/null 2>&1 && ok || bad "left by a sweep: $(ls swept*)"
+[ "$(grep -c '<circle' plot.svg) $(grep -c '<circle' swept.html)" = "4 4" ] && grep -q 'Settings that were tried' swept.html &&
+    [ "$(tail -n 1 swept.html)" = "</body></html>" ] && ok || bad "the plot and the report of a sweep"
+mv swept.safetensors first.safetensors
+command=$(grep '^finetune train ' out.txt)
+eval "$(echo "$command --quiet" | sed 's,^finetune,"$tool",')" >/dev/null && cmp -s swept.safetensors first.safetensors && ok ||
+    bad "another file from: $command"
+sweep() { fails 2 "$1" "$tool" sweep --model $demo/base.safetensors --data $demo/train --out s.safetensors $2 "$3"; }
+sweep "--lr must be numbers above 0, separated by commas, not 1e-3,x" --lr 1e-3,x
+sweep "--budget must be a time such as 90s, 10m or 2h, not 10d" --budget 10d
+sweep "--where has no effect here" --where "relu*"
+sweep "--log-csv has no effect in sweep: it is for train" --log-csv l.csv
+fails 2 "sweep needs --data and --out" "$tool" sweep --lr 1e-3
+fails 2 "--seeds has no effect in train: it is for sweep" "$tool" train --seeds 3
+fails 1 "must be one of adamw, adam" "$tool" sweep --model $demo/base.safetensors --data $demo/train --optimizer adamw,best --out s.safetensors
 echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

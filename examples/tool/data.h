@@ -46,13 +46,13 @@ static ft_model *create(const options *o)
     desc.simd = o->simd;
     desc.memory_budget = o->memory_budget;
     if (o->device && strcmp(o->device, "cpu") != 0 && opencl_survives(o)) desc.device = o->device;
-    desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train"));
+    desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train") || !strcmp(o->verb, "sweep"));
     desc.opencl_library = o->opencl_library;
     desc.precision = o->precision;
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
     /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */
-    if (o->times || o->check || o->report || desc.device) desc.clock = clock_of_operators;
+    if (o->times || o->check || o->report || desc.device || !strcmp(o->verb, "sweep")) desc.clock = clock_of_operators;
     m = ft_create(desc);
     if (!m) complain("out of memory");
     return m;
@@ -93,7 +93,8 @@ static ft_model *open_model(const options *o)
     memset(&merge, 0, sizeof merge);
     if (o->merge && !ft_error(m) && ft_merge(m, merge) == 0 && !ft_error(m))
         fprintf(stderr, "--merge: there are no adapters\n");
-    if (frozen_type(o) != FT_F32 && frozen_type(o) != FT_OTHER && strcmp(o->verb, "train") != 0) {
+    if (frozen_type(o) != FT_F32 && frozen_type(o) != FT_OTHER && strcmp(o->verb, "train") != 0
+        && strcmp(o->verb, "sweep") != 0) {
         ft_freeze(m, "*");
         ft_set_type(m, "*", frozen_type(o));
     }

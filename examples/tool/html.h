@@ -352,21 +352,8 @@ static void html_settings(FILE *to, const ft_model *m, const options *o, const c
     int r;
     fprintf(to, "<h2>Settings</h2>\n<table class=\"settings\"><tbody>\n");
     html_row(to, "verb", o->verb);
-    for (r = 0; r < OPTION_ROWS; ++r) {
-        const option_row *row = &option_rows[r];
-        const char *at = (const char *)o + row->to;
-        if (!o->given[r]) continue;
-        text[0] = 0;
-        if (row->kind == 's' || row->kind == 'l') html_row(to, row->name, *(const char *const *)(const void *)at);
-        else if (row->kind == 'b') snprintf(text, sizeof text, "yes");
-        else if (row->kind == 'r' && o->find_rate) snprintf(text, sizeof text, "auto");
-        else if (row->kind == 'f' || row->kind == 'r')
-            snprintf(text, sizeof text, "%.9g", *(const double *)(const void *)at);
-        else if (row->kind == 'u') snprintf(text, sizeof text, "%llu", *(const unsigned long long *)(const void *)at);
-        else if (row->kind == 'm') snprintf(text, sizeof text, "%zu", *(const size_t *)(const void *)at);
-        else snprintf(text, sizeof text, "%d", *(const int *)(const void *)at);
-        html_row(to, row->name, text);
-    }
+    for (r = 0; r < OPTION_ROWS; ++r)
+        if (o->given[r]) html_row(to, option_rows[r].name, option_text(o, r, text));
     html_row(to, "choice", choice);
     html_row(to, "network", ft_architecture(m));
     snprintf(text, sizeof text, "%.4g", (double)ft_temperature(m));
@@ -390,12 +377,101 @@ typedef struct scored {
     bool classes;           /* false: a language model, with perplexity instead of accuracy */
 } scored;
 
+/* ---- The plot of a sweep: a setting in each row, its value and interval ---- */
+enum { MOST_PLOTTED = 40, ROW_HEIGHT = 20 };
+
+/* As one <svg>; alone it has colours of its own, else those of the page. */
+static void plot_sweep(FILE *to, const sweep_table *t, bool alone)
+{
+    int count = t->count < MOST_PLOTTED ? t->count : MOST_PLOTTED, shown_rows = 0, i;
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    for (i = 0; i < count; ++i) {
+        if (t->rows[i].epochs == 0 || t->rows[i].failed) continue;
+        if (t->rows[i].low < low) low = t->rows[i].low;
+        if (t->rows[i].high > high) high = t->rows[i].high;
+        shown_rows += 1;
+    }
+    if (!shown_rows) return;
+    if (high - low < 1e-12) high = low + 1;
+    fprintf(to, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 %d\" role=\"img\""
+            " aria-label=\"settings, best first\">\n", shown_rows * ROW_HEIGHT + 40);
+    if (alone)
+        fprintf(to, "<style>text{font:11px sans-serif;fill:#444}.axis{stroke:#bbb}.one,.two{fill:none;stroke-width:2}"
+                ".one{stroke:#0a5fc2}.two{stroke:#b3440b}</style><rect width=\"100%%\" height=\"100%%\" fill=\"#fff\""
+                "/>\n");
+    fprintf(to, "<path class=\"axis\" fill=\"none\" d=\"M300 6V%dH630\"/><text x=\"300\" y=\"%d\">%.3g</text><text"
+            " x=\"630\" y=\"%d\" text-anchor=\"end\">%.3g</text>\n", shown_rows * ROW_HEIGHT + 14,
+            shown_rows * ROW_HEIGHT + 32, low, shown_rows * ROW_HEIGHT + 32, high);
+    for (i = shown_rows = 0; i < count; ++i) {
+        const ft_sweep_row *r = &t->rows[i];
+        int y = ROW_HEIGHT * shown_rows + 18;
+        double at[3];
+        char text[300];
+        if (r->epochs == 0 || r->failed) continue;
+        at[0] = 305 + 320 * (r->low - low) / (high - low);
+        at[1] = 305 + 320 * (r->value - low) / (high - low);
+        at[2] = 305 + 320 * (r->high - low) / (high - low);
+        setting_text(r, text, sizeof text);
+        if (strlen(text) > 46) strcpy(text + 43, "...");
+        fprintf(to, "<text x=\"294\" y=\"%d\" text-anchor=\"end\">", y + 4);
+        html_text(to, text);
+        fprintf(to, "</text><path class=\"%s\" d=\"M%.1f %dH%.1fM%.1f %dh.1\"/><circle class=\"%s\" cx=\"%.1f\""
+                " cy=\"%d\" r=\"%d\"/>\n", r->differs ? "two" : "one", at[0], y, at[2], at[1], y,
+                r->differs ? "two" : "one", at[1], y, r->place == 1 ? 5 : 3);
+        shown_rows += 1;
+    }
+    fprintf(to, "</svg>\n");
+}
+
+/* --plot: the same as a file. */
+static bool write_plot(const options *o, const sweep_table *t)
+{
+    FILE *to = o->plot ? fopen(o->plot, "wb") : NULL;
+    bool written = to != NULL;
+    if (!o->plot) return true;
+    if (to) {
+        plot_sweep(to, t, true);
+        written = !ferror(to);
+        written = fclose(to) == 0 && written;
+    }
+    if (!written) complain("--plot %s: cannot be written: %s", o->plot, strerror(errno));
+    return written;
+}
+
+/* The table of a sweep, and its plot, which has the page's colours. */
+static void html_sweep(FILE *to, const sweep_table *t)
+{
+    const ft_sweep_result *result = &t->result;
+    int i;
+    fprintf(to, "<h2>Settings that were tried</h2>\n<p class=\"faint\">%s of %d held-back samples, with its 95&nbsp;%%"
+            " interval; p: of a setting as good as the best one after as many epochs, for all comparisons together.</p>\n",
+            result->regression ? "Mean squared error" : "Share right", result->samples);
+    plot_sweep(to, t, false);
+    fprintf(to, "<div class=\"wide\"><table><thead><tr><th>setting</th><th>epochs</th><th>value</th><th>interval</th>"
+            "<th>best&nbsp;then</th><th>p</th><th></th><th>s</th><th>MB</th></tr></thead><tbody>\n");
+    for (i = 0; i < t->count; ++i) {
+        const ft_sweep_row *r = &t->rows[i];
+        char text[300];
+        fprintf(to, "<tr><td>");
+        html_text(to, setting_text(r, text, sizeof text));
+        fprintf(to, "</td><td>%d</td><td>%.4f</td><td>%.4f to %.4f</td><td>%.4f</td><td>", r->epochs, r->value, r->low,
+                r->high, r->best);
+        if (r->place > 1 && r->epochs && !r->failed) fprintf(to, "%.2g", r->p);
+        fprintf(to, "</td><td>%s</td><td>%.0f</td><td>%.0f</td></tr>\n", setting_state(r, result), r->seconds,
+                1e-6 * (double)r->memory);
+    }
+    fprintf(to, "</tbody></table></div>\n<p>");
+    html_text(to, t->command);
+    fprintf(to, "</p>\n");
+}
+
 typedef struct page {
     const char *choice;     /* NULL: nothing was trained */
     const history *history;
     const scored *scored;   /* NULL: nothing was scored */
     const char *folder;     /* of the pictures that were scored; NULL: texts */
     double seconds;
+    const sweep_table *sweep; /* NULL: there was none */
 } page;
 
 /* Checked before hours of work. */
@@ -422,6 +498,7 @@ static bool write_report(ft_model *m, const options *o, const page *p)
         if (p->choice) fprintf(to, "<p>");
         if (p->choice) html_text(to, p->choice);
         if (p->choice) fprintf(to, "</p>\n");
+        if (p->sweep) html_sweep(to, p->sweep);
         if (s) html_metrics(to, &s->result, &s->metrics);
         if (p->history) html_curves(to, p->history);
         if (s && s->confusion) html_confusion(to, m, s->confusion);

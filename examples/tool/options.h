@@ -1,7 +1,7 @@
 /* options.h - the tool's command line.
    Part of examples/finetune.c. */
 
-enum { MOST_OPTIONS = 128 };
+enum { MOST_OPTIONS = 160 };
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict;
@@ -23,6 +23,8 @@ typedef struct options {
     bool calibrate, recalibrate;
     const char *loss, *activation, *where, *teacher;
     const char *optimizer, *schedule, *lr_plot;
+    const char *rates, *budget, *plot; /* of a sweep */
+    int seeds, draws, cut;
     int accumulate;
     double ema, layer_decay;
     bool find_rate, swa;
@@ -42,6 +44,7 @@ static const char usage_text[] =
     "finetune " FINETUNE_VERSION ": fine-tune pretrained networks\n"
     "\n"
     "  finetune train --model WEIGHTS --data FOLDER --out FILE [--val FOLDER]\n"
+    "  finetune sweep --model WEIGHTS --data FOLDER --out FILE --lr X,X,...   tries settings, keeps the best\n"
     "  finetune eval --model FILE --data FOLDER\n"
     "  finetune predict --model FILE IMAGE...|TEXT...    (without TEXT: lines of standard input)\n"
     "  finetune train [--model WEIGHTS] --data TEXTS --out FILE\n"
@@ -110,6 +113,15 @@ static const char usage_pictures[] =
     "                             on what --hold-back holds back\n"
     "         --balanced sampling|loss   (train; texts too) rare classes count as frequent ones do:\n"
     "                             they are drawn as often, or weigh as much\n";
+static const char usage_sweep[] =
+    "sweep, besides most options of train: lists of what is tried, all combinations\n"
+    "         --lr X,X  --activation KIND,KIND  --loss KIND,KIND  --optimizer NAME,NAME   (an empty\n"
+    "                             entry: as it is)\n"
+    "         --freeze GLOB;GLOB  (\"\": nothing frozen; a comma before a glob: both)\n"
+    "         --seeds N           runs of each setting  --draws N   only N settings, drawn at random\n"
+    "         --budget TIME       for all together, such as 90s, 10m or 2h  --cut N   at each cut one\n"
+    "                             in N settings goes on (3; 1: all are trained to the end)\n"
+    "         --plot FILE.svg     each setting's value and interval  --resume   goes on after a stop\n";
 static const char usage_texts[] =
     "texts:   --text-column NAME|N --label-column NAME|N   (default: the usual names in the header;\n"
     "                             without a header, 1 and 2). Several text columns, as NAME,NAME or\n"
@@ -183,7 +195,7 @@ enum {
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
-    "eval, or train with --val", "random text, without --greedy", "output without --json",
+    "eval, or train and sweep with --val", "random text, without --greedy", "output without --json",
     "--device and the verb devices", "the other verbs, and for devices with --check", "--lora",
     "--hold-back", "--activation", "pictures", "text", "labelled data; for a language model use --streams",
     "a language model's text, not completions", "a table (.tsv, .csv, .jsonl)",
@@ -206,22 +218,32 @@ typedef struct option_row {
 
 static const option_row option_rows[] = {
 #define AT(field) offsetof(options, field)
-    {"--model", 's', AT(model), "tepgicvkw", 0},
-    {"--data", 's', AT(data), "tekw", 0},
-    {"--val", 's', AT(val), "tk", 0},
-    {"--out", 's', AT(out), "tcvw", 0},
-    {"--epochs", 'n', AT(epochs), "t", 0},
-    {"--max-steps", 'n', AT(max_steps), "t", 0},
-    {"--batch-size", 'n', AT(batch_size), "teiv", SAMPLES},
+    {"--model", 's', AT(model), "tepgicvkws", 0},
+    {"--data", 's', AT(data), "tekws", 0},
+    {"--val", 's', AT(val), "tks", 0},
+    {"--out", 's', AT(out), "tcvws", 0},
+    {"--epochs", 'n', AT(epochs), "ts", 0},
+    {"--max-steps", 'n', AT(max_steps), "ts", 0},
+    {"--batch-size", 'n', AT(batch_size), "teivs", SAMPLES},
     {"--lr", 'r', AT(learning_rate), "t", 0},
+    {"--lr", 's', AT(rates), "s", 0},
+    {"--freeze", 's', AT(freeze), "s", 0},
+    {"--activation", 's', AT(activation), "s", MODEL},
+    {"--loss", 's', AT(loss), "s", LABELLED},
+    {"--optimizer", 's', AT(optimizer), "s", 0},
+    {"--seeds", 'n', AT(seeds), "s", 0},
+    {"--draws", 'n', AT(draws), "s", 0},
+    {"--cut", 'n', AT(cut), "s", 0},
+    {"--budget", 's', AT(budget), "s", 0},
+    {"--plot", 's', AT(plot), "s", 0},
     {"--lr-plot", 's', AT(lr_plot), "t", 0},
-    {"--layer-decay", 'f', AT(layer_decay), "t", 0},
+    {"--layer-decay", 'f', AT(layer_decay), "ts", 0},
     {"--optimizer", 's', AT(optimizer), "t", 0},
-    {"--schedule", 's', AT(schedule), "t", 0},
-    {"--accumulate", 'n', AT(accumulate), "t", 0},
-    {"--ema", 'f', AT(ema), "t", 0},
-    {"--swa", 'b', AT(swa), "t", 0},
-    {"--per-class", 'n', AT(per_class), "t", LABELLED},
+    {"--schedule", 's', AT(schedule), "ts", 0},
+    {"--accumulate", 'n', AT(accumulate), "ts", 0},
+    {"--ema", 'f', AT(ema), "ts", 0},
+    {"--swa", 'b', AT(swa), "ts", 0},
+    {"--per-class", 'n', AT(per_class), "ts", LABELLED},
     {"--freeze", 's', AT(freeze), "t", 0},
     {"--head-only", 'b', AT(head_only), "t", MODEL},
     {"--lora", 'n', AT(lora), "t", MODEL},
@@ -233,50 +255,50 @@ static const option_row option_rows[] = {
     {"--transformers", 'n', AT(transformers), "tc", MODEL},
     {"--adapter", 's', AT(adapter), "tepicvkw", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
-    {"--groups", 's', AT(groups), "t", PICTURES},
+    {"--groups", 's', AT(groups), "ts", PICTURES},
     {"--loss", 's', AT(loss), "t", LABELLED},
     {"--teacher", 's', AT(teacher), "t", LABELLED},
     {"--activation", 's', AT(activation), "t", MODEL},
-    {"--where", 's', AT(where), "t", SWAPS},
+    {"--where", 's', AT(where), "ts", SWAPS},
     {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},
-    {"--flip", 'b', AT(flip), "tw", PICTURES},
-    {"--no-shift", 'b', AT(no_shift), "tw", PICTURES},
+    {"--flip", 'b', AT(flip), "tws", PICTURES},
+    {"--no-shift", 'b', AT(no_shift), "tws", PICTURES},
     {"--class-means", 'b', AT(class_means), "t", PICTURES},
     {"--find-flip", 'b', AT(find_flip), "t", PICTURES},
     {"--last-block", 'b', AT(last_block), "t", PICTURES},
     {"--average-start", 'b', AT(average_start), "t", PICTURES | HELD_BACK},
-    {"--hold-back", 'f', AT(hold_back), "t", SAMPLES},
+    {"--hold-back", 'f', AT(hold_back), "ts", SAMPLES},
     {"--patience", 'n', AT(patience), "t", HELD_BACK},
     {"--metric", 's', AT(metric), "t", HELD_BACK},
-    {"--calibrate", 'b', AT(calibrate), "t", HELD_BACK | LABELLED},
+    {"--calibrate", 'b', AT(calibrate), "ts", HELD_BACK | LABELLED},
     {"--log-csv", 's', AT(log_csv), "t", 0},
-    {"--report", 's', AT(report), "te", 0},
-    {"--augment", 'l', AT(augment), "tw", PICTURES},
-    {"--mixup", 'f', AT(mixup), "t", PICTURES},
-    {"--cutmix", 'f', AT(cutmix), "t", PICTURES},
-    {"--balanced", 's', AT(balanced), "t", LABELLED},
-    {"--resume", 'b', AT(resume), "t", 0},
+    {"--report", 's', AT(report), "tes", 0},
+    {"--augment", 'l', AT(augment), "tws", PICTURES},
+    {"--mixup", 'f', AT(mixup), "ts", PICTURES},
+    {"--cutmix", 'f', AT(cutmix), "ts", PICTURES},
+    {"--balanced", 's', AT(balanced), "ts", LABELLED},
+    {"--resume", 'b', AT(resume), "ts", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
-    {"--text-column", 'l', AT(text_column), "te", TEXTS | TABLE},
-    {"--label-column", 's', AT(label_column), "te", TEXTS | TABLE | LABELLED},
-    {"--pairs", 'b', AT(pairs), "tep", TEXTS | LABELLED},
-    {"--header", 's', AT(header), "te", TEXTS | TABLE},
-    {"--max-length", 'n', AT(max_length), "tepv", TEXTS | SAMPLES},
-    {"--worst", 'i', AT(worst), "te", SCORED | TEXTS | LABELLED},
+    {"--text-column", 'l', AT(text_column), "tes", TEXTS | TABLE},
+    {"--label-column", 's', AT(label_column), "tes", TEXTS | TABLE | LABELLED},
+    {"--pairs", 'b', AT(pairs), "teps", TEXTS | LABELLED},
+    {"--header", 's', AT(header), "tes", TEXTS | TABLE},
+    {"--max-length", 'n', AT(max_length), "tepvs", TEXTS | SAMPLES},
+    {"--worst", 'i', AT(worst), "tes", SCORED | TEXTS | LABELLED},
     {"--chat", 's', AT(chat), "teg", TEXTS | COMPLETIONS},
     {"--stop", 's', AT(stop), "te", TEXTS | COMPLETIONS},
     {"--pack", 'b', AT(pack), "t", TEXTS | COMPLETIONS},
-    {"--task", 's', AT(task), "te", TEXTS},
+    {"--task", 's', AT(task), "tes", TEXTS},
     {"--language-model", 'b', AT(language_model), "te", TEXTS | NO_CLASSES},
     {"--streams", 'n', AT(streams), "te", STREAMS},
     {"--steps", 'n', AT(steps), "te", STREAMS},
-    {"--vocabulary", 's', AT(vocabulary), "tepgv", TEXTS},
-    {"--merges", 's', AT(merges), "tepgv", VOCABULARY},
-    {"--words", 'b', AT(words), "t", TEXTS | NEW_WORDS},
-    {"--min-count", 'n', AT(minimum_count), "t", TEXTS | NEW_WORDS},
-    {"--hidden", 'n', AT(hidden), "t", NEW},
-    {"--layers", 'n', AT(layers), "t", NEW},
-    {"--one-direction", 'b', AT(one_direction), "t", NEW | LABELLED},
+    {"--vocabulary", 's', AT(vocabulary), "tepgvs", TEXTS},
+    {"--merges", 's', AT(merges), "tepgvs", VOCABULARY},
+    {"--words", 'b', AT(words), "ts", TEXTS | NEW_WORDS},
+    {"--min-count", 'n', AT(minimum_count), "ts", TEXTS | NEW_WORDS},
+    {"--hidden", 'n', AT(hidden), "ts", NEW},
+    {"--layers", 'n', AT(layers), "ts", NEW},
+    {"--one-direction", 'b', AT(one_direction), "ts", NEW | LABELLED},
     {"--prompt", 's', AT(prompt), "g", 0},
     {"--until", 's', AT(until), "g", 0},
     {"--length", 'n', AT(length), "g", 0},
@@ -285,26 +307,26 @@ static const option_row option_rows[] = {
     {"--top-p", 'f', AT(top_p), "g", DRAWN},
     {"--greedy", 'b', AT(greedy), "g", 0},
     {"--top", 'n', AT(top), "p", 0},
-    {"--pooling", 's', AT(pooling), "tev", TEXTS | MODEL},
-    {"--normalize", 'b', AT(normalize), "tev", TEXTS | MODEL},
-    {"--min-score", 'f', AT(minimum_score), "t", TEXTS | TABLE},
+    {"--pooling", 's', AT(pooling), "tevs", TEXTS | MODEL},
+    {"--normalize", 'b', AT(normalize), "tevs", TEXTS | MODEL},
+    {"--min-score", 'f', AT(minimum_score), "ts", TEXTS | TABLE},
     {"--times", 'b', AT(times), "i", LINES | PICTURES},
     {"--graph", 'b', AT(graph), "i", LINES},
     {"--tensors", 'b', AT(tensors), "ic", 0},
     {"--type", 's', AT(type), "c", 0},
-    {"--dtype", 's', AT(dtype), "tepgiv", MODEL},
+    {"--dtype", 's', AT(dtype), "tepgivs", MODEL},
     {"--check", 'b', AT(check), "d", 0},
-    {"--labels", 's', AT(labels), "tepc", MODEL},
-    {"--arch", 's', AT(architecture), "tepgicvkw", MODEL},
-    {"--image-size", 'n', AT(image_size), "tepickw", MODEL},
-    {"--heads", 'n', AT(heads), "tepgicvkw", MODEL},
-    {"--rename", 's', AT(rename), "tepgicvkw", MODEL},
-    {"--state-dict", 's', AT(state_dict), "tepgicvkw", MODEL},
-    {"--allow-missing", 'b', AT(allow_missing), "tepgicvkw", MODEL},
-    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgicvkw", MODEL},
+    {"--labels", 's', AT(labels), "tepcs", MODEL},
+    {"--arch", 's', AT(architecture), "tepgicvkws", MODEL},
+    {"--image-size", 'n', AT(image_size), "tepickws", MODEL},
+    {"--heads", 'n', AT(heads), "tepgicvkws", MODEL},
+    {"--rename", 's', AT(rename), "tepgicvkws", MODEL},
+    {"--state-dict", 's', AT(state_dict), "tepgicvkws", MODEL},
+    {"--allow-missing", 'b', AT(allow_missing), "tepgicvkws", MODEL},
+    {"--allow-unexpected", 'b', AT(allow_unexpected), "tepgicvkws", MODEL},
     {"--seed", 'u', AT(seed), NULL, 0},
     {"--threads", 'i', AT(threads), NULL, 0},
-    {"--memory-budget", 'm', AT(memory_budget), "tepgv", 0},
+    {"--memory-budget", 'm', AT(memory_budget), "tepgvs", 0},
     {"--simd", 's', AT(simd), NULL, 0},
     {"--precision", 's', AT(precision), NULL, 0},
     {"--cache", 's', AT(cache), NULL, 0},
@@ -478,7 +500,7 @@ static bool all_have_effect(const options *o, int known, int are_true)
     return true;
 }
 
-/* The letter of a verb in option_rows: its first one, but 'v' (vectors) for embed, 'k' for check,
+/* The letter of a verb in option_rows: its first one ('s' for sweep), but 'v' (vectors) for embed, 'k' for check,
    'w' (what the network sees) for preview. */
 static char verb_letter(const char *verb)
 {
@@ -486,11 +508,39 @@ static char verb_letter(const char *verb)
         : !strcmp(verb, "preview") ? 'w' : verb[0];
 }
 
+/* The row of an option: the one for this verb, if there are several of this name; OPTION_ROWS: none. */
+static int find_option(const char *name, const char *verb)
+{
+    int r, found = OPTION_ROWS;
+    for (r = OPTION_ROWS - 1; r >= 0; --r) {
+        const option_row *row = &option_rows[r];
+        if (strcmp(row->name, name) != 0) continue;
+        if (!row->verbs || strchr(row->verbs, verb_letter(verb))) return r;
+        found = r;
+    }
+    return found;
+}
+
+/* What was given for an option; `text` is room for a number. */
+static const char *option_text(const options *o, int r, char text[64])
+{
+    const option_row *row = &option_rows[r];
+    const void *at = (const char *)o + row->to;
+    if (row->kind == 's' || row->kind == 'l') return *(const char *const *)at;
+    if (row->kind == 'b') return "yes";
+    if (row->kind == 'r' && o->find_rate) return "auto";
+    if (row->kind == 'f' || row->kind == 'r') snprintf(text, 64, "%.9g", *(const double *)at);
+    else if (row->kind == 'u') snprintf(text, 64, "%llu", *(const unsigned long long *)at);
+    else if (row->kind == 'm') snprintf(text, 64, "%zu", *(const size_t *)at);
+    else snprintf(text, 64, "%d", *(const int *)at);
+    return text;
+}
+
 /* Are all options among the verb's, with an effect as far as the command line shows? */
 static bool options_fit(const options *o)
 {
     static const char *const verbs[] = {"train", "eval", "predict", "generate", "info", "convert",
-                                        "devices", "embed", "check", "preview"};
+                                        "devices", "embed", "check", "preview", "sweep"};
     bool lists = !strcmp(o->verb, "devices");
     int facts = o->model || o->file_count > 0 ? MODEL : NEW, r;
     char text[300];
@@ -502,7 +552,7 @@ static bool options_fit(const options *o)
     if (o->device || lists) facts |= DEVICE;
     if (o->check || !lists) facts |= CHECKED;
     if (o->lora) facts |= LORA;
-    if (o->hold_back > 0) facts |= HELD_BACK;
+    if (o->hold_back > 0 || !strcmp(o->verb, "sweep")) facts |= HELD_BACK;
     if (o->activation) facts |= SWAPS;
     for (r = 0; r < OPTION_ROWS; ++r) {
         if (!o->given[r] || !option_rows[r].verbs
@@ -531,7 +581,7 @@ static int parse(int count, char **words, options *o)
             *equals = 0;
             value = equals + 1;
         }
-        for (r = 0; r < OPTION_ROWS && strcmp(option_rows[r].name, words[i]) != 0; ++r) {}
+        r = find_option(words[i], o->verb);
         if (r == OPTION_ROWS) return usage("unknown option: ", words[i]);
         o->given[r] = true;
         if (option_rows[r].kind == 'b') {

@@ -308,7 +308,9 @@ static void ft__sweep_step(ft__sweep *s, int setting, int seed, int rung)
         r->loss[rung] = 0;
     }
     r->rungs = rung + 1;
-    ft__sweep_write(s);
+    /* A disk may take longer than a short run. Without this run's scores the sweep makes them again
+       from its checkpoint. */
+    if (!c->desc.clock || ft__clock(c) - s->written > 5) ft__sweep_write(s);
 }
 
 /* ---- The rungs ---- */
@@ -363,9 +365,10 @@ static void ft__sweep_rung(ft__sweep *s, int rung)
         }
         ft__sweep_prune(s, rung, go_on);
     }
-    if (last || s->kept[rung + 1] > 0) return;
-    s->kept[rung + 1] = ft__sweep_keep(s, rung);
-    ft__sweep_prune(s, rung, s->kept[rung + 1]);
+    if (!last && s->kept[rung + 1] == 0) {
+        s->kept[rung + 1] = ft__sweep_keep(s, rung);
+        ft__sweep_prune(s, rung, s->kept[rung + 1]);
+    }
     ft__sweep_write(s);
 }
 

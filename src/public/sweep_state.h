@@ -45,6 +45,7 @@ typedef struct ft__sweep {
     bool regression;
     uint64_t key;           /* a hash of what must be the same to continue */
     double before, start;   /* seconds of its earlier parts; when this part began */
+    double written;         /* when the file was written last */
     ft__lent lent;          /* to the runs of one group ... */
     int group;              /* ... of settings with the same frozen layers; -1: none yet */
     bool ends;              /* the winner's run: time does not matter */
@@ -270,7 +271,7 @@ static void ft__sweep_write_run(const ft__sweep *s, ft__text *text, int setting,
 }
 
 /* Writes what was found so far. */
-static ft_status ft__sweep_write(const ft__sweep *s)
+static ft_status ft__sweep_write(ft__sweep *s)
 {
     ft__context *c = &s->m->context;
     ft__saving file;
@@ -301,6 +302,7 @@ static ft_status ft__sweep_write(const ft__sweep *s)
         ft__saving_free(&file);
     }
     ft__release(c, text.letters);
+    s->written = ft__clock(c);
     return c->status;
 }
 

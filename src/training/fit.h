@@ -615,7 +615,8 @@ static ft_status ft__fit_prepare(ft__fit *f)
     if (f->o.checkpoint && ft__check_describable(f->m, f->o.checkpoint) == FT_OK)
         f->data_state = ft__data_state_of(f);
     if (f->o.checkpoint && f->resume) ft__checkpoint_read(f);
-    if (f->until > 0 && f->at.epoch >= f->until) f->stopped = true; /* it was there before */
+    if (!f->at.done && f->until > 0 && f->at.epoch >= f->until)
+        f->stopped = true; /* it was there before */
     if ((f->at.done && !f->o.average_start) || f->stopped || !ft__ok(c)) return c->status;
     if (f->cache.on && f->until == 0) return c->status; /* lent, already filled */
     if (!f->cache.on) ft__cache_plan(f);
