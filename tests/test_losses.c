@@ -555,6 +555,45 @@ static void test_ctc(size_t k)
     ft_destroy(m);
 }
 
+/* A network of steps of any number that was read: the loss takes its input "lengths", and a file keeps it. */
+static void test_read_steps(void)
+{
+    static float logits[MOST], want[MOST];
+    static int labels[MOST], padded[4][10];
+    int lengths[4], n, i;
+    ft_model *m = ft_create((ft_desc){.threads = 1}), *again = ft_create((ft_desc){.threads = 1}), *one;
+    ft_tensor_info info;
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {FT_LENGTH, 6}});
+    ft_node y = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {FT_LENGTH}});
+    ft_input(m, "lengths", (ft_input_options){.type = FT_I32});
+    wanted("lengths", "a", logits, &info);
+    wanted("lengths", "b", (float *)(void *)labels, &info);
+    wanted("lengths", "c", (float *)(void *)lengths, &info);
+    wanted("lengths", "y", want, &info);
+    for (n = 0; n < 4; ++n)
+        for (i = 0; i < 10; ++i) padded[n][i] = i < 4 ? labels[4 * n + i] : -100;
+    x = affine(m, x, 1, 0);
+    ft_set_output(m, x);
+    ft_set_loss(m, ft_cross_entropy(m, "loss", x, y, plain));
+    CHECK(ft_set_loss_kind(m, "ctc", plain) == FT_OK, "%s", ft_error_text(m));
+    ft_save(m, "build/ctc.safetensors", (ft_save_options){0});
+    ft_load(again, "build/ctc.safetensors", (ft_load_options){0});
+    remove("build/ctc.safetensors");
+    for (i = 0; i < 2; ++i) {
+        float got;
+        one = i ? again : m;
+        ft_set_length(one, 10);
+        ft_feed(one, ft_find(one, "input"), logits, 4);
+        ft_feed(one, ft_find(one, "labels"), padded, 4);
+        ft_feed(one, ft_find(one, "lengths"), lengths, 4);
+        got = ft_forward(one, true);
+        CHECK(ft_error(one) == FT_OK && CLOSE(got, want[0], 1e-5 * (double)want[0]), "%d: %g, not %g: %s", i,
+              (double)got, (double)want[0], ft_error_text(one));
+    }
+    ft_destroy(m);
+    ft_destroy(again);
+}
+
 /* A network of steps learns to write sequences: each of four pictures of 8 columns is read as its labels,
    by the best path. */
 static void test_reading(void)
@@ -1137,6 +1176,7 @@ int main(void)
     ft_file_close(golden);
     golden = open_golden(m, "ctc");
     for (i = 0; i < sizeof sequences / sizeof sequences[0]; ++i) test_ctc(i);
+    test_read_steps();
     test_reading();
     test_decode();
     test_exchanged();

@@ -169,6 +169,8 @@ fails 2 "--metric has no effect here: it is for --hold-back" "$tool" train --mod
 fails 2 "there is none of this name; there are loss, entity_f1, accuracy" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric good --out n.safetensors
 fails 2 "--hold-back must be a share" "$tool" train --model base.safetensors --data names --hold-back 1 --out n.safetensors
 printf 'a O\n\nb B-x\n\nc O\n\nd B-x\n' >words.conll
+fails 1 "ctc is a loss of labels without steps, and one class is the blank; here each word has its label" \
+    "$tool" train --data words.conll --hidden 4 --epochs 1 --loss ctc --out n.safetensors
 fails 2 "--calibrate has no effect here: it is for networks" "$tool" train --data words.conll --hidden 4 --hold-back 0.5 --calibrate --out n.safetensors
 fails 1 "metric mae is not defined" "$tool" train --model base.safetensors --data names --hold-back 0.5 --metric mae --out n.safetensors
 fails 1 "--report nowhere/r.html: cannot be written" "$tool" eval --model names.safetensors --data names --report nowhere/r.html
@@ -211,6 +213,7 @@ fails 2 "--where has no effect here: it is for --activation" "$tool" $swap --whe
 fails 2 "--recalibrate has no effect here: the network has no batch norm" \
     "$tool" train --model base.safetensors --data photos --epochs 1 --recalibrate --out n.safetensors
 fails 1 "focus: unknown loss; it must be one of cross_entropy, focal" "$tool" $swap --loss focus
+fails 1 "ctc is a loss of labels [N, S] of steps [N, T, classes], which the network does not read" "$tool" $swap --loss ctc
 
 # ---- --memory-budget ----
 for wrong in 5X -1 0 nan 1e6 M 5.5.5M 99999999999T; do
