@@ -36111,6 +36111,7 @@ typedef struct ft__keras_input { int value; bool ids; } ft__keras_input;
 typedef struct ft__keras_weight {
     size_t name;
     int value;
+    bool constant;          /* no file has it */
     ft_shape shape;
 } ft__keras_weight;
 
@@ -36351,6 +36352,7 @@ static int ft__keras_leaf(ft__keras *g, const char *op, const char *suffix, int 
     memset(w, 0, sizeof *w);
     w->name = name;
     w->value = value;
+    w->constant = !strcmp(op, "constant");
     w->shape.rank = rank;
     for (d = 0; d < rank; ++d) w->shape.size[d] = size[d];
     ft__text_add(&g->text, ",\n{\"op\":\"%s\",\"name\":", op);
@@ -36446,7 +36448,7 @@ typedef struct ft__keras_activation {
 } ft__keras_activation;
 
 static const ft__keras_activation ft__keras_activations[] = {
-    {"linear", NULL, ""}, {"relu", "relu", ""}, {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
+    {"linear", NULL, ""}, {"hard_sigmoid", "hardsigmoid", ""}, {"relu", "relu", ""}, {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
     {"tanh", "tanh", ""}, {"softmax", "softmax", ""}, {"log_softmax", "log_softmax", ""},
     {"elu", "elu", ""}, {"selu", "selu", ""}, {"celu", "celu", ""}, {"softplus", "softplus", ""},
     {"softsign", "softsign", ""}, {"silu", "silu", ""}, {"swish", "silu", ""}, {"gelu", "gelu", ""},
@@ -36455,19 +36457,23 @@ static const ft__keras_activation ft__keras_activations[] = {
     {"log_sigmoid", "logsigmoid", ""}, {"tanh_shrink", "tanhshrink", ""},
     {"soft_shrink", "softshrink", ""}, {"hard_tanh", "hardtanh", ""}};
 
+/* NULL: none of that name. */
+static const ft__keras_activation *ft__keras_activation_of(const char *name)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__keras_activations / sizeof ft__keras_activations[0]; ++i)
+        if (!strcmp(ft__keras_activations[i].name, name)) return &ft__keras_activations[i];
+    return NULL;
+}
+
 /* Adds an activation of Keras' by its name; `suffix` is of its node. */
 static int ft__keras_activate(ft__keras *g, const char *name, const char *suffix, int x)
 {
-    static const char *const inner[] = {".scaled", ".clipped"};
-    const ft__keras_activation *a = NULL;
+    const ft__keras_activation *a = ft__keras_activation_of(name);
     bool channels;
-    size_t i;
     int y;
-    for (i = 0; i < sizeof ft__keras_activations / sizeof ft__keras_activations[0]; ++i)
-        if (!strcmp(ft__keras_activations[i].name, name)) a = &ft__keras_activations[i];
-    if (!strcmp(name, "hard_sigmoid")) { /* of Keras 2: min(max(0.2 x + 0.5, 0), 1) */
-        if (!g->old) return ft__keras_node(g, "hardsigmoid", suffix, &x, 1);
-        y = ft__keras_begin(g, "affine", inner[0], &x, 1);
+    if (!strcmp(name, "hard_sigmoid") && g->old) { /* min(max(0.2 x + 0.5, 0), 1) */
+        y = ft__keras_begin(g, "affine", ".scaled", &x, 1);
         ft__text_add(&g->text, ",\"scale\":0.2,\"shift\":0.5}");
         y = ft__keras_begin(g, "clamp", suffix, &y, 1);
         ft__text_add(&g->text, ",\"min\":0,\"max\":1}");
@@ -37292,9 +37298,14 @@ static int ft__keras_attention(ft__keras *g, const int *inputs, int count)
     int heads = ft__keras_int(g, "num_heads", 1, 0), key = ft__keras_int(g, "key_dim", 1, 0);
     int value = ft__keras_int(g, "value_dim", 1, key), out, three[3], i, y;
     int from[3], causal = ft__json_member(g->json, g->call_options, "use_causal_mask");
+    int axes = ft__keras_field(g, "attention_axes"), axis = 1;
+    bool list = ft__json_at(g->json, axes, 'a') != NULL;
     bool bias = ft__keras_flag(g, "use_bias", true);
     double dropout = ft__keras_number(g, "dropout", 0);
     if (heads < 1 || key < 1 || heads > (1 << 24) / key || heads > (1 << 24) / value) return -1;
+    if (axes >= 0 && (ft__json_count(g->json, axes) > 1
+                      || !ft__keras_whole(g, list ? axes + 1 : axes, 1, &axis) || axis != 1))
+        return ft__keras_refuse(g, "attention_axes other than 1");
     if (count < 2 || ft__keras_at(g, inputs[0])->rank != 3)
         return ft__keras_refuse(g, "its query, value and key must be sequences");
     from[0] = inputs[0];
@@ -37573,7 +37584,7 @@ static const ft__keras_row ft__keras_rows[] = {
     {"SimpleRNN", FT__KERAS_RNN, ft__keras_recurrent},
     {"Bidirectional", " layer backward_layer merge_mode ", ft__keras_bidirectional},
     {"MultiHeadAttention", " num_heads key_dim value_dim dropout use_bias output_shape"
-     " query_shape key_shape value_shape ", ft__keras_attention},
+     " attention_axes query_shape key_shape value_shape ", ft__keras_attention},
     {"Add", " ", ft__keras_merge}, {"Subtract", " ", ft__keras_merge},
     {"Multiply", " ", ft__keras_merge}, {"Average", " ", ft__keras_merge},
     {"Maximum", " ", ft__keras_merge}, {"Minimum", " ", ft__keras_merge},
@@ -37620,6 +37631,7 @@ static void ft__keras_check_fields(ft__keras *g, const ft__keras_row *row)
         " input_spec build_config quantization_config seed ";
     const ft__json_value *values = g->json->values;
     const char *format = ft__keras_word(g, "data_format", "channels_last");
+    const char *activation;
     bool dropped = false;
     int i;
     for (i = g->config + 1; i < values[g->config].next; i = values[i].next) {
@@ -37629,6 +37641,8 @@ static void ft__keras_check_fields(ft__keras *g, const ft__keras_row *row)
         if (ft__ends_with(key, "_regularizer") || ft__ends_with(key, "_constraint")) dropped = true;
         else ft__keras_refuse(g, "the field %.60s", key);
     }
+    activation = ft__keras_activation_name(g, "activation");
+    if (!ft__keras_activation_of(activation)) ft__keras_refuse(g, "activation %.60s", activation);
     if (strcmp(format, "channels_last") != 0) ft__keras_refuse(g, "data_format %.40s", format);
     g->dropped += dropped;
 }
@@ -38896,7 +38910,8 @@ static const ft_shape *ft__keras_wants(const void *context, const char *name)
     while (low < high) {
         int middle = low + (high - low) / 2;
         int order = strcmp(ft__keras_text(g, all[g->by_name[middle]].name), name);
-        if (order == 0) return &all[g->by_name[middle]].shape;
+        if (order == 0) return all[g->by_name[middle]].constant ? NULL
+                                                                : &all[g->by_name[middle]].shape;
         if (order < 0) low = middle + 1;
         else high = middle;
     }

@@ -69,6 +69,7 @@ static double seconds_now(void)
 #include "tool/report.h"
 #include "tool/cache.h"
 #include "tool/labels.h"
+#include "tool/hdf5.h"
 #include "tool/data.h"
 #include "tool/text.h"
 #include "tool/embed.h"

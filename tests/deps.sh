@@ -21,6 +21,8 @@ done
 [ -n "$loader" ] || missing="$missing ocl-icd-libopencl1"
 [ -n "$clblast" ] || missing="$missing libclblast1"
 need "/etc/OpenCL/vendors/*.icd" pocl-opencl-icd
+# Keras' files.
+need "/usr/lib/*/libhdf5_serial.so* /usr/lib/libhdf5.so*" libhdf5-dev
 command -v oclgrind >/dev/null || missing="$missing oclgrind"
 if [ "$1" = bench ]; then
     need "/usr/lib/*/libdnnl.so.2" libdnnl2

@@ -36,6 +36,16 @@ static bool opencl_survives(const options *o)
     return answer;
 }
 
+/* Whether a path is of a file of Keras, which needs libhdf5. */
+static bool is_of_keras(const char *path)
+{
+    static const char *const ends[] = {".keras", ".h5", ".hdf5"};
+    size_t i, length = path ? strlen(path) : 0;
+    for (i = 0; i < sizeof ends / sizeof ends[0]; ++i)
+        if (length > strlen(ends[i]) && !strcmp(path + length - strlen(ends[i]), ends[i])) return true;
+    return false;
+}
+
 static ft_model *create(const options *o)
 {
     ft_desc desc;
@@ -49,6 +59,8 @@ static ft_model *create(const options *o)
     desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train") || !strcmp(o->verb, "sweep"));
     desc.opencl_library = o->opencl_library;
     desc.precision = o->precision;
+    if (is_of_keras(o->model) || is_of_keras(o->architecture) || is_of_keras(o->out))
+        desc.hdf5 = hdf5_of_system();
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
     /* On a device the fastest of the correct kernels is chosen, so kernels are timed. */

@@ -313,7 +313,8 @@ static const ft_shape *ft__keras_wants(const void *context, const char *name)
     while (low < high) {
         int middle = low + (high - low) / 2;
         int order = strcmp(ft__keras_text(g, all[g->by_name[middle]].name), name);
-        if (order == 0) return &all[g->by_name[middle]].shape;
+        if (order == 0) return all[g->by_name[middle]].constant ? NULL
+                                                                : &all[g->by_name[middle]].shape;
         if (order < 0) low = middle + 1;
         else high = middle;
     }

@@ -75,7 +75,7 @@ static const ft__keras_row ft__keras_rows[] = {
     {"SimpleRNN", FT__KERAS_RNN, ft__keras_recurrent},
     {"Bidirectional", " layer backward_layer merge_mode ", ft__keras_bidirectional},
     {"MultiHeadAttention", " num_heads key_dim value_dim dropout use_bias output_shape"
-     " query_shape key_shape value_shape ", ft__keras_attention},
+     " attention_axes query_shape key_shape value_shape ", ft__keras_attention},
     {"Add", " ", ft__keras_merge}, {"Subtract", " ", ft__keras_merge},
     {"Multiply", " ", ft__keras_merge}, {"Average", " ", ft__keras_merge},
     {"Maximum", " ", ft__keras_merge}, {"Minimum", " ", ft__keras_merge},
@@ -122,6 +122,7 @@ static void ft__keras_check_fields(ft__keras *g, const ft__keras_row *row)
         " input_spec build_config quantization_config seed ";
     const ft__json_value *values = g->json->values;
     const char *format = ft__keras_word(g, "data_format", "channels_last");
+    const char *activation;
     bool dropped = false;
     int i;
     for (i = g->config + 1; i < values[g->config].next; i = values[i].next) {
@@ -131,6 +132,8 @@ static void ft__keras_check_fields(ft__keras *g, const ft__keras_row *row)
         if (ft__ends_with(key, "_regularizer") || ft__ends_with(key, "_constraint")) dropped = true;
         else ft__keras_refuse(g, "the field %.60s", key);
     }
+    activation = ft__keras_activation_name(g, "activation");
+    if (!ft__keras_activation_of(activation)) ft__keras_refuse(g, "activation %.60s", activation);
     if (strcmp(format, "channels_last") != 0) ft__keras_refuse(g, "data_format %.40s", format);
     g->dropped += dropped;
 }

@@ -34,6 +34,7 @@ typedef struct ft__keras_input { int value; bool ids; } ft__keras_input;
 typedef struct ft__keras_weight {
     size_t name;
     int value;
+    bool constant;          /* no file has it */
     ft_shape shape;
 } ft__keras_weight;
 
@@ -274,6 +275,7 @@ static int ft__keras_leaf(ft__keras *g, const char *op, const char *suffix, int 
     memset(w, 0, sizeof *w);
     w->name = name;
     w->value = value;
+    w->constant = !strcmp(op, "constant");
     w->shape.rank = rank;
     for (d = 0; d < rank; ++d) w->shape.size[d] = size[d];
     ft__text_add(&g->text, ",\n{\"op\":\"%s\",\"name\":", op);
@@ -369,7 +371,7 @@ typedef struct ft__keras_activation {
 } ft__keras_activation;
 
 static const ft__keras_activation ft__keras_activations[] = {
-    {"linear", NULL, ""}, {"relu", "relu", ""}, {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
+    {"linear", NULL, ""}, {"hard_sigmoid", "hardsigmoid", ""}, {"relu", "relu", ""}, {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
     {"tanh", "tanh", ""}, {"softmax", "softmax", ""}, {"log_softmax", "log_softmax", ""},
     {"elu", "elu", ""}, {"selu", "selu", ""}, {"celu", "celu", ""}, {"softplus", "softplus", ""},
     {"softsign", "softsign", ""}, {"silu", "silu", ""}, {"swish", "silu", ""}, {"gelu", "gelu", ""},
@@ -378,19 +380,23 @@ static const ft__keras_activation ft__keras_activations[] = {
     {"log_sigmoid", "logsigmoid", ""}, {"tanh_shrink", "tanhshrink", ""},
     {"soft_shrink", "softshrink", ""}, {"hard_tanh", "hardtanh", ""}};
 
+/* NULL: none of that name. */
+static const ft__keras_activation *ft__keras_activation_of(const char *name)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__keras_activations / sizeof ft__keras_activations[0]; ++i)
+        if (!strcmp(ft__keras_activations[i].name, name)) return &ft__keras_activations[i];
+    return NULL;
+}
+
 /* Adds an activation of Keras' by its name; `suffix` is of its node. */
 static int ft__keras_activate(ft__keras *g, const char *name, const char *suffix, int x)
 {
-    static const char *const inner[] = {".scaled", ".clipped"};
-    const ft__keras_activation *a = NULL;
+    const ft__keras_activation *a = ft__keras_activation_of(name);
     bool channels;
-    size_t i;
     int y;
-    for (i = 0; i < sizeof ft__keras_activations / sizeof ft__keras_activations[0]; ++i)
-        if (!strcmp(ft__keras_activations[i].name, name)) a = &ft__keras_activations[i];
-    if (!strcmp(name, "hard_sigmoid")) { /* of Keras 2: min(max(0.2 x + 0.5, 0), 1) */
-        if (!g->old) return ft__keras_node(g, "hardsigmoid", suffix, &x, 1);
-        y = ft__keras_begin(g, "affine", inner[0], &x, 1);
+    if (!strcmp(name, "hard_sigmoid") && g->old) { /* min(max(0.2 x + 0.5, 0), 1) */
+        y = ft__keras_begin(g, "affine", ".scaled", &x, 1);
         ft__text_add(&g->text, ",\"scale\":0.2,\"shift\":0.5}");
         y = ft__keras_begin(g, "clamp", suffix, &y, 1);
         ft__text_add(&g->text, ",\"min\":0,\"max\":1}");

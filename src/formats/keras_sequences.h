@@ -223,9 +223,14 @@ static int ft__keras_attention(ft__keras *g, const int *inputs, int count)
     int heads = ft__keras_int(g, "num_heads", 1, 0), key = ft__keras_int(g, "key_dim", 1, 0);
     int value = ft__keras_int(g, "value_dim", 1, key), out, three[3], i, y;
     int from[3], causal = ft__json_member(g->json, g->call_options, "use_causal_mask");
+    int axes = ft__keras_field(g, "attention_axes"), axis = 1;
+    bool list = ft__json_at(g->json, axes, 'a') != NULL;
     bool bias = ft__keras_flag(g, "use_bias", true);
     double dropout = ft__keras_number(g, "dropout", 0);
     if (heads < 1 || key < 1 || heads > (1 << 24) / key || heads > (1 << 24) / value) return -1;
+    if (axes >= 0 && (ft__json_count(g->json, axes) > 1
+                      || !ft__keras_whole(g, list ? axes + 1 : axes, 1, &axis) || axis != 1))
+        return ft__keras_refuse(g, "attention_axes other than 1");
     if (count < 2 || ft__keras_at(g, inputs[0])->rank != 3)
         return ft__keras_refuse(g, "its query, value and key must be sequences");
     from[0] = inputs[0];
