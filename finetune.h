@@ -10070,7 +10070,7 @@ typedef struct ft__costs {
 #define FT__BY_SIGMOID FT__FLAG(51) /* a loss, or what one is made of, that reads x as the logit of
                                    a probability, sigmoid(x) */
 
-#define FT__INTEGERS FT__FLAG(51) /* its output is I32 */
+#define FT__INTEGERS FT__FLAG(52) /* its output is I32 */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
