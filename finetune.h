@@ -41904,6 +41904,11 @@ static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
         y.size[2 + i] = ft__onnx_known(w.same ? v->size[2 + i].k * w.stride[i]
             : (v->size[2 + i].k - 1) * w.stride[i] - w.padding[i] - w.padding[i + 2]
               + (double)w.dilation[i] * (w.kernel[i] - 1) + more[i] + 1);
+    if (more[0] > 0 && more[1] == 0) { /* a second 0 means the first: what it adds is cut off */
+        if (more[0] >= w.stride[1]) return "output_padding is supported below both strides";
+        more[1] = more[0];
+        w.padding[3] += more[0];
+    }
     inputs[0] = v->made;
     inputs[1] = ft__onnx_weight(x, weight, "parameter", size, 4);
     if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
@@ -42672,8 +42677,12 @@ static void ft__onnx_add_loss(ft__onnx *x, int *output)
     ft__text fields = ft__onnx_fields(x);
     ft__onnx_number own[FT__ONNX_RANK + 1];
     int rank = ft__onnx_own(y, own);
-    if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax"))
+    if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax")) {
+        if (!x->made[x->made[*output].inputs[0]].count) return; /* of an input: it stays */
         *output = x->made[*output].inputs[0];
+        ft__log(x->file->context, "%s: its last softmax is left to prediction: the output is what"
+                " it reads, the logits", x->file->path);
+    }
     if (rank < 2 || rank > 3 || size < 2 || y->batch == y->rank - 1) return;
     ft__text_add(&fields, ",\"type\":\"I32\",\"shape\":[\"N\"");
     for (d = 1; d < rank - 1; ++d) {
@@ -42721,8 +42730,10 @@ static void ft__onnx_describe(ft__onnx *x)
         return;
     }
     for (i = 0; i < x->output_count; ++i) {
-        ft__onnx_made *made = &x->made[x->values[x->outputs[i]].made];
-        if (made->count) made->name = x->values[x->outputs[i]].name;
+        ft__onnx_value *v = &x->values[x->outputs[i]];
+        if (!x->made[v->made].count) v->made = ft__onnx_make_affine(x, v->name, v->made, 1, 0);
+        if (v->made < 0) return;
+        x->made[v->made].name = v->name;
     }
     output = x->values[x->outputs[0]].made;
     if (x->output_count == 1) ft__onnx_add_loss(x, &output);

@@ -722,6 +722,121 @@ static void test_matching(void)
     expect_load("renamed", renamed, FT_OK, "unused [3]");
 }
 
+/* ---- ONNX: small graphs, beside what ONNX Runtime gives of them (golden/make_onnx.py) ---- */
+
+enum { ONNX_BATCH = 2, ONNX_STEPS = 5, MOST_ONNX = 4096 };
+
+/* A tensor of the golden file as bytes, to be freed; NULL: there is none. */
+static unsigned char *golden_bytes(ft_file *file, const char *name, const char *key, int number, size_t *bytes)
+{
+    char path[128];
+    unsigned char *content;
+    int index;
+    snprintf(path, sizeof path, number < 0 ? "%s/%s" : "%s/%s%d", name, key, number);
+    index = ft_file_find(file, path);
+    if (index < 0) return NULL;
+    *bytes = (size_t)ft_file_tensor(file, index).bytes;
+    content = (unsigned char *)calloc(*bytes + 1, 1);
+    ft_file_read(file, index, content, *bytes);
+    return content;
+}
+
+static size_t onnx_count(const ft_model *m, ft_node node)
+{
+    ft_shape s = ft_node_shape(m, node);
+    size_t count = 1;
+    int d;
+    for (d = 0; d < s.rank; ++d)
+        count *= (size_t)(s.size[d] == FT_BATCH ? ONNX_BATCH : s.size[d] == FT_LENGTH ? ONNX_STEPS : s.size[d]);
+    return count;
+}
+
+/* The outputs: the model's, and those that have a name. A softmax at the end is left to prediction. */
+static void check_onnx_outputs(ft_model *m, ft_file *golden, const char *name)
+{
+    static const char *const names[] = {"y", "z"};
+    static float got[MOST_ONNX];
+    bool softmax = !strcmp(name, "softmax_head"), logs = !strcmp(name, "log_softmax_head");
+    int k;
+    size_t bytes, i, j;
+    unsigned char *want;
+    for (k = 0; (want = golden_bytes(golden, name, "out", k, &bytes)) != NULL; ++k) {
+        ft_node node = k ? ft_find(m, names[k]) : ft_output(m);
+        const float *values = (const float *)(const void *)want;
+        size_t count = bytes / 4, row = softmax || logs ? (size_t)ft_node_shape(m, node).size[
+            ft_node_shape(m, node).rank - 1] : 1;
+        double largest = 0, worst = 0;
+        bool same = node.id && count <= MOST_ONNX && onnx_count(m, node) == count && ft_get(m, node, got, count) == FT_OK;
+        CHECK(same, "%s: output %d: %s", name, k, ft_error_text(m));
+        for (i = 0; same && (softmax || logs) && i < count; i += row) {
+            double sum = 0;
+            for (j = i; j < i + row; ++j) sum += exp((double)got[j]);
+            for (j = i; j < i + row; ++j) got[j] = (float)(logs ? (double)got[j] - log(sum) : exp((double)got[j]) / sum);
+        }
+        for (i = 0; same && i < count; ++i) {
+            worst = worse(worst, fabs((double)got[i] - (double)values[i]));
+            if (fabs((double)values[i]) > largest) largest = fabs((double)values[i]);
+        }
+        CHECK(!same || (largest > 0.1 && worst <= 1e-5 * largest), "%s: output %d is off by %g of %g", name, k, worst, largest);
+        free(want);
+    }
+    CHECK(k > 0, "%s has no outputs", name);
+}
+
+/* Loads a case, feeds its inputs and compares; or it must be refused with all these texts. */
+static void check_onnx_case(ft_file *golden, const char *name)
+{
+    ft_model *m = new_model();
+    ft_load_options load = {.no_new_head = false};
+    unsigned char *file, *texts, *values;
+    char *text;
+    ft_node node;
+    size_t bytes;
+    int k = 0;
+    file = golden_bytes(golden, name, "file", -1, &load.weights.bytes);
+    texts = golden_bytes(golden, name, "refused", -1, &bytes);
+    load.weights.memory = file;
+    ft_load(m, "case.onnx", load);
+    CHECK(texts ? ft_error(m) == FT_UNSUPPORTED : ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    for (text = texts ? strtok((char *)texts, "|") : NULL; text; text = strtok(NULL, "|"))
+        CHECK(strstr(ft_error_text(m), text), "%s: not \"%s\" but %s", name, text, ft_error_text(m));
+    if (!texts && !ft_error(m)) {
+        ft_set_length(m, ONNX_STEPS);
+        for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
+            bool labels = !strcmp(ft_node_name(m, node), "labels");
+            if (ft_find(m, "z").id) ft_keep(m, ft_find(m, "z"));
+            if (strcmp(ft_node_operator(m, node), "input") || labels) continue;
+            values = golden_bytes(golden, name, "in", k++, &bytes);
+            CHECK(values && bytes == 4 * onnx_count(m, node), "%s: input %d has another size", name, k);
+            if (values) CHECK(ft_feed(m, node, values, ONNX_BATCH) == FT_OK, "%s: %s", name, ft_error_text(m));
+            free(values);
+        }
+        ft_forward(m, false);
+        check_onnx_outputs(m, golden, name);
+    }
+    ft_destroy(m);
+    free(texts);
+    free(file);
+}
+
+static void test_onnx(void)
+{
+    ft_model *m = new_model();
+    ft_file *golden = ft_file_open(m, "tests/golden/onnx.safetensors", (ft_weights_options){.map = false});
+    int i, cases = 0;
+    for (i = 0; i < ft_file_count(golden); ++i) {
+        const char *name = ft_file_tensor(golden, i).name, *end = strstr(name, "/file");
+        char one[80];
+        if (!end || end[5]) continue;
+        snprintf(one, sizeof one, "%.*s", (int)(end - name), name);
+        check_onnx_case(golden, one);
+        cases += 1;
+    }
+    CHECK(cases >= 121, "%d cases of ONNX", cases);
+    ft_file_close(golden);
+    ft_destroy(m);
+}
+
 int main(void)
 {
     static const char *const damaged[] = {"plain.safetensors", "plain.pt", "checkpoint.pt",
@@ -765,5 +880,6 @@ int main(void)
     test_damaged_model();
     test_disk();
     test_matching();
+    test_onnx();
     return check_done("test_formats");
 }

@@ -76,6 +76,20 @@ static bool is_folder(const char *path)
     return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
+/* Reads "3,48,192" into the sizes of a sample; false: it is no such list. */
+static bool read_sample(const char *text, int *sizes)
+{
+    int count = 0;
+    char *end;
+    for (; text && *text; text = *end ? end + 1 : end) {
+        long size = strtol(text, &end, 10);
+        if (end == text || (*end && *end != ',') || size < 1 || size > 1 << 24
+            || count == FINETUNE_MAX_RANK - 1) return false;
+        sizes[count++] = (int)size;
+    }
+    return !text || count > 0;
+}
+
 static ft_model *open_model(const options *o)
 {
     ft_load_options load;
@@ -94,6 +108,11 @@ static ft_model *open_model(const options *o)
     load.weights.allow_missing = o->allow_missing;
     load.weights.allow_unexpected = o->allow_unexpected;
     load.weights.keep_types = load.weights.map = keeps_types(o);
+    if (!read_sample(o->sample, load.weights.sample)) {
+        complain("--sample %s: sizes such as 3,48,192 are expected", o->sample);
+        ft_destroy(m);
+        return NULL;
+    }
     ft_load(m, o->model, load);
     if (o->image_size && !ft_error(m) && ft_get_preprocessing(m).width != o->image_size) {
         complain("--image-size %d: this network has pictures of %d pixels", o->image_size,

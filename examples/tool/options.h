@@ -4,7 +4,7 @@
 enum { MOST_OPTIONS = 160 };
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
-    const char *state_dict;
+    const char *state_dict, *sample;
     const char *type, *dtype, *cache, *opencl_library, *precision;
     const char *augment, *balanced;
     double mixup, cutmix;
@@ -166,6 +166,7 @@ static const char usage_rest[] =
     "                             (docs/networks.md)\n"
     "         --image-size N      side of a vision transformer's pictures in pixels\n"
     "         --heads N           heads of attention, if neither folder nor sizes show them\n"
+    "         --sample C,H,W      sizes of a sample that an ONNX file leaves open\n"
     "         --rename A=B,...    replace A by B at the start of the weights' names\n"
     "         --state-dict KEY    which weights of a checkpoint to load, such as model_ema\n"
     "         --allow-missing --allow-unexpected   load what matches\n"
@@ -320,6 +321,7 @@ static const option_row option_rows[] = {
     {"--arch", 's', AT(architecture), "tepgicvkws", MODEL},
     {"--image-size", 'n', AT(image_size), "tepickws", MODEL},
     {"--heads", 'n', AT(heads), "tepgicvkws", MODEL},
+    {"--sample", 's', AT(sample), "tepgicvkws", MODEL},
     {"--rename", 's', AT(rename), "tepgicvkws", MODEL},
     {"--state-dict", 's', AT(state_dict), "tepgicvkws", MODEL},
     {"--allow-missing", 'b', AT(allow_missing), "tepgicvkws", MODEL},

@@ -160,6 +160,11 @@ static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
         y.size[2 + i] = ft__onnx_known(w.same ? v->size[2 + i].k * w.stride[i]
             : (v->size[2 + i].k - 1) * w.stride[i] - w.padding[i] - w.padding[i + 2]
               + (double)w.dilation[i] * (w.kernel[i] - 1) + more[i] + 1);
+    if (more[0] > 0 && more[1] == 0) { /* a second 0 means the first: what it adds is cut off */
+        if (more[0] >= w.stride[1]) return "output_padding is supported below both strides";
+        more[1] = more[0];
+        w.padding[3] += more[0];
+    }
     inputs[0] = v->made;
     inputs[1] = ft__onnx_weight(x, weight, "parameter", size, 4);
     if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");

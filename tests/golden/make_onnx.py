@@ -1,0 +1,244 @@
+"""Makes onnx.safetensors, for tests/test_formats.c: small ONNX graphs, and what ONNX Runtime gives of them.
+
+    python3 tests/golden/make_onnx.py    (needs onnx, onnxruntime, numpy and safetensors from PyPI)
+
+For each CASE: the file CASE/file as bytes, the inputs CASE/in0, CASE/in1, ... (of a batch of 2, sequences of
+5 steps) in the order of the graph, and the outputs CASE/out0, .... A case that must be refused has no outputs
+but CASE/refused, texts of the message that are separated by |.
+"""
+import os
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+N, L = 2, 5
+rng = np.random.RandomState(7)
+tensors = {}
+quiet = onnxruntime.SessionOptions()
+quiet.log_severity_level = 3
+quiet.intra_op_num_threads = 1
+
+
+def draw(*shape, scale=0.5):
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def ints(*numbers):
+    return np.array(numbers, np.int64)
+
+
+def node(op, inputs, output="y", **attributes):
+    return helper.make_node(op, inputs.split(), output.split(), **attributes)
+
+
+def case(name, nodes, inputs, weights=None, outputs="y", opset=17, refused=None, raw=True, low=None):
+    """inputs: {name: shape with "N", "L" or a number}; shape ends with int for ids"""
+    infos, feeds = [], {}
+    for key, shape in inputs.items():
+        ids = shape[-1] is int
+        sizes = [s for s in shape if s is not int]
+        actual = [{"N": N, "L": L, "h": 1, "w": 1}.get(s, s) for s in sizes]
+        feeds[key] = rng.randint(0, 7, actual).astype(np.int64) if ids else draw(*actual, scale=1)
+        if low is not None and not ids:
+            feeds[key] = np.abs(feeds[key]) + np.float32(low)
+        infos.append(helper.make_tensor_value_info(key, TensorProto.INT64 if ids else TensorProto.FLOAT, sizes))
+    initialisers = []
+    for key, value in (weights or {}).items():
+        value = np.asarray(value)
+        if raw:
+            initialisers.append(numpy_helper.from_array(value, key))
+        else:
+            initialisers.append(helper.make_tensor(key, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape,
+                                                   value.flatten().tolist()))
+    outs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs.split()]
+    graph = helper.make_graph([nodes] if isinstance(nodes, onnx.NodeProto) else nodes, "g", infos, outs, initialisers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, producer_name="t")
+    content = model.SerializeToString()
+    tensors[f"{name}/file"] = np.frombuffer(content, np.uint8)
+    if refused:
+        tensors[f"{name}/refused"] = np.frombuffer(refused.encode(), np.uint8)
+        return
+    for i, value in enumerate(feeds.values()):
+        tensors[f"{name}/in{i}"] = value.astype(np.int32) if value.dtype == np.int64 else value
+    session = onnxruntime.InferenceSession(content, quiet, providers=["CPUExecutionProvider"])
+    for i, value in enumerate(session.run(outputs.split(), feeds)):
+        value = value.astype(np.float32)
+        assert np.isfinite(value).all() and np.abs(value).max() > 0.1, (name, value)
+        tensors[f"{name}/out{i}"] = value
+
+
+ROWS, PICTURE, STEPS = {"x": ["N", 6]}, {"x": ["N", 4, 3, 4]}, {"x": ["N", "L", 6]}
+
+# Activations and other functions of one number
+for op, extra in {"Relu": {}, "Sigmoid": {}, "Tanh": {}, "Softplus": {}, "Softsign": {}, "HardSwish": {}, "Exp": {},
+                  "Abs": {}, "Neg": {}, "Erf": {}, "Selu": {}, "LeakyRelu": {"alpha": 0.2}, "Elu": {"alpha": 1.5},
+                  "Celu": {"alpha": 0.7}, "ThresholdedRelu": {"alpha": 0.4}, "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+                  "Identity": {}, "Reciprocal": {}}.items():
+    case(op, node(op, "x", **extra), ROWS)
+case("Log", node("Log", "x"), ROWS, low=0.1)
+case("Sqrt", node("Sqrt", "x"), ROWS, low=0.1)
+case("hard_sigmoid_of_torch", node("HardSigmoid", "x", alpha=1 / 6, beta=0.5), ROWS)
+case("gelu20", node("Gelu", "x"), ROWS, opset=20)
+case("gelu20_tanh", node("Gelu", "x", approximate="tanh"), ROWS, opset=20)
+case("mish18", node("Mish", "x"), ROWS, opset=18)
+case("clip7", node("Clip", "x", min=-0.5, max=0.75), ROWS, opset=7)
+case("clip_relu6", node("Clip", "x a b"), ROWS, {"a": np.float32(0), "b": np.float32(6)})
+case("clip_low", [node("Clip", "x a")], ROWS, {"a": np.float32(-0.25)})
+case("softmax", node("Softmax", "x", axis=-1), STEPS, outputs="y")
+case("softmax_channels", node("Softmax", "x", axis=1), PICTURE)
+case("softmax7", node("Softmax", "x", axis=1), ROWS, opset=7)
+case("log_softmax", node("LogSoftmax", "x", axis=-1), ROWS)
+case("softmax_head", [node("Gemm", "x w", "h", transB=1), node("Softmax", "h")], ROWS, {"w": draw(4, 6)})
+case("log_softmax_head", [node("Gemm", "x w", "h", transB=1), node("LogSoftmax", "h")], ROWS, {"w": draw(4, 6)})
+case("prelu", node("PRelu", "x s"), PICTURE, {"s": draw(4, 1, 1)})
+
+# Arithmetic, with numbers, vectors, constants of several axes, and nodes
+case("add_number", node("Add", "x k"), ROWS, {"k": np.float32(1.5)})
+case("number_minus", node("Sub", "k x"), ROWS, {"k": np.float32(1.5)})
+case("number_over", node("Div", "k x"), ROWS, {"k": np.float32(1.5)})
+case("over_number", node("Div", "x k"), ROWS, {"k": np.float32(-1.5)})
+case("mul_vector", [node("Relu", "x", "h"), node("Mul", "h k")], PICTURE, {"k": draw(4, 1, 1)})
+case("sub_of_input", node("Sub", "x k"), PICTURE, {"k": draw(1, 4, 1, 1)})
+case("add_table", [node("Tanh", "x", "h"), node("Add", "h k")], PICTURE, {"k": draw(1, 4, 3, 4)})
+case("add_nodes", [node("Relu", "x", "a"), node("Tanh", "x", "b"), node("Add", "a b")], ROWS)
+case("mul_broadcast", [node("GlobalAveragePool", "x", "a"), node("Mul", "x a")], PICTURE)
+case("max_min", [node("Max", "x k", "a"), node("Min", "a j")], ROWS, {"k": draw(6), "j": draw(1, 6)})
+case("where", [node("Greater", "x k", "c"), node("Where", "c x j")], ROWS, {"k": np.float32(0.1), "j": draw(6)})
+case("comparisons", [node("LessOrEqual", "x k", "a"), node("Not", "a", "b"), node("Greater", "x j", "c"),
+                     node("Or", "b c", "d"), node("Cast", "d", "e", to=1), node("Sub", "x e")], ROWS,
+     {"k": np.float32(0.1), "j": draw(6)})
+case("pow", [node("Pow", "x k", "a"), node("Pow", "a j")], ROWS, {"k": np.float32(2), "j": np.float32(1.5)})
+
+# Layers with weights
+case("gemm", node("Gemm", "x w b", transB=1), ROWS, {"w": draw(4, 6), "b": draw(4)})
+case("gemm_in_out7", node("Gemm", "x w b"), ROWS, {"w": draw(6, 4), "b": draw(4)}, opset=7)
+case("gemm_no_bias", node("Gemm", "x w", transB=1), ROWS, {"w": draw(4, 6)}, opset=11)
+case("matmul_add", [node("MatMul", "x w", "h"), node("Add", "b h")], STEPS, {"w": draw(6, 4), "b": draw(4)})
+case("matmul_turned", [node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "x t")], STEPS, {"w": draw(4, 6)})
+case("typed_weights", node("Gemm", "x w b", transB=1), ROWS, {"w": draw(4, 6), "b": draw(4)}, raw=False)
+case("half_weights", [node("Cast", "w", "v", to=1), node("MatMul", "x v")], ROWS, {"w": draw(6, 4).astype(np.float16)})
+case("conv", node("Conv", "x w b", kernel_shape=[3, 2], pads=[1, 0, 2, 1], strides=[2, 1], dilations=[1, 2]), PICTURE,
+     {"w": draw(6, 4, 3, 2), "b": draw(6)})
+case("conv_groups_bias_node", [node("Conv", "x w", "h", group=2, pads=[1, 1, 1, 1]), node("Reshape", "b s", "c"),
+                               node("Add", "h c")], PICTURE, {"w": draw(6, 2, 3, 3), "b": draw(6), "s": ints(1, -1, 1, 1)})
+case("conv_same_upper", node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2]), PICTURE, {"w": draw(2, 4, 3, 3)})
+case("conv_same_lower", node("Conv", "x w", auto_pad="SAME_LOWER", strides=[2, 2]), PICTURE, {"w": draw(2, 4, 3, 3)})
+case("conv_valid", node("Conv", "x w", auto_pad="VALID"), PICTURE, {"w": draw(2, 4, 3, 3)})
+case("conv1d", node("Conv", "x w b", pads=[1, 2], strides=[2]), {"x": ["N", 4, 9]}, {"w": draw(3, 4, 3), "b": draw(3)})
+case("conv1d_length", node("Conv", "x w", pads=[1, 1]), {"x": ["N", 4, "L"]}, {"w": draw(3, 4, 3)})
+case("conv_transpose", node("ConvTranspose", "x w b", strides=[2, 2], pads=[1, 0, 0, 1], output_padding=[1, 0]), PICTURE,
+     {"w": draw(4, 3, 3, 2), "b": draw(3)})
+case("batch_norm", node("BatchNormalization", "x s b m v", epsilon=1e-3), PICTURE,
+     {"s": draw(4), "b": draw(4), "m": draw(4), "v": np.abs(draw(4)) + np.float32(0.5)})
+case("batch_norm1d", node("BatchNormalization", "x s b m v"), {"x": ["N", 4, 7]},
+     {"s": draw(4), "b": draw(4), "m": draw(4), "v": np.abs(draw(4)) + np.float32(0.5)}, opset=9)
+case("layer_norm", node("LayerNormalization", "x s b", axis=-1, epsilon=1e-3), STEPS, {"s": draw(6), "b": draw(6)})
+case("layer_norm_no_bias", node("LayerNormalization", "x s"), STEPS, {"s": draw(6)})
+case("instance_norm", node("InstanceNormalization", "x s b"), PICTURE, {"s": draw(4), "b": draw(4)})
+case("group_norm21", node("GroupNormalization", "x s b", num_groups=2), PICTURE, {"s": draw(4), "b": draw(4)}, opset=21)
+case("embedding", node("Gather", "w x"), {"x": ["N", "L", int]}, {"w": draw(7, 4)})
+
+# Pooling and reductions
+case("max_pool", node("MaxPool", "x", kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 1]), PICTURE)
+case("max_pool_ceil", node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), PICTURE, opset=11)
+case("average_pool", node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), PICTURE)
+case("average_pool_counts", node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), PICTURE)
+case("max_pool1d", node("MaxPool", "x", kernel_shape=[3], strides=[2]), {"x": ["N", 4, 9]})
+case("global_max_pool", node("GlobalMaxPool", "x"), PICTURE)
+case("global_average_pool1d", node("GlobalAveragePool", "x"), {"x": ["N", 4, "L"]})
+case("reduce_mean", node("ReduceMean", "x", axes=[2, 3]), PICTURE)
+case("reduce_mean18", node("ReduceMean", "x a", keepdims=0), PICTURE, {"a": ints(-1, 1)}, opset=18)
+case("reduce_sum", node("ReduceSum", "x a", keepdims=0), PICTURE, {"a": ints(2)})
+case("reduce_max_min", [node("ReduceMax", "x", "a", axes=[3]), node("ReduceMin", "a", axes=[1], keepdims=0)], PICTURE)
+
+# Numbers that move
+case("flatten", node("Flatten", "x"), PICTURE)
+case("reshape_computed", [node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Concat", "n rest", "t", axis=0),
+                          node("Reshape", "x t")], PICTURE, {"zero": ints(0), "rest": ints(-1, 6)})
+case("reshape_length", [node("Shape", "x", "s"), node("Slice", "s a b", "n"), node("Cast", "n", "m", to=6),
+                        node("Cast", "m", "k", to=7), node("Concat", "k rest", "t", axis=0), node("Reshape", "x t", "h"),
+                        node("Transpose", "h", perm=[0, 2, 1, 3])], STEPS,
+     {"a": ints(0), "b": ints(2), "rest": ints(2, 3)})
+case("batch_merged", [node("Reshape", "x a", "h"), node("MatMul", "h w", "g"), node("Shape", "x", "s"),
+                      node("Slice", "s zero two", "n"), node("Concat", "n rest", "t", axis=0), node("Reshape", "g t")], STEPS,
+     {"a": ints(-1, 6), "w": draw(6, 4), "zero": ints(0), "two": ints(2), "rest": ints(-1)})
+case("heads_by_batch", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Reshape", "t a", "h"),
+                        node("Transpose", "h", "q", perm=[1, 0, 2]), node("Transpose", "h", "k", perm=[1, 2, 0]),
+                        node("MatMul", "q k", "s"), node("Softmax", "s", "p", axis=-1), node("MatMul", "p q", "o"),
+                        node("Transpose", "o", "v", perm=[1, 0, 2]), node("Reshape", "v b", "z"),
+                        node("Transpose", "z", perm=[1, 0, 2])], {"x": ["N", 4, 6]}, {"a": ints(4, -1, 3), "b": ints(4, -1, 6)})
+case("squeeze_unsqueeze", [node("Unsqueeze", "x a", "h"), node("Tanh", "h", "g"), node("Squeeze", "g a")], ROWS,
+     {"a": ints(1)})
+case("unsqueeze7", [node("Unsqueeze", "x", "h", axes=[0, 2]), node("Squeeze", "h", axes=[0])], ROWS, opset=7)
+case("transpose", node("Transpose", "x", perm=[0, 2, 3, 1]), PICTURE)
+case("slice", node("Slice", "x a b c d"), PICTURE, {"a": ints(-4, 1), "b": ints(2**63 - 1, -1), "c": ints(2, 3), "d": ints(2, 1)})
+case("slice7", node("Slice", "x", axes=[1], starts=[1], ends=[3]), PICTURE, opset=7)
+case("split", [node("Split", "x s", "a b c", axis=1), node("Mul", "a c", "d"), node("Concat", "d b a", axis=1)], PICTURE,
+     {"s": ints(1, 2, 1)})
+case("split_even11", [node("Split", "x", "a b", axis=3), node("Sub", "a b")], PICTURE, opset=11)
+case("gather_one", node("Gather", "x i", axis=2), PICTURE, {"i": np.int64(-2)})
+case("gather_some", node("Gather", "x i", axis=1), PICTURE, {"i": ints(1, 2)})
+case("last_step", node("Gather", "x i", axis=1), STEPS, {"i": np.int64(-1)})
+case("pad", node("Pad", "x p"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 1, 0, 1)})
+case("pad_reflect", node("Pad", "x p", mode="reflect"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 0, 2, 1)})
+case("depth_to_space", node("DepthToSpace", "x", blocksize=2), PICTURE)
+case("depth_to_space_crd", node("DepthToSpace", "x", blocksize=2, mode="CRD"), PICTURE, opset=11)
+case("class_token", [node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Concat", "n one size", "t", axis=0),
+                     node("Expand", "token t", "e"), node("Concat", "e x", axis=1)], {"x": ["N", 4, 6]},
+     {"zero": ints(0), "one": ints(1), "size": ints(6), "token": draw(1, 1, 6)})
+for name, attributes in {"resize_nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                                            "nearest_mode": "floor"}, "resize_linear": {"mode": "linear"},
+                         "resize_corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"}}.items():
+    case(name, helper.make_node("Resize", ["x", "", "f"], ["y"], **attributes), PICTURE,
+         {"f": np.array([1, 1, 2, 1.5], np.float32)})
+case("upsample9", node("Upsample", "x f", mode="nearest"), PICTURE, {"f": np.array([1, 1, 2, 2], np.float32)}, opset=9)
+
+# Constants in nodes, an input with the channels last, a second input, several outputs
+case("constants", [helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(draw(4, 6), "w")),
+                   helper.make_node("Constant", [], ["k"], value_float=0.5), node("Gemm", "x w", "h", transB=1),
+                   node("Mul", "h k")], ROWS, opset=13)
+case("two_inputs", [node("Mul", "x p", "h"), node("Add", "h x")], {"x": ["N", 6], "p": ["N", 6]})
+case("two_outputs", [node("Relu", "x"), node("MatMul", "y w", "z")], ROWS, {"w": draw(6, 4)}, outputs="y z")
+case("tied", [node("Gather", "w x", "h"), node("Transpose", "w", "t", perm=[1, 0]), node("MatMul", "h t")],
+     {"x": ["N", "L", int]}, {"w": draw(7, 4)})
+
+# Recurrent layers: one direction and both, states in and out
+for op, gates, extra in (("LSTM", 4, {}), ("GRU", 3, {"linear_before_reset": 1}), ("RNN", 1, {})):
+    for both in (0, 1):
+        d, h = 1 + both, 3
+        case(f"{op}{d}", [node("Transpose", "x", "t", perm=[1, 0, 2]),
+                          node(op, "t w r b", "s f", hidden_size=h, direction="bidirectional" if both else "forward", **extra),
+                          node("Transpose", "s", "u", perm=[2, 0, 1, 3]), node("Reshape", "u all", "y"),
+                          node("Transpose", "f", "g", perm=[1, 0, 2]), node("Flatten", "g", "z")], STEPS,
+             {"w": draw(d, gates * h, 6), "r": draw(d, gates * h, h), "b": draw(d, 2 * gates * h), "all": ints(0, 0, d * h)},
+             outputs="y z")
+case("LSTM_zero_state", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Shape", "x", "s"), node("Gather", "s zero", "n"),
+                         node("Concat", "one n three", "k", axis=0), node("ConstantOfShape", "k", "o"),
+                         helper.make_node("LSTM", ["t", "w", "r", "", "", "o", "o"], ["m"], hidden_size=3),
+                         node("Squeeze", "m axis", "q"), node("Transpose", "q", perm=[1, 0, 2])], STEPS,
+     {"w": draw(1, 12, 6), "r": draw(1, 12, 3), "zero": ints(0), "one": ints(1), "three": ints(3), "axis": ints(1)})
+case("RNN_relu", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("RNN", "t w r", "s", hidden_size=3, activations=["Relu"]),
+                  node("Squeeze", "s axis", "q"), node("Transpose", "q", perm=[1, 0, 2])], STEPS,
+     {"w": draw(1, 3, 6), "r": draw(1, 3, 3), "axis": ints(1)})
+
+# What cannot be mapped: all of it is named
+case("refused", [node("Sin", "x", "a"), node("Relu", "a", "b"), node("NonZero", "b", "c"), node("Hardmax", "x", "d"),
+                 node("Concat", "b d", axis=1)], ROWS, refused="2 nodes of opset 17|a (Sin)|d (Hardmax)")
+case("refused_opset", node("Relu", "x"), ROWS, opset=6, refused="opset 6; 7 to 22")
+case("refused_batch", node("ReduceMean", "x", axes=[0]), ROWS, refused="(ReduceMean): over the batch")
+case("refused_gru", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GRU", "t w r", hidden_size=3)], STEPS,
+     {"w": draw(1, 9, 6), "r": draw(1, 9, 3)}, refused="linear_before_reset 1")
+case("refused_open", node("Relu", "x"), {"x": ["N", 3, "h", "w"]}, refused="--sample")
+
+save_file(tensors, os.path.join(HERE, "onnx.safetensors"))
+corpus = os.path.join(HERE, "..", "fuzz", "corpus", "onnx")  # what the fuzzer starts from
+os.makedirs(corpus, exist_ok=True)
+for name in ("conv_groups_bias_node", "typed_weights", "reshape_length", "heads_by_batch", "LSTM2", "GRU1", "class_token",
+             "constants", "resize_linear", "slice", "refused"):
+    with open(os.path.join(corpus, name), "wb") as file:
+        file.write(tensors[f"{name}/file"].tobytes())
+print(len({k.split("/")[0] for k in tensors}), "cases")
