@@ -28645,6 +28645,14 @@ static int ft__readers_of(const ft__plan *plan, int id, int *from)
     return plan->reader_end[id - 1];
 }
 
+/* Whether a reader's backward reads a value: integers, which tell where numbers are, always. */
+static bool ft__is_read_back(const ft_model *m, const ft__plan *plan, const ft__node *reader,
+                             int value)
+{
+    return ft__is(reader, FT__READS_X)
+        || (FT__HAS_ARITHMETIC && ft__node_of(m, plan, value)->type == FT_I32);
+}
+
 /* The last moment that reads the value of step `made_by`: of a step that runs again, its first
    value or its `second` one. */
 static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bool second)
@@ -28658,7 +28666,8 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && ft__is(reader, FT__READS_X) && step->moment_back > last)
+        if (backward && step->trained && ft__is_read_back(m, plan, reader, id)
+            && step->moment_back > last)
             last = step->moment_back;
     }
     if (backward && maker->trained && ft__keeps_output(m, plan, maker)
@@ -28805,8 +28814,8 @@ static void ft__mark_again(ft_model *m, ft__plan *plan, int at)
     for (end = ft__readers_of(plan, step->output, &from); from < end; ++from) {
         const ft__step *reader = &plan->steps[plan->readers[from]];
         if (reader->part != step->part) return;
-        if (ft__is(ft__node_of_step(m, plan, reader), FT__READS_X) || reader->again)
-            wanted = true;
+        if (ft__is_read_back(m, plan, ft__node_of_step(m, plan, reader), step->output)
+            || reader->again) wanted = true;
     }
     step->again = wanted;
 }

@@ -267,6 +267,37 @@ static void test_bits(void)
 }
 
 /* ---- Other operators: gradients of an input by central differences ---- */
+
+/* Those that change shapes, take numbers from places, or find places; x [N, 4, 5]. */
+static ft_node build_shapes(ft_model *m, int which, ft_node x)
+{
+    static const int picture[] = {1, 4, 5}, three[] = {3};
+    static const float places[] = {3, 0.5f, 3};
+    ft_unary_options none = {.scale = 0};
+    ft_reduce_options by_step = {.axes = {1}, .count = 1, .keep = true};
+    ft_node y = x, z;
+    switch (which) {
+    case 0: return ft_resize(m, "l", x, (ft_resize_options){.scale = {1.6f}, .mode = FT_RESIZE_LINEAR});
+    case 1:
+        y = ft_conv_transpose2d(m, "l", ft_reshape(m, NULL, x, 3, picture), 3, (ft_conv_transpose2d_options){
+            .kernel = {3}, .stride = {2}, .padding = {1}, .output_padding = {1}});
+        return ft_resize(m, "r", y, (ft_resize_options){.size = {3, 4}});
+    case 2: return ft_gather(m, "l", x, ft_topk(m, NULL, x, (ft_topk_options){.count = 2, .axis = 1}), 1);
+    case 3: return ft_cumsum(m, "l", ft_tile(m, NULL, x, (ft_tile_options){.repeats = {1, 2}}),
+                             (ft_cumsum_options){.axis = 1});
+    case 4: return ft_pad(m, "l", x, (ft_pad_options){.before = {0, 3}, .after = {0, 1, 2}, .mode = FT_PAD_REFLECT});
+    case 5: return ft_binary(m, "expand_as", "l", ft_reduce(m, "logsumexp", NULL, x, by_step), x);
+    case 6:
+        z = ft_unary(m, "to_i32", NULL, ft_constant(m, "places", 1, three, places), none);
+        return ft_gather(m, "l", x, z, 2);
+    case 7: return ft_binary(m, "power", "l", ft_unary(m, "exp", NULL, x, none), x);
+    case 8: /* by the place of the largest, as a number */
+        z = ft_unary(m, "to_f32", NULL, ft_topk(m, NULL, x, (ft_topk_options){.drop_axis = true}), none);
+        return ft_mul(m, "l", ft_reduce(m, "norm", NULL, x, (ft_reduce_options){.axes = {-1}, .count = 1}), z);
+    default: return (ft_node){0};
+    }
+}
+
 static ft_node build(ft_model *m, int which, ft_node x, bool frozen)
 {
     ft_node y = x, one[2];
@@ -286,7 +317,7 @@ static ft_node build(ft_model *m, int which, ft_node x, bool frozen)
     case 9: y = ft_linear(m, "l", ft_activation(m, "elu", "g", x, (ft_activation_options){0}), 4,
                           (ft_linear_options){0}); break;
     case 10: y = ft_attention(m, "l", x, x, x, (ft_attention_options){.causal = true}); break;
-    default: return (ft_node){0};
+    default: y = build_shapes(m, which - 11, x);
     }
     if (frozen) ft_freeze(m, "*");
     return y;
@@ -296,7 +327,7 @@ static void test_differences(void)
 {
     enum { STEPS = 4, WIDE = 5, COUNT = BATCH * STEPS * WIDE };
     int which, frozen, i;
-    for (which = 0; which < 11; ++which)
+    for (which = 0; which < 20; ++which)
         for (frozen = 0; frozen < 2; ++frozen) {
             ft_model *m = ft_create((ft_desc){.seed = 5, .threads = 1});
             ft_node x = ft_input(m, "x", (ft_input_options){.size = {STEPS, WIDE}}), y, target;
