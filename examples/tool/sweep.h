@@ -198,7 +198,7 @@ static int sweep_and_save(const options *o, sweep_table *table)
     if (!o->model && !o->words && !is_text(o->data)) return usage("pictures need --model: ", o->data);
     snprintf(state, sizeof state, "%s.sweep", o->out);
     snprintf(earlier, sizeof earlier, "%s.earlier", state);
-    if (!can_write(o->out, o->model) || (o->val && !can_read(o->val))
+    if (!can_write(o) || (o->val && !can_read(o->val))
         || (o->val && !same_folders(o->data, o->val, is_text(o->val))) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
