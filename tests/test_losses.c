@@ -605,6 +605,10 @@ static void test_reading(void)
     ft_node y = ft_input(m, "labels", (ft_input_options){.type = FT_I32, .size = {S}});
     float values[N * T * 5], logits[N][T][C], first = 0, last = 0;
     unsigned state = 9;
+    const ft_array of_labels = {"labels", labels};
+    ft_fit_options fit = {.epochs = 5, .batch_size = N};
+    ft_evaluation e;
+    ft_data *data;
     int n, i, read[T], bad[N][S] = {{1, 1, 2}, {3, 0, -1}, {2, -1, -1}, {3, 1, 3}};
     for (i = 0; i < N * T * 5; ++i) {
         state = state * 1664525u + 1013904223u;
@@ -625,6 +629,12 @@ static void test_reading(void)
     }
     CHECK(ft_error(m) == FT_OK && last < 0.2f && last < first, "%g to %g: %s", (double)first, (double)last,
           ft_error_text(m));
+    data = ft_arrays(m, N, values, NULL, (ft_array_options){.more = &of_labels, .more_count = 1});
+    fit.optimizer.learning_rate = 1e-3f;
+    ft_fit(m, data, fit);
+    e = ft_evaluate(m, data, (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && e.total == N && e.accuracy == -1 && e.loss < (double)last, "loss %g, was %g: %s",
+          e.loss, (double)last, ft_error_text(m));
     ft_run(m, values, N, logits[0][0], N * T * C);
     for (n = 0; n < N; ++n) {
         int count = ft_ctc_decode(logits[n][0], T, C, 0, read);

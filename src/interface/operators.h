@@ -596,7 +596,8 @@ FINETUNE_API ft_node ft_mse(ft_model *m, const char *name, ft_node x, ft_node ta
    sample's labels), by their number (1 if there are none): the mean over N, as PyTorch's ctc_loss
    of log_softmax(logits). It is infinite, and the run FT_NOT_FINITE, if a sample has fewer steps
    than labels and equal neighbours among these, unless options.zero_infinity. A label that is the
-   blank, or no class, makes it NaN. With OpenCL it runs on the processor. */
+   blank, or no class, makes it NaN. It keeps 8 N T (2 S + 1) bytes for its gradient. With OpenCL it
+   runs on the processor. */
 FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
                                  ft_node labels /* I32 */, ft_loss_options options);
 
