@@ -287,7 +287,7 @@ fails 1 "cannot be written" "$tool" preview --model base.safetensors --data twic
 
 # ---- A sweep: the best of its settings is known, and the command that it prints trains it again ----
 demo=../../examples/demo
-says "1. " "$tool" sweep --model $demo/base.safetensors --data $demo/train --per-class 5 --val $demo/train --lr 1e-9,3e-3 \
+says "1. " "$tool" sweep --model $demo/base.safetensors --data $demo/train --per-class 4 --hold-back 0.25 --val $demo/train --lr 1e-9,3e-3 \
     --freeze ",conv*,bn*" --epochs 2 --plot plot.svg --report swept.html --out swept.safetensors
 sed -n 's/^ *1\. .* best  *//p' out.txt >best.txt
 grep -q '^lr 0.003, freeze "' best.txt && [ "$(grep -c ' lr 1e-09, freeze "' out.txt)" = 2 ] && grep -q ' of 100 right' out.txt && ok ||

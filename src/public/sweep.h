@@ -12,10 +12,14 @@
 #include "nodes/sharing.h"
 #include "nodes/storage.h"
 #include "operators/table.h"
+#include "operators/adding.h"
+#include "operators/rows.h"
 #include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/adapters.h"
+#include "graph/building.h"
+#include "graph/losses.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "data/tasks.h"
@@ -649,6 +653,28 @@ static ft_status ft__sweep_check_options(const ft__sweep *s)
     return ft__check_uses(c, "ft_sweep", uses, sizeof uses / sizeof uses[0]);
 }
 
+/* What a run would refuse, before the first one. */
+static ft_status ft__sweep_check_names(const ft__sweep *s)
+{
+    ft__context *c = &s->m->context;
+    const ft_sweep_options *o = &s->o;
+    ft_activation_options plain;
+    char text[400];
+    int i;
+    memset(&plain, 0, sizeof plain);
+    for (i = 0; i < o->optimizer_count && ft__ok(c); ++i)
+        ft__recipe_check_name(c, "optimizer", o->optimizers[i], ft__optimizer_name);
+    for (i = 0; i < o->loss_count && ft__ok(c); ++i)
+        if (*o->losses[i]) ft__loss_named(s->m, o->losses[i]);
+    for (i = 0; i < o->activation_count && ft__ok(c); ++i)
+        if (*o->activations[i]) ft__activation_of(s->m, o->activations[i], &plain);
+    /* A model whose output is the vector of a text gets its head only in a run. */
+    for (i = 0; i < o->freeze_count && s->m->output.id != s->m->text_vector.id; ++i)
+        if (ft__unmatched(s->m, o->freeze[i], ft__can_freeze, text, sizeof text))
+            ft__fail(c, FT_INVALID, "ft_sweep: freeze: %s", text);
+    return c->status;
+}
+
 /* Whether this network can be swept: what it learns must be measured sample by sample. */
 static ft_status ft__sweep_check_model(ft__sweep *s)
 {
@@ -667,7 +693,8 @@ static ft_status ft__sweep_check_model(ft__sweep *s)
         ft__fail(c, FT_INVALID, "the data belongs to another model: create it with this model");
     if (m->in_use) ft__fail(c, FT_INVALID, "ft_sweep: called inside a callback of another call");
     ft__refuse_any_shared(m, "ft_sweep");
-    return ft__ok(c) ? ft__recipe_check(m, s->data, &s->o.finetune) : c->status;
+    if (!ft__ok(c) || ft__sweep_check_names(s) != FT_OK) return c->status;
+    return ft__recipe_check(m, s->data, &s->o.finetune);
 }
 
 /* All combinations, or those that the seed draws, in their order. */
