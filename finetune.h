@@ -2212,6 +2212,8 @@ typedef struct ft_evaluate_options {
     ft_metrics *metrics;    /* more metrics, of a model with one class for each sample, or with
                                numbers (ft_mse); takes 12 bytes for each sample and class. NULL:
                                they are not computed */
+    bool mirrored;          /* of pictures with a class each: the output is the mean of the
+                               picture's and that of its mirror image; takes twice the time */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
@@ -63993,6 +63995,67 @@ static void ft__tell_samples(ft_model *m, const ft__plan *plan, const ft__batch 
     }
 }
 
+/* ---- A picture and its mirror image ---- */
+
+/* The step of the plan that computes the output; -1: a later one reads more than the output, inputs
+   and parameters, and could not be run again on another output. */
+static int ft__step_of_output(const ft_model *m, const ft__plan *plan)
+{
+    int step, i, j;
+    for (step = plan->step_count - 1; step >= 0; --step)
+        if (plan->steps[step].output == m->output.id) break;
+    for (i = step + 1; step >= 0 && i < plan->step_count; ++i) {
+        const ft__node *node = ft__node_of_step(m, plan, &plan->steps[i]);
+        for (j = 0; j < node->input_count; ++j)
+            if (node->inputs[j] != m->output.id && !ft__is_leaf(&m->nodes[node->inputs[j] - 1]))
+                return -1;
+    }
+    return step;
+}
+
+/* The outputs for all samples, mirrored: [samples][classes], to be released; NULL with an error. */
+static float *ft__mirrored_outputs(ft__pass *pass)
+{
+    ft_model *m = pass->m;
+    ft__context *c = &m->context;
+    int count = ft_data_count(pass->loader->data), i;
+    size_t classes = (size_t)ft__output_classes(m);
+    float *outputs = (float *)ft__allocate(c, (size_t)count * classes, sizeof *outputs);
+    int *views = (int *)ft__allocate(c, (size_t)count, sizeof *views);
+    const ft__batch *batch;
+    for (i = 0; views && i < count; ++i) views[i] = FT__MIRRORED;
+    if (ft__ok(c)) ft__loader_start(pass->loader, pass->order, views, count);
+    while (ft__ok(c) && (batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+        const float *value = pass->plan->values[m->output.id - 1];
+        ft__to_host(c, value, (size_t)batch->count * classes * sizeof *value);
+        for (i = 0; i < batch->count; ++i)
+            memcpy(outputs + (size_t)batch->index[i] * classes, value + (size_t)i * classes,
+                   classes * sizeof *value);
+    }
+    ft__release(c, views);
+    return outputs;
+}
+
+/* Makes the output of the batch that was just run its mean with that of the mirrored pictures, and
+   runs what reads it again. */
+static void ft__average_mirrored(ft__pass *pass, const ft__batch *batch, const float *mirrored)
+{
+    ft_model *m = pass->m;
+    ft__plan *plan = pass->plan;
+    float *value = plan->values[m->output.id - 1];
+    size_t classes = (size_t)ft__output_classes(m), k;
+    size_t bytes = (size_t)batch->count * classes * sizeof *value;
+    int i;
+    ft__to_host(&m->context, value, bytes);
+    for (i = 0; i < batch->count; ++i)
+        for (k = 0; k < classes; ++k) {
+            float *at = value + (size_t)i * classes + k;
+            *at = 0.5f * (*at + mirrored[(size_t)batch->index[i] * classes + k]);
+        }
+    ft__host_fed(&m->context, value, bytes);
+    ft__run_forward(m, plan, ft__step_of_output(m, plan) + 1, plan->step_count, batch->count, 0);
+}
+
 /* Runs all samples; returns how many could be read. */
 static int ft__evaluate_samples(ft__pass *pass, const ft_evaluate_options *o, ft__score *score,
                                 ft__regression *regression, ft__entities *entities,
@@ -64003,10 +64066,17 @@ static int ft__evaluate_samples(ft__pass *pass, const ft_evaluate_options *o, ft
     const ft_data *data = pass->loader->data;
     const ft__batch *batch;
     int read = 0, i;
+    float *mirrored = NULL;
+    if (o->mirrored && ft__step_of_output(m, plan) < 0)
+        ft__fail(&m->context, FT_INVALID, "ft_evaluate: mirrored: the loss reads more than the"
+                 " output and labels");
+    else if (o->mirrored) mirrored = ft__mirrored_outputs(pass);
+    if (!ft__ok(&m->context)) return 0;
     ft_reset_state(m, "*");
     ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(data));
     while ((batch = ft__pass_next(pass, 0)) != NULL) {
         read += batch->count;
+        if (mirrored) ft__average_mirrored(pass, batch, mirrored);
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
         if (outcomes->values) ft__outcomes_add(m, plan, batch->count, outcomes);
@@ -64014,6 +64084,7 @@ static int ft__evaluate_samples(ft__pass *pass, const ft_evaluate_options *o, ft
             ft__entities_sample(m, plan, data, i, batch->index[i], entities);
         ft__tell_samples(m, plan, batch, o);
     }
+    ft__release(&m->context, mirrored);
     return read;
 }
 
@@ -64027,6 +64098,8 @@ static ft_status ft__evaluate_check(ft_model *m, const ft_data *data,
         {"confusion_count", o->confusion_count > 0, o->confusion != NULL, "confusion"},
         {"sample", o->sample != NULL, ft__classifies_samples(m), "a model that predicts a class of"
          " each sample"},
+        {"mirrored", o->mirrored, ft__classifies_samples(m) && ft__data_augmentation(data),
+         "pictures with a class each"},
         {"metrics", o->metrics != NULL, ft__has_outcomes(m), "a model that predicts a class, or"
          " numbers, of each sample"},
         {"batch_size", o->batch_size > 0, ft__takes_batch_size(data, o->batch_size),

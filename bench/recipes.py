@@ -40,7 +40,7 @@ OURS = {"ours": [], "head only": ["--head-only"], "flip": ["--flip"],
         "layer decay": ["--layer-decay", "0.75"], "find flip": ["--find-flip"],
         "class means": ["--class-means"], "class means only": ["--class-means", "--head-only"],
         "last block": ["--last-block"], "hold back": ["--hold-back", "0.2"],
-        "average start": ["--hold-back", "0.2", "--average-start"]}
+        "mirrored": ["--mirrored"], "average start": ["--hold-back", "0.2", "--average-start"]}
 THEIRS = ["tutorial", "fastai", "keras"]
 
 

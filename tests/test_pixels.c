@@ -586,6 +586,45 @@ static void test_find_flip(const spots *p, bool mirrored)
     ft_destroy(m);
 }
 
+/* ft_evaluate_options.mirrored: the mean of the logits of the pictures and of such as were mirrored by
+   hand, in memory. */
+static void test_mirrored(const spots *p)
+{
+    static float input[SPOTS * SPOT_PIXELS], turned[SPOTS * SPOT_PIXELS], logits[2][SPOTS * 2];
+    static const float *const views[2] = {input, turned};
+    ft_model *m = spot_network();
+    ft_data *data = spot_data(m, p);
+    ft_evaluation plain = ft_evaluate(m, data, (ft_evaluate_options){0}), e;
+    double loss = 0;
+    int s, i, v, right = 0;
+    e = ft_evaluate(m, data, (ft_evaluate_options){.mirrored = true, .batch_size = 7});
+    CHECK(ft_error(m) == FT_OK && e.total == SPOTS, "%s", ft_error_text(m));
+    for (s = 0; s < SPOTS; ++s)
+        for (i = 0; i < SPOT_PIXELS; ++i) {
+            int mirror = i / SPOT_SIDE * SPOT_SIDE + SPOT_SIDE - 1 - i % SPOT_SIDE;
+            input[s * SPOT_PIXELS + i] = ((float)p->grey[s][i] / 255 - 0.4f) / 0.25f;
+            turned[s * SPOT_PIXELS + mirror] = input[s * SPOT_PIXELS + i];
+        }
+    for (v = 0; v < 2; ++v) {
+        ft_feed(m, ft_find(m, "input"), views[v], SPOTS);
+        ft_feed(m, ft_find(m, "labels"), p->label, SPOTS);
+        ft_forward(m, false);
+        ft_get(m, ft_output(m), logits[v], SPOTS * 2);
+    }
+    for (s = 0; s < SPOTS; ++s) {
+        int label = p->label[s];
+        double gap = 0;
+        for (v = 0; v < 2; ++v)
+            gap += ((double)logits[v][2 * s + label] - (double)logits[v][2 * s + 1 - label]) / 2;
+        loss += log(1 + exp(-gap)) / SPOTS;
+        right += gap > 0;
+    }
+    CHECK(e.correct == right && fabs(e.loss - loss) < 1e-5, "%d right, loss %g: not %d, %g", e.correct, e.loss,
+          right, loss);
+    CHECK(fabs(plain.loss - loss) > 1e-3, "the mirror images change the loss: %g, %g", plain.loss, loss);
+    ft_destroy(m);
+}
+
 typedef struct stages {
     ft_model *m;
     char names[60];
@@ -673,6 +712,7 @@ static void test_recipe_candidates(void)
     test_class_means(&sideways);
     test_find_flip(&sideways, false);
     test_find_flip(&upright, true);
+    test_mirrored(&sideways);
     test_last_block(&sideways);
     test_resumed_average(&sideways);
 }

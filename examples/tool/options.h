@@ -32,7 +32,7 @@ typedef struct options {
     bool normalize, pairs, language_model, words, one_direction, greedy;
     unsigned long long seed;
     size_t memory_budget;
-    bool class_means, find_flip, last_block, average_start;
+    bool class_means, find_flip, last_block, average_start, mirrored;
     bool head_only, dora, merge, graph, tensors, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
@@ -106,6 +106,7 @@ static const char usage_pictures[] =
     "                             flip-vertical, degrees=X, zoom=X, shear=DEGREES, brightness=X, contrast=X,\n"
     "                             saturation=X, hue=X (to 0.5), blur=SIGMA, erase=SHARE, shift=SHARE\n"
     "         --mixup A --cutmix A    (train) mix each batch's pictures, by shares of Beta(A, A)\n"
+    "         --mirrored          (eval too) score the mean of a picture's and its mirror image's output\n"
     "         --class-means       set the head to the mean features of each class, instead of training it alone\n"
     "         --find-flip         mirror pictures if held-back ones show that it changes no class\n"
     "         --last-block        after the head, train the last block alone before all layers\n"
@@ -264,6 +265,7 @@ static const option_row option_rows[] = {
     {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},
     {"--flip", 'b', AT(flip), "tws", PICTURES},
     {"--no-shift", 'b', AT(no_shift), "tws", PICTURES},
+    {"--mirrored", 'b', AT(mirrored), "te", SCORED | PICTURES},
     {"--class-means", 'b', AT(class_means), "t", PICTURES},
     {"--find-flip", 'b', AT(find_flip), "t", PICTURES},
     {"--last-block", 'b', AT(last_block), "t", PICTURES},

@@ -59,6 +59,7 @@ static void score(ft_model *m, const options *o, ft_data *data, scored *s)
     memset(&how, 0, sizeof how);
     memset(s, 0, sizeof *s);
     how.batch_size = o->batch_size;
+    how.mirrored = o->mirrored;
     s->classes = !is_language_model(m);
     s->data = data;
     s->lists_mistakes = reads_text(m, o);

@@ -419,6 +419,8 @@ typedef struct ft_evaluate_options {
     ft_metrics *metrics;    /* more metrics, of a model with one class for each sample, or with
                                numbers (ft_mse); takes 12 bytes for each sample and class. NULL:
                                they are not computed */
+    bool mirrored;          /* of pictures with a class each: the output is the mean of the
+                               picture's and that of its mirror image; takes twice the time */
 } ft_evaluate_options;
 
 typedef struct ft_evaluation {
