@@ -102,6 +102,8 @@ fields=$(awk -v names="$options" '
 listed=$(grep -hoE 'FT__(INT|FLOAT|BOOL|NOT_KEPT)\(ft_[a-z0-9_]*, [a-z0-9_]*' src/operators/*.h | sed 's/.*(//' | sort)
 printf '%s\n' "$listed" >$out/listed.txt
 check "fields of options are listed once" "$(printf '%s\n' "$fields" | diff - $out/listed.txt)"
+# A flag of an operator's row is one bit, which no other has.
+check "flags have a bit each" "$(grep -o 'FT__FLAG([0-9]*)' src/operators/table.h | sort | uniq -d | sed 's/$/ is the bit of two flags/')"
 # Training and the public functions ask sources for features, never for their kind.
 check "sources are told apart by callbacks" "$(grep -nE '"data/(image_folders|image_samples|pixels|tables|texts|text_streams)\.h"' src/training/*.h src/public/*.h)"
 # Files are opened by the table of readers, which only formats/ knows.
