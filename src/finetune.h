@@ -277,6 +277,7 @@ extern "C" {
 #include "training/distinct_batches.h"
 #include "training/fit.h"
 #include "training/find_rate.h"
+#include "training/bag_of_words.h"
 #include "training/evaluate.h"
 #include "training/calibration.h"
 #include "training/class_means.h"

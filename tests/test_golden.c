@@ -421,6 +421,55 @@ static void test_more_optimizers(void)
     ft_destroy(m);
 }
 
+/* A bag of words: the TF-IDF, weights and predictions of scikit-learn. */
+static void test_bag_of_words(void)
+{
+    enum { TEXTS = 60, WORDS = 30 };
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_file *file = open_golden(m, "bag");
+    size_t start[TEXTS + 1], count, pieces, i;
+    int32_t *starts = (int32_t *)(void *)read_golden(file, "", "start", &count);
+    ft__bag bag = {TEXTS, WORDS, 0, start, NULL, NULL, NULL, NULL};
+    double idf[WORDS], w[3 * (WORDS + 1)], logits[3];
+    float got[3 * (WORDS + 1)], *want;
+    int classes, total;
+    for (i = 0; i <= TEXTS; ++i) start[i] = (size_t)starts[i];
+    bag.word = (int *)(void *)read_golden(file, "", "word", &count);
+    bag.held = (int *)(void *)read_golden(file, "", "held", &count);
+    bag.label = (int *)(void *)read_golden(file, "2/", "labels", &count);
+    bag.weight = read_golden(file, "", "count", &pieces);
+    ft__bag_weigh(&bag, idf);
+    want = read_golden(file, "", "weight", &count);
+    compare("bag of words", "TF-IDF", bag.weight, want, pieces, of_operator);
+    free(want);
+    for (classes = 2; classes <= 3; ++classes) {
+        size_t weights = (size_t)(classes > 2 ? classes : 1) * WORDS;
+        const char *key = classes > 2 ? "3/" : "2/";
+        float *right = read_golden(file, key, "right", &count);
+        bag.classes = classes;
+        free(bag.label);
+        bag.label = (int *)(void *)read_golden(file, key, "labels", &count);
+        ft__bag_fit(&m->context, &bag, 1e-8, w);
+        for (i = 0; i < weights + weights / WORDS; ++i) got[i] = (float)w[i];
+        want = read_golden(file, key, "coef", &count);
+        compare("bag of words", "weights", got, want, weights, 1e-4);
+        free(want);
+        want = read_golden(file, key, "intercept", &count);
+        compare("bag of words", "biases", got + weights, want, weights / WORDS, 1e-4);
+        free(want);
+        CHECK(ft__bag_right(&bag, w, logits, &total) == *(int32_t *)(void *)right && total == TEXTS / 3,
+              "%d classes: %d held back", classes, total);
+        free(right);
+    }
+    free(starts);
+    free(bag.word);
+    free(bag.held);
+    free(bag.label);
+    free(bag.weight);
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
 /* Lion by the formula of Chen et al. 2023, in double. */
 static void test_lion(void)
 {
@@ -829,6 +878,7 @@ int main(int count, char **words)
     }
     test_optimizers();
     test_more_optimizers();
+    test_bag_of_words();
     test_lion();
     test_embeddings();
     return check_done("test_golden");

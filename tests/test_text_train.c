@@ -141,6 +141,36 @@ static bool note_stage(void *user, const ft_progress *p)
     return true;
 }
 
+static void find_bag(void *user, const char *line)
+{
+    if (strstr(line, "to beat")) snprintf((char *)user, 200, "%s", line);
+}
+
+/* From scratch the score of a bag of words is said first, on as many texts as the run holds back, or a fifth.
+   One word of each text shows its class. */
+static void test_bag_of_words(void)
+{
+    static const struct { float hold_back; const char *says; } rows[] = {
+        {0, "bag of words with logistic regression has 12 of 12 held-back texts right (100.0 %)"},
+        {0.5f, "30 of 30 held-back texts"}};
+    size_t r;
+    int i;
+    for (r = 0; r < sizeof rows / sizeof rows[0]; ++r) {
+        char texts[4000] = "", said[200] = "";
+        ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 5, .log = find_bag, .log_user = said});
+        ft_data *data;
+        for (i = 0; i < 60; ++i)
+            snprintf(texts + strlen(texts), 60, "the %s was w%d\t%s\n", i % 2 ? "boat" : "hill", i % 7,
+                     i % 2 ? "sea" : "land");
+        data = ft_texts(m, NULL, (ft_text_options){.memory = texts, .bytes = strlen(texts)});
+        ft_network(m, "lstm_classifier", (ft_network_options){.hidden = 4, .embedding = 4, .classes = 2});
+        ft_finetune(m, data, (ft_finetune_options){.most_steps = 1, .hold_back = rows[r].hold_back});
+        CHECK(ft_error(m) == FT_OK && strstr(said, rows[r].says), "row %d: \"%s\" %s", (int)r, said,
+              ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 static void test_recipe(void)
 {
     static const char path[] = "build/test_text_train.safetensors";
@@ -462,6 +492,7 @@ int main(void)
 {
     test_classifier();
     test_recipe();
+    test_bag_of_words();
     test_transformer_recipe();
     test_language_model();
     test_draws();

@@ -21,6 +21,7 @@
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
+#include "training/bag_of_words.h"
 #include "training/recipe.h"
 
 /* =============================================================================================
@@ -248,6 +249,18 @@ static bool ft__is_pretrained(const ft_model *m, const int *layer, int layers)
     return false;
 }
 
+/* What a classifier with random weights must beat, on as much held back as the run itself has, then
+   the same texts. */
+static void ft__recipe_bag(const ft__recipe *r)
+{
+    const ft_model *m = r->m;
+    int i, words = 0;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is(&m->nodes[i], FT__LOOKS_UP))
+            words = m->nodes[m->nodes[i].inputs[1] - 1].shape.size[0];
+    ft__bag_say(r->data, words, r->o.hold_back > 0 ? r->o.hold_back : 0.2f);
+}
+
 static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
@@ -266,6 +279,7 @@ static void ft__recipe_text(ft__recipe *r)
                                    "a network that has frozen layers; this one is trained whole"};
         ft_fit_options o = ft__text_options(r, false, stream);
         ft__check_uses(&m->context, "ft_finetune", &use, 1);
+        if (r->task == FT_TASK_CLASSIFICATION && ft__ok(&m->context)) ft__recipe_bag(r);
         ft__set_frozen(m, "*", false);
         snprintf(r->result.choice, sizeof r->result.choice, "all layers at once: %s",
                  stream ? "a language model" : "they start from random weights");
