@@ -36462,8 +36462,8 @@ typedef struct ft__keras_activation {
 
 static const ft__keras_activation ft__keras_activations[] = {
     {"linear", NULL, ""}, {"hard_sigmoid", "hardsigmoid", ""}, {"relu", "relu", ""},
-    {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""}, {"tanh", "tanh", ""},
-    {"softmax", "softmax", ""}, {"log_softmax", "log_softmax", ""},
+    {"relu6", "relu6", ""}, {"sigmoid", "sigmoid", ""},
+    {"tanh", "tanh", ""}, {"softmax", "softmax", ""}, {"log_softmax", "log_softmax", ""},
     {"elu", "elu", ""}, {"selu", "selu", ""}, {"celu", "celu", ""}, {"softplus", "softplus", ""},
     {"softsign", "softsign", ""}, {"silu", "silu", ""}, {"swish", "silu", ""}, {"gelu", "gelu", ""},
     {"mish", "mish", ""}, {"exponential", "exp", ""}, {"hard_silu", "hardswish", ""},
