@@ -2072,7 +2072,10 @@ typedef struct ft_finetune_options {
     /* Of pictures, without freeze: */
     bool class_means;       /* the head is not trained alone, but set: its weights are the classes'
                                mean features, centred and of length 1 (nearest centred class mean,
-                               Wang et al. 2019) */
+                               Wang et al. 2019); ft_fit_result.loss and accuracy are those of
+                               samples left out one at a time. The default for a new head where
+                               fewer than 10 pictures can be held back, unless an option says how
+                               to train it */
     bool find_flip;         /* instead of augmentation.flip: pictures are mirrored if in the trial
                                the held-back ones, mirrored, are right as often as they are */
     bool last_block;        /* between head and all layers a stage that trains the last numbered
@@ -2760,8 +2763,8 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
    the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
-   back, the head alone. At least 2 classes, or numbers: a regression trains the whole network at
-   once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
+   back, the head alone, of pictures as class means (ft_finetune_options.class_means). At least 2
+   classes, or numbers: a regression trains the whole network at once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
    the data's classes already keeps its head. This choice, or options.freeze or head_only, replaces
    what ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
    words have classes a network that classifies texts gets a linear layer "classifier" over each
@@ -64863,6 +64866,13 @@ static void ft__class_means_free(ft__context *c, ft__class_means *of)
     ft__release(c, of->x);
 }
 
+/* Can the head be one of class means? One layer with a bias. */
+static bool ft__can_be_means(ft_model *m)
+{
+    const ft__node *head = ft__head(m);
+    return head && head->input_count == 3 && !ft__numbered_head(m, 1) && ft__output_classes(m) > 1;
+}
+
 /* Makes room for the features of `samples` samples, as the head reads them. */
 static ft_status ft__class_means_start(ft_model *m, ft__class_means *of, int samples)
 {
@@ -64871,7 +64881,7 @@ static ft_status ft__class_means_start(ft_model *m, ft__class_means *of, int sam
     size_t n = (size_t)samples, weights;
     memset(of, 0, sizeof *of);
     of->classes = ft__output_classes(m);
-    if (!head || head->input_count != 3 || ft__numbered_head(m, 1) || of->classes < 2)
+    if (!ft__can_be_means(m))
         return ft__fail(c, FT_INVALID, "class_means: the network's head must be one layer with a"
                         " bias");
     weights = ft__node_count_at(&m->nodes[head->inputs[1] - 1], ft__one);
@@ -65034,17 +65044,28 @@ static void ft__set_means(ft_model *m, const ft__class_means *of, double scale)
     m->weights_version += 1;
 }
 
-/* Sets the head to the class means of these samples. The scale is the one whose probabilities fit
-   best when each sample is left out of its class's mean; 10, if there is none. Returns how many are
-   right then, and in *total of how many. */
-static int ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int count, int *total)
+/* The sum of -log(the label's probability) at this scale; row [classes] is room. */
+static double ft__loss_of_cosines(const ft__outcomes *of, double scale, double *row)
 {
+    double sum = 0;
+    int i;
+    for (i = 0; i < of->samples; ++i) {
+        ft__softmax_row(of->values + (size_t)i * (size_t)of->columns, of->columns, scale, row);
+        sum -= log(row[of->labels[i]]);
+    }
+    return sum;
+}
+
+/* Sets the head to the class means of these samples. The scale is the one whose probabilities fit
+   best when each sample is left out of its class's mean; 10, if there is none. Returns the score of
+   the samples so left out. */
+static ft__score ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int count)
+{
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__context *c = &m->context;
     ft__class_means of;
     ft__outcomes cosines;
     double *row, scale = 0;
-    int right = 0;
-    *total = 0;
     memset(&cosines, 0, sizeof cosines);
     if (ft__class_means_start(m, &of, count) == FT_OK
         && ft__outcomes_start(m, &cosines, count) == FT_OK) {
@@ -65052,16 +65073,18 @@ static int ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int
         ft__collect_features(m, data, samples, count, &of);
         if (ft__ok(c)) {
             ft__centre_features(&of);
-            right = ft__leave_one_out(&of, &cosines);
-            *total = cosines.samples;
-            if (*total > 0) scale = ft__best_softening(&cosines, row);
-            ft__set_means(m, &of, scale > 0 ? scale : 10);
+            score.correct = ft__leave_one_out(&of, &cosines);
+            score.total = cosines.samples;
+            if (score.total > 0) scale = ft__best_softening(&cosines, row);
+            if (!(scale > 0)) scale = 10;
+            score.loss = ft__loss_of_cosines(&cosines, scale, row);
+            ft__set_means(m, &of, scale);
         }
         ft__release(c, row);
     }
     ft__outcomes_free(c, &cosines);
     ft__class_means_free(c, &of);
-    return right;
+    return score;
 }
 
 /* =============================================================================================
@@ -65426,7 +65449,7 @@ static void ft__recipe_means(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     ft_fit_result *fit = &r->result.fit;
-    int count = ft_data_count(r->data), held_count = 0, trained = 0, total = 0, right, i, k;
+    int count = ft_data_count(r->data), held_count = 0, trained = 0, i, k;
     int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
     int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
     float share = ft__recipe_options(r, stage).hold_back;
@@ -65441,11 +65464,15 @@ static void ft__recipe_means(ft__recipe *r, int stage)
         else train[trained++] = i;
     }
     fit->before = ft__digest(m);
-    right = ft__ok(&m->context) ? ft__head_of_means(m, r->data, train, trained, &total) : 0;
+    memset(&score, 0, sizeof score);
+    if (ft__ok(&m->context)) score = ft__head_of_means(m, r->data, train, trained);
     fit->after = ft__digest(m);
+    fit->accuracy = ft__accuracy(m, &score);
+    fit->loss = score.total > 0 ? score.loss / (double)score.total : 0;
     if (ft__ok(&m->context))
         ft__log(&m->context, "%s: class means; left out one at a time, %d of %d %s are right",
-                ft__stage_names[stage], right, total, ft__data_samples(r->data));
+                ft__stage_names[stage], (int)score.correct, (int)score.total,
+                ft__data_samples(r->data));
     if (ft__ok(&m->context) && held_count > 0) {
         score = ft__score_samples(m, r->data, held, held_count, 0);
         fit->held_back_correct = (int)score.correct;
@@ -65580,12 +65607,26 @@ static int ft__recipe_resume(ft__recipe *r)
     return FT__TRIAL;
 }
 
-/* Are there too few samples for a trial? Then the choice is made without one. */
+/* Does the caller say how the head is to be trained? */
+static bool ft__recipe_is_told(const ft_finetune_options *o)
+{
+    return o->epochs > 0 || o->batch_size > 0 || o->learning_rate > 0 || o->most_steps > 0
+        || o->hold_back > 0 || o->balanced || o->balanced_sampling || o->loss || o->optimizer
+        || o->schedule || o->accumulate > 0 || o->ema > 0 || o->swa || o->find_rate || o->teacher;
+}
+
+/* Are there too few samples for a trial? Then the choice is made without one. A new head is not
+   trained on so few pictures, but set to class means, unless the caller says how to train it: from
+   resnet18_imagenet, of 50 pictures of ants_bees/train that were held back, with three draws of 5
+   and three of 20 pictures a class, 139 and 143 of 150 were right, and 132 and 137 with a trained
+   head, in none of the six draws more (bench/recipes.tsv). */
 static bool ft__recipe_untried(ft__recipe *r)
 {
     ft_fit_options head = ft__recipe_options(r, FT__HEAD);
     int held = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, NULL, 0);
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
+    if (ft__data_augmentation(r->data) && !r->keeps_head && ft__can_be_means(r->m)
+        && r->task == FT_TASK_CLASSIFICATION && !ft__recipe_is_told(&r->o)) r->o.class_means = true;
     snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
              " back, too few (%d are needed) to check whether training more than %s head helps",
              ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,

@@ -544,11 +544,41 @@ static void test_class_means(const spots *p)
                   scale * cosine * length[s] / mean_length);
         }
     best = loss_left_out(x, p->label, scale, &right);
+    CHECK(fabs(r.fit.loss - best) < 1e-4 && fabs(r.fit.accuracy - right / (double)SPOTS) < 1e-9, "loss %g, %g right:"
+          " not %g, %d", r.fit.loss, r.fit.accuracy, best, right);
     for (step = 0.5; step < 2; step *= 1.09)
         CHECK(loss_left_out(x, p->label, scale * step, &other) >= best - 1e-9, "scale %g is better than %g",
               scale * step, scale);
     snprintf(line, sizeof line, "left out one at a time, %d of %d", right, SPOTS);
     CHECK(strstr(log_text, line) && right > 60 && right < 95, "\"%s\" is not in %s", line, log_text);
+    ft_destroy(m);
+}
+
+/* Of 40 pictures too few can be held back: a new head is set to class means, unless an option says how
+   to train it, or the model had a head for these classes. */
+static void test_means_of_few(const spots *p)
+{
+    static const char *const names_of[] = {"left", "right"};
+    ft_pixels_options two = {.channels = 1, .classes = 2, .class_names = names_of};
+    ft_model *m = spot_network();
+    ft_data *data = ft_pixels(m, 40, p->pixels, p->size, p->label, two);
+    float set[2 * SPOT_FEATURES], now[2 * SPOT_FEATURES];
+    ft_finetune_result r = ft_finetune(m, data, (ft_finetune_options){0});
+    CHECK(ft_error(m) == FT_OK && strstr(r.choice, "head only: of 40 images only 8")
+          && strstr(r.choice, "the classes' mean features"), "%s %s", ft_error_text(m), r.choice);
+    ft_get(m, ft_find(m, "fc.weight"), set, 2 * SPOT_FEATURES);
+    r = ft_finetune(m, data, (ft_finetune_options){0});
+    CHECK(!strstr(r.choice, "mean features") && strstr(r.choice, "; 30 epochs"), "%s", r.choice);
+    ft_destroy(m);
+    m = spot_network();
+    data = ft_pixels(m, 40, p->pixels, p->size, p->label, two);
+    r = ft_finetune(m, data, (ft_finetune_options){.epochs = 1});
+    CHECK(!strstr(r.choice, "mean features") && strstr(r.choice, "; 1 epoch,"), "%s", r.choice);
+    r = ft_finetune(m, data, (ft_finetune_options){.head_only = true, .class_means = true});
+    ft_get(m, ft_find(m, "fc.weight"), now, 2 * SPOT_FEATURES);
+    CHECK(ft_error(m) == FT_OK && memcmp(now, set, sizeof set) == 0 && r.fit.accuracy > 0.5
+          && r.fit.accuracy < 1 && r.fit.loss > 0 && r.fit.loss < 1, "%s: %g, %g", ft_error_text(m),
+          r.fit.accuracy, r.fit.loss);
     ft_destroy(m);
 }
 
@@ -710,6 +740,7 @@ static void test_recipe_candidates(void)
     make_spots(&sideways, false);
     make_spots(&upright, true);
     test_class_means(&sideways);
+    test_means_of_few(&sideways);
     test_find_flip(&sideways, false);
     test_find_flip(&upright, true);
     test_mirrored(&sideways);

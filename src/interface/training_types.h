@@ -278,7 +278,10 @@ typedef struct ft_finetune_options {
     /* Of pictures, without freeze: */
     bool class_means;       /* the head is not trained alone, but set: its weights are the classes'
                                mean features, centred and of length 1 (nearest centred class mean,
-                               Wang et al. 2019) */
+                               Wang et al. 2019); ft_fit_result.loss and accuracy are those of
+                               samples left out one at a time. The default for a new head where
+                               fewer than 10 pictures can be held back, unless an option says how
+                               to train it */
     bool find_flip;         /* instead of augmentation.flip: pictures are mirrored if in the trial
                                the held-back ones, mirrored, are right as often as they are */
     bool last_block;        /* between head and all layers a stage that trains the last numbered

@@ -70,6 +70,13 @@ static void ft__class_means_free(ft__context *c, ft__class_means *of)
     ft__release(c, of->x);
 }
 
+/* Can the head be one of class means? One layer with a bias. */
+static bool ft__can_be_means(ft_model *m)
+{
+    const ft__node *head = ft__head(m);
+    return head && head->input_count == 3 && !ft__numbered_head(m, 1) && ft__output_classes(m) > 1;
+}
+
 /* Makes room for the features of `samples` samples, as the head reads them. */
 static ft_status ft__class_means_start(ft_model *m, ft__class_means *of, int samples)
 {
@@ -78,7 +85,7 @@ static ft_status ft__class_means_start(ft_model *m, ft__class_means *of, int sam
     size_t n = (size_t)samples, weights;
     memset(of, 0, sizeof *of);
     of->classes = ft__output_classes(m);
-    if (!head || head->input_count != 3 || ft__numbered_head(m, 1) || of->classes < 2)
+    if (!ft__can_be_means(m))
         return ft__fail(c, FT_INVALID, "class_means: the network's head must be one layer with a"
                         " bias");
     weights = ft__node_count_at(&m->nodes[head->inputs[1] - 1], ft__one);
@@ -241,17 +248,28 @@ static void ft__set_means(ft_model *m, const ft__class_means *of, double scale)
     m->weights_version += 1;
 }
 
-/* Sets the head to the class means of these samples. The scale is the one whose probabilities fit
-   best when each sample is left out of its class's mean; 10, if there is none. Returns how many are
-   right then, and in *total of how many. */
-static int ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int count, int *total)
+/* The sum of -log(the label's probability) at this scale; row [classes] is room. */
+static double ft__loss_of_cosines(const ft__outcomes *of, double scale, double *row)
 {
+    double sum = 0;
+    int i;
+    for (i = 0; i < of->samples; ++i) {
+        ft__softmax_row(of->values + (size_t)i * (size_t)of->columns, of->columns, scale, row);
+        sum -= log(row[of->labels[i]]);
+    }
+    return sum;
+}
+
+/* Sets the head to the class means of these samples. The scale is the one whose probabilities fit
+   best when each sample is left out of its class's mean; 10, if there is none. Returns the score of
+   the samples so left out. */
+static ft__score ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int count)
+{
+    ft__score score = {0, 0, 0, false, 0, 0, 0};
     ft__context *c = &m->context;
     ft__class_means of;
     ft__outcomes cosines;
     double *row, scale = 0;
-    int right = 0;
-    *total = 0;
     memset(&cosines, 0, sizeof cosines);
     if (ft__class_means_start(m, &of, count) == FT_OK
         && ft__outcomes_start(m, &cosines, count) == FT_OK) {
@@ -259,14 +277,16 @@ static int ft__head_of_means(ft_model *m, ft_data *data, const int *samples, int
         ft__collect_features(m, data, samples, count, &of);
         if (ft__ok(c)) {
             ft__centre_features(&of);
-            right = ft__leave_one_out(&of, &cosines);
-            *total = cosines.samples;
-            if (*total > 0) scale = ft__best_softening(&cosines, row);
-            ft__set_means(m, &of, scale > 0 ? scale : 10);
+            score.correct = ft__leave_one_out(&of, &cosines);
+            score.total = cosines.samples;
+            if (score.total > 0) scale = ft__best_softening(&cosines, row);
+            if (!(scale > 0)) scale = 10;
+            score.loss = ft__loss_of_cosines(&cosines, scale, row);
+            ft__set_means(m, &of, scale);
         }
         ft__release(c, row);
     }
     ft__outcomes_free(c, &cosines);
     ft__class_means_free(c, &of);
-    return right;
+    return score;
 }
