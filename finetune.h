@@ -39178,7 +39178,9 @@ typedef struct ft__onnx_tensor {
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__onnx_tensor;
 
-enum { FT__ONNX_UNKNOWN, FT__ONNX_CONSTANT, FT__ONNX_NODE, FT__ONNX_REFUSED };
+/* POSITIONS and ROW: rows of a table, those of the steps or the same one at each, until added. */
+enum { FT__ONNX_UNKNOWN, FT__ONNX_CONSTANT, FT__ONNX_NODE, FT__ONNX_REFUSED, FT__ONNX_POSITIONS,
+       FT__ONNX_ROW };
 
 /* What a name stands for: at first nothing, or an initialiser. */
 typedef struct ft__onnx_value {
@@ -39188,6 +39190,7 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
+    bool counts;            /* constant: numbers[0], and 1 more at each step of an axis of size L */
     bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
     int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
@@ -39792,6 +39795,7 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     int64_t count = ft__onnx_count(v), i, rows, columns;
     int bytes;
     if (v->kind != FT__ONNX_CONSTANT) return NULL;
+    if (v->counts) return NULL; /* as many as there are steps */
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
@@ -39825,6 +39829,18 @@ static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
         to[i] = ft__onnx_at(v, i).k;
     }
     return (int)count;
+}
+
+/* Whether all numbers of a constant are the same, or go up by 1; `number`: the first. */
+static bool ft__onnx_is_run(ft__onnx *x, ft__onnx_value *v, double step, double *number)
+{
+    int64_t count = v->same ? 1 : ft__onnx_count(v), i;
+    if (v->kind != FT__ONNX_CONSTANT || count < 1 || !ft__onnx_numbers(x, v)
+        || (v->same && step > 0)) return false;
+    *number = v->numbers[0].k;
+    for (i = 0; i < count; ++i)
+        if (!ft__onnx_is(v->numbers[i], *number + step * (double)i)) return false;
+    return true;
 }
 
 /* ---- What a node says ---- */
@@ -39988,8 +40004,15 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     bool compares = strchr("=<>lg&|", op) != NULL, same;
     int64_t i, count;
     int k, type;
+    double number;
     if (!a || !b || !y) return false;
     memset(&shape, 0, sizeof shape);
+    if (op == 'g' && a->counts && ft__onnx_is_run(x, b, 0, &number) && a->numbers[0].k >= number
+        && ft__onnx_broadcast(x, n, &shape)
+        && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
+        y->numbers[0] = ft__onnx_known(1);
+        return true;
+    }
     if (!ft__onnx_numbers(x, a) || !ft__onnx_numbers(x, b) || !ft__onnx_broadcast(x, n, &shape))
         return false;
     type = compares ? FT__ONNX_BOOL : a->type;
@@ -40042,9 +40065,10 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
     int64_t i, count;
     int type;
-    if (!v || !y || !ft__onnx_numbers(x, v)) return false;
+    if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
-    if (op == 'c' && (type == v->type || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
+    if (op == 'c' && (type == v->type || v->counts
+                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
         y->rank = v->rank;
         memcpy(y->size, v->size, sizeof y->size);
         return ft__onnx_fold_view(y, v);
@@ -40216,8 +40240,8 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, d;
     int64_t before, after, size, places, i, k, j;
     if (!v || !index || !y || axis < 0 || v->rank - 1 + index->rank > FT__ONNX_RANK
-        || !ft__onnx_numbers(x, v) || !ft__onnx_numbers(x, index) || ft__onnx_count(v) < 0)
-        return false;
+        || ft__onnx_count(index) < 0 || ft__onnx_count(v) < 0 || !ft__onnx_numbers(x, index)
+        || !ft__onnx_numbers(x, v)) return false;
     memset(&shape, 0, sizeof shape);
     for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
     for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
@@ -40312,11 +40336,38 @@ static void ft__onnx_pick(const ft__onnx_value *v, const ft__onnx_value *y, cons
     }
 }
 
+/* The first L numbers of a row that is all the same, or counts: of so many token types or positions
+   there are as many as steps. */
+static bool ft__onnx_fold_steps(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v,
+                                ft__onnx_value *y)
+{
+    ft__onnx_value *end = ft__onnx_input(x, n, 2), shape;
+    double start, axis, first;
+    bool same = ft__onnx_is_run(x, v, 0, &first);
+    int d;
+    if (n->input_count < 4 || !end || end->kind != FT__ONNX_CONSTANT || ft__onnx_count(end) != 1
+        || !ft__onnx_numbers(x, end) || ft__onnx_at(end, 0).l != 1 || ft__onnx_at(end, 0).n != 0
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &start, 1) != 1 || start < 0 || start > 0
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 3), &axis, 1) != 1
+        || ft__onnx_axis(axis, v->rank) != v->rank - 1) return false;
+    for (d = 0; d < v->rank - 1; ++d)
+        if (!ft__onnx_is(v->size[d], 1)) return false;
+    if (!same && !ft__onnx_is_run(x, v, 1, &first)) return false;
+    shape = *v;
+    shape.size[v->rank - 1] = ft__onnx_at(end, 0);
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, true)) return false;
+    y->numbers[0] = ft__onnx_known(first);
+    y->counts = !same;
+    y->same = same;
+    return true;
+}
+
 static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
     ft__onnx_cut cut;
     int d;
+    if (v && y && ft__onnx_fold_steps(x, n, v, y)) return true;
     if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = v->rank;
@@ -40439,6 +40490,7 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     bool same;
     int64_t i, count;
     int d, skip;
+    double number;
     if (!v || !y || !ft__onnx_numbers(x, v)
         || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
         return false;
@@ -40446,8 +40498,8 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
         if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
-    same = v->same || ft__onnx_count(v) == 1;
-    if (!same && ft__onnx_repeats(v, &shape)) {
+    same = ft__onnx_is_run(x, v, 0, &number);
+    if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
         y->rank = v->rank;
         memcpy(y->size, shape.size, sizeof y->size);
         ft__onnx_fold_view(y, v);
@@ -40460,16 +40512,44 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
+static bool ft__onnx_size_is_length(ft__onnx_number size)
+{
+    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1;
+}
+
+/* GatherElements of numbers that are all the same. */
+static bool ft__onnx_fold_elements(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1);
+    ft__onnx_value *y = ft__onnx_output(x, n, 0);
+    double number;
+    if (!v || !index || !y || !ft__onnx_is_run(x, v, 0, &number)
+        || !ft__onnx_fold_to(x, y, index, v->type, true)) return false;
+    y->numbers[0] = ft__onnx_known(number);
+    return true;
+}
+
 static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_value *last = ft__onnx_input(x, n, 1);
     double from, to, step, i;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 1;
+    if (y && last && last->kind == FT__ONNX_CONSTANT && ft__onnx_count(last) == 1
+        && ft__onnx_numbers(x, last) && ft__onnx_size_is_length(ft__onnx_at(last, 0))
+        && ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) == 1 && !(from < 0 || from > 0)
+        && ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) == 1 && step >= 1 && step <= 1) {
+        shape.size[0] = ft__onnx_at(last, 0);
+        if (!ft__onnx_fold_to(x, y, &shape, last->type, true)) return false;
+        y->numbers[0] = ft__onnx_known(0);
+        y->same = false;
+        return y->counts = true;
+    }
     if (!y || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &to, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1
         || !(step < 0 || step > 0)) return false;
-    memset(&shape, 0, sizeof shape);
-    shape.rank = 1;
     shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
     if (!ft__onnx_fold_to(x, y, &shape, ft__onnx_input(x, n, 0)->type, false)) return false;
     for (i = 0; i < shape.size[0].k; ++i) y->numbers[(size_t)i] = ft__onnx_known(from + i * step);
@@ -40512,7 +40592,8 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Squeeze", ft__onnx_fold_reshape, 0, 0}, {"Unsqueeze", ft__onnx_fold_reshape, 0, 0},
     {"Flatten", ft__onnx_fold_reshape, 0, 0}, {"Transpose", ft__onnx_fold_transpose, 0, 0},
     {"ConstantOfShape", ft__onnx_fold_fill, 0, 0}, {"Expand", ft__onnx_fold_expand, 0, 0},
-    {"Range", ft__onnx_fold_range, 0, 0}, {"Where", ft__onnx_fold_where, 0, 0},
+    {"Range", ft__onnx_fold_range, 0, 0}, {"GatherElements", ft__onnx_fold_elements, 0, 0},
+    {"Where", ft__onnx_fold_where, 0, 0},
     {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
@@ -40855,7 +40936,7 @@ static bool ft__onnx_can_be_weight(ft__onnx *x, const ft__onnx_value *v, const i
     int64_t count = 1;
     int d;
     for (d = 0; d < rank; ++d) count *= size[d] > 0 && count < INT_MAX ? size[d] : 0;
-    *as_tensor = v->tensor >= 0 && !v->numbers && x->tensors[v->tensor].listed >= 0;
+    *as_tensor = v->tensor >= 0 && x->tensors[v->tensor].listed >= 0;
     return v->kind == FT__ONNX_CONSTANT && ft__onnx_is_float(v->type) && count > 0 && rank > 0
         && rank <= FINETUNE_MAX_RANK && ft__onnx_count(v) == count;
 }
@@ -41160,7 +41241,7 @@ static int ft__onnx_operand(ft__onnx *x, ft__onnx_value *v, const ft__onnx_value
     }
     raw = v->tensor >= 0 ? x->tensors[v->tensor].rank : 1;
     for (first = 0; first < rank - 1 && size[first] == 1 && rank - first > raw; ++first) {}
-    if (v->tensor >= 0 && !v->turned && trains && !v->numbers && ft__onnx_is_float(v->type))
+    if (v->tensor >= 0 && !v->turned && trains && ft__onnx_is_float(v->type))
         return ft__onnx_weight(x, v, "parameter", size + first, rank - first);
     if (!ft__onnx_is_float(v->type)) v->type = FT__ONNX_F32;
     return ft__onnx_weight(x, v, "constant", size + first, rank - first);
@@ -41230,6 +41311,39 @@ static bool ft__onnx_is_raw_input(const ft__onnx *x, int made)
     return ft__onnx_is_op(x, made, "input");
 }
 
+/* A sequence plus a row of a table for each step. */
+static const char *ft__onnx_positions(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *rows,
+                                      ft__onnx_value *v)
+{
+    ft__onnx_value *table = &x->values[rows->made];
+    int size[2], made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v || strcmp(n->op, "Add") != 0 || v->rank != 3 || v->batch != 0 || ft__onnx_is_merged(v)
+        || ft__onnx_size(v->size[1]) != FT_LENGTH
+        || !ft__onnx_equal(v->size[2], table->size[1]))
+        return "rows of a table by the step are supported if they are added to [N, L, features]";
+    size[0] = ft__onnx_size(table->size[0]);
+    size[1] = ft__onnx_size(table->size[1]);
+    made = ft__onnx_weight(x, table, "parameter", size, 2);
+    ft__onnx_add_int(&fields, "first", (int)rows->numbers[0].k);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "add_positions", ft__onnx_name_of(x, n),
+                                                       v->made, made, &fields), v);
+}
+
+/* A sequence and one row of a table at each step. */
+static const char *ft__onnx_with_row(ft__onnx *x, const ft__onnx_node *n, int row)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 1 - row), *table = ft__onnx_input(x, n, row);
+    int a, b;
+    if (!v || v->rank != table->rank || v->batch != 0
+        || !ft__onnx_equal(v->size[v->rank - 1], table->size[table->rank - 1]))
+        return "a row of a table is supported beside [N, L, features]";
+    a = row ? v->made : table->made;
+    b = row ? table->made : v->made;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, ft__onnx_pair_named(n->op),
+                                                       ft__onnx_name_of(x, n), a, b, NULL), v);
+}
+
 static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
 {
     const char *op = ft__onnx_pair_named(n->op), *name = ft__onnx_name_of(x, n), *fault;
@@ -41237,6 +41351,10 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     int node, made = -1, operands[2], i;
     double k;
     if (n->input_count != 2) return "is supported with two inputs";
+    for (i = 0; i < 2; ++i)
+        if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
+        else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
+            return ft__onnx_positions(x, n, ft__onnx_input(x, n, i), ft__onnx_node_in(x, n, 1 - i));
     memset(&y, 0, sizeof y);
     for (i = 0; i < 2; ++i) v[i] = *ft__onnx_input(x, n, i);
     node = v[0].kind == FT__ONNX_NODE ? 0 : 1;
@@ -41270,6 +41388,11 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     int operands[3], i;
     if (n->input_count != 3) return "needs three inputs";
     memset(&y, 0, sizeof y);
+    i = ft__onnx_input(x, n, 0)->producer; /* "0 where it is NaN", which a softmax is not */
+    if (i >= 0 && strcmp(x->nodes[i].op, "IsNaN") == 0 && x->nodes[i].inputs[0] == n->inputs[2]
+        && ft__onnx_node_in(x, n, 2))
+        return ft__onnx_is_made(x, n, 0, ft__onnx_node_in(x, n, 2)->made,
+                                ft__onnx_node_in(x, n, 2));
     for (i = 0; i < 3; ++i) v[i] = *ft__onnx_input(x, n, i);
     fault = ft__onnx_meet(x, n, v, 3, &y);
     if (fault) return fault;
@@ -41281,6 +41404,16 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     }
     y.type = v[1].type;
     return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "where", name, operands, 3, NULL), &y);
+}
+
+static const char *ft__onnx_is_nan(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    if (!v) return ft__onnx_needs_node;
+    y = *v;
+    y.type = FT__ONNX_BOOL;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "not_equal", ft__onnx_name_of(x, n),
+                                                       v->made, v->made, NULL), &y);
 }
 
 static const char *ft__onnx_pow(ft__onnx *x, const ft__onnx_node *n)
@@ -41471,6 +41604,49 @@ static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
     return fault;
 }
 
+/* Rows of a table that are the same at each step, or those of the steps. The former is the product
+   of a constant, 1 at that row, with the table, which so stays a weight. */
+static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *table,
+                                        ft__onnx_value *index, int axis)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one;
+    const char *name = ft__onnx_name_of(x, n);
+    int size[2], value, made;
+    double row = 0;
+    if (axis != 0 || table->rank != 2 || !y || index->rank < 1 || index->rank >= FT__ONNX_RANK)
+        return ft__onnx_needs_node;
+    y->rank = index->rank + 1;
+    memcpy(y->size, index->size, sizeof y->size);
+    y->size[index->rank] = table->size[1];
+    y->type = table->type;
+    if (index->counts && index->size[index->rank - 1].l == 1) {
+        y->kind = FT__ONNX_POSITIONS;
+        y->made = n->inputs[0];
+        y->numbers = index->numbers;
+        return NULL;
+    }
+    if (!ft__onnx_is_run(x, index, 0, &row) || row < 0 || row >= table->size[0].k)
+        return ft__onnx_needs_node;
+    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".row"));
+    if (value < 0) return NULL;
+    one = &x->values[value];
+    table = &x->values[n->inputs[0]]; /* values may have moved */
+    y = &x->values[n->outputs[0]];
+    one->rank = 2;
+    one->size[0] = ft__onnx_known(1);
+    one->size[1] = table->size[0];
+    if (!ft__onnx_fold_to(x, one, one, FT__ONNX_F32, false)) return ft__onnx_not_known;
+    one->numbers[(int)row] = ft__onnx_known(1);
+    size[0] = 1;
+    size[1] = ft__onnx_size(table->size[0]);
+    made = ft__onnx_weight(x, one, "constant", size, 2);
+    made = ft__onnx_make_two(x, "linear", name, made, ft__onnx_matrix(x, table, false), NULL);
+    if (made < 0) return "its weight is not one matrix";
+    y->kind = FT__ONNX_ROW;
+    y->made = made;
+    return NULL;
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -41483,6 +41659,8 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     ft__text fields = ft__onnx_fields(x);
     if (axis < 0 || !index) return "has no such axis";
     y = *index;
+    if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_CONSTANT)
+        return ft__onnx_gather_rows(x, n, v, index, axis);
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
         if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
             || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
@@ -41499,9 +41677,9 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
         return "is supported with constant indices, of an axis that is not the batch";
     y = *v;
-    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] < 0
+    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] <= 0
         && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v)) {
-        ft__onnx_add_int(&fields, "kind", 0); /* the last step */
+        ft__onnx_add_int(&fields, "kind", at[0] < 0 ? 0 : 4); /* the last step, or the first */
         made = ft__onnx_make_one(x, "step_pool", name, v->made, &fields);
     } else {
         if (!ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
@@ -42454,7 +42632,7 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Elu", ft__onnx_activate}, {"Celu", ft__onnx_activate},
     {"ThresholdedRelu", ft__onnx_activate}, {"HardSigmoid", ft__onnx_hard_sigmoid},
     {"Clip", ft__onnx_clip}, {"Gelu", ft__onnx_gelu}, {"Not", ft__onnx_not},
-    {"Reciprocal", ft__onnx_reciprocal}, {"Softmax", ft__onnx_softmax},
+    {"Reciprocal", ft__onnx_reciprocal}, {"IsNaN", ft__onnx_is_nan}, {"Softmax", ft__onnx_softmax},
     {"LogSoftmax", ft__onnx_softmax}, {"Add", ft__onnx_pair}, {"Sub", ft__onnx_pair},
     {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_pair}, {"Min", ft__onnx_pair},
     {"Sum", ft__onnx_pair}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},

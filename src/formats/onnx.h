@@ -37,7 +37,7 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Elu", ft__onnx_activate}, {"Celu", ft__onnx_activate},
     {"ThresholdedRelu", ft__onnx_activate}, {"HardSigmoid", ft__onnx_hard_sigmoid},
     {"Clip", ft__onnx_clip}, {"Gelu", ft__onnx_gelu}, {"Not", ft__onnx_not},
-    {"Reciprocal", ft__onnx_reciprocal}, {"Softmax", ft__onnx_softmax},
+    {"Reciprocal", ft__onnx_reciprocal}, {"IsNaN", ft__onnx_is_nan}, {"Softmax", ft__onnx_softmax},
     {"LogSoftmax", ft__onnx_softmax}, {"Add", ft__onnx_pair}, {"Sub", ft__onnx_pair},
     {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_pair}, {"Min", ft__onnx_pair},
     {"Sum", ft__onnx_pair}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},

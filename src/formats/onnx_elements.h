@@ -251,7 +251,7 @@ static int ft__onnx_operand(ft__onnx *x, ft__onnx_value *v, const ft__onnx_value
     }
     raw = v->tensor >= 0 ? x->tensors[v->tensor].rank : 1;
     for (first = 0; first < rank - 1 && size[first] == 1 && rank - first > raw; ++first) {}
-    if (v->tensor >= 0 && !v->turned && trains && !v->numbers && ft__onnx_is_float(v->type))
+    if (v->tensor >= 0 && !v->turned && trains && ft__onnx_is_float(v->type))
         return ft__onnx_weight(x, v, "parameter", size + first, rank - first);
     if (!ft__onnx_is_float(v->type)) v->type = FT__ONNX_F32;
     return ft__onnx_weight(x, v, "constant", size + first, rank - first);
@@ -321,6 +321,39 @@ static bool ft__onnx_is_raw_input(const ft__onnx *x, int made)
     return ft__onnx_is_op(x, made, "input");
 }
 
+/* A sequence plus a row of a table for each step. */
+static const char *ft__onnx_positions(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *rows,
+                                      ft__onnx_value *v)
+{
+    ft__onnx_value *table = &x->values[rows->made];
+    int size[2], made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v || strcmp(n->op, "Add") != 0 || v->rank != 3 || v->batch != 0 || ft__onnx_is_merged(v)
+        || ft__onnx_size(v->size[1]) != FT_LENGTH
+        || !ft__onnx_equal(v->size[2], table->size[1]))
+        return "rows of a table by the step are supported if they are added to [N, L, features]";
+    size[0] = ft__onnx_size(table->size[0]);
+    size[1] = ft__onnx_size(table->size[1]);
+    made = ft__onnx_weight(x, table, "parameter", size, 2);
+    ft__onnx_add_int(&fields, "first", (int)rows->numbers[0].k);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "add_positions", ft__onnx_name_of(x, n),
+                                                       v->made, made, &fields), v);
+}
+
+/* A sequence and one row of a table at each step. */
+static const char *ft__onnx_with_row(ft__onnx *x, const ft__onnx_node *n, int row)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 1 - row), *table = ft__onnx_input(x, n, row);
+    int a, b;
+    if (!v || v->rank != table->rank || v->batch != 0
+        || !ft__onnx_equal(v->size[v->rank - 1], table->size[table->rank - 1]))
+        return "a row of a table is supported beside [N, L, features]";
+    a = row ? v->made : table->made;
+    b = row ? table->made : v->made;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, ft__onnx_pair_named(n->op),
+                                                       ft__onnx_name_of(x, n), a, b, NULL), v);
+}
+
 static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
 {
     const char *op = ft__onnx_pair_named(n->op), *name = ft__onnx_name_of(x, n), *fault;
@@ -328,6 +361,10 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     int node, made = -1, operands[2], i;
     double k;
     if (n->input_count != 2) return "is supported with two inputs";
+    for (i = 0; i < 2; ++i)
+        if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
+        else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
+            return ft__onnx_positions(x, n, ft__onnx_input(x, n, i), ft__onnx_node_in(x, n, 1 - i));
     memset(&y, 0, sizeof y);
     for (i = 0; i < 2; ++i) v[i] = *ft__onnx_input(x, n, i);
     node = v[0].kind == FT__ONNX_NODE ? 0 : 1;
@@ -361,6 +398,11 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     int operands[3], i;
     if (n->input_count != 3) return "needs three inputs";
     memset(&y, 0, sizeof y);
+    i = ft__onnx_input(x, n, 0)->producer; /* "0 where it is NaN", which a softmax is not */
+    if (i >= 0 && strcmp(x->nodes[i].op, "IsNaN") == 0 && x->nodes[i].inputs[0] == n->inputs[2]
+        && ft__onnx_node_in(x, n, 2))
+        return ft__onnx_is_made(x, n, 0, ft__onnx_node_in(x, n, 2)->made,
+                                ft__onnx_node_in(x, n, 2));
     for (i = 0; i < 3; ++i) v[i] = *ft__onnx_input(x, n, i);
     fault = ft__onnx_meet(x, n, v, 3, &y);
     if (fault) return fault;
@@ -372,6 +414,16 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     }
     y.type = v[1].type;
     return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "where", name, operands, 3, NULL), &y);
+}
+
+static const char *ft__onnx_is_nan(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    if (!v) return ft__onnx_needs_node;
+    y = *v;
+    y.type = FT__ONNX_BOOL;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "not_equal", ft__onnx_name_of(x, n),
+                                                       v->made, v->made, NULL), &y);
 }
 
 static const char *ft__onnx_pow(ft__onnx *x, const ft__onnx_node *n)

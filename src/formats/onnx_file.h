@@ -35,7 +35,9 @@ typedef struct ft__onnx_tensor {
     const char *fault;      /* why it cannot be read; NULL: it can */
 } ft__onnx_tensor;
 
-enum { FT__ONNX_UNKNOWN, FT__ONNX_CONSTANT, FT__ONNX_NODE, FT__ONNX_REFUSED };
+/* POSITIONS and ROW: rows of a table, those of the steps or the same one at each, until added. */
+enum { FT__ONNX_UNKNOWN, FT__ONNX_CONSTANT, FT__ONNX_NODE, FT__ONNX_REFUSED, FT__ONNX_POSITIONS,
+       FT__ONNX_ROW };
 
 /* What a name stands for: at first nothing, or an initialiser. */
 typedef struct ft__onnx_value {
@@ -45,6 +47,7 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
+    bool counts;            /* constant: numbers[0], and 1 more at each step of an axis of size L */
     bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
     int made, batch;        /* node: what computes it, and the axis that is the batch, ... */

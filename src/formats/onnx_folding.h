@@ -150,8 +150,8 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, d;
     int64_t before, after, size, places, i, k, j;
     if (!v || !index || !y || axis < 0 || v->rank - 1 + index->rank > FT__ONNX_RANK
-        || !ft__onnx_numbers(x, v) || !ft__onnx_numbers(x, index) || ft__onnx_count(v) < 0)
-        return false;
+        || ft__onnx_count(index) < 0 || ft__onnx_count(v) < 0 || !ft__onnx_numbers(x, index)
+        || !ft__onnx_numbers(x, v)) return false;
     memset(&shape, 0, sizeof shape);
     for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
     for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
@@ -246,11 +246,38 @@ static void ft__onnx_pick(const ft__onnx_value *v, const ft__onnx_value *y, cons
     }
 }
 
+/* The first L numbers of a row that is all the same, or counts: of so many token types or positions
+   there are as many as steps. */
+static bool ft__onnx_fold_steps(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v,
+                                ft__onnx_value *y)
+{
+    ft__onnx_value *end = ft__onnx_input(x, n, 2), shape;
+    double start, axis, first;
+    bool same = ft__onnx_is_run(x, v, 0, &first);
+    int d;
+    if (n->input_count < 4 || !end || end->kind != FT__ONNX_CONSTANT || ft__onnx_count(end) != 1
+        || !ft__onnx_numbers(x, end) || ft__onnx_at(end, 0).l != 1 || ft__onnx_at(end, 0).n != 0
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &start, 1) != 1 || start < 0 || start > 0
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 3), &axis, 1) != 1
+        || ft__onnx_axis(axis, v->rank) != v->rank - 1) return false;
+    for (d = 0; d < v->rank - 1; ++d)
+        if (!ft__onnx_is(v->size[d], 1)) return false;
+    if (!same && !ft__onnx_is_run(x, v, 1, &first)) return false;
+    shape = *v;
+    shape.size[v->rank - 1] = ft__onnx_at(end, 0);
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, true)) return false;
+    y->numbers[0] = ft__onnx_known(first);
+    y->counts = !same;
+    y->same = same;
+    return true;
+}
+
 static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
     ft__onnx_cut cut;
     int d;
+    if (v && y && ft__onnx_fold_steps(x, n, v, y)) return true;
     if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = v->rank;
@@ -373,6 +400,7 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     bool same;
     int64_t i, count;
     int d, skip;
+    double number;
     if (!v || !y || !ft__onnx_numbers(x, v)
         || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
         return false;
@@ -380,8 +408,8 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
         if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
-    same = v->same || ft__onnx_count(v) == 1;
-    if (!same && ft__onnx_repeats(v, &shape)) {
+    same = ft__onnx_is_run(x, v, 0, &number);
+    if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
         y->rank = v->rank;
         memcpy(y->size, shape.size, sizeof y->size);
         ft__onnx_fold_view(y, v);
@@ -394,16 +422,44 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
+static bool ft__onnx_size_is_length(ft__onnx_number size)
+{
+    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1;
+}
+
+/* GatherElements of numbers that are all the same. */
+static bool ft__onnx_fold_elements(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1);
+    ft__onnx_value *y = ft__onnx_output(x, n, 0);
+    double number;
+    if (!v || !index || !y || !ft__onnx_is_run(x, v, 0, &number)
+        || !ft__onnx_fold_to(x, y, index, v->type, true)) return false;
+    y->numbers[0] = ft__onnx_known(number);
+    return true;
+}
+
 static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_value *last = ft__onnx_input(x, n, 1);
     double from, to, step, i;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 1;
+    if (y && last && last->kind == FT__ONNX_CONSTANT && ft__onnx_count(last) == 1
+        && ft__onnx_numbers(x, last) && ft__onnx_size_is_length(ft__onnx_at(last, 0))
+        && ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) == 1 && !(from < 0 || from > 0)
+        && ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) == 1 && step >= 1 && step <= 1) {
+        shape.size[0] = ft__onnx_at(last, 0);
+        if (!ft__onnx_fold_to(x, y, &shape, last->type, true)) return false;
+        y->numbers[0] = ft__onnx_known(0);
+        y->same = false;
+        return y->counts = true;
+    }
     if (!y || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &to, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1
         || !(step < 0 || step > 0)) return false;
-    memset(&shape, 0, sizeof shape);
-    shape.rank = 1;
     shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
     if (!ft__onnx_fold_to(x, y, &shape, ft__onnx_input(x, n, 0)->type, false)) return false;
     for (i = 0; i < shape.size[0].k; ++i) y->numbers[(size_t)i] = ft__onnx_known(from + i * step);
@@ -446,7 +502,8 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Squeeze", ft__onnx_fold_reshape, 0, 0}, {"Unsqueeze", ft__onnx_fold_reshape, 0, 0},
     {"Flatten", ft__onnx_fold_reshape, 0, 0}, {"Transpose", ft__onnx_fold_transpose, 0, 0},
     {"ConstantOfShape", ft__onnx_fold_fill, 0, 0}, {"Expand", ft__onnx_fold_expand, 0, 0},
-    {"Range", ft__onnx_fold_range, 0, 0}, {"Where", ft__onnx_fold_where, 0, 0},
+    {"Range", ft__onnx_fold_range, 0, 0}, {"GatherElements", ft__onnx_fold_elements, 0, 0},
+    {"Where", ft__onnx_fold_where, 0, 0},
     {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},

@@ -325,7 +325,7 @@ static bool ft__onnx_can_be_weight(ft__onnx *x, const ft__onnx_value *v, const i
     int64_t count = 1;
     int d;
     for (d = 0; d < rank; ++d) count *= size[d] > 0 && count < INT_MAX ? size[d] : 0;
-    *as_tensor = v->tensor >= 0 && !v->numbers && x->tensors[v->tensor].listed >= 0;
+    *as_tensor = v->tensor >= 0 && x->tensors[v->tensor].listed >= 0;
     return v->kind == FT__ONNX_CONSTANT && ft__onnx_is_float(v->type) && count > 0 && rank > 0
         && rank <= FINETUNE_MAX_RANK && ft__onnx_count(v) == count;
 }

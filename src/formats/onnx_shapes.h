@@ -182,6 +182,49 @@ static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
     return fault;
 }
 
+/* Rows of a table that are the same at each step, or those of the steps. The former is the product
+   of a constant, 1 at that row, with the table, which so stays a weight. */
+static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *table,
+                                        ft__onnx_value *index, int axis)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one;
+    const char *name = ft__onnx_name_of(x, n);
+    int size[2], value, made;
+    double row = 0;
+    if (axis != 0 || table->rank != 2 || !y || index->rank < 1 || index->rank >= FT__ONNX_RANK)
+        return ft__onnx_needs_node;
+    y->rank = index->rank + 1;
+    memcpy(y->size, index->size, sizeof y->size);
+    y->size[index->rank] = table->size[1];
+    y->type = table->type;
+    if (index->counts && index->size[index->rank - 1].l == 1) {
+        y->kind = FT__ONNX_POSITIONS;
+        y->made = n->inputs[0];
+        y->numbers = index->numbers;
+        return NULL;
+    }
+    if (!ft__onnx_is_run(x, index, 0, &row) || row < 0 || row >= table->size[0].k)
+        return ft__onnx_needs_node;
+    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".row"));
+    if (value < 0) return NULL;
+    one = &x->values[value];
+    table = &x->values[n->inputs[0]]; /* values may have moved */
+    y = &x->values[n->outputs[0]];
+    one->rank = 2;
+    one->size[0] = ft__onnx_known(1);
+    one->size[1] = table->size[0];
+    if (!ft__onnx_fold_to(x, one, one, FT__ONNX_F32, false)) return ft__onnx_not_known;
+    one->numbers[(int)row] = ft__onnx_known(1);
+    size[0] = 1;
+    size[1] = ft__onnx_size(table->size[0]);
+    made = ft__onnx_weight(x, one, "constant", size, 2);
+    made = ft__onnx_make_two(x, "linear", name, made, ft__onnx_matrix(x, table, false), NULL);
+    if (made < 0) return "its weight is not one matrix";
+    y->kind = FT__ONNX_ROW;
+    y->made = made;
+    return NULL;
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -194,6 +237,8 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     ft__text fields = ft__onnx_fields(x);
     if (axis < 0 || !index) return "has no such axis";
     y = *index;
+    if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_CONSTANT)
+        return ft__onnx_gather_rows(x, n, v, index, axis);
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
         if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
             || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
@@ -210,9 +255,9 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
         return "is supported with constant indices, of an axis that is not the batch";
     y = *v;
-    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] < 0
+    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] <= 0
         && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v)) {
-        ft__onnx_add_int(&fields, "kind", 0); /* the last step */
+        ft__onnx_add_int(&fields, "kind", at[0] < 0 ? 0 : 4); /* the last step, or the first */
         made = ft__onnx_make_one(x, "step_pool", name, v->made, &fields);
     } else {
         if (!ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;

@@ -115,6 +115,7 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     int64_t count = ft__onnx_count(v), i, rows, columns;
     int bytes;
     if (v->kind != FT__ONNX_CONSTANT) return NULL;
+    if (v->counts) return NULL; /* as many as there are steps */
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
@@ -148,6 +149,18 @@ static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
         to[i] = ft__onnx_at(v, i).k;
     }
     return (int)count;
+}
+
+/* Whether all numbers of a constant are the same, or go up by 1; `number`: the first. */
+static bool ft__onnx_is_run(ft__onnx *x, ft__onnx_value *v, double step, double *number)
+{
+    int64_t count = v->same ? 1 : ft__onnx_count(v), i;
+    if (v->kind != FT__ONNX_CONSTANT || count < 1 || !ft__onnx_numbers(x, v)
+        || (v->same && step > 0)) return false;
+    *number = v->numbers[0].k;
+    for (i = 0; i < count; ++i)
+        if (!ft__onnx_is(v->numbers[i], *number + step * (double)i)) return false;
+    return true;
 }
 
 /* ---- What a node says ---- */
@@ -311,8 +324,15 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     bool compares = strchr("=<>lg&|", op) != NULL, same;
     int64_t i, count;
     int k, type;
+    double number;
     if (!a || !b || !y) return false;
     memset(&shape, 0, sizeof shape);
+    if (op == 'g' && a->counts && ft__onnx_is_run(x, b, 0, &number) && a->numbers[0].k >= number
+        && ft__onnx_broadcast(x, n, &shape)
+        && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
+        y->numbers[0] = ft__onnx_known(1);
+        return true;
+    }
     if (!ft__onnx_numbers(x, a) || !ft__onnx_numbers(x, b) || !ft__onnx_broadcast(x, n, &shape))
         return false;
     type = compares ? FT__ONNX_BOOL : a->type;
@@ -365,9 +385,10 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
     int64_t i, count;
     int type;
-    if (!v || !y || !ft__onnx_numbers(x, v)) return false;
+    if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
-    if (op == 'c' && (type == v->type || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
+    if (op == 'c' && (type == v->type || v->counts
+                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
         y->rank = v->rank;
         memcpy(y->size, v->size, sizeof y->size);
         return ft__onnx_fold_view(y, v);
