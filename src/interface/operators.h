@@ -147,7 +147,8 @@ FINETUNE_API ft_node ft_rms_norm(ft_model *m, const char *name, ft_node x,
                                  ft_rms_norm_options options);
 
 typedef struct ft_group_norm_options {
-    int groups;             /* must divide the channels; default 32 */
+    int groups;             /* must divide the channels; default 32. As many as channels: instance
+                               norm (Ulyanov et al. 2016) */
     float eps;              /* default 1e-5 */
     bool no_affine;         /* without weight and bias */
 } ft_group_norm_options;
