@@ -153,8 +153,8 @@ int main(int count, char **words)
     memset(&o, 0, sizeof o);
     memset(&action, 0, sizeof action);
     if (count < 2 || asks_for_help(count, words)) {
-        fprintf(count < 2 ? stderr : stdout, "%s%s%s%s%s", usage_text, usage_pictures, usage_sweep, usage_texts,
-                usage_rest);
+        fprintf(count < 2 ? stderr : stdout, "%s%s%s%s%s%s", usage_text, usage_pictures, usage_arrays,
+                usage_sweep, usage_texts, usage_rest);
         return count < 2 ? USAGE : output_is_written() ? DONE : FAILED;
     }
     if (!strcmp(words[1], "--version")) {

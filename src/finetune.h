@@ -253,6 +253,7 @@ extern "C" {
 #include "data/image_samples.h"
 #include "data/image_folders.h"
 #include "data/pixels.h"
+#include "data/array_files.h"
 #include "data/tables.h"
 #include "data/conll.h"
 #include "data/text_pairs.h"

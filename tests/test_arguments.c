@@ -80,6 +80,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
         ft_pixels_options pixels_options;
         ft_predict_options predict_options;
         ft_array_options array_options;
+        ft_array_file_options array_file_options;
         ft_text_options text_options;
         ft_stream_options stream_options;
         ft_completion_options completion_options;
@@ -181,6 +182,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_image_folder(m, NULL, o.image_folder_options));
     TRY(ft_pixels(m, 1, NULL, NULL, NULL, o.pixels_options));
     TRY(ft_arrays(m, 1, NULL, NULL, o.array_options));
+    TRY(ft_array_file(m, NULL, o.array_file_options));
     TRY(ft_texts(m, NULL, o.text_options));
     TRY(ft_text_streams(m, NULL, o.stream_options));
     TRY(ft_completions(m, NULL, o.completion_options));

@@ -488,6 +488,7 @@ int main(void)
     ZERO(ft_evaluate_options, evaluate);
     ZERO(ft_predict_options, predict);
     ZERO(ft_array_options, arrays);
+    ZERO(ft_array_file_options, files);
     ZERO(ft_pixels_options, of_pixels);
     ZERO(ft_source, source);
     ZERO(ft_image_folder_options, folder);
@@ -550,6 +551,7 @@ int main(void)
     CALL(DATA, ft_evaluate(m, NULL, evaluate));
     CALL(DATA, ft_predict_data(m, NULL, best, 1, predict));
     CALL(DATA, ft_arrays(m, 1, numbers, NULL, arrays));
+    CALL(DATA, ft_array_file(m, "x", files));
     CALL(DATA, ft_pixels(m, 1, pixels, NULL, NULL, of_pixels));
     CALL(DATA, ft_data_source(m, source));
     CALL(IMAGES, ft_image_folder(m, "examples", folder));

@@ -748,6 +748,127 @@ static void test_recipe_candidates(void)
     test_resumed_average(&sideways);
 }
 
+/* ---- Arrays of a file: tests/golden/make_numpy.py ---- */
+
+enum { FEW = 5, HIGH = 6, WIDE = 7 };
+
+static void check_bits(ft_model *m, ft_data *a, ft_data *b, int count, const char *what)
+{
+    ft_prediction x[FEW * CLASSES], y[FEW * CLASSES];
+    int i;
+    memset(x, 0, sizeof x);
+    memset(y, 1, sizeof y);
+    CHECK(a && ft_data_count(a) == count, "%s: %s", what, ft_error_text(m));
+    ft_predict_data(m, a, x, CLASSES, (ft_predict_options){0});
+    ft_predict_data(m, b, y, CLASSES, (ft_predict_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s: %s", what, ft_error_text(m));
+    for (i = 0; i < count * CLASSES; ++i)
+        CHECK(x[i].class_index == y[i].class_index && x[i].probability == y[i].probability, "%s: sample %d", what, i / CLASSES);
+}
+
+static ft_data *from_file(ft_model *m, ft_array_file_options o)
+{
+    log_text[0] = 0;
+    return ft_array_file(m, "tests/golden/formats/data.npz", o);
+}
+
+/* The status, and two words of the error. */
+static void no_arrays(ft_model *m, ft_array_file_options o, ft_status status, const char *word, const char *also)
+{
+    CHECK(!from_file(m, o) && ft_error(m) == status && strstr(ft_error_text(m), word) && strstr(ft_error_text(m), also),
+          "%s: %s", word, ft_error_text(m));
+    ft_clear_error(m);
+}
+
+static void test_picture_arrays(void)
+{
+    static const int labels[FEW] = {2, 0, 1, 0, 2};
+    static uint8_t rgb[FEW][HIGH * WIDE * 3], grey[FEW][HIGH * WIDE];
+    const uint8_t *at[2][FEW];
+    ft_picture_size size[FEW];
+    ft_model *m = network(3, 2, NULL);
+    ft_data *want, *got;
+    int i, k;
+    for (i = 0; i < FEW; ++i) {
+        for (k = 0; k < HIGH * WIDE * 3; ++k) rgb[i][k] = (uint8_t)(37 * (i * HIGH * WIDE * 3 + k) % 251);
+        for (k = 0; k < HIGH * WIDE; ++k) grey[i][k] = rgb[i][3 * k];
+        at[0][i] = rgb[i];
+        at[1][i] = grey[i];
+        size[i] = (ft_picture_size){WIDE, HIGH};
+    }
+    want = ft_pixels(m, FEW, at[0], size, labels, (ft_pixels_options){0});
+    got = from_file(m, (ft_array_file_options){0});
+    CHECK(strstr(log_text, "5 pictures of 7 x 6 pixels and 3 channels [N, H, W, C]") && strstr(log_text, "y: their labels"),
+          "%s", log_text);
+    CHECK(got && ft_data_classes(got) == 3, "classes");
+    for (i = 0; got && i < FEW; ++i) CHECK(ft_data_label(got, i) == labels[i], "label %d", i);
+    check_bits(m, got, want, FEW, "[N, H, W, C]");
+    ft_data_free(got);
+    check_bits(m, from_file(m, (ft_array_file_options){.samples = "first", .labels = "signed"}), want, FEW, "[N, C, H, W]");
+    check_bits(m, from_file(m, (ft_array_file_options){.evaluation = true, .classes = 3}), want, 2, "x_test");
+    want = ft_pixels(m, FEW, at[1], size, labels, (ft_pixels_options){.channels = 1});
+    check_bits(m, from_file(m, (ft_array_file_options){.samples = "grey"}), want, FEW, "[N, H, W]");
+    no_arrays(m, (ft_array_file_options){.samples = "small", .labels = "small_y"}, FT_INVALID, "layout", "small");
+    got = from_file(m, (ft_array_file_options){.samples = "small", .labels = "small_y", .layout = FT_LAYOUT_NHWC});
+    CHECK(got && strstr(log_text, "4 x 3 pixels"), "[N, H, W, C] chosen: %s %s", log_text, ft_error_text(m));
+    got = from_file(m, (ft_array_file_options){.samples = "small", .labels = "small_y", .layout = FT_LAYOUT_NCHW});
+    CHECK(got && strstr(log_text, "3 x 4 pixels"), "[N, C, H, W] chosen: %s %s", log_text, ft_error_text(m));
+    no_arrays(m, (ft_array_file_options){.samples = "first", .layout = FT_LAYOUT_NHWC}, FT_SHAPE, "first", "expected");
+    no_arrays(m, (ft_array_file_options){.samples = "grey", .layout = FT_LAYOUT_NHWC}, FT_INVALID, "layout", "effect");
+    no_arrays(m, (ft_array_file_options){.labels = "floats"}, FT_INVALID, "floats", "whole numbers");
+    no_arrays(m, (ft_array_file_options){.labels = "wrong"}, FT_INVALID, "wrong[1] is -1", "at least 0");
+    no_arrays(m, (ft_array_file_options){.labels = "small_y"}, FT_SHAPE, "small_y", "5 samples");
+    no_arrays(m, (ft_array_file_options){.samples = "nothing"}, FT_INVALID, "nothing", "must name one of x, y");
+    no_arrays(m, (ft_array_file_options){.classes = 2}, FT_INVALID, "2", "below");
+    no_arrays(m, (ft_array_file_options){.samples = "last"}, FT_SHAPE, "last is [4, 8, 8, 3]", "expected");
+    ft_destroy(m);
+}
+
+/* A linear layer on 3 x 8 x 8 numbers, of classes or, with one output, of the node "target". */
+static ft_model *on_numbers(int outputs)
+{
+    ft_model *m = ft_create((ft_desc){.log = collect, .seed = 3, .threads = 1});
+    ft_node x = ft_flatten(m, NULL, ft_input(m, "input", (ft_input_options){.size = {3, 8, 8}})), y;
+    ft_set_output(m, ft_linear(m, "fc", x, outputs, (ft_linear_options){0}));
+    y = ft_input(m, outputs > 1 ? "labels" : "target", outputs > 1 ? (ft_input_options){.type = FT_I32}
+                 : (ft_input_options){.size = {1}});
+    ft_set_loss(m, outputs > 1 ? ft_cross_entropy(m, "loss", ft_output(m), y, (ft_loss_options){0})
+                : ft_mse(m, "loss", ft_output(m), y));
+    return m;
+}
+
+static void test_number_arrays(void)
+{
+    static float values[4 * 3 * 8 * 8];
+    static const int labels[4] = {2, 0, 1, 0};
+    static const float targets[4] = {0.5f, 0, 0.25f, 0};
+    ft_model *m = on_numbers(CLASSES);
+    ft_data *got;
+    ft_evaluation a, b;
+    int n, c, k;
+    for (n = 0; n < 4; ++n)
+        for (c = 0; c < 3; ++c)
+            for (k = 0; k < 64; ++k) values[(n * 3 + c) * 64 + k] = (float)((n * 64 + k) * 3 + c) / 8;
+    got = from_file(m, (ft_array_file_options){.samples = "last", .labels = "four"});
+    CHECK(strstr(log_text, "4 samples of F32, used as they are [N, H, W, C]"), "%s", log_text);
+    check_bits(m, got, ft_arrays(m, 4, values, labels, (ft_array_options){0}), 4, "numbers [N, H, W, C]");
+    got = from_file(m, (ft_array_file_options){.samples = "plain", .labels = "four"});
+    check_bits(m, got, ft_arrays(m, 4, values, labels, (ft_array_options){0}), 4, "numbers [N, C, H, W]");
+    no_arrays(m, (ft_array_file_options){.samples = "last", .labels = "y"}, FT_SHAPE, "y", "4 samples");
+    no_arrays(m, (ft_array_file_options){0}, FT_SHAPE, "x is [5, 6, 7, 3]", "expected");
+    no_arrays(m, (ft_array_file_options){.input = "pixels"}, FT_INVALID, "pixels", "no input");
+    no_arrays(m, (ft_array_file_options){.samples = "last", .labels = "four", .augmentation = {.flip = true}}, FT_INVALID,
+            "augmentation", "effect");
+    ft_destroy(m);
+    m = on_numbers(1); /* targets */
+    a = ft_evaluate(m, from_file(m, (ft_array_file_options){.samples = "last", .labels = "goals"}), (ft_evaluate_options){0});
+    b = ft_evaluate(m, ft_arrays(m, 4, values, NULL, (ft_array_options){.targets = targets, .target_size = 1}),
+                    (ft_evaluate_options){0});
+    CHECK(ft_error(m) == FT_OK && a.loss > 0 && a.loss == b.loss, "%s: %g and %g", ft_error_text(m), a.loss, b.loss);
+    no_arrays(m, (ft_array_file_options){.samples = "last", .labels = "floats"}, FT_SHAPE, "floats", "4 samples");
+    ft_destroy(m);
+}
+
 int main(void)
 {
     pictures p;
@@ -762,5 +883,7 @@ int main(void)
     test_recipe_candidates();
     test_no_memory(&p);
     free_pictures(&p);
+    test_picture_arrays();
+    test_number_arrays();
     return check_done("test_pixels");
 }

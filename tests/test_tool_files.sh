@@ -83,6 +83,18 @@ fails "NumPy has no type BF16" "$tool" convert --tensors --model half.safetensor
 "$tool" convert --tensors --model "$base" --out x.npz --labels l >out.txt 2>err.txt
 [ $? -eq 2 ] && grep -q "tensors has no effect" err.txt && ok || bad "--tensors --labels: $(cat err.txt)"
 
+# ---- Samples in arrays ----
+cp ../../tests/fuzz/corpus/graph/by_hand_cnn cnn.json
+"$tool" train --model cnn.json --allow-missing --data "$formats/data.npz" --val "$formats/data.npz" --epochs 1 --out cnn.npz >out.txt 2>err.txt &&
+    grep -q "data.npz: x: 5 pictures of 7 x 6 pixels and 3 channels" err.txt && grep -q "data.npz: x_test: 2 pictures" err.txt &&
+    grep -q "of 2 right" out.txt && ok || bad "train on arrays: $(cat out.txt err.txt)"
+"$tool" eval --model cnn.npz --data "$formats/data.npz" --arrays grey,y >out.txt 2>err.txt && grep -q "of 5 right" out.txt && ok ||
+    bad "eval of arrays: $(cat out.txt err.txt)"
+fails "may be \[N, C, H, W\] or \[N, H, W, C\].*--layout" "$tool" eval --model cnn.npz --data "$formats/data.npz" --arrays small,small_y
+"$tool" eval --model cnn.npz --data "$formats/data.npz" --arrays small,small_y --layout nhwc >out.txt 2>err.txt && ok || bad "--layout: $(cat err.txt)"
+"$tool" eval --model cnn.npz --data nowhere --arrays x >out.txt 2>err.txt
+[ $? -eq 2 ] && grep -q "arrays has no effect here: it is for arrays (.npz, .npy)" err.txt && ok || bad "--arrays: $(cat err.txt)"
+
 # ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----
 "$tool" info --model "$base" --graph >net.json 2>err.txt && grep -q '^{"op":"lstm","name":"' net.json && ok || bad "info --graph: $(cat err.txt)"
 "$tool" convert --model "$base" --out plain.safetensors --quiet || bad "convert"

@@ -211,9 +211,35 @@ static bool fits_unnamed(const ft_model *m, const ft_data *data, const char *pat
     return false;
 }
 
+static bool is_arrays(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot && (!strcmp(dot, ".npz") || !strcmp(dot, ".npy"));
+}
+
+/* Arrays of a file of NumPy's. --arrays names that of the samples and, after a comma, that of the labels. */
+static ft_data *open_arrays(ft_model *m, const options *o, const char *path, bool evaluation)
+{
+    ft_array_file_options how;
+    const char *comma = o->arrays ? strchr(o->arrays, ',') : NULL;
+    char samples[256];
+    memset(&how, 0, sizeof how);
+    if (o->arrays) {
+        snprintf(samples, sizeof samples, "%.*s", (int)(comma ? comma - o->arrays : 255), o->arrays);
+        how.samples = samples;
+    }
+    if (comma) how.labels = comma + 1;
+    how.evaluation = evaluation;
+    if (evaluation) how.classes = ft_class_count(m);
+    if (o->layout) how.layout = !strcmp(o->layout, "nchw") ? FT_LAYOUT_NCHW : FT_LAYOUT_NHWC;
+    return ft_array_file(m, path, how);
+}
+
+/* Pictures: a folder of them, or arrays. */
 static ft_data *open_folder(ft_model *m, const options *o, const char *path, bool evaluation)
 {
     ft_image_folder_options folder;
+    if (is_arrays(path)) return open_arrays(m, o, path, evaluation);
     memset(&folder, 0, sizeof folder);
     folder.match_classes = evaluation && ft_class_name(m, 0);
     if (!evaluation) folder.per_class = o->per_class;

@@ -5,6 +5,7 @@ enum { MOST_OPTIONS = 160 };
 typedef struct options {
     const char *verb, *model, *data, *val, *out, *architecture, *freeze, *simd, *device, *rename;
     const char *state_dict, *sample;
+    const char *arrays, *layout;
     const char *type, *dtype, *cache, *opencl_library, *precision;
     const char *augment, *balanced;
     double mixup, cutmix;
@@ -59,6 +60,7 @@ static const char usage_text[] =
     "WEIGHTS: .safetensors, .npz, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
     "DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT, DeiT or DINOv2. FOLDER: one folder of pictures\n"
     "per class.\n"
+    "FOLDER may also be an .npz: pictures of 8 bits, or numbers in the shape of the network's input.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .conll, .bio or .iob to find entities; a .txt for a language model.\n"
     "\n"
@@ -114,6 +116,10 @@ static const char usage_pictures[] =
     "                             on what --hold-back holds back\n"
     "         --balanced sampling|loss   (train; texts too) rare classes count as frequent ones do:\n"
     "                             they are drawn as often, or weigh as much\n";
+static const char usage_arrays[] =
+    "arrays:  --arrays X,Y        names of samples and labels in an .npz (default: x and y, x_train and\n"
+    "                             y_train, ...; with --val and eval x_test first)\n"
+    "         --layout nchw|nhwc  of pictures whose sizes fit both\n";
 static const char usage_sweep[] =
     "sweep, besides most options of train: lists of what is tried, all combinations\n"
     "         --lr X,X  --activation KIND,KIND  --loss KIND,KIND  --optimizer NAME,NAME   (an empty\n"
@@ -193,7 +199,7 @@ enum {
     MODEL = 1, NEW = 2, VOCABULARY = 4, SCORED = 8, DRAWN = 16, LINES = 32, DEVICE = 64, CHECKED = 128,
     LORA = 256, HELD_BACK = 512, SWAPS = 1024, PICTURES = 2048, TEXTS = 4096, LABELLED = 8192,
     STREAMS = 16384, TABLE = 32768, NEW_WORDS = 65536, NO_CLASSES = 131072, COMPLETIONS = 262144,
-    SAMPLES = 524288
+    SAMPLES = 524288, ARRAYS = 1048576
 };
 static const char *const fact_texts[] = {
     "a loaded network (--model)", "a new network, without --model", "--vocabulary",
@@ -204,7 +210,8 @@ static const char *const fact_texts[] = {
     "a vocabulary made from these texts, but there is one already",
     "a new network or a language model, but this network classifies texts",
     "a .jsonl of prompts with completions, or of messages",
-    "labelled data or completions; for a language model's text use --streams"};
+    "labelled data or completions; for a language model's text use --streams",
+    "arrays (.npz, .npy)"};
 
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
@@ -282,6 +289,8 @@ static const option_row option_rows[] = {
     {"--balanced", 's', AT(balanced), "ts", LABELLED},
     {"--resume", 'b', AT(resume), "ts", 0},
     {"--checkpoint-steps", 'i', AT(checkpoint_steps), "t", 0},
+    {"--arrays", 's', AT(arrays), "te", ARRAYS},
+    {"--layout", 's', AT(layout), "te", ARRAYS},
     {"--text-column", 'l', AT(text_column), "tes", TEXTS | TABLE},
     {"--label-column", 's', AT(label_column), "tes", TEXTS | TABLE | LABELLED},
     {"--pairs", 'b', AT(pairs), "teps", TEXTS | LABELLED},
@@ -608,6 +617,8 @@ static int parse(int count, char **words, options *o)
         return usage("--header must be yes or no, not ", o->header);
     if (o->dtype && frozen_type(o) == FT_OTHER && strcmp(o->dtype, "auto") != 0)
         return usage("--dtype must be f32, f16, bf16, int8 or auto, not ", o->dtype);
+    if (o->layout && strcmp(o->layout, "nchw") != 0 && strcmp(o->layout, "nhwc") != 0)
+        return usage("--layout must be nchw or nhwc, not ", o->layout);
     if (o->hold_back >= 1)
         return usage("--hold-back must be a share of the data, above 0 and below 1", "");
     if (o->metric && followed_metric(o) == FT_METRIC_AUTO) return unknown_metric(o->metric);

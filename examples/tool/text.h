@@ -97,6 +97,7 @@ static bool suits_model(const ft_model *m, const options *o)
     bool whole = o->data
         && (streams ? !is_table(o->data) : is_text_folder(o->data) || is_sentences(o->data));
     int facts = reads_text(m, o) ? TEXTS : PICTURES;
+    if (!reads_text(m, o) && o->data && is_arrays(o->data)) facts |= ARRAYS;
     facts |= completions ? COMPLETIONS | SAMPLES : streams ? STREAMS : LABELLED | SAMPLES;
     if (!o->data) facts |= COMPLETIONS; /* generate's prompts */
     if (!whole) facts |= TABLE;

@@ -271,7 +271,7 @@ static bool change_network(ft_model *m, const options *o, ft_data *data)
 static int prepare(ft_model *m, const options *o, ft_data *data, ft_model **teacher, history *log)
 {
     if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) return USAGE;
-    if (!reads_text(m, o) && !o->quiet) say_what_is_odd(o, data);
+    if (!reads_text(m, o) && !is_arrays(o->data) && !o->quiet) say_what_is_odd(o, data);
     if (!change_network(m, o, data)) return USAGE;
     if (o->teacher && !(*teacher = open_teacher(o))) return FAILED;
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
@@ -325,7 +325,7 @@ static int train_and_log(const options *o, progress_state *progress)
                      " folder of .txt files for each class): ", o->data);
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o) || (o->val && !can_read(o->val))
-        || (o->val && !same_folders(o->data, o->val, is_text(o->val)))
+        || (o->val && !same_folders(o->data, o->val, is_text(o->val) || is_arrays(o->val)))
         || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
@@ -333,7 +333,7 @@ static int train_and_log(const options *o, progress_state *progress)
     set_max_length(m, o);
     if (!says_vector(m, o)) return failed(m);
     if (o->labels && !name_classes(m, o)) return failed(m);
-    progress->samples_are = reads_text(m, o) ? "texts" : "images";
+    progress->samples_are = reads_text(m, o) ? "texts" : is_arrays(o->data) ? "samples" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s was not found: the run starts from the beginning\n", checkpoint);
     snprintf(earlier, sizeof earlier, "%s.earlier", checkpoint);
@@ -374,7 +374,7 @@ static int train_and_log(const options *o, progress_state *progress)
     what.choice = result.choice;
     what.history = &progress->history;
     what.scored = o->val ? &on_val : NULL;
-    what.folder = reads_text(m, o) ? NULL : o->val;
+    what.folder = reads_text(m, o) || (o->val && is_arrays(o->val)) ? NULL : o->val;
     what.seconds = seconds_now() - start;
     reported = write_report(m, o, &what);
     if (o->val) free(on_val.confusion);
@@ -413,7 +413,7 @@ static int evaluate(const options *o)
     if (!name_classes(m, o)) return failed(m);
     open_vocabulary(m, o);
     data = reads_text(m, o) ? open_texts(m, o, o->data, true, NULL) : open_folder(m, o, o->data, true);
-    if (!reads_text(m, o) && !fits_unnamed(m, data, o->data)) return failed(m);
+    if (!reads_text(m, o) && !is_arrays(o->data) && !fits_unnamed(m, data, o->data)) return failed(m);
     if (!has_worst(o, data)) return unsuited(m);
     score(m, o, data, &s);
     if (ft_error(m)) return report(m);
@@ -424,7 +424,7 @@ static int evaluate(const options *o)
     } else print_score(&s);
     memset(&what, 0, sizeof what);
     what.scored = &s;
-    what.folder = reads_text(m, o) ? NULL : o->data;
+    what.folder = reads_text(m, o) || is_arrays(o->data) ? NULL : o->data;
     what.seconds = seconds_now() - start;
     reported = write_report(m, o, &what);
     free(s.confusion);

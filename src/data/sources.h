@@ -54,6 +54,7 @@ struct ft_data {
     unsigned tasks;         /* ... and others that it can serve: bits 1 << task */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
+    void *kept[3];          /* memory that the source reads from, released after it; or NULL */
 };
 
 /* ---- Any source ---- */
@@ -85,6 +86,7 @@ ft_data *ft_data_source(ft_model *m, ft_source source)
 void ft_data_free(ft_data *data)
 {
     ft_data **link;
+    int i;
     if (!FT__HAS_DATA || !data) return;
     for (link = &data->model->data; *link; link = &(*link)->next)
         if (*link == data) {
@@ -92,6 +94,7 @@ void ft_data_free(ft_data *data)
             break;
         }
     if (data->source.release) data->source.release(data->source.user);
+    for (i = 0; i < 3; ++i) ft__release(&data->model->context, data->kept[i]);
     ft__release(&data->model->context, data->left_out);
     ft__release(&data->model->context, data);
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include "interface/types.h"
 #include "platform/families.h"
 #include "basics/strings.h"
 #include "formats/onnx_file.h"

@@ -143,8 +143,9 @@
    FT_UNSUPPORTED, and so does a model file that needs its operators. The error names the macro
      FINETUNE_NO_TRAINING      (or FINETUNE_USE_TRAINING, and so on) gradients, optimisers, and
                                ft_fit, ft_finetune and ft_recalibrate (need DATA)
-     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_pixels, ft_evaluate, ft_calibrate,
-                               ft_predict_data, and model files with a temperature
+     FINETUNE_NO_DATA          ft_data_source, ft_arrays, ft_array_file, ft_pixels,
+                               ft_evaluate, ft_calibrate, ft_predict_data, and model files with
+                               a temperature
      FINETUNE_NO_IMAGES        image files: ft_predict_file, ft_predict_memory, and ft_image_folder
                                (needs DATA)
      FINETUNE_NO_TEXT          tokenisers, ft_predict_text, ft_predict_entities,

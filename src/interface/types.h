@@ -603,6 +603,25 @@ typedef struct ft_array_options {
     int more_count;
 } ft_array_options;
 
+/* Of pictures in one array: where the channels are. */
+typedef enum ft_array_layout {
+    FT_LAYOUT_AUTO,         /* as the sizes show it; an error if they show both */
+    FT_LAYOUT_NCHW, FT_LAYOUT_NHWC
+} ft_array_layout;
+
+typedef struct ft_array_file_options {
+    const char *samples, *labels; /* names of the arrays; default: "x", "X", "x_train", "images",
+                               "data" and their like, and "y", "labels", "targets", ...; labels that
+                               are not found are no error until something needs them */
+    bool evaluation;        /* "x_test", "x_val" and their like come first, with their labels */
+    ft_array_layout layout; /* of pictures with channels */
+    int classes;            /* labels must be below it; 0: the largest label plus one */
+    const char *input;      /* the network's input; default "input" */
+    ft_augmentation augmentation; /* of pictures of 8 bits, as in ft_image_folder_options */
+    const void *memory;     /* the file is here, not at a path ... */
+    size_t bytes;
+} ft_array_file_options;
+
 /* Is the first line of a .tsv or .csv a header? */
 typedef enum ft_table_header {
     FT_HEADER_AUTO,         /* yes if it has a column of a known name; an error if that is

@@ -34,10 +34,20 @@ with zipfile.ZipFile(f"{OUT}/np_mixed.npz", "w") as archive:  # as other program
     for name, array, kind in [("a", a, zipfile.ZIP_STORED), ("b", a[1], zipfile.ZIP_DEFLATED)]:
         content = io.BytesIO()
         np.save(content, array)
-        archive.writestr(f"{name}.npy", content.getvalue(), kind)
-    archive.writestr("read.me", "no array")
+        archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), kind)
+    archive.writestr(zipfile.ZipInfo("read.me"), "no array")
 with zipfile.ZipFile(f"{OUT}/np_bzip2.npz", "w", zipfile.ZIP_BZIP2) as archive, archive.open("a.npy", "w") as file:
     np.lib.format.write_array(file, a)
 np.savez(f"{OUT}/np_others.npz", a=a, objects=np.array([{}, None]), text=np.array(["x", "yz"]), bytes=np.array([b"x"]),
          complex=np.array([1j]), dates=np.array(["2020-01-01"], "M8[D]"), void=np.zeros(2, "V2"),
          structure=np.zeros(2, [("x", "<f4"), ("y", "<i4", (2,))]), long=np.zeros(2, np.longdouble))
+
+# Data: pictures whose bytes are (37 * i) % 251 in the order height, width, channel; numbers are i / 8.
+pictures = (37 * np.arange(5 * 6 * 7 * 3) % 251).astype("u1").reshape(5, 6, 7, 3)
+small = (37 * np.arange(2 * 3 * 4 * 3) % 251).astype("u1").reshape(2, 3, 4, 3)
+numbers = (np.arange(4 * 8 * 8 * 3) / 8).astype("<f4").reshape(4, 8, 8, 3)
+labels = np.array([2, 0, 1, 0, 2])
+np.savez_compressed(f"{OUT}/data.npz", x=pictures, y=labels, first=np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)),
+                    grey=pictures[..., 0], small=small, small_y=labels[:2].astype("u1"), last=numbers,
+                    plain=np.ascontiguousarray(numbers.transpose(0, 3, 1, 2)), floats=labels / 4, wrong=labels - 1,
+                    signed=labels.astype("i1"), four=labels[:4], goals=labels[:4] / 4, x_test=pictures[:2], y_test=labels[:2])
