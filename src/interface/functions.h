@@ -478,8 +478,9 @@ FINETUNE_API int ft_data_skipped(const ft_data *data);
 /* The default recipe: trains a new head for the data's classes on frozen features. If too few of
    the held-back samples are then right, trains deeper layers too; if fewer than 10 can be held
    back, the head alone, of pictures as class means (ft_finetune_options.class_means). At least 2
-   classes, or numbers: a regression trains the whole network at once, with a head whose output is in the data's unit, and ft_mse of "target". A model that has
-   the data's classes already keeps its head. This choice, or options.freeze or head_only, replaces
+   classes, or numbers: a regression trains the whole network at once, with a head whose output is
+   in the data's unit, and ft_mse of "target". A model that has the data's classes already keeps its
+   head. This choice, or options.freeze or head_only, replaces
    what ft_freeze did. With adapters (ft_lora) these are what is trained deeper. For sentences whose
    words have classes a network that classifies texts gets a linear layer "classifier" over each
    step instead of its pooling and head; transformers are then trained whole. Those that classify
