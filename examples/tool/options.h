@@ -57,10 +57,9 @@ static const char usage_text[] =
     "  finetune preview --model WEIGHTS --data FOLDER --out SHEET.png   what the network sees\n"
     "  finetune devices [--check]        list the values of --device\n"
     "\n"
-    "WEIGHTS: .safetensors, .npz, PyTorch's .pt or .pth, or Hugging Face's folder of a BERT, RoBERTa,\n"
-    "DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT, DeiT or DINOv2. FOLDER: one folder of pictures\n"
+    "WEIGHTS: .safetensors, .onnx, .keras, .h5, .npz, .pt or .pth, or Hugging Face's folder of a BERT,\n"
+    "RoBERTa, DistilBERT, GPT-2, Llama, Qwen2, Qwen3, ViT, DeiT or DINOv2. FOLDER: one folder of pictures\n"
     "per class.\n"
-    "FOLDER may also be an .npz: pictures of 8 bits, or numbers in the shape of the network's input.\n"
     "TEXTS: a .tsv, .csv or .jsonl, or a folder of .txt files for each class, to classify;\n"
     "a .conll, .bio or .iob to find entities; a .txt for a language model.\n"
     "\n"
@@ -117,7 +116,8 @@ static const char usage_pictures[] =
     "         --balanced sampling|loss   (train; texts too) rare classes count as frequent ones do:\n"
     "                             they are drawn as often, or weigh as much\n";
 static const char usage_arrays[] =
-    "arrays:  --arrays X,Y        names of samples and labels in an .npz (default: x and y, x_train and\n"
+    "arrays:  FOLDER may be an .npz: pictures of 8 bits, or numbers in the shape of the network's input\n"
+    "         --arrays X,Y        names of samples and labels in an .npz (default: x and y, x_train and\n"
     "                             y_train, ...; with --val and eval x_test first)\n"
     "         --layout nchw|nhwc  of pictures whose sizes fit both\n";
 static const char usage_sweep[] =
