@@ -1372,14 +1372,14 @@ static void test_rules(void)
 static void test_groups(void)
 {
     static const char *const names[] = {"conv1.weight", "conv2.bias", "fc1.weight", "fc2.weight",
-                                        "bn1.weight"};
+                                        "bn1.weight", "conv2.weight"};
     static const ft_parameter_group groups[] = {
         {.glob = "*", .rate_factor = 0.5f}, {.glob = "fc*", .weight_decay = 0.3f},
         {.glob = "*.bias,bn*", .no_decay = true}, {.glob = "conv1*", .frozen = true}};
     static const ft_parameter_group wrong[] = {
         {.glob = NULL}, {.glob = "*", .rate_factor = -1}, {.glob = "*", .weight_decay = NAN},
         {.glob = "*", .rate_factor = 1, .frozen = true}, {.glob = "*", .weight_decay = 1, .no_decay = true}};
-    static const float factor[] = {0, 1, 1, 1, 1}, decay[] = {0, 0, 0.3f, 0.3f, 0};
+    static const float factor[] = {0, 1, 1, 1, 1, 0.5f}, decay[] = {0, 0, 0.3f, 0.3f, 0, 0.1f};
     ft_desc desc = {.seed = 6, .threads = 1};
     ft_model *m = new_model(desc);
     size_t i, k;
@@ -1387,7 +1387,7 @@ static void test_groups(void)
     ft_set_optimizer(m, (ft_optimizer_options){.optimizer = FT_SGD, .weight_decay = 0.1f});
     CHECK(ft_set_groups(m, groups, 4) == 12, "12 parameters are in a group");
     feed(m, 20, 20);
-    for (i = 0; i < 5; ++i) {
+    for (i = 0; i < 6; ++i) {
         static float before[512], after[512], gradient[512];
         ft_node node = ft_find(m, names[i]);
         size_t count = numbers_of(m, node);

@@ -7,11 +7,14 @@
 
 #include "finetune.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #define ROOT "build/pictures_files"
 #define GOLDEN "tests/golden/pictures.safetensors"
+
+static const char *cache; /* ft_desc.cache of mirror() */
 
 /* A network whose output is its input, for pictures of these sides: [N, 3 * height * width]. */
 static ft_model *mirror(int width, int height, size_t budget)
@@ -27,6 +30,7 @@ static ft_model *mirror(int width, int height, size_t budget)
     desc.threads = 2;
     desc.log = collect;
     desc.memory_budget = budget;
+    desc.cache = cache;
     log_text[0] = 0;
     m = ft_create(desc);
     in.size[0] = p.channels = 3;
@@ -335,6 +339,41 @@ static void test_folders(void)
     ft_destroy(m);
 }
 
+/* The number that the system gives the only file in the cache: a file written again has another. */
+static unsigned long kept_file(void)
+{
+    DIR *folder = opendir(cache);
+    struct dirent *entry;
+    unsigned long number = 0;
+    while (folder && (entry = readdir(folder)) != NULL)
+        if (entry->d_name[0] != '.') number += (unsigned long)entry->d_ino;
+    if (folder) closedir(folder);
+    return number;
+}
+
+/* Pictures that could be read are remembered, every one: the second time nothing is written. */
+static void test_remembered(void)
+{
+    unsigned long first = 0;
+    int i;
+    cache = ROOT "/kept";
+    make_folder(cache);
+    make_folder(ROOT "/two");
+    make_folder(ROOT "/two/a");
+    make_folder(ROOT "/two/b");
+    write_ppm(ROOT "/two/a/1.ppm", 10);
+    write_ppm(ROOT "/two/b/1.ppm", 30);
+    for (i = 0; i < 2; ++i) {
+        ft_model *m = mirror(4, 4, 0);
+        ft_data *data = ft_image_folder(m, ROOT "/two", (ft_image_folder_options){0});
+        CHECK(data && ft_data_count(data) == 2, "%s", ft_error_text(m));
+        ft_destroy(m);
+        if (i == 0) first = kept_file();
+    }
+    CHECK(first != 0 && kept_file() == first, "what is known is written again");
+    cache = NULL;
+}
+
 static void test_text_folders(void)
 {
     ft_model *m;
@@ -522,6 +561,7 @@ int main(void)
     ft_destroy(m);
     test_budget();
     test_folders();
+    test_remembered();
     test_text_folders();
     test_pipes();
     test_names();

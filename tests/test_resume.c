@@ -23,6 +23,8 @@ static bool stop_soon(void *user, const ft_progress *p)
 }
 
 /* Stops after `steps`, or runs to its end; returns whether it did. */
+static ft_schedule schedule;
+
 static bool fit(ft_model *m, ft_data *data, int steps, float rate)
 {
     ft_fit_options o;
@@ -30,6 +32,7 @@ static bool fit(ft_model *m, ft_data *data, int steps, float rate)
     o.epochs = 3;
     o.batch_size = 4;
     o.optimizer.learning_rate = rate;
+    o.schedule = schedule;
     o.checkpoint = path;
     o.progress = stop_soon;
     o.progress_user = &steps;
@@ -359,11 +362,37 @@ static void test_damage(void)
     remove(path);
 }
 
+/* The state of a plateau is [best, epochs seen, waited, cuts]; the last digit of best gives way to
+   a sign. */
+static void test_damaged_plateau(void)
+{
+    static const char state[] = ",1,0,0]", wrong[] = ",-1,0,0]";
+    float values[36];
+    int labels[12], i;
+    unsigned char *at;
+    ft_model *m = new_model(1);
+    for (i = 0; i < 36; ++i) values[i] = (float)(i * 7 % 11) - 5;
+    for (i = 0; i < 12; ++i) labels[i] = i % 2;
+    remove(path);
+    schedule = FT_PLATEAU;
+    CHECK(!fit(m, array_data(m, values, labels, 3), 4, 0.01f) && !ft_error(m), "%s", ft_error_text(m));
+    ft_destroy(m);
+    read_file();
+    find("\\\"plateau\\\":[");
+    at = find(state);
+    if (at) memcpy(at - 1, wrong, sizeof wrong - 1);
+    sign();
+    is_refused(values, labels, "\"plateau\" is not a state");
+    schedule = (ft_schedule)0;
+    remove(path);
+}
+
 int main(void)
 {
     test_texts();
     test_arrays();
     test_pictures();
     test_damage();
+    test_damaged_plateau();
     return check_done("test_resume");
 }
