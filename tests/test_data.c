@@ -1017,6 +1017,8 @@ static bool inflates(const deflated *d, int bytes, int chunk, long most, ft__inf
     memcpy(file + at + 8, "IEND", 4);
     z->bytes = file;
     z->count = at + 16;
+    z->more = ft__png_chunk;
+    ft__inflate_number(z, 16); /* zlib's header */
     return ft__inflates_within(z, (uint64_t)most);
 }
 
@@ -1028,6 +1030,8 @@ static void test_inflating(void)
         ft__inflate z;
         memset(&d, 0, sizeof d);
         put_bits(&d, 0x0178, 16); /* zlib's header */
+        put_bits(&d, 0, 3); /* all distances reach back to bytes that are there */
+        put_stored(&d, 32768);
         for (kind = 0; kind < 4; ++kind) {
             put_bits(&d, kind == 3, 1);
             put_bits(&d, (unsigned)(kind + turn) % 3, 2);

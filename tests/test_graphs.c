@@ -458,7 +458,7 @@ static void test_files(void)
 static void test_readers(void)
 {
     static const struct { const char *bytes, *state_dict, *says; } rows[] = {
-        {"neither this nor that", NULL, "of no known format (safetensors, PyTorch, "},
+        {"neither this nor that", NULL, "of no known format (safetensors, NumPy's .npy, "},
         {"", NULL, "its 0 bytes are of no known format"},
         {" \n{\"model_type\":\"bert\"}", NULL, "not a network's description, which has a list \"nodes\""},
         {"{\"nodes\":[]", NULL, "is not JSON at offset"},

@@ -2238,6 +2238,14 @@ static void shape_cases(void)
     add_case(p, "slice", oracle_window);
 }
 
+static void add_pair_case(problem p, const char *name, bool golden)
+{
+    const char *pytorch = !strcmp(name, "power") ? "torch.pow(x[0], x[1])"
+        : !strcmp(name, "expand_as") ? "torch.broadcast_tensors(x[0], x[1])[0]" : NULL;
+    if (golden && pytorch) add_torch_case(p, name, oracle_pair, pytorch);
+    else add_case(p, name, oracle_pair);
+}
+
 /* Shapes of a, b and a third: equal, repeated in b, in a, in both; one number; ranks that differ. */
 static void pair_cases(void)
 {
@@ -2259,7 +2267,7 @@ static void pair_cases(void)
     size_t n, k;
     for (n = 0; n < sizeof names / sizeof names[0]; ++n)
         for (k = 0; k < sizeof shapes / sizeof shapes[0]; ++k)
-            add_case(with(2, shapes[k][0], shapes[k][1], shape1(0)), names[n], oracle_pair);
+            add_pair_case(with(2, shapes[k][0], shapes[k][1], shape1(0)), names[n], k == 3);
     for (k = 0; k < sizeof shapes / sizeof shapes[0]; ++k) {
         add_case(with(3, shapes[k][0], shapes[k][1], shapes[k][0]), "where", oracle_where);
         add_case(with(3, shape1(1), shapes[k][0], shapes[k][1]), "where", oracle_where);
@@ -2291,15 +2299,19 @@ static void unary_cases(void)
 {
     static const char *const names[] = {"exp", "log", "sqrt", "abs", "neg", "erf", "detach", "floor", "ceil",
                                         "round", "sign", "to_i32"};
+    static const char *const pytorch[sizeof names / sizeof names[0]] = {
+        [7] = "torch.floor(x[0])", [8] = "torch.ceil(x[0])", [9] = "torch.round(x[0])",
+        [10] = "torch.sign(x[0])", [11] = "x[0].to(torch.int32)"};
     static const float exponents[] = {3, 2.5f, -2, 0.5f, 1};
     problem p = with(1, shape2(3, 17), shape1(0), shape1(0));
     size_t n;
     for (n = 0; n < sizeof names / sizeof names[0]; ++n) {
-        add_case(p, names[n], oracle_unary);
+        if (pytorch[n]) add_torch_case(p, names[n], oracle_unary, pytorch[n]);
+        else add_case(p, names[n], oracle_unary);
         add_case(with(1, shape4(1, 3, 17, 64), shape1(0), shape1(0)), names[n], oracle_unary);
     }
     p.integer = 1;
-    add_case(p, "to_f32", oracle_copy);
+    add_torch_case(p, "to_f32", oracle_copy, "x[0].float()");
     p.integer = 0;
     p.options.unary.scale = -0.75f;
     p.options.unary.shift = 0.125f;

@@ -38,6 +38,10 @@ def cases(lines):
         count[op] = count.get(op, 0) + 1
         c.name = f"{op}_case{count[op]}"
         x = [formula(f"{c.name}.in{i}", shape, -2, 2) for i, shape in enumerate(case["shapes"])]
+        if op == "power":
+            x[0] = x[0].abs() + 0.1
+        if op == "to_f32":
+            x[0] = (x[0] * 10).to(torch.int32)
         if activation:
             x[0].flatten()[:4] = torch.tensor([-90.0, 90.0, -20.0, 20.0])
         o = {name: values[0] if len(values) == 1 else values for name, values in options.items()}
