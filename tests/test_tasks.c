@@ -605,6 +605,40 @@ static void test_rate(void)
     }
 }
 
+static void keep_rows(void *user, const ft_sweep_row *row) { ((ft_sweep_row *)user)[row->place - 1] = *row; }
+
+/* A sweep over rates of a regression: the value is the mean squared error of what was held back. */
+static void test_regression_sweep(void)
+{
+    static const float rates[] = {1e-7f, 0.01f};
+    ft_model *m = create();
+    ft_data *data = read_texts(m, lengths_table(0, 1, ""), (ft_text_options){.task = FT_TASK_AUTO});
+    ft_sweep_row rows[2];
+    ft_sweep_result r;
+    double error = 0;
+    int held[64], count, i;
+    memset(rows, 0, sizeof rows);
+    ft_network(m, "bert", (ft_network_options){.hidden = 16, .layers = 1, .heads = 2, .positions = 20});
+    r = ft_sweep(m, data, "build/tasks_sweep.json", (ft_sweep_options){.learning_rates = rates, .learning_rate_count = 2,
+        .finetune = {.epochs = 20}, .row = keep_rows, .row_user = rows});
+    count = ft_data_held_back(data, 0.2f, held, 64);
+    for (i = 0; i < count; ++i) {
+        const char *text = ft_data_name(data, held[i]);
+        float number = 0;
+        ft_run_text(m, text, strlen(text), NULL, 0, &number, 1);
+        error += pow((double)number - (1 + held[i] % 8) / 8.0, 2) / count;
+    }
+    CHECK(ft_error(m) == FT_OK && r.regression && r.samples == count && count >= 10, "%d samples: %s", r.samples,
+          ft_error_text(m));
+    CHECK(r.winner.learning_rate == 0.01f && CLOSE(r.winner.value, error, 1e-4 * error), "rate %g: %.9g, not %.9g",
+          (double)r.winner.learning_rate, r.winner.value, error);
+    CHECK(rows[0].low < rows[0].value && rows[0].value < rows[0].high, "%g to %g", rows[0].low, rows[0].high);
+    CHECK(rows[1].value > 2 * error && rows[1].differs && rows[1].p < 0.05 && rows[1].best == rows[0].value,
+          "the other rate: %g, p %g", rows[1].value, rows[1].p);
+    ft_destroy(m);
+    remove("build/tasks_sweep.json");
+}
+
 int main(void)
 {
     test_head_only(false, false);
@@ -619,6 +653,7 @@ int main(void)
     test_regression_errors();
     test_regression_training(false);
     test_regression_training(true);
+    test_regression_sweep();
     test_pair_ids();
     test_pair_network();
     test_pair_tables();

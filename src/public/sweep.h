@@ -600,7 +600,8 @@ static uint64_t ft__sweep_key(const ft__sweep *s)
         const ft__node *node = &m->nodes[i];
         hash = ft__hash_bytes(ft__hash_number(hash, node->op), node->name,
                               node->name ? strlen(node->name) : 0);
-        if (ft__is_weight(node)) hash = ft__hash_value(hash, node);
+        if (ft__is_weight(node) && (node->value || ft__is_stored(node)))
+            hash = ft__hash_value(hash, node);
     }
     return hash;
 }
@@ -681,6 +682,7 @@ static ft_status ft__sweep_check_model(ft__sweep *s)
     ft_model *m = s->m;
     ft__context *c = &m->context;
     ft_task task = ft__task_on(c, "ft_sweep", s->data, s->o.finetune.task);
+    ft_finetune_options o;
     if (ft__ok(c) && task != FT_TASK_CLASSIFICATION && task != FT_TASK_REGRESSION)
         ft__fail(c, FT_UNSUPPORTED, "ft_sweep: it is for a class or a number of each sample; the"
                  " task is %s", ft_task_name(task));
@@ -694,7 +696,9 @@ static ft_status ft__sweep_check_model(ft__sweep *s)
     if (m->in_use) ft__fail(c, FT_INVALID, "ft_sweep: called inside a callback of another call");
     ft__refuse_any_shared(m, "ft_sweep");
     if (!ft__ok(c) || ft__sweep_check_names(s) != FT_OK) return c->status;
-    return ft__recipe_check(m, s->data, &s->o.finetune);
+    o = s->o.finetune;
+    o.freeze = ""; /* as each run has */
+    return ft__recipe_check(m, s->data, &o);
 }
 
 /* All combinations, or those that the seed draws, in their order. */
@@ -758,6 +762,7 @@ static ft_status ft__sweep_all(ft__sweep *s)
     ft__context *c = &s->m->context;
     int rung, i;
     s->start = ft__clock(c);
+    ft__host_takes_weights(c, false);
     s->key = ft__sweep_key(s);
     if (ft__sweep_read(s) != FT_OK) return c->status;
     if (!s->scores) {
