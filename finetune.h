@@ -36611,7 +36611,8 @@ static bool ft__keras_slide(ft__keras *g, int x, ft__keras_window *w)
     return true;
 }
 
-/* Reads kernel, strides, dilation and padding. `kernel`: the field's name. */
+/* Reads kernel, strides, dilation and padding, and sets w->out but of transposed convolutions.
+   `kernel`: the field's name. */
 static bool ft__keras_read_window(ft__keras *g, int x, const char *kernel, int dimensions,
                                   ft__keras_window *w)
 {
@@ -36642,7 +36643,7 @@ static bool ft__keras_read_window(ft__keras *g, int x, const char *kernel, int d
         ft__keras_refuse(g, "padding %.40s", padding);
         return false;
     }
-    return ft__keras_slide(g, x, w);
+    return strstr(g->class_name, "Transpose") || ft__keras_slide(g, x, w);
 }
 
 static void ft__keras_window_text(ft__keras *g, const ft__keras_window *w)
@@ -36731,6 +36732,69 @@ static int ft__keras_separable(ft__keras *g, const int *inputs, int count)
     x = ft__keras_convolve(g, x, &point, filters, 1, ".pointwise", "",
                            ft__keras_flag(g, "use_bias", true));
     return ft__keras_activated(g, x);
+}
+
+/* The weight (height, width, out, in) is PyTorch's [in, out, height, width]. Without output_padding
+   a valid result is as long as the kernel or the stride at its end, a same one stride times x. */
+static int ft__keras_transpose(ft__keras *g, const int *inputs, int count)
+{
+    int x = ft__keras_turn(g, inputs[0], true), three[3], size[4], more[2] = {0, 0}, d, y;
+    int filters = ft__keras_int(g, "filters", 1, 0), in, area;
+    bool bias = ft__keras_flag(g, "use_bias", true);
+    ft__keras_window w;
+    (void)count;
+    if (filters < 1 || !ft__keras_read_window(g, x, "kernel_size", 2, &w)) return -1;
+    if (w.same && (ft__keras_field(g, "output_padding") >= 0 || w.dilation[0] * w.dilation[1] > 1))
+        return ft__keras_refuse(g, "padding same with output_padding or dilation_rate");
+    if (!ft__keras_ints(g, "output_padding", 2, 0, 0, more)) return -1;
+    in = size[0] = ft__keras_last(g, x);
+    size[1] = filters;
+    area = w.kernel[0] * w.kernel[1];
+    for (d = 0; d < 2; ++d) {
+        int reach = w.dilation[d] * (w.kernel[d] - 1) + 1, s = w.stride[d];
+        size[2 + d] = w.kernel[d];
+        if (ft__keras_field(g, "output_padding") < 0 && !w.same && s > reach) more[d] = s - reach;
+        w.out[d] = w.same ? ft__keras_at(g, x)->size[1 + d] * s
+                          : (ft__keras_at(g, x)->size[1 + d] - 1) * s + reach + more[d];
+    }
+    if (more[0] && !more[1]) /* a pair's second 0 means "as the first" */
+        return ft__keras_refuse(g, "output_padding of the height alone");
+    three[0] = x;
+    three[1] = ft__keras_weight_of(g, ".weight", 4, size, filters * area, in * area);
+    if (bias) three[2] = ft__keras_weight_of(g, ".bias", 1, &filters, filters * area, in * area);
+    y = ft__keras_begin(g, "conv_transpose2d", "", three, bias ? 3 : 2);
+    if (y < 0) return y;
+    ft__keras_window_text(g, &w);
+    ft__keras_ints_text(g, "dilation", w.dilation, 2);
+    ft__keras_ints_text(g, "output_padding", more, 2);
+    ft__keras_end(g);
+    for (d = 0; d < 2; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
+    ft__keras_at(g, y)->size[3] = filters;
+    return ft__keras_activated(g, y);
+}
+
+/* UpSampling1D and 2D. */
+static int ft__keras_upsample(ft__keras *g, const int *inputs, int count)
+{
+    const char *how = ft__keras_word(g, "interpolation", "nearest");
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, times[2] = {0, 0}, d, y;
+    int x = ft__keras_turn(g, inputs[0], true), mode = !strcmp(how, "bilinear");
+    (void)count;
+    if (!mode && strcmp(how, "nearest") != 0)
+        return ft__keras_refuse(g, "interpolation %.40s", how);
+    if (ft__keras_at(g, x)->rank != dimensions + 2 || ft__keras_at(g, x)->size[1] == FT_LENGTH)
+        return ft__keras_refuse(g, "an input of %d dimensions, or of an open number of steps",
+                                ft__keras_at(g, x)->rank);
+    if (!ft__keras_ints(g, "size", dimensions, 1, 2, times)) return -1;
+    y = ft__keras_begin(g, "resize", "", &x, 1);
+    if (y < 0) return y;
+    for (d = 0; d < dimensions; ++d)
+        if (times[d] > (1 << 28) / ft__keras_at(g, y)->size[1 + d])
+            return ft__keras_refuse(g, "too large a size");
+        else times[d] = ft__keras_at(g, y)->size[1 + d] *= times[d];
+    ft__keras_ints_text(g, "size", times, 2);
+    ft__text_add(&g->text, ",\"mode\":%d}", mode);
+    return y;
 }
 
 /* MaxPooling2D and the like; of one dimension as of a picture that is one row high. */
@@ -37598,6 +37662,9 @@ static const ft__keras_row ft__keras_rows[] = {
     {"DepthwiseConv2D", FT__KERAS_DEPTHWISE, ft__keras_depthwise},
     {"SeparableConv1D", FT__KERAS_DEPTHWISE, ft__keras_separable},
     {"SeparableConv2D", FT__KERAS_DEPTHWISE, ft__keras_separable},
+    {"Conv2DTranspose", FT__KERAS_CONV " output_padding ", ft__keras_transpose},
+    {"UpSampling1D", " size ", ft__keras_upsample},
+    {"UpSampling2D", " size interpolation data_format ", ft__keras_upsample},
     {"Dense", " units activation use_bias ", ft__keras_dense},
     {"BatchNormalization", FT__KERAS_NORM " momentum renorm_momentum ", ft__keras_batch_norm},
     {"LayerNormalization", FT__KERAS_NORM, ft__keras_layer_norm},
@@ -67453,6 +67520,7 @@ static int ft__predict_entities(ft_model *m, const char *text, size_t bytes, ft_
 static const char *ft__desc_fault(const ft_desc *d)
 {
     const ft_files *f = &d->files;
+    const ft_hdf5 *h = &d->hdf5;
     int files = (f->open != NULL) + (f->size != NULL) + (f->read != NULL) + (f->write != NULL)
         + (f->close != NULL) + (f->rename != NULL) + (f->remove != NULL);
     bool others = f->map || f->unmap || f->list || f->kind;
@@ -67461,6 +67529,9 @@ static const char *ft__desc_fault(const ft_desc *d)
     if (files != 7 && (files != 0 || others))
         return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
+    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->write != NULL)
+        + (h->bytes != NULL) + (h->close != NULL) != (h->open ? 6 : 0))
+        return "hdf5: set all of open, item, read, write, bytes and close, or none";
     if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
     return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }

@@ -90,7 +90,17 @@ def nested():
     return Model(j, L.Dense(3, activation='softmax')(tail(L.Add()([a, b])))), 'sparse_categorical_crossentropy'
 
 
-MODELS = {f.__name__: f for f in (pixels, words, steps, attention, shapes, nested)}
+def larger():
+    x = i = Input((3, 4, 2))
+    x = L.Conv2DTranspose(3, 3, strides=2, padding='same', activation='tanh')(x)
+    x = L.UpSampling2D((2, 1))(x)
+    x = L.Conv2DTranspose(2, 2, strides=3, use_bias=False)(x)
+    x = L.UpSampling2D(2, interpolation='bilinear')(x)
+    x = L.UpSampling1D(2)(L.Reshape((24, 240))(L.Cropping2D(((6, 6), (0, 0)))(x)))
+    return Model(i, L.Dense(3)(L.GlobalAveragePooling1D()(x))), 'mse'
+
+
+MODELS = {f.__name__: f for f in (pixels, words, steps, attention, shapes, nested, larger)}
 
 
 def draw(model, seed):
