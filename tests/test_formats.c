@@ -832,7 +832,7 @@ static void test_onnx(void)
         check_onnx_case(golden, one);
         cases += 1;
     }
-    CHECK(cases >= 121, "%d cases of ONNX", cases);
+    CHECK(cases >= 138, "%d cases of ONNX", cases);
     ft_file_close(golden);
     ft_destroy(m);
 }

@@ -70,6 +70,8 @@ static const ft__onnx_activation ft__onnx_activations[] = {
     {"HardSwish", "hardswish", NULL, NULL, 0}, {"Exp", "exp", NULL, NULL, 0},
     {"Log", "log", NULL, NULL, 0}, {"Sqrt", "sqrt", NULL, NULL, 0}, {"Abs", "abs", NULL, NULL, 0},
     {"Neg", "neg", NULL, NULL, 0}, {"Erf", "erf", NULL, NULL, 0}, {"Selu", "selu", NULL, NULL, 0},
+    {"Floor", "floor", NULL, NULL, 0}, {"Ceil", "ceil", NULL, NULL, 0},
+    {"Round", "round", NULL, NULL, 0}, {"Sign", "sign", NULL, NULL, 0},
     {"LeakyRelu", "leaky_relu", "alpha", "slope", 0.01f}, {"Elu", "elu", "alpha", "alpha", 1},
     {"Celu", "celu", "alpha", "alpha", 1},
     {"ThresholdedRelu", "threshold", "alpha", "threshold", 1}};
@@ -203,7 +205,7 @@ static const char *const ft__onnx_pairs[][2] = {
     {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Max", "maximum"},
     {"Min", "minimum"}, {"And", "mul"}, {"Or", "maximum"}, {"Equal", "equal"}, {"Less", "less"},
     {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
-    {"Sum", "add"}, {NULL, NULL}};
+    {"Sum", "add"}, {"Pow", "power"}, {NULL, NULL}};
 
 static const char *ft__onnx_pair_named(const char *op)
 {
@@ -433,8 +435,7 @@ static const char *ft__onnx_pow(ft__onnx *x, const ft__onnx_node *n)
     ft__text fields = ft__onnx_fields(x);
     double exponent;
     if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_is_number(x, ft__onnx_input(x, n, 1), &exponent))
-        return "an exponent that is not one number is not supported";
+    if (!ft__onnx_is_number(x, ft__onnx_input(x, n, 1), &exponent)) return ft__onnx_pair(x, n);
     if (exponent >= 2 && exponent <= 2)
         return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "mul", ft__onnx_name_of(x, n),
                                                            v->made, v->made, NULL), v);

@@ -360,84 +360,80 @@ static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
-/* Broadcasting to a shape: only where it changes nothing. */
+/* A node whose axes are repeated; the batch and a length are not. */
+static const char *ft__onnx_repeat(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                                   const double *times)
+{
+    ft__onnx_value y = *v;
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int rank = ft__onnx_own(v, own), repeats[FT__ONNX_RANK + 1], d;
+    bool same = true;
+    ft__text fields = ft__onnx_fields(x);
+    for (d = 0; d < rank; ++d) repeats[d] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        if (!(times[d] < 1) && !(times[d] > 1)) continue;
+        if (d == v->batch || !(times[d] >= 1 && times[d] <= 1 << 24)
+            || !ft__onnx_is_known(v->size[d])) return "only axes of known size can be repeated";
+        repeats[ft__onnx_own_axis(v, d)] = (int)times[d];
+        y.size[d].k *= times[d];
+        same = false;
+    }
+    if (same) return ft__onnx_is_made(x, n, 0, v->made, v);
+    ft__onnx_add_ints(&fields, "repeats", repeats, rank);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "tile", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), &y);
+}
+
+static const char *ft__onnx_tile(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    double times[FT__ONNX_RANK];
+    if (!v) return ft__onnx_needs_node;
+    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
+        return "its repeats are not constant";
+    return ft__onnx_repeat(x, n, v, times);
+}
+
+/* Broadcasting to a shape: axes of 1 are repeated. */
 static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), shape;
-    int d, skip;
-    if (!v) return ft__onnx_needs_node;
+    ft__onnx_value *in = ft__onnx_node_in(x, n, 0), v, shape;
+    double times[FT__ONNX_RANK];
+    const char *fault = NULL;
+    int d;
+    if (!in) return ft__onnx_needs_node;
     if (!ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape)) return ft__onnx_not_known;
-    skip = v->rank - shape.rank;
-    if (skip < 0) return "that repeats numbers is not supported";
-    for (d = 0; d < shape.rank; ++d)
-        if (!ft__onnx_is(shape.size[d], 1) && !ft__onnx_equal(shape.size[d], v->size[d + skip]))
-            return "that repeats numbers is not supported";
-    return ft__onnx_is_made(x, n, 0, v->made, v);
-}
-
-/* Numbers that are added before and after an axis, as their mirror image: one of them is a product
-   with a matrix of zeros and ones, for the numbers next to it. */
-static int ft__onnx_mirror(ft__onnx *x, const char *name, int made, int rank, int size, int count,
-                           bool after)
-{
-    ft__onnx_value *flip;
-    ft__text fields = ft__onnx_fields(x);
-    int start[FT__ONNX_RANK + 1] = {0}, stop[FT__ONNX_RANK + 1] = {0}, value, i, shape[2];
-    start[rank - 1] = after ? size - 1 - count : 1;
-    stop[rank - 1] = after ? size - 1 : 1 + count;
-    ft__onnx_add_ints(&fields, "start", start, rank);
-    ft__onnx_add_ints(&fields, "stop", stop, rank);
-    made = ft__onnx_make_one(x, "slice", ft__onnx_name(x, name, ".side"), made, &fields);
-    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".turn"));
-    if (value < 0) return -1;
-    flip = &x->values[value];
-    flip->rank = 2;
-    flip->size[0] = flip->size[1] = ft__onnx_known(count);
-    if (!ft__onnx_fold_to(x, flip, flip, FT__ONNX_F32, false)) return -1;
-    for (i = 0; i < count; ++i)
-        flip->numbers[(size_t)i * (size_t)count + (size_t)(count - 1 - i)] = ft__onnx_known(1);
-    shape[0] = shape[1] = count;
-    value = ft__onnx_weight(x, flip, "constant", shape, 2);
-    return ft__onnx_make_two(x, "linear", name, made, value, NULL);
-}
-
-/* The node with an axis and the last one exchanged. */
-static int ft__onnx_exchange(ft__onnx *x, const char *name, int made, int axis, int rank)
-{
-    int axes[FT__ONNX_RANK + 1], d;
-    ft__text fields = ft__onnx_fields(x);
-    if (axis == rank - 1) return made;
-    for (d = 0; d < rank; ++d) axes[d] = d == axis ? rank - 1 : d == rank - 1 ? axis : d;
-    ft__onnx_add_ints(&fields, "axes", axes, rank);
-    return ft__onnx_make_one(x, "permute", name, made, &fields);
-}
-
-/* Reflection of each axis, which is made the last for it. */
-static const char *ft__onnx_reflect(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
-                                    const int *before, const int *after, const ft__onnx_value *y)
-{
-    ft__onnx_number own[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(v, own), d, made = v->made;
-    const char *name = ft__onnx_name_of(x, n);
-    for (d = 1; d < rank; ++d) {
-        int size = ft__onnx_size(own[d]), inputs[3], count = 0;
-        ft__text fields;
-        if (!before[d] && !after[d]) continue;
-        if (before[d] >= size || after[d] >= size)
-            return "a reflection must be shorter than the axis";
-        name = ft__onnx_name(x, name, "_");
-        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".turned"), made, d, rank);
-        if (before[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".before"), made,
-                                                         rank, size, before[d], false);
-        inputs[count++] = made;
-        if (after[d]) inputs[count++] = ft__onnx_mirror(x, ft__onnx_name(x, name, ".after"), made,
-                                                        rank, size, after[d], true);
-        fields = ft__onnx_fields(x);
-        ft__onnx_add_int(&fields, "axis", rank - 1);
-        made = ft__onnx_make(x, "concat", name, inputs, count, &fields);
-        made = ft__onnx_exchange(x, ft__onnx_name(x, name, ".back"), made, d, rank);
+    v = *in;
+    if (shape.rank > v.rank)
+        fault = ft__onnx_promote(x, &v, shape.rank,
+                                 ft__onnx_name(x, ft__onnx_name_of(x, n), ".in"));
+    for (d = 0; d < v.rank; ++d) times[d] = 1;
+    for (d = 0; d < shape.rank && !fault; ++d) {
+        ft__onnx_number has = v.size[v.rank - shape.rank + d], wants = shape.size[d];
+        if (ft__onnx_is(wants, 1) || ft__onnx_equal(wants, has)) continue;
+        if (!ft__onnx_is(has, 1) || !ft__onnx_is_known(wants))
+            fault = "to that shape is not supported";
+        else times[v.rank - shape.rank + d] = wants.k;
     }
-    return ft__onnx_is_made(x, n, 0, made, y);
+    return fault ? fault : ft__onnx_repeat(x, n, &v, times);
+}
+
+static const char *ft__onnx_cumsum(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    double axis;
+    int at;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &axis, 1) != 1)
+        return "its axis is not constant";
+    at = ft__onnx_axis(axis, v->rank);
+    if (at < 0 || at == v->batch) return "over the batch is not supported";
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, at));
+    ft__onnx_add_flag(&fields, "exclusive", ft__onnx_int(n, "exclusive", 0) != 0);
+    ft__onnx_add_flag(&fields, "reverse", ft__onnx_int(n, "reverse", 0) != 0);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "cumsum", ft__onnx_name_of(x, n), v->made,
+                                                       &fields), v);
 }
 
 static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
@@ -445,17 +441,18 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *fill = ft__onnx_input(x, n, 2), y;
     double pads[2 * FT__ONNX_RANK], axes[FT__ONNX_RANK], number = 0;
     int before[FT__ONNX_RANK + 1] = {0}, after[FT__ONNX_RANK + 1] = {0}, i, rank, listed;
-    const char *mode = ft__onnx_text(n, "mode", "constant");
+    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
     ft__onnx_number own[FT__ONNX_RANK + 1];
     ft__text fields = ft__onnx_fields(x);
-    int count;
+    int count, mode = 3;
     if (!v) return ft__onnx_needs_node;
     count = ft__onnx_list(x, n, "pads", 1, pads, 2 * FT__ONNX_RANK);
     listed = ft__onnx_wholes(x, ft__onnx_input(x, n, 3), axes, FT__ONNX_RANK);
     if (count < 0 || count != 2 * (listed < 0 ? v->rank : listed)) return ft__onnx_not_known;
     if (fill && !ft__onnx_is_number(x, fill, &number)) return "its value is not a constant";
     if (ft__onnx_attribute_of(n, "value")) number = (double)ft__onnx_float(n, "value", 0);
-    if (number < 0 || number > 0) return "other numbers than 0 are not supported";
+    while (mode >= 0 && strcmp(modes[mode], ft__onnx_text(n, "mode", "constant")) != 0) --mode;
+    if (mode < 0) return "its mode is not known";
     y = *v;
     for (i = 0; i < count / 2; ++i) {
         int axis = listed < 0 ? i : ft__onnx_axis(axes[i], v->rank), at;
@@ -470,10 +467,10 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
         y.size[axis].k += left + right;
     }
     rank = ft__onnx_own(v, own);
-    if (strcmp(mode, "reflect") == 0) return ft__onnx_reflect(x, n, v, before, after, &y);
-    if (strcmp(mode, "constant") != 0) return "is supported with zeros and as a reflection";
     ft__onnx_add_ints(&fields, "before", before, rank);
     ft__onnx_add_ints(&fields, "after", after, rank);
+    ft__onnx_add_int(&fields, "mode", mode);
+    if (mode == 0) ft__onnx_add_number(&fields, "value", number);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pad", ft__onnx_name_of(x, n), v->made,
                                                        &fields), &y);
 }
@@ -486,11 +483,15 @@ static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
     double axes[FT__ONNX_RANK];
     int own[FT__ONNX_RANK], count, i, d, rank = 0, made;
     unsigned gone = 0;
-    bool keep = ft__onnx_int(n, "keepdims", 1) != 0, lowest = strcmp(n->op, "ReduceMin") == 0;
-    const char *op = strcmp(n->op, "ReduceMean") == 0 ? "mean" : strcmp(n->op, "ReduceSum") == 0
-        ? "sum" : "amax", *name = ft__onnx_name_of(x, n);
+    static const char *const ops[][2] = {{"ReduceMean", "mean"}, {"ReduceSum", "sum"},
+        {"ReduceMax", "amax"}, {"ReduceMin", "amin"}, {"ReduceProd", "prod"}, {"ReduceL2", "norm"},
+        {"ReduceLogSumExp", "logsumexp"}};
+    bool keep = ft__onnx_int(n, "keepdims", 1) != 0;
+    const char *op, *name = ft__onnx_name_of(x, n);
     ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
+    for (i = 0; strcmp(ops[i][0], n->op) != 0;) ++i;
+    op = ops[i][1];
     count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK);
     if (count <= 0 && ft__onnx_int(n, "noop_with_empty_axes", 0)) return ft__onnx_alias(x, n);
     if (count <= 0) return "over the batch is not supported";
@@ -511,15 +512,12 @@ static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
     ft__onnx_add_int(&fields, "count", count);
     ft__onnx_add_flag(&fields, "keep", keep);
-    made = v->made;
-    if (lowest) made = ft__onnx_make_one(x, "neg", ft__onnx_name(x, name, ".neg"), made, NULL);
-    if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12 && op[0] != 's' && !lowest) {
+    if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12
+        && (strcmp(op, "mean") == 0 || strcmp(op, "amax") == 0)) {
         ft__release(x->file->context, fields.letters);
         made = ft__onnx_make_one(x, op[0] == 'm' ? "global_avg_pool" : "global_max_pool", name,
-                                 made, NULL);
-    } else made = ft__onnx_make_one(x, op, lowest ? ft__onnx_name(x, name, ".max") : name, made,
-                                    &fields);
-    if (lowest) made = ft__onnx_make_one(x, "neg", name, made, NULL);
+                                 v->made, NULL);
+    } else made = ft__onnx_make_one(x, op, name, v->made, &fields);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 #endif

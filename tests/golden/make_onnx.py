@@ -77,7 +77,7 @@ ROWS, PICTURE, STEPS = {"x": ["N", 6]}, {"x": ["N", 4, 3, 4]}, {"x": ["N", "L", 
 for op, extra in {"Relu": {}, "Sigmoid": {}, "Tanh": {}, "Softplus": {}, "Softsign": {}, "HardSwish": {}, "Exp": {},
                   "Abs": {}, "Neg": {}, "Erf": {}, "Selu": {}, "LeakyRelu": {"alpha": 0.2}, "Elu": {"alpha": 1.5},
                   "Celu": {"alpha": 0.7}, "ThresholdedRelu": {"alpha": 0.4}, "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
-                  "Identity": {}, "Reciprocal": {}}.items():
+                  "Identity": {}, "Reciprocal": {}, "Floor": {}, "Ceil": {}, "Round": {}, "Sign": {}}.items():
     case(op, node(op, "x", **extra), ROWS)
 case("Log", node("Log", "x"), ROWS, low=0.1)
 case("Sqrt", node("Sqrt", "x"), ROWS, low=0.1)
@@ -113,6 +113,9 @@ case("comparisons", [node("LessOrEqual", "x k", "a"), node("Not", "a", "b"), nod
      {"k": np.float32(0.1), "j": draw(6)})
 case("pow", [node("Pow", "x k", "a"), node("Pow", "a j")], ROWS, {"k": np.float32(2), "j": np.float32(1.5)})
 
+case("pow_of_nodes", [node("Abs", "x", "a"), node("Pow", "a x")], ROWS, low=0.1)
+case("pow_of_vector", [node("Sigmoid", "x", "a"), node("Pow", "a k")], ROWS, {"k": draw(6)})
+
 # Layers with weights
 case("gemm", node("Gemm", "x w b", transB=1), ROWS, {"w": draw(4, 6), "b": draw(4)})
 case("gemm_in_out7", node("Gemm", "x w b"), ROWS, {"w": draw(6, 4), "b": draw(4)}, opset=7)
@@ -142,6 +145,19 @@ case("instance_norm", node("InstanceNormalization", "x s b"), PICTURE, {"s": dra
 case("group_norm21", node("GroupNormalization", "x s b", num_groups=2), PICTURE, {"s": draw(4), "b": draw(4)}, opset=21)
 case("embedding", node("Gather", "w x"), {"x": ["N", "L", int]}, {"w": draw(7, 4)})
 
+case("token_types_and_positions", [
+    node("Shape", "x", "l", start=1, end=2), node("Shape", "x", "s"), node("Slice", "ids zero l one", "i"),
+    node("Slice", "kinds zero l one", "k"), node("Expand", "k s", "t"), node("Gather", "w x", "a"), node("Gather", "v t", "b"),
+    node("Gather", "u i", "c"), node("Add", "a b", "d"), node("Add", "d c")], {"x": ["N", "L", int]},
+     {"w": draw(7, 4), "v": draw(2, 4), "u": draw(9, 4), "ids": np.arange(9).reshape(1, 9), "kinds": np.zeros((1, 9), np.int64),
+      "zero": ints(0), "one": ints(1)})
+case("steps_are_not_negative", [
+    node("Shape", "x", "s", start=1, end=2), node("Squeeze", "s", "l"), node("Range", "zero l one", "r"),
+    node("GreaterOrEqual", "r zero", "g"), node("Unsqueeze", "g two", "h"), node("Where", "h k j", "m"), node("Add", "x m", "a"),
+    node("Softmax", "a", "p", axis=-1), node("IsNaN", "p", "q"), node("Where", "q k p", "t"), node("MatMul", "t w")], STEPS,
+     {"zero": np.int64(0), "one": np.int64(1), "two": ints(1), "k": np.float32(0), "j": np.float32(-1e30), "w": draw(6, 4)})
+case("first_step", [node("Tanh", "x", "h"), node("Gather", "h i", axis=1)], STEPS, {"i": np.int64(0)})
+
 # Pooling and reductions
 case("max_pool", node("MaxPool", "x", kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 1, 1]), PICTURE)
 case("max_pool_ceil", node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), PICTURE, opset=11)
@@ -154,6 +170,10 @@ case("reduce_mean", node("ReduceMean", "x", axes=[2, 3]), PICTURE)
 case("reduce_mean18", node("ReduceMean", "x a", keepdims=0), PICTURE, {"a": ints(-1, 1)}, opset=18)
 case("reduce_sum", node("ReduceSum", "x a", keepdims=0), PICTURE, {"a": ints(2)})
 case("reduce_max_min", [node("ReduceMax", "x", "a", axes=[3]), node("ReduceMin", "a", axes=[1], keepdims=0)], PICTURE)
+
+case("reduce_prod", node("ReduceProd", "x", axes=[-1]), PICTURE)
+case("reduce_l2", node("ReduceL2", "x", axes=[1, 3], keepdims=0), PICTURE)
+case("reduce_logsumexp", node("ReduceLogSumExp", "x", axes=[3], keepdims=0), PICTURE)
 
 # Numbers that move
 case("flatten", node("Flatten", "x"), PICTURE)
@@ -185,6 +205,11 @@ case("gather_some", node("Gather", "x i", axis=1), PICTURE, {"i": ints(1, 2)})
 case("last_step", node("Gather", "x i", axis=1), STEPS, {"i": np.int64(-1)})
 case("pad", node("Pad", "x p"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 1, 0, 1)})
 case("pad_reflect", node("Pad", "x p", mode="reflect"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 0, 2, 1)})
+case("pad_value", node("Pad", "x p v"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 1, 0, 1), "v": np.float32(-1.5)})
+case("pad_edge", node("Pad", "x p", mode="edge"), PICTURE, {"p": ints(0, 0, 1, 2, 0, 0, 2, 1)})
+case("tile", node("Tile", "x r"), PICTURE, {"r": ints(1, 2, 1, 3)})
+case("expand", [node("Unsqueeze", "x a", "h"), node("Expand", "h s")], ROWS, {"a": ints(1), "s": ints(3, 1)})
+case("cumsum", node("CumSum", "x a", exclusive=1, reverse=1), PICTURE, {"a": np.int64(2)})
 case("depth_to_space", node("DepthToSpace", "x", blocksize=2), PICTURE)
 case("depth_to_space_crd", node("DepthToSpace", "x", blocksize=2, mode="CRD"), PICTURE, opset=11)
 case("class_token", [node("Shape", "x", "s"), node("Gather", "s zero", "n"), node("Concat", "n one size", "t", axis=0),
