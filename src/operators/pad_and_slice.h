@@ -71,6 +71,7 @@ static ft_status ft__check_border(ft__context *c, const ft__node *node, const ft
                         " mode than FT_PAD_CONSTANT", node->name, (int)o->mode, (double)o->value);
     for (d = 1; d < x->rank && (wraps || o->mode == FT_PAD_REFLECT); ++d) {
         int most = wraps ? x->size[d] : x->size[d] - 1;
+        if (!o->before[d] && !o->after[d]) continue; /* it may be FT_LENGTH */
         if (o->before[d] > most || o->after[d] > most)
             return ft__fail(c, FT_SHAPE, "%s: padding %d and %d of dimension %d of %s: it has only"
                             " %d numbers to %s", node->name, o->before[d], o->after[d], d,

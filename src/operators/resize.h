@@ -46,10 +46,11 @@ static ft_status ft__resize_shape(ft__context *c, const ft__node *node, const ft
     if (output->rank < 3 || output->rank > 4)
         return ft__fail(c, FT_SHAPE, "%s: expected an input [N, C, H, W] or [N, C, L], not %s",
                         node->name, ft__shape_text(output, text));
-    for (i = output->rank == 3; i < 2; ++i) {
+    for (i = 0; i < 2; ++i) {
+        bool fits = o->scale[i] >= 0 && o->size[i] >= 0 && o->size[i] <= 1 << 24;
         d = output->rank - 2 + i;
-        if (!(o->scale[i] >= 0) || o->size[i] < 0 || o->size[i] > 1 << 24 || output->size[d] < 1
-            || ft__resized(o, i, output->size[d]) < 1)
+        if (fits && d == 1) continue; /* [N, C, L] has no rows */
+        if (!fits || output->size[d] < 1 || ft__resized(o, i, output->size[d]) < 1)
             return ft__fail(c, FT_SHAPE, "%s: dimension %d of %s cannot be resized to size %d, or"
                             " by scale %g", node->name, d, ft__shape_text(&input[0].shape, text),
                             ft__pair(o->size, i, 0), ft__resize_scale(o, i));
