@@ -31249,7 +31249,9 @@ ft_status ft_set_packed(ft_model *m, bool packed)
    formed.
    DoRA (Liu et al. 2024) trains the length of each row of W + s B A apart from its direction, as m:
        y = g (W x + s B A drop(x)) + b,   g = m / |W + s B A|, of each row
-   m starts as |W|; the length below the line counts as a constant in backward, as in PEFT. Its node
+   m starts as |W|; the length below the line counts as a constant in backward, as in PEFT, and so,
+   with dropout, does what W makes of x: y = W x + b + (g - 1) W drop(x) + g s B A drop(x), whose
+   W drop(x) is the node "n.lora_again", the whole product once more. Its node
    "n.lora_dora" is read instead of "n". A row of a convolution is a filter. Of an embedding it is a
    column of the table: y = g (W[id] + s B A[id]), as PEFT has it.
    With a bias beside B (PEFT's lora_bias) s comes after B: y = W x + b + s (B A drop(x) + bias).
@@ -31332,7 +31334,7 @@ static bool ft__can_adapt(const ft__node *node)
 static bool ft__adapts_by_default(ft_model *m, const ft__node *node)
 {
     return ft__can_adapt(node) && node->op != FT__OP_embedding && !ft__is_head(m, node)
-        && !ft__glob("*.lora_A,*.lora_B", node->name);
+        && !ft__glob("*.lora_A,*.lora_B,*.lora_again", node->name);
 }
 
 static ft_node ft__lora_scaled(ft_model *m, const char *layer, const char *part, ft_node x,
@@ -31466,13 +31468,30 @@ static ft_node ft__dora_lengths(ft_model *m, const char *layer, const ft__node *
     return ft__unary_of(m, "sqrt", NULL, sum);
 }
 
+/* W drop(x), without the bias; `dropped` is drop(x). */
+static ft_node ft__dora_again(ft_model *m, const char *layer, const ft__node *base, ft_node dropped)
+{
+    ft_conv2d_options conv = base->options.conv2d;
+    ft_linear_options linear;
+    const ft_shape *weight = &m->nodes[base->inputs[1] - 1].shape;
+    char name[512];
+    memset(&linear, 0, sizeof linear);
+    ft__part_name(name, sizeof name, layer, "lora_again");
+    linear.weight.id = conv.weight.id = base->inputs[1];
+    linear.no_bias = conv.no_bias = true;
+    conv.bias.id = 0;
+    if (base->op != FT__OP_conv2d) return ft_linear(m, name, dropped, weight->size[0], linear);
+    memcpy(conv.kernel, weight->size + 2, sizeof conv.kernel);
+    return ft_conv2d(m, name, dropped, weight->size[0], conv);
+}
+
 /* sum = W x + b + s B A x -> g (sum - b) + b, g [out]; of a convolution g [1, out, 1, 1], the shape
-   that m has in PEFT's file. */
+   that m has in PEFT's file. With dropout W x + b - W drop(x) stands for b. */
 static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft_node sum,
                         const ft_lora_options *o)
 {
     static const int ones[] = {1, 1};
-    ft_node weight, bias, lengths, g, none = {0};
+    ft_node weight, bias, lengths, g, dropped, whole, none = {0};
     ft_parameter_options p;
     bool of_words = base->op == FT__OP_embedding, is_conv = base->op == FT__OP_conv2d;
     char name[512];
@@ -31490,6 +31509,10 @@ static ft_node ft__dora(ft_model *m, const char *layer, const ft__node *base, ft
     if (is_conv) lengths = ft_reshape(m, NULL, lengths, 2, ones); /* [out, 1, 1] */
     if (is_conv && bias.id) bias = ft_reshape(m, NULL, bias, 2, ones);
     g = ft_binary(m, "div", NULL, g, lengths);
+    dropped = ft__find_part(m, layer, "lora_dropout");
+    whole = ft__find_node(m, layer);
+    if (dropped.id)
+        bias = ft_binary(m, "sub", NULL, whole, ft__dora_again(m, layer, base, dropped));
     ft__part_name(name, sizeof name, layer, "lora_dora");
     if (!bias.id) return ft_mul(m, name, sum, g);
     return ft_add(m, name, ft_mul(m, NULL, sum, g),
@@ -31854,13 +31877,13 @@ static ft_status ft__merge_one(ft_model *m, int id, int call, bool keep)
 static ft_status ft__merge_check(ft_model *m, const ft__node *layer)
 {
     ft__adapter adapter = ft__adapter_of(m, layer);
-    int i, k;
+    int again = ft__find_part(m, layer->name, "lora_again").id, i, k; /* goes with the adapter */
     if (adapter.bias.id && layer->input_count < 3)
         return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s has no bias, but its adapter"
                         " has", layer->name);
     for (i = 0; i < m->node_count; ++i)
         for (k = 1; k < m->nodes[i].input_count; ++k)
-            if (&m->nodes[i] != layer && m->nodes[i].inputs[k] == layer->inputs[1]
+            if (&m->nodes[i] != layer && i + 1 != again && m->nodes[i].inputs[k] == layer->inputs[1]
                 && (ft__is(&m->nodes[i], FT__WEIGHTS) || ft__is(&m->nodes[i], FT__OWN_LOGITS)))
                 return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s reads the weight of %s"
                                 " too, and would change with it", m->nodes[i].name, layer->name);
@@ -64809,8 +64832,12 @@ static void ft__bag_say(ft_data *data, int words, float hold_back)
         pieces += length > 0 ? (size_t)length : 0;
         if (length > longest) longest = length;
     }
-    if (bag.texts < 20 || bag.classes < 2 || words < 1 || !ft__bag_is_small(c, &bag, pieces))
+    if (bag.texts < 20 || bag.classes < 2 || words < 1) return;
+    if (!ft__bag_is_small(c, &bag, pieces)) {
+        ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
+                " too many", pieces, words, bag.classes);
         return;
+    }
     ft__bag_make(data, &bag, hold_back, pieces, longest);
     w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *w);
     logits = (double *)ft__allocate(c, (size_t)(bag.words > bag.classes ? bag.words : bag.classes),

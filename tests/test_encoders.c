@@ -253,6 +253,73 @@ static void test_new_dora(ft_file *expected)
     ft_destroy(m);
 }
 
+static float wave(int i) { return (float)sin(1.7 * i); }
+
+/* DoRA with dropout by PEFT's formula (DoraLinearVariant and DoraLinearLayer.forward), with the mask that was drawn:
+   W x + b + (g - 1) W drop(x) + g s B A drop(x), g = m / |W + s B A|; in evaluation drop(x) is x. */
+static void test_dora_dropout(void)
+{
+    enum { N = 3, IN = 6, OUT = 4, RANK = 2 };
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 2});
+    ft_node x = ft_linear(m, "first", add_input(m, "x", FT_F32, IN, 0, 0), IN, (ft_linear_options){0}), drop;
+    ft_node y = ft_linear(m, "fc", x, OUT, (ft_linear_options){0}); /* behind a layer that is trained, too */
+    float in[N * IN], dropped[N * IN], w[OUT][IN], b[OUT], down[RANK][IN], up[OUT][RANK], length[OUT], got[N * OUT];
+    int training, i, j, k, n, zeros;
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, add_input(m, "target", FT_F32, OUT, 0, 0)));
+    CHECK(ft_lora(m, "first,fc", (ft_lora_options){.rank = RANK, .alpha = 3, .dora = true, .dropout = 0.4f}) == 2, "%s",
+          ft_error_text(m));
+    for (i = 0; i < OUT; ++i) {
+        b[i] = wave(100 + i);
+        length[i] = 1 + 0.3f * wave(130 + i);
+        for (k = 0; k < IN; ++k) w[i][k] = wave(200 + i * IN + k);
+        for (j = 0; j < RANK; ++j) up[i][j] = wave(300 + i * RANK + j);
+    }
+    for (j = 0; j < RANK; ++j)
+        for (k = 0; k < IN; ++k) down[j][k] = wave(400 + j * IN + k);
+    ft_set(m, ft_find(m, "fc.weight"), &w[0][0], OUT * IN);
+    ft_set(m, ft_find(m, "fc.bias"), b, OUT);
+    ft_set(m, ft_find(m, "fc.lora_A.weight"), &down[0][0], RANK * IN);
+    ft_set(m, ft_find(m, "fc.lora_B.weight"), &up[0][0], OUT * RANK);
+    ft_set(m, ft_find(m, "fc.lora_magnitude_vector"), length, OUT);
+    drop = ft_find(m, "fc.lora_dropout");
+    ft_keep(m, drop);
+    ft_keep(m, ft_find(m, "first.lora_dora"));
+    for (training = 1; training >= 0; --training) {
+        memset(got, 0, sizeof got);
+        for (i = 0; i < N * IN; ++i) in[i] = wave(i + 1);
+        ft_feed(m, ft_find(m, "x"), in, N);
+        ft_feed(m, ft_find(m, "target"), got, N);
+        ft_forward(m, training != 0);
+        ft_get(m, ft_find(m, "first.lora_dora"), in, N * IN);
+        ft_get(m, drop, dropped, N * IN);
+        ft_get(m, ft_output(m), got, N * OUT);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        for (zeros = i = 0; i < N * IN; ++i) zeros += dropped[i] == 0;
+        for (n = 0; n < N * OUT; ++n) {
+            const float *row = in + n / OUT * IN, *left = dropped + n / OUT * IN;
+            double plain = 0, again = 0, beside = 0, squares = 0, s = 3.0 / RANK, g;
+            i = n % OUT;
+            for (k = 0; k < IN; ++k) {
+                double ba = 0;
+                for (j = 0; j < RANK; ++j) ba += (double)up[i][j] * (double)down[j][k];
+                plain += (double)w[i][k] * (double)row[k];
+                again += (double)w[i][k] * (double)left[k];
+                beside += ba * (double)left[k];
+                squares += ((double)w[i][k] + s * ba) * ((double)w[i][k] + s * ba);
+            }
+            g = (double)length[i] / sqrt(squares);
+            CHECK(CLOSE(got[n], plain + (double)b[i] + (g - 1) * again + g * s * beside, 1e-5), "training %d, %d: %g",
+                  training, n, (double)got[n]);
+        }
+        CHECK(training ? zeros > 2 && zeros < N * IN : !memcmp(in, dropped, sizeof in), "%d zeros", zeros);
+    }
+    CHECK(ft_lora(m, NULL, (ft_lora_options){0}) == 0, "the second product of W gets no adapter");
+    ft_clear_error(m);
+    CHECK(ft_merge(m, (ft_merge_options){0}) == 2 && !ft_find(m, "fc.lora_again").id, "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Adapters of convolutions and embeddings, as PEFT has them (make_adapters.py) ---- */
 
 /* Network of make_adapters.py, with its weights. */
@@ -998,6 +1065,7 @@ int main(void)
     test_new_adapter(expected);
     test_convolution();
     test_new_dora(expected);
+    test_dora_dropout();
     test_mixed("dora", 4);
     test_mixed("bias", 2);
     test_unmerge(expected);

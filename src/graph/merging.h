@@ -248,13 +248,13 @@ static ft_status ft__merge_one(ft_model *m, int id, int call, bool keep)
 static ft_status ft__merge_check(ft_model *m, const ft__node *layer)
 {
     ft__adapter adapter = ft__adapter_of(m, layer);
-    int i, k;
+    int again = ft__find_part(m, layer->name, "lora_again").id, i, k; /* goes with the adapter */
     if (adapter.bias.id && layer->input_count < 3)
         return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s has no bias, but its adapter"
                         " has", layer->name);
     for (i = 0; i < m->node_count; ++i)
         for (k = 1; k < m->nodes[i].input_count; ++k)
-            if (&m->nodes[i] != layer && m->nodes[i].inputs[k] == layer->inputs[1]
+            if (&m->nodes[i] != layer && i + 1 != again && m->nodes[i].inputs[k] == layer->inputs[1]
                 && (ft__is(&m->nodes[i], FT__WEIGHTS) || ft__is(&m->nodes[i], FT__OWN_LOGITS)))
                 return ft__fail(&m->context, FT_UNSUPPORTED, "ft_merge: %s reads the weight of %s"
                                 " too, and would change with it", m->nodes[i].name, layer->name);

@@ -331,8 +331,12 @@ static void ft__bag_say(ft_data *data, int words, float hold_back)
         pieces += length > 0 ? (size_t)length : 0;
         if (length > longest) longest = length;
     }
-    if (bag.texts < 20 || bag.classes < 2 || words < 1 || !ft__bag_is_small(c, &bag, pieces))
+    if (bag.texts < 20 || bag.classes < 2 || words < 1) return;
+    if (!ft__bag_is_small(c, &bag, pieces)) {
+        ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
+                " too many", pieces, words, bag.classes);
         return;
+    }
     ft__bag_make(data, &bag, hold_back, pieces, longest);
     w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *w);
     logits = (double *)ft__allocate(c, (size_t)(bag.words > bag.classes ? bag.words : bag.classes),
