@@ -4206,9 +4206,9 @@ static void ft__inflate_tables(ft__inflate *z, bool dynamic)
 }
 
 /* A byte more, and where there is room written. */
-static void ft__inflate_put(ft__inflate *z, int byte)
+static void ft__inflate_put(ft__inflate *z, int value)
 {
-    if (z->to && z->total < z->most) z->to[z->total] = (unsigned char)byte;
+    if (z->to && z->total < z->most) z->to[z->total] = (unsigned char)value;
     z->total += 1;
 }
 
@@ -33615,10 +33615,10 @@ typedef struct ft__zip_writer {
 
 static void ft__zip_put(ft__text *to, uint64_t number, int bytes)
 {
-    char byte;
+    char lowest;
     for (; bytes > 0; --bytes, number >>= 8) {
-        byte = (char)(number & 255);
-        ft__text_add_bytes(to, &byte, 1);
+        lowest = (char)(number & 255);
+        ft__text_add_bytes(to, &lowest, 1);
     }
 }
 
@@ -34391,9 +34391,9 @@ static FT__UNUSED uint64_t ft__proto_varint(ft__proto *p)
     uint64_t value = 0;
     int shift;
     for (shift = 0; shift < 64 && p->at < p->end; shift += 7) {
-        unsigned char byte = p->file->bytes[p->at++];
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) return value;
+        unsigned char seven = p->file->bytes[p->at++]; /* bits, and whether more follow */
+        value |= (uint64_t)(seven & 0x7f) << shift;
+        if (!(seven & 0x80)) return value;
     }
     ft__proto_fault(p, "a number without end");
     return 0;
@@ -37514,7 +37514,8 @@ static int ft__keras_merge(ft__keras *g, const int *inputs, int count)
     two[0] = alike[0];
     for (i = 1; i < count; ++i) {
         two[1] = alike[i];
-        snprintf(suffix, sizeof suffix, i + 1 < count || mean ? ".%d" : "", i);
+        suffix[0] = 0;
+        if (i + 1 < count || mean) snprintf(suffix, sizeof suffix, ".%d", i);
         y = ft__keras_node(g, op, suffix, two, 2);
         if (y < 0) return y;
         for (d = 1; d < ft__keras_at(g, y)->rank; ++d) {
@@ -38979,9 +38980,9 @@ static void ft__keras_swap_gates(const ft__keras_variable *v, unsigned char *at)
     size_t third = last / 3 * width, rows = (size_t)ft__keras_elements(&v->item) / last, r, i;
     for (r = 0; r < rows; ++r, at += last * width)
         for (i = 0; i < third; ++i) {
-            unsigned char byte = at[i];
+            unsigned char kept = at[i];
             at[i] = at[third + i];
-            at[third + i] = byte;
+            at[third + i] = kept;
         }
 }
 
@@ -39871,7 +39872,7 @@ static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int t
 static int64_t ft__onnx_count(const ft__onnx_value *v)
 {
     ft__onnx_number product = ft__onnx_product(v, 0, v->rank);
-    return ft__onnx_is_known(product) && product.k >= 0 && product.k <= FT__ONNX_MOST
+    return ft__onnx_is_known(product) && product.k >= 0 && product.k <= (double)FT__ONNX_MOST
         ? (int64_t)product.k : -1;
 }
 
@@ -63995,18 +63996,18 @@ static void ft__fit_describe(ft__fit *f)
    on the held-back samples. */
 static void ft__fit_average_start(ft__fit *f)
 {
-    enum { PARTS = 10 };
-    int part, chosen = PARTS;
-    for (part = PARTS - 1; part >= 0 && ft__ok(&f->m->context); --part) {
+    const int parts = 10;
+    int part, chosen = parts;
+    for (part = parts - 1; part >= 0 && ft__ok(&f->m->context); --part) {
         ft__score score;
-        ft__average_start(f->m, (float)part / PARTS);
+        ft__average_start(f->m, (float)part / (float)parts);
         score = ft__fit_measure(f);
         if (!ft__ok(&f->m->context) || !ft__better(&score, &f->at.best)) continue;
         f->at.best = score;
         chosen = part;
     }
-    ft__average_start(f->m, (float)chosen / PARTS);
-    f->result.end_share = (double)chosen / PARTS;
+    ft__average_start(f->m, (float)chosen / (float)parts);
+    f->result.end_share = (double)chosen / parts;
     ft__log(&f->m->context, "%s: the weights are %.1f of those at the end and %.1f of those at the"
             " start, best on %d held-back %s", f->o.stage, f->result.end_share,
             1 - f->result.end_share, f->held_count, ft__data_samples(f->data));

@@ -37,6 +37,8 @@ float log1p(float x) { return log(1.0f + x); }
 float tanh(float x) { return 1.0f - 2.0f / (1.0f + exp(2.0f * x)); }
 float erf(float x) { return tanh(1.128379167f * x); }
 float floor(float x) { return (float)(int)x; }
+float ceil(float x) { return -floor(-x); }
+float rint(float x) { return floor(x + 0.5f); }
 float16 OVERLOAD vload16(size_t at, __global const float *from)
 {
     float16 v;

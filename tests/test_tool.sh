@@ -51,7 +51,7 @@ fails 2 "arch has no effect here: it is for a loaded network" "$tool" train --da
 fails 2 "head-only has no effect with --freeze" "$tool" train --model m --data a.tsv --out n --head-only --lora 2
 fails 2 "transformers must be 4 or 5, and is for --save-adapter" "$tool" convert --model m --out x --transformers 4
 fails 2 "merges has no effect here: it is for --vocabulary" "$tool" predict --model m --merges x text
-fails 2 "worst has no effect here: it is for eval, or train with --val" "$tool" train --data a.tsv --out m --worst 3
+fails 2 "worst has no effect here: it is for eval, or train and sweep with --val" "$tool" train --data a.tsv --out m --worst 3
 fails 2 "temperature has no effect here: .*without --greedy" "$tool" generate --model m --greedy --temperature 2
 fails 2 "times has no effect here: .*without --json" "$tool" info --model m --json --times
 fails 2 "no value is expected after --flip" "$tool" train --flip=no

@@ -133,9 +133,9 @@ static void ft__inflate_tables(ft__inflate *z, bool dynamic)
 }
 
 /* A byte more, and where there is room written. */
-static void ft__inflate_put(ft__inflate *z, int byte)
+static void ft__inflate_put(ft__inflate *z, int value)
 {
-    if (z->to && z->total < z->most) z->to[z->total] = (unsigned char)byte;
+    if (z->to && z->total < z->most) z->to[z->total] = (unsigned char)value;
     z->total += 1;
 }
 

@@ -242,9 +242,9 @@ static void ft__keras_swap_gates(const ft__keras_variable *v, unsigned char *at)
     size_t third = last / 3 * width, rows = (size_t)ft__keras_elements(&v->item) / last, r, i;
     for (r = 0; r < rows; ++r, at += last * width)
         for (i = 0; i < third; ++i) {
-            unsigned char byte = at[i];
+            unsigned char kept = at[i];
             at[i] = at[third + i];
-            at[third + i] = byte;
+            at[third + i] = kept;
         }
 }
 

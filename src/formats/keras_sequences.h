@@ -302,7 +302,8 @@ static int ft__keras_merge(ft__keras *g, const int *inputs, int count)
     two[0] = alike[0];
     for (i = 1; i < count; ++i) {
         two[1] = alike[i];
-        snprintf(suffix, sizeof suffix, i + 1 < count || mean ? ".%d" : "", i);
+        suffix[0] = 0;
+        if (i + 1 < count || mean) snprintf(suffix, sizeof suffix, ".%d", i);
         y = ft__keras_node(g, op, suffix, two, 2);
         if (y < 0) return y;
         for (d = 1; d < ft__keras_at(g, y)->rank; ++d) {

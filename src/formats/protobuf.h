@@ -29,9 +29,9 @@ static FT__UNUSED uint64_t ft__proto_varint(ft__proto *p)
     uint64_t value = 0;
     int shift;
     for (shift = 0; shift < 64 && p->at < p->end; shift += 7) {
-        unsigned char byte = p->file->bytes[p->at++];
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80)) return value;
+        unsigned char seven = p->file->bytes[p->at++]; /* bits, and whether more follow */
+        value |= (uint64_t)(seven & 0x7f) << shift;
+        if (!(seven & 0x80)) return value;
     }
     ft__proto_fault(p, "a number without end");
     return 0;

@@ -238,10 +238,10 @@ typedef struct ft__zip_writer {
 
 static void ft__zip_put(ft__text *to, uint64_t number, int bytes)
 {
-    char byte;
+    char lowest;
     for (; bytes > 0; --bytes, number >>= 8) {
-        byte = (char)(number & 255);
-        ft__text_add_bytes(to, &byte, 1);
+        lowest = (char)(number & 255);
+        ft__text_add_bytes(to, &lowest, 1);
     }
 }
 

@@ -434,18 +434,18 @@ static void ft__fit_describe(ft__fit *f)
    on the held-back samples. */
 static void ft__fit_average_start(ft__fit *f)
 {
-    enum { PARTS = 10 };
-    int part, chosen = PARTS;
-    for (part = PARTS - 1; part >= 0 && ft__ok(&f->m->context); --part) {
+    const int parts = 10;
+    int part, chosen = parts;
+    for (part = parts - 1; part >= 0 && ft__ok(&f->m->context); --part) {
         ft__score score;
-        ft__average_start(f->m, (float)part / PARTS);
+        ft__average_start(f->m, (float)part / (float)parts);
         score = ft__fit_measure(f);
         if (!ft__ok(&f->m->context) || !ft__better(&score, &f->at.best)) continue;
         f->at.best = score;
         chosen = part;
     }
-    ft__average_start(f->m, (float)chosen / PARTS);
-    f->result.end_share = (double)chosen / PARTS;
+    ft__average_start(f->m, (float)chosen / (float)parts);
+    f->result.end_share = (double)chosen / parts;
     ft__log(&f->m->context, "%s: the weights are %.1f of those at the end and %.1f of those at the"
             " start, best on %d held-back %s", f->o.stage, f->result.end_share,
             1 - f->result.end_share, f->held_count, ft__data_samples(f->data));
