@@ -368,6 +368,7 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
+             ONNX, opsets 7 to 22: a network that is trained and saved like any other;
              NumPy's .npy and .npz (arrays of numbers, in any order of bytes and of elements);
              TensorFlow's variables, of a SavedModel (variables/variables.index) or a checkpoint
              (NAME.index), without the network: "conv/kernel" is then "conv.weight" in our layout;
@@ -39923,6 +39924,8 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
+    x->computed += (uint64_t)count;
+    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
     bytes = ft__onnx_type_bytes(t->type);
     v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
                                                                  * sizeof *v->numbers);
@@ -40370,11 +40373,12 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
     for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
     for (d = axis + 1; d < v->rank; ++d) shape.size[shape.rank++] = v->size[d];
+    places = ft__onnx_count(index);
+    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(v, 0, axis);
     size = (int64_t)v->size[axis].k;
     after = ft__onnx_extent(v, axis + 1, v->rank);
-    places = ft__onnx_count(index);
-    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
     for (i = 0; i < before; ++i)
         for (k = 0; k < places; ++k) {
             double at = ft__onnx_at(index, k).k;
@@ -40559,6 +40563,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
         shape.size[axis].k += v->size[axis].k;
     }
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
+    if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(y, 0, axis);
     after = ft__onnx_extent(y, axis + 1, y->rank);
     for (row = 0; row < before; ++row)
@@ -41476,7 +41481,8 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value v[2], y, *constant;
     int node, made = -1, operands[2], i;
     double k;
-    if (n->input_count != 2) return "is supported with two inputs";
+    if (n->input_count != 2 || !ft__onnx_input(x, n, 0) || !ft__onnx_input(x, n, 1))
+        return "is supported with two inputs";
     for (i = 0; i < 2; ++i)
         if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
         else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
@@ -41512,7 +41518,8 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     const char *name = ft__onnx_name_of(x, n), *fault;
     ft__onnx_value v[3], y;
     int operands[3], i;
-    if (n->input_count != 3) return "needs three inputs";
+    for (i = 0; i < 3; ++i)
+        if (!ft__onnx_input(x, n, i)) return "needs three inputs";
     memset(&y, 0, sizeof y);
     i = ft__onnx_input(x, n, 0)->producer; /* "0 where it is NaN", which a softmax is not */
     if (i >= 0 && strcmp(x->nodes[i].op, "IsNaN") == 0 && x->nodes[i].inputs[0] == n->inputs[2]
@@ -42875,7 +42882,8 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
         v->size[2] = v->size[1];
         v->size[1] = channels;
         for (d = 0; d < x->node_count; ++d)
-            if (strcmp(x->nodes[d].op, "Transpose") == 0 && x->nodes[d].inputs[0] == input)
+            if (strcmp(x->nodes[d].op, "Transpose") == 0 && x->nodes[d].input_count > 0
+                && x->nodes[d].inputs[0] == input)
                 x->nodes[d].op = "Identity";
     }
     fields = ft__onnx_fields(x);

@@ -157,7 +157,8 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
         v->size[2] = v->size[1];
         v->size[1] = channels;
         for (d = 0; d < x->node_count; ++d)
-            if (strcmp(x->nodes[d].op, "Transpose") == 0 && x->nodes[d].inputs[0] == input)
+            if (strcmp(x->nodes[d].op, "Transpose") == 0 && x->nodes[d].input_count > 0
+                && x->nodes[d].inputs[0] == input)
                 x->nodes[d].op = "Identity";
     }
     fields = ft__onnx_fields(x);

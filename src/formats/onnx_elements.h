@@ -363,7 +363,8 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value v[2], y, *constant;
     int node, made = -1, operands[2], i;
     double k;
-    if (n->input_count != 2) return "is supported with two inputs";
+    if (n->input_count != 2 || !ft__onnx_input(x, n, 0) || !ft__onnx_input(x, n, 1))
+        return "is supported with two inputs";
     for (i = 0; i < 2; ++i)
         if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
         else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
@@ -399,7 +400,8 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     const char *name = ft__onnx_name_of(x, n), *fault;
     ft__onnx_value v[3], y;
     int operands[3], i;
-    if (n->input_count != 3) return "needs three inputs";
+    for (i = 0; i < 3; ++i)
+        if (!ft__onnx_input(x, n, i)) return "needs three inputs";
     memset(&y, 0, sizeof y);
     i = ft__onnx_input(x, n, 0)->producer; /* "0 where it is NaN", which a softmax is not */
     if (i >= 0 && strcmp(x->nodes[i].op, "IsNaN") == 0 && x->nodes[i].inputs[0] == n->inputs[2]

@@ -156,11 +156,12 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     for (d = 0; d < axis; ++d) shape.size[shape.rank++] = v->size[d];
     for (d = 0; d < index->rank; ++d) shape.size[shape.rank++] = index->size[d];
     for (d = axis + 1; d < v->rank; ++d) shape.size[shape.rank++] = v->size[d];
+    places = ft__onnx_count(index);
+    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(v, 0, axis);
     size = (int64_t)v->size[axis].k;
     after = ft__onnx_extent(v, axis + 1, v->rank);
-    places = ft__onnx_count(index);
-    if (places < 0 || !ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
     for (i = 0; i < before; ++i)
         for (k = 0; k < places; ++k) {
             double at = ft__onnx_at(index, k).k;
@@ -345,6 +346,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
         shape.size[axis].k += v->size[axis].k;
     }
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
+    if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(y, 0, axis);
     after = ft__onnx_extent(y, axis + 1, y->rank);
     for (row = 0; row < before; ++row)

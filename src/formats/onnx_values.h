@@ -119,6 +119,8 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
+    x->computed += (uint64_t)count;
+    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
     bytes = ft__onnx_type_bytes(t->type);
     v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
                                                                  * sizeof *v->numbers);
