@@ -438,7 +438,7 @@ static ft_status ft__sweep_choose_epochs(ft__sweep *s)
     double seconds = 0, one = 0, left;
     ft_sweep_row row, last;
     int i;
-    for (i = 0; i < s->settings && ft__ok(c) && !s->stopped; ++i) {
+    for (i = 0; i < s->settings && ft__ok(c) && !s->stopped && !ft__sweep_is_over(s); ++i) {
         ft__sweep_choices(s, i, &row);
         if (i == 0 || row.freeze != last.freeze || row.activation != last.activation)
             one = ft__sweep_probe(s, i);
