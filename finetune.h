@@ -36191,7 +36191,7 @@ typedef struct ft__keras_weight {
 /* Of a call of a layer; next: another one of the same layer. */
 typedef struct ft__keras_result { int call, tensor, value, next; } ft__keras_result;
 
-enum { FT__KERAS_MOST_INPUTS = 16 };
+enum { FT__KERAS_MOST_INPUTS = 16, FT__KERAS_MOST_FILLED = 16384 };
 
 typedef struct ft__keras_layer {
     const char *name;
@@ -36459,7 +36459,10 @@ static int ft__keras_buffer(ft__keras *g, const char *suffix, int rank, const in
 static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
 {
     bool made;
-    int value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made), i;
+    int value, i;
+    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
+        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
+    value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made);
     for (i = 0; made && ft__ok(g->c) && i < count; ++i)
         ft__text_add(&g->text, "%s%d", i ? "," : ",\"values\":[", number);
     if (made) ft__text_add(&g->text, "]}");
@@ -36995,6 +36998,7 @@ static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
     size[2] = steps = ft__keras_at(g, x)->size[1];
     if (rank == 3) x = ft__keras_reshape(g, ".row", x, size, 3);
     ft__keras_affine(g, channels, five);
+    if (five[1] < 0 || five[2] < 0) return -1;
     five[0] = x;
     five[3] = ft__keras_buffer(g, ".running_mean", 1, &channels);
     five[4] = ft__keras_buffer(g, ".running_var", 1, &channels);
@@ -37018,6 +37022,7 @@ static int ft__keras_layer_norm(ft__keras *g, const int *inputs, int count)
     if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
     three[0] = ft__keras_turn(g, inputs[0], false);
     ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    if (three[1] < 0 || three[2] < 0) return -1;
     y = ft__keras_begin(g, "layer_norm", "", three, 3);
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
     ft__keras_end(g);
@@ -37031,6 +37036,7 @@ static int ft__keras_group_norm(ft__keras *g, const int *inputs, int count)
     if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
     three[0] = ft__keras_turn(g, inputs[0], true);
     ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    if (three[1] < 0 || three[2] < 0) return -1;
     y = ft__keras_begin(g, "group_norm", "", three, 3);
     ft__text_add(&g->text, ",\"groups\":%d", groups);
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
@@ -37202,6 +37208,7 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     bool made;
     (void)count;
     if (n < 1) return -1;
+    if (n > FT__KERAS_MOST_FILLED) return ft__keras_refuse(g, "n is %d", n);
     if (ft__keras_at(g, inputs[0])->rank != 2) return ft__keras_refuse(g, "an input that is no"
                                                                        " vector");
     size[0] = 1;
@@ -37322,6 +37329,8 @@ static int ft__keras_recur(ft__keras *g, const ft__keras_cell *cell, int x, bool
     ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "", inputs, &count);
     if (both) ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "_reverse", inputs,
                                      &count);
+    for (y = 1; y < count; ++y)
+        if (inputs[y] < 0) return -1;
     y = ft__keras_begin(g, cell->op, suffix, inputs, count);
     ft__text_add(&g->text, ",\"hidden\":%d%s%s", units, both ? ",\"bidirectional\":true" : "",
                  bias ? "" : ",\"no_bias\":true");

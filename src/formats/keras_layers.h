@@ -409,6 +409,7 @@ static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
     size[2] = steps = ft__keras_at(g, x)->size[1];
     if (rank == 3) x = ft__keras_reshape(g, ".row", x, size, 3);
     ft__keras_affine(g, channels, five);
+    if (five[1] < 0 || five[2] < 0) return -1;
     five[0] = x;
     five[3] = ft__keras_buffer(g, ".running_mean", 1, &channels);
     five[4] = ft__keras_buffer(g, ".running_var", 1, &channels);
@@ -432,6 +433,7 @@ static int ft__keras_layer_norm(ft__keras *g, const int *inputs, int count)
     if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
     three[0] = ft__keras_turn(g, inputs[0], false);
     ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    if (three[1] < 0 || three[2] < 0) return -1;
     y = ft__keras_begin(g, "layer_norm", "", three, 3);
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
     ft__keras_end(g);
@@ -445,6 +447,7 @@ static int ft__keras_group_norm(ft__keras *g, const int *inputs, int count)
     if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
     three[0] = ft__keras_turn(g, inputs[0], true);
     ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    if (three[1] < 0 || three[2] < 0) return -1;
     y = ft__keras_begin(g, "group_norm", "", three, 3);
     ft__text_add(&g->text, ",\"groups\":%d", groups);
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
@@ -616,6 +619,7 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     bool made;
     (void)count;
     if (n < 1) return -1;
+    if (n > FT__KERAS_MOST_FILLED) return ft__keras_refuse(g, "n is %d", n);
     if (ft__keras_at(g, inputs[0])->rank != 2) return ft__keras_refuse(g, "an input that is no"
                                                                        " vector");
     size[0] = 1;

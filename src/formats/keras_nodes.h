@@ -41,7 +41,7 @@ typedef struct ft__keras_weight {
 /* Of a call of a layer; next: another one of the same layer. */
 typedef struct ft__keras_result { int call, tensor, value, next; } ft__keras_result;
 
-enum { FT__KERAS_MOST_INPUTS = 16 };
+enum { FT__KERAS_MOST_INPUTS = 16, FT__KERAS_MOST_FILLED = 16384 };
 
 typedef struct ft__keras_layer {
     const char *name;
@@ -309,7 +309,10 @@ static int ft__keras_buffer(ft__keras *g, const char *suffix, int rank, const in
 static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
 {
     bool made;
-    int value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made), i;
+    int value, i;
+    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
+        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
+    value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made);
     for (i = 0; made && ft__ok(g->c) && i < count; ++i)
         ft__text_add(&g->text, "%s%d", i ? "," : ",\"values\":[", number);
     if (made) ft__text_add(&g->text, "]}");

@@ -109,6 +109,8 @@ static int ft__keras_recur(ft__keras *g, const ft__keras_cell *cell, int x, bool
     ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "", inputs, &count);
     if (both) ft__keras_cell_weights(g, cell, ft__keras_last(g, x), units, bias, "_reverse", inputs,
                                      &count);
+    for (y = 1; y < count; ++y)
+        if (inputs[y] < 0) return -1;
     y = ft__keras_begin(g, cell->op, suffix, inputs, count);
     ft__text_add(&g->text, ",\"hidden\":%d%s%s", units, both ? ",\"bidirectional\":true" : "",
                  bias ? "" : ",\"no_bias\":true");

@@ -486,9 +486,82 @@ static void run_onnx(const uint8_t *data, size_t size)
     load(data, size);
 }
 
+/* ---- Keras: the config of a network, in an HDF5 file that has nothing else ---- */
+
+static const uint8_t *config_bytes;
+static size_t config_size;
+
+static void *hdf5_open(void *user, const void *bytes, size_t count)
+{
+    (void)user;
+    (void)count;
+    return (void *)(uintptr_t)bytes;
+}
+static bool hdf5_item(void *user, void *file, int index, ft_hdf5_item *item)
+{
+    (void)user;
+    (void)file;
+    memset(item, 0, sizeof *item);
+    item->path = "";
+    item->attribute = "model_config";
+    item->type = FT_OTHER;
+    item->bytes = config_size + 1;
+    return index == 0;
+}
+static bool hdf5_read(void *user, void *file, int index, void *to)
+{
+    (void)user;
+    (void)file;
+    (void)index;
+    if (config_size) memcpy(to, config_bytes, config_size);
+    ((uint8_t *)to)[config_size] = 0;
+    return true;
+}
+static bool hdf5_write(void *user, void *file, const ft_hdf5_item *item, const void *from)
+{
+    (void)user;
+    (void)file;
+    (void)item;
+    return from == NULL;
+}
+static size_t hdf5_bytes(void *user, void *file, void *to, size_t room)
+{
+    (void)user;
+    (void)file;
+    (void)to;
+    return room ? 0 : 0;
+}
+static void hdf5_close(void *user, void *file)
+{
+    (void)user;
+    (void)file;
+}
+
+static void run_keras(const uint8_t *data, size_t size)
+{
+    static const uint8_t signature[16] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    ft_hdf5 functions = {NULL, hdf5_open, hdf5_item, hdf5_read, hdf5_write, hdf5_bytes, hdf5_close};
+    ft_load_options options;
+    ft_desc desc;
+    ft_model *m;
+    memset(&desc, 0, sizeof desc);
+    memset(&options, 0, sizeof options);
+    desc.threads = 1;
+    desc.memory_budget = BUDGET;
+    desc.hdf5 = functions;
+    config_bytes = data;
+    config_size = size;
+    options.weights.memory = signature;
+    options.weights.bytes = sizeof signature;
+    options.weights.allow_missing = true;
+    m = ft_create(desc);
+    if (ft_load(m, "in.h5", options) == FT_OK) use_network(m, data, size);
+    ft_destroy(m);
+}
+
 const fuzz_target fuzz_targets[] = {
     {"safetensors", run_weights, 6}, {"pytorch", run_weights, 0}, {"graph", run_graph, 9},
     {"tokenizer", run_tokenizer, 5}, {"tokenize", run_tokenize, 1}, {"table", run_table, 4},
     {"picture", run_picture, 0}, {"checkpoint", run_checkpoint, 7},
-    {"onnx", run_onnx, 0}};
+    {"onnx", run_onnx, 0}, {"keras", run_keras, 9}};
 const int fuzz_target_count = (int)(sizeof fuzz_targets / sizeof fuzz_targets[0]);
