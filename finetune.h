@@ -39921,6 +39921,15 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     }
 }
 
+/* How many numbers may be computed: more than there are bytes, in all files, are not needed. */
+static uint64_t ft__onnx_room(const ft__onnx *x)
+{
+    uint64_t bytes = 0;
+    int i;
+    for (i = 0; i < x->file->shard_count; ++i) bytes += x->file->shards[i]->size;
+    return (1 << 20) + 4 * bytes;
+}
+
 /* The numbers of a constant; read from its tensor the first time. NULL: it has none that are known,
    or with an error. */
 static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
@@ -39934,7 +39943,7 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
     x->computed += (uint64_t)count;
-    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
+    if (x->computed > ft__onnx_room(x)) return NULL;
     bytes = ft__onnx_type_bytes(t->type);
     v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
                                                                  * sizeof *v->numbers);
@@ -40040,7 +40049,7 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
     count = same ? 1 : ft__onnx_count(y);
     if (count < 0) return NULL;
     x->computed += (uint64_t)count; /* memory follows the bytes that are there */
-    if (x->computed > (1 << 20) + 4 * x->file->size) return NULL;
+    if (x->computed > ft__onnx_room(x)) return NULL;
     y->kind = FT__ONNX_CONSTANT;
     y->type = type;
     y->same = same;
