@@ -32856,13 +32856,14 @@ static uint64_t ft__little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
+/* Unsigned, for the strides of a tensor without elements may be of any size. */
 static void ft__row_major(ft_tensor_info *info)
 {
-    int64_t stride = 1;
+    uint64_t stride = 1;
     int d;
     for (d = info->shape.rank - 1; d >= 0; --d) {
-        info->stride[d] = stride;
-        stride *= info->shape.size[d];
+        info->stride[d] = (int64_t)stride;
+        stride *= (uint64_t)info->shape.size[d];
     }
 }
 
@@ -32934,6 +32935,16 @@ static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_
         }
         memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
     }
+}
+
+/* Makes `bytes`, a block of memory, the file's. */
+static FT__UNUSED void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
+{
+    ft__mapping_drop(file->context, file->mapping);
+    ft__release(file->context, file->owned);
+    file->mapping = NULL;
+    file->bytes = file->owned = bytes;
+    file->size = size;
 }
 
 /* ---- Numbers of other types ---- */
@@ -33718,9 +33729,8 @@ static FT__UNUSED void ft__zip_finish(ft__zip_writer *zip)
    FT_OTHER, and nothing of it is executed. The library keeps the metadata of a file that it writes
    in the array "__metadata__", the bytes of a JSON object of texts.
    ============================================================================================= */
-static const char ft__npz_metadata[] = "__metadata__";
-
 #if FT__HAS_NUMPY
+static const char ft__npz_metadata[] = "__metadata__";
 static const char ft__npy_fields[] = "structures"; /* instead of the list of a structure's fields */
 enum { FT__NPY_DESCR = 64 };
 
@@ -33917,23 +33927,13 @@ static ft_status ft__npy_info(ft_file *file, ft_tensor_info *info, uint64_t at, 
                         file->path, info->name, (unsigned long long)info->bytes);
     ft__row_major(info);
     if (header.fortran) {
-        int64_t stride = 1;
+        uint64_t stride = 1; /* as in ft__row_major */
         for (d = 0; d < info->shape.rank; ++d) {
-            info->stride[d] = stride;
-            stride *= info->shape.size[d];
+            info->stride[d] = (int64_t)stride;
+            stride *= (uint64_t)info->shape.size[d];
         }
     }
     return FT_OK;
-}
-
-/* Makes `bytes`, a block of memory, the file's. */
-static void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
-{
-    ft__mapping_drop(file->context, file->mapping);
-    ft__release(file->context, file->owned);
-    file->mapping = NULL;
-    file->bytes = file->owned = bytes;
-    file->size = size;
 }
 
 /* Turns the numbers that were written with the highest byte first, in memory of the file's own. */
@@ -34789,6 +34789,8 @@ static void ft__bundle_set_view(ft_tensor_info *t, ft__bundle_view view)
     ft_tensor_info from = *t;
     int r = from.shape.rank, d;
     if (view == FT__AS_IT_IS || r < (view == FT__AS_KERNEL ? 2 : 3)) return;
+    if (view == FT__AS_DEPTHWISE
+        && (int64_t)from.shape.size[r - 1] * from.shape.size[r - 2] > INT_MAX) return;
     for (d = 0; d < r - 2; ++d) {
         t->shape.size[d + 2] = from.shape.size[d];
         t->stride[d + 2] = from.stride[d];

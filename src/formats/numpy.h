@@ -5,7 +5,6 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/json.h"
-#include "nodes/storage.h"
 #include "formats/readers.h"
 #include "formats/safetensors.h"
 #include "formats/zip.h"
@@ -20,9 +19,8 @@
    FT_OTHER, and nothing of it is executed. The library keeps the metadata of a file that it writes
    in the array "__metadata__", the bytes of a JSON object of texts.
    ============================================================================================= */
-static const char ft__npz_metadata[] = "__metadata__";
-
 #if FT__HAS_NUMPY
+static const char ft__npz_metadata[] = "__metadata__";
 static const char ft__npy_fields[] = "structures"; /* instead of the list of a structure's fields */
 enum { FT__NPY_DESCR = 64 };
 
@@ -219,23 +217,13 @@ static ft_status ft__npy_info(ft_file *file, ft_tensor_info *info, uint64_t at, 
                         file->path, info->name, (unsigned long long)info->bytes);
     ft__row_major(info);
     if (header.fortran) {
-        int64_t stride = 1;
+        uint64_t stride = 1; /* as in ft__row_major */
         for (d = 0; d < info->shape.rank; ++d) {
-            info->stride[d] = stride;
-            stride *= info->shape.size[d];
+            info->stride[d] = (int64_t)stride;
+            stride *= (uint64_t)info->shape.size[d];
         }
     }
     return FT_OK;
-}
-
-/* Makes `bytes`, a block of memory, the file's. */
-static void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
-{
-    ft__mapping_drop(file->context, file->mapping);
-    ft__release(file->context, file->owned);
-    file->mapping = NULL;
-    file->bytes = file->owned = bytes;
-    file->size = size;
 }
 
 /* Turns the numbers that were written with the highest byte first, in memory of the file's own. */

@@ -180,13 +180,14 @@ static uint64_t ft__little_endian(const unsigned char *bytes, int count)
     return value;
 }
 
+/* Unsigned, for the strides of a tensor without elements may be of any size. */
 static void ft__row_major(ft_tensor_info *info)
 {
-    int64_t stride = 1;
+    uint64_t stride = 1;
     int d;
     for (d = info->shape.rank - 1; d >= 0; --d) {
-        info->stride[d] = stride;
-        stride *= info->shape.size[d];
+        info->stride[d] = (int64_t)stride;
+        stride *= (uint64_t)info->shape.size[d];
     }
 }
 
@@ -258,6 +259,16 @@ static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_
         }
         memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
     }
+}
+
+/* Makes `bytes`, a block of memory, the file's. */
+static FT__UNUSED void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
+{
+    ft__mapping_drop(file->context, file->mapping);
+    ft__release(file->context, file->owned);
+    file->mapping = NULL;
+    file->bytes = file->owned = bytes;
+    file->size = size;
 }
 
 /* ---- Numbers of other types ---- */

@@ -11,7 +11,6 @@
 #include "kernels/stored.h"
 #include "formats/readers.h"
 #include "formats/zip.h"
-#include "formats/numpy.h"
 #include "formats/protobuf.h"
 
 /* =============================================================================================
@@ -362,6 +361,8 @@ static void ft__bundle_set_view(ft_tensor_info *t, ft__bundle_view view)
     ft_tensor_info from = *t;
     int r = from.shape.rank, d;
     if (view == FT__AS_IT_IS || r < (view == FT__AS_KERNEL ? 2 : 3)) return;
+    if (view == FT__AS_DEPTHWISE
+        && (int64_t)from.shape.size[r - 1] * from.shape.size[r - 2] > INT_MAX) return;
     for (d = 0; d < r - 2; ++d) {
         t->shape.size[d + 2] = from.shape.size[d];
         t->stride[d + 2] = from.stride[d];
