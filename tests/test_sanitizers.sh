@@ -33,7 +33,7 @@ watch() { # COMPILER FLAGS...: the readers, the kernels and whole runs
         esac
         [ -n "$LONG" ] && stop="-seconds 60 -seed $(date +%s)" || stop="-runs $runs"
         # What brought it down stays in NAME.input: `fuzz TARGET -runs 0 NAME.input` shows it again.
-        try "$target on changed files" env ASAN_OPTIONS=max_allocation_size_mb=512 $out/fuzz "$target" $stop -input "$out/$target.input" $(ls -d tests/fuzz/corpus/"$target"/* $([ "$target" = pytorch ] && ls tests/golden/formats/*.pt) 2>/dev/null)
+        try "$target on changed files" env ASAN_OPTIONS=max_allocation_size_mb=512 $out/fuzz "$target" $stop -input "$out/$target.input" $(ls -d tests/fuzz/corpus/"$target"/* $([ "$target" = pytorch ] && ls tests/golden/formats/*.pt) $([ "$target" = numpy ] && ls tests/golden/formats/*.np[yz]) 2>/dev/null)
     done
 }
 

@@ -225,8 +225,31 @@ static void picture_files(void)
     put_file("picture", "pgm", file, (size_t)size + 64);
 }
 
+/* The index and the data of tests/golden/make_bundles.py, as run_bundle takes them. */
+static void bundle(const char *name)
+{
+    static uint8_t bytes[1 << 16];
+    char path[200];
+    size_t count = 2, index = 0;
+    FILE *file;
+    int i;
+    for (i = 0; i < 2; ++i) {
+        snprintf(path, sizeof path, "tests/golden/formats/%s%s", name, i ? ".data-00000-of-00001" : ".index");
+        file = fopen(path, "rb");
+        if (!file) exit(1);
+        count += fread(bytes + count, 1, sizeof bytes - count, file);
+        fclose(file);
+        if (i == 0) index = count - 2;
+    }
+    bytes[0] = (uint8_t)(index & 255);
+    bytes[1] = (uint8_t)(index >> 8);
+    put_file("bundle", name, bytes, count);
+}
+
 int main(void)
 {
+    bundle("tf2");
+    bundle("tf_same");
     pictures();
     sequences("lstm");
     sequences("gru");

@@ -201,6 +201,77 @@ static void run_weights(const uint8_t *data, size_t size)
     load(data, size);
 }
 
+/* ---- NumPy's arrays, as weights and as data; written again ---- */
+
+static void run_numpy(const uint8_t *data, size_t size)
+{
+    ft_model *m = new_model();
+    ft_weights_options from;
+    ft_array_file_options arrays;
+    ft_save_options save;
+    ft_input_options in;
+    ft_linear_options none;
+    ft_data *samples;
+    ft_predict_options predict;
+    ft_prediction best[3];
+    ft_file *file;
+    memset(&from, 0, sizeof from);
+    memset(&arrays, 0, sizeof arrays);
+    memset(&save, 0, sizeof save);
+    memset(&in, 0, sizeof in);
+    memset(&none, 0, sizeof none);
+    from.memory = arrays.memory = data;
+    from.bytes = arrays.bytes = size;
+    file = ft_file_open(m, "in", from);
+    if (file) ft_file_save(file, size % 2 ? "saved.npz" : "saved.safetensors", save);
+    ft_file_close(file);
+    ft_clear_error(m);
+    in.size[0] = in.size[2] = 3;
+    in.size[1] = 2;
+    ft_set_output(m, ft_linear(m, "fc", ft_flatten(m, NULL, ft_input(m, "input", in)), 3, none));
+    samples = ft_array_file(m, "in", arrays);
+    if (samples && ft_data_count(samples) == 1) {
+        memset(best, 0, sizeof best);
+        memset(&predict, 0, sizeof predict);
+        ft_predict_data(m, samples, best, 3, predict);
+    }
+    ft_destroy(m);
+    run_weights(data, size);
+}
+
+/* ---- TensorFlow's variables: two bytes say how long the index is; the rest is the data file ---- */
+
+static void run_bundle(const uint8_t *data, size_t size)
+{
+    static float values[MOST_NUMBERS];
+    ft_model *m = new_model();
+    ft_weights_options options;
+    ft_file *file;
+    size_t index = size < 2 ? 0 : data[0] + 256u * data[1];
+    int i;
+    memset(&options, 0, sizeof options);
+    if (size > 2) {
+        if (index > size - 2) index = size - 2;
+        options.memory = data + 2;
+        options.bytes = index;
+        file_bytes = data + 2 + index;
+        file_size = size - 2 - index;
+        file_end = ".data-00000-of-00001";
+        file = ft_file_open(m, "in.index", options);
+        for (i = 0; file && i < ft_file_count(file) && i < 64; ++i) {
+            ft_tensor_info info = ft_file_tensor(file, i);
+            size_t count = 1;
+            int d;
+            for (d = 0; d < info.shape.rank && count <= MOST_NUMBERS; ++d) count *= (size_t)info.shape.size[d];
+            if (count <= MOST_NUMBERS) ft_file_read_f32(file, i, values, count);
+            ft_clear_error(m);
+        }
+        ft_file_close(file);
+        file_end = "?";
+    }
+    ft_destroy(m);
+}
+
 /* ---- Graphs: a description as model files have it. The file around it is made here, with a tensor
    for each parameter that is named, so that changed shapes get past it. ---- */
 
@@ -563,5 +634,5 @@ const fuzz_target fuzz_targets[] = {
     {"safetensors", run_weights, 6}, {"pytorch", run_weights, 0}, {"graph", run_graph, 9},
     {"tokenizer", run_tokenizer, 5}, {"tokenize", run_tokenize, 1}, {"table", run_table, 4},
     {"picture", run_picture, 0}, {"checkpoint", run_checkpoint, 7},
-    {"onnx", run_onnx, 0}, {"keras", run_keras, 9}};
+    {"onnx", run_onnx, 0}, {"keras", run_keras, 9}, {"numpy", run_numpy, 0}, {"bundle", run_bundle, 0}};
 const int fuzz_target_count = (int)(sizeof fuzz_targets / sizeof fuzz_targets[0]);
