@@ -79,7 +79,7 @@ static bool file_list(void *user, const char *path,
 
 static void hear(void *user, const char *line) { *(size_t *)user += strlen(line); }
 
-static ft_model *new_model(void)
+static ft_model *model_with(const ft_hdf5 *hdf5)
 {
     static size_t heard;
     ft_desc desc;
@@ -99,8 +99,10 @@ static ft_model *new_model(void)
     desc.files.map = file_map;
     desc.files.unmap = file_unmap;
     desc.files.list = file_list;
+    if (hdf5) desc.hdf5 = *hdf5;
     return ft_create(desc);
 }
+static ft_model *new_model(void) { return model_with(NULL); }
 
 /* ---- What a program does with a network that it has read ---- */
 
@@ -613,19 +615,14 @@ static void run_keras(const uint8_t *data, size_t size)
     static const uint8_t signature[16] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
     ft_hdf5 functions = {NULL, hdf5_open, hdf5_item, hdf5_read, hdf5_write, hdf5_bytes, hdf5_close};
     ft_load_options options;
-    ft_desc desc;
     ft_model *m;
-    memset(&desc, 0, sizeof desc);
     memset(&options, 0, sizeof options);
-    desc.threads = 1;
-    desc.memory_budget = BUDGET;
-    desc.hdf5 = functions;
     config_bytes = data;
     config_size = size;
     options.weights.memory = signature;
     options.weights.bytes = sizeof signature;
     options.weights.allow_missing = true;
-    m = ft_create(desc);
+    m = model_with(&functions);
     if (ft_load(m, "in.h5", options) == FT_OK) use_network(m, data, size);
     ft_destroy(m);
 }
