@@ -32772,16 +32772,15 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
-    /* Of readers that keep more than this: what they keep, how it is freed, and what names the
-       tensors for a network that is there; else NULL. */
+    /* Of readers that keep more than this: what they keep, how it is freed unless it is in blocks,
+       and what names the tensors for a network that is there; else NULL. */
     void *own;
     void (*forget)(ft_file *file);
     void (*settle)(const ft_model *m, ft_file *file);
+    ft__file_block *blocks;
     char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
-                                   weights that it need not have, and other tensors */
-    ft__file_block *blocks;
-    void *parsed;               /* what its reader made of it, in blocks */
+                                    weights that it need not have, and other tensors */
     int sample[FINETUNE_MAX_RANK - 1]; /* ft_weights_options.sample */
 };
 
@@ -33049,7 +33048,7 @@ static char *ft__shard_path(ft__context *c, const char *index, const char *name)
 
 /* ---- Memory and files that belong to a file that is open ---- */
 
-static void ft__file_forget(ft_file *file)
+static void ft__file_free_blocks(ft_file *file)
 {
     while (file->blocks) {
         ft__file_block *block = file->blocks;
@@ -43154,7 +43153,7 @@ static void ft__onnx_open(ft_file *file)
     self->mapping = file->mapping;
     if (self->mapping) self->mapping->users += 1;
     x->file = file;
-    file->parsed = x;
+    file->own = x;
     ft__onnx_read_model(x);
     if (!ft__ok(file->context)) return;
     if (x->opset < FT__ONNX_OLDEST || x->opset > FT__ONNX_NEWEST)
@@ -43173,7 +43172,7 @@ static void ft__onnx_read(const ft_file *file, const ft_tensor_info *t, size_t f
 
 static const char *ft__onnx_graph(ft_file *file)
 {
-    ft__onnx *x = (ft__onnx *)file->parsed;
+    ft__onnx *x = (ft__onnx *)file->own;
     if (!x->graph && ft__ok(file->context)) ft__onnx_describe(x);
     return x->graph ? x->graph : "";
 }
@@ -43287,7 +43286,7 @@ void ft_file_close(ft_file *file)
     ft__json_free(c, file->json);
     ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
-    if (FT__HAS_ONNX) ft__file_forget(file);
+    if (FT__HAS_ONNX) ft__file_free_blocks(file);
     ft__release(c, file->path);
     ft__release(c, file);
 }

@@ -409,7 +409,7 @@ static void ft__onnx_open(ft_file *file)
     self->mapping = file->mapping;
     if (self->mapping) self->mapping->users += 1;
     x->file = file;
-    file->parsed = x;
+    file->own = x;
     ft__onnx_read_model(x);
     if (!ft__ok(file->context)) return;
     if (x->opset < FT__ONNX_OLDEST || x->opset > FT__ONNX_NEWEST)
@@ -428,7 +428,7 @@ static void ft__onnx_read(const ft_file *file, const ft_tensor_info *t, size_t f
 
 static const char *ft__onnx_graph(ft_file *file)
 {
-    ft__onnx *x = (ft__onnx *)file->parsed;
+    ft__onnx *x = (ft__onnx *)file->own;
     if (!x->graph && ft__ok(file->context)) ft__onnx_describe(x);
     return x->graph ? x->graph : "";
 }

@@ -96,16 +96,15 @@ struct ft_file {
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
-    /* Of readers that keep more than this: what they keep, how it is freed, and what names the
-       tensors for a network that is there; else NULL. */
+    /* Of readers that keep more than this: what they keep, how it is freed unless it is in blocks,
+       and what names the tensors for a network that is there; else NULL. */
     void *own;
     void (*forget)(ft_file *file);
     void (*settle)(const ft_model *m, ft_file *file);
+    ft__file_block *blocks;
     char *described;            /* the network's description, if the file has it in other words */
     const char *may_lack, *may_hold; /* globs of the network that it was recognised as, or NULL:
-                                   weights that it need not have, and other tensors */
-    ft__file_block *blocks;
-    void *parsed;               /* what its reader made of it, in blocks */
+                                    weights that it need not have, and other tensors */
     int sample[FINETUNE_MAX_RANK - 1]; /* ft_weights_options.sample */
 };
 
@@ -373,7 +372,7 @@ static char *ft__shard_path(ft__context *c, const char *index, const char *name)
 
 /* ---- Memory and files that belong to a file that is open ---- */
 
-static void ft__file_forget(ft_file *file)
+static void ft__file_free_blocks(ft_file *file)
 {
     while (file->blocks) {
         ft__file_block *block = file->blocks;

@@ -115,7 +115,7 @@ void ft_file_close(ft_file *file)
     ft__json_free(c, file->json);
     ft__mapping_drop(c, file->mapping);
     ft__release(c, file->owned);
-    if (FT__HAS_ONNX) ft__file_forget(file);
+    if (FT__HAS_ONNX) ft__file_free_blocks(file);
     ft__release(c, file->path);
     ft__release(c, file);
 }
