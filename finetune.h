@@ -435,7 +435,7 @@
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
-     FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
+     FINETUNE_NO_KERAS         reading Keras' files (ft_desc.hdf5)
      FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
      FINETUNE_NO_TENSORFLOW    TensorFlow's variables
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
@@ -584,17 +584,12 @@ typedef struct ft_hdf5_item {
    examples/tool/hdf5.h fills this with libhdf5, opened at run time. All functions or none. */
 typedef struct ft_hdf5 {
     void *user;
-    /* Opens a file that lies in memory, which stays valid until close; or, with NULL and 0, makes a
-       new one in memory. NULL: these bytes are no HDF5 file. */
+    /* Opens a file that lies in memory, which stays valid until close. NULL: these bytes are no
+       HDF5 file. */
     void *(*open)(void *user, const void *bytes, size_t count);
     /* Describes item `index`, from 0; texts stay valid until close. false: there are no more. */
     bool (*item)(void *user, void *file, int index, ft_hdf5_item *item);
     bool (*read)(void *user, void *file, int index, void *to);
-    /* Adds an item to a new file, and the groups that its path names; `from` is as `read` gives it.
-       With a type of FT_OTHER and no attribute: an empty group. */
-    bool (*write)(void *user, void *file, const ft_hdf5_item *item, const void *from);
-    /* Copies a new file's bytes if they fit into `room`; returns how many they are; 0: failed. */
-    size_t (*bytes)(void *user, void *file, void *to, size_t room);
     void (*close)(void *user, void *file);
 } ft_hdf5;
 
@@ -638,7 +633,7 @@ typedef struct ft_desc {
        bits without the CPU's instruction, slowly. Weights, activations, losses, statistics and the
        optimiser are always float32. */
     const char *precision;
-    ft_hdf5 hdf5;                 /* for Keras' files; default: they cannot be read or written */
+    ft_hdf5 hdf5;                 /* for Keras' files; default: they cannot be read */
 } ft_desc;
 
 /* One OpenCL device of this machine. */
@@ -67588,9 +67583,8 @@ static const char *ft__desc_fault(const ft_desc *d)
     if (files != 7 && (files != 0 || others))
         return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->write != NULL)
-        + (h->bytes != NULL) + (h->close != NULL) != (h->open ? 6 : 0))
-        return "hdf5: set all of open, item, read, write, bytes and close, or none";
+    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->close != NULL)
+        != (h->open ? 4 : 0)) return "hdf5: set all of open, item, read and close, or none";
     if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
     return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }

@@ -52,9 +52,8 @@ static const char *ft__desc_fault(const ft_desc *d)
     if (files != 7 && (files != 0 || others))
         return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->write != NULL)
-        + (h->bytes != NULL) + (h->close != NULL) != (h->open ? 6 : 0))
-        return "hdf5: set all of open, item, read, write, bytes and close, or none";
+    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->close != NULL)
+        != (h->open ? 4 : 0)) return "hdf5: set all of open, item, read and close, or none";
     if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
     return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }
