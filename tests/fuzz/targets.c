@@ -590,20 +590,6 @@ static bool hdf5_read(void *user, void *file, int index, void *to)
     ((uint8_t *)to)[config_size] = 0;
     return true;
 }
-static bool hdf5_write(void *user, void *file, const ft_hdf5_item *item, const void *from)
-{
-    (void)user;
-    (void)file;
-    (void)item;
-    return from == NULL;
-}
-static size_t hdf5_bytes(void *user, void *file, void *to, size_t room)
-{
-    (void)user;
-    (void)file;
-    (void)to;
-    return room ? 0 : 0;
-}
 static void hdf5_close(void *user, void *file)
 {
     (void)user;
@@ -613,7 +599,7 @@ static void hdf5_close(void *user, void *file)
 static void run_keras(const uint8_t *data, size_t size)
 {
     static const uint8_t signature[16] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
-    ft_hdf5 functions = {NULL, hdf5_open, hdf5_item, hdf5_read, hdf5_write, hdf5_bytes, hdf5_close};
+    ft_hdf5 functions = {NULL, hdf5_open, hdf5_item, hdf5_read, hdf5_close};
     ft_load_options options;
     ft_model *m;
     memset(&options, 0, sizeof options);
