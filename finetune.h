@@ -34806,7 +34806,8 @@ static void ft__bundle_name(ft_tensor_info *t, const char *theirs, bool ours, ft
     size_t begin = to->count, layer, k;
     for (layer = length; layer > 0 && theirs[layer - 1] != '/';) --layer;
     ft__text_add_bytes(to, theirs, length);
-    for (k = begin; ours && ft__ok(to->context) && k < to->count; ++k)
+    if (!ft__ok(to->context)) return;
+    for (k = begin; ours && k < to->count; ++k)
         if (to->letters[k] == '/') to->letters[k] = '.';
     for (k = 0; ours && k < sizeof ft__bundle_roles / sizeof ft__bundle_roles[0]; ++k) {
         const ft__bundle_role *r = &ft__bundle_roles[k];
@@ -42637,7 +42638,8 @@ static int ft__onnx_cell_weights(ft__onnx *x, const ft__onnx_node *n, const ft__
     int count = 1, d, k, w, values[3];
     for (w = 0; w < 3; ++w) {
         ft__onnx_value *v = ft__onnx_input(x, n, 1 + w);
-        values[w] = w < 2 || biased ? n->inputs[1 + w] : -1;
+        values[w] = v && (w < 2 || biased) ? n->inputs[1 + w] : -1;
+        if (values[w] < 0 && w < 2) return 0;
         if (values[w] < 0) continue;
         if (v->rank != (w < 2 ? 3 : 2) || !ft__onnx_is(v->size[0], directions)
             || !ft__onnx_is(v->size[1], (double)hidden * cell->gates * (w < 2 ? 1 : 2))

@@ -77,7 +77,8 @@ static int ft__onnx_cell_weights(ft__onnx *x, const ft__onnx_node *n, const ft__
     int count = 1, d, k, w, values[3];
     for (w = 0; w < 3; ++w) {
         ft__onnx_value *v = ft__onnx_input(x, n, 1 + w);
-        values[w] = w < 2 || biased ? n->inputs[1 + w] : -1;
+        values[w] = v && (w < 2 || biased) ? n->inputs[1 + w] : -1;
+        if (values[w] < 0 && w < 2) return 0;
         if (values[w] < 0) continue;
         if (v->rank != (w < 2 ? 3 : 2) || !ft__onnx_is(v->size[0], directions)
             || !ft__onnx_is(v->size[1], (double)hidden * cell->gates * (w < 2 ? 1 : 2))

@@ -384,7 +384,8 @@ static void ft__bundle_name(ft_tensor_info *t, const char *theirs, bool ours, ft
     size_t begin = to->count, layer, k;
     for (layer = length; layer > 0 && theirs[layer - 1] != '/';) --layer;
     ft__text_add_bytes(to, theirs, length);
-    for (k = begin; ours && ft__ok(to->context) && k < to->count; ++k)
+    if (!ft__ok(to->context)) return;
+    for (k = begin; ours && k < to->count; ++k)
         if (to->letters[k] == '/') to->letters[k] = '.';
     for (k = 0; ours && k < sizeof ft__bundle_roles / sizeof ft__bundle_roles[0]; ++k) {
         const ft__bundle_role *r = &ft__bundle_roles[k];
