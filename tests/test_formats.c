@@ -908,8 +908,8 @@ static void test_text_direction(void)
     remove("build/text_direction.safetensors");
 }
 
-/* The logarithms of quiet bins are as exact as float32 sums of 256 products: ONNX Runtime without its own
-   optimisations is off by 3e-3 of the largest from these numbers. */
+/* The logarithms of quiet bins are as exact as float32 sums of 256 products: added one after the other, by
+   scalar code or by ONNX Runtime without its own optimisations, they are off by 5e-4 and 3e-3. */
 static void test_basic_pitch(void)
 {
     enum { SAMPLES = 43844, MOST = 172 * 264 };
@@ -917,10 +917,16 @@ static void test_basic_pitch(void)
     static const int counts[] = {172 * 264, 172 * 88, 172 * 88};
     static float x[SAMPLES], want[MOST], got[MOST];
     char path[400], expected[400], key[40];
-    ft_model *m = new_model();
+    ft_model *m = ft_create((ft_desc){.threads = 2, .simd = "avx2"});
     ft_load_options none = {.no_new_head = false};
     ft_file *file;
+    double bound = 1e-4;
     int i, k;
+    if (ft_error(m) != FT_OK) {
+        ft_destroy(m);
+        m = new_model();
+        bound = 1e-3;
+    }
     if (!real_paths("basic_pitch", path, expected)) {
         SKIP("needs FINETUNE_DATA/formats");
         ft_destroy(m);
@@ -942,7 +948,7 @@ static void test_basic_pitch(void)
             worst = worse(worst, fabs((double)got[k] - (double)want[k]));
             if ((double)want[k] > largest) largest = (double)want[k];
         }
-        CHECK(largest > 0.1 && worst <= 1e-3 * largest, "basic_pitch: output %d is off by %g of %g", i, worst, largest);
+        CHECK(largest > 0.1 && worst <= bound * largest, "basic_pitch: output %d is off by %g of %g", i, worst, largest);
     }
     ft_file_close(file);
     ft_destroy(m);
