@@ -551,8 +551,8 @@ static void ft__sweep_tell(ft__sweep *s, ft_sweep_result *r)
     }
     if (ft__ok(c)) {
         ft__sweep_name(&rows[0], name, sizeof name);
-        snprintf(r->choice, sizeof r->choice, "%.130s%s; of %d others, %d trained as long do not"
-                 " differ from it beyond noise, and %d were dropped before they did", name,
+        snprintf(r->choice, sizeof r->choice, "%.130s%s; of %d others, %d trained as long and"
+                 " %d dropped earlier may be as good: no difference beyond noise", name,
                  strlen(name) > 130 ? "..." : "", s->settings - 1, r->equal, r->undecided);
     }
     for (i = 0; ft__ok(c) && s->o.row && i < s->settings; ++i) s->o.row(s->o.row_user, &rows[i]);
