@@ -886,6 +886,32 @@ static void test_little_memory(void)
     }
 }
 
+/* ---- Pictures that are stored rotated: their header tells the sides of the upright one ---- */
+
+static void test_facts(void)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_file *file = ft_file_open(m, "tests/golden/pictures.safetensors", (ft_weights_options){0});
+    static unsigned char jpeg[4096];
+    int orientation;
+    CHECK(file != NULL, "%s", ft_error_text(m));
+    for (orientation = 1; file && orientation <= 8; ++orientation) {
+        ft__picture_facts facts;
+        char name[40];
+        ft_tensor_info bytes, pixels;
+        snprintf(name, sizeof name, "file/orientation%d.jpg", orientation);
+        bytes = ft_file_tensor(file, ft_file_find(file, name));
+        CHECK(ft_file_read(file, ft_file_find(file, name), jpeg, (size_t)bytes.bytes) == FT_OK, "%s", name);
+        snprintf(name, sizeof name, "pixels/orientation%d.jpg", orientation);
+        pixels = ft_file_tensor(file, ft_file_find(file, name));
+        CHECK(!ft__memory_facts(jpeg, (size_t)bytes.bytes, &facts) && facts.height == pixels.shape.size[0]
+              && facts.width == pixels.shape.size[1] && facts.turned == (orientation > 1),
+              "%s: %d x %d", name, facts.width, facts.height);
+    }
+    ft_file_close(file);
+    ft_destroy(m);
+}
+
 /* ---- What PNG data inflates to, against an encoder by RFC 1951 written here ---- */
 
 typedef struct deflated { unsigned char bytes[1 << 16]; int bits; long total; } deflated;
@@ -1674,6 +1700,7 @@ int main(void)
         test_no_memory();
         test_little_memory();
     }
+    test_facts();
     test_inflating();
     test_arrays();
     test_left_out();

@@ -95,6 +95,17 @@ static void test_empty_batches(void)
 
 /* A vocabulary's ids are checked in both of its lists before memory is taken for the largest: one that
    is no number in the first list let an id of the second say how much, and one before it lay behind. */
+/* [N, 1] as [N]: a shape of no sizes but the batch. */
+static void test_no_sizes(void)
+{
+    ft_model *m = ft_create((ft_desc){.threads = 1});
+    ft_node y = ft_reshape(m, "flat", ft_input(m, "x", (ft_input_options){.size = {1}}), 0, NULL);
+    CHECK(ft_error(m) == FT_OK && ft_node_shape(m, y).rank == 1, "%s", ft_error_text(m));
+    ft_reshape(m, "wrong", y, -1, NULL);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "has -1 dimensions"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 static void test_vocabulary_ids(void)
 {
     static const char *const ids[][2] = {{"15", "33"}, {"0", "1000000"}, {"15", "-1"}, {"-1", "3"}};
@@ -122,5 +133,6 @@ int main(void)
     test_vocabulary_ids();
     test_locked_ranks();
     test_empty_batches();
+    test_no_sizes();
     return check_done("test_edges");
 }

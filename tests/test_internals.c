@@ -449,6 +449,17 @@ static void test_paired(void)
     ft_destroy(m);
 }
 
+/* The heads of published vision transformers: Dosovitskiy et al. 2021, Zhai et al. 2022, Fang et al. 2022. */
+static void test_heads(void)
+{
+    static const int sizes[][2] = {{192, 3}, {384, 6}, {768, 12}, {1024, 16}, {1280, 16}, {1408, 16},
+                                   {1536, 24}, {1664, 16}, {100, 0}, {128, 0}, {2048, 0}};
+    size_t i;
+    for (i = 0; i < sizeof sizes / sizeof sizes[0]; ++i)
+        CHECK(ft__vit_heads(sizes[i][0]) == sizes[i][1], "%d features: %d heads", sizes[i][0],
+              ft__vit_heads(sizes[i][0]));
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -475,5 +486,6 @@ int main(void)
     test_plan_bytes();
     test_metrics();
     test_paired();
+    test_heads();
     return check_done("test_internals");
 }
