@@ -318,6 +318,7 @@ refused -DFINETUNE_ONLY -DFINETUNE_USE_DEPTHWISE
 try "FINETUNE_ONLY with all" ${CC:-cc} -std=c99 $warnings -DFINETUNE_ONLY $with_all -I. -fsyntax-only $out/without.c
 for compiler in "gcc -std=c99" "clang -std=c99" "g++ -std=c++11" "clang++ -std=c++11"; do
     have ${compiler%% *} || continue
+    case $compiler in clang\ * | g++*) [ -n "$LONG" ] || continue ;; esac # GCC in C, Clang in C++
     case $compiler in *++*) source=without.cpp ;; *) source=without.c ;; esac
     try "$compiler, FINETUNE_ONLY" $compiler $warnings -DFINETUNE_ONLY -I. -fsyntax-only $out/$source
     try "$compiler, for training" $compiler $warnings -DFINETUNE_ONLY -DFINETUNE_USE_CONVOLUTION -DFINETUNE_USE_TRAINING \

@@ -747,7 +747,7 @@ static void test_average_start(void)
 {
     static const float rates[] = {0.1f, 0.2f, 0.3f, 0.05f};
     int i, within = 0;
-    for (i = 0; i < 4; ++i) within += check_average_start(rates[i]);
+    for (i = 0; i < 4 && !within; ++i) within += check_average_start(rates[i]);
     CHECK(within > 0, "no rate has a mean within the line as its best");
 }
 
