@@ -96,7 +96,7 @@ int main(void)
 END
 for from in -I. "-Isrc -I."; do
     name=$(echo "$from" | tr -dc A-Za-z)
-    ${CC:-cc} -std=c99 -O1 -DFINETUNE_NO_SIMD $from $out/use.c -o $out/use$name -lm -pthread >$out/log.txt 2>&1 &&
+    ${CC:-cc} -std=c99 -O0 -DFINETUNE_NO_SIMD $from $out/use.c -o $out/use$name -lm -pthread >$out/log.txt 2>&1 &&
         $out/use$name >$out/use$name.txt && ok || { bad "a program with $from"; head -5 $out/log.txt $out/use$name.txt; }
 done
 cmp -s $out/useI.txt $out/useIsrcI.txt && [ -s $out/useI.txt ] && ok || bad "src/ and finetune.h give other bits"
