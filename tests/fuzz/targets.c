@@ -551,14 +551,6 @@ static void run_checkpoint(const uint8_t *data, size_t size)
     file_end = "?";
 }
 
-/* ---- ONNX: its tensors, and its network ---- */
-
-static void run_onnx(const uint8_t *data, size_t size)
-{
-    run_weights(data, size);
-    load(data, size);
-}
-
 /* ---- Keras: the config of a network, in an HDF5 file that has nothing else ---- */
 
 static const uint8_t *config_bytes;
@@ -617,5 +609,5 @@ const fuzz_target fuzz_targets[] = {
     {"safetensors", run_weights, 6}, {"pytorch", run_weights, 0}, {"graph", run_graph, 9},
     {"tokenizer", run_tokenizer, 5}, {"tokenize", run_tokenize, 1}, {"table", run_table, 4},
     {"picture", run_picture, 0}, {"checkpoint", run_checkpoint, 7},
-    {"onnx", run_onnx, 0}, {"keras", run_keras, 9}, {"numpy", run_numpy, 0}, {"bundle", run_bundle, 0}};
+    {"onnx", run_weights, 0}, {"keras", run_keras, 9}, {"numpy", run_numpy, 0}, {"bundle", run_bundle, 0}};
 const int fuzz_target_count = (int)(sizeof fuzz_targets / sizeof fuzz_targets[0]);
