@@ -39425,61 +39425,60 @@ static int64_t *ft__proto_wholes(ft__proto p, int field, int *count)
     return wholes;
 }
 
-/* ---- Names ---- */
-
-static void ft__onnx_place(ft__onnx *x, int value)
+/* A list with room for one more: itself, or a copy of twice the room. NULL with an error. */
+static void *ft__onnx_grown(ft__onnx *x, void *list, int count, int *room, size_t element)
 {
-    const char *letter = x->values[value].name;
-    uint32_t hash = 2166136261u;
-    size_t at;
-    for (; *letter; ++letter) hash = (hash ^ (unsigned char)*letter) * 16777619u;
-    for (at = hash % (uint32_t)x->slot_count; x->slots[at];)
-        at = at + 1 == (size_t)x->slot_count ? 0 : at + 1;
-    x->slots[at] = value + 1;
+    int more = *room ? 2 * *room : 64;
+    void *grown;
+    if (count < *room) return list;
+    grown = ft__file_memory(x->file, (size_t)more * element);
+    if (!grown || more > INT_MAX / 4) return NULL;
+    if (count) memcpy(grown, list, (size_t)count * element);
+    *room = more;
+    return grown;
 }
 
-static int ft__onnx_find(const ft__onnx *x, const char *name)
+/* ---- Names ---- */
+
+/* Where the hash table has the value of this name, or would have it. */
+static int *ft__onnx_slot(const ft__onnx *x, const char *name)
 {
     const char *letter = name;
     uint32_t hash = 2166136261u;
     size_t at;
-    if (!x->slot_count) return -1;
     for (; *letter; ++letter) hash = (hash ^ (unsigned char)*letter) * 16777619u;
-    for (at = hash % (uint32_t)x->slot_count; x->slots[at];
-         at = at + 1 == (size_t)x->slot_count ? 0 : at + 1)
-        if (strcmp(x->values[x->slots[at] - 1].name, name) == 0) return x->slots[at] - 1;
-    return -1;
+    at = hash % (uint32_t)x->slot_count;
+    while (x->slots[at] && strcmp(x->values[x->slots[at] - 1].name, name) != 0)
+        at = at + 1 == (size_t)x->slot_count ? 0 : at + 1;
+    return &x->slots[at];
 }
 
 /* Adds a value that nothing is known of. */
 static int ft__onnx_add_value(ft__onnx *x, const char *name)
 {
-    ft__context *c = x->file->context;
+    ft__onnx_value *values = (ft__onnx_value *)ft__onnx_grown(x, x->values, x->value_count,
+                                                              &x->value_room, sizeof *values);
     int i;
-    if (x->value_count == x->value_room) {
-        int room = x->value_room ? 2 * x->value_room : 64;
-        ft__onnx_value *grown = (ft__onnx_value *)ft__file_memory(x->file,
-                                                          (size_t)room * sizeof *grown);
-        int *slots = (int *)ft__file_memory(x->file, 2 * (size_t)room * sizeof *slots);
-        if (!grown || !slots || room > INT_MAX / 4) return -1;
-        if (x->value_count) memcpy(grown, x->values, (size_t)x->value_count * sizeof *grown);
-        x->values = grown;
-        x->value_room = room;
+    if (!values) return -1;
+    x->values = values;
+    if (x->slot_count < 2 * x->value_room) {
+        int *slots = (int *)ft__file_memory(x->file, 2 * (size_t)x->value_room * sizeof *slots);
+        if (!slots) return -1;
         x->slots = slots;
-        x->slot_count = 2 * room;
-        for (i = 0; i < x->value_count; ++i) ft__onnx_place(x, i);
+        x->slot_count = 2 * x->value_room;
+        for (i = 0; i < x->value_count; ++i) *ft__onnx_slot(x, values[i].name) = i + 1;
     }
-    memset(&x->values[x->value_count], 0, sizeof *x->values);
-    x->values[x->value_count].name = name;
-    x->values[x->value_count].tensor = x->values[x->value_count].producer = -1;
-    ft__onnx_place(x, x->value_count);
-    return ft__ok(c) ? x->value_count++ : -1;
+    memset(&values[x->value_count], 0, sizeof *values);
+    values[x->value_count].name = name;
+    values[x->value_count].tensor = values[x->value_count].producer = -1;
+    *ft__onnx_slot(x, name) = x->value_count + 1;
+    return ft__ok(x->file->context) ? x->value_count++ : -1;
 }
 
 /* The value of this name, which is new if it was not named before; -1: no name. */
 static int ft__onnx_value_named(ft__onnx *x, const char *name)
 {
-    int found = *name ? ft__onnx_find(x, name) : -1;
+    int found = *name && x->slot_count ? *ft__onnx_slot(x, name) - 1 : -1;
     return found >= 0 || !*name ? found : ft__onnx_add_value(x, name);
 }
 
@@ -39604,15 +39603,11 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
     ft__onnx_tensor *t;
     int64_t *sizes;
     int rank, d;
-    if (x->tensor_count == x->tensor_room) {
-        int room = x->tensor_room ? 2 * x->tensor_room : 64;
-        t = (ft__onnx_tensor *)ft__file_memory(x->file, (size_t)room * sizeof *t);
-        if (!t) return -1;
-        if (x->tensor_count) memcpy(t, x->tensors, (size_t)x->tensor_count * sizeof *t);
-        x->tensors = t;
-        x->tensor_room = room;
-    }
-    t = &x->tensors[x->tensor_count];
+    t = (ft__onnx_tensor *)ft__onnx_grown(x, x->tensors, x->tensor_count, &x->tensor_room,
+                                          sizeof *t);
+    if (!t) return -1;
+    x->tensors = t;
+    t += x->tensor_count;
     memset(t, 0, sizeof *t);
     memset(&raw, 0, sizeof raw);
     t->listed = -1;
@@ -40839,15 +40834,10 @@ static int ft__onnx_make(ft__onnx *x, const char *op, const char *name, const in
     if (fields) ft__release(x->file->context, fields->letters);
     for (i = 0; i < count; ++i)
         if (inputs[i] < 0) return -1;
-    if (x->made_count == x->made_room) {
-        int room = x->made_room ? 2 * x->made_room : 64;
-        made = (ft__onnx_made *)ft__file_memory(x->file, (size_t)room * sizeof *made);
-        if (!made) return -1;
-        if (x->made_count) memcpy(made, x->made, (size_t)x->made_count * sizeof *made);
-        x->made = made;
-        x->made_room = room;
-    }
-    made = &x->made[x->made_count];
+    made = (ft__onnx_made *)ft__onnx_grown(x, x->made, x->made_count, &x->made_room, sizeof *made);
+    if (!made) return -1;
+    x->made = made;
+    made += x->made_count;
     memset(made, 0, sizeof *made);
     made->op = op;
     made->name = name;

@@ -84,15 +84,10 @@ static int ft__onnx_make(ft__onnx *x, const char *op, const char *name, const in
     if (fields) ft__release(x->file->context, fields->letters);
     for (i = 0; i < count; ++i)
         if (inputs[i] < 0) return -1;
-    if (x->made_count == x->made_room) {
-        int room = x->made_room ? 2 * x->made_room : 64;
-        made = (ft__onnx_made *)ft__file_memory(x->file, (size_t)room * sizeof *made);
-        if (!made) return -1;
-        if (x->made_count) memcpy(made, x->made, (size_t)x->made_count * sizeof *made);
-        x->made = made;
-        x->made_room = room;
-    }
-    made = &x->made[x->made_count];
+    made = (ft__onnx_made *)ft__onnx_grown(x, x->made, x->made_count, &x->made_room, sizeof *made);
+    if (!made) return -1;
+    x->made = made;
+    made += x->made_count;
     memset(made, 0, sizeof *made);
     made->op = op;
     made->name = name;
