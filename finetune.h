@@ -40741,22 +40741,25 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
 
-/* Computes a node, if its inputs are constants or it asks for a shape; false: it is not. */
-static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n)
+/* The row of an operator; NULL: it is not computed. */
+static const ft__onnx_folded *ft__onnx_fold_of(const char *op)
 {
     size_t i;
+    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i)
+        if (strcmp(ft__onnx_folds[i].op, op) == 0) return &ft__onnx_folds[i];
+    return NULL;
+}
+
+/* Computes a node of this row, if its inputs are constants or it asks for a shape; false: it is
+   not. */
+static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_folded *row)
+{
     int k;
-    bool shape = strcmp(n->op, "Shape") == 0 || strcmp(n->op, "Size") == 0;
-    for (k = 0; !shape && k < n->input_count; ++k)
+    for (k = 0; row->move != ft__onnx_fold_shape && k < n->input_count; ++k)
         if (n->inputs[k] >= 0 && x->values[n->inputs[k]].kind != FT__ONNX_CONSTANT) return false;
-    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i) {
-        const ft__onnx_folded *row = &ft__onnx_folds[i];
-        if (strcmp(row->op, n->op) != 0) continue;
-        if (row->move) return row->move(x, n);
-        return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
-                         : ft__onnx_fold_single(x, n, row->single);
-    }
-    return false;
+    if (row->move) return row->move(x, n);
+    return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
+                     : ft__onnx_fold_single(x, n, row->single);
 }
 #endif
 /* =============================================================================================
@@ -42943,28 +42946,31 @@ static void ft__onnx_refuse(ft__onnx *x, const ft__onnx_node *n, const char *why
              x->refusal_count > 1 ? "; " : "", name, n->domain, *n->domain ? "." : "", n->op, why);
 }
 
+/* The row of an operator; NULL: it is not mapped. */
+static const ft__onnx_mapped *ft__onnx_map_of(const char *op)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i)
+        if (strcmp(ft__onnx_maps[i].op, op) == 0) return &ft__onnx_maps[i];
+    return NULL;
+}
+
 static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
 {
-    const char *why = "is no operator that is known here";
-    bool refused = false, known = false;
-    size_t i;
+    const ft__onnx_folded *fold = *n->domain ? NULL : ft__onnx_fold_of(n->op);
+    const ft__onnx_mapped *mapped = *n->domain ? NULL : ft__onnx_map_of(n->op);
+    const char *why = NULL;
+    bool refused = false;
     int k;
     for (k = 0; k < n->input_count; ++k)
         refused = refused || (n->inputs[k] >= 0 && (x->values[n->inputs[k]].kind == FT__ONNX_REFUSED
             || x->values[n->inputs[k]].kind == FT__ONNX_UNKNOWN));
-    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps && !known; ++i)
-        known = strcmp(ft__onnx_maps[i].op, n->op) == 0;
-    for (k = 0; k < (int)(sizeof ft__onnx_folds / sizeof *ft__onnx_folds); ++k)
-        if (!*n->domain && strcmp(ft__onnx_folds[k].op, n->op) == 0) {
-            if (!refused && ft__onnx_fold(x, n)) return;
-            if (!known) why = "its numbers do not follow from constants and shapes";
-            refused = refused && true;
-            if (!known && refused) return;
-        }
-    if (known && *n->domain == 0 && !refused) {
-        why = ft__onnx_maps[i - 1].map(x, n);
+    if (!fold && !mapped) why = "is no operator that is known here";
+    else if (!refused) { /* else the reason was listed before */
+        if (fold && ft__onnx_fold(x, n, fold)) return;
+        why = mapped ? mapped->map(x, n) : "its numbers do not follow from constants and shapes";
         if (!why) return;
-    } else if (known && *n->domain == 0) why = NULL; /* the reason was listed before */
+    }
     for (k = 0; k < n->output_count; ++k)
         if (n->outputs[k] >= 0) x->values[n->outputs[k]].kind = FT__ONNX_REFUSED;
     if (why) ft__onnx_refuse(x, n, why);

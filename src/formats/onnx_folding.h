@@ -514,21 +514,24 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
 
-/* Computes a node, if its inputs are constants or it asks for a shape; false: it is not. */
-static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n)
+/* The row of an operator; NULL: it is not computed. */
+static const ft__onnx_folded *ft__onnx_fold_of(const char *op)
 {
     size_t i;
+    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i)
+        if (strcmp(ft__onnx_folds[i].op, op) == 0) return &ft__onnx_folds[i];
+    return NULL;
+}
+
+/* Computes a node of this row, if its inputs are constants or it asks for a shape; false: it is
+   not. */
+static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_folded *row)
+{
     int k;
-    bool shape = strcmp(n->op, "Shape") == 0 || strcmp(n->op, "Size") == 0;
-    for (k = 0; !shape && k < n->input_count; ++k)
+    for (k = 0; row->move != ft__onnx_fold_shape && k < n->input_count; ++k)
         if (n->inputs[k] >= 0 && x->values[n->inputs[k]].kind != FT__ONNX_CONSTANT) return false;
-    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i) {
-        const ft__onnx_folded *row = &ft__onnx_folds[i];
-        if (strcmp(row->op, n->op) != 0) continue;
-        if (row->move) return row->move(x, n);
-        return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
-                         : ft__onnx_fold_single(x, n, row->single);
-    }
-    return false;
+    if (row->move) return row->move(x, n);
+    return row->pair ? ft__onnx_fold_pair(x, n, row->pair)
+                     : ft__onnx_fold_single(x, n, row->single);
 }
 #endif
