@@ -40051,19 +40051,17 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
     return y->numbers;
 }
 
-/* An output that is a view of an input: its numbers, in another shape. */
-static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v)
+/* An output that is a view of an input: its numbers, in this shape. */
+static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
+                               const ft__onnx_value *shape)
 {
-    int rank = y->rank;
-    ft__onnx_number size[FT__ONNX_RANK];
-    ft__onnx_value kept = *y;
-    memcpy(size, y->size, sizeof size);
-    *y = *v;
-    y->name = kept.name;
-    y->producer = kept.producer;
-    y->uses = kept.uses;
-    y->rank = rank;
-    memcpy(y->size, size, sizeof size);
+    ft__onnx_value view = *v;
+    view.name = y->name;
+    view.producer = y->producer;
+    view.uses = y->uses;
+    view.rank = shape->rank;
+    memcpy(view.size, shape->size, sizeof view.size);
+    *y = view;
     return true;
 }
 
@@ -40205,11 +40203,8 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
     if (op == 'c' && (type == v->type || v->counts
-                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
-        y->rank = v->rank;
-        memcpy(y->size, v->size, sizeof y->size);
-        return ft__onnx_fold_view(y, v);
-    }
+                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type))))
+        return ft__onnx_fold_view(y, v, v);
     if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
     count = v->same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
@@ -40330,17 +40325,14 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
 
 static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
-    return v && y && ft__onnx_reshaped(x, n, v, y) && ft__onnx_fold_view(y, v);
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    return v && y && ft__onnx_reshaped(x, n, v, &shape) && ft__onnx_fold_view(y, v, &shape);
 }
 
 static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
-    if (!v || !y) return false;
-    y->rank = v->rank;
-    memcpy(y->size, v->size, sizeof y->size);
-    return ft__onnx_fold_view(y, v);
+    return v && y && ft__onnx_fold_view(y, v, v);
 }
 
 /* Shape and Size, of any value whose shape is known. */
@@ -40541,9 +40533,7 @@ static bool ft__onnx_fold_transpose(ft__onnx *x, const ft__onnx_node *n)
     shape.rank = v->rank;
     for (d = 0; d < v->rank; ++d) shape.size[d] = v->size[axes[d]];
     if (v->tensor >= 0 && v->rank == 2 && axes[0] == 1 && x->tensors[v->tensor].rank == 2) {
-        y->rank = 2; /* stays that weight */
-        memcpy(y->size, shape.size, sizeof y->size);
-        ft__onnx_fold_view(y, v);
+        ft__onnx_fold_view(y, v, &shape); /* stays that weight */
         y->turned = !v->turned;
         y->numbers = NULL;
         return true;
@@ -40639,9 +40629,7 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
             return false;
     same = ft__onnx_is_run(x, v, 0, &number);
     if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
-        y->rank = v->rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        ft__onnx_fold_view(y, v);
+        ft__onnx_fold_view(y, v, &shape);
         return y->repeated = true;
     }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;

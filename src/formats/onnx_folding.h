@@ -103,17 +103,14 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
 
 static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
-    return v && y && ft__onnx_reshaped(x, n, v, y) && ft__onnx_fold_view(y, v);
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    return v && y && ft__onnx_reshaped(x, n, v, &shape) && ft__onnx_fold_view(y, v, &shape);
 }
 
 static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
-    if (!v || !y) return false;
-    y->rank = v->rank;
-    memcpy(y->size, v->size, sizeof y->size);
-    return ft__onnx_fold_view(y, v);
+    return v && y && ft__onnx_fold_view(y, v, v);
 }
 
 /* Shape and Size, of any value whose shape is known. */
@@ -314,9 +311,7 @@ static bool ft__onnx_fold_transpose(ft__onnx *x, const ft__onnx_node *n)
     shape.rank = v->rank;
     for (d = 0; d < v->rank; ++d) shape.size[d] = v->size[axes[d]];
     if (v->tensor >= 0 && v->rank == 2 && axes[0] == 1 && x->tensors[v->tensor].rank == 2) {
-        y->rank = 2; /* stays that weight */
-        memcpy(y->size, shape.size, sizeof y->size);
-        ft__onnx_fold_view(y, v);
+        ft__onnx_fold_view(y, v, &shape); /* stays that weight */
         y->turned = !v->turned;
         y->numbers = NULL;
         return true;
@@ -412,9 +407,7 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
             return false;
     same = ft__onnx_is_run(x, v, 0, &number);
     if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
-        y->rank = v->rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        ft__onnx_fold_view(y, v);
+        ft__onnx_fold_view(y, v, &shape);
         return y->repeated = true;
     }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;

@@ -245,19 +245,17 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
     return y->numbers;
 }
 
-/* An output that is a view of an input: its numbers, in another shape. */
-static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v)
+/* An output that is a view of an input: its numbers, in this shape. */
+static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
+                               const ft__onnx_value *shape)
 {
-    int rank = y->rank;
-    ft__onnx_number size[FT__ONNX_RANK];
-    ft__onnx_value kept = *y;
-    memcpy(size, y->size, sizeof size);
-    *y = *v;
-    y->name = kept.name;
-    y->producer = kept.producer;
-    y->uses = kept.uses;
-    y->rank = rank;
-    memcpy(y->size, size, sizeof size);
+    ft__onnx_value view = *v;
+    view.name = y->name;
+    view.producer = y->producer;
+    view.uses = y->uses;
+    view.rank = shape->rank;
+    memcpy(view.size, shape->size, sizeof view.size);
+    *y = view;
     return true;
 }
 
@@ -399,11 +397,8 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
     if (op == 'c' && (type == v->type || v->counts
-                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type)))) {
-        y->rank = v->rank;
-        memcpy(y->size, v->size, sizeof y->size);
-        return ft__onnx_fold_view(y, v);
-    }
+                      || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type))))
+        return ft__onnx_fold_view(y, v, v);
     if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
     count = v->same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
