@@ -326,6 +326,18 @@ static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_num
     return a;
 }
 
+/* Whether the numbers of all inputs are known; *same: each input has a single one. */
+static bool ft__onnx_fold_inputs(ft__onnx *x, const ft__onnx_node *n, bool *same)
+{
+    int i;
+    for (i = 0, *same = true; i < n->input_count; ++i) {
+        ft__onnx_value *v = ft__onnx_input(x, n, i);
+        if (!v || !ft__onnx_numbers(x, v)) return false;
+        *same = *same && (v->same || ft__onnx_count(v) == 1);
+    }
+    return true;
+}
+
 static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
 {
     ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_input(x, n, 1);
@@ -342,20 +354,14 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
         y->numbers[0] = ft__onnx_known(1);
         return true;
     }
-    if (!ft__onnx_numbers(x, a) || !ft__onnx_numbers(x, b) || !ft__onnx_broadcast(x, n, &shape))
-        return false;
     type = compares ? FT__ONNX_BOOL : a->type;
-    for (k = 0, same = true; k < n->input_count; ++k) {
-        const ft__onnx_value *v = ft__onnx_input(x, n, k);
-        same = same && (v->same || ft__onnx_count(v) == 1);
-    }
-    if (!ft__onnx_fold_to(x, y, &shape, type, same)) return false;
+    if (!ft__onnx_fold_inputs(x, n, &same) || !ft__onnx_broadcast(x, n, &shape)
+        || !ft__onnx_fold_to(x, y, &shape, type, same)) return false;
     count = same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
         ft__onnx_number r = ft__onnx_at(a, same ? 0 : ft__onnx_place_in(a, y, i));
         for (k = 1; k < n->input_count; ++k) {
-            ft__onnx_value *v = ft__onnx_input(x, n, k);
-            if (!ft__onnx_numbers(x, v)) return false;
+            const ft__onnx_value *v = ft__onnx_input(x, n, k);
             r = ft__onnx_compute(op, r, ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i)),
                                  !ft__onnx_is_float(a->type));
         }
@@ -367,16 +373,13 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
 static bool ft__onnx_fold_where(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *y = ft__onnx_output(x, n, 0), *v[3], shape;
-    bool same = true;
+    bool same;
     int64_t i, count;
     int k;
     memset(&shape, 0, sizeof shape);
-    for (k = 0; k < 3; ++k) {
-        v[k] = ft__onnx_input(x, n, k);
-        if (!v[k] || !ft__onnx_numbers(x, v[k])) return false;
-        same = same && (v[k]->same || ft__onnx_count(v[k]) == 1);
-    }
-    if (!y || n->input_count != 3 || !ft__onnx_broadcast(x, n, &shape)
+    for (k = 0; k < 3; ++k) v[k] = ft__onnx_input(x, n, k);
+    if (!y || n->input_count != 3 || !ft__onnx_fold_inputs(x, n, &same)
+        || !ft__onnx_broadcast(x, n, &shape)
         || !ft__onnx_fold_to(x, y, &shape, v[1]->type, same)) return false;
     count = same ? 1 : ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
