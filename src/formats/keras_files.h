@@ -280,12 +280,7 @@ static void ft__keras_read_numbers(ft_file *file, void *opened)
         if (v->gates == 3 && v->item.size[v->item.rank - 1] % 3 == 0)
             ft__keras_swap_gates(v, numbers + v->offset);
     }
-    if (!numbers) return;
-    ft__mapping_drop(c, file->mapping);
-    file->mapping = NULL;
-    ft__release(c, file->owned);
-    file->bytes = file->owned = numbers;
-    file->size = total;
+    if (numbers) ft__file_replace(file, numbers, total);
 }
 
 /* ---- Opening ---- */
