@@ -36208,7 +36208,6 @@ typedef struct ft__keras_model {
 
 typedef struct ft__keras {
     ft__context *c;
-    const char *path;
     ft__json *json;
     ft__text text, names, refused;
     int refused_count;
@@ -39092,7 +39091,6 @@ static void ft__keras_describe(ft_file *file)
     ft__keras g;
     memset(&g, 0, sizeof g);
     g.c = g.text.context = g.names.context = g.refused.context = c;
-    g.path = file->path;
     g.values.size = sizeof(ft__keras_value);
     g.inputs.size = sizeof(ft__keras_input);
     g.weights.size = sizeof(ft__keras_weight);

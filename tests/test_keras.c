@@ -1,6 +1,6 @@
 /* test_keras.c - Keras' files: the networks in them give what Keras gives, before and after a step of
    Adam, in each form. Without libhdf5 it is skipped.
-   "test_keras FOLDER" checks all that tests/keras_models.py made there. */
+   "test_keras FOLDER" checks all that tests/golden/make_keras.py made there. */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include "public.h"

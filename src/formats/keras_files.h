@@ -347,7 +347,6 @@ static void ft__keras_describe(ft_file *file)
     ft__keras g;
     memset(&g, 0, sizeof g);
     g.c = g.text.context = g.names.context = g.refused.context = c;
-    g.path = file->path;
     g.values.size = sizeof(ft__keras_value);
     g.inputs.size = sizeof(ft__keras_input);
     g.weights.size = sizeof(ft__keras_weight);

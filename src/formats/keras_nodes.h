@@ -61,7 +61,6 @@ typedef struct ft__keras_model {
 
 typedef struct ft__keras {
     ft__context *c;
-    const char *path;
     ft__json *json;
     ft__text text, names, refused;
     int refused_count;
