@@ -37338,9 +37338,9 @@ static int ft__keras_recur(ft__keras *g, const ft__keras_cell *cell, int x, bool
 }
 
 /* The last step [N, C]; of two directions, of each its own last one. */
-static int ft__keras_last_step(ft__keras *g, int x, bool both)
+static int ft__keras_last_step(ft__keras *g, int x, bool both, const char *suffix)
 {
-    int y = ft__keras_begin(g, "step_pool", both ? ".last" : "", &x, 1);
+    int y = ft__keras_begin(g, "step_pool", suffix, &x, 1);
     if (y < 0) return y;
     ft__text_add(&g->text, "%s}", both ? ",\"bidirectional\":true" : "");
     ft__keras_at(g, y)->rank = 2;
@@ -37355,7 +37355,7 @@ static int ft__keras_recurrent(ft__keras *g, const int *inputs, int count)
     (void)count;
     if (ft__keras_flag(g, "go_backwards", false)) return ft__keras_refuse(g, "go_backwards");
     y = ft__keras_recur(g, ft__keras_cell_of(g->class_name), inputs[0], false, all ? "" : ".steps");
-    return y < 0 || all ? y : ft__keras_last_step(g, y, false);
+    return y < 0 || all ? y : ft__keras_last_step(g, y, false, "");
 }
 
 /* The two halves of x's features, merged as Bidirectional's merge_mode says. */
@@ -37422,13 +37422,7 @@ static int ft__keras_bidirectional(ft__keras *g, const int *inputs, int count)
     all = ft__keras_flag(g, "return_sequences", false);
     x = ft__keras_recur(g, cell, inputs[0], true, all && plain ? "" : ".steps");
     g->config = outer;
-    if (x >= 0 && !all) {
-        x = ft__keras_begin(g, "step_pool", plain ? "" : ".last", &x, 1);
-        ft__text_add(&g->text, ",\"bidirectional\":true}");
-        if (x < 0) return x;
-        ft__keras_at(g, x)->rank = 2;
-        ft__keras_at(g, x)->size[1] = ft__keras_at(g, x)->size[2];
-    }
+    if (x >= 0 && !all) x = ft__keras_last_step(g, x, true, plain ? "" : ".last");
     return x < 0 || plain ? x : ft__keras_merge_halves(g, x, mode);
 }
 
