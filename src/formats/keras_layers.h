@@ -426,33 +426,31 @@ static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
     return y;
 }
 
-static int ft__keras_layer_norm(ft__keras *g, const int *inputs, int count)
+/* A norm of each sample: of `groups` groups of channels, or, of 0, of the last dimension. */
+static int ft__keras_sample_norm(ft__keras *g, int x, int groups)
 {
     int three[3], y;
-    (void)count;
-    if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
-    three[0] = ft__keras_turn(g, inputs[0], false);
-    ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
+    if (!ft__keras_axis_is_last(g, x)) return -1;
+    three[0] = ft__keras_turn(g, x, groups > 0);
+    ft__keras_affine(g, ft__keras_last(g, x), three);
     if (three[1] < 0 || three[2] < 0) return -1;
-    y = ft__keras_begin(g, "layer_norm", "", three, 3);
+    y = ft__keras_begin(g, groups > 0 ? "group_norm" : "layer_norm", "", three, 3);
+    if (groups > 0) ft__text_add(&g->text, ",\"groups\":%d", groups);
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
     ft__keras_end(g);
     return y;
 }
 
+static int ft__keras_layer_norm(ft__keras *g, const int *inputs, int count)
+{
+    (void)count;
+    return ft__keras_sample_norm(g, inputs[0], 0);
+}
+
 static int ft__keras_group_norm(ft__keras *g, const int *inputs, int count)
 {
-    int three[3], groups = ft__keras_int(g, "groups", 1, 32), y;
     (void)count;
-    if (!ft__keras_axis_is_last(g, inputs[0])) return -1;
-    three[0] = ft__keras_turn(g, inputs[0], true);
-    ft__keras_affine(g, ft__keras_last(g, inputs[0]), three);
-    if (three[1] < 0 || three[2] < 0) return -1;
-    y = ft__keras_begin(g, "group_norm", "", three, 3);
-    ft__text_add(&g->text, ",\"groups\":%d", groups);
-    ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
-    ft__keras_end(g);
-    return y;
+    return ft__keras_sample_norm(g, inputs[0], ft__keras_int(g, "groups", 1, 32));
 }
 
 /* ---- Activations as layers ---- */
