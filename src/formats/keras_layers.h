@@ -237,31 +237,48 @@ static int ft__keras_upsample(ft__keras *g, const int *inputs, int count)
     return y;
 }
 
+/* Steps x, the channels first, as a picture that is one row high. */
+static int ft__keras_as_row(ft__keras *g, int x)
+{
+    int size[3];
+    size[0] = ft__keras_last(g, x);
+    size[1] = 1;
+    size[2] = ft__keras_at(g, x)->size[1];
+    return ft__keras_reshape(g, ".row", x, size, 3);
+}
+
+/* So many steps again, the channels first, of such a picture. */
+static int ft__keras_as_steps(ft__keras *g, int x, int channels, int steps)
+{
+    int size[2], y;
+    size[0] = channels;
+    size[1] = steps;
+    y = ft__keras_reshape(g, "", x, size, 2);
+    if (y < 0) return y;
+    ft__keras_at(g, y)->first = true;
+    ft__keras_at(g, y)->size[1] = steps;
+    ft__keras_at(g, y)->size[2] = channels;
+    return y;
+}
+
 /* MaxPooling2D and the like; of one dimension as of a picture that is one row high. */
 static int ft__keras_pool(ft__keras *g, const int *inputs, int count)
 {
     const char *op = g->class_name[0] == 'M' ? "max_pool2d" : "avg_pool2d";
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, size[3], d;
-    int x = ft__keras_turn(g, inputs[0], true), channels, y;
+    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, d;
+    int x = ft__keras_turn(g, inputs[0], true), channels = ft__keras_last(g, x), y;
     ft__keras_window w;
     (void)count;
     if (!ft__keras_read_window(g, x, "pool_size", dimensions, &w)) return -1;
     if (w.out[0] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
-    channels = size[0] = ft__keras_last(g, x);
-    size[1] = 1;
-    size[2] = ft__keras_at(g, x)->size[1];
-    if (dimensions == 1) x = ft__keras_reshape(g, ".row", x, size, 3);
+    if (dimensions == 1) x = ft__keras_as_row(g, x);
     y = ft__keras_begin(g, op, dimensions == 1 ? ".pool" : "", &x, 1);
     if (y < 0) return y;
     ft__keras_window_text(g, &w);
     ft__keras_ints_text(g, "kernel", w.kernel, 2);
     ft__keras_end(g);
-    size[1] = w.out[0];
-    if (dimensions == 1) y = ft__keras_reshape(g, "", y, size, 2);
-    if (y < 0) return y;
-    ft__keras_at(g, y)->first = true;
-    for (d = 0; d < dimensions; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
-    ft__keras_at(g, y)->size[dimensions + 1] = channels;
+    if (dimensions == 1) return ft__keras_as_steps(g, y, channels, w.out[0]);
+    for (d = 0; d < 2; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
     return y;
 }
 
@@ -399,15 +416,14 @@ static void ft__keras_affine(ft__keras *g, int channels, int *inputs)
 /* Keras' running statistics keep `momentum` of the old; ours take 1 - momentum of the new. */
 static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
 {
-    int x = inputs[0], five[5], rank = ft__keras_at(g, x)->rank, channels, size[3], steps, y;
+    int x = inputs[0], five[5], rank = ft__keras_at(g, x)->rank, channels, steps, y;
     (void)count;
     if (!ft__keras_axis_is_last(g, x)) return -1;
     if (rank < 2 || rank > 4) return ft__keras_refuse(g, "an input of %d dimensions", rank);
     x = ft__keras_turn(g, x, true);
-    channels = size[0] = ft__keras_last(g, x);
-    size[1] = 1;
-    size[2] = steps = ft__keras_at(g, x)->size[1];
-    if (rank == 3) x = ft__keras_reshape(g, ".row", x, size, 3);
+    channels = ft__keras_last(g, x);
+    steps = ft__keras_at(g, x)->size[1];
+    if (rank == 3) x = ft__keras_as_row(g, x);
     ft__keras_affine(g, channels, five);
     if (five[1] < 0 || five[2] < 0) return -1;
     five[0] = x;
@@ -417,13 +433,7 @@ static int ft__keras_batch_norm(ft__keras *g, const int *inputs, int count)
     ft__keras_float_text(g, "eps", ft__keras_number(g, "epsilon", 1e-3));
     ft__keras_float_text(g, "momentum", 1 - ft__keras_number(g, "momentum", 0.99));
     ft__keras_end(g);
-    size[1] = steps;
-    if (rank == 3) y = ft__keras_reshape(g, "", y, size, 2);
-    if (y < 0 || rank != 3) return y;
-    ft__keras_at(g, y)->first = true;
-    ft__keras_at(g, y)->size[1] = steps;
-    ft__keras_at(g, y)->size[2] = channels;
-    return y;
+    return rank == 3 ? ft__keras_as_steps(g, y, channels, steps) : y;
 }
 
 /* A norm of each sample: of `groups` groups of channels, or, of 0, of the last dimension. */
