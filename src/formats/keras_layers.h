@@ -23,6 +23,12 @@ typedef struct ft__keras_window {
     int out[2];             /* sizes of the result, in Keras' order of dimensions */
 } ft__keras_window;
 
+/* 1 or 2, as the class is named: Conv1D, Conv2D. */
+static int ft__keras_dimensions(const ft__keras *g)
+{
+    return strstr(g->class_name, "1D") ? 1 : 2;
+}
+
 /* The sizes after a window that moves over x; false, with a refusal, if there is none. */
 static bool ft__keras_slide(ft__keras *g, int x, ft__keras_window *w)
 {
@@ -124,7 +130,7 @@ static int ft__keras_convolve(ft__keras *g, int x, const ft__keras_window *w, in
 
 static int ft__keras_conv(ft__keras *g, const int *inputs, int count)
 {
-    int dimensions = g->class_name[4] == '1' ? 1 : 2; /* Conv1D */
+    int dimensions = ft__keras_dimensions(g);
     int x = ft__keras_turn(g, inputs[0], true), filters;
     ft__keras_window w;
     (void)count;
@@ -139,7 +145,7 @@ static int ft__keras_conv(ft__keras *g, const int *inputs, int count)
 /* The weight of output channel c * multiplier + m is Keras' [.., c, m]. */
 static int ft__keras_depthwise(ft__keras *g, const int *inputs, int count)
 {
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, in, multiplier;
+    int dimensions = ft__keras_dimensions(g), in, multiplier;
     int x = ft__keras_turn(g, inputs[0], true);
     ft__keras_window w;
     (void)count;
@@ -154,7 +160,7 @@ static int ft__keras_depthwise(ft__keras *g, const int *inputs, int count)
 
 static int ft__keras_separable(ft__keras *g, const int *inputs, int count)
 {
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, in, multiplier, filters, d;
+    int dimensions = ft__keras_dimensions(g), in, multiplier, filters, d;
     int x = ft__keras_turn(g, inputs[0], true);
     ft__keras_window w, point;
     (void)count;
@@ -217,7 +223,7 @@ static int ft__keras_transpose(ft__keras *g, const int *inputs, int count)
 static int ft__keras_upsample(ft__keras *g, const int *inputs, int count)
 {
     const char *how = ft__keras_word(g, "interpolation", "nearest");
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, times[2] = {0, 0}, d, y;
+    int dimensions = ft__keras_dimensions(g), times[2] = {0, 0}, d, y;
     int x = ft__keras_turn(g, inputs[0], true), mode = !strcmp(how, "bilinear");
     (void)count;
     if (!mode && strcmp(how, "nearest") != 0)
@@ -265,7 +271,7 @@ static int ft__keras_as_steps(ft__keras *g, int x, int channels, int steps)
 static int ft__keras_pool(ft__keras *g, const int *inputs, int count)
 {
     const char *op = g->class_name[0] == 'M' ? "max_pool2d" : "avg_pool2d";
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, d;
+    int dimensions = ft__keras_dimensions(g), d;
     int x = ft__keras_turn(g, inputs[0], true), channels = ft__keras_last(g, x), y;
     ft__keras_window w;
     (void)count;
@@ -285,7 +291,7 @@ static int ft__keras_pool(ft__keras *g, const int *inputs, int count)
 static int ft__keras_global_pool(ft__keras *g, const int *inputs, int count)
 {
     bool most = g->class_name[6] == 'M', keep = ft__keras_flag(g, "keepdims", false);
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, x = inputs[0], y, channels;
+    int dimensions = ft__keras_dimensions(g), x = inputs[0], y, channels;
     (void)count;
     if (ft__keras_at(g, x)->rank != dimensions + 2)
         return ft__keras_refuse(g, "its input has %d dimensions", ft__keras_at(g, x)->rank);
@@ -337,7 +343,7 @@ static bool ft__keras_sides(ft__keras *g, const char *field, int dimensions, int
 static int ft__keras_border(ft__keras *g, const int *inputs, int count)
 {
     bool pads = g->class_name[0] == 'Z', first = ft__keras_at(g, inputs[0])->first;
-    int dimensions = strstr(g->class_name, "1D") ? 1 : 2, sides[2][2], before[4], after[4], d, y;
+    int dimensions = ft__keras_dimensions(g), sides[2][2], before[4], after[4], d, y;
     (void)count;
     if (ft__keras_at(g, inputs[0])->rank != dimensions + 2)
         return ft__keras_refuse(g, "its input has %d dimensions", ft__keras_at(g, inputs[0])->rank);
