@@ -33352,16 +33352,25 @@ static void ft__tensor_bytes(const ft__context *c, const ft__write_tensor *t, si
     }
 }
 
-/* Written in pieces, so that converting allocates nothing. */
+/* The bytes of the numbers from *at on, as many as have room; moves *at past them. Returns how many
+   bytes there are: 0 after the last number. Pieces of fixed size, so that converting allocates
+   nothing. */
+static size_t ft__tensor_piece(const ft__context *c, const ft__write_tensor *t, size_t *at,
+                               unsigned char *to, size_t size)
+{
+    size_t width = (size_t)ft__type_bytes[t->type], left = ft__shape_count(&t->shape) - *at;
+    size_t count = left < size / width ? left : size / width;
+    if (count > 0) ft__tensor_bytes(c, t, *at, count, to);
+    *at += count;
+    return count * width;
+}
+
 static bool ft__write_tensor_data(ft__saving *file, const ft__write_tensor *t)
 {
     unsigned char piece[8192];
-    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
-        ft__tensor_bytes(file->context, t, i, some, piece);
-        if (!ft__saving_write(file, piece, some * width)) return false;
-    }
+    size_t at = 0, bytes;
+    while ((bytes = ft__tensor_piece(file->context, t, &at, piece, sizeof piece)) > 0)
+        if (!ft__saving_write(file, piece, bytes)) return false;
     return true;
 }
 
@@ -34159,12 +34168,9 @@ static ft_status ft__npy_check(ft__context *c, const char *path, const ft__write
 static uint32_t ft__crc_of_tensor(const ft__context *c, uint32_t crc, const ft__write_tensor *t)
 {
     unsigned char piece[4096];
-    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
-        ft__tensor_bytes(c, t, i, some, piece);
-        crc = ft__crc(crc, piece, some * width);
-    }
+    size_t at = 0, bytes;
+    while ((bytes = ft__tensor_piece(c, t, &at, piece, sizeof piece)) > 0)
+        crc = ft__crc(crc, piece, bytes);
     return crc;
 }
 
@@ -44791,12 +44797,9 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
 static uint64_t ft__checksum_tensor(const ft__context *c, uint64_t sum, const ft__write_tensor *t)
 {
     unsigned char piece[1024];
-    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
-        ft__tensor_bytes(c, t, i, some, piece);
-        sum = ft__hash_bytes(sum, piece, some * width);
-    }
+    size_t at = 0, bytes;
+    while ((bytes = ft__tensor_piece(c, t, &at, piece, sizeof piece)) > 0)
+        sum = ft__hash_bytes(sum, piece, bytes);
     return sum;
 }
 

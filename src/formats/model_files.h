@@ -188,12 +188,9 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
 static uint64_t ft__checksum_tensor(const ft__context *c, uint64_t sum, const ft__write_tensor *t)
 {
     unsigned char piece[1024];
-    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
-        ft__tensor_bytes(c, t, i, some, piece);
-        sum = ft__hash_bytes(sum, piece, some * width);
-    }
+    size_t at = 0, bytes;
+    while ((bytes = ft__tensor_piece(c, t, &at, piece, sizeof piece)) > 0)
+        sum = ft__hash_bytes(sum, piece, bytes);
     return sum;
 }
 

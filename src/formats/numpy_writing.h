@@ -60,12 +60,9 @@ static ft_status ft__npy_check(ft__context *c, const char *path, const ft__write
 static uint32_t ft__crc_of_tensor(const ft__context *c, uint32_t crc, const ft__write_tensor *t)
 {
     unsigned char piece[4096];
-    size_t count = ft__shape_count(&t->shape), width = (size_t)ft__type_bytes[t->type], i, some;
-    for (i = 0; i < count; i += some) {
-        some = count - i < sizeof piece / width ? count - i : sizeof piece / width;
-        ft__tensor_bytes(c, t, i, some, piece);
-        crc = ft__crc(crc, piece, some * width);
-    }
+    size_t at = 0, bytes;
+    while ((bytes = ft__tensor_piece(c, t, &at, piece, sizeof piece)) > 0)
+        crc = ft__crc(crc, piece, bytes);
     return crc;
 }
 
