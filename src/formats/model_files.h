@@ -261,7 +261,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
-    ft__tensor_list list = ft__tensor_list_make(c, 7 * (size_t)m->node_count + 1);
+    ft__tensor_list list = ft__tensor_list_make(c, (2 + FT__STATES) * (size_t)m->node_count + 1);
     char *graph = ft__graph_text(m, false);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
