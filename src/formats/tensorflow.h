@@ -209,6 +209,11 @@ static void ft__bundle_index(ft__bundle *b)
     ft__release(file->context, block.key.letters);
 }
 
+static const char *ft__bundle_key(const ft__bundle *b, int i)
+{
+    return b->keys.letters + ((const size_t *)b->places.at)[i];
+}
+
 /* ---- The data: all files one after the other, instead of the index ---- */
 
 static void ft__bundle_data(ft__bundle *b)
@@ -229,8 +234,7 @@ static void ft__bundle_data(ft__bundle *b)
             if (t->shard != s) continue;
             if (t->bytes > size || t->offset > size - t->bytes)
                 ft__fail(c, FT_FORMAT, "%s: variable %.200s does not fit the %llu bytes of its"
-                         " data", file->path, b->keys.letters + ((size_t *)b->places.at)[i],
-                         (unsigned long long)size);
+                         " data", file->path, ft__bundle_key(b, i), (unsigned long long)size);
             t->offset += total;
             t->shard = -1; /* found */
         }
@@ -244,7 +248,7 @@ static void ft__bundle_data(ft__bundle *b)
     for (i = 0; ft__ok(c) && i < file->count; ++i) {
         if (file->tensors[i].shard >= 0)
             ft__fail(c, FT_FORMAT, "%s: variable %.200s is in a file that is not there", file->path,
-                     b->keys.letters + ((size_t *)b->places.at)[i]);
+                     ft__bundle_key(b, i));
         file->tensors[i].shard = 0;
     }
     if (ft__ok(c)) ft__file_replace(file, whole, total);
@@ -252,11 +256,6 @@ static void ft__bundle_data(ft__bundle *b)
 }
 
 /* ---- Names ---- */
-
-static const char *ft__bundle_key(const ft__bundle *b, int i)
-{
-    return b->keys.letters + ((const size_t *)b->places.at)[i];
-}
 
 /* Keys lie in order. Returns the entry with this one; -1: there is none. */
 static int ft__bundle_find(const ft__bundle *b, const char *key, size_t length)
