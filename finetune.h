@@ -5170,6 +5170,18 @@ static void ft__json_add_text(ft__text *to, const char *text)
     ft__text_add_bytes(to, "\"", 1);
 }
 
+/* The members of an object of texts: `count` keys, each followed by its text. */
+static void ft__json_add_pairs(ft__text *to, const char *const *pairs, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        if (i) ft__text_add(to, ",");
+        ft__json_add_text(to, pairs[2 * i]);
+        ft__text_add(to, ":");
+        ft__json_add_text(to, pairs[2 * i + 1]);
+    }
+}
+
 /* Nine digits distinguish every float32; a value that is not finite is written as null. */
 static void ft__json_add_float(ft__text *to, float value)
 {
@@ -33285,13 +33297,8 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
 {
     uint64_t offset = 0, end;
     int i, d;
-    ft__text_add(text, "{\"__metadata__\":{\"format\":\"pt\"");
-    for (i = 0; i < pair_count; ++i) {
-        ft__text_add(text, ",");
-        ft__json_add_text(text, pairs[2 * i]);
-        ft__text_add(text, ":");
-        ft__json_add_text(text, pairs[2 * i + 1]);
-    }
+    ft__text_add(text, "{\"__metadata__\":{\"format\":\"pt\"%s", pair_count ? "," : "");
+    ft__json_add_pairs(text, pairs, pair_count);
     ft__text_add(text, "}");
     for (i = 0; i < count; ++i) {
         ft__text_add(text, ",");
@@ -34192,20 +34199,6 @@ static void ft__npz_add(ft__zip_writer *zip, const char *name, const ft__text *h
     zip->at += header->count + size;
 }
 
-/* The metadata as an object of texts. */
-static void ft__npz_texts(ft__text *to, const char *const *pairs, int pair_count)
-{
-    int i;
-    ft__text_add(to, "{");
-    for (i = 0; i < pair_count; ++i) {
-        if (i) ft__text_add(to, ",");
-        ft__json_add_text(to, pairs[2 * i]);
-        ft__text_add(to, ":");
-        ft__json_add_text(to, pairs[2 * i + 1]);
-    }
-    ft__text_add(to, "}");
-}
-
 static ft_status ft__npz_write(ft__context *c, const char *path, const ft__write_tensor *tensors,
                                int count, const char *const *pairs, int pair_count)
 {
@@ -34228,7 +34221,9 @@ static ft_status ft__npz_write(ft__context *c, const char *path, const ft__write
         ft__npz_add(&zip, tensors[i].name, &header, &tensors[i], NULL);
     }
     if (pair_count > 0 && ft__ok(c)) {
-        ft__npz_texts(&texts, pairs, pair_count);
+        ft__text_add(&texts, "{");
+        ft__json_add_pairs(&texts, pairs, pair_count);
+        ft__text_add(&texts, "}");
         shape.rank = 1;
         shape.size[0] = (int)texts.count;
         header.count = 0;

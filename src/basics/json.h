@@ -409,6 +409,18 @@ static void ft__json_add_text(ft__text *to, const char *text)
     ft__text_add_bytes(to, "\"", 1);
 }
 
+/* The members of an object of texts: `count` keys, each followed by its text. */
+static void ft__json_add_pairs(ft__text *to, const char *const *pairs, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) {
+        if (i) ft__text_add(to, ",");
+        ft__json_add_text(to, pairs[2 * i]);
+        ft__text_add(to, ":");
+        ft__json_add_text(to, pairs[2 * i + 1]);
+    }
+}
+
 /* Nine digits distinguish every float32; a value that is not finite is written as null. */
 static void ft__json_add_float(ft__text *to, float value)
 {

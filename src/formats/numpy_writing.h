@@ -84,20 +84,6 @@ static void ft__npz_add(ft__zip_writer *zip, const char *name, const ft__text *h
     zip->at += header->count + size;
 }
 
-/* The metadata as an object of texts. */
-static void ft__npz_texts(ft__text *to, const char *const *pairs, int pair_count)
-{
-    int i;
-    ft__text_add(to, "{");
-    for (i = 0; i < pair_count; ++i) {
-        if (i) ft__text_add(to, ",");
-        ft__json_add_text(to, pairs[2 * i]);
-        ft__text_add(to, ":");
-        ft__json_add_text(to, pairs[2 * i + 1]);
-    }
-    ft__text_add(to, "}");
-}
-
 static ft_status ft__npz_write(ft__context *c, const char *path, const ft__write_tensor *tensors,
                                int count, const char *const *pairs, int pair_count)
 {
@@ -120,7 +106,9 @@ static ft_status ft__npz_write(ft__context *c, const char *path, const ft__write
         ft__npz_add(&zip, tensors[i].name, &header, &tensors[i], NULL);
     }
     if (pair_count > 0 && ft__ok(c)) {
-        ft__npz_texts(&texts, pairs, pair_count);
+        ft__text_add(&texts, "{");
+        ft__json_add_pairs(&texts, pairs, pair_count);
+        ft__text_add(&texts, "}");
         shape.rank = 1;
         shape.size[0] = (int)texts.count;
         header.count = 0;

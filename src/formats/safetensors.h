@@ -190,13 +190,8 @@ static void ft__safetensors_header(ft__text *text, const ft__write_tensor *tenso
 {
     uint64_t offset = 0, end;
     int i, d;
-    ft__text_add(text, "{\"__metadata__\":{\"format\":\"pt\"");
-    for (i = 0; i < pair_count; ++i) {
-        ft__text_add(text, ",");
-        ft__json_add_text(text, pairs[2 * i]);
-        ft__text_add(text, ":");
-        ft__json_add_text(text, pairs[2 * i + 1]);
-    }
+    ft__text_add(text, "{\"__metadata__\":{\"format\":\"pt\"%s", pair_count ? "," : "");
+    ft__json_add_pairs(text, pairs, pair_count);
     ft__text_add(text, "}");
     for (i = 0; i < count; ++i) {
         ft__text_add(text, ",");
