@@ -171,7 +171,7 @@ static void load(const uint8_t *data, size_t size)
     ft_destroy(m);
 }
 
-/* ---- Tensors: safetensors and PyTorch's zip ---- */
+/* ---- Tensors: safetensors, PyTorch's zip and ONNX; and the network that they hold ---- */
 
 static void run_weights(const uint8_t *data, size_t size)
 {
