@@ -173,17 +173,11 @@ static void load(const uint8_t *data, size_t size)
 
 /* ---- Tensors: safetensors, PyTorch's zip and ONNX; and the network that they hold ---- */
 
-static void run_weights(const uint8_t *data, size_t size)
+/* Reads the first tensors of a file, NULL too, each in every way, and closes it. */
+static void read_tensors(ft_model *m, ft_file *file)
 {
     static float values[MOST_NUMBERS];
-    ft_model *m = new_model();
-    ft_weights_options options;
-    ft_file *file;
     int i;
-    memset(&options, 0, sizeof options);
-    options.memory = data;
-    options.bytes = size;
-    file = ft_file_open(m, "in", options);
     for (i = 0; file && i < ft_file_count(file) && i < 64; ++i) {
         ft_tensor_info info = ft_file_tensor(file, i);
         size_t count = 1;
@@ -199,6 +193,16 @@ static void run_weights(const uint8_t *data, size_t size)
         ft_file_metadata(file, "finetune");
         ft_file_close(file);
     }
+}
+
+static void run_weights(const uint8_t *data, size_t size)
+{
+    ft_model *m = new_model();
+    ft_weights_options options;
+    memset(&options, 0, sizeof options);
+    options.memory = data;
+    options.bytes = size;
+    read_tensors(m, ft_file_open(m, "in", options));
     ft_destroy(m);
     load(data, size);
 }
@@ -245,12 +249,9 @@ static void run_numpy(const uint8_t *data, size_t size)
 
 static void run_bundle(const uint8_t *data, size_t size)
 {
-    static float values[MOST_NUMBERS];
     ft_model *m = new_model();
     ft_weights_options options;
-    ft_file *file;
     size_t index = size < 2 ? 0 : data[0] + 256u * data[1];
-    int i;
     memset(&options, 0, sizeof options);
     if (size > 2) {
         if (index > size - 2) index = size - 2;
@@ -259,16 +260,7 @@ static void run_bundle(const uint8_t *data, size_t size)
         file_bytes = data + 2 + index;
         file_size = size - 2 - index;
         file_end = ".data-00000-of-00001";
-        file = ft_file_open(m, "in.index", options);
-        for (i = 0; file && i < ft_file_count(file) && i < 64; ++i) {
-            ft_tensor_info info = ft_file_tensor(file, i);
-            size_t count = 1;
-            int d;
-            for (d = 0; d < info.shape.rank && count <= MOST_NUMBERS; ++d) count *= (size_t)info.shape.size[d];
-            if (count <= MOST_NUMBERS) ft_file_read_f32(file, i, values, count);
-            ft_clear_error(m);
-        }
-        ft_file_close(file);
+        read_tensors(m, ft_file_open(m, "in.index", options));
         file_end = "?";
     }
     ft_destroy(m);
