@@ -55393,7 +55393,7 @@ struct ft_data {
     unsigned tasks;         /* ... and others that it can serve: bits 1 << task */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
-    void *kept[3];          /* memory that the source reads from, released after it; or NULL */
+    void *kept[2];          /* memory that the source reads from, released after it; or NULL */
 };
 
 /* ---- Any source ---- */
@@ -55433,7 +55433,7 @@ void ft_data_free(ft_data *data)
             break;
         }
     if (data->source.release) data->source.release(data->source.user);
-    for (i = 0; i < 3; ++i) ft__release(&data->model->context, data->kept[i]);
+    for (i = 0; i < 2; ++i) ft__release(&data->model->context, data->kept[i]);
     ft__release(&data->model->context, data->left_out);
     ft__release(&data->model->context, data);
 }
@@ -57580,7 +57580,7 @@ typedef struct ft__array_file {
     int x_index, y_index;   /* y: -1 if there is none */
     int count, height, width, channels; /* of pictures */
     bool channels_last;
-    void *kept[3];          /* memory of the data: samples, labels or targets, pictures' places */
+    void *kept[2];          /* memory of the data: samples, labels or targets */
 } ft__array_file;
 
 /* The array with the chosen name, or with the first of the usual ones; -1: there is none. */
@@ -57849,7 +57849,7 @@ static ft_data *ft__data_of_arrays(ft_model *m, ft__array_file *a)
     if (data && a->y_index >= 0)
         ft__log(c, "%s: %.100s: %s", a->file->path, a->y.name, data->source.classes
                 ? "their labels" : "their targets");
-    for (i = 0; i < 3; ++i) {
+    for (i = 0; i < 2; ++i) {
         if (data) data->kept[i] = a->kept[i];
         else ft__release(c, a->kept[i]);
     }

@@ -24,7 +24,7 @@ typedef struct ft__array_file {
     int x_index, y_index;   /* y: -1 if there is none */
     int count, height, width, channels; /* of pictures */
     bool channels_last;
-    void *kept[3];          /* memory of the data: samples, labels or targets, pictures' places */
+    void *kept[2];          /* memory of the data: samples, labels or targets */
 } ft__array_file;
 
 /* The array with the chosen name, or with the first of the usual ones; -1: there is none. */
@@ -293,7 +293,7 @@ static ft_data *ft__data_of_arrays(ft_model *m, ft__array_file *a)
     if (data && a->y_index >= 0)
         ft__log(c, "%s: %.100s: %s", a->file->path, a->y.name, data->source.classes
                 ? "their labels" : "their targets");
-    for (i = 0; i < 3; ++i) {
+    for (i = 0; i < 2; ++i) {
         if (data) data->kept[i] = a->kept[i];
         else ft__release(c, a->kept[i]);
     }

@@ -54,7 +54,7 @@ struct ft_data {
     unsigned tasks;         /* ... and others that it can serve: bits 1 << task */
     unsigned char *left_out; /* of each sample: get() could not read it, and the log has said so */
     int left_out_count;
-    void *kept[3];          /* memory that the source reads from, released after it; or NULL */
+    void *kept[2];          /* memory that the source reads from, released after it; or NULL */
 };
 
 /* ---- Any source ---- */
@@ -94,7 +94,7 @@ void ft_data_free(ft_data *data)
             break;
         }
     if (data->source.release) data->source.release(data->source.user);
-    for (i = 0; i < 3; ++i) ft__release(&data->model->context, data->kept[i]);
+    for (i = 0; i < 2; ++i) ft__release(&data->model->context, data->kept[i]);
     ft__release(&data->model->context, data->left_out);
     ft__release(&data->model->context, data);
 }
