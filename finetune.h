@@ -69293,12 +69293,12 @@ static bool ft__sweep_read_run(ft__sweep *s, const ft__json *json, int value)
     run->memory = (size_t)memory;
     for (i = 0; i < rungs; ++i) {
         float *score = ft__sweep_scores(s, (int)setting, (int)seed, i);
-        int list = ft__json_element(json, lists, i), count = ft__json_count(json, list), next = 0;
+        int list = ft__json_element(json, lists, i), count = ft__json_count(json, list);
+        int next = ft__json_element(json, list, 0);
         if (count != s->held_count[seed]) return false;
         ft__json_double(json, ft__json_element(json, losses, i), &number);
         run->loss[i] = (float)number;
-        for (j = 0; j < count; ++j) {
-            next = ft__json_element(json, list, j);
+        for (j = 0; j < count; ++j, next = json->values[next].next) {
             if (!ft__json_double(json, next, &number)) return false;
             score[j] = (float)number;
         }
@@ -69311,7 +69311,7 @@ static bool ft__sweep_read_run(ft__sweep *s, const ft__json *json, int value)
 static ft_status ft__sweep_take(ft__sweep *s, const ft__json *json)
 {
     ft__context *c = &s->m->context;
-    int kept = ft__json_member(json, 0, "kept"), runs = ft__json_member(json, 0, "runs"), i;
+    int kept = ft__json_member(json, 0, "kept"), runs = ft__json_member(json, 0, "runs"), run, i;
     int64_t format = 0, epochs = 0, number = 0;
     bool sound;
     if (!ft__json_int(json, ft__json_member(json, 0, "sweep"), &format))
@@ -69330,8 +69330,11 @@ static ft_status ft__sweep_take(ft__sweep *s, const ft__json *json)
             && number >= 1 && number <= s->settings;
         if (sound) s->kept[i] = (int)number;
     }
-    for (i = 0; sound && i < ft__json_count(json, runs); ++i)
-        sound = ft__sweep_read_run(s, json, ft__json_element(json, runs, i));
+    run = ft__json_element(json, runs, 0);
+    for (i = ft__json_count(json, runs); sound && i > 0; --i) {
+        sound = ft__sweep_read_run(s, json, run);
+        if (sound) run = json->values[run].next;
+    }
     if (!sound)
         ft__fail(c, FT_FORMAT, "%s: damaged state of a sweep: remove it to begin again", s->path);
     return c->status;
