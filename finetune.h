@@ -4764,6 +4764,16 @@ static bool ft__saving_end(ft__saving *s, bool keep)
     return false;
 }
 
+/* Writes a text as a file, whole or not at all. */
+static void ft__write_text(ft__context *c, const char *path, const char *text)
+{
+    ft__saving file;
+    bool written = ft__saving_begin(&file, c, path) && ft__saving_write(&file, text, strlen(text));
+    if (!ft__saving_end(&file, written) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why ? file.why : "cannot be written");
+    ft__saving_free(&file);
+}
+
 /* =============================================================================================
    [SECTION] basics/json: JSON
    A text is parsed into an array of values in the order of the text; a value holds the number of
@@ -52275,16 +52285,6 @@ static char *ft__adapter_config(ft__adapter_list *list)
     return NULL;
 }
 
-/* Writes a text as a file, whole or not at all. */
-static void ft__write_text(ft__context *c, const char *path, const char *text)
-{
-    ft__saving file;
-    bool written = ft__saving_begin(&file, c, path) && ft__saving_write(&file, text, strlen(text));
-    if (!ft__saving_end(&file, written) && ft__ok(c))
-        ft__fail(c, FT_IO, "%s: %s", path, file.why ? file.why : "cannot be written");
-    ft__saving_free(&file);
-}
-
 static void ft__adapter_write(ft__adapter_list *list, const char *folder)
 {
     ft_model *m = list->m;
@@ -69242,7 +69242,6 @@ static void ft__sweep_write_run(const ft__sweep *s, ft__text *text, int setting,
 static ft_status ft__sweep_write(ft__sweep *s)
 {
     ft__context *c = &s->m->context;
-    ft__saving file;
     ft__text text;
     int i, seed, count = 0;
     memset(&text, 0, sizeof text);
@@ -69262,13 +69261,7 @@ static ft_status ft__sweep_write(ft__sweep *s)
             ft__sweep_write_run(s, &text, i, seed);
         }
     ft__text_add(&text, "]}\n");
-    if (ft__ok(c)) {
-        bool begun = ft__saving_begin(&file, c, s->path);
-        if (begun) ft__saving_write(&file, text.letters, text.count);
-        if (!ft__saving_end(&file, begun))
-            ft__fail(c, FT_IO, "%s: %s", s->path, file.why ? file.why : "cannot be written");
-        ft__saving_free(&file);
-    }
+    if (ft__ok(c)) ft__write_text(c, s->path, text.letters);
     ft__release(c, text.letters);
     s->written = ft__clock(c);
     return c->status;

@@ -104,3 +104,13 @@ static bool ft__saving_end(ft__saving *s, bool keep)
     files->remove(files->user, s->aside);
     return false;
 }
+
+/* Writes a text as a file, whole or not at all. */
+static void ft__write_text(ft__context *c, const char *path, const char *text)
+{
+    ft__saving file;
+    bool written = ft__saving_begin(&file, c, path) && ft__saving_write(&file, text, strlen(text));
+    if (!ft__saving_end(&file, written) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why ? file.why : "cannot be written");
+    ft__saving_free(&file);
+}

@@ -274,7 +274,6 @@ static void ft__sweep_write_run(const ft__sweep *s, ft__text *text, int setting,
 static ft_status ft__sweep_write(ft__sweep *s)
 {
     ft__context *c = &s->m->context;
-    ft__saving file;
     ft__text text;
     int i, seed, count = 0;
     memset(&text, 0, sizeof text);
@@ -294,13 +293,7 @@ static ft_status ft__sweep_write(ft__sweep *s)
             ft__sweep_write_run(s, &text, i, seed);
         }
     ft__text_add(&text, "]}\n");
-    if (ft__ok(c)) {
-        bool begun = ft__saving_begin(&file, c, s->path);
-        if (begun) ft__saving_write(&file, text.letters, text.count);
-        if (!ft__saving_end(&file, begun))
-            ft__fail(c, FT_IO, "%s: %s", s->path, file.why ? file.why : "cannot be written");
-        ft__saving_free(&file);
-    }
+    if (ft__ok(c)) ft__write_text(c, s->path, text.letters);
     ft__release(c, text.letters);
     s->written = ft__clock(c);
     return c->status;
