@@ -3855,6 +3855,12 @@ static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
     return ft__mix(hash ^ word);
 }
 
+/* The same of a text; NULL is as an empty one. */
+static uint64_t ft__hash_text(uint64_t hash, const char *text)
+{
+    return ft__hash_bytes(hash, text, text ? strlen(text) : 0);
+}
+
 /* A random order of 0..count-1 (Fisher and Yates). */
 static void ft__shuffle(int *order, int count, uint64_t key)
 {
@@ -44792,8 +44798,7 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     texts[1] = training;
     texts[2] = tokenizer;
     texts[3] = checkpoint;
-    for (i = 0; i < 4; ++i)
-        sum = ft__hash_bytes(sum, texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) : 0);
+    for (i = 0; i < 4; ++i) sum = ft__hash_text(sum, texts[i]);
     return sum;
 }
 
@@ -62404,10 +62409,8 @@ static ft__data_state ft__data_state_of(const ft__fit *f)
     int i;
     memset(&s, 0, sizeof s);
     if (a) s.views = ft__augmentation_hash(a);
-    for (i = 0; i < source->classes; ++i) {
-        const char *name = ft_data_class_name(f->data, i);
-        s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
-    }
+    for (i = 0; i < source->classes; ++i)
+        s.classes = ft__hash_text(s.classes, ft_data_class_name(f->data, i));
     for (i = 0; i < source->count; ++i) {
         uint64_t sample = ft__sample_state(f, i);
         s.content = ft__key(s.content, sample, 0, 0);
@@ -62977,7 +62980,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
     }
     for (i = 0; i < f->m->node_count; ++i) {
         const ft__node *node = &f->m->nodes[i];
-        hash = ft__hash_bytes(hash, node->name, node->name ? strlen(node->name) : 0);
+        hash = ft__hash_text(hash, node->name);
         hash = ft__hash_number(hash, node->op + 1000.0 * node->frozen);
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
@@ -69894,23 +69897,20 @@ static uint64_t ft__sweep_key(const ft__sweep *s)
     for (i = 0; i < s->settings; ++i) {
         ft__sweep_choices(s, i, &row);
         ft__sweep_name(&row, name, sizeof name);
-        hash = ft__hash_bytes(hash, name, strlen(name));
+        hash = ft__hash_text(hash, name);
     }
     for (i = 0; i < 4; ++i) {
         const char *text = i == 0 ? f->loss : i == 1 ? f->optimizer : i == 2 ? f->schedule
                          : o->where;
-        hash = ft__hash_bytes(ft__hash_number(hash, i), text, text ? strlen(text) : 0);
+        hash = ft__hash_text(ft__hash_number(hash, i), text);
     }
     hash = ft__key(hash, ft__augmentation_hash(&f->augmentation), 0, 0);
-    for (i = 0; i < ft_data_count(s->data); ++i) {
-        const char *of = ft_data_name(s->data, i);
-        hash = ft__hash_bytes(ft__hash_number(hash, ft_data_label(s->data, i)), of,
-                              of ? strlen(of) : 0);
-    }
+    for (i = 0; i < ft_data_count(s->data); ++i)
+        hash = ft__hash_text(ft__hash_number(hash, ft_data_label(s->data, i)),
+                             ft_data_name(s->data, i));
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        hash = ft__hash_bytes(ft__hash_number(hash, node->op), node->name,
-                              node->name ? strlen(node->name) : 0);
+        hash = ft__hash_text(ft__hash_number(hash, node->op), node->name);
         if (ft__is_weight(node) && (node->value || ft__is_stored(node)))
             hash = ft__hash_value(hash, node);
     }

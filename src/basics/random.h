@@ -53,6 +53,12 @@ static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
     return ft__mix(hash ^ word);
 }
 
+/* The same of a text; NULL is as an empty one. */
+static uint64_t ft__hash_text(uint64_t hash, const char *text)
+{
+    return ft__hash_bytes(hash, text, text ? strlen(text) : 0);
+}
+
 /* A random order of 0..count-1 (Fisher and Yates). */
 static void ft__shuffle(int *order, int count, uint64_t key)
 {

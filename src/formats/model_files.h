@@ -179,8 +179,7 @@ static uint64_t ft__checksum_texts(const char *graph, const char *training, cons
     texts[1] = training;
     texts[2] = tokenizer;
     texts[3] = checkpoint;
-    for (i = 0; i < 4; ++i)
-        sum = ft__hash_bytes(sum, texts[i] ? texts[i] : "", texts[i] ? strlen(texts[i]) : 0);
+    for (i = 0; i < 4; ++i) sum = ft__hash_text(sum, texts[i]);
     return sum;
 }
 

@@ -583,23 +583,20 @@ static uint64_t ft__sweep_key(const ft__sweep *s)
     for (i = 0; i < s->settings; ++i) {
         ft__sweep_choices(s, i, &row);
         ft__sweep_name(&row, name, sizeof name);
-        hash = ft__hash_bytes(hash, name, strlen(name));
+        hash = ft__hash_text(hash, name);
     }
     for (i = 0; i < 4; ++i) {
         const char *text = i == 0 ? f->loss : i == 1 ? f->optimizer : i == 2 ? f->schedule
                          : o->where;
-        hash = ft__hash_bytes(ft__hash_number(hash, i), text, text ? strlen(text) : 0);
+        hash = ft__hash_text(ft__hash_number(hash, i), text);
     }
     hash = ft__key(hash, ft__augmentation_hash(&f->augmentation), 0, 0);
-    for (i = 0; i < ft_data_count(s->data); ++i) {
-        const char *of = ft_data_name(s->data, i);
-        hash = ft__hash_bytes(ft__hash_number(hash, ft_data_label(s->data, i)), of,
-                              of ? strlen(of) : 0);
-    }
+    for (i = 0; i < ft_data_count(s->data); ++i)
+        hash = ft__hash_text(ft__hash_number(hash, ft_data_label(s->data, i)),
+                             ft_data_name(s->data, i));
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        hash = ft__hash_bytes(ft__hash_number(hash, node->op), node->name,
-                              node->name ? strlen(node->name) : 0);
+        hash = ft__hash_text(ft__hash_number(hash, node->op), node->name);
         if (ft__is_weight(node) && (node->value || ft__is_stored(node)))
             hash = ft__hash_value(hash, node);
     }

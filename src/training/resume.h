@@ -91,10 +91,8 @@ static ft__data_state ft__data_state_of(const ft__fit *f)
     int i;
     memset(&s, 0, sizeof s);
     if (a) s.views = ft__augmentation_hash(a);
-    for (i = 0; i < source->classes; ++i) {
-        const char *name = ft_data_class_name(f->data, i);
-        s.classes = ft__hash_bytes(s.classes, name ? name : "", name ? strlen(name) : 0);
-    }
+    for (i = 0; i < source->classes; ++i)
+        s.classes = ft__hash_text(s.classes, ft_data_class_name(f->data, i));
     for (i = 0; i < source->count; ++i) {
         uint64_t sample = ft__sample_state(f, i);
         s.content = ft__key(s.content, sample, 0, 0);

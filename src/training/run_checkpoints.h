@@ -73,7 +73,7 @@ static uint64_t ft__fit_settings(const ft__fit *f)
     }
     for (i = 0; i < f->m->node_count; ++i) {
         const ft__node *node = &f->m->nodes[i];
-        hash = ft__hash_bytes(hash, node->name, node->name ? strlen(node->name) : 0);
+        hash = ft__hash_text(hash, node->name);
         hash = ft__hash_number(hash, node->op + 1000.0 * node->frozen);
         hash = ft__hash_number(hash, (double)node->learning_rate_factor);
         hash = ft__hash_number(hash, (double)node->weight_decay);
