@@ -64064,18 +64064,17 @@ static size_t ft__fit_reserve(const ft__fit *f)
 {
     const ft_model *m = f->m;
     size_t bytes = ft__loader_bytes(m, f->data, f->o.batch_size);
+    bool averages = f->o.ema > 0 || f->o.swa;
     int i;
     if (f->outcomes.values)
         bytes += ft__measuring_bytes(f->outcomes.labels != NULL, f->held_count,
                                      f->outcomes.columns);
     for (i = 0; i < m->node_count; ++i) {
         const ft__node *node = &m->nodes[i];
-        if (ft__changes(m, node) && (f->o.ema > 0 || f->o.swa))
-            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
-        if (ft__changes(m, node) && f->o.average_start)
-            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
-        if (ft__changes(m, node) && !node->kept)
-            bytes += ft__node_count_at(node, ft__one) * sizeof(float) + 2 * FT__ALIGNMENT;
+        size_t copies = (size_t)(averages + f->o.average_start + !node->kept);
+        if (ft__changes(m, node))
+            bytes += copies * (ft__node_count_at(node, ft__one) * sizeof(float)
+                               + 2 * FT__ALIGNMENT);
     }
     return bytes;
 }
