@@ -64885,6 +64885,7 @@ typedef struct ft__pass {
     ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
     ft__loader *loader;         /* NULL: there was an error */
     int *order;                 /* [samples], and twice as many behind for ft__bucket */
+    int steps;                  /* of the plan, that ft__pass_next runs: all, or fewer */
     int length;
 } ft__pass;
 
@@ -64904,6 +64905,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
         + FT__ALIGNMENT + more;
     p.plan = ft__begin(m, size, training);
+    p.steps = p.plan ? p.plan->step_count : 0;
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
@@ -64926,7 +64928,7 @@ static const ft__batch *ft__pass_next(ft__pass *p, int flags)
         if (batch->count == 0) continue;
         ft__feed_batch(m, p->loader, batch);
         m->last_run = p->plan;
-        ft__run_forward(m, p->plan, 0, p->plan->step_count, batch->count, flags);
+        ft__run_forward(m, p->plan, 0, p->steps, batch->count, flags);
         return batch;
     }
     return NULL;
@@ -65544,20 +65546,16 @@ static void ft__collect_features(ft_model *m, ft_data *data, const int *samples,
 {
     ft__pass pass = ft__pass_begin(m, data, 0, 0, true, false);
     const ft__batch *batch;
-    int head = pass.loader ? ft__step_of_head(m, pass.plan) : 0, id, i;
+    int id, i;
     if (pass.loader) {
-        memcpy(pass.order, samples, (size_t)count * sizeof *samples);
-        ft__loader_start(pass.loader, pass.order, NULL, count);
+        pass.steps = ft__step_of_head(m, pass.plan);
+        ft__loader_start(pass.loader, samples, NULL, count);
     }
-    while (pass.loader && ft__ok(&m->context) && (batch = ft__loader_next(pass.loader)) != NULL) {
+    while ((batch = ft__pass_next(&pass, 0)) != NULL) {
         size_t row = (size_t)of->features;
         const ft__node *node;
         const float *value;
-        if (batch->count == 0) continue;
-        ft__feed_batch(m, pass.loader, batch);
-        m->last_run = pass.plan;
-        ft__run_forward(m, pass.plan, 0, head, batch->count, 0);
-        id = ft__input_of(m, pass.plan, &pass.plan->steps[head], 0);
+        id = ft__input_of(m, pass.plan, &pass.plan->steps[pass.steps], 0);
         node = ft__node_of(m, pass.plan, id);
         value = ft__is_leaf(node) && id <= pass.plan->node_count ? node->value
                                                                 : pass.plan->values[id - 1];

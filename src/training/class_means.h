@@ -117,20 +117,16 @@ static void ft__collect_features(ft_model *m, ft_data *data, const int *samples,
 {
     ft__pass pass = ft__pass_begin(m, data, 0, 0, true, false);
     const ft__batch *batch;
-    int head = pass.loader ? ft__step_of_head(m, pass.plan) : 0, id, i;
+    int id, i;
     if (pass.loader) {
-        memcpy(pass.order, samples, (size_t)count * sizeof *samples);
-        ft__loader_start(pass.loader, pass.order, NULL, count);
+        pass.steps = ft__step_of_head(m, pass.plan);
+        ft__loader_start(pass.loader, samples, NULL, count);
     }
-    while (pass.loader && ft__ok(&m->context) && (batch = ft__loader_next(pass.loader)) != NULL) {
+    while ((batch = ft__pass_next(&pass, 0)) != NULL) {
         size_t row = (size_t)of->features;
         const ft__node *node;
         const float *value;
-        if (batch->count == 0) continue;
-        ft__feed_batch(m, pass.loader, batch);
-        m->last_run = pass.plan;
-        ft__run_forward(m, pass.plan, 0, head, batch->count, 0);
-        id = ft__input_of(m, pass.plan, &pass.plan->steps[head], 0);
+        id = ft__input_of(m, pass.plan, &pass.plan->steps[pass.steps], 0);
         node = ft__node_of(m, pass.plan, id);
         value = ft__is_leaf(node) && id <= pass.plan->node_count ? node->value
                                                                 : pass.plan->values[id - 1];

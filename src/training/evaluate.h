@@ -36,6 +36,7 @@ typedef struct ft__pass {
     ft__plan *plan, *in_use;    /* in_use: that of a run around this one */
     ft__loader *loader;         /* NULL: there was an error */
     int *order;                 /* [samples], and twice as many behind for ft__bucket */
+    int steps;                  /* of the plan, that ft__pass_next runs: all, or fewer */
     int length;
 } ft__pass;
 
@@ -55,6 +56,7 @@ static ft__pass ft__pass_begin(ft_model *m, ft_data *data, int size, size_t more
     m->reserve = ft__loader_bytes(m, data, size) + 3 * (size_t)count * sizeof *p.order
         + FT__ALIGNMENT + more;
     p.plan = ft__begin(m, size, training);
+    p.steps = p.plan ? p.plan->step_count : 0;
     m->reserve = 0;
     p.in_use = m->in_use;
     m->in_use = p.plan;
@@ -77,7 +79,7 @@ static const ft__batch *ft__pass_next(ft__pass *p, int flags)
         if (batch->count == 0) continue;
         ft__feed_batch(m, p->loader, batch);
         m->last_run = p->plan;
-        ft__run_forward(m, p->plan, 0, p->plan->step_count, batch->count, flags);
+        ft__run_forward(m, p->plan, 0, p->steps, batch->count, flags);
         return batch;
     }
     return NULL;
