@@ -65011,7 +65011,7 @@ static float *ft__mirrored_outputs(ft__pass *pass)
     const ft__batch *batch;
     for (i = 0; views && i < count; ++i) views[i] = FT__MIRRORED;
     if (ft__ok(c)) ft__loader_start(pass->loader, pass->order, views, count);
-    while (ft__ok(c) && (batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+    while ((batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
         const float *value = pass->plan->values[m->output.id - 1];
         ft__to_host(c, value, (size_t)batch->count * classes * sizeof *value);
         for (i = 0; i < batch->count; ++i)
@@ -65387,18 +65387,23 @@ static void ft__fit_temperature(ft_model *m, const ft__outcomes *logits, ft_cali
     ft__release(c, row);
 }
 
-/* Runs these samples, and adds their logits. */
-static void ft__collect_logits(ft_model *m, ft__pass *pass, int count, ft__outcomes *of)
+/* Adds the outputs of the batch that was just run. */
+static void ft__collect_batch(ft__pass *pass, int count, ft__outcomes *of)
 {
+    ft_model *m = pass->m;
     const ft__node *output = ft__get_node(m, m->output);
+    ft__read_loss(m, pass->plan); /* an error if it is not finite */
+    ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
+                ft__node_count_at(output, ft__extent_of(m, count)) * sizeof(float));
+    ft__outcomes_add(m, pass->plan, count, of);
+}
+
+/* Runs these samples, and adds their logits. */
+static void ft__collect_logits(ft__pass *pass, int count, ft__outcomes *of)
+{
     const ft__batch *batch;
     ft__loader_start(pass->loader, pass->order, NULL, count);
-    while ((batch = ft__pass_next(pass, 0)) != NULL) {
-        ft__read_loss(m, pass->plan); /* an error if it is not finite */
-        ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
-                    ft__node_count_at(output, ft__extent_of(m, batch->count)) * sizeof(float));
-        ft__outcomes_add(m, pass->plan, batch->count, of);
-    }
+    while ((batch = ft__pass_next(pass, 0)) != NULL) ft__collect_batch(pass, batch->count, of);
 }
 
 static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
@@ -65436,7 +65441,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     if (pass.loader && o.hold_back > 0)
         count = ft_data_held_back(data, o.hold_back, pass.order, count);
     ft__outcomes_start(m, &logits, count);
-    if (pass.loader && ft__ok(c)) ft__collect_logits(m, &pass, count, &logits);
+    if (pass.loader && ft__ok(c)) ft__collect_logits(&pass, count, &logits);
     ft__pass_end(&pass);
     if (ft__ok(c) && logits.samples == 0)
         ft__fail(c, FT_INVALID, "ft_calibrate: there is no sample to fit a temperature to");
@@ -65473,13 +65478,10 @@ static ft__score ft__score_samples(ft_model *m, ft_data *data, const int *sample
     const ft__batch *batch;
     int *views = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *views), i;
     ft__pass pass = ft__pass_begin(m, data, 0, 0, false, false);
-    for (i = 0; views && pass.loader && i < count; ++i) {
-        views[i] = view;
-        pass.order[i] = samples[i];
-    }
+    for (i = 0; views && i < count; ++i) views[i] = view;
     if (views && pass.loader) {
         ft_reset_state(m, "*");
-        ft__loader_start(pass.loader, pass.order, views, count);
+        ft__loader_start(pass.loader, samples, views, count);
         while ((batch = ft__pass_next(&pass, 0)) != NULL)
             ft__score_batch(m, pass.plan, batch->count, ft__read_loss(m, pass.plan), NULL, &score);
     }
@@ -69528,7 +69530,6 @@ static void ft__sweep_batch(const ft__batch *batch, const ft__outcomes *of, cons
 static void ft__sweep_score(ft__sweep *s, ft_model *run, int setting, int seed, int rung)
 {
     ft__context *c = &run->context;
-    const ft__node *output = ft__get_node(run, run->output);
     const int *held = s->held + (size_t)seed * (size_t)s->most;
     float *score = ft__sweep_scores(s, setting, seed, rung);
     int count = s->held_count[seed], next = 0, read = 0, i;
@@ -69538,14 +69539,10 @@ static void ft__sweep_score(ft__sweep *s, ft_model *run, int setting, int seed, 
     ft__pass pass = ft__pass_begin(run, s->data, 0, ft__outcomes_bytes(run, 32), false, false);
     for (i = 0; i < count; ++i) score[i] = -1;
     ft__outcomes_start(run, &of, 32);
-    if (pass.loader) memcpy(pass.order, held, (size_t)count * sizeof *held);
-    if (pass.loader) ft__loader_start(pass.loader, pass.order, NULL, count);
-    while (ft__ok(c) && pass.loader && (batch = ft__pass_next(&pass, 0)) != NULL) {
-        ft__read_loss(run, pass.plan); /* an error if it is not finite */
-        ft__to_host(c, pass.plan->values[run->output.id - 1],
-                    ft__node_count_at(output, ft__extent_of(run, batch->count)) * sizeof(float));
+    if (pass.loader) ft__loader_start(pass.loader, held, NULL, count);
+    while ((batch = ft__pass_next(&pass, 0)) != NULL) {
         of.samples = 0;
-        ft__outcomes_add(run, pass.plan, batch->count, &of);
+        ft__collect_batch(&pass, batch->count, &of);
         if (of.samples < batch->count)
             ft__fail(c, FT_INVALID, "ft_sweep: a held-back sample has no label");
         ft__outcomes_soften(run, &of);

@@ -32,6 +32,7 @@
 #include "training/resume.h"
 #include "training/run_checkpoints.h"
 #include "training/evaluate.h"
+#include "training/calibration.h"
 #include "training/recipe.h"
 #include "training/recipe_text.h"
 #include "public/models.h"
@@ -217,7 +218,6 @@ static void ft__sweep_batch(const ft__batch *batch, const ft__outcomes *of, cons
 static void ft__sweep_score(ft__sweep *s, ft_model *run, int setting, int seed, int rung)
 {
     ft__context *c = &run->context;
-    const ft__node *output = ft__get_node(run, run->output);
     const int *held = s->held + (size_t)seed * (size_t)s->most;
     float *score = ft__sweep_scores(s, setting, seed, rung);
     int count = s->held_count[seed], next = 0, read = 0, i;
@@ -227,14 +227,10 @@ static void ft__sweep_score(ft__sweep *s, ft_model *run, int setting, int seed, 
     ft__pass pass = ft__pass_begin(run, s->data, 0, ft__outcomes_bytes(run, 32), false, false);
     for (i = 0; i < count; ++i) score[i] = -1;
     ft__outcomes_start(run, &of, 32);
-    if (pass.loader) memcpy(pass.order, held, (size_t)count * sizeof *held);
-    if (pass.loader) ft__loader_start(pass.loader, pass.order, NULL, count);
-    while (ft__ok(c) && pass.loader && (batch = ft__pass_next(&pass, 0)) != NULL) {
-        ft__read_loss(run, pass.plan); /* an error if it is not finite */
-        ft__to_host(c, pass.plan->values[run->output.id - 1],
-                    ft__node_count_at(output, ft__extent_of(run, batch->count)) * sizeof(float));
+    if (pass.loader) ft__loader_start(pass.loader, held, NULL, count);
+    while ((batch = ft__pass_next(&pass, 0)) != NULL) {
         of.samples = 0;
-        ft__outcomes_add(run, pass.plan, batch->count, &of);
+        ft__collect_batch(&pass, batch->count, &of);
         if (of.samples < batch->count)
             ft__fail(c, FT_INVALID, "ft_sweep: a held-back sample has no label");
         ft__outcomes_soften(run, &of);

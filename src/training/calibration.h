@@ -90,18 +90,23 @@ static void ft__fit_temperature(ft_model *m, const ft__outcomes *logits, ft_cali
     ft__release(c, row);
 }
 
-/* Runs these samples, and adds their logits. */
-static void ft__collect_logits(ft_model *m, ft__pass *pass, int count, ft__outcomes *of)
+/* Adds the outputs of the batch that was just run. */
+static void ft__collect_batch(ft__pass *pass, int count, ft__outcomes *of)
 {
+    ft_model *m = pass->m;
     const ft__node *output = ft__get_node(m, m->output);
+    ft__read_loss(m, pass->plan); /* an error if it is not finite */
+    ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
+                ft__node_count_at(output, ft__extent_of(m, count)) * sizeof(float));
+    ft__outcomes_add(m, pass->plan, count, of);
+}
+
+/* Runs these samples, and adds their logits. */
+static void ft__collect_logits(ft__pass *pass, int count, ft__outcomes *of)
+{
     const ft__batch *batch;
     ft__loader_start(pass->loader, pass->order, NULL, count);
-    while ((batch = ft__pass_next(pass, 0)) != NULL) {
-        ft__read_loss(m, pass->plan); /* an error if it is not finite */
-        ft__to_host(&m->context, pass->plan->values[m->output.id - 1],
-                    ft__node_count_at(output, ft__extent_of(m, batch->count)) * sizeof(float));
-        ft__outcomes_add(m, pass->plan, batch->count, of);
-    }
+    while ((batch = ft__pass_next(pass, 0)) != NULL) ft__collect_batch(pass, batch->count, of);
 }
 
 static ft_status ft__calibrate_check(ft_model *m, const ft_data *data,
@@ -139,7 +144,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
     if (pass.loader && o.hold_back > 0)
         count = ft_data_held_back(data, o.hold_back, pass.order, count);
     ft__outcomes_start(m, &logits, count);
-    if (pass.loader && ft__ok(c)) ft__collect_logits(m, &pass, count, &logits);
+    if (pass.loader && ft__ok(c)) ft__collect_logits(&pass, count, &logits);
     ft__pass_end(&pass);
     if (ft__ok(c) && logits.samples == 0)
         ft__fail(c, FT_INVALID, "ft_calibrate: there is no sample to fit a temperature to");

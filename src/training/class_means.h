@@ -44,13 +44,10 @@ static ft__score ft__score_samples(ft_model *m, ft_data *data, const int *sample
     const ft__batch *batch;
     int *views = (int *)ft__allocate(&m->context, (size_t)count + 1, sizeof *views), i;
     ft__pass pass = ft__pass_begin(m, data, 0, 0, false, false);
-    for (i = 0; views && pass.loader && i < count; ++i) {
-        views[i] = view;
-        pass.order[i] = samples[i];
-    }
+    for (i = 0; views && i < count; ++i) views[i] = view;
     if (views && pass.loader) {
         ft_reset_state(m, "*");
-        ft__loader_start(pass.loader, pass.order, views, count);
+        ft__loader_start(pass.loader, samples, views, count);
         while ((batch = ft__pass_next(&pass, 0)) != NULL)
             ft__score_batch(m, pass.plan, batch->count, ft__read_loss(m, pass.plan), NULL, &score);
     }

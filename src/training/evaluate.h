@@ -162,7 +162,7 @@ static float *ft__mirrored_outputs(ft__pass *pass)
     const ft__batch *batch;
     for (i = 0; views && i < count; ++i) views[i] = FT__MIRRORED;
     if (ft__ok(c)) ft__loader_start(pass->loader, pass->order, views, count);
-    while (ft__ok(c) && (batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+    while ((batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
         const float *value = pass->plan->values[m->output.id - 1];
         ft__to_host(c, value, (size_t)batch->count * classes * sizeof *value);
         for (i = 0; i < batch->count; ++i)
