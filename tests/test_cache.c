@@ -257,8 +257,7 @@ static uint64_t fit_words(const char *network, const char *frozen, bool cached, 
     ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 2, .log = count_lines});
     ft_fit_options o = {.epochs = 3, .batch_size = 8, .hold_back = 0.2f, .augment = augment};
     ft_source source = {.user = &data, .count = SAMPLES, .classes = 2, .get = get_words, .length = longest_view};
-    uint64_t hash = 0;
-    int i;
+    uint64_t hash;
     ft_network(m, network, (ft_network_options){.classes = 2, .words = 20, .hidden = 16, .layers = 2,
         .heads = !strcmp(network, "bert") ? 2 : 0, .dropout = 0.1f});
     ft_freeze(m, frozen);
@@ -268,14 +267,7 @@ static uint64_t fit_words(const char *network, const char *frozen, bool cached, 
     data.asked = 0;
     ft_fit(m, ft_data_source(m, source), o);
     CHECK(ft_error(m) == FT_OK, "%s: %s", network, ft_error_text(m));
-    for (i = 1; i <= ft_node_count(m); ++i) {
-        ft_node node = {i};
-        float *values;
-        if (!is_weight(m, node)) continue;
-        values = weight_of(m, node);
-        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
-        free(values);
-    }
+    hash = fingerprint(m);
     *asked = data.asked;
     ft_destroy(m);
     return hash;
@@ -524,22 +516,6 @@ static void remove_state(void)
     CHECK(left == 0, "%d checkpoints were left", left);
 }
 
-/* A hash of all weights. */
-static uint64_t weights_hash(ft_model *m)
-{
-    uint64_t hash = 0;
-    int i;
-    for (i = 1; i <= ft_node_count(m); ++i) {
-        ft_node node = {i};
-        float *values;
-        if (!is_weight(m, node)) continue;
-        values = weight_of(m, node);
-        hash = hash_bytes(hash, values, numbers_of(m, node) * sizeof *values);
-        free(values);
-    }
-    return hash;
-}
-
 /* The best epoch of a run up to this one: the most right, of as many the lower loss. */
 static const made *best_epoch(const sweeping *s, const char *setting, int seed, int until)
 {
@@ -634,7 +610,6 @@ static void test_sweep(void)
     CHECK(r.samples == 45 && r.equal == equal && r.undecided == undecided, "%d held-back samples, %d equal, %d"
           " undecided", r.samples, r.equal, r.undecided);
     memset(&alone, 0, sizeof alone);
-    memset(&how, 0, sizeof how);
     how = o.finetune;
     how.progress_user = &alone;
     how.schedule = "cosine";
@@ -645,7 +620,7 @@ static void test_sweep(void)
     CHECK(ft_finetune(other, swept_data(other, &alone), how).fit.held_back_accuracy == r.winner.value
           && r.fit.held_back_accuracy == r.winner.value && !r.fit.stopped && r.fit.epochs == SWEEP_EPOCHS,
           "the winner's score is not that of its run alone");
-    CHECK(weights_hash(other) == weights_hash(m), "its weights are not those of its run alone");
+    CHECK(fingerprint(other) == fingerprint(m), "its weights are not those of its run alone");
     CHECK(!strcmp(ft_node_operator(m, ft_find(m, "relu")), *r.winner.activation ? "tanh" : "relu"), "%s",
           ft_node_operator(m, ft_find(m, "relu")));
     ft_destroy(other);
@@ -736,11 +711,11 @@ static uint64_t sweep_again(sweeping *s, int stop_at, bool kills, ft_sweep_resul
     o.activation_count = 1;
     o.seeds = 2;
     m = swept_model(s, NULL, 4);
-    hash = weights_hash(m);
+    hash = fingerprint(m);
     *r = ft_sweep(m, swept_data(m, s), state, o);
     CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
-    if (r->stopped) CHECK(weights_hash(m) == hash, "a sweep that was stopped changed the model");
-    hash = weights_hash(m);
+    if (r->stopped) CHECK(fingerprint(m) == hash, "a sweep that was stopped changed the model");
+    hash = fingerprint(m);
     ft_destroy(m);
     return hash;
 }

@@ -22,9 +22,9 @@ static bool stop_soon(void *user, const ft_progress *p)
     return *left > 0;
 }
 
-/* Stops after `steps`, or runs to its end; returns whether it did. */
-static ft_schedule schedule;
+static ft_schedule schedule; /* of the next runs */
 
+/* Stops after `steps`, or runs to its end; returns whether it did. */
 static bool fit(ft_model *m, ft_data *data, int steps, float rate)
 {
     ft_fit_options o;
@@ -362,8 +362,8 @@ static void test_damage(void)
     remove(path);
 }
 
-/* The state of a plateau is [best, epochs seen, waited, cuts]; the last digit of best gives way to
-   a sign. */
+/* The state of a plateau is [best, epochs seen, waited, cuts]; a sign takes
+   the place of the last digit of best. */
 static void test_damaged_plateau(void)
 {
     static const char state[] = ",1,0,0]", wrong[] = ",-1,0,0]";
