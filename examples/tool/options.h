@@ -216,7 +216,8 @@ static const char *const fact_texts[] = {
 /* One row per option: where its value goes, how it is read, its verbs by their letters (NULL:
    all), and the conditions that it needs. An option without any effect is an error. How: 's' text,
    'l' a list (if given again, the next value is joined by a comma), 'b' no value, and numbers: 'n'
-   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'r' above 0 or auto, 'm' bytes. */
+   from 1, 'i' from 0, 'u' from 0 with all 64 bits, 'f' above 0, 'r' above 0 or auto, in
+   sweep a list, 'm' bytes. */
 typedef struct option_row {
     const char *name;
     char kind;
@@ -234,12 +235,7 @@ static const option_row option_rows[] = {
     {"--epochs", 'n', AT(epochs), "ts", 0},
     {"--max-steps", 'n', AT(max_steps), "ts", 0},
     {"--batch-size", 'n', AT(batch_size), "teivs", SAMPLES},
-    {"--lr", 'r', AT(learning_rate), "t", 0},
-    {"--lr", 's', AT(rates), "s", 0},
-    {"--freeze", 's', AT(freeze), "s", 0},
-    {"--activation", 's', AT(activation), "s", MODEL},
-    {"--loss", 's', AT(loss), "s", LABELLED},
-    {"--optimizer", 's', AT(optimizer), "s", 0},
+    {"--lr", 'r', AT(learning_rate), "ts", 0},
     {"--seeds", 'n', AT(seeds), "s", 0},
     {"--draws", 'n', AT(draws), "s", 0},
     {"--cut", 'n', AT(cut), "s", 0},
@@ -247,13 +243,13 @@ static const option_row option_rows[] = {
     {"--plot", 's', AT(plot), "s", 0},
     {"--lr-plot", 's', AT(lr_plot), "t", 0},
     {"--layer-decay", 'f', AT(layer_decay), "ts", 0},
-    {"--optimizer", 's', AT(optimizer), "t", 0},
+    {"--optimizer", 's', AT(optimizer), "ts", 0},
     {"--schedule", 's', AT(schedule), "ts", 0},
     {"--accumulate", 'n', AT(accumulate), "ts", 0},
     {"--ema", 'f', AT(ema), "ts", 0},
     {"--swa", 'b', AT(swa), "ts", 0},
     {"--per-class", 'n', AT(per_class), "ts", LABELLED},
-    {"--freeze", 's', AT(freeze), "t", 0},
+    {"--freeze", 's', AT(freeze), "ts", 0},
     {"--head-only", 'b', AT(head_only), "t", MODEL},
     {"--lora", 'n', AT(lora), "t", MODEL},
     {"--lora-layers", 's', AT(lora_layers), "t", LORA},
@@ -265,9 +261,9 @@ static const option_row option_rows[] = {
     {"--adapter", 's', AT(adapter), "tepicvkw", MODEL},
     {"--merge", 'b', AT(merge), "c", MODEL},
     {"--groups", 's', AT(groups), "ts", PICTURES},
-    {"--loss", 's', AT(loss), "t", LABELLED},
+    {"--loss", 's', AT(loss), "ts", LABELLED},
     {"--teacher", 's', AT(teacher), "t", LABELLED},
-    {"--activation", 's', AT(activation), "t", MODEL},
+    {"--activation", 's', AT(activation), "ts", MODEL},
     {"--where", 's', AT(where), "ts", SWAPS},
     {"--recalibrate", 'b', AT(recalibrate), "t", MODEL},
     {"--flip", 'b', AT(flip), "tws", PICTURES},
@@ -464,6 +460,7 @@ static bool store(const option_row *row, options *o, const char *value)
     if (row->kind == 'l') *(const char **)to = joined(*(const char **)to, value);
     if (row->kind == 'l') return *(const char **)to != NULL;
     if (row->kind == 'm') return read_bytes(value, (size_t *)to);
+    if (row->kind == 'r' && !strcmp(o->verb, "sweep")) return o->rates = value, true;
     if (row->kind == 'r') o->find_rate = !strcmp(value, "auto");
     if (row->kind == 'r' && o->find_rate) return true;
     if (!read_number(value, &number)) return false;
@@ -487,11 +484,18 @@ static int wrong_number(const option_row *row, const char *value)
     return usage("not a valid number after ", text);
 }
 
-/* Was this option on the command line? */
-static bool is_given(const options *o, const char *name)
+/* The row of an option; OPTION_ROWS: there is none. */
+static int find_option(const char *name)
 {
     int r = 0;
     while (r < OPTION_ROWS && strcmp(option_rows[r].name, name) != 0) ++r;
+    return r;
+}
+
+/* Was this option on the command line? */
+static bool is_given(const options *o, const char *name)
+{
+    int r = find_option(name);
     return r < OPTION_ROWS && o->given[r];
 }
 
@@ -521,19 +525,6 @@ static char verb_letter(const char *verb)
         : !strcmp(verb, "preview") ? 'w' : verb[0];
 }
 
-/* The row of an option: the one for this verb, if there are several of this name; OPTION_ROWS: none. */
-static int find_option(const char *name, const char *verb)
-{
-    int r, found = OPTION_ROWS;
-    for (r = OPTION_ROWS - 1; r >= 0; --r) {
-        const option_row *row = &option_rows[r];
-        if (strcmp(row->name, name) != 0) continue;
-        if (!row->verbs || strchr(row->verbs, verb_letter(verb))) return r;
-        found = r;
-    }
-    return found;
-}
-
 /* What was given for an option; `text` is room for a number. */
 static const char *option_text(const options *o, int r, char text[64])
 {
@@ -541,6 +532,7 @@ static const char *option_text(const options *o, int r, char text[64])
     const void *at = (const char *)o + row->to;
     if (row->kind == 's' || row->kind == 'l') return *(const char *const *)at;
     if (row->kind == 'b') return "yes";
+    if (row->kind == 'r' && o->rates) return o->rates;
     if (row->kind == 'r' && o->find_rate) return "auto";
     if (row->kind == 'f' || row->kind == 'r') snprintf(text, 64, "%.9g", *(const double *)at);
     else if (row->kind == 'u') snprintf(text, 64, "%llu", *(const unsigned long long *)at);
@@ -594,7 +586,7 @@ static int parse(int count, char **words, options *o)
             *equals = 0;
             value = equals + 1;
         }
-        r = find_option(words[i], o->verb);
+        r = find_option(words[i]);
         if (r == OPTION_ROWS) return usage("unknown option: ", words[i]);
         o->given[r] = true;
         if (option_rows[r].kind == 'b') {

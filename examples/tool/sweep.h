@@ -79,6 +79,18 @@ static void add_option(sweep_table *t, const char *name, const char *value)
     add_word(t, value);
 }
 
+/* Does train get this option as sweep has it? Lists, and what a sweep sets itself, are added apart. */
+static bool is_copied(const option_row *row)
+{
+    static const char *const others[] = {
+        "--lr", "--freeze", "--activation", "--where", "--loss", "--optimizer", "--schedule", "--epochs", "--hold-back",
+        "--report", "--resume", "--json"};
+    size_t i;
+    for (i = 0; i < sizeof others / sizeof others[0]; ++i)
+        if (!strcmp(row->name, others[i])) return false;
+    return !row->verbs || strchr(row->verbs, 't');
+}
+
 /* The command of train that gives the winner again. */
 static void make_command(const options *o, sweep_table *t)
 {
@@ -89,10 +101,7 @@ static void make_command(const options *o, sweep_table *t)
     add_word(t, "train");
     for (r = 0; r < OPTION_ROWS; ++r) {
         const option_row *row = &option_rows[r];
-        if (!o->given[r] || (row->verbs && !strchr(row->verbs, 't')) || !strcmp(row->name, "--report")
-            || !strcmp(row->name, "--resume") || !strcmp(row->name, "--json") || !strcmp(row->name, "--where")
-            || !strcmp(row->name, "--epochs") || !strcmp(row->name, "--hold-back") || !strcmp(row->name, "--schedule"))
-            continue;
+        if (!o->given[r] || !is_copied(row)) continue;
         add_word(t, row->name);
         if (row->kind != 'b') add_word(t, option_text(o, r, text));
     }
