@@ -36,14 +36,16 @@ static bool opencl_survives(const options *o)
     return answer;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t a = strlen(text), b = strlen(end);
+    return a >= b && strcmp(text + a - b, end) == 0;
+}
+
 /* Whether a path is of a file of Keras, which needs libhdf5. */
 static bool is_of_keras(const char *path)
 {
-    static const char *const ends[] = {".keras", ".h5", ".hdf5"};
-    size_t i, length = path ? strlen(path) : 0;
-    for (i = 0; i < sizeof ends / sizeof ends[0]; ++i)
-        if (length > strlen(ends[i]) && !strcmp(path + length - strlen(ends[i]), ends[i])) return true;
-    return false;
+    return path && (ends_with(path, ".keras") || ends_with(path, ".h5") || ends_with(path, ".hdf5"));
 }
 
 static ft_model *create(const options *o)
@@ -152,8 +154,8 @@ static bool can_write_adapter(const options *o)
    that --model reads must not be replaced. */
 static bool can_write(const options *o)
 {
-    const char *out = o->out, *model = o->model, *slash = strrchr(out, '/'), *dot = strrchr(out, '.');
-    bool one_array = dot && !strcmp(dot, ".npy") && !strcmp(o->verb, "convert");
+    const char *out = o->out, *model = o->model, *slash = strrchr(out, '/');
+    bool one_array = ends_with(out, ".npy") && !strcmp(o->verb, "convert");
     char folder[4096];
     struct stat to, from;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - out) + 1 : 2, slash ? out : "./");
@@ -213,8 +215,7 @@ static bool fits_unnamed(const ft_model *m, const ft_data *data, const char *pat
 
 static bool is_arrays(const char *path)
 {
-    const char *dot = strrchr(path, '.');
-    return dot && (!strcmp(dot, ".npz") || !strcmp(dot, ".npy"));
+    return ends_with(path, ".npz") || ends_with(path, ".npy");
 }
 
 /* Arrays of a file of NumPy's. --arrays names that of the samples and, after a comma, that of the labels. */

@@ -1,12 +1,6 @@
 /* text.h - the verbs' work on text: data, networks, the worst mistakes, generate.
    Part of examples/finetune.c. */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
-
 static bool is_table(const char *path)
 {
     return ends_with(path, ".tsv") || ends_with(path, ".csv") || ends_with(path, ".jsonl");
