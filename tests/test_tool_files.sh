@@ -92,6 +92,8 @@ cp ../../tests/fuzz/corpus/graph/by_hand_cnn cnn.json
     bad "eval of arrays: $(cat out.txt err.txt)"
 fails "may be \[N, C, H, W\] or \[N, H, W, C\].*--layout" "$tool" eval --model cnn.npz --data "$formats/data.npz" --arrays small,small_y
 "$tool" eval --model cnn.npz --data "$formats/data.npz" --arrays small,small_y --layout nhwc >out.txt 2>err.txt && ok || bad "--layout: $(cat err.txt)"
+fails "of 5 images only 2 can be held back" "$tool" sweep --model cnn.npz --data "$formats/data.npz" --val "$formats/data.npz" \
+    --arrays x,y --hold-back 0.4 --out swept.npz
 "$tool" eval --model cnn.npz --data nowhere --arrays x >out.txt 2>err.txt
 [ $? -eq 2 ] && grep -q "arrays has no effect here: it is for arrays (.npz, .npy)" err.txt && ok || bad "--arrays: $(cat err.txt)"
 

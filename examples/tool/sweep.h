@@ -178,7 +178,7 @@ static int finish_sweep(ft_model *m, const options *o, sweep_table *table, ft_da
     print_swept(o, table, &on_val, seconds_now() - start);
     what.choice = table->result.choice;
     what.scored = o->val ? &on_val : NULL;
-    what.folder = reads_text(m, o) ? NULL : o->val;
+    what.folder = folder_of_pictures(m, o, o->val);
     what.seconds = table->result.seconds;
     what.sweep = table;
     written = write_plot(o, table);
@@ -207,8 +207,7 @@ static int sweep_and_save(const options *o, sweep_table *table)
     if (!o->model && !o->words && !is_text(o->data)) return usage("pictures need --model: ", o->data);
     snprintf(state, sizeof state, "%s.sweep", o->out);
     snprintf(earlier, sizeof earlier, "%s.earlier", state);
-    if (!can_write(o) || (o->val && !can_read(o->val))
-        || (o->val && !same_folders(o->data, o->val, is_text(o->val))) || !can_write_report(o)) return FAILED;
+    if (!can_write(o) || !suits_val(o) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);

@@ -180,6 +180,19 @@ static void print_trained(const options *o, const ft_finetune_result *r, const f
     printf("}\n");
 }
 
+/* Checked before hours of work, for --val. Prints what is wrong. */
+static bool suits_val(const options *o)
+{
+    return !o->val
+        || (can_read(o->val) && same_folders(o->data, o->val, is_text(o->val) || is_arrays(o->val)));
+}
+
+/* The folder of the pictures that were scored; NULL: they are texts or arrays, or there are none. */
+static const char *folder_of_pictures(const ft_model *m, const options *o, const char *path)
+{
+    return !path || reads_text(m, o) || is_arrays(path) ? NULL : path;
+}
+
 /* Opens the model, its data and, for texts, those of --val, so that errors in their labels show up
    before hours of work. Pictures of --val are opened when they are scored, since they take memory
    until then; the names of their folders were compared already. */
@@ -324,9 +337,7 @@ static int train_and_log(const options *o, progress_state *progress)
         return usage("pictures need --model, and this is not a text (.tsv, .csv, .jsonl, .conll, .txt, or a"
                      " folder of .txt files for each class): ", o->data);
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
-    if (!can_write(o) || (o->val && !can_read(o->val))
-        || (o->val && !same_folders(o->data, o->val, is_text(o->val) || is_arrays(o->val)))
-        || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
+    if (!can_write(o) || !suits_val(o) || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
     if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
     if (ft_error(m)) return report(m);
     if (!suits_model(m, o)) return unsuited(m);
@@ -374,7 +385,7 @@ static int train_and_log(const options *o, progress_state *progress)
     what.choice = result.choice;
     what.history = &progress->history;
     what.scored = o->val ? &on_val : NULL;
-    what.folder = reads_text(m, o) || (o->val && is_arrays(o->val)) ? NULL : o->val;
+    what.folder = folder_of_pictures(m, o, o->val);
     what.seconds = seconds_now() - start;
     reported = write_report(m, o, &what);
     if (o->val) free(on_val.confusion);
@@ -424,7 +435,7 @@ static int evaluate(const options *o)
     } else print_score(&s);
     memset(&what, 0, sizeof what);
     what.scored = &s;
-    what.folder = reads_text(m, o) || is_arrays(o->data) ? NULL : o->data;
+    what.folder = folder_of_pictures(m, o, o->data);
     what.seconds = seconds_now() - start;
     reported = write_report(m, o, &what);
     free(s.confusion);
