@@ -123,7 +123,7 @@ static const char usage_arrays[] =
 static const char usage_sweep[] =
     "sweep, besides most options of train: lists of what is tried, all combinations\n"
     "         --lr X,X  --activation KIND,KIND  --loss KIND,KIND  --optimizer NAME,NAME   (an empty\n"
-    "                             entry: as it is)\n"
+    "                             KIND: the network's own)\n"
     "         --freeze GLOB;GLOB  (\"\": nothing frozen; a comma before a glob: both)\n"
     "         --seeds N           runs of each setting  --draws N   only N settings, drawn at random\n"
     "         --budget TIME       for all together, such as 90s, 10m or 2h  --cut N   at each cut one\n"
