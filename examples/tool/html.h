@@ -431,8 +431,7 @@ static bool write_plot(const options *o, const sweep_table *t)
     if (!o->plot) return true;
     if (to) {
         plot_sweep(to, t, true);
-        written = !ferror(to);
-        written = fclose(to) == 0 && written;
+        written = close_written(to);
     }
     if (!written) complain("--plot %s: cannot be written: %s", o->plot, strerror(errno));
     return written;
@@ -508,8 +507,7 @@ static bool write_report(ft_model *m, const options *o, const page *p)
         html_times(to, m);
         html_memory(to, m, o->batch_size > 0 ? o->batch_size : 32);
         fprintf(to, "</body></html>\n");
-        written = !ferror(to);
-        written = fclose(to) == 0 && written;
+        written = close_written(to);
     }
     if (!written) complain("--report %s: cannot be written", o->report);
     return written;

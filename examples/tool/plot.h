@@ -103,8 +103,7 @@ static bool write_curves(curves *all)
                 " height=\"100%%\" fill=\"#fff\"/>\n", PLOT_WIDTH, height, PLOT_WIDTH, height);
         for (i = 0; i < all->count; ++i) plot_curve(f, &all->curve[i], i * PLOT_HEIGHT);
         fprintf(f, "</svg>\n");
-        written = !ferror(f);
-        written = fclose(f) == 0 && written;
+        written = close_written(f);
     }
     for (i = 0; i < all->count; ++i) {
         free(all->curve[i].rate);

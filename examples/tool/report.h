@@ -121,6 +121,13 @@ static bool on_progress(void *user, const ft_progress *p)
     return !interrupted;
 }
 
+/* Closes a file; false: not all of it could be written. */
+static bool close_written(FILE *to)
+{
+    bool written = !ferror(to);
+    return fclose(to) == 0 && written;
+}
+
 /* Fails after an error that was printed already. */
 static int failed(ft_model *m)
 {
