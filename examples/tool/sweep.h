@@ -208,11 +208,8 @@ static int sweep_and_save(const options *o, sweep_table *table)
     snprintf(state, sizeof state, "%s.sweep", o->out);
     snprintf(earlier, sizeof earlier, "%s.earlier", state);
     if (!can_write(o) || !suits_val(o) || !can_write_report(o)) return FAILED;
-    if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
-    if (ft_error(m)) return report(m);
-    if (!suits_model(m, o)) return unsuited(m);
-    set_max_length(m, o);
-    if (!says_vector(m, o) || (o->labels && !name_classes(m, o))) return failed(m);
+    status = open_to_train(o, &m);
+    if (status != DONE) return status;
     open_training(m, o, &data, &val);
     if (ft_error(m)) return report(m);
     if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) {

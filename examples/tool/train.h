@@ -193,7 +193,18 @@ static const char *folder_of_pictures(const ft_model *m, const options *o, const
     return !path || reads_text(m, o) || is_arrays(path) ? NULL : path;
 }
 
-/* Opens the model, its data and, for texts, those of --val, so that errors in their labels show up
+/* The network of --model or, for texts, an empty one. DONE, or what the tool ends with: the reason was printed. */
+static int open_to_train(const options *o, ft_model **to)
+{
+    ft_model *m = *to = o->model ? open_model(o) : create(o);
+    if (!m) return FAILED;
+    if (ft_error(m)) return report(m);
+    if (!suits_model(m, o)) return unsuited(m);
+    set_max_length(m, o);
+    return says_vector(m, o) && (!o->labels || name_classes(m, o)) ? DONE : failed(m);
+}
+
+/* Opens the data and, for texts, those of --val, so that errors in their labels show up
    before hours of work. Pictures of --val are opened when they are scored, since they take memory
    until then; the names of their folders were compared already. */
 static void open_training(ft_model *m, const options *o, ft_data **data, ft_data **val)
@@ -338,12 +349,8 @@ static int train_and_log(const options *o, progress_state *progress)
                      " folder of .txt files for each class): ", o->data);
     snprintf(checkpoint, sizeof checkpoint, "%s.checkpoint", o->out);
     if (!can_write(o) || !suits_val(o) || !can_write_adapter(o) || !can_write_report(o)) return FAILED;
-    if (!(m = o->model ? open_model(o) : create(o))) return FAILED;
-    if (ft_error(m)) return report(m);
-    if (!suits_model(m, o)) return unsuited(m);
-    set_max_length(m, o);
-    if (!says_vector(m, o)) return failed(m);
-    if (o->labels && !name_classes(m, o)) return failed(m);
+    status = open_to_train(o, &m);
+    if (status != DONE) return status;
     progress->samples_are = reads_text(m, o) ? "texts" : is_arrays(o->data) ? "samples" : "images";
     if (o->resume && access(checkpoint, R_OK) != 0 && !o->quiet)
         fprintf(stderr, "%s was not found: the run starts from the beginning\n", checkpoint);
