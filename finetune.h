@@ -40068,6 +40068,15 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
     return y->numbers;
 }
 
+/* A new constant of floats, with numbers to be set; NULL: it cannot be. */
+static ft__onnx_value *ft__onnx_new_constant(ft__onnx *x, const char *name,
+                                             const ft__onnx_value *shape)
+{
+    int value = ft__onnx_add_value(x, name);
+    ft__onnx_value *v = value < 0 ? NULL : &x->values[value];
+    return v && ft__onnx_fold_to(x, v, shape, FT__ONNX_F32, false) ? v : NULL;
+}
+
 /* An output that is a view of an input: its numbers, in this shape. */
 static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
                                const ft__onnx_value *shape)
@@ -41757,9 +41766,9 @@ static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *table,
                                         ft__onnx_value *index, int axis)
 {
-    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one;
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one, shape;
     const char *name = ft__onnx_name_of(x, n);
-    int size[2], value, made;
+    int size[2], made;
     double row = 0;
     if (axis != 0 || table->rank != 2 || !y || index->rank < 1 || index->rank >= FT__ONNX_RANK)
         return ft__onnx_needs_node;
@@ -41775,15 +41784,14 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     }
     if (!ft__onnx_is_run(x, index, 0, &row) || row < 0 || row >= table->size[0].k)
         return ft__onnx_needs_node;
-    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".row"));
-    if (value < 0) return NULL;
-    one = &x->values[value];
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 2;
+    shape.size[0] = ft__onnx_known(1);
+    shape.size[1] = table->size[0];
+    one = ft__onnx_new_constant(x, ft__onnx_name(x, name, ".row"), &shape);
+    if (!one) return ft__onnx_not_known;
     table = &x->values[n->inputs[0]]; /* values may have moved */
     y = &x->values[n->outputs[0]];
-    one->rank = 2;
-    one->size[0] = ft__onnx_known(1);
-    one->size[1] = table->size[0];
-    if (!ft__onnx_fold_to(x, one, one, FT__ONNX_F32, false)) return ft__onnx_not_known;
     one->numbers[(int)row] = ft__onnx_known(1);
     size[0] = 1;
     size[1] = ft__onnx_size(table->size[0]);
@@ -42418,12 +42426,13 @@ static const char *ft__onnx_batch_norm(ft__onnx *x, const ft__onnx_node *n)
 /* A constant vector whose numbers are all the same. */
 static int ft__onnx_vector_of(ft__onnx *x, const char *name, int count, double number)
 {
-    int value = ft__onnx_add_value(x, name), i;
-    ft__onnx_value *v = value < 0 ? NULL : &x->values[value], shape;
+    ft__onnx_value *v, shape;
+    int i;
     memset(&shape, 0, sizeof shape);
     shape.rank = 1;
     shape.size[0] = ft__onnx_known(count);
-    if (!v || count < 1 || !ft__onnx_fold_to(x, v, &shape, FT__ONNX_F32, false)) return -1;
+    v = count < 1 ? NULL : ft__onnx_new_constant(x, name, &shape);
+    if (!v) return -1;
     for (i = 0; i < count; ++i) v->numbers[i] = ft__onnx_known(number);
     return ft__onnx_weight(x, v, "parameter", &count, 1);
 }
@@ -42606,16 +42615,15 @@ static const ft__onnx_cell *ft__onnx_cell_of(const ft__onnx_node *n)
 static int ft__onnx_gate_weight(ft__onnx *x, const char *name, ft__onnx_value *v,
                                 const ft__onnx_cell *cell, int direction, int first, int hidden)
 {
-    int rows = cell->gates * hidden, size[2], rank = v->rank - 1, value, g;
+    int rows = cell->gates * hidden, size[2], rank = v->rank - 1, g;
     int64_t columns = rank > 1 ? (int64_t)v->size[2].k : 1, all = (int64_t)v->size[1].k, i;
     ft__onnx_value shape, *to;
     memset(&shape, 0, sizeof shape);
     shape.rank = rank;
     shape.size[0] = ft__onnx_known(rows);
     shape.size[1] = ft__onnx_known((double)columns);
-    value = ft__onnx_add_value(x, name);
-    to = value < 0 ? NULL : &x->values[value];
-    if (!to || !ft__onnx_fold_to(x, to, &shape, FT__ONNX_F32, false)) return -1;
+    to = ft__onnx_new_constant(x, name, &shape);
+    if (!to) return -1;
     for (g = 0; g < cell->gates; ++g)
         for (i = 0; i < hidden * columns; ++i)
             to->numbers[g * hidden * columns + i]

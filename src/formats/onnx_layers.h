@@ -333,12 +333,13 @@ static const char *ft__onnx_batch_norm(ft__onnx *x, const ft__onnx_node *n)
 /* A constant vector whose numbers are all the same. */
 static int ft__onnx_vector_of(ft__onnx *x, const char *name, int count, double number)
 {
-    int value = ft__onnx_add_value(x, name), i;
-    ft__onnx_value *v = value < 0 ? NULL : &x->values[value], shape;
+    ft__onnx_value *v, shape;
+    int i;
     memset(&shape, 0, sizeof shape);
     shape.rank = 1;
     shape.size[0] = ft__onnx_known(count);
-    if (!v || count < 1 || !ft__onnx_fold_to(x, v, &shape, FT__ONNX_F32, false)) return -1;
+    v = count < 1 ? NULL : ft__onnx_new_constant(x, name, &shape);
+    if (!v) return -1;
     for (i = 0; i < count; ++i) v->numbers[i] = ft__onnx_known(number);
     return ft__onnx_weight(x, v, "parameter", &count, 1);
 }

@@ -44,16 +44,15 @@ static const ft__onnx_cell *ft__onnx_cell_of(const ft__onnx_node *n)
 static int ft__onnx_gate_weight(ft__onnx *x, const char *name, ft__onnx_value *v,
                                 const ft__onnx_cell *cell, int direction, int first, int hidden)
 {
-    int rows = cell->gates * hidden, size[2], rank = v->rank - 1, value, g;
+    int rows = cell->gates * hidden, size[2], rank = v->rank - 1, g;
     int64_t columns = rank > 1 ? (int64_t)v->size[2].k : 1, all = (int64_t)v->size[1].k, i;
     ft__onnx_value shape, *to;
     memset(&shape, 0, sizeof shape);
     shape.rank = rank;
     shape.size[0] = ft__onnx_known(rows);
     shape.size[1] = ft__onnx_known((double)columns);
-    value = ft__onnx_add_value(x, name);
-    to = value < 0 ? NULL : &x->values[value];
-    if (!to || !ft__onnx_fold_to(x, to, &shape, FT__ONNX_F32, false)) return -1;
+    to = ft__onnx_new_constant(x, name, &shape);
+    if (!to) return -1;
     for (g = 0; g < cell->gates; ++g)
         for (i = 0; i < hidden * columns; ++i)
             to->numbers[g * hidden * columns + i]

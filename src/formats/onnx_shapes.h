@@ -187,9 +187,9 @@ static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *table,
                                         ft__onnx_value *index, int axis)
 {
-    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one;
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), *one, shape;
     const char *name = ft__onnx_name_of(x, n);
-    int size[2], value, made;
+    int size[2], made;
     double row = 0;
     if (axis != 0 || table->rank != 2 || !y || index->rank < 1 || index->rank >= FT__ONNX_RANK)
         return ft__onnx_needs_node;
@@ -205,15 +205,14 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     }
     if (!ft__onnx_is_run(x, index, 0, &row) || row < 0 || row >= table->size[0].k)
         return ft__onnx_needs_node;
-    value = ft__onnx_add_value(x, ft__onnx_name(x, name, ".row"));
-    if (value < 0) return NULL;
-    one = &x->values[value];
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 2;
+    shape.size[0] = ft__onnx_known(1);
+    shape.size[1] = table->size[0];
+    one = ft__onnx_new_constant(x, ft__onnx_name(x, name, ".row"), &shape);
+    if (!one) return ft__onnx_not_known;
     table = &x->values[n->inputs[0]]; /* values may have moved */
     y = &x->values[n->outputs[0]];
-    one->rank = 2;
-    one->size[0] = ft__onnx_known(1);
-    one->size[1] = table->size[0];
-    if (!ft__onnx_fold_to(x, one, one, FT__ONNX_F32, false)) return ft__onnx_not_known;
     one->numbers[(int)row] = ft__onnx_known(1);
     size[0] = 1;
     size[1] = ft__onnx_size(table->size[0]);

@@ -245,6 +245,15 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
     return y->numbers;
 }
 
+/* A new constant of floats, with numbers to be set; NULL: it cannot be. */
+static ft__onnx_value *ft__onnx_new_constant(ft__onnx *x, const char *name,
+                                             const ft__onnx_value *shape)
+{
+    int value = ft__onnx_add_value(x, name);
+    ft__onnx_value *v = value < 0 ? NULL : &x->values[value];
+    return v && ft__onnx_fold_to(x, v, shape, FT__ONNX_F32, false) ? v : NULL;
+}
+
 /* An output that is a view of an input: its numbers, in this shape. */
 static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
                                const ft__onnx_value *shape)
