@@ -40427,6 +40427,17 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
 typedef struct ft__onnx_cut { double start[FT__ONNX_RANK], stop[FT__ONNX_RANK],
                               step[FT__ONNX_RANK]; } ft__onnx_cut;
 
+/* All of v; the end of an axis whose size is not known is -1. */
+static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
+{
+    int d;
+    for (d = 0; d < v->rank; ++d) {
+        cut->start[d] = 0;
+        cut->step[d] = 1;
+        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+    }
+}
+
 static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
                             ft__onnx_cut *cut)
 {
@@ -40443,11 +40454,7 @@ static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_
             ends[i] = ft__onnx_is_known(ft__onnx_at(last, i)) ? ft__onnx_at(last, i).k
                                                               : (double)NAN;
         }
-    for (d = 0; d < v->rank; ++d) {
-        cut->start[d] = 0;
-        cut->step[d] = 1;
-        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
-    }
+    ft__onnx_whole(v, cut);
     for (i = 0; i < count; ++i) {
         double size, from = starts[i], to = ends[i];
         d = all < 0 ? (i < v->rank ? i : -1) : i < all ? ft__onnx_axis(axes[i], v->rank) : -1;
@@ -41722,16 +41729,6 @@ static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
     y = *v;
     for (d = 0; d < v->rank; ++d) y.size[d] = ft__onnx_cut_size(v, &cut, d);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_slice(x, ft__onnx_name_of(x, n), v, &cut), &y);
-}
-
-static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
-{
-    int d;
-    for (d = 0; d < v->rank; ++d) {
-        cut->start[d] = 0;
-        cut->step[d] = 1;
-        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
-    }
 }
 
 static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)

@@ -145,16 +145,6 @@ static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_slice(x, ft__onnx_name_of(x, n), v, &cut), &y);
 }
 
-static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
-{
-    int d;
-    for (d = 0; d < v->rank; ++d) {
-        cut->start[d] = 0;
-        cut->step[d] = 1;
-        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
-    }
-}
-
 static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
