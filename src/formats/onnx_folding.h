@@ -424,11 +424,6 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
-static bool ft__onnx_size_is_length(ft__onnx_number size)
-{
-    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1;
-}
-
 /* GatherElements of numbers that are all the same. */
 static bool ft__onnx_fold_elements(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -448,20 +443,18 @@ static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
     double from, to, step, i;
     memset(&shape, 0, sizeof shape);
     shape.rank = 1;
-    if (y && last && last->kind == FT__ONNX_CONSTANT && ft__onnx_count(last) == 1
-        && ft__onnx_numbers(x, last) && ft__onnx_size_is_length(ft__onnx_at(last, 0))
-        && ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) == 1 && !(from < 0 || from > 0)
-        && ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) == 1 && step >= 1 && step <= 1) {
+    if (!y || !last || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1) return false;
+    if (ft__onnx_count(last) == 1 && ft__onnx_numbers(x, last)
+        && ft__onnx_size_is_length(ft__onnx_at(last, 0)) && !(from < 0 || from > 0)
+        && step >= 1 && step <= 1) {
         shape.size[0] = ft__onnx_at(last, 0);
         if (!ft__onnx_fold_to(x, y, &shape, last->type, true)) return false;
         y->numbers[0] = ft__onnx_known(0);
         y->same = false;
         return y->counts = true;
     }
-    if (!y || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
-        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &to, 1) != 1
-        || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1
-        || !(step < 0 || step > 0)) return false;
+    if (ft__onnx_wholes(x, last, &to, 1) != 1 || !(step < 0 || step > 0)) return false;
     shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
     if (!ft__onnx_fold_to(x, y, &shape, ft__onnx_input(x, n, 0)->type, false)) return false;
     for (i = 0; i < shape.size[0].k; ++i) y->numbers[(size_t)i] = ft__onnx_known(from + i * step);

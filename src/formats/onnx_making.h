@@ -151,7 +151,7 @@ static int ft__onnx_own_axis(const ft__onnx_value *v, int axis)
 static int ft__onnx_size(ft__onnx_number size)
 {
     if (ft__onnx_is_known(size) && size.k >= 1 && size.k <= INT_MAX) return (int)size.k;
-    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1 ? FT_LENGTH : 0;
+    return ft__onnx_size_is_length(size) ? FT_LENGTH : 0;
 }
 
 /* Whether the node has these known sizes after the batch. */

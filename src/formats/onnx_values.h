@@ -39,6 +39,11 @@ static bool ft__onnx_is(ft__onnx_number a, double k)
     return ft__onnx_equal(a, ft__onnx_known(k));
 }
 
+static bool ft__onnx_size_is_length(ft__onnx_number size)
+{
+    return size.n == 0 && size.l == 1 && size.k >= 1 && size.k <= 1;
+}
+
 static ft__onnx_number ft__onnx_times(ft__onnx_number a, ft__onnx_number b)
 {
     a.k *= b.k;
