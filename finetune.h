@@ -39352,7 +39352,6 @@ typedef struct ft__onnx_attribute {
     float number;
     int64_t *wholes;        /* [count] */
     int count, tensor;
-    bool is_graph;
 } ft__onnx_attribute;
 
 typedef struct ft__onnx_node {
@@ -39387,10 +39386,8 @@ typedef struct ft__onnx {
     int made_count, made_room;
     char refusals[700];     /* the nodes that cannot be mapped, and why */
     int refusal_count;
-    const char *fault;      /* why a graph has no description, if no node is the reason */
     double batch;           /* if the file has a fixed batch size: it; else 0 */
     int main_input;         /* the value that is called "input" or "tokens"; -1: none */
-    bool loses_softmax;     /* the output is what its last softmax reads */
 } ft__onnx;
 
 /* ---- Fields of a message ---- */
@@ -39682,7 +39679,6 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
         } else if (p.field == 3) a->whole = (int64_t)p.number;
         else if (p.field == 4) a->text = ft__proto_text(&p);
         else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
-        else if (p.field == 6 || p.field == 11) a->is_graph = true;
         else if (p.field == 9) ft__onnx_add_word(&p, a);
     }
     a->wholes = ft__proto_wholes(message, 8, &a->count);
