@@ -42877,12 +42877,28 @@ static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
     return NULL;
 }
 
+/* An input of these sizes, the batch first. */
+static int ft__onnx_input_node(ft__onnx *x, const char *name, bool whole,
+                               const ft__onnx_number *sizes, int rank)
+{
+    ft__text fields = ft__onnx_fields(x);
+    int d;
+    if (whole) ft__text_add(&fields, ",\"type\":\"I32\"");
+    ft__text_add(&fields, ",\"shape\":[\"N\"");
+    for (d = 1; d < rank; ++d) {
+        int size = ft__onnx_size(sizes[d]);
+        if (size > 0) ft__text_add(&fields, ",%d", size);
+        else ft__text_add(&fields, ",\"L\"");
+    }
+    ft__text_add(&fields, "]");
+    return ft__onnx_make(x, "input", name, NULL, 0, &fields);
+}
+
 static void ft__onnx_make_input(ft__onnx *x, int input)
 {
     ft__onnx_value *v = &x->values[input];
     bool ids = ft__onnx_is_ids(x, input), main = input == x->main_input;
     const char *name = main ? (ids ? "tokens" : "input") : v->name, *fault;
-    ft__text fields;
     int d;
     if (!main && (strcmp(name, "input") == 0 || strcmp(name, "tokens") == 0
                   || strcmp(name, "labels") == 0)) name = ft__onnx_name(x, name, "_");
@@ -42902,16 +42918,7 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
                 && x->nodes[d].inputs[0] == input)
                 x->nodes[d].op = "Identity";
     }
-    fields = ft__onnx_fields(x);
-    if (ids) ft__text_add(&fields, ",\"type\":\"I32\"");
-    ft__text_add(&fields, ",\"shape\":[\"N\"");
-    for (d = 1; d < v->rank; ++d) {
-        int size = ft__onnx_size(v->size[d]);
-        if (size > 0) ft__text_add(&fields, ",%d", size);
-        else ft__text_add(&fields, ",\"L\"");
-    }
-    ft__text_add(&fields, "]");
-    v->made = ft__onnx_make(x, "input", name, NULL, 0, &fields);
+    v->made = ft__onnx_input_node(x, name, ids, v->size, v->rank);
     v->kind = FT__ONNX_NODE;
     v->batch = 0;
 }
@@ -43017,36 +43024,32 @@ static void ft__onnx_write(const ft__onnx *x, ft__text *text, int output)
     ft__json_add_text(text, x->made[output].name);
 }
 
-/* A network that classifies gets labels and a loss, so that it can be trained. */
-static void ft__onnx_add_loss(ft__onnx *x, int *output)
+/* A network that classifies gets labels and a loss, so that it can be trained. Returns whether it
+   did. */
+static bool ft__onnx_add_loss(ft__onnx *x, int *output)
 {
     const ft__onnx_value *y = &x->values[x->outputs[0]];
-    int size = ft__onnx_size(y->size[y->rank - 1]), labels, loss, d;
-    ft__text fields = ft__onnx_fields(x);
+    int size = ft__onnx_size(y->size[y->rank - 1]), labels, loss;
     ft__onnx_number own[FT__ONNX_RANK + 1];
     int rank = ft__onnx_own(y, own);
     if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax")) {
-        if (!x->made[x->made[*output].inputs[0]].count) return; /* of an input: it stays */
+        if (!x->made[x->made[*output].inputs[0]].count) return false; /* of an input: it stays */
         *output = x->made[*output].inputs[0];
         ft__log(x->file->context, "%s: its last softmax is left to prediction: the output is what"
                 " it reads, the logits", x->file->path);
     }
-    if (rank < 2 || rank > 3 || size < 2 || y->batch == y->rank - 1) return;
-    ft__text_add(&fields, ",\"type\":\"I32\",\"shape\":[\"N\"");
-    for (d = 1; d < rank - 1; ++d) {
-        if (ft__onnx_size(own[d]) > 0) ft__text_add(&fields, ",%d", ft__onnx_size(own[d]));
-        else ft__text_add(&fields, ",\"L\"");
-    }
-    ft__text_add(&fields, "]");
-    labels = ft__onnx_make(x, "input", "labels", NULL, 0, &fields);
+    if (rank < 2 || rank > 3 || size < 2 || y->batch == y->rank - 1) return false;
+    labels = ft__onnx_input_node(x, "labels", true, own, rank - 1);
     loss = ft__onnx_make_two(x, "cross_entropy", "loss", *output, labels, NULL);
     if (loss >= 0) x->made[loss].used = x->made[labels].used = true;
+    return loss >= 0;
 }
 
 /* Maps the graph, once. */
 static void ft__onnx_describe(ft__onnx *x)
 {
     int i, output;
+    bool loss;
     ft__text text = ft__onnx_fields(x);
     ft__context *c = x->file->context;
     ft__onnx_mark_needed(x);
@@ -43084,15 +43087,11 @@ static void ft__onnx_describe(ft__onnx *x)
         x->made[v->made].name = v->name;
     }
     output = x->values[x->outputs[0]].made;
-    if (x->output_count == 1) ft__onnx_add_loss(x, &output);
+    loss = x->output_count == 1 && ft__onnx_add_loss(x, &output);
     for (i = 0; i < x->output_count; ++i)
         ft__onnx_mark_used(x, i ? x->values[x->outputs[i]].made : output);
     ft__onnx_write(x, &text, output);
-    for (i = 0; i < x->made_count; ++i)
-        if (x->made[i].used && strcmp(x->made[i].name, "loss") == 0
-            && strcmp(x->made[i].op, "cross_entropy") == 0)
-            ft__text_add(&text, ",\"loss\":\"loss\"");
-    ft__text_add(&text, "}");
+    ft__text_add(&text, loss ? ",\"loss\":\"loss\"}" : "}");
     x->graph = text.letters ? ft__onnx_keep(x, text.letters) : NULL;
     ft__release(c, text.letters);
     if (ft__file_index(x->file) == FT_OK) x->file->may_hold = "*"; /* what was computed from */
