@@ -39416,12 +39416,32 @@ static size_t ft__proto_count(ft__proto p, int field, uint64_t *bytes)
     return count;
 }
 
-/* The numbers of a field, which stand one by one or packed; *count: how many. */
+/* The next number of a field, which stand one by one or packed: each in `bytes` bytes, 0: a varint.
+   `run`, zero at first: the rest of the packed ones. False after the last one, or with an error. */
+static bool ft__proto_number(ft__proto *p, int field, int bytes, ft__proto *run, uint64_t *number)
+{
+    while (run->at >= run->end || run->end - run->at < (uint64_t)bytes) {
+        do {
+            if (!ft__proto_next(p)) return false;
+        } while (p->field != field);
+        *number = p->number;
+        if (p->wire != 2) return true;
+        *run = ft__proto_inside(p);
+    }
+    if (bytes == 0) *number = ft__proto_varint(run);
+    else *number = ft__little_endian(run->file->bytes + run->at, bytes);
+    run->at += (uint64_t)bytes;
+    return ft__ok(p->file->context);
+}
+
+/* The numbers of a field; *count: how many. */
 static int64_t *ft__proto_wholes(ft__proto p, int field, int *count)
 {
     uint64_t bytes;
     size_t most = ft__proto_count(p, field, &bytes);
     int64_t *wholes;
+    uint64_t number;
+    ft__proto run = ft__proto_message(p.file, 0, 0);
     *count = 0;
     most += (size_t)bytes;
     if (most > INT_MAX / 16) {
@@ -39429,13 +39449,8 @@ static int64_t *ft__proto_wholes(ft__proto p, int field, int *count)
         return NULL;
     }
     wholes = (int64_t *)ft__file_memory(p.file, (most + 1) * sizeof *wholes);
-    while (wholes && ft__proto_next(&p)) {
-        ft__proto run;
-        if (p.field != field) continue;
-        if (p.wire != 2) wholes[(*count)++] = (int64_t)p.number;
-        else for (run = ft__proto_inside(&p); run.at < run.end && ft__ok(p.file->context);)
-            wholes[(*count)++] = (int64_t)ft__proto_varint(&run);
-    }
+    while (wholes && ft__proto_number(&p, field, 0, &run, &number))
+        wholes[(*count)++] = (int64_t)number;
     return wholes;
 }
 
@@ -39534,31 +39549,14 @@ static int ft__onnx_type_bytes(int type)
 static const unsigned char *ft__onnx_unpack(ft__proto p, int field, uint64_t count, int bytes)
 {
     unsigned char *to;
-    uint64_t at = 0;
-    uint64_t all;
+    uint64_t at = 0, number, all;
+    ft__proto run = ft__proto_message(p.file, 0, 0);
+    int width = field == 4 ? 4 : field == 10 ? 8 : 0, i;
     if (ft__proto_count(p, field, &all) + all < count) return NULL;
     to = (unsigned char *)ft__file_memory(p.file, (size_t)count * (size_t)bytes + 1);
-    while (to && at < count && ft__proto_next(&p)) {
-        ft__proto run = p;
-        uint64_t number = p.number;
-        bool single = p.wire != 2;
-        int i;
-        if (p.field != field) continue;
-        if (!single) run = ft__proto_inside(&p);
-        while (at < count && ft__ok(p.file->context) && (single || run.at < run.end)) {
-            if (!single && field != 4 && field != 10) number = ft__proto_varint(&run);
-            else if (!single) {
-                uint64_t width = field == 4 ? 4 : 8;
-                if (run.end - run.at < width) break;
-                number = ft__little_endian(run.file->bytes + run.at, (int)width);
-                run.at += width;
-            }
-            for (i = 0; i < bytes; ++i)
-                to[at * (uint64_t)bytes + (uint64_t)i] = (unsigned char)(number >> 8 * i);
-            at += 1;
-            if (single) break;
-        }
-    }
+    for (; to && at < count && ft__proto_number(&p, field, width, &run, &number); ++at)
+        for (i = 0; i < bytes; ++i)
+            to[at * (uint64_t)bytes + (uint64_t)i] = (unsigned char)(number >> 8 * i);
     return at == count ? to : NULL;
 }
 
