@@ -5216,6 +5216,16 @@ static void ft__json_add_float(ft__text *to, float value)
     ft__text_add(to, "%s", digits);
 }
 
+/* A further member of an object: a list of whole numbers. */
+static FT__UNUSED void ft__json_add_ints(ft__text *to, const char *key, const int *numbers,
+                                         int count)
+{
+    int i;
+    ft__text_add(to, ",\"%s\":[", key);
+    for (i = 0; i < count; ++i) ft__text_add(to, "%s%d", i ? "," : "", numbers[i]);
+    ft__text_add(to, "]");
+}
+
 /* A value as it was read, without white space. Nesting is at most FT__JSON_DEPTH deep. */
 static void ft__json_add_value(ft__text *to, const ft__json *j, int value)
 {
@@ -36406,10 +36416,7 @@ static int ft__keras_node(ft__keras *g, const char *op, const char *suffix, cons
 
 static void ft__keras_ints_text(ft__keras *g, const char *field, const int *numbers, int count)
 {
-    int i;
-    ft__text_add(&g->text, ",\"%s\":[", field);
-    for (i = 0; i < count; ++i) ft__text_add(&g->text, "%s%d", i ? "," : "", numbers[i]);
-    ft__text_add(&g->text, "]");
+    ft__json_add_ints(&g->text, field, numbers, count);
 }
 
 static void ft__keras_float_text(ft__keras *g, const char *field, double number)
@@ -40786,15 +40793,7 @@ static bool ft__onnx_fold(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_fo
    [-1, D], the node has N and what is left of it as two dimensions.
    ============================================================================================= */
 #if FT__HAS_ONNX
-/* Adds a text with what follows a node's inputs. */
-static void ft__onnx_add_ints(ft__text *fields, const char *key, const int *numbers, int count)
-{
-    int i;
-    ft__text_add(fields, ",\"%s\":[", key);
-    for (i = 0; i < count; ++i) ft__text_add(fields, "%s%d", i ? "," : "", numbers[i]);
-    ft__text_add(fields, "]");
-}
-
+/* Adds to a text what follows a node's inputs. */
 static void ft__onnx_add_int(ft__text *fields, const char *key, int number)
 {
     ft__text_add(fields, ",\"%s\":%d", key, number);
@@ -40973,7 +40972,7 @@ static int ft__onnx_make_move(ft__onnx *x, const char *name, int made, int rank,
             axes[d] = at++;
         }
     }
-    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    ft__json_add_ints(&fields, "axes", axes, rank);
     return ft__onnx_make_one(x, "permute", name, made, &fields);
 }
 
@@ -40998,7 +40997,7 @@ static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft
     }
     if (!same) {
         ft__onnx_add_int(&fields, "rank", want - 1);
-        ft__onnx_add_ints(&fields, "size", size, want - 1);
+        ft__json_add_ints(&fields, "size", size, want - 1);
         if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
         made = ft__onnx_make_one(x, "reshape", turns ? ft__onnx_name(x, name, ".parts") : name,
                                  made, &fields);
@@ -41012,7 +41011,7 @@ static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft
 static void ft__onnx_add_shape(ft__text *fields, const int *size, int rank)
 {
     static const int one[] = {1};
-    ft__onnx_add_ints(fields, "shape", rank ? size : one, rank ? rank : 1);
+    ft__json_add_ints(fields, "shape", rank ? size : one, rank ? rank : 1);
 }
 
 /* Adds a tensor of numbers that were computed to those of the file. */
@@ -41129,7 +41128,7 @@ static int ft__onnx_make_number(ft__onnx *x, const char *name, double number)
 {
     ft__text fields = ft__onnx_fields(x);
     static const int one[] = {1};
-    ft__onnx_add_ints(&fields, "shape", one, 1);
+    ft__json_add_ints(&fields, "shape", one, 1);
     ft__text_add(&fields, ",\"values\":[");
     ft__onnx_write_number(&fields, number);
     ft__text_add(&fields, "]");
@@ -41677,7 +41676,7 @@ static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
     made = v->made;
     if (!same) {
-        ft__onnx_add_ints(&fields, "axes", own, rank);
+        ft__json_add_ints(&fields, "axes", own, rank);
         made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
     }
     return ft__onnx_is_made(x, n, 0, made, &y);
@@ -41704,9 +41703,9 @@ static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_val
         all = all && start[at] == 0 && stop[at] == 0 && step[at] == 1;
     }
     if (all) return v->made;
-    ft__onnx_add_ints(&fields, "start", start, rank);
-    ft__onnx_add_ints(&fields, "stop", stop, rank);
-    ft__onnx_add_ints(&fields, "step", step, rank);
+    ft__json_add_ints(&fields, "start", start, rank);
+    ft__json_add_ints(&fields, "stop", stop, rank);
+    ft__json_add_ints(&fields, "step", step, rank);
     return ft__onnx_make_one(x, "slice", name, v->made, &fields);
 }
 
@@ -41881,8 +41880,8 @@ static const char *ft__onnx_concat_constants(ft__onnx *x, const ft__onnx_node *n
         before[own] = (int)at;
         at += from->size[axis].k;
         after[own] = (int)(all - at);
-        ft__onnx_add_ints(&fields, "before", before, v->rank);
-        ft__onnx_add_ints(&fields, "after", after, v->rank);
+        ft__json_add_ints(&fields, "before", before, v->rank);
+        ft__json_add_ints(&fields, "after", after, v->rank);
         name = ft__onnx_name(x, name, "_");
         made = ft__onnx_make_one(x, "pad", ft__onnx_name(x, name, ".pad"), made, &fields);
         sum = sum < 0 ? made : ft__onnx_make_two(x, "add", name, sum, made, NULL);
@@ -41946,7 +41945,7 @@ static const char *ft__onnx_repeat(ft__onnx *x, const ft__onnx_node *n, const ft
         same = false;
     }
     if (same) return ft__onnx_is_made(x, n, 0, v->made, v);
-    ft__onnx_add_ints(&fields, "repeats", repeats, rank);
+    ft__json_add_ints(&fields, "repeats", repeats, rank);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "tile", ft__onnx_name_of(x, n), v->made,
                                                        &fields), &y);
 }
@@ -42034,8 +42033,8 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
         y.size[axis].k += left + right;
     }
     rank = ft__onnx_own(v, own);
-    ft__onnx_add_ints(&fields, "before", before, rank);
-    ft__onnx_add_ints(&fields, "after", after, rank);
+    ft__json_add_ints(&fields, "before", before, rank);
+    ft__json_add_ints(&fields, "after", after, rank);
     ft__onnx_add_int(&fields, "mode", mode);
     if (mode == 0) ft__onnx_add_number(&fields, "value", number);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pad", ft__onnx_name_of(x, n), v->made,
@@ -42076,7 +42075,7 @@ static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
         else if (keep) y.size[rank++] = ft__onnx_known(1);
     }
     y.rank = rank;
-    ft__onnx_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
+    ft__json_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
     ft__onnx_add_int(&fields, "count", count);
     ft__onnx_add_flag(&fields, "keep", keep);
     if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12
@@ -42173,9 +42172,9 @@ static const char *ft__onnx_window_sizes(const ft__onnx_window *w, bool ceil_mod
 
 static void ft__onnx_add_window(ft__text *fields, const ft__onnx_window *w, bool dilated)
 {
-    ft__onnx_add_ints(fields, "stride", w->stride, 2);
-    if (!w->same) ft__onnx_add_ints(fields, "padding", w->padding, 4);
-    if (dilated) ft__onnx_add_ints(fields, "dilation", w->dilation, 2);
+    ft__json_add_ints(fields, "stride", w->stride, 2);
+    if (!w->same) ft__json_add_ints(fields, "padding", w->padding, 4);
+    if (dilated) ft__json_add_ints(fields, "dilation", w->dilation, 2);
     ft__onnx_add_flag(fields, "same", w->same);
 }
 
@@ -42252,7 +42251,7 @@ static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
     if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
     if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
     ft__onnx_add_window(&fields, &w, true);
-    if (!w.same) ft__onnx_add_ints(&fields, "output_padding", more, 2);
+    if (!w.same) ft__json_add_ints(&fields, "output_padding", more, 2);
     ft__onnx_add_int(&fields, "groups", groups);
     i = ft__onnx_make(x, "conv_transpose2d", ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL),
                       &fields);
@@ -42300,7 +42299,7 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
         return "of the batch and of channels is not supported";
     for (d = 0; d < 2; ++d) size[d] = ft__onnx_size(y.size[2 + d]);
     if (size[0] < 1 || size[1] < 1) return ft__onnx_not_known;
-    ft__onnx_add_ints(&fields, "size", size, 2);
+    ft__json_add_ints(&fields, "size", size, 2);
     if (count == 4) {
         ft__text_add(&fields, ",\"scale\":[");
         ft__onnx_write_number(&fields, to[2]);
@@ -42336,7 +42335,7 @@ static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
     if (!fault && (w.dilation[0] > 1 || w.dilation[1] > 1)) fault = "dilations are not supported";
     if (!fault) fault = ft__onnx_window_sizes(&w, ceil_mode, v, &y);
     if (fault) return fault;
-    ft__onnx_add_ints(&fields, "kernel", w.kernel, 2);
+    ft__json_add_ints(&fields, "kernel", w.kernel, 2);
     ft__onnx_add_window(&fields, &w, false);
     ft__onnx_add_flag(&fields, "ceil_mode", ceil_mode);
     if (!maximum)
@@ -42373,7 +42372,7 @@ static const char *ft__onnx_global_pool(ft__onnx *x, const ft__onnx_node *n)
         made = ft__onnx_make_one(x, mean ? "global_avg_pool" : "global_max_pool",
                                  ft__onnx_name_of(x, n), v->made, NULL);
     else {
-        ft__onnx_add_ints(&fields, "axes", axes, v->rank - 2);
+        ft__json_add_ints(&fields, "axes", axes, v->rank - 2);
         ft__onnx_add_int(&fields, "count", v->rank - 2);
         ft__onnx_add_flag(&fields, "keep", true);
         made = ft__onnx_make_one(x, mean ? "mean" : "amax", ft__onnx_name_of(x, n), v->made,
@@ -42557,7 +42556,7 @@ static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
     made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
     turned = apart;
     for (i = 0; i < 6; ++i) turned.size[i] = apart.size[(by_channel ? crd : dcr)[i]];
-    ft__onnx_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
+    ft__json_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
     made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
     y.size[1] = ft__onnx_known(channels);
     y.size[2].k *= block;
@@ -48271,14 +48270,6 @@ static ft_tokenizer *ft__load_hf(ft_model *m, const ft__json *json, const char *
 }
 
 /* ---- The model file's own form ---- */
-static void ft__write_ids(ft__text *text, const char *key, const int *ids, int count)
-{
-    int i;
-    ft__text_add(text, ",\"%s\":[", key);
-    for (i = 0; i < count; ++i) ft__text_add(text, "%s%d", i ? "," : "", ids[i]);
-    ft__text_add(text, "]");
-}
-
 /* As JSON; released by the caller. NULL with an error. */
 static char *ft__tokenizer_text(const ft_tokenizer *t)
 {
@@ -48293,8 +48284,8 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
     ft__json_add_text(&text, t->prefix);
     ft__text_add(&text, ",\"steps\":");
     ft__text_add_bytes(&text, t->steps, strlen(t->steps));
-    ft__write_ids(&text, "before", t->before, t->before_count);
-    ft__write_ids(&text, "after", t->after, t->after_count);
+    ft__json_add_ints(&text, "before", t->before, t->before_count);
+    ft__json_add_ints(&text, "after", t->after, t->after_count);
     ft__pair_write(t, &text);
     ft__text_add(&text, ",\"special\":[");
     for (id = 0; id < t->pieces.count; ++id) {
@@ -48307,7 +48298,7 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
         ft__json_add_text(&text, ft__piece_text(&t->pieces, id));
     }
     ft__text_add(&text, "]");
-    ft__write_ids(&text, "merges", t->merge_order, 2 * t->merge_count);
+    ft__json_add_ints(&text, "merges", t->merge_order, 2 * t->merge_count);
     if (t->scores) ft__text_add(&text, ",\"scores\":[");
     for (id = 0; t->scores && id < t->pieces.count; ++id) {
         if (id) ft__text_add(&text, ",");

@@ -439,6 +439,16 @@ static void ft__json_add_float(ft__text *to, float value)
     ft__text_add(to, "%s", digits);
 }
 
+/* A further member of an object: a list of whole numbers. */
+static FT__UNUSED void ft__json_add_ints(ft__text *to, const char *key, const int *numbers,
+                                         int count)
+{
+    int i;
+    ft__text_add(to, ",\"%s\":[", key);
+    for (i = 0; i < count; ++i) ft__text_add(to, "%s%d", i ? "," : "", numbers[i]);
+    ft__text_add(to, "]");
+}
+
 /* A value as it was read, without white space. Nesting is at most FT__JSON_DEPTH deep. */
 static void ft__json_add_value(ft__text *to, const ft__json *j, int value)
 {

@@ -243,10 +243,7 @@ static int ft__keras_node(ft__keras *g, const char *op, const char *suffix, cons
 
 static void ft__keras_ints_text(ft__keras *g, const char *field, const int *numbers, int count)
 {
-    int i;
-    ft__text_add(&g->text, ",\"%s\":[", field);
-    for (i = 0; i < count; ++i) ft__text_add(&g->text, "%s%d", i ? "," : "", numbers[i]);
-    ft__text_add(&g->text, "]");
+    ft__json_add_ints(&g->text, field, numbers, count);
 }
 
 static void ft__keras_float_text(ft__keras *g, const char *field, double number)

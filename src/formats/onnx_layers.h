@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "platform/families.h"
 #include "basics/strings.h"
+#include "basics/json.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
 #include "formats/onnx_making.h"
@@ -91,9 +92,9 @@ static const char *ft__onnx_window_sizes(const ft__onnx_window *w, bool ceil_mod
 
 static void ft__onnx_add_window(ft__text *fields, const ft__onnx_window *w, bool dilated)
 {
-    ft__onnx_add_ints(fields, "stride", w->stride, 2);
-    if (!w->same) ft__onnx_add_ints(fields, "padding", w->padding, 4);
-    if (dilated) ft__onnx_add_ints(fields, "dilation", w->dilation, 2);
+    ft__json_add_ints(fields, "stride", w->stride, 2);
+    if (!w->same) ft__json_add_ints(fields, "padding", w->padding, 4);
+    if (dilated) ft__json_add_ints(fields, "dilation", w->dilation, 2);
     ft__onnx_add_flag(fields, "same", w->same);
 }
 
@@ -170,7 +171,7 @@ static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
     if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
     if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
     ft__onnx_add_window(&fields, &w, true);
-    if (!w.same) ft__onnx_add_ints(&fields, "output_padding", more, 2);
+    if (!w.same) ft__json_add_ints(&fields, "output_padding", more, 2);
     ft__onnx_add_int(&fields, "groups", groups);
     i = ft__onnx_make(x, "conv_transpose2d", ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL),
                       &fields);
@@ -218,7 +219,7 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
         return "of the batch and of channels is not supported";
     for (d = 0; d < 2; ++d) size[d] = ft__onnx_size(y.size[2 + d]);
     if (size[0] < 1 || size[1] < 1) return ft__onnx_not_known;
-    ft__onnx_add_ints(&fields, "size", size, 2);
+    ft__json_add_ints(&fields, "size", size, 2);
     if (count == 4) {
         ft__text_add(&fields, ",\"scale\":[");
         ft__onnx_write_number(&fields, to[2]);
@@ -254,7 +255,7 @@ static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
     if (!fault && (w.dilation[0] > 1 || w.dilation[1] > 1)) fault = "dilations are not supported";
     if (!fault) fault = ft__onnx_window_sizes(&w, ceil_mode, v, &y);
     if (fault) return fault;
-    ft__onnx_add_ints(&fields, "kernel", w.kernel, 2);
+    ft__json_add_ints(&fields, "kernel", w.kernel, 2);
     ft__onnx_add_window(&fields, &w, false);
     ft__onnx_add_flag(&fields, "ceil_mode", ceil_mode);
     if (!maximum)
@@ -291,7 +292,7 @@ static const char *ft__onnx_global_pool(ft__onnx *x, const ft__onnx_node *n)
         made = ft__onnx_make_one(x, mean ? "global_avg_pool" : "global_max_pool",
                                  ft__onnx_name_of(x, n), v->made, NULL);
     else {
-        ft__onnx_add_ints(&fields, "axes", axes, v->rank - 2);
+        ft__json_add_ints(&fields, "axes", axes, v->rank - 2);
         ft__onnx_add_int(&fields, "count", v->rank - 2);
         ft__onnx_add_flag(&fields, "keep", true);
         made = ft__onnx_make_one(x, mean ? "mean" : "amax", ft__onnx_name_of(x, n), v->made,
@@ -475,7 +476,7 @@ static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
     made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
     turned = apart;
     for (i = 0; i < 6; ++i) turned.size[i] = apart.size[(by_channel ? crd : dcr)[i]];
-    ft__onnx_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
+    ft__json_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
     made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
     y.size[1] = ft__onnx_known(channels);
     y.size[2].k *= block;

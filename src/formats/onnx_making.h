@@ -17,15 +17,7 @@
    [-1, D], the node has N and what is left of it as two dimensions.
    ============================================================================================= */
 #if FT__HAS_ONNX
-/* Adds a text with what follows a node's inputs. */
-static void ft__onnx_add_ints(ft__text *fields, const char *key, const int *numbers, int count)
-{
-    int i;
-    ft__text_add(fields, ",\"%s\":[", key);
-    for (i = 0; i < count; ++i) ft__text_add(fields, "%s%d", i ? "," : "", numbers[i]);
-    ft__text_add(fields, "]");
-}
-
+/* Adds to a text what follows a node's inputs. */
 static void ft__onnx_add_int(ft__text *fields, const char *key, int number)
 {
     ft__text_add(fields, ",\"%s\":%d", key, number);
@@ -204,7 +196,7 @@ static int ft__onnx_make_move(ft__onnx *x, const char *name, int made, int rank,
             axes[d] = at++;
         }
     }
-    ft__onnx_add_ints(&fields, "axes", axes, rank);
+    ft__json_add_ints(&fields, "axes", axes, rank);
     return ft__onnx_make_one(x, "permute", name, made, &fields);
 }
 
@@ -229,7 +221,7 @@ static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft
     }
     if (!same) {
         ft__onnx_add_int(&fields, "rank", want - 1);
-        ft__onnx_add_ints(&fields, "size", size, want - 1);
+        ft__json_add_ints(&fields, "size", size, want - 1);
         if (ft__onnx_is_op(x, made, "reshape")) made = x->made[made].inputs[0];
         made = ft__onnx_make_one(x, "reshape", turns ? ft__onnx_name(x, name, ".parts") : name,
                                  made, &fields);
@@ -243,7 +235,7 @@ static int ft__onnx_make_shape(ft__onnx *x, const char *name, int made, const ft
 static void ft__onnx_add_shape(ft__text *fields, const int *size, int rank)
 {
     static const int one[] = {1};
-    ft__onnx_add_ints(fields, "shape", rank ? size : one, rank ? rank : 1);
+    ft__json_add_ints(fields, "shape", rank ? size : one, rank ? rank : 1);
 }
 
 /* Adds a tensor of numbers that were computed to those of the file. */
@@ -360,7 +352,7 @@ static int ft__onnx_make_number(ft__onnx *x, const char *name, double number)
 {
     ft__text fields = ft__onnx_fields(x);
     static const int one[] = {1};
-    ft__onnx_add_ints(&fields, "shape", one, 1);
+    ft__json_add_ints(&fields, "shape", one, 1);
     ft__text_add(&fields, ",\"values\":[");
     ft__onnx_write_number(&fields, number);
     ft__text_add(&fields, "]");

@@ -4,6 +4,7 @@
 #include "platform/families.h"
 #include "platform/context.h"
 #include "basics/strings.h"
+#include "basics/json.h"
 #include "formats/readers.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
@@ -99,7 +100,7 @@ static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
     made = v->made;
     if (!same) {
-        ft__onnx_add_ints(&fields, "axes", own, rank);
+        ft__json_add_ints(&fields, "axes", own, rank);
         made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
     }
     return ft__onnx_is_made(x, n, 0, made, &y);
@@ -126,9 +127,9 @@ static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_val
         all = all && start[at] == 0 && stop[at] == 0 && step[at] == 1;
     }
     if (all) return v->made;
-    ft__onnx_add_ints(&fields, "start", start, rank);
-    ft__onnx_add_ints(&fields, "stop", stop, rank);
-    ft__onnx_add_ints(&fields, "step", step, rank);
+    ft__json_add_ints(&fields, "start", start, rank);
+    ft__json_add_ints(&fields, "stop", stop, rank);
+    ft__json_add_ints(&fields, "step", step, rank);
     return ft__onnx_make_one(x, "slice", name, v->made, &fields);
 }
 
@@ -303,8 +304,8 @@ static const char *ft__onnx_concat_constants(ft__onnx *x, const ft__onnx_node *n
         before[own] = (int)at;
         at += from->size[axis].k;
         after[own] = (int)(all - at);
-        ft__onnx_add_ints(&fields, "before", before, v->rank);
-        ft__onnx_add_ints(&fields, "after", after, v->rank);
+        ft__json_add_ints(&fields, "before", before, v->rank);
+        ft__json_add_ints(&fields, "after", after, v->rank);
         name = ft__onnx_name(x, name, "_");
         made = ft__onnx_make_one(x, "pad", ft__onnx_name(x, name, ".pad"), made, &fields);
         sum = sum < 0 ? made : ft__onnx_make_two(x, "add", name, sum, made, NULL);
@@ -368,7 +369,7 @@ static const char *ft__onnx_repeat(ft__onnx *x, const ft__onnx_node *n, const ft
         same = false;
     }
     if (same) return ft__onnx_is_made(x, n, 0, v->made, v);
-    ft__onnx_add_ints(&fields, "repeats", repeats, rank);
+    ft__json_add_ints(&fields, "repeats", repeats, rank);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "tile", ft__onnx_name_of(x, n), v->made,
                                                        &fields), &y);
 }
@@ -456,8 +457,8 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
         y.size[axis].k += left + right;
     }
     rank = ft__onnx_own(v, own);
-    ft__onnx_add_ints(&fields, "before", before, rank);
-    ft__onnx_add_ints(&fields, "after", after, rank);
+    ft__json_add_ints(&fields, "before", before, rank);
+    ft__json_add_ints(&fields, "after", after, rank);
     ft__onnx_add_int(&fields, "mode", mode);
     if (mode == 0) ft__onnx_add_number(&fields, "value", number);
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "pad", ft__onnx_name_of(x, n), v->made,
@@ -498,7 +499,7 @@ static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
         else if (keep) y.size[rank++] = ft__onnx_known(1);
     }
     y.rank = rank;
-    ft__onnx_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
+    ft__json_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
     ft__onnx_add_int(&fields, "count", count);
     ft__onnx_add_flag(&fields, "keep", keep);
     if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12

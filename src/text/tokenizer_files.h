@@ -530,14 +530,6 @@ static ft_tokenizer *ft__load_hf(ft_model *m, const ft__json *json, const char *
 }
 
 /* ---- The model file's own form ---- */
-static void ft__write_ids(ft__text *text, const char *key, const int *ids, int count)
-{
-    int i;
-    ft__text_add(text, ",\"%s\":[", key);
-    for (i = 0; i < count; ++i) ft__text_add(text, "%s%d", i ? "," : "", ids[i]);
-    ft__text_add(text, "]");
-}
-
 /* As JSON; released by the caller. NULL with an error. */
 static char *ft__tokenizer_text(const ft_tokenizer *t)
 {
@@ -552,8 +544,8 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
     ft__json_add_text(&text, t->prefix);
     ft__text_add(&text, ",\"steps\":");
     ft__text_add_bytes(&text, t->steps, strlen(t->steps));
-    ft__write_ids(&text, "before", t->before, t->before_count);
-    ft__write_ids(&text, "after", t->after, t->after_count);
+    ft__json_add_ints(&text, "before", t->before, t->before_count);
+    ft__json_add_ints(&text, "after", t->after, t->after_count);
     ft__pair_write(t, &text);
     ft__text_add(&text, ",\"special\":[");
     for (id = 0; id < t->pieces.count; ++id) {
@@ -566,7 +558,7 @@ static char *ft__tokenizer_text(const ft_tokenizer *t)
         ft__json_add_text(&text, ft__piece_text(&t->pieces, id));
     }
     ft__text_add(&text, "]");
-    ft__write_ids(&text, "merges", t->merge_order, 2 * t->merge_count);
+    ft__json_add_ints(&text, "merges", t->merge_order, 2 * t->merge_count);
     if (t->scores) ft__text_add(&text, ",\"scores\":[");
     for (id = 0; t->scores && id < t->pieces.count; ++id) {
         if (id) ft__text_add(&text, ",");
