@@ -17,12 +17,10 @@
    ============================================================================================= */
 #if FT__HAS_ONNX
 
-/* With a fixed batch in the file, its number where a shape has the batch. */
-static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_value *v)
+/* The file's fixed batch size in the place of N. */
+static void ft__onnx_fix_batch(const ft__onnx *x, ft__onnx_number *number)
 {
-    int d;
-    for (d = 0; d < v->rank && x->batch > 0; ++d)
-        for (; v->size[d].n > 0; v->size[d].n -= 1) v->size[d].k *= x->batch;
+    for (; number->n > 0; number->n -= 1) number->k *= x->batch;
 }
 
 /* Whether the batch is in axis d of a new shape, where so many numbers are before it; sets that. */
@@ -68,12 +66,9 @@ static const char *ft__onnx_reshape(ft__onnx *x, const ft__onnx_node *n)
     y = fixed = *v;
     if (x->batch > 0) {
         ft__onnx_value *list = ft__onnx_input(x, n, 1);
-        int64_t i;
-        if (list && list->numbers && !list->same)
-            for (i = 0; i < ft__onnx_count(list); ++i)
-                for (; list->numbers[i].n > 0; list->numbers[i].n -= 1)
-                    list->numbers[i].k *= x->batch;
-        ft__onnx_fix_batch(x, &fixed);
+        int64_t count = list && list->numbers && !list->same ? ft__onnx_count(list) : 0, i;
+        for (i = 0; i < count; ++i) ft__onnx_fix_batch(x, &list->numbers[i]);
+        for (i = 0; i < fixed.rank; ++i) ft__onnx_fix_batch(x, &fixed.size[i]);
     }
     if (!ft__onnx_reshaped(x, n, &fixed, &y)) return ft__onnx_not_known;
     if (!ft__onnx_find_batch(x, v, &y)) return "a shape that mixes samples is not supported";
