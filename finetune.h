@@ -42125,7 +42125,7 @@ static const char *ft__onnx_window_of(const ft__onnx_node *n, const ft__onnx_val
     if (pads && (pads->count != 2 * axes)) return "has not as many pads as axes";
     for (i = 0; pads && strcmp(automatic, "NOTSET") == 0 && i < pads->count; ++i) {
         int to = w->steps ? 1 + 2 * i : i;
-        if (pads->wholes[i] < 0 || pads->wholes[i] > 1 << 24) 
+        if (pads->wholes[i] < 0 || pads->wholes[i] > 1 << 24)
             return "negative pads are not supported";
         w->padding[to] = (int)pads->wholes[i];
     }
@@ -42173,14 +42173,31 @@ static void ft__onnx_add_window(ft__text *fields, const ft__onnx_window *w, bool
     ft__onnx_add_flag(fields, "same", w->same);
 }
 
+/* A convolution whose weight has these sizes; `more`: its output_padding, or NULL. */
+static const char *ft__onnx_make_conv(ft__onnx *x, const ft__onnx_node *n, const char *op,
+                                      const ft__onnx_window *w, const int *size, const int *more,
+                                      const ft__onnx_value *y)
+{
+    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
+    int inputs[3], made;
+    ft__text fields = ft__onnx_fields(x);
+    inputs[0] = ft__onnx_node_in(x, n, 0)->made;
+    inputs[1] = ft__onnx_weight(x, ft__onnx_input(x, n, 1), "parameter", size, y->rank);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    ft__onnx_add_window(&fields, w, true);
+    if (more) ft__json_add_ints(&fields, "output_padding", more, 2);
+    ft__onnx_add_int(&fields, "groups", (int)ft__onnx_int(n, "group", 1));
+    made = ft__onnx_make(x, op, ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL), &fields);
+    return ft__onnx_is_made(x, n, 0, made, y);
+}
+
 static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
-    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
     ft__onnx_window w;
-    int inputs[3], size[4] = {0}, d, groups = (int)ft__onnx_int(n, "group", 1);
+    int size[4] = {0}, d, groups = (int)ft__onnx_int(n, "group", 1);
     const char *fault;
-    ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
     if ((v->rank != 3 && v->rank != 4) || v->batch != 0 || ft__onnx_is_merged(v) || !weight
         || weight->rank != v->rank || weight->kind != FT__ONNX_CONSTANT || groups < 1)
@@ -42194,25 +42211,15 @@ static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
     if (!fault) fault = ft__onnx_window_sizes(&w, false, v, &y);
     if (fault) return fault;
     y.size[1] = weight->size[0];
-    inputs[0] = v->made;
-    inputs[1] = ft__onnx_weight(x, weight, "parameter", size, v->rank);
-    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
-    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
-    ft__onnx_add_window(&fields, &w, true);
-    ft__onnx_add_int(&fields, "groups", groups);
-    d = ft__onnx_make(x, w.steps ? "conv1d" : "conv2d", ft__onnx_name_of(x, n), inputs,
-                      2 + (bias != NULL), &fields);
-    return ft__onnx_is_made(x, n, 0, d, &y);
+    return ft__onnx_make_conv(x, n, w.steps ? "conv1d" : "conv2d", &w, size, NULL, &y);
 }
 
 static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
-    ft__onnx_value *bias = ft__onnx_input(x, n, 2);
     ft__onnx_window w;
-    int inputs[3], size[4], more[2] = {0, 0}, i, groups = (int)ft__onnx_int(n, "group", 1);
+    int size[4], more[2] = {0, 0}, i, groups = (int)ft__onnx_int(n, "group", 1);
     const char *fault;
-    ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
     if (!ft__onnx_is_picture(v) || !weight || weight->rank != 4
         || weight->kind != FT__ONNX_CONSTANT || groups < 1)
@@ -42241,16 +42248,7 @@ static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
         more[1] = more[0];
         w.padding[3] += more[0];
     }
-    inputs[0] = v->made;
-    inputs[1] = ft__onnx_weight(x, weight, "parameter", size, 4);
-    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
-    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
-    ft__onnx_add_window(&fields, &w, true);
-    if (!w.same) ft__json_add_ints(&fields, "output_padding", more, 2);
-    ft__onnx_add_int(&fields, "groups", groups);
-    i = ft__onnx_make(x, "conv_transpose2d", ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL),
-                      &fields);
-    return ft__onnx_is_made(x, n, 0, i, &y);
+    return ft__onnx_make_conv(x, n, "conv_transpose2d", &w, size, w.same ? NULL : more, &y);
 }
 
 /* Resize of opset 10: X, scales; since 11 X, roi, scales, sizes. Upsample is the former. */
