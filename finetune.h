@@ -40930,8 +40930,8 @@ static bool ft__onnx_is_picture(const ft__onnx_value *v)
         && ft__onnx_size(v->size[3]) > 0;
 }
 
-/* Makes output `i` of a node a node of ours, with y's shape and batch axis. NULL, or why it cannot
-   be. */
+/* Makes output `i` of a node a node of our network, with this shape and batch axis. NULL, or why it
+   cannot be. */
 static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, int made,
                                     const ft__onnx_value *shape)
 {
@@ -41149,15 +41149,15 @@ static bool ft__onnx_is_number(ft__onnx *x, ft__onnx_value *v, double *number)
 
 /* =============================================================================================
    [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
-   Each function maps one node whose first input is a node of ours. It returns NULL, or why the node
-   cannot be mapped.
+   Each function maps one node whose first input is a node of our network. It returns NULL, or why
+   the node cannot be mapped.
    ============================================================================================= */
 #if FT__HAS_ONNX
 static const char *const ft__onnx_not_known = "its shape does not follow from the inputs' shapes";
 static const char *const ft__onnx_needs_node = "an input that is computed from constants alone is"
     " not supported";
 
-/* The first input, if it is a node of ours. */
+/* Input `i`, if it is a node of our network. */
 static ft__onnx_value *ft__onnx_node_in(ft__onnx *x, const ft__onnx_node *n, int i)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, i);

@@ -154,8 +154,8 @@ static bool ft__onnx_is_picture(const ft__onnx_value *v)
         && ft__onnx_size(v->size[3]) > 0;
 }
 
-/* Makes output `i` of a node a node of ours, with y's shape and batch axis. NULL, or why it cannot
-   be. */
+/* Makes output `i` of a node a node of our network, with this shape and batch axis. NULL, or why it
+   cannot be. */
 static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, int made,
                                     const ft__onnx_value *shape)
 {
