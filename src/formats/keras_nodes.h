@@ -324,7 +324,8 @@ static int ft__keras_last(const ft__keras *g, int value)
 
 /* ---- Where the channels lie ---- */
 
-/* The same value with the channels first, or last. Up to two dimensions there is no difference. */
+/* The same value with the channels first, or last; `value` itself if memory ran out, so that a caller
+   can read its sizes. Up to two dimensions there is no difference. */
 static int ft__keras_turn(ft__keras *g, int value, bool first)
 {
     ft__keras_value *v = value < 0 ? NULL : ft__keras_at(g, value);
@@ -340,7 +341,7 @@ static int ft__keras_turn(ft__keras *g, int value, bool first)
     made = ft__keras_begin(g, "permute", suffix, &value, 1);
     ft__keras_ints_text(g, "axes", axes, rank);
     ft__keras_end(g);
-    if (made < 0) return made;
+    if (made < 0) return value;
     ft__keras_at(g, made)->first = first;
     ft__keras_at(g, made)->turned = value;
     ft__keras_at(g, value)->turned = made;
