@@ -38285,25 +38285,35 @@ static const char *ft__keras_loss(const ft__json *j, int compiled)
     return NULL;
 }
 
+/* The sizes of an input's node: the batch, the channels if they are `first`, and those of v from the
+   second on, before `end`. */
+static void ft__keras_shape_text(ft__text *to, const ft__keras_value *v, bool first, int end)
+{
+    int d;
+    ft__text_add(to, ",\"shape\":[\"N\"");
+    if (first) ft__text_add(to, ",%d", v->size[v->rank - 1]);
+    for (d = 1; d < end; ++d) {
+        if (v->size[d] == FT_LENGTH) ft__text_add(to, ",\"L\"");
+        else ft__text_add(to, ",%d", v->size[d]);
+    }
+    ft__text_add(to, "]}");
+}
+
 /* Adds the loss of the output: by what the model was compiled with, else by its activation. */
 static void ft__keras_add_loss(ft__keras *g, ft__text *to, int output, const char *kind,
                                const char *loss)
 {
     const ft__keras_value *v = ft__keras_at(g, output);
     bool classes, first = v->first && v->rank > 2;
-    int d, last = ft__keras_last(g, output);
+    int last = ft__keras_last(g, output);
     if (!loss) loss = kind && !strcmp(kind, "sigmoid") ? "binary_cross_entropy"
                     : last > 1 || kind ? "cross_entropy" : "mse";
     classes = !strcmp(loss, "cross_entropy");
     if (classes && (v->rank > 3 || v->rank < 2 || first || last < 2)) return;
-    ft__text_add(to, ",\n{\"op\":\"input\",\"name\":\"%s\",\"type\":\"%s\",\"shape\":[\"N\"",
+    ft__text_add(to, ",\n{\"op\":\"input\",\"name\":\"%s\",\"type\":\"%s\"",
                  classes ? "labels" : "target", classes ? "I32" : "F32");
-    if (first) ft__text_add(to, ",%d", last);
-    for (d = 1; d < v->rank - (classes || first); ++d) {
-        if (v->size[d] == FT_LENGTH) ft__text_add(to, ",\"L\"");
-        else ft__text_add(to, ",%d", v->size[d]);
-    }
-    ft__text_add(to, "]},\n{\"op\":\"%s\",\"name\":\"loss\",\"inputs\":[", loss);
+    ft__keras_shape_text(to, v, first, v->rank - (classes || first));
+    ft__text_add(to, ",\n{\"op\":\"%s\",\"name\":\"loss\",\"inputs\":[", loss);
     ft__json_add_text(to, ft__keras_text(g, v->name));
     ft__text_add(to, ",\"%s\"]}", classes ? "labels" : "target");
 }
@@ -38313,19 +38323,12 @@ static void ft__keras_add_inputs(ft__keras *g, ft__text *to)
 {
     const ft__keras_input *inputs = (const ft__keras_input *)g->inputs.at;
     size_t i;
-    int d;
     for (i = 0; i < g->inputs.count; ++i) {
         const ft__keras_value *v = ft__keras_at(g, inputs[i].value);
         ft__text_add(to, "%s{\"op\":\"input\",\"name\":", i ? ",\n" : "");
         ft__json_add_text(to, ft__keras_text(g, v->name));
         if (inputs[i].ids) ft__text_add(to, ",\"type\":\"I32\"");
-        ft__text_add(to, ",\"shape\":[\"N\"");
-        if (v->first) ft__text_add(to, ",%d", v->size[v->rank - 1]);
-        for (d = 1; d < v->rank - v->first; ++d) {
-            if (v->size[d] == FT_LENGTH) ft__text_add(to, ",\"L\"");
-            else ft__text_add(to, ",%d", v->size[d]);
-        }
-        ft__text_add(to, "]}");
+        ft__keras_shape_text(to, v, v->first, v->rank - v->first);
     }
 }
 
