@@ -291,7 +291,7 @@ static int ft__keras_merge(ft__keras *g, const int *inputs, int count)
 {
     const char *op = ft__keras_merge_op(g->class_name);
     bool mean = !strcmp(g->class_name, "Average");
-    int alike[16], two[2], i, d, y;
+    int alike[FT__KERAS_MOST_INPUTS], two[2], i, d, y;
     char suffix[24];
     if (count < 2) return ft__keras_refuse(g, "one input");
     if (!ft__keras_alike(g, inputs, count, alike)) return -1;
@@ -319,7 +319,8 @@ static int ft__keras_merge(ft__keras *g, const int *inputs, int count)
 
 static int ft__keras_concatenate(ft__keras *g, const int *inputs, int count)
 {
-    int alike[16], axis = -1, field = ft__keras_field(g, "axis"), rank, i, d, sum = 0, y;
+    int alike[FT__KERAS_MOST_INPUTS], axis = -1, field = ft__keras_field(g, "axis"), rank;
+    int i, d, sum = 0, y;
     if (count < 2) return ft__keras_refuse(g, "one input");
     if (!ft__keras_alike(g, inputs, count, alike)) return -1;
     rank = ft__keras_at(g, alike[0])->rank;
@@ -346,20 +347,28 @@ static int ft__keras_concatenate(ft__keras *g, const int *inputs, int count)
 
 /* ---- Scaling of inputs ---- */
 
+/* The sizes of a leaf of `count` numbers that are repeated along x's channels, lying as x does; returns
+   its rank. */
+static int ft__keras_channel_sizes(const ft__keras *g, int x, int count, int *size)
+{
+    int rank = ft__keras_at(g, x)->first ? ft__keras_at(g, x)->rank - 1 : 1, d;
+    size[0] = count;
+    for (d = 1; d < rank; ++d) size[d] = 1;
+    return rank;
+}
+
 /* A constant of numbers of a field, one for each channel, lying as x does; -1 with a refusal. */
 static int ft__keras_channels(ft__keras *g, const char *field, const char *suffix, int x)
 {
-    int list = ft__keras_field(g, field), channels = ft__keras_last(g, x), i, at, d, value;
-    int size[FINETUNE_MAX_RANK], rank = 1;
+    int list = ft__keras_field(g, field), channels = ft__keras_last(g, x), i, at, value;
+    int size[FINETUNE_MAX_RANK], rank;
     double number;
     bool made;
     while (ft__json_at(g->json, list, 'a') && ft__json_count(g->json, list) == 1
            && ft__json_at(g->json, list + 1, 'a')) list = list + 1; /* [[[a, b, c]]] */
     if (ft__json_count(g->json, list) != channels && ft__json_count(g->json, list) != 1)
         return ft__keras_refuse(g, "%s must be a number for each channel", field);
-    size[0] = ft__json_count(g->json, list);
-    if (ft__keras_at(g, x)->first)
-        for (rank = ft__keras_at(g, x)->rank - 1, d = 1; d < rank; ++d) size[d] = 1;
+    rank = ft__keras_channel_sizes(g, x, ft__json_count(g->json, list), size);
     value = ft__keras_leaf(g, "constant", suffix, rank, size, &made);
     for (i = 0, at = list + 1; made && i < size[0]; ++i, at = g->json->values[at].next) {
         if (!ft__json_double(g->json, at, &number))
@@ -413,18 +422,16 @@ static int ft__keras_rescaling(ft__keras *g, const int *inputs, int count)
    the file: ".mean" and ".variance". */
 static int ft__keras_normalization(ft__keras *g, const int *inputs, int count)
 {
-    int x = inputs[0], two[2], size[FINETUNE_MAX_RANK], rank = 1, d, mean, variance;
+    int x = inputs[0], two[2], size[FINETUNE_MAX_RANK], rank, mean, variance;
     (void)count;
     if (ft__keras_flag(g, "invert", false)) return ft__keras_refuse(g, "invert");
     if (!ft__keras_axis_is_last(g, x)) return -1;
-    size[0] = ft__keras_last(g, x);
-    if (ft__keras_at(g, x)->first)
-        for (rank = ft__keras_at(g, x)->rank - 1, d = 1; d < rank; ++d) size[d] = 1;
     if (ft__json_at(g->json, ft__keras_field(g, "mean"), 'a')) {
         mean = ft__keras_channels(g, "mean", ".mean", x);
         variance = ft__keras_channels(g, "variance", ".variance", x);
     } else {
         if (ft__keras_field(g, "mean") >= 0) return ft__keras_refuse(g, "a mean of all channels");
+        rank = ft__keras_channel_sizes(g, x, ft__keras_last(g, x), size);
         mean = ft__keras_buffer(g, ".mean", rank, size);
         variance = ft__keras_buffer(g, ".variance", rank, size);
     }
