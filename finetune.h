@@ -37171,19 +37171,30 @@ static int ft__keras_dropout(ft__keras *g, const int *inputs, int count)
 
 /* ---- Shapes ---- */
 
+/* How many numbers a sample of x has, any number above INT_MAX if it is more; -1 with a refusal. */
+static int64_t ft__keras_sample(ft__keras *g, int x)
+{
+    const ft__keras_value *v = ft__keras_at(g, x);
+    int64_t size = 1;
+    int d;
+    for (d = 1; d < v->rank; ++d) {
+        if (v->size[d] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
+        size = size > INT_MAX ? size : size * v->size[d];
+    }
+    return size;
+}
+
 static int ft__keras_flatten(ft__keras *g, const int *inputs, int count)
 {
     const ft__keras_value *v = ft__keras_at(g, inputs[0]);
-    int64_t size = 1;
+    int64_t size;
     int d, y, x = inputs[0];
     bool pixels = false;
     (void)count;
     if (v->rank == 2) return x;
-    for (d = 1; d < v->rank; ++d) {
-        if (v->size[d] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
-        size = size > INT_MAX ? size : size * v->size[d];
-        pixels = pixels || (d < v->rank - 1 && v->size[d] > 1);
-    }
+    size = ft__keras_sample(g, x);
+    if (size < 0) return -1;
+    for (d = 1; d < v->rank - 1; ++d) pixels = pixels || v->size[d] > 1;
     if (size > INT_MAX) return ft__keras_refuse(g, "too large an input");
     if (pixels) x = ft__keras_turn(g, x, false); /* else both orders are the same */
     y = ft__keras_node(g, "flatten", "", &x, 1);
@@ -37196,16 +37207,13 @@ static int ft__keras_flatten(ft__keras *g, const int *inputs, int count)
 
 static int ft__keras_reshape_layer(ft__keras *g, const int *inputs, int count)
 {
-    const ft__keras_value *v = ft__keras_at(g, inputs[0]);
     int list = ft__keras_field(g, "target_shape"), rank = ft__json_count(g->json, list);
     int size[FINETUNE_MAX_RANK], at, d, open = -1;
-    int64_t has = 1, wants = 1;
+    int64_t has, wants = 1;
     (void)count;
     if (list < 0 || rank >= FINETUNE_MAX_RANK) return ft__keras_refuse(g, "its target_shape");
-    for (d = 1; d < v->rank; ++d) {
-        if (v->size[d] == FT_LENGTH) return ft__keras_refuse(g, "the number of steps is open");
-        has = has > INT_MAX ? has : has * v->size[d];
-    }
+    has = ft__keras_sample(g, inputs[0]);
+    if (has < 0) return -1;
     for (d = 0, at = list + 1; d < rank; ++d, at = g->json->values[at].next) {
         if (!ft__keras_whole(g, at, -1, &size[d]) || size[d] == 0 || (size[d] < 0 && open >= 0))
             return ft__keras_refuse(g, "its target_shape");
