@@ -72,17 +72,14 @@ static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *
     const char *layers[2], *layer;
     ft_tensor_info t, found;
     char suffix[64], right[64];
-    int i, two = 0;
-    bool fits = false;
+    bool fits = false, two;
+    int i;
     memset(&found, 0, sizeof found);
     if (!strcmp(v->role, "count")) return; /* of Normalization: how many samples it saw */
     layers[0] = layer = k->names.letters + v->layer;
     layers[1] = k->names.letters + v->outer;
     for (i = 0; i < 4 && !fits; ++i) {
         if ((i & 1 && !v->open) || (i & 2 && v->layer == v->outer)) continue;
-        memset(&t, 0, sizeof t);
-        t.type = v->item.type;
-        t.offset = v->offset;
         ft__keras_view(v, i & 1, false, &t, suffix);
         fits = ft__keras_fits(v, &t, layers[i / 2], suffix, wanted, context);
         if (i > 0 && !fits) continue;
@@ -94,9 +91,6 @@ static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *
         && v->item.size[0] == 2;
     ft__keras_add_tensor(file, k, letters, v, &found, layer, right);
     if (!two) return;
-    memset(&t, 0, sizeof t);
-    t.type = v->item.type;
-    t.offset = v->offset;
     ft__keras_view(v, false, true, &t, suffix);
     ft__keras_add_tensor(file, k, letters, v, &t, layer, suffix);
 }

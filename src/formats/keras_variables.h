@@ -346,7 +346,7 @@ static void ft__keras_view_plain(ft_tensor_info *t, const ft_hdf5_item *item)
     ft__row_major(t);
 }
 
-/* Sets the view, and the end of the name, of a variable; `other`: the second thing that it may be.
+/* Sets t to the view of a variable, and `suffix` to the end of its name; `other`: the second thing that it may be.
    `second`: the second bias of a GRU. */
 static void ft__keras_view(const ft__keras_variable *v, bool other, bool second, ft_tensor_info *t,
                            char suffix[64])
@@ -362,6 +362,9 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
         {"moving_variance", ".running_var"}, {"embeddings", ".weight"}, {"bias", ".bias"},
         {"mean", ".mean"}, {"variance", ".variance"}};
     size_t i;
+    memset(t, 0, sizeof *t);
+    t->type = item->type;
+    t->offset = v->offset;
     ft__keras_view_plain(t, item);
     snprintf(suffix, 64, ".%s", role);
     for (i = 0; i < sizeof plain / sizeof plain[0]; ++i)
