@@ -200,7 +200,7 @@ static bool ft__keras_read_path(ft__keras_file *k, const ft__keras_labels *label
 
 static bool ft__keras_read_named_path(ft__keras_file *k, ft__keras_variable *v, const char *path)
 {
-    const char *at = path, *c, *group, *parent = path;
+    const char *at = path, *c, *group;
     size_t length, group_length, start = k->names.count;
     if (!strncmp(at, "model_weights/", 14)) at += 14;
     else if (!strncmp(at, "optimizer_weights/", 18)) return false;
@@ -213,15 +213,15 @@ static bool ft__keras_read_named_path(ft__keras_file *k, ft__keras_variable *v, 
     v->layer = start = k->names.count;
     ft__text_add_bytes(&k->names, group, group_length);
     length = ft__keras_component(&at, &c);
-    if (*at && ft__keras_is(c, length, "") == false && length == group_length
-        && !memcmp(c, group, length)) length = ft__keras_component(&at, &c);
+    if (*at && length == group_length && !memcmp(c, group, length))
+        length = ft__keras_component(&at, &c);
     for (; *at; length = ft__keras_component(&at, &c))
         if (!ft__keras_inside(v, c, length)) ft__keras_add_part(k, start, c, length);
     ft__text_add_bytes(&k->names, "", 1);
     ft__keras_role(v, c, length);
     if (ft__keras_begins(v->role, strlen(v->role), "seed_generator")) return false;
     v->group = k->names.count;
-    ft__text_add_bytes(&k->names, parent, (size_t)(c - parent));
+    ft__text_add_bytes(&k->names, path, (size_t)(c - path));
     ft__text_add_bytes(&k->names, "", 1);
     return length > 0;
 }
