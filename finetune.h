@@ -36474,18 +36474,23 @@ static int ft__keras_buffer(ft__keras *g, const char *suffix, int rank, const in
     return value;
 }
 
-/* A vector of one number, for a weight that the layer does not have. */
-static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
+/* A constant that is `number` everywhere, at size[0] places: its other sizes are 1. */
+static int ft__keras_same(ft__keras *g, const char *suffix, int rank, const int *size, int number)
 {
     bool made;
-    int value, i;
-    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
-        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
-    value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made);
-    for (i = 0; made && ft__ok(g->c) && i < count; ++i)
+    int value = ft__keras_leaf(g, "constant", suffix, rank, size, &made), i;
+    for (i = 0; made && ft__ok(g->c) && i < size[0]; ++i)
         ft__text_add(&g->text, "%s%d", i ? "," : ",\"values\":[", number);
     if (made) ft__text_add(&g->text, "]}");
     return value;
+}
+
+/* A vector of one number, for a weight that the layer does not have. */
+static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
+{
+    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
+        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
+    return ft__keras_same(g, suffix, 1, &count, number);
 }
 
 /* The number of channels. */
@@ -37246,8 +37251,7 @@ static int ft__keras_permute(ft__keras *g, const int *inputs, int count)
 /* [N, F] -> [N, n, F]: times ones, which are repeated as in PyTorch. */
 static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
 {
-    int n = ft__keras_int(g, "n", 1, 0), size[2], two[2], i, y;
-    bool made;
+    int n = ft__keras_int(g, "n", 1, 0), size[2], two[2], y;
     (void)count;
     if (n < 1) return -1;
     if (n > FT__KERAS_MOST_FILLED) return ft__keras_refuse(g, "n is %d", n);
@@ -37258,10 +37262,7 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     two[0] = ft__keras_reshape(g, ".step", inputs[0], size, 2);
     size[0] = n;
     size[1] = 1;
-    two[1] = ft__keras_leaf(g, "constant", ".ones", 2, size, &made);
-    for (i = 0; made && i < n && ft__ok(g->c); ++i)
-        ft__text_add(&g->text, "%s1", i ? "," : ",\"values\":[");
-    if (made) ft__text_add(&g->text, "]}");
+    two[1] = ft__keras_same(g, ".ones", 2, size, 1);
     y = ft__keras_node(g, "mul", "", two, 2);
     if (y >= 0) ft__keras_at(g, y)->size[1] = n;
     return y;

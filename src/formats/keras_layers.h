@@ -637,8 +637,7 @@ static int ft__keras_permute(ft__keras *g, const int *inputs, int count)
 /* [N, F] -> [N, n, F]: times ones, which are repeated as in PyTorch. */
 static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
 {
-    int n = ft__keras_int(g, "n", 1, 0), size[2], two[2], i, y;
-    bool made;
+    int n = ft__keras_int(g, "n", 1, 0), size[2], two[2], y;
     (void)count;
     if (n < 1) return -1;
     if (n > FT__KERAS_MOST_FILLED) return ft__keras_refuse(g, "n is %d", n);
@@ -649,10 +648,7 @@ static int ft__keras_repeat(ft__keras *g, const int *inputs, int count)
     two[0] = ft__keras_reshape(g, ".step", inputs[0], size, 2);
     size[0] = n;
     size[1] = 1;
-    two[1] = ft__keras_leaf(g, "constant", ".ones", 2, size, &made);
-    for (i = 0; made && i < n && ft__ok(g->c); ++i)
-        ft__text_add(&g->text, "%s1", i ? "," : ",\"values\":[");
-    if (made) ft__text_add(&g->text, "]}");
+    two[1] = ft__keras_same(g, ".ones", 2, size, 1);
     y = ft__keras_node(g, "mul", "", two, 2);
     if (y >= 0) ft__keras_at(g, y)->size[1] = n;
     return y;

@@ -301,18 +301,23 @@ static int ft__keras_buffer(ft__keras *g, const char *suffix, int rank, const in
     return value;
 }
 
-/* A vector of one number, for a weight that the layer does not have. */
-static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
+/* A constant that is `number` everywhere, at size[0] places: its other sizes are 1. */
+static int ft__keras_same(ft__keras *g, const char *suffix, int rank, const int *size, int number)
 {
     bool made;
-    int value, i;
-    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
-        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
-    value = ft__keras_leaf(g, "constant", suffix, 1, &count, &made);
-    for (i = 0; made && ft__ok(g->c) && i < count; ++i)
+    int value = ft__keras_leaf(g, "constant", suffix, rank, size, &made), i;
+    for (i = 0; made && ft__ok(g->c) && i < size[0]; ++i)
         ft__text_add(&g->text, "%s%d", i ? "," : ",\"values\":[", number);
     if (made) ft__text_add(&g->text, "]}");
     return value;
+}
+
+/* A vector of one number, for a weight that the layer does not have. */
+static int ft__keras_filled(ft__keras *g, const char *suffix, int count, int number)
+{
+    if (count > FT__KERAS_MOST_FILLED) /* its text must not be much longer than the config */
+        return ft__keras_refuse(g, "more than %d channels", (int)FT__KERAS_MOST_FILLED);
+    return ft__keras_same(g, suffix, 1, &count, number);
 }
 
 /* The number of channels. */
