@@ -90,13 +90,10 @@ static hdf5_id hdf5_type(const hdf5_library *l, ft_type type)
     return -1;
 }
 
-static char *hdf5_text(const char *text, size_t bytes)
+static char *hdf5_text(const char *text)
 {
-    char *copy = (char *)malloc(bytes + 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, bytes);
-    copy[bytes] = 0;
-    return copy;
+    char *copy = (char *)malloc(strlen(text) + 1);
+    return copy ? strcpy(copy, text) : NULL;
 }
 
 static hdf5_item *hdf5_add(hdf5_file *file, const char *path, const char *attribute)
@@ -112,8 +109,8 @@ static hdf5_item *hdf5_add(hdf5_file *file, const char *path, const char *attrib
     }
     item = &file->items[file->count];
     memset(item, 0, sizeof *item);
-    item->path = hdf5_text(path, strlen(path));
-    item->attribute = attribute ? hdf5_text(attribute, strlen(attribute)) : NULL;
+    item->path = hdf5_text(path);
+    item->attribute = attribute ? hdf5_text(attribute) : NULL;
     file->count += 1;
     item->is.path = item->path;
     item->is.attribute = item->attribute;
