@@ -36502,8 +36502,8 @@ static int ft__keras_last(const ft__keras *g, int value)
 
 /* ---- Where the channels lie ---- */
 
-/* The same value with the channels first, or last; `value` itself if memory ran out, so that a caller
-   can read its sizes. Up to two dimensions there is no difference. */
+/* The same value with the channels first, or last; `value` itself if memory ran out, so that a
+   caller can read its sizes. Up to two dimensions there is no difference. */
 static int ft__keras_turn(ft__keras *g, int value, bool first)
 {
     ft__keras_value *v = value < 0 ? NULL : ft__keras_at(g, value);
@@ -37610,8 +37610,8 @@ static int ft__keras_concatenate(ft__keras *g, const int *inputs, int count)
 
 /* ---- Scaling of inputs ---- */
 
-/* The sizes of a leaf of `count` numbers that are repeated along x's channels, lying as x does; returns
-   its rank. */
+/* The sizes of a leaf of `count` numbers, one for each channel of x or one for all, lying as x does.
+   Returns its rank. */
 static int ft__keras_channel_sizes(const ft__keras *g, int x, int count, int *size)
 {
     int rank = ft__keras_at(g, x)->first ? ft__keras_at(g, x)->rank - 1 : 1, d;
@@ -38301,8 +38301,8 @@ static const char *ft__keras_loss(const ft__json *j, int compiled)
     return NULL;
 }
 
-/* The sizes of an input's node: the batch, the channels if they are `first`, and those of v from the
-   second on, before `end`. */
+/* The sizes of an input's node: the batch, the channels if they are `first`, and v's sizes from 1
+   up to `end`. */
 static void ft__keras_shape_text(ft__text *to, const ft__keras_value *v, bool first, int end)
 {
     int d;
@@ -38763,8 +38763,8 @@ static void ft__keras_view_plain(ft_tensor_info *t, const ft_hdf5_item *item)
     ft__row_major(t);
 }
 
-/* Sets t to the view of a variable, and `suffix` to the end of its name; `other`: the second thing that it may be.
-   `second`: the second bias of a GRU. */
+/* Sets t to the view of a variable, and `suffix` to the end of its name; `other`: the second thing
+   that it may be. `second`: the second bias of a GRU. */
 static void ft__keras_view(const ft__keras_variable *v, bool other, bool second, ft_tensor_info *t,
                            char suffix[64])
 {

@@ -600,8 +600,8 @@ static const char *ft__keras_loss(const ft__json *j, int compiled)
     return NULL;
 }
 
-/* The sizes of an input's node: the batch, the channels if they are `first`, and those of v from the
-   second on, before `end`. */
+/* The sizes of an input's node: the batch, the channels if they are `first`, and v's sizes from 1
+   up to `end`. */
 static void ft__keras_shape_text(ft__text *to, const ft__keras_value *v, bool first, int end)
 {
     int d;

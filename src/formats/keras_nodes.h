@@ -329,8 +329,8 @@ static int ft__keras_last(const ft__keras *g, int value)
 
 /* ---- Where the channels lie ---- */
 
-/* The same value with the channels first, or last; `value` itself if memory ran out, so that a caller
-   can read its sizes. Up to two dimensions there is no difference. */
+/* The same value with the channels first, or last; `value` itself if memory ran out, so that a
+   caller can read its sizes. Up to two dimensions there is no difference. */
 static int ft__keras_turn(ft__keras *g, int value, bool first)
 {
     ft__keras_value *v = value < 0 ? NULL : ft__keras_at(g, value);

@@ -346,8 +346,8 @@ static void ft__keras_view_plain(ft_tensor_info *t, const ft_hdf5_item *item)
     ft__row_major(t);
 }
 
-/* Sets t to the view of a variable, and `suffix` to the end of its name; `other`: the second thing that it may be.
-   `second`: the second bias of a GRU. */
+/* Sets t to the view of a variable, and `suffix` to the end of its name; `other`: the second thing
+   that it may be. `second`: the second bias of a GRU. */
 static void ft__keras_view(const ft__keras_variable *v, bool other, bool second, ft_tensor_info *t,
                            char suffix[64])
 {
