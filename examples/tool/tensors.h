@@ -111,14 +111,15 @@ static void say_losses(const options *o)
     char names[400] = "";
     int lost = 0, changed = 0, i;
     ft_type from_type = FT_F32, to_type = FT_F32;
-    ft_weights_options how, none;
+    ft_weights_options how, plain;
     ft_model *m = is_folder(o->model) || o->rename || o->adapter ? NULL : create(o);
     ft_file *from, *to;
     memset(&how, 0, sizeof how);
-    memset(&none, 0, sizeof none);
+    memset(&plain, 0, sizeof plain);
     how.state_dict = o->state_dict;
+    how.map = plain.map = true; /* what the tensors are is enough: no need to read all of their numbers */
     from = m ? ft_file_open(m, o->model, how) : NULL;
-    to = from ? ft_file_open(m, o->out, none) : NULL;
+    to = from ? ft_file_open(m, o->out, plain) : NULL;
     for (i = 0; to && i < ft_file_count(from); ++i) {
         ft_tensor_info t = ft_file_tensor(from, i), u;
         int found = written_tensor(to, t.name);
