@@ -32969,6 +32969,30 @@ static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_
     }
 }
 
+/* A kernel as TensorFlow and Keras have it, [.., in, out], as [out, in, ..]. */
+static FT__UNUSED void ft__view_kernel(ft_tensor_info *t)
+{
+    ft_tensor_info from = *t;
+    int r = from.shape.rank, d;
+    for (d = 0; d < r; ++d) {
+        int to = d < r - 2 ? d + 2 : r - 1 - d;
+        t->shape.size[to] = from.shape.size[d];
+        t->stride[to] = from.stride[d];
+    }
+}
+
+/* A depthwise kernel, [.., in, multiplier], as [in * multiplier, 1, ..]; unchanged if these are too
+   many channels. */
+static FT__UNUSED void ft__view_depthwise(ft_tensor_info *t)
+{
+    const int *last = &t->shape.size[t->shape.rank - 2];
+    if ((int64_t)last[0] * last[1] > INT_MAX) return;
+    ft__view_kernel(t);
+    t->shape.size[0] *= t->shape.size[1];
+    t->shape.size[1] = 1;
+    t->stride[1] = t->stride[0];
+}
+
 /* Makes `bytes`, a block of memory, the file's. */
 static FT__UNUSED void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
 {
@@ -34803,25 +34827,10 @@ static const ft__bundle_role ft__bundle_roles[] = {
     {"moving_mean", "running_mean", FT__AS_IT_IS},
     {"moving_variance", "running_var", FT__AS_IT_IS}, {"embeddings", "weight", FT__AS_IT_IS}};
 
-/* Numbers [.., in, out] as [out, in, ..]; depthwise [.., in, times] as [in * times, 1, ..]. */
 static void ft__bundle_set_view(ft_tensor_info *t, ft__bundle_view view)
 {
-    ft_tensor_info from = *t;
-    int r = from.shape.rank, d;
-    if (view == FT__AS_IT_IS || r < (view == FT__AS_KERNEL ? 2 : 3)) return;
-    if (view == FT__AS_DEPTHWISE
-        && (int64_t)from.shape.size[r - 1] * from.shape.size[r - 2] > INT_MAX) return;
-    for (d = 0; d < r - 2; ++d) {
-        t->shape.size[d + 2] = from.shape.size[d];
-        t->stride[d + 2] = from.stride[d];
-    }
-    t->shape.size[0] = from.shape.size[r - 1];
-    t->stride[0] = from.stride[r - 1];
-    t->shape.size[1] = from.shape.size[r - 2];
-    t->stride[1] = from.stride[r - 2];
-    if (view == FT__AS_KERNEL) return;
-    t->shape.size[0] *= t->shape.size[1];
-    t->shape.size[1] = 1;
+    if (view == FT__AS_KERNEL && t->shape.rank >= 2) ft__view_kernel(t);
+    if (view == FT__AS_DEPTHWISE && t->shape.rank >= 3) ft__view_depthwise(t);
 }
 
 /* Writes the name of a variable, as it is or as ours; then its view is set too. */
@@ -38701,35 +38710,6 @@ static void ft__keras_set_view(ft_tensor_info *t, int rank, const int64_t *size,
     }
 }
 
-/* [.., in, out] as [out, in, ..]. */
-static void ft__keras_view_kernel(ft_tensor_info *t, const ft_hdf5_item *item)
-{
-    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step = 1;
-    int r = item->rank, d;
-    for (d = r - 1; d >= 0; --d) {
-        int to = d == r - 1 ? 0 : d == r - 2 ? 1 : d + 2;
-        size[to] = item->size[d];
-        stride[to] = step;
-        step *= item->size[d];
-    }
-    ft__keras_set_view(t, r, size, stride);
-}
-
-/* [.., in, multiplier] as [in * multiplier, 1, ..]. */
-static void ft__keras_view_depthwise(ft_tensor_info *t, const ft_hdf5_item *item)
-{
-    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step;
-    int r = item->rank, d;
-    step = size[0] = item->size[r - 2] * item->size[r - 1];
-    size[1] = stride[0] = stride[1] = 1;
-    for (d = r - 3; d >= 0; --d) {
-        size[d + 2] = item->size[d];
-        stride[d + 2] = step;
-        step *= item->size[d];
-    }
-    ft__keras_set_view(t, r, size, stride);
-}
-
 /* [a, b] transposed, of a tensor whose sizes multiply to these. */
 static void ft__keras_view_matrix(ft_tensor_info *t, int64_t a, int64_t b)
 {
@@ -38800,14 +38780,14 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
         else if (r == 3) ft__keras_view_matrix(t, item->size[0], all / item->size[0]);
     } else if (depth && r >= 3) {
         snprintf(suffix, 64, "%s.weight", v->kind == FT__KERAS_SEPARABLE ? ".depthwise" : "");
-        ft__keras_view_depthwise(t, item);
+        ft__view_depthwise(t);
     } else if (!strcmp(role, "pointwise_kernel") && r >= 3) {
         snprintf(suffix, 64, ".pointwise.weight");
-        ft__keras_view_kernel(t, item);
+        ft__view_kernel(t);
     } else if (bias && v->kind == FT__KERAS_SEPARABLE) snprintf(suffix, 64, ".pointwise.bias");
     else if (kernel && r >= 2) {
         snprintf(suffix, 64, ".weight");
-        ft__keras_view_kernel(t, item);
+        ft__view_kernel(t);
     } else if (!strcmp(role, "alpha")) {
         snprintf(suffix, 64, ".weight");
         ft__keras_view_vector(t, all);

@@ -1,5 +1,4 @@
 #pragma once
-#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/families.h"
 #include "platform/context.h"
@@ -284,35 +283,6 @@ static void ft__keras_set_view(ft_tensor_info *t, int rank, const int64_t *size,
     }
 }
 
-/* [.., in, out] as [out, in, ..]. */
-static void ft__keras_view_kernel(ft_tensor_info *t, const ft_hdf5_item *item)
-{
-    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step = 1;
-    int r = item->rank, d;
-    for (d = r - 1; d >= 0; --d) {
-        int to = d == r - 1 ? 0 : d == r - 2 ? 1 : d + 2;
-        size[to] = item->size[d];
-        stride[to] = step;
-        step *= item->size[d];
-    }
-    ft__keras_set_view(t, r, size, stride);
-}
-
-/* [.., in, multiplier] as [in * multiplier, 1, ..]. */
-static void ft__keras_view_depthwise(ft_tensor_info *t, const ft_hdf5_item *item)
-{
-    int64_t size[FINETUNE_MAX_RANK] = {0}, stride[FINETUNE_MAX_RANK] = {0}, step;
-    int r = item->rank, d;
-    step = size[0] = item->size[r - 2] * item->size[r - 1];
-    size[1] = stride[0] = stride[1] = 1;
-    for (d = r - 3; d >= 0; --d) {
-        size[d + 2] = item->size[d];
-        stride[d + 2] = step;
-        step *= item->size[d];
-    }
-    ft__keras_set_view(t, r, size, stride);
-}
-
 /* [a, b] transposed, of a tensor whose sizes multiply to these. */
 static void ft__keras_view_matrix(ft_tensor_info *t, int64_t a, int64_t b)
 {
@@ -383,14 +353,14 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
         else if (r == 3) ft__keras_view_matrix(t, item->size[0], all / item->size[0]);
     } else if (depth && r >= 3) {
         snprintf(suffix, 64, "%s.weight", v->kind == FT__KERAS_SEPARABLE ? ".depthwise" : "");
-        ft__keras_view_depthwise(t, item);
+        ft__view_depthwise(t);
     } else if (!strcmp(role, "pointwise_kernel") && r >= 3) {
         snprintf(suffix, 64, ".pointwise.weight");
-        ft__keras_view_kernel(t, item);
+        ft__view_kernel(t);
     } else if (bias && v->kind == FT__KERAS_SEPARABLE) snprintf(suffix, 64, ".pointwise.bias");
     else if (kernel && r >= 2) {
         snprintf(suffix, 64, ".weight");
-        ft__keras_view_kernel(t, item);
+        ft__view_kernel(t);
     } else if (!strcmp(role, "alpha")) {
         snprintf(suffix, 64, ".weight");
         ft__keras_view_vector(t, all);

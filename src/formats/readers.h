@@ -260,6 +260,30 @@ static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_
     }
 }
 
+/* A kernel as TensorFlow and Keras have it, [.., in, out], as [out, in, ..]. */
+static FT__UNUSED void ft__view_kernel(ft_tensor_info *t)
+{
+    ft_tensor_info from = *t;
+    int r = from.shape.rank, d;
+    for (d = 0; d < r; ++d) {
+        int to = d < r - 2 ? d + 2 : r - 1 - d;
+        t->shape.size[to] = from.shape.size[d];
+        t->stride[to] = from.stride[d];
+    }
+}
+
+/* A depthwise kernel, [.., in, multiplier], as [in * multiplier, 1, ..]; unchanged if these are too
+   many channels. */
+static FT__UNUSED void ft__view_depthwise(ft_tensor_info *t)
+{
+    const int *last = &t->shape.size[t->shape.rank - 2];
+    if ((int64_t)last[0] * last[1] > INT_MAX) return;
+    ft__view_kernel(t);
+    t->shape.size[0] *= t->shape.size[1];
+    t->shape.size[1] = 1;
+    t->stride[1] = t->stride[0];
+}
+
 /* Makes `bytes`, a block of memory, the file's. */
 static FT__UNUSED void ft__file_replace(ft_file *file, unsigned char *bytes, uint64_t size)
 {

@@ -354,25 +354,10 @@ static const ft__bundle_role ft__bundle_roles[] = {
     {"moving_mean", "running_mean", FT__AS_IT_IS},
     {"moving_variance", "running_var", FT__AS_IT_IS}, {"embeddings", "weight", FT__AS_IT_IS}};
 
-/* Numbers [.., in, out] as [out, in, ..]; depthwise [.., in, times] as [in * times, 1, ..]. */
 static void ft__bundle_set_view(ft_tensor_info *t, ft__bundle_view view)
 {
-    ft_tensor_info from = *t;
-    int r = from.shape.rank, d;
-    if (view == FT__AS_IT_IS || r < (view == FT__AS_KERNEL ? 2 : 3)) return;
-    if (view == FT__AS_DEPTHWISE
-        && (int64_t)from.shape.size[r - 1] * from.shape.size[r - 2] > INT_MAX) return;
-    for (d = 0; d < r - 2; ++d) {
-        t->shape.size[d + 2] = from.shape.size[d];
-        t->stride[d + 2] = from.stride[d];
-    }
-    t->shape.size[0] = from.shape.size[r - 1];
-    t->stride[0] = from.stride[r - 1];
-    t->shape.size[1] = from.shape.size[r - 2];
-    t->stride[1] = from.stride[r - 2];
-    if (view == FT__AS_KERNEL) return;
-    t->shape.size[0] *= t->shape.size[1];
-    t->shape.size[1] = 1;
+    if (view == FT__AS_KERNEL && t->shape.rank >= 2) ft__view_kernel(t);
+    if (view == FT__AS_DEPTHWISE && t->shape.rank >= 3) ft__view_depthwise(t);
 }
 
 /* Writes the name of a variable, as it is or as ours; then its view is set too. */
