@@ -32801,7 +32801,7 @@ struct ft_file {
     ft_file **shards;           /* [shard_count]: ... opened; NULL: the file has the bytes itself */
     int shard_count;
     int *by_name;               /* [count]: their order by name */
-    char *letters;              /* PyTorch: the names, owned */
+    char *letters;              /* the names, owned, if the JSON does not have them */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */
@@ -33996,7 +33996,7 @@ static ft_status ft__npy_info(ft_file *file, ft_tensor_info *info, uint64_t at, 
     return FT_OK;
 }
 
-/* Turns the numbers that were written with the highest byte first, in memory of the file's own. */
+/* Makes big-endian numbers little-endian, in memory that the file owns. */
 static void ft__npy_turn(ft_file *file)
 {
     ft__context *c = file->context;
@@ -34318,8 +34318,8 @@ static ft_status ft__npy_write(ft__context *c, const char *path, const ft__write
 /* =============================================================================================
    [SECTION] formats/writers: The table of file writers
    The end of a path says in which format its file is written; safetensors if it is no other's.
-   To add one: a row here, in a part after which this one stands a function that writes tensors and
-   metadata, all of it or an error that says what the format cannot hold.
+   To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
+   fails and says what the format cannot hold.
    ============================================================================================= */
 typedef struct ft__writer {
     const char *end;        /* of the path */
@@ -34907,8 +34907,8 @@ static void ft__bundle_list(ft__bundle *b)
     ft_tensor_info *to = (ft_tensor_info *)ft__allocate(c, (size_t)file->count + 1, sizeof *to);
     int kept = to ? ft__bundle_keep(b, true, to) : 0;
     if (ft__ok(c) && ft__bundle_repeats(c, to, kept)) {
-        ft__log(c, "%s: two variables would have the same name: they are called as in the file, and"
-                " lie so", file->path);
+        ft__log(c, "%s: two variables would have the same name: all keep the names and layouts of"
+                " the file", file->path);
         kept = ft__bundle_keep(b, false, to);
     }
     if (ft__ok(c) && kept < file->count)
@@ -57652,7 +57652,7 @@ static void ft__picture_sizes(ft__array_file *a)
     a->channels = size[a->channels_last ? 3 : 1];
 }
 
-/* Reads elements of `width` bytes and lays [N, A, B] out as [N, B, A], unless b is 1. */
+/* Copies samples [N, A, B], of elements of `width` bytes, as [N, B, A]. */
 static void ft__turn_samples(const void *from, size_t count, size_t a, size_t b, size_t width,
                              void *to)
 {
@@ -57662,8 +57662,8 @@ static void ft__turn_samples(const void *from, size_t count, size_t a, size_t b,
                                (unsigned char *)to + n * a * b * width);
 }
 
-/* The numbers of a tensor as float32, or as the bytes that they are, turned if that is wanted to
-   [N, B, A]; a block of memory. NULL with an error. */
+/* The samples as float32, or as the bytes that they are; with `turn`, [N, rows, columns] becomes
+   [N, columns, rows]. A block of memory, for the caller to release, also with an error. */
 static void *ft__read_samples(ft__array_file *a, bool bytes, size_t rows, size_t columns, bool turn)
 {
     ft__context *c = a->context;

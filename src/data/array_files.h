@@ -114,7 +114,7 @@ static void ft__picture_sizes(ft__array_file *a)
     a->channels = size[a->channels_last ? 3 : 1];
 }
 
-/* Reads elements of `width` bytes and lays [N, A, B] out as [N, B, A], unless b is 1. */
+/* Copies samples [N, A, B], of elements of `width` bytes, as [N, B, A]. */
 static void ft__turn_samples(const void *from, size_t count, size_t a, size_t b, size_t width,
                              void *to)
 {
@@ -124,8 +124,8 @@ static void ft__turn_samples(const void *from, size_t count, size_t a, size_t b,
                                (unsigned char *)to + n * a * b * width);
 }
 
-/* The numbers of a tensor as float32, or as the bytes that they are, turned if that is wanted to
-   [N, B, A]; a block of memory. NULL with an error. */
+/* The samples as float32, or as the bytes that they are; with `turn`, [N, rows, columns] becomes
+   [N, columns, rows]. A block of memory, for the caller to release, also with an error. */
 static void *ft__read_samples(ft__array_file *a, bool bytes, size_t rows, size_t columns, bool turn)
 {
     ft__context *c = a->context;

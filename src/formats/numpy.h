@@ -226,7 +226,7 @@ static ft_status ft__npy_info(ft_file *file, ft_tensor_info *info, uint64_t at, 
     return FT_OK;
 }
 
-/* Turns the numbers that were written with the highest byte first, in memory of the file's own. */
+/* Makes big-endian numbers little-endian, in memory that the file owns. */
 static void ft__npy_turn(ft_file *file)
 {
     ft__context *c = file->context;

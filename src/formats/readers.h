@@ -92,7 +92,7 @@ struct ft_file {
     ft_file **shards;           /* [shard_count]: ... opened; NULL: the file has the bytes itself */
     int shard_count;
     int *by_name;               /* [count]: their order by name */
-    char *letters;              /* PyTorch: the names, owned */
+    char *letters;              /* the names, owned, if the JSON does not have them */
     const char *state_dict;     /* PyTorch: ft_weights_options.state_dict */
     char prefix[128];           /* that all names share, and ... */
     size_t skip;                /* ... how much of it is skipped: see formats/weights */

@@ -434,8 +434,8 @@ static void ft__bundle_list(ft__bundle *b)
     ft_tensor_info *to = (ft_tensor_info *)ft__allocate(c, (size_t)file->count + 1, sizeof *to);
     int kept = to ? ft__bundle_keep(b, true, to) : 0;
     if (ft__ok(c) && ft__bundle_repeats(c, to, kept)) {
-        ft__log(c, "%s: two variables would have the same name: they are called as in the file, and"
-                " lie so", file->path);
+        ft__log(c, "%s: two variables would have the same name: all keep the names and layouts of"
+                " the file", file->path);
         kept = ft__bundle_keep(b, false, to);
     }
     if (ft__ok(c) && kept < file->count)

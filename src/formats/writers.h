@@ -9,8 +9,8 @@
 /* =============================================================================================
    [SECTION] formats/writers: The table of file writers
    The end of a path says in which format its file is written; safetensors if it is no other's.
-   To add one: a row here, in a part after which this one stands a function that writes tensors and
-   metadata, all of it or an error that says what the format cannot hold.
+   To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
+   fails and says what the format cannot hold.
    ============================================================================================= */
 typedef struct ft__writer {
     const char *end;        /* of the path */
