@@ -20,8 +20,8 @@ static bool few_bits; /* numbers of 6 bits, which bf16 holds too, so that produc
 enum { MOST_INPUTS = 12, GUARD = 8 };
 static const float sentinel = 12345.678f;
 
-/* Which outputs of a convolution a number reaches, by its definition: of its sample, of its output
-   channel, of the kernels over its row; -1: of all. */
+/* Which outputs a number reaches, by the operator's definition: of its sample; of its output channel, or
+   its heads in attention; of the kernels over its row, or its step in attention; -1: of all. */
 typedef struct reach { int sample, channel, row; } reach;
 
 /* What the oracle sees: shapes, options, inputs in double. It fills y, which begins as zeros. */
@@ -340,6 +340,7 @@ static void oracle_attention(const problem *p, double *y)
                 const double *k = p->x[1] + n * keys * all_k + h / (heads / some) * width;
                 const double *v = p->x[2] + n * keys * all_v + h / (heads / some) * wide;
                 double sum = 0, scale = o->scale > 0 ? (double)o->scale : 1 / sqrt((double)width);
+                if (!is_reached(p->only, n, h / (heads / some), t, t)) continue;
                 for (c = 0; c < wide; ++c) y[c] = 0;
                 if (t >= queries) continue;
                 for (s = from; s < seen; ++s) {
@@ -430,11 +431,13 @@ static void oracle_linear(const problem *p, double *y)
 {
     int rank = p->shape[0].rank, in = p->shape[1].size[1], out = p->shape[1].size[0], i, j;
     size_t rows = count_of(&p->shape[0]) / (size_t)p->shape[0].size[rank - 1], r;
+    size_t of_sample = rows / (size_t)p->shape[0].size[0];
     for (r = 0; r < rows; ++r)
-        for (j = 0; j < out; ++j) {
+        for (j = 0; j < out; ++j, ++y) {
             double sum = p->inputs > 2 ? p->x[2][j] : 0;
+            if (!is_reached(p->only, (int)(r / of_sample), j, 0, 0)) continue;
             for (i = 0; i < in; ++i) sum += p->x[0][r * (size_t)in + (size_t)i] * p->x[1][j * in + i];
-            *y++ = sum;
+            *y = sum;
         }
 }
 
@@ -1207,16 +1210,29 @@ static void compare(const problem *p, int number, const char *what, const float 
           what, bad, count, at, (double)got[at], want[at], repeat_text(p, number));
 }
 
-/* What number k of input i of a convolution reaches. Without this the oracle of conv2d took 27 of the
-   32 seconds of all operators. */
-static reach reach_of(const problem *p, int i, size_t k)
+/* Whether the oracle leaves out what a number does not reach. Without this conv2d, linear and attention
+   take most of the seconds of all operators. */
+static bool knows_reach(oracle f)
+{
+    return f == oracle_conv2d || f == oracle_linear || f == oracle_attention || f == oracle_packed_attention;
+}
+
+/* What number k of input i of one of these reaches. */
+static reach reach_of(const problem *p, oracle f, int i, size_t k)
 {
     const int *size = p->shape[i].size;
     reach to = {-1, -1, -1};
     size_t each = count_of(&p->shape[i]) / (size_t)size[0];
-    if (i > 0) to.channel = (int)(k / each);
+    bool by_steps = f == oracle_attention || f == oracle_packed_attention;
+    if (i > 0 && !by_steps) to.channel = (int)(k / each);
     else to.sample = (int)(k / each);
-    if (i == 0) to.row = (int)(k / (size_t)size[3] % (size_t)size[2]);
+    if (i == 0 && f == oracle_conv2d) to.row = (int)(k / (size_t)size[3] % (size_t)size[2]);
+    if (i == 0 && f == oracle_attention) to.row = (int)(k / (size_t)size[2] % (size_t)size[1]);
+    if (f == oracle_attention) { /* query heads share the key and value heads evenly */
+        const ft_attention_options *o = &p->options.attention;
+        int shared = or_default(o->key_value_heads, or_default(o->heads, 1));
+        to.channel = (int)(k % (size_t)size[2]) / (size[2] / shared);
+    }
     return to;
 }
 
@@ -1231,8 +1247,8 @@ static void numeric_gradient(const problem *p, oracle f, const double *r, int i,
     for (k = 0; k < count; k += sample_of(count)) {
         double kept = p->x[i][k], sum = 0;
         reach near;
-        if (f == oracle_conv2d) {
-            near = reach_of(p, i, k);
+        if (knows_reach(f)) {
+            near = reach_of(p, f, i, k);
             one.only = &near;
             memset(high, 0, outputs * sizeof *high);
             memset(low, 0, outputs * sizeof *low);
