@@ -93,8 +93,6 @@ static void test_empty_batches(void)
     }
 }
 
-/* A vocabulary's ids are checked in both of its lists before memory is taken for the largest: one that
-   is no number in the first list let an id of the second say how much, and one before it lay behind. */
 /* [N, 1] as [N]: a shape of no sizes but the batch. */
 static void test_no_sizes(void)
 {
@@ -106,6 +104,8 @@ static void test_no_sizes(void)
     ft_destroy(m);
 }
 
+/* A vocabulary's ids are checked in both of its lists before memory is taken for the largest: one that
+   is no number in the first list let an id of the second say how much, and one before it lay behind. */
 static void test_vocabulary_ids(void)
 {
     static const char *const ids[][2] = {{"15", "33"}, {"0", "1000000"}, {"15", "-1"}, {"-1", "3"}};
