@@ -23921,6 +23921,9 @@ typedef struct ft__device_row {
                                                      below, sample};
 #define FT__DEVICE_ROW(name, entry, sample)                                                       \
     FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL, sample)
+/* Of an operator without kernels: the processor computes it. */
+#define FT__NO_KERNELS(name)                                                                      \
+    static const ft__device_row ft__cl_row_##name = {NULL, NULL, NULL, NULL, NULL, NULL};
 
 enum { FT__MOST_KERNELS = 256 };
 
@@ -25544,9 +25547,6 @@ FT__DEVICE_ROW(mean, mean, "8x64 axes=-1 count=1 keep=1")
 FT__DEVICE_ROW(sum, sum, "8x64 axes=-1 count=1 keep=1")
 FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 
-/* Operators without kernels: the processor computes them. */
-#define FT__NO_KERNELS(name)                                                                      \
-    static const ft__device_row ft__cl_row_##name = {NULL, NULL, NULL, NULL, NULL, NULL};
 FT__NO_KERNELS(custom)
 FT__NO_KERNELS(resize)
 FT__NO_KERNELS(conv_transpose2d)
@@ -25727,8 +25727,8 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 {
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
-static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL, NULL};
-static const ft__device_row ft__cl_row_ctc_loss = {NULL, NULL, NULL, NULL, NULL, NULL};
+FT__NO_KERNELS(linear_cross_entropy)
+FT__NO_KERNELS(ctc_loss)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -26656,7 +26656,7 @@ FT__DEVICE_ROW_OF(rnn, recurrent, ft__recurrent_fits, NULL, NULL,
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL, NULL};
+FT__NO_KERNELS(none)
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
 static const ft__device_row *const ft__device_rows[] = {

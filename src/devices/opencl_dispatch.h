@@ -24,7 +24,7 @@
 
 #ifdef FINETUNE_OPENCL
 /* ---- The table's rows: what runs on a device ---- */
-static const ft__device_row ft__cl_row_none = {NULL, NULL, NULL, NULL, NULL, NULL};
+FT__NO_KERNELS(none)
 #define FT__NO_DEVICE_ROW_AT(name) &ft__cl_row_none,
 #define FT__DEVICE_ROW_AT(name) &ft__cl_row_##name,
 static const ft__device_row *const ft__device_rows[] = {

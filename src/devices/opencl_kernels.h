@@ -32,6 +32,9 @@ typedef struct ft__device_row {
                                                      below, sample};
 #define FT__DEVICE_ROW(name, entry, sample)                                                       \
     FT__DEVICE_ROW_OF(name, entry, NULL, NULL, NULL, sample)
+/* Of an operator without kernels: the processor computes it. */
+#define FT__NO_KERNELS(name)                                                                      \
+    static const ft__device_row ft__cl_row_##name = {NULL, NULL, NULL, NULL, NULL, NULL};
 
 enum { FT__MOST_KERNELS = 256 };
 

@@ -176,6 +176,6 @@ static void ft__device_squares(ft__context *c, const float *x, size_t count, cl_
 {
     ft__run_kernel(c, "squares", parts, "Rbnnn", x, count, sums, count, parts, at);
 }
-static const ft__device_row ft__cl_row_linear_cross_entropy = {NULL, NULL, NULL, NULL, NULL, NULL};
-static const ft__device_row ft__cl_row_ctc_loss = {NULL, NULL, NULL, NULL, NULL, NULL};
+FT__NO_KERNELS(linear_cross_entropy)
+FT__NO_KERNELS(ctc_loss)
 #endif /* FINETUNE_OPENCL */

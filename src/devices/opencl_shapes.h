@@ -473,9 +473,6 @@ FT__DEVICE_ROW(mean, mean, "8x64 axes=-1 count=1 keep=1")
 FT__DEVICE_ROW(sum, sum, "8x64 axes=-1 count=1 keep=1")
 FT__DEVICE_ROW(amax, amax, "8x64 axes=-1 count=1 keep=1")
 
-/* Operators without kernels: the processor computes them. */
-#define FT__NO_KERNELS(name)                                                                      \
-    static const ft__device_row ft__cl_row_##name = {NULL, NULL, NULL, NULL, NULL, NULL};
 FT__NO_KERNELS(custom)
 FT__NO_KERNELS(resize)
 FT__NO_KERNELS(conv_transpose2d)
