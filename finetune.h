@@ -21471,9 +21471,9 @@ static ft_status ft__topk_shape(ft__context *c, const ft__node *node, const ft__
 
 typedef struct ft__ranking {
     const ft__call *call;
-    size_t size, of_x, of_y; /* of the axis, and its steps */
-    int axis, count;
-    size_t lines, part;     /* in all, and per index of the parallel loop */
+    ft__axis axis;          /* of x; that of y has `count` places */
+    int count;
+    size_t part;            /* lines per index of the parallel loop */
 } ft__ranking;
 
 /* Whether a stands before b: NaN is larger than all numbers, as in PyTorch. */
@@ -21488,16 +21488,16 @@ static void ft__rank_line(const ft__ranking *r, const float *x, int32_t *y)
 {
     bool smallest = r->call->node->options.topk.smallest;
     int found = 0, at;
-    size_t i;
-    for (i = 0; i < r->size; ++i) {
-        float value = x[i * r->of_x];
+    size_t step = r->axis.inner, i;
+    for (i = 0; i < r->axis.size; ++i) {
+        float value = x[i * step];
         at = found;
-        while (at > 0 && ft__ranks_before(value, x[(size_t)y[(size_t)(at - 1) * r->of_y] * r->of_x],
+        while (at > 0 && ft__ranks_before(value, x[(size_t)y[(size_t)(at - 1) * step] * step],
                                           smallest)) {
-            if (at < r->count) y[(size_t)at * r->of_y] = y[(size_t)(at - 1) * r->of_y];
+            if (at < r->count) y[(size_t)at * step] = y[(size_t)(at - 1) * step];
             --at;
         }
-        if (at < r->count) y[(size_t)at * r->of_y] = (int32_t)i;
+        if (at < r->count) y[(size_t)at * step] = (int32_t)i;
         found += found < r->count;
     }
 }
@@ -21505,43 +21505,25 @@ static void ft__rank_line(const ft__ranking *r, const float *x, int32_t *y)
 static void ft__rank_part(void *context, int index)
 {
     const ft__ranking *r = (const ft__ranking *)context;
-    const ft__tensor *x = &r->call->input[0], *y = &r->call->output;
-    size_t of_x[FINETUNE_MAX_RANK], of_y[FINETUNE_MAX_RANK], line = (size_t)index * r->part;
-    size_t end = line + r->part < r->lines ? line + r->part : r->lines;
-    bool dropped = y->shape.rank < x->shape.rank;
-    int d;
-    ft__memory_steps(x, of_x);
-    ft__memory_steps(y, of_y);
+    size_t lines = r->axis.outer * r->axis.inner, line = (size_t)index * r->part;
+    size_t end = line + r->part < lines ? line + r->part : lines;
     for (; line < end; ++line) {
-        size_t rest = line, from = 0, to = 0;
-        for (d = x->shape.rank - 1; d >= 0; --d) {
-            size_t size = (size_t)x->shape.size[d];
-            if (d == r->axis) continue;
-            from += rest % size * of_x[d];
-            to += rest % size * of_y[d - (dropped && d > r->axis)];
-            rest /= size;
-        }
-        ft__rank_line(r, x->value + from, ft__integers(y) + to);
+        size_t outer = line / r->axis.inner * r->axis.inner, inner = line % r->axis.inner;
+        ft__rank_line(r, r->call->input[0].value + outer * r->axis.size + inner,
+                      ft__integers(&r->call->output) + outer * (size_t)r->count + inner);
     }
 }
 
 static void ft__topk_forward(const ft__call *call)
 {
-    const ft__tensor *x = &call->input[0], *y = &call->output;
-    size_t steps[FINETUNE_MAX_RANK];
+    const ft_shape *x = &call->input[0].shape;
     ft__ranking r;
-    memset(&r, 0, sizeof r);
     r.call = call;
-    r.axis = ft__given_axis(call->node->options.topk.axis, x->shape.rank);
+    r.axis = ft__split_axis(x, ft__given_axis(call->node->options.topk.axis, x->rank));
     r.count = ft__topk_count(call->node);
-    r.size = (size_t)x->shape.size[r.axis];
-    ft__memory_steps(x, steps);
-    r.of_x = steps[r.axis];
-    ft__memory_steps(y, steps);
-    r.of_y = r.count > 1 ? steps[r.axis] : 1; /* of one it does not count, and may be dropped */
-    r.lines = ft__count(x) / r.size;
-    r.part = ft__lines_at_once(r.size);
-    ft__parallel(call->context, (int)((r.lines + r.part - 1) / r.part), ft__rank_part, &r);
+    r.part = ft__lines_at_once(r.axis.size);
+    ft__parallel(call->context,
+                 (int)((r.axis.outer * r.axis.inner + r.part - 1) / r.part), ft__rank_part, &r);
 }
 
 /* In files: `topk` | x | `count` 1, `axis` 0: the last, or from 1, `smallest` false, `drop_axis`
