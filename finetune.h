@@ -10719,6 +10719,15 @@ static void ft__memory_steps(const ft__tensor *t, size_t *steps)
     }
 }
 
+/* ---- Padding of a window: top, left, bottom, right ---- */
+
+/* The padding of a side; the first is that of all sides if the others are 0. */
+static int ft__padding(const int padding[4], int side)
+{
+    bool uniform = !padding[1] && !padding[2] && !padding[3];
+    return padding[uniform ? 0 : side];
+}
+
 /* ---- Weights of samples, of a model's loss ---- */
 
 static float ft__sample_weight(const ft__call *call, size_t n)
@@ -11540,7 +11549,6 @@ static int ft__or_one(const int pair[2], int i)
 /* Computes all sizes; out_height or out_width below 1 means that the shapes do not fit. */
 static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
 {
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     ft__conv g;
     int64_t before[2], after[2];
     int i, out[2];
@@ -11556,8 +11564,8 @@ static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const
         g.kernel[i] = w->size[2 + i];
         g.stride[i] = ft__or_one(o->stride, i);
         g.dilation[i] = ft__or_one(o->dilation, i);
-        before[i] = o->padding[uniform ? 0 : i];
-        after[i] = o->padding[uniform ? 0 : 2 + i];
+        before[i] = ft__padding(o->padding, i);
+        after[i] = ft__padding(o->padding, 2 + i);
         reach = ((int64_t)g.kernel[i] - 1) * g.dilation[i] + 1;
         if (o->same) {
             room = (in + g.stride[i] - 1) / g.stride[i]; /* the output */
@@ -15233,14 +15241,13 @@ typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__wi
 static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
 {
     ft__window w;
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     int64_t out, total;
     w.in = x->size[2 + direction];
     w.kernel = direction && o->kernel[1] ? o->kernel[1] : o->kernel[0];
     w.stride = direction && o->stride[1] ? o->stride[1] : o->stride[0];
     if (w.stride == 0) w.stride = w.kernel;
-    w.before = o->padding[uniform ? 0 : direction]; /* top, left, bottom, right */
-    w.after = o->padding[uniform ? 0 : 2 + direction];
+    w.before = ft__padding(o->padding, direction);
+    w.after = ft__padding(o->padding, 2 + direction);
     w.out = 0;
     if (w.in < 1 || w.kernel < 1 || w.stride < 1 || w.before < 0 || w.after < 0) return w;
     if (o->same) {
@@ -21178,11 +21185,10 @@ static ft__node ft__transposed_conv(const ft__node *node)
 static int ft__transposed_size(const ft_conv_transpose2d_options *o, const ft_shape *x,
                                const ft_shape *w, int axis)
 {
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     int64_t in = x->size[2 + axis], stride = ft__or_one(o->stride, axis), size;
     int64_t reach = ((int64_t)w->size[2 + axis] - 1) * ft__or_one(o->dilation, axis) + 1;
     size = (in - 1) * stride + reach + ft__pair(o->output_padding, axis, 0)
-        - o->padding[uniform ? 0 : axis] - o->padding[uniform ? 0 : 2 + axis];
+        - ft__padding(o->padding, axis) - ft__padding(o->padding, 2 + axis);
     if (o->same) size = in * stride;
     return size < 1 || size > INT_MAX ? 0 : (int)size;
 }

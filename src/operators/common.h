@@ -129,6 +129,15 @@ static void ft__memory_steps(const ft__tensor *t, size_t *steps)
     }
 }
 
+/* ---- Padding of a window: top, left, bottom, right ---- */
+
+/* The padding of a side; the first is that of all sides if the others are 0. */
+static int ft__padding(const int padding[4], int side)
+{
+    bool uniform = !padding[1] && !padding[2] && !padding[3];
+    return padding[uniform ? 0 : side];
+}
+
 /* ---- Weights of samples, of a model's loss ---- */
 
 static float ft__sample_weight(const ft__call *call, size_t n)

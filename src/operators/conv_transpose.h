@@ -47,11 +47,10 @@ static ft__node ft__transposed_conv(const ft__node *node)
 static int ft__transposed_size(const ft_conv_transpose2d_options *o, const ft_shape *x,
                                const ft_shape *w, int axis)
 {
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     int64_t in = x->size[2 + axis], stride = ft__or_one(o->stride, axis), size;
     int64_t reach = ((int64_t)w->size[2 + axis] - 1) * ft__or_one(o->dilation, axis) + 1;
     size = (in - 1) * stride + reach + ft__pair(o->output_padding, axis, 0)
-        - o->padding[uniform ? 0 : axis] - o->padding[uniform ? 0 : 2 + axis];
+        - ft__padding(o->padding, axis) - ft__padding(o->padding, 2 + axis);
     if (o->same) size = in * stride;
     return size < 1 || size > INT_MAX ? 0 : (int)size;
 }

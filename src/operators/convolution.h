@@ -35,7 +35,6 @@ static int ft__or_one(const int pair[2], int i)
 /* Computes all sizes; out_height or out_width below 1 means that the shapes do not fit. */
 static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const ft_shape *w)
 {
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     ft__conv g;
     int64_t before[2], after[2];
     int i, out[2];
@@ -51,8 +50,8 @@ static ft__conv ft__conv_of(const ft_conv2d_options *o, const ft_shape *x, const
         g.kernel[i] = w->size[2 + i];
         g.stride[i] = ft__or_one(o->stride, i);
         g.dilation[i] = ft__or_one(o->dilation, i);
-        before[i] = o->padding[uniform ? 0 : i];
-        after[i] = o->padding[uniform ? 0 : 2 + i];
+        before[i] = ft__padding(o->padding, i);
+        after[i] = ft__padding(o->padding, 2 + i);
         reach = ((int64_t)g.kernel[i] - 1) * g.dilation[i] + 1;
         if (o->same) {
             room = (in + g.stride[i] - 1) / g.stride[i]; /* the output */

@@ -28,14 +28,13 @@ typedef struct ft__window { int in, out, kernel, stride, before, after; } ft__wi
 static ft__window ft__pool_window(const ft_pool2d_options *o, const ft_shape *x, int direction)
 {
     ft__window w;
-    bool uniform = !o->padding[1] && !o->padding[2] && !o->padding[3];
     int64_t out, total;
     w.in = x->size[2 + direction];
     w.kernel = direction && o->kernel[1] ? o->kernel[1] : o->kernel[0];
     w.stride = direction && o->stride[1] ? o->stride[1] : o->stride[0];
     if (w.stride == 0) w.stride = w.kernel;
-    w.before = o->padding[uniform ? 0 : direction]; /* top, left, bottom, right */
-    w.after = o->padding[uniform ? 0 : 2 + direction];
+    w.before = ft__padding(o->padding, direction);
+    w.after = ft__padding(o->padding, 2 + direction);
     w.out = 0;
     if (w.in < 1 || w.kernel < 1 || w.stride < 1 || w.before < 0 || w.after < 0) return w;
     if (o->same) {
