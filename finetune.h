@@ -3772,6 +3772,15 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     return result;
 }
 
+/* The index of the first of the largest of `count` scores. */
+static int ft__argmax(const float *scores, int count)
+{
+    int best = 0, i;
+    for (i = 1; i < count; ++i)
+        if (scores[i] > scores[best]) best = i;
+    return best;
+}
+
 /* base to any power, base > 0: unlike libm's pow, the same bits everywhere. The logarithm of the
    mantissa is computed by the series of atanh, e^x by Taylor's for x below ln 2. */
 static double ft__any_power(double base, double exponent)
@@ -20891,12 +20900,10 @@ ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits, ft_node label
 
 int ft_ctc_decode(const float *logits, int steps, int classes, int blank, int *labels)
 {
-    int count = 0, before = -1, t, k;
+    int count = 0, before = -1, t;
     if (!FT__HAS_ARITHMETIC || !logits || !labels || classes < 1) return 0;
     for (t = 0; t < steps; ++t, logits += classes) {
-        int best = 0;
-        for (k = 1; k < classes; ++k)
-            if (logits[k] > logits[best]) best = k;
+        int best = ft__argmax(logits, classes);
         if (best != before && best != blank) labels[count++] = best;
         before = best;
     }
@@ -60575,16 +60582,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
     *high = middle + half < 1 ? middle + half : 1;
 }
 
-/* The index of the first of the largest of `count` scores. */
-static int ft__argmax(const float *scores, int count)
-{
-    int best = 0, i;
-    for (i = 1; i < count; ++i)
-        if (scores[i] > scores[best]) best = i;
-    return best;
-}
-
-/* The same with vectors: finds the maximum first, then its index. */
+/* ft__argmax with vectors: finds the maximum first, then its index. */
 static int ft__guess(const ft__context *c, const float *scores, int count)
 {
     float largest;

@@ -22,6 +22,15 @@ static double ft__power(double base, uint64_t exponent) /* by squaring: no libm,
     return result;
 }
 
+/* The index of the first of the largest of `count` scores. */
+static int ft__argmax(const float *scores, int count)
+{
+    int best = 0, i;
+    for (i = 1; i < count; ++i)
+        if (scores[i] > scores[best]) best = i;
+    return best;
+}
+
 /* base to any power, base > 0: unlike libm's pow, the same bits everywhere. The logarithm of the
    mantissa is computed by the series of atanh, e^x by Taylor's for x below ln 2. */
 static double ft__any_power(double base, double exponent)

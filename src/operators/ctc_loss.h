@@ -3,6 +3,7 @@
 #include "interface/operators.h"
 #include "platform/families.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/softmax.h"
@@ -270,12 +271,10 @@ ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits, ft_node label
 
 int ft_ctc_decode(const float *logits, int steps, int classes, int blank, int *labels)
 {
-    int count = 0, before = -1, t, k;
+    int count = 0, before = -1, t;
     if (!FT__HAS_ARITHMETIC || !logits || !labels || classes < 1) return 0;
     for (t = 0; t < steps; ++t, logits += classes) {
-        int best = 0;
-        for (k = 1; k < classes; ++k)
-            if (logits[k] > logits[best]) best = k;
+        int best = ft__argmax(logits, classes);
         if (best != before && best != blank) labels[count++] = best;
         before = best;
     }

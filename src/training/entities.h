@@ -2,11 +2,11 @@
 #include "interface/types.h"
 #include "interface/training_types.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "nodes/nodes.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
 #include "text/words.h"
-#include "training/metrics.h"
 
 /* =============================================================================================
    [SECTION] training/entities: Entities: runs of words, from the classes of words

@@ -3,6 +3,7 @@
 #include "interface/training_types.h"
 #include "platform/families.h"
 #include "platform/context.h"
+#include "basics/numbers.h"
 #include "basics/strings.h"
 #include "kernels/elementary.h"
 #include "nodes/nodes.h"

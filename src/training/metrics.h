@@ -35,16 +35,7 @@ static void ft__wilson(int correct, int total, double *low, double *high)
     *high = middle + half < 1 ? middle + half : 1;
 }
 
-/* The index of the first of the largest of `count` scores. */
-static int ft__argmax(const float *scores, int count)
-{
-    int best = 0, i;
-    for (i = 1; i < count; ++i)
-        if (scores[i] > scores[best]) best = i;
-    return best;
-}
-
-/* The same with vectors: finds the maximum first, then its index. */
+/* ft__argmax with vectors: finds the maximum first, then its index. */
 static int ft__guess(const ft__context *c, const float *scores, int count)
 {
     float largest;
