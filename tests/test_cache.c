@@ -3,6 +3,7 @@
    was made from something else, cut, or changed in any byte. And sweeps, whose runs share them: which
    setting wins, what is dropped, and that a sweep that was killed ends as one that was not. */
 #include "public.h"
+#include "host_files.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -341,42 +342,6 @@ static void *quick_open(void *user, const char *path, bool write)
     return fopen(path, write ? "wb" : "rb");
 }
 
-static int64_t quick_size(void *user, void *file)
-{
-    (void)user;
-    return fseek((FILE *)file, 0, SEEK_END) == 0 ? ftell((FILE *)file) : -1;
-}
-
-static size_t quick_read(void *user, void *file, uint64_t offset, void *to, size_t bytes)
-{
-    (void)user;
-    return fseek((FILE *)file, (long)offset, SEEK_SET) == 0 ? fread(to, 1, bytes, (FILE *)file) : 0;
-}
-
-static size_t quick_write(void *user, void *file, const void *from, size_t bytes)
-{
-    (void)user;
-    return fwrite(from, 1, bytes, (FILE *)file);
-}
-
-static bool quick_close(void *user, void *file)
-{
-    (void)user;
-    return fclose((FILE *)file) == 0;
-}
-
-static bool quick_rename(void *user, const char *from, const char *to)
-{
-    (void)user;
-    return rename(from, to) == 0;
-}
-
-static bool quick_remove(void *user, const char *path)
-{
-    (void)user;
-    return remove(path) == 0;
-}
-
 /* One epoch of one run, as progress and the log told of it. */
 typedef struct made { char setting[200]; int seed, until, epoch; double accuracy, loss; } made;
 
@@ -438,8 +403,7 @@ static void keep_row(void *user, const ft_sweep_row *row)
 static ft_model *swept_model(sweeping *s, const char *cache, uint64_t seed)
 {
     ft_desc desc = {.seed = seed, .threads = 1, .log = note_run, .log_user = s,
-                    .files = {.open = quick_open, .size = quick_size, .read = quick_read, .write = quick_write,
-                              .close = quick_close, .rename = quick_rename, .remove = quick_remove}};
+                    .files = host_files(quick_open)};
     ft_input_options picture = {.size = {1, SIDE, SIDE}}, label = {.type = FT_I32};
     ft_conv2d_options conv = {.kernel = {3}, .padding = {1}};
     ft_batch_norm_options norm = {.eps = 0};

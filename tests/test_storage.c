@@ -2,6 +2,7 @@
    in a mapped file. The oracle rounds weights here, in double, and a second model of the same
    network has them as float32: every number of a run must be the same. */
 #include "public.h"
+#include "host_files.h"
 
 enum { SIDE = 8, STEPS = 5, WORDS = 11, CLASSES = 4, TYPES = 3, MOST_BATCH = 17 };
 static const ft_type types[TYPES] = {FT_F16, FT_BF16, FT_I8};
@@ -536,46 +537,10 @@ static void *open_file(void *user, const char *name, bool write)
     return fopen(name, write ? "wbx" : "rb");
 }
 
-static int64_t size_of(void *user, void *file)
-{
-    (void)user;
-    return fseek((FILE *)file, 0, SEEK_END) == 0 ? (int64_t)ftell((FILE *)file) : -1;
-}
-
-static size_t read_file(void *user, void *file, uint64_t offset, void *to, size_t bytes)
-{
-    (void)user;
-    return fseek((FILE *)file, (long)offset, SEEK_SET) == 0 ? fread(to, 1, bytes, (FILE *)file) : 0;
-}
-
-static size_t write_file(void *user, void *file, const void *from, size_t bytes)
-{
-    (void)user;
-    return fwrite(from, 1, bytes, (FILE *)file);
-}
-
-static bool close_file(void *user, void *file)
-{
-    (void)user;
-    return fclose((FILE *)file) == 0;
-}
-
-static bool rename_file(void *user, const char *from, const char *to)
-{
-    (void)user;
-    return rename(from, to) == 0;
-}
-
-static bool remove_file(void *user, const char *name)
-{
-    (void)user;
-    return remove(name) == 0;
-}
-
 static const void *map_file(void *user, void *file, size_t bytes)
 {
     void *memory = malloc(bytes);
-    if (!memory || read_file(user, file, 0, memory, bytes) != bytes) exit(1);
+    if (!memory || host_read(user, file, 0, memory, bytes) != bytes) exit(1);
     mapped_now += 1;
     mapped_ever += 1;
     return memory;
@@ -591,8 +556,9 @@ static void unmap_file(void *user, const void *memory, size_t bytes)
 
 static ft_files own_files(void)
 {
-    ft_files files = {NULL, open_file, size_of, read_file, write_file, close_file, rename_file,
-                      remove_file, map_file, unmap_file, NULL, NULL};
+    ft_files files = host_files(open_file);
+    files.map = map_file;
+    files.unmap = unmap_file;
     return files;
 }
 
