@@ -61185,7 +61185,7 @@ static void ft__measure(ft__context *c, const ft__outcomes *of, ft_metrics *to)
 /* =============================================================================================
    [SECTION] training/paired: Which choices differ, measured on the same samples
    Two networks that were scored on the same samples are compared sample by sample: if they are
-   equally good, the sign of each difference is a fair coin (Fisher 1935). Of right and wrong
+   equally good, each difference has either sign equally often (Fisher 1935). Of right and wrong
    answers this is McNemar's test (1947) in its exact form. Several comparisons at once: Holm 1979.
    ============================================================================================= */
 enum { FT__SIGN_DRAWS = 9999 };
@@ -69779,7 +69779,7 @@ static void ft__sweep_row(const ft__sweep *s, int setting, int winner, double *x
     row->p = ft__sign_flip(c, x, count);
 }
 
-/* How many rows have a p of their own. */
+/* Whether a row has a p of its own. */
 static bool ft__sweep_is_compared(const ft_sweep_row *row)
 {
     return row->place > 1 && row->epochs > 0 && !row->failed;

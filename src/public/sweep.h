@@ -504,7 +504,7 @@ static void ft__sweep_row(const ft__sweep *s, int setting, int winner, double *x
     row->p = ft__sign_flip(c, x, count);
 }
 
-/* How many rows have a p of their own. */
+/* Whether a row has a p of its own. */
 static bool ft__sweep_is_compared(const ft_sweep_row *row)
 {
     return row->place > 1 && row->epochs > 0 && !row->failed;

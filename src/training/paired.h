@@ -8,7 +8,7 @@
 /* =============================================================================================
    [SECTION] training/paired: Which choices differ, measured on the same samples
    Two networks that were scored on the same samples are compared sample by sample: if they are
-   equally good, the sign of each difference is a fair coin (Fisher 1935). Of right and wrong
+   equally good, each difference has either sign equally often (Fisher 1935). Of right and wrong
    answers this is McNemar's test (1947) in its exact form. Several comparisons at once: Holm 1979.
    ============================================================================================= */
 enum { FT__SIGN_DRAWS = 9999 };
