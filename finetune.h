@@ -66103,15 +66103,15 @@ static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
     char *end = strchr(r->result.choice, 0);
     size_t left = sizeof r->result.choice - (size_t)(end - r->result.choice);
     ft_optimizer_options optimizer = o->optimizer;
-    int length = snprintf(end, left, "; %d epoch%s, ", o->epochs, o->epochs == 1 ? "" : "s");
-    if (length < 0 || (size_t)length >= left) return;
-    if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
-    if (r->o.class_means && !r->deeper)
+    char rate[40] = "found by a range test";
+    if (r->o.class_means && !r->deeper) {
         snprintf(end, left, "; its weights are the classes' mean features");
-    else if (r->o.find_rate)
-        snprintf(end + length, left - (size_t)length, "learning rate found by a range test");
-    else snprintf(end + length, left - (size_t)length, "learning rate %g",
-                  (double)optimizer.learning_rate);
+        return;
+    }
+    if (r->o.optimizer) ft__recipe_optimizer(r, &optimizer);
+    if (!r->o.find_rate) snprintf(rate, sizeof rate, "%g", (double)optimizer.learning_rate);
+    snprintf(end, left, "; %d epoch%s, learning rate %s", o->epochs, o->epochs == 1 ? "" : "s",
+             rate);
 }
 
 /* What a choice ends with if pictures are mirrored, too. */
