@@ -62799,8 +62799,8 @@ static void ft__checkpoint_plateau(const ft__fit *f, const ft__json *json, ft__p
 /* =============================================================================================
    [SECTION] training/averages: Fit: averages of the weights
    Of a device the weights are fetched for each update of the average: the processor adds.
-   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): what the
-   network knew before makes it surer on what it was not trained on.
+   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): the network
+   stays more accurate on data unlike what it was trained on.
    ============================================================================================= */
 
 /* Does training change it? Trained parameters, and the statistics of batch norms being trained. */
@@ -65415,7 +65415,7 @@ static ft_calibration ft__calibrate(ft_model *m, ft_data *data, ft_calibrate_opt
 
 /* =============================================================================================
    [SECTION] training/class_means: A head of class means, and chosen samples
-   Nearest centred class mean, with few pictures hard to beat (Wang et al. 2019, "SimpleShot"): a
+   Nearest centred class mean, accurate with few pictures (Wang et al. 2019, "SimpleShot"): a
    sample's features minus their mean over the classes, divided by their length, are compared with
    the mean of each class's by the cosine. That is a linear layer: the length of the sample's vector
    does not change which cosine is the largest, so with c the mean over the classes and m_k class

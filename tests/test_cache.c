@@ -342,7 +342,7 @@ static void *quick_open(void *user, const char *path, bool write)
     return fopen(path, write ? "wb" : "rb");
 }
 
-/* One epoch of one run, as progress and the log told of it. */
+/* One epoch of one run, as progress and the log reported it. */
 typedef struct made { char setting[200]; int seed, until, epoch; double accuracy, loss; } made;
 
 typedef struct sweeping {
@@ -506,7 +506,7 @@ static const char *setting_text(const ft_sweep_row *r, char text[200])
     return text;
 }
 
-/* Each row is what progress told of its runs, and what went further was not worse. */
+/* Each row is what progress reported of its runs, and what went further was not worse. */
 static void check_rows(const sweeping *s, int seeds, int cut)
 {
     char text[200], other[200];
@@ -593,7 +593,7 @@ static void test_sweep(void)
 }
 
 /* All trained to the end. The winner has all right, so that McNemar's exact p of a setting with n
-   mistakes is 2 * 0.5^n, and what Holm makes of it is told by the definition. */
+   mistakes is 2 * 0.5^n, and Holm's correction of it is computed by its definition. */
 static void test_sweep_compares(void)
 {
     static sweeping s;

@@ -689,7 +689,7 @@ static void test_last_block(const spots *p)
     CHECK(memcmp(s.start, s.first, sizeof s.first) == 0, "the first layer was trained with the last block");
     CHECK(memcmp(s.later, s.second, sizeof s.second) != 0, "the last block was not trained");
     ft_get(m, ft_find(m, "layer.0.conv.weight"), s.start, 16);
-    CHECK(memcmp(s.start, s.first, sizeof s.first) != 0, "the first layer was not trained at last");
+    CHECK(memcmp(s.start, s.first, sizeof s.first) != 0, "the first layer was not trained in the last stage");
     ft_destroy(m);
 }
 

@@ -10,8 +10,8 @@
 /* =============================================================================================
    [SECTION] training/averages: Fit: averages of the weights
    Of a device the weights are fetched for each update of the average: the processor adds.
-   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): what the
-   network knew before makes it surer on what it was not trained on.
+   The mean of the weights before and after a fit is WiSE-FT (Wortsman et al. 2022): the network
+   stays more accurate on data unlike what it was trained on.
    ============================================================================================= */
 
 /* Does training change it? Trained parameters, and the statistics of batch norms being trained. */

@@ -18,7 +18,7 @@
 
 /* =============================================================================================
    [SECTION] training/class_means: A head of class means, and chosen samples
-   Nearest centred class mean, with few pictures hard to beat (Wang et al. 2019, "SimpleShot"): a
+   Nearest centred class mean, accurate with few pictures (Wang et al. 2019, "SimpleShot"): a
    sample's features minus their mean over the classes, divided by their length, are compared with
    the mean of each class's by the cosine. That is a linear layer: the length of the sample's vector
    does not change which cosine is the largest, so with c the mean over the classes and m_k class
