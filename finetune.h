@@ -69814,13 +69814,11 @@ static void ft__sweep_tell(ft__sweep *s, ft_sweep_result *r)
         r->samples = ft__sweep_each(s, winner, -1, ft__sweep_depth(s, winner) - 1, x, times);
         ft__sweep_adjust(rows, s->settings, x, times);
         r->winner = rows[0];
-    }
-    for (i = 1; ft__ok(c) && i < s->settings; ++i) {
-        bool as_long = rows[i].epochs == rows[0].epochs;
-        r->equal += as_long && !rows[i].differs;
-        r->undecided += !as_long && !rows[i].differs;
-    }
-    if (ft__ok(c)) {
+        for (i = 1; i < s->settings; ++i) {
+            bool as_long = rows[i].epochs == rows[0].epochs;
+            r->equal += as_long && !rows[i].differs;
+            r->undecided += !as_long && !rows[i].differs;
+        }
         ft__sweep_name(&rows[0], name, sizeof name);
         snprintf(r->choice, sizeof r->choice, "%.130s%s; of %d others, %d trained as long and"
                  " %d dropped earlier may be as good: no difference beyond noise", name,

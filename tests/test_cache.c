@@ -753,23 +753,28 @@ static void test_sweep_shares(void)
     CHECK(three == one + 2 * 45, "%d samples were read for three rates, %d for one", three, one);
 }
 
-/* A clock that goes on by a second at each call decides what there is time for. */
+/* A sweep of so many seconds by a clock that goes on by a second at each call. */
+static ft_sweep_result sweep_timed(sweeping *s, double seconds, int epochs, ft_model **m)
+{
+    ft_sweep_options o = swept_options(s);
+    memset(s, 0, sizeof *s);
+    s->tick = 1;
+    o.learning_rate_count = 2;
+    o.seconds = seconds;
+    o.finetune.epochs = epochs;
+    *m = swept_model(s, NULL, 4);
+    return ft_sweep(*m, swept_data(*m, s), state, o);
+}
+
+/* The clock decides what there is time for. */
 static void test_sweep_time(void)
 {
     static const double budgets[] = {12000, 24000, 1e6};
     static sweeping s;
     int i, before = 0;
     for (i = 0; i < 3; ++i) {
-        ft_sweep_options o = swept_options(&s);
-        ft_sweep_result r;
         ft_model *m;
-        memset(&s, 0, sizeof s);
-        s.tick = 1;
-        o.learning_rate_count = 2;
-        o.seconds = budgets[i];
-        o.finetune.epochs = 0;
-        m = swept_model(&s, NULL, 4);
-        r = ft_sweep(m, swept_data(m, &s), state, o);
+        ft_sweep_result r = sweep_timed(&s, budgets[i], 0, &m);
         CHECK(ft_error(m) == FT_OK && !r.timed_out, "%g seconds: %s", budgets[i], ft_error_text(m));
         CHECK(r.epochs > before && r.epochs <= 30 && (i < 2 || r.epochs == 30), "%g seconds: %d epochs", budgets[i],
               r.epochs);
@@ -781,15 +786,8 @@ static void test_sweep_time(void)
     }
     for (i = 0; i < 3; ++i) { /* too short for 9 epochs */
         static const double few[] = {16000, 6000, 20};
-        ft_sweep_options o = swept_options(&s);
-        ft_sweep_result r;
         ft_model *m;
-        memset(&s, 0, sizeof s);
-        s.tick = 1;
-        o.learning_rate_count = 2;
-        o.seconds = few[i];
-        m = swept_model(&s, NULL, 4);
-        r = ft_sweep(m, swept_data(m, &s), state, o);
+        ft_sweep_result r = sweep_timed(&s, few[i], SWEEP_EPOCHS, &m);
         if (i == 2) CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "before a setting was trained"), "%s",
                           ft_error_text(m));
         else CHECK(ft_error(m) == FT_OK && r.seconds < 1.1 * few[i] + 500 && s.row_count == 8, "%s: %g seconds",
