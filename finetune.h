@@ -2728,7 +2728,7 @@ FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pi
    labels, or any other that ft_file_open opens. For a network of pictures, U8 [N, H, W], [N, H, W,
    C] or [N, C, H, W] is as ft_pixels; other numbers are as ft_arrays: used as they are, in the
    shape of the input, pictures also [N, H, W, C]. Labels are whole numbers [N] from 0; for a
-   network with an input "target", targets [N] or [N, size]. The log says what was taken for what.
+   network with an input "target", targets [N] or [N, size]. The log names the arrays that are used.
    FT_INVALID if the sizes fit both layouts (options.layout decides) or labels are no whole numbers;
    FT_SHAPE if they fit none. The arrays are read into memory that belongs to the data. */
 FINETUNE_API ft_data *ft_array_file(ft_model *m, const char *path, ft_array_file_options options);
@@ -57546,8 +57546,8 @@ ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pixels,
 /* =============================================================================================
    [SECTION] data/array_files: Arrays in files
    Samples and labels as arrays of a file of tensors, such as NumPy's .npz: pictures of 8 bits
-   become samples of ft_pixels, numbers those of ft_arrays. What was taken for what is said in a
-   line; what can be read in two ways is refused, with the option that decides.
+   become samples of ft_pixels, numbers those of ft_arrays. The log names the arrays that are
+   used; sizes that fit two layouts are refused, with the option that decides.
    ============================================================================================= */
 typedef struct ft__array_file {
     ft__context *context;

@@ -81,7 +81,7 @@ static const char *setting_text(const ft_sweep_row *r, char *text, size_t size)
     return text;
 }
 
-/* What a row says of the winner: "", "as good" beyond noise, "worse", "failed". */
+/* How a setting compares with the winner. */
 static const char *setting_state(const ft_sweep_row *r, const ft_sweep_result *result)
 {
     if (r->place == 1) return "best";

@@ -104,7 +104,8 @@ static bool suits_model(const ft_model *m, const options *o)
     return all_have_effect(o, ~(PICTURES - 1), facts);
 }
 
-/* The length of texts for which memory is said, set: 128 tokens, or as many as are read of a text. 0 of pictures. */
+/* Sets the length of texts for which memory is printed, and returns it: 128 tokens, or as many as are read
+   of a text. 0: the network reads no texts. */
 static int set_shown_length(ft_model *m)
 {
     int length = ft_max_length(m) < 128 ? ft_max_length(m) : 128;

@@ -13,8 +13,8 @@
 /* =============================================================================================
    [SECTION] data/array_files: Arrays in files
    Samples and labels as arrays of a file of tensors, such as NumPy's .npz: pictures of 8 bits
-   become samples of ft_pixels, numbers those of ft_arrays. What was taken for what is said in a
-   line; what can be read in two ways is refused, with the option that decides.
+   become samples of ft_pixels, numbers those of ft_arrays. The log names the arrays that are
+   used; sizes that fit two layouts are refused, with the option that decides.
    ============================================================================================= */
 typedef struct ft__array_file {
     ft__context *context;

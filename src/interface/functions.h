@@ -416,7 +416,7 @@ FINETUNE_API ft_data *ft_pixels(ft_model *m, int count, const uint8_t *const *pi
    labels, or any other that ft_file_open opens. For a network of pictures, U8 [N, H, W], [N, H, W,
    C] or [N, C, H, W] is as ft_pixels; other numbers are as ft_arrays: used as they are, in the
    shape of the input, pictures also [N, H, W, C]. Labels are whole numbers [N] from 0; for a
-   network with an input "target", targets [N] or [N, size]. The log says what was taken for what.
+   network with an input "target", targets [N] or [N, size]. The log names the arrays that are used.
    FT_INVALID if the sizes fit both layouts (options.layout decides) or labels are no whole numbers;
    FT_SHAPE if they fit none. The arrays are read into memory that belongs to the data. */
 FINETUNE_API ft_data *ft_array_file(ft_model *m, const char *path, ft_array_file_options options);
