@@ -96,6 +96,10 @@ fails "of 5 images only 2 can be held back" "$tool" sweep --model cnn.npz --data
     --arrays x,y --hold-back 0.4 --out swept.npz
 "$tool" eval --model cnn.npz --data nowhere --arrays x >out.txt 2>err.txt
 [ $? -eq 2 ] && grep -q "arrays has no effect here: it is for arrays (.npz, .npy)" err.txt && ok || bad "--arrays: $(cat err.txt)"
+if ls /usr/lib/*/libhdf5_serial.so* >/dev/null 2>&1; then # a file of Keras is opened, and is no classifier
+    fails "the teacher must give \[N, classes\]" "$tool" train --model cnn.npz --data "$formats/data.npz" --freeze "" --epochs 1 \
+        --teacher "$formats/../keras/pixels.keras" --out taught.safetensors
+fi
 
 # ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----
 "$tool" info --model "$base" --graph >net.json 2>err.txt && grep -q '^{"op":"lstm","name":"' net.json && ok || bad "info --graph: $(cat err.txt)"

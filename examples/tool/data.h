@@ -61,7 +61,7 @@ static ft_model *create(const options *o)
     desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train") || !strcmp(o->verb, "sweep"));
     desc.opencl_library = o->opencl_library;
     desc.precision = o->precision;
-    if (is_of_keras(o->model) || is_of_keras(o->architecture) || is_of_keras(o->out))
+    if (is_of_keras(o->model) || is_of_keras(o->architecture) || is_of_keras(o->teacher))
         desc.hdf5 = hdf5_of_system();
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
