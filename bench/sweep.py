@@ -72,7 +72,6 @@ def compare(name, o):
     behind = best - swept["correct"]
     print(f"the winner has {swept['correct']} of {swept['total']} right, the best of the grid {best}:"
           f" {100 * behind / swept['total']:.2f} points behind")
-    return behind / swept["total"]
 
 
 def main():

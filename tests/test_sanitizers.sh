@@ -29,7 +29,7 @@ watch() { # COMPILER FLAGS...: the readers, the kernels and whole runs
     try "the fuzzer builds" $compiler -std=c99 "$@" -I. tests/fuzz/driver.c tests/fuzz/mutate.c tests/fuzz/targets.c $out/library.o -o $out/fuzz -lm -pthread
     for target in $($out/fuzz); do
         case $target in
-        graph) runs=250 ;; safetensors | picture) runs=500 ;; checkpoint) runs=700 ;; keras | numpy | onnx) runs=500 ;; *) runs=2000 ;;
+        graph) runs=250 ;; safetensors | picture | keras | numpy | onnx) runs=500 ;; checkpoint) runs=700 ;; *) runs=2000 ;;
         esac
         [ -n "$LONG" ] && stop="-seconds 60 -seed $(date +%s)" || stop="-runs $runs"
         # What brought it down stays in NAME.input: `fuzz TARGET -runs 0 NAME.input` shows it again.
