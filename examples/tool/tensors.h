@@ -8,11 +8,15 @@ static bool only_tensors(const ft_model *m, const options *o)
     return o->tensors || (ft_error(m) == FT_UNSUPPORTED && !o->architecture && !o->adapter && !is_folder(o->model));
 }
 
-/* Does every option say something of tensors? Prints if not. */
+/* Has every option an effect on tensors? Prints if not. */
 static bool suits_tensors(const options *o)
 {
-    if (!o->architecture && !o->adapter && !o->save_adapter && !o->labels && !o->rename && !o->graph && !o->times
-        && !o->dtype && !o->allow_missing && !o->allow_unexpected && !o->image_size && !o->heads) return true;
+    bool of_network = o->graph || o->times;
+    int r;
+    for (r = 0; r < OPTION_ROWS; ++r)
+        if (o->given[r] && option_rows[r].needs & MODEL && strcmp(option_rows[r].name, "--state-dict") != 0)
+            of_network = true;
+    if (!of_network) return true;
     usage("--tensors has no effect with an option that is about a network", "");
     return false;
 }
