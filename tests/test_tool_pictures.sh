@@ -306,6 +306,8 @@ sweep "--where has no effect here" --where "relu*"
 sweep "--log-csv has no effect in sweep: it is for train" --log-csv l.csv
 fails 2 "sweep needs --data and --out" "$tool" sweep --lr 1e-3
 fails 2 "--seeds has no effect in train: it is for sweep" "$tool" train --seeds 3
+fails 1 "--plot nowhere/p.svg: cannot be written" "$tool" sweep --model $demo/base.safetensors --data $demo/train --lr 1e-3,1e-2 --plot nowhere/p.svg --out s.safetensors
+[ -e s.safetensors ] && bad "a sweep whose plot cannot be written ran" || ok
 fails 1 "must be one of adamw, adam" "$tool" sweep --model $demo/base.safetensors --data $demo/train --optimizer adamw,best --out s.safetensors
 echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

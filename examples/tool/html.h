@@ -473,13 +473,18 @@ typedef struct page {
     const sweep_table *sweep; /* NULL: there was none */
 } page;
 
-/* Checked before hours of work. */
+/* Checked before hours of work. `option`: whose value `path` is; NULL: it is not given. */
+static bool can_write_to(const char *option, const char *path)
+{
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (file) fclose(file);
+    if (path && !file) complain("%s %s: cannot be written: %s", option, path, strerror(errno));
+    return !path || file;
+}
+
 static bool can_write_report(const options *o)
 {
-    FILE *file = o->report ? fopen(o->report, "a") : NULL;
-    if (file) fclose(file);
-    if (o->report && !file) complain("--report %s: cannot be written: %s", o->report, strerror(errno));
-    return !o->report || file;
+    return can_write_to("--report", o->report) && can_write_to("--plot", o->plot);
 }
 
 static bool write_report(ft_model *m, const options *o, const page *p)
