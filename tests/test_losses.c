@@ -685,6 +685,39 @@ static double drawn(uint32_t *state) /* in [0, 1) */
     return (double)(*state >> 8) / 16777216;
 }
 
+/* Two sets, to learn from and to evaluate on: inputs, and what is to be learnt of them. */
+static float drawn_x[2][DRAWN][WIDTH], drawn_t[2][DRAWN][MARKS];
+
+/* The inputs of a sample, in [-1, 1). */
+static const float *draw_sample(int set, int i, uint32_t *state)
+{
+    int k;
+    for (k = 0; k < WIDTH; ++k) drawn_x[set][i][k] = (float)(2 * drawn(state) - 1);
+    return drawn_x[set][i];
+}
+
+/* A network of two layers, whose output has a number for each mark. */
+static ft_node marks_network(ft_model *m)
+{
+    ft_node x = ft_input(m, "input", (ft_input_options){.size = {WIDTH}});
+    ft_node y = ft_linear(m, "a", x, 24, (ft_linear_options){0});
+    y = ft_linear(m, "b", activation(m, "tanh", y), MARKS, (ft_linear_options){0});
+    ft_set_output(m, y);
+    return y;
+}
+
+/* Learns from the first set, and evaluates on the second. */
+static ft_evaluation fit_drawn(ft_model *m, int epochs, float rate)
+{
+    ft_fit_options fit = {.epochs = epochs, .batch_size = 64, .schedule = FT_COSINE};
+    ft_array_options arrays = {.targets = drawn_t[0][0], .target_size = MARKS};
+    fit.optimizer.optimizer = FT_ADAM;
+    fit.optimizer.learning_rate = rate;
+    ft_fit(m, ft_arrays(m, DRAWN, drawn_x[0][0], NULL, arrays), fit);
+    arrays.targets = drawn_t[1][0];
+    return ft_evaluate(m, ft_arrays(m, DRAWN, drawn_x[1][0], NULL, arrays), (ft_evaluate_options){.batch_size = 500});
+}
+
 /* What is to be learnt of x: a number for each of 3 marks, of order 1. */
 static double truth(const float *x, int k)
 {
@@ -697,15 +730,11 @@ static double truth(const float *x, int k)
    It is measured with p as the targets, which is its mean over all draws. */
 static void test_best_labels(float factor)
 {
-    static float x[2][DRAWN][WIDTH], t[2][DRAWN][MARKS];
     static const int three = MARKS;
     const float factors[MARKS] = {factor, factor, factor};
-    ft_fit_options fit = {.epochs = 8, .batch_size = 64, .schedule = FT_COSINE};
     ft_model *m = ft_create((ft_desc){.seed = 1, .threads = 1});
-    ft_node y = ft_linear(m, "a", ft_input(m, "input", (ft_input_options){.size = {WIDTH}}), 24,
-                          (ft_linear_options){0}), target;
+    ft_node y = marks_network(m), target;
     ft_loss_options o = {.positive_weight = ft_constant(m, "factors", 1, &three, factors)};
-    ft_array_options arrays = {.targets = t[0][0], .target_size = MARKS};
     ft_prediction best[MARKS];
     double least = 0, off = 0;
     uint32_t state = 3;
@@ -713,28 +742,22 @@ static void test_best_labels(float factor)
     int set, i, k;
     for (set = 0; set < 2; ++set)
         for (i = 0; i < DRAWN; ++i) {
-            for (k = 0; k < WIDTH; ++k) x[set][i][k] = (float)(2 * drawn(&state) - 1);
+            const float *x = draw_sample(set, i, &state);
             for (k = 0; k < MARKS; ++k) {
-                double p = 1 / (1 + exp(-truth(x[set][i], k))), q = (double)factor * p / ((double)factor * p + 1 - p);
-                t[set][i][k] = set ? (float)p : drawn(&state) < p;
+                double p = 1 / (1 + exp(-truth(x, k))), q = (double)factor * p / ((double)factor * p + 1 - p);
+                drawn_t[set][i][k] = set ? (float)p : drawn(&state) < p;
                 if (set) least -= ((double)factor * p * log(q) + (1 - p) * log(1 - q)) / (DRAWN * MARKS);
             }
         }
-    y = ft_linear(m, "b", activation(m, "tanh", y), MARKS, (ft_linear_options){0});
     target = ft_input(m, "target", (ft_input_options){.size = {MARKS}});
-    ft_set_output(m, y);
     if (factor == 1) ft_set_loss(m, ft_binary_cross_entropy(m, "loss", y, target));
     else ft_set_loss(m, ft_loss_by_kind(m, "binary_cross_entropy", "loss", y, target, o));
-    fit.optimizer.optimizer = FT_ADAM;
-    fit.optimizer.learning_rate = 0.01f;
-    ft_fit(m, ft_arrays(m, DRAWN, x[0][0], NULL, arrays), fit);
-    arrays.targets = t[1][0];
-    e = ft_evaluate(m, ft_arrays(m, DRAWN, x[1][0], NULL, arrays), (ft_evaluate_options){.batch_size = 500});
+    e = fit_drawn(m, 8, 0.01f);
     CHECK(ft_error(m) == FT_OK && e.loss >= least && e.loss <= 1.01 * least, "factor %g: loss %g, the least is %g: %s",
           (double)factor, e.loss, least, ft_error_text(m));
-    ft_predict_data(m, ft_arrays(m, 1, x[1][0], NULL, (ft_array_options){0}), best, MARKS, (ft_predict_options){0});
+    ft_predict_data(m, ft_arrays(m, 1, drawn_x[1][0], NULL, (ft_array_options){0}), best, MARKS, (ft_predict_options){0});
     for (k = 0; k < MARKS; ++k) {
-        double p = (double)t[1][0][best[k].class_index], q = (double)factor * p / ((double)factor * p + 1 - p);
+        double p = (double)drawn_t[1][0][best[k].class_index], q = (double)factor * p / ((double)factor * p + 1 - p);
         off = fmax(off, fabs((double)best[k].probability - q));
     }
     CHECK(ft_error(m) == FT_OK && off < 0.08, "factor %g: a probability is off by %g", (double)factor, off);
@@ -744,34 +767,24 @@ static void test_best_labels(float factor)
 /* A number with noise: the least mean squared error is the noise's variance, which is measured. */
 static void test_best_numbers(void)
 {
-    static float x[2][DRAWN][WIDTH], t[2][DRAWN][MARKS];
-    ft_fit_options fit = {.epochs = 12, .batch_size = 64, .schedule = FT_COSINE};
     ft_model *m = ft_create((ft_desc){.seed = 1, .threads = 1});
-    ft_node y = ft_linear(m, "a", ft_input(m, "input", (ft_input_options){.size = {WIDTH}}), 24,
-                          (ft_linear_options){0});
-    ft_array_options arrays = {.targets = t[0][0], .target_size = MARKS};
+    ft_node y = marks_network(m);
     double variance = 0;
     uint32_t state = 5;
     ft_evaluation e;
     int set, i, k;
     for (set = 0; set < 2; ++set)
         for (i = 0; i < DRAWN; ++i) {
-            for (k = 0; k < WIDTH; ++k) x[set][i][k] = (float)(2 * drawn(&state) - 1);
+            const float *x = draw_sample(set, i, &state);
             for (k = 0; k < MARKS; ++k) {
                 double noise = drawn(&state) + drawn(&state) + drawn(&state) + drawn(&state) - 2;
-                t[set][i][k] = (float)(truth(x[set][i], k) + noise);
+                drawn_t[set][i][k] = (float)(truth(x, k) + noise);
                 if (set) variance += noise * noise / (DRAWN * MARKS);
             }
         }
     CHECK(CLOSE(variance, 4.0 / 12, 0.01), "four of variance 1 / 12: %g", variance);
-    y = ft_linear(m, "b", activation(m, "tanh", y), MARKS, (ft_linear_options){0});
-    ft_set_output(m, y);
     ft_set_loss(m, ft_mse(m, "loss", y, ft_input(m, "target", (ft_input_options){.size = {MARKS}})));
-    fit.optimizer.optimizer = FT_ADAM;
-    fit.optimizer.learning_rate = 0.02f;
-    ft_fit(m, ft_arrays(m, DRAWN, x[0][0], NULL, arrays), fit);
-    arrays.targets = t[1][0];
-    e = ft_evaluate(m, ft_arrays(m, DRAWN, x[1][0], NULL, arrays), (ft_evaluate_options){.batch_size = 500});
+    e = fit_drawn(m, 12, 0.02f);
     CHECK(ft_error(m) == FT_OK && e.mse <= 1.01 * variance && e.mse > 0.99 * variance, "error %g, the noise is %g: %s",
           e.mse, variance, ft_error_text(m));
     ft_destroy(m);
