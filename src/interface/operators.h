@@ -298,6 +298,7 @@ typedef struct ft_slice_options { /* x[start:stop:step] in every dimension but t
    fewer than x has along a dimension, those by FT_PAD_CIRCULAR at most as many. */
 FINETUNE_API ft_node ft_pad(ft_model *m, const char *name, ft_node x, ft_pad_options options);
 FINETUNE_API ft_node ft_slice(ft_model *m, const char *name, ft_node x, ft_slice_options options);
+
 typedef struct ft_tile_options {
     int repeats[FINETUNE_MAX_RANK]; /* per dimension; default 1 */
 } ft_tile_options;
