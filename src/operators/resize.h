@@ -112,6 +112,7 @@ static void ft__resize_places(const ft_resize_options *o, int axis, int in, int 
 typedef struct ft__resizing {
     const ft__call *call;
     size_t channels, some;  /* in all, and at a time: those that are neighbours in memory */
+    size_t parts;           /* of `some` channels */
     size_t of_x[4], of_y[4]; /* the strides of [N, C, H, W]; [N, C, L] has a height of 1 */
     int height, width;      /* of y */
     const ft__between *rows, *columns;
@@ -136,6 +137,7 @@ static ft__resizing ft__resizing_of(const ft__call *call)
     r.call = call;
     r.channels = (size_t)x->shape.size[1];
     r.some = x->channels_last ? 16 : 1;
+    r.parts = (r.channels + r.some - 1) / r.some;
     r.height = last == 3 ? y->shape.size[2] : 1;
     r.width = y->shape.size[last];
     ft__picture_steps(x, r.of_x);
@@ -211,8 +213,7 @@ static void ft__resize_forward_one(void *context, int index)
 static void ft__resize_backward_one(void *context, int index)
 {
     const ft__resizing *r = (const ft__resizing *)context;
-    size_t parts = (r->channels + r->some - 1) / r->some;
-    size_t n = (size_t)index / parts, first = (size_t)index % parts * r->some;
+    size_t n = (size_t)index / r->parts, first = (size_t)index % r->parts * r->some;
     size_t end = first + r->some < r->channels ? first + r->some : r->channels;
     int i;
     for (i = 0; i < r->height; ++i) ft__resize_line_back(r, n, i, first, end);
@@ -233,10 +234,10 @@ static void ft__resize_forward(const ft__call *call)
 
 static void ft__resize_backward(const ft__call *call)
 {
-    ft__resizing r = ft__resizing_of(call);
-    size_t parts = (r.channels + r.some - 1) / r.some;
+    ft__resizing r;
     if (!call->input[0].gradient) return;
-    ft__parallel(call->context, call->output.shape.size[0] * (int)parts, ft__resize_backward_one,
+    r = ft__resizing_of(call);
+    ft__parallel(call->context, call->output.shape.size[0] * (int)r.parts, ft__resize_backward_one,
                  &r);
 }
 
