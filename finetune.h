@@ -37616,8 +37616,8 @@ static int ft__keras_concatenate(ft__keras *g, const int *inputs, int count)
 
 /* ---- Scaling of inputs ---- */
 
-/* The sizes of a leaf of `count` numbers, one for each channel of x or one for all, lying as x does.
-   Returns its rank. */
+/* The sizes of a leaf of `count` numbers, one for each channel of x or one for all, lying as x
+   does. Returns its rank. */
 static int ft__keras_channel_sizes(const ft__keras *g, int x, int count, int *size)
 {
     int rank = ft__keras_at(g, x)->first ? ft__keras_at(g, x)->rank - 1 : 1, d;

@@ -2,7 +2,6 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/families.h"
-#include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/json.h"
 #include "formats/keras_nodes.h"
