@@ -93,9 +93,9 @@ static bool ft__keras_read_window(ft__keras *g, int x, const char *kernel, int d
 
 static void ft__keras_window_text(ft__keras *g, const ft__keras_window *w)
 {
-    ft__keras_ints_text(g, "stride", w->stride, 2);
+    ft__json_add_ints(&g->text, "stride", w->stride, 2);
     if (w->same) ft__text_add(&g->text, ",\"same\":true");
-    else ft__keras_ints_text(g, "padding", w->padding, 4);
+    else ft__json_add_ints(&g->text, "padding", w->padding, 4);
 }
 
 /* A convolution of x, channels first, to `out` channels; its weights are "LAYER<before>.weight" and
@@ -120,7 +120,7 @@ static int ft__keras_convolve(ft__keras *g, int x, const ft__keras_window *w, in
     y = ft__keras_begin(g, rank == 3 ? "conv1d" : "conv2d", suffix, inputs, bias ? 3 : 2);
     if (y < 0) return y;
     ft__keras_window_text(g, w);
-    ft__keras_ints_text(g, "dilation", w->dilation, 2);
+    ft__json_add_ints(&g->text, "dilation", w->dilation, 2);
     ft__text_add(&g->text, ",\"groups\":%d}", groups);
     for (d = 0; d < w->dimensions; ++d) ft__keras_at(g, y)->size[1 + d] = w->out[d];
     ft__keras_at(g, y)->size[rank - 1] = out;
@@ -210,8 +210,8 @@ static int ft__keras_transpose(ft__keras *g, const int *inputs, int count)
     y = ft__keras_begin(g, "conv_transpose2d", "", three, bias ? 3 : 2);
     if (y < 0) return y;
     ft__keras_window_text(g, &w);
-    ft__keras_ints_text(g, "dilation", w.dilation, 2);
-    ft__keras_ints_text(g, "output_padding", more, 2);
+    ft__json_add_ints(&g->text, "dilation", w.dilation, 2);
+    ft__json_add_ints(&g->text, "output_padding", more, 2);
     ft__keras_end(g);
     for (d = 0; d < 2; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
     ft__keras_at(g, y)->size[3] = filters;
@@ -237,7 +237,7 @@ static int ft__keras_upsample(ft__keras *g, const int *inputs, int count)
         if (times[d] > (1 << 28) / ft__keras_at(g, y)->size[1 + d])
             return ft__keras_refuse(g, "too large a size");
         else times[d] = ft__keras_at(g, y)->size[1 + d] *= times[d];
-    ft__keras_ints_text(g, "size", times, 2);
+    ft__json_add_ints(&g->text, "size", times, 2);
     ft__text_add(&g->text, ",\"mode\":%d}", mode);
     return y;
 }
@@ -280,7 +280,7 @@ static int ft__keras_pool(ft__keras *g, const int *inputs, int count)
     y = ft__keras_begin(g, op, dimensions == 1 ? ".pool" : "", &x, 1);
     if (y < 0) return y;
     ft__keras_window_text(g, &w);
-    ft__keras_ints_text(g, "kernel", w.kernel, 2);
+    ft__json_add_ints(&g->text, "kernel", w.kernel, 2);
     ft__keras_end(g);
     if (dimensions == 1) return ft__keras_as_steps(g, y, channels, w.out[0]);
     for (d = 0; d < 2; ++d) ft__keras_at(g, y)->size[1 + d] = w.out[d];
@@ -359,8 +359,8 @@ static int ft__keras_border(ft__keras *g, const int *inputs, int count)
         after[at] = pads ? sides[d][1] : sides[d][1] ? *size - sides[d][1] : 0;
         *size += (pads ? 1 : -1) * (sides[d][0] + sides[d][1]);
     }
-    ft__keras_ints_text(g, pads ? "before" : "start", before, dimensions + 2);
-    ft__keras_ints_text(g, pads ? "after" : "stop", after, dimensions + 2);
+    ft__json_add_ints(&g->text, pads ? "before" : "start", before, dimensions + 2);
+    ft__json_add_ints(&g->text, pads ? "after" : "stop", after, dimensions + 2);
     ft__keras_end(g);
     return y;
 }
@@ -627,7 +627,7 @@ static int ft__keras_permute(ft__keras *g, const int *inputs, int count)
     if (seen != (1 << rank) - 2) return ft__keras_refuse(g, "its dims are no order of dimensions");
     memcpy(sizes, ft__keras_at(g, x)->size, sizeof sizes);
     y = ft__keras_begin(g, "permute", "", &x, 1);
-    ft__keras_ints_text(g, "axes", axes, rank);
+    ft__json_add_ints(&g->text, "axes", axes, rank);
     ft__keras_end(g);
     for (d = 1; y >= 0 && d < rank; ++d) ft__keras_at(g, y)->size[d] = sizes[axes[d]];
     return y;

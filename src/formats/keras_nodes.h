@@ -241,11 +241,6 @@ static int ft__keras_node(ft__keras *g, const char *op, const char *suffix, cons
     return made;
 }
 
-static void ft__keras_ints_text(ft__keras *g, const char *field, const int *numbers, int count)
-{
-    ft__json_add_ints(&g->text, field, numbers, count);
-}
-
 static void ft__keras_float_text(ft__keras *g, const char *field, double number)
 {
     ft__text_add(&g->text, ",\"%s\":", field);
@@ -276,7 +271,7 @@ static int ft__keras_leaf(ft__keras *g, const char *op, const char *suffix, int 
     for (d = 0; d < rank; ++d) w->shape.size[d] = size[d];
     ft__text_add(&g->text, ",\n{\"op\":\"%s\",\"name\":", op);
     ft__json_add_text(&g->text, ft__keras_text(g, name));
-    ft__keras_ints_text(g, "shape", size, rank);
+    ft__json_add_ints(&g->text, "shape", size, rank);
     return value;
 }
 
@@ -344,7 +339,7 @@ static int ft__keras_turn(ft__keras *g, int value, bool first)
     axes[0] = 0;
     snprintf(suffix, sizeof suffix, ".%s_%d", first ? "first" : "last", (int)g->values.count);
     made = ft__keras_begin(g, "permute", suffix, &value, 1);
-    ft__keras_ints_text(g, "axes", axes, rank);
+    ft__json_add_ints(&g->text, "axes", axes, rank);
     ft__keras_end(g);
     if (made < 0) return value;
     ft__keras_at(g, made)->first = first;
@@ -359,7 +354,7 @@ static int ft__keras_reshape(ft__keras *g, const char *suffix, int value, const 
     int made = ft__keras_begin(g, "reshape", suffix, &value, 1), d;
     if (made < 0) return made;
     ft__text_add(&g->text, ",\"rank\":%d", rank);
-    ft__keras_ints_text(g, "size", size, rank);
+    ft__json_add_ints(&g->text, "size", size, rank);
     ft__keras_end(g);
     ft__keras_at(g, made)->rank = rank + 1;
     ft__keras_at(g, made)->first = false;

@@ -157,8 +157,8 @@ static int ft__keras_merge_halves(ft__keras *g, int x, const char *mode)
         d = rank - 1;
         start[d] = i * features;
         stop[d] = i ? 0 : features;
-        ft__keras_ints_text(g, "start", start, rank);
-        ft__keras_ints_text(g, "stop", stop, rank);
+        ft__json_add_ints(&g->text, "start", start, rank);
+        ft__json_add_ints(&g->text, "stop", stop, rank);
         ft__keras_end(g);
         ft__keras_at(g, half[i])->size[d] = features;
     }
