@@ -5,9 +5,11 @@
    time and prints a line each time, so that two libraries can take turns. "peak" is what the same
    threads make of float32 multiply-adds in registers, in GFLOP/s, "of_peak" the work's share of it
    (Winograd's form of a convolution counts as the products that it spares; bf16 may exceed 1).
-   --operators also prints what every operator took; --check compares the logits with those of
-   another library (bench/peers.py export) instead. Else the values are drawn at random, and no file
-   is read. */
+   --operators also prints, of each operator, the milliseconds of a step forward and backward, each
+   beside its floor (see `cost`), GFLOP and MB; --check compares the logits with those of another
+   library (bench/peers.py export) instead. Else the values are drawn at random, and no file is read.
+     build/bench machine [--threads N] [--simd LEVEL]
+   prints both limits alone: "peak", and "bandwidth", the GB/s that a copy reads and writes. */
 #define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
@@ -130,19 +132,6 @@ static void forget_operators(ft_model *m)
     for (i = 0; i < m->node_count; ++i) memset(&m->nodes[i].time, 0, sizeof m->nodes[i].time);
 }
 
-static void print_operators(const ft_model *m, double steps)
-{
-    int i;
-    for (i = 1; i <= ft_node_count(m); ++i) {
-        ft_node node = {i};
-        ft_time t = ft_node_time(m, node);
-        if (t.forward + t.backward > 0)
-            fprintf(stderr, "%9.3f ms forward %9.3f ms backward  %-16s %s\n",
-                    1e3 * t.forward / steps, 1e3 * t.backward / steps, ft_node_operator(m, node),
-                    ft_node_name(m, node));
-    }
-}
-
 /* ---- The processor's peak: fused multiply-adds that wait for nothing but each other ---- */
 enum { PEAK_STEPS = 2000000 };
 
@@ -210,29 +199,110 @@ static double measured_peak(ft_model *m)
     return most;
 }
 
-/* GFLOP of one sample's step: each product forward, and again for the gradients of a trained weight
-   and of an input with something trained before it. */
-static double gflop(ft_model *m, bool training, int length)
+/* Each thread copies its part of an array that no cache holds. */
+enum { COPIED = 128 << 20 };
+typedef struct copy_run { char *from, *to; size_t each; } copy_run;
+
+static void copy_body(void *context, int index)
 {
-    static bool trained[4096];
+    const copy_run *run = (const copy_run *)context;
+    size_t at = (size_t)index * run->each;
+    memcpy(run->to + at, run->from + at, run->each);
+}
+
+/* GB/s that all threads together read and write while they copy: the best of eight. */
+static double measured_bandwidth(ft_model *m)
+{
+    ft__context *c = &m->context;
+    int threads = c->threads < ft__processors() ? c->threads : ft__processors(), i;
+    copy_run run = {(char *)malloc(COPIED), (char *)malloc(COPIED), COPIED / (size_t)threads};
+    double most = 0;
+    if (!run.from || !run.to) exit(1);
+    memset(run.from, 1, COPIED); /* pages that were never written share one page of zeros */
+    memset(run.to, 2, COPIED);
+    for (i = 0; i < 8; ++i) {
+        double start = now(NULL), rate;
+        ft__parallel(c, threads, copy_body, &run);
+        rate = 2e-9 * (double)run.each * threads / (now(NULL) - start);
+        if (rate > most) most = rate;
+    }
+    free(run.from);
+    free(run.to);
+    return most;
+}
+
+/* What a step of a batch costs at a node, forward and backward, at the least.
+   Products: each once forward, and again for the gradients of a trained weight and of an input with
+   something trained before it.
+   Numbers of 4 bytes: forward reads each input and writes the output. Backward reads the output's
+   gradient and writes those of the inputs that have one; products and norms read their inputs too. */
+typedef struct cost { double gflop[2], mb[2]; } cost;
+
+enum { MOST_NODES = 4096 };
+static cost costs[MOST_NODES]; /* by id */
+
+static double floor_seconds(const cost *of, int pass, double peak, double bandwidth)
+{
+    double products = peak > 0 ? of->gflop[pass] / peak : 0;
+    double bytes = 1e-3 * of->mb[pass] / bandwidth;
+    return products > bytes ? products : bytes;
+}
+
+/* Fills `costs`. Returns the GFLOP of one sample's step. */
+static double find_costs(ft_model *m, bool training, int length, int batch)
+{
+    static bool trained[MOST_NODES];
     double sum = 0;
     int id, i;
-    for (id = 1; id <= ft_node_count(m) && id < 4096; ++id) {
+    for (id = 1; id <= ft_node_count(m) && id < MOST_NODES; ++id) {
         ft_node handle = {id};
         const ft__node *node = ft__get_node(m, handle);
         ft_shape shape = ft_node_shape(m, handle);
-        double each = 2e-9 * (double)ft_node_multiply_adds(m, handle);
+        double each = 2e-9 * (double)ft_node_multiply_adds(m, handle), mb = 0;
+        double own = 4e-6 * (double)ft__node_count_at(node, ft__extent_of(m, batch));
+        cost *of = &costs[id];
+        memset(of, 0, sizeof *of);
         trained[id] = training && node->gradient != NULL;
         for (i = 0; i < shape.rank; ++i)
             if (shape.size[i] == FT_LENGTH) each *= length;
-        sum += each;
         for (i = 0; i < node->input_count; ++i) {
-            bool weight = trained[node->inputs[i]];
-            if (weight && i < 2) sum += each; /* the third, a bias, takes no products */
-            trained[id] = trained[id] || weight;
+            ft_node input = {node->inputs[i]};
+            double size = 4e-6 * (double)ft__node_count_at(ft__get_node(m, input),
+                                                           ft__extent_of(m, batch));
+            mb += size;
+            if (!trained[input.id]) continue;
+            if (i < 2) of->gflop[1] += each * batch; /* the third, a bias, takes no products */
+            of->mb[1] += size;
+            trained[id] = true;
         }
+        of->gflop[0] = each * batch;
+        of->mb[0] = node->input_count ? mb + own : 0;
+        if (trained[id] && node->input_count) {
+            of->mb[1] += own;
+            if (each > 0 || strstr(ft_node_operator(m, handle), "norm")) of->mb[1] += mb;
+        }
+        sum += of->gflop[0] + of->gflop[1];
     }
-    return sum;
+    return sum / batch;
+}
+
+static void print_operators(ft_model *m, double steps, double peak)
+{
+    double bandwidth = measured_bandwidth(m);
+    int id;
+    fprintf(stderr, "{\"peak\": %.0f, \"bandwidth\": %.1f}\n", peak, bandwidth);
+    fprintf(stderr, "  forward    floor backward    floor    GFLOP       MB  operator\n");
+    for (id = 1; id <= ft_node_count(m) && id < MOST_NODES; ++id) {
+        ft_node node = {id};
+        ft_time t = ft_node_time(m, node);
+        const cost *of = &costs[id];
+        if (t.forward + t.backward > 0)
+            fprintf(stderr, "%9.3f %8.3f %8.3f %8.3f %8.3f %8.3f  %-16s %s\n",
+                    1e3 * t.forward / steps, 1e3 * floor_seconds(of, 0, peak, bandwidth),
+                    1e3 * t.backward / steps, 1e3 * floor_seconds(of, 1, peak, bandwidth),
+                    of->gflop[0] + of->gflop[1], of->mb[0] + of->mb[1], ft_node_operator(m, node),
+                    ft_node_name(m, node));
+    }
 }
 
 /* What is repeated: a step of a network, or a product out [rows, columns] = a [rows, k] b [k, columns]. */
@@ -401,7 +471,7 @@ int main(int argc, char **argv)
     const char *check = NULL;
     ft_desc desc = {0};
     ft_optimizer_options adam = {.optimizer = FT_ADAM, .learning_rate = 1e-4f};
-    bool operators = false, slices = false, failed;
+    bool operators = false, slices = false, machine = false, failed;
     job j = {0};
     int i;
     for (i = 1; i < argc; ++i) {
@@ -412,14 +482,22 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--check") == 0 && i + 1 < argc) check = argv[++i];
         else if (strcmp(argv[i], "--operators") == 0) operators = true;
         else if (strcmp(argv[i], "--slices") == 0) slices = true;
+        else if (strcmp(argv[i], "machine") == 0) machine = true;
         else if (strncmp(argv[i], "gemm_", 5) == 0) j.name = argv[i];
         else if (argv[i][0] >= '0' && argv[i][0] <= '9') seconds = atof(argv[i]);
         for (known = 0; known < sizeof works / sizeof *works; ++known)
             if (strcmp(argv[i], works[known].name) == 0) j.w = &works[known];
     }
+    if (machine) {
+        j.m = ft_create(desc);
+        printf("{\"peak\": %.0f, \"bandwidth\": %.1f}\n", measured_peak(j.m),
+               measured_bandwidth(j.m));
+        ft_destroy(j.m);
+        return 0;
+    }
     if (j.w) j.name = j.w->name;
     if (!j.name) {
-        fprintf(stderr, "usage: bench WORK [SECONDS] [--slices] [--threads N] [--simd LEVEL]"
+        fprintf(stderr, "usage: bench WORK|machine [SECONDS] [--slices] [--threads N] [--simd LEVEL]"
                         " [--operators] [--check DIRECTORY]\n");
         return 2;
     }
@@ -441,7 +519,7 @@ int main(int argc, char **argv)
     step(&j);
     first = now(NULL) - begin;
     if (operators) forget_operators(j.m);
-    j.gflop = j.w ? gflop(j.m, j.w->training, j.w->length) : 1;
+    j.gflop = j.w ? find_costs(j.m, j.w->training, j.w->length, j.w->batch) : 1;
     if (slices) {
         char line[64];
         while (fgets(line, sizeof line, stdin)) slice(&j, atof(line), first);
@@ -450,7 +528,7 @@ int main(int argc, char **argv)
     }
     failed = ft_error(j.m) != FT_OK;
     if (failed) fprintf(stderr, "%s\n", ft_error_text(j.m));
-    if (operators) print_operators(j.m, j.steps - 1);
+    if (operators) print_operators(j.m, j.steps - 1, j.peak);
     ft_destroy(j.m);
     free(j.values);
     free(j.logits);

@@ -1,4 +1,5 @@
-"""Runs bench.c's work and that of the other libraries in turn, and writes bench/RESULTS.md.
+"""Runs bench.c's work and that of the other libraries in turn, and writes the lines into
+bench/RESULTS.md, under the machine's own heading.
 
     run.py [--rounds 5] [--seconds 1] [--threads 2] [WORK ...]
     run.py --operators [--rounds 5] [--seconds 1] [--threads 2] [WORK ...]   only prints layer beside
@@ -7,7 +8,9 @@
 Both libraries stay loaded and take turns, so that what else the machine does meets both alike. A
 line is the median of the rounds' ratios, ours to theirs, with the least and the largest. Before it
 is timed, the network's outputs are compared on the same weights and the same input. What is not
-installed is left out (make bench-deps installs it).
+installed is left out (make bench-deps installs it). A line replaces the last one of the same work
+and peer on the same kind of machine: same model, threads and instruction sets, and a peak that
+differs by at most 15 %. Lines of other machines stay.
 """
 import argparse
 import ctypes.util
@@ -15,6 +18,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +32,9 @@ INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inferen
              "char_rnn_generate", "bert_mini_inference_1", "bert_mini_inference_32"]
 GEMM = ["gemm_512_512_512", "gemm_1024_1024_1024", "gemm_2048_2048_2048", "gemm_3136_64_576",
         "gemm_784_128_1152", "gemm_196_256_2304", "gemm_49_512_4608"]
+
+HEAD = ["| work | against | ratio | ours | theirs | of peak | MB ours | MB theirs | start ours"
+        " | start theirs | logits off |", "|" + " --- |" * 11]
 
 
 def run(command):
@@ -98,13 +105,16 @@ def compare(work, peer, options):
 
 
 def our_operators(work, options):
-    """Of each layer: milliseconds forward and backward, and its operator."""
+    """The limits of the machine; of each layer milliseconds forward and backward, their floors,
+    GFLOP, MB, and its operator."""
     text = subprocess.run([OURS, work, str(options.seconds), "--threads", str(options.threads),
                            "--operators"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                           text=True).stderr
-    lines = [line.split() for line in text.splitlines()]
-    return {words[-1]: (float(words[0]), float(words[3]), words[-2])
-            for words in lines if words[1:3] == ["ms", "forward"]}
+    machine, _, *lines = text.splitlines()
+    lines = [line.split() for line in lines]
+    return json.loads(machine), {
+        words[7]: (float(words[0]), float(words[2]), float(words[1]), float(words[3]),
+                   float(words[4]), float(words[5]), words[6]) for words in lines}
 
 
 def fastest(rounds, name):
@@ -114,29 +124,35 @@ def fastest(rounds, name):
 
 
 def operators(work, options):
-    """Our layers beside PyTorch's in a training step, in turn, each the fastest of the rounds:
-    milliseconds, and the share of our step. Ours hold the activation behind them, PyTorch's do
-    not."""
+    """Our layers beside their floors and PyTorch's in a training step, in turn, each the fastest of
+    the rounds: milliseconds, and the share of our step. Ours hold the activation behind them,
+    PyTorch's do not."""
     ours, theirs = [], []
+    machine = {"peak": 0, "bandwidth": 0}
     for _ in range(options.rounds):
-        ours.append(our_operators(work, options))
+        limits, layers = our_operators(work, options)
+        machine = {name: max(machine[name], limits[name]) for name in machine}
+        ours.append(layers)
         theirs.append(run([sys.executable, f"{HERE}/peers.py", "operators", work,
                            str(options.seconds), str(options.threads)]))
         if not theirs[-1]:
             sys.exit(f"{work}: PyTorch's layers could not be timed")
     found = {name: fastest(ours, name) for name in ours[0]}
     total = sum(times[0] + times[1] for times in found.values())
-    print(f"\n{work}: {total:.1f} ms in our operators\n")
-    print("| layer | operator | share | forward ours | theirs | backward ours | theirs | slower |")
-    print("|" + " --- |" * 8)
-    for name, (forward, backward, operator) in found.items():
+    print(f"\n{work}: {total:.1f} ms in our operators; {machine['peak']} GFLOP/s in registers,"
+          f" copies at {machine['bandwidth']:.1f} GB/s\n")
+    print("| layer | operator | share | GFLOP | MB | forward ours | floor | theirs | backward ours"
+          " | floor | theirs | slower |")
+    print("|" + " --- |" * 12)
+    for name, (forward, backward, floor, floor_back, gflop, mb, operator) in found.items():
         a, b = fastest(theirs, name)
         share = (forward + backward) / total
         ours_both = forward + (backward if b else 0)  # a first layer's backward is not known
         slower = "yes" if a and share > 0.01 and ours_both > 1.05 * (a + b) else ""
         cell = [f"{v:.3f}" if v else "" for v in (a, b)]
-        print(f"| {name} | {operator} | {100 * share:.1f} % | {forward:.3f} | {cell[0]} |"
-              f" {backward:.3f} | {cell[1]} | {slower} |", flush=True)
+        print(f"| {name} | {operator} | {100 * share:.1f} % | {gflop:.3f} | {mb:.1f} |"
+              f" {forward:.3f} | {floor:.3f} | {cell[0]} |"
+              f" {backward:.3f} | {floor_back:.3f} | {cell[1]} | {slower} |", flush=True)
 
 
 def processor():
@@ -159,6 +175,29 @@ def versions():
     return ", ".join(found)
 
 
+def with_lines(text, machine, limits, how, lines):
+    """RESULTS.md with these lines in the table of this machine, which may be new."""
+    title = f"## {machine}: {limits['peak']} GFLOP/s, copies at {limits['bandwidth']:.1f} GB/s"
+    parts = re.split(r"(?m)^(?=#)", text)
+    for i, part in enumerate(parts):
+        heading = re.match(r"## (.*): (\d+) GFLOP/s, copies at", part)
+        if heading and heading[1] == machine and abs(int(heading[2]) / limits["peak"] - 1) <= 0.15:
+            table = re.search(r"(?m)(^\|.*\n)+", part)
+            rows = {key(line): line for line in table[0].splitlines()[len(HEAD):] + lines}
+            parts[i] = "\n\n".join([part.split("\n", 1)[0], how,
+                                    "\n".join(HEAD + list(rows.values())) + "\n"]) + part[table.end():]
+            return "".join(parts)
+    machines = [i for i, part in enumerate(parts) if re.match(r"## .* GFLOP/s, copies at", part)]
+    parts.insert(machines[-1] + 1 if machines else 1,
+                 "\n\n".join([title, how, "\n".join(HEAD + lines)]) + "\n\n")
+    return "".join(parts)
+
+
+def key(line):
+    """What a line of a table is about: the work, and against what."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -172,19 +211,7 @@ def main():
             operators(work, options)
         return
     works = options.work or TRAINING + INFERENCE + GEMM
-    lines = ["# What was measured", "",
-             f"`python3 bench/run.py --rounds {options.rounds} --seconds {options.seconds:g}"
-             f" --threads {options.threads}{' ' if options.work else ''}"
-             f"{' '.join(options.work)}` on {processor()}; {versions()},"
-             f" {platform.system()}, Python {platform.python_version()}.", "",
-             "Samples (for gemm_M_N_K: GFLOP) a second, ours to theirs, alternating, the median of"
-             " the rounds and the least and largest ratio; largest resident memory; seconds from"
-             " the start of the process to the end of the first step. Networks' logits were"
-             " compared before: the largest difference as a share of the largest logit. \"of peak\":"
-             " our multiply-adds (those of the plain form) as a share of what the same threads make"
-             " in registers, in float32.", "",
-             "| work | against | ratio | ours | theirs | of peak | MB ours | MB theirs | start ours"
-             " | start theirs | logits off |", "|" + " --- |" * 11]
+    lines = []
     for work in works:
         off = None if work.startswith("gemm") else same_outputs(work, str(options.threads))
         if off is not None and not off < (2e-2 if work.endswith("bf16") else 1e-3):
@@ -200,8 +227,16 @@ def main():
                          f" {a['first_step']} | {b['first_step']} |"
                          f" {'' if off is None else f'{off:.1e}'} |")
             print(lines[-1], flush=True)
-    with open(os.path.join(HERE, "RESULTS.md"), "w") as file:
-        file.write("\n".join(lines) + "\n")
+    limits = run([OURS, "machine", "--threads", str(options.threads)])
+    how = (f"The latest lines: `python3 bench/run.py --rounds {options.rounds}"
+           f" --seconds {options.seconds:g} --threads {options.threads}{' ' if options.work else ''}{' '.join(options.work)}`;"
+           f" {versions()}, {platform.system()}, Python {platform.python_version()}.")
+    path = os.path.join(HERE, "RESULTS.md")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        machine = f"{processor()}, {options.threads} threads"
+        file.write(with_lines(text, machine, limits, how, lines))
 
 
 if __name__ == "__main__":
