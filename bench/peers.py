@@ -17,6 +17,8 @@ import time
 import types
 
 STARTED = time.time()
+SENTENCES = [5, 7, 9, 10, 11, 12, 14, 15, 16, 17, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
+             29, 30, 31, 32, 34, 35, 37, 40, 43, 50]  # lengths of texts, as in bench.c
 PEER, WORK = sys.argv[1], sys.argv[2]
 THREADS = int(sys.argv[4]) if PEER != "export" else 2
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -112,7 +114,7 @@ def build(work):
         return Lstm(), tokens(32, 100)
     if work == "char_rnn_generate":
         return CharRnn(), tokens(1, 1)
-    if work.startswith(("bert", "vit")):
+    if work.startswith(("bert", "minilm", "vit", "dinov2")):
         return transformer(work, tokens)
     batch = 1 if work.endswith("_1") else 32 if work in ("keras_cnn", "mlp") else 16
     if work.startswith("resnet18"):
@@ -131,27 +133,39 @@ def transformer(work, tokens):
     import transformers as hf
 
     class Logits(torch.nn.Module):
-        def __init__(self, net):
+        def __init__(self, net, mask=None):
             super().__init__()
-            self.net = net
+            self.net, self.mask = net, mask
 
         def forward(self, x):
-            return self.net(x).logits
+            return (self.net(x) if self.mask is None else
+                    self.net(x, attention_mask=self.mask)).logits
 
-    if work == "vit_tiny":
+    mask, one = None, work.endswith("_1")
+    if work.startswith("vit_tiny"):
         net = hf.ViTForImageClassification(hf.ViTConfig(
             hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768,
             num_labels=1000))
-        return Logits(net), torch.randn(8, 3, 224, 224)
-    layers, hidden = (2, 128) if work == "bert_tiny" else (4, 256)
-    net = hf.BertForSequenceClassification(hf.BertConfig(
-        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // 64,
-        intermediate_size=4 * hidden, num_labels=2))
+        x = torch.randn(8, 3, 224, 224)
+    elif work.startswith("dinov2_small"):
+        net = hf.Dinov2ForImageClassification(hf.Dinov2Config(
+            hidden_size=384, num_attention_heads=6, image_size=224, num_labels=1000))
+        x = torch.randn(8, 3, 224, 224)
+    else:
+        layers, hidden, width = ((2, 128, 64) if work == "bert_tiny" else
+                                 (3, 384, 32) if work.startswith("minilm") else (4, 256, 64))
+        net = hf.BertForSequenceClassification(hf.BertConfig(
+            hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // width,
+            intermediate_size=4 * hidden, num_labels=2))
+        length = 128 if not work.startswith("minilm") else 23 if one else SENTENCES[-1]
+        x = tokens(1 if one else 32, length)
+        if work.startswith("minilm") and not one:
+            mask = (torch.arange(length) < torch.tensor(SENTENCES)[:, None]).long()
     if work.endswith("_lora") and PEER != "export":
         import peft
         net = peft.get_peft_model(net, peft.LoraConfig(
             r=8, lora_alpha=16, target_modules="all-linear", modules_to_save=["classifier"]))
-    return Logits(net), tokens(1 if work.endswith("_1") else 32, 128)
+    return Logits(net, mask), x
 
 
 def export(work, directory):

@@ -27,9 +27,11 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 OURS = os.path.join(HERE, "..", "build", "bench")
 TRAINING = ["resnet18_whole", "resnet18_bf16", "resnet18_layer4", "keras_cnn", "mobilenet_whole",
-            "mlp", "lstm_classifier", "bert_tiny", "bert_mini", "bert_mini_lora", "vit_tiny"]
+            "mlp", "lstm_classifier", "bert_tiny", "bert_mini", "bert_mini_lora", "minilm_l3",
+            "minilm_l3_lora", "vit_tiny", "vit_tiny_lora", "dinov2_small", "dinov2_small_lora"]
 INFERENCE = ["resnet18_inference_16", "resnet18_inference_1", "mobilenet_inference_1",
-             "char_rnn_generate", "bert_mini_inference_1", "bert_mini_inference_32"]
+             "char_rnn_generate", "bert_mini_inference_1", "bert_mini_inference_32",
+             "minilm_l3_inference_1", "minilm_l3_inference_32"]
 GEMM = ["gemm_512_512_512", "gemm_1024_1024_1024", "gemm_2048_2048_2048", "gemm_3136_64_576",
         "gemm_784_128_1152", "gemm_196_256_2304", "gemm_49_512_4608"]
 
