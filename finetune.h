@@ -291,13 +291,14 @@
                 input. Labels of -1 are not counted.
      frozen     no gradient, no optimiser state, no weight decay. A batch norm whose weight and
                 bias are frozen runs in evaluation form and its running statistics do not change.
-                A frozen dropout is off. ft_fit computes a digest of all frozen bytes before and
-                after training and reports both.
-     prefix     the layers before the first trained parameter. They run in inference form (batch
-                norm folded into the convolution). ft_fit keeps their outputs in memory if they fit
-                (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that each picture goes
-                through them once, not once an epoch. With ft_desc.cache it goes through them
-                once for all runs with the same weights and pictures.
+                A frozen dropout is off; any other is active in training, also between frozen
+                layers, as in PyTorch's train(). ft_fit computes a digest of all frozen bytes
+                before and after training and reports both.
+     prefix     the layers before the first trained parameter or active dropout. They run in
+                inference form (batch norm folded into the convolution). ft_fit keeps their outputs
+                in memory if they fit (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that
+                each picture goes through them once, not once an epoch. With ft_desc.cache it goes
+                through them once for all runs with the same weights and pictures.
      view       a picture as it is (view 0), or an augmented copy of it: shifted, cropped, mirrored,
                 turned, with other colours (ft_augmentation).
 
@@ -2553,7 +2554,9 @@ FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
    parameter, "bn1*" the four of that layer. Each function returns how many matched. 0 is no error,
    but the log names a pattern that matches nothing, and suggests the nearest name. */
 
-/* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. */
+/* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. A dropout that
+   is not frozen is active in training, whatever is frozen around it: what it reads can be kept from
+   epoch to epoch, what reads it is computed again. */
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
@@ -2584,8 +2587,8 @@ FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Adds LoRA adapters (Hu et al. 2021) beside the layers whose own names match, not those of their
    weights ("*.query,*.value" in a BERT): linear layers, embeddings, and convolutions without
    groups; NULL: all linear layers and convolutions but the head. A layer that has one keeps it.
-   Then freezes all but the adapters and the head, and dropout before the first adapter;
-   ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
+   Then freezes all but the adapters and the head, and the network's own dropout before the first
+   adapter; ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
    "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
    "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
    options.dora also "<layer>.lora_magnitude_vector" [out], of a convolution [1, out, 1, 1]; with
@@ -27811,7 +27814,7 @@ typedef struct ft__step {   /* one call of an operator */
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool lent;              /* ft_share: both are those of all models on these weights */
-    bool trained;           /* depends on something trainable: backward runs through it */
+    bool trained;           /* runs in each step of training; see ft__mark_trained */
     int part;               /* of the trained steps; see graph/memory */
     bool again;             /* its value is dropped after forward and recomputed for backward */
     int alone;              /* again: 0: with its part; else just before backward of step `alone` -
@@ -27848,8 +27851,7 @@ struct ft__plan {
     int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
                                   the other, and where each one's end */
-    char *trained;          /* per value: depends on something trainable, or whose gradient is
-                               wanted */
+    char *trained;          /* per value: FT__LEARNS, FT__DRAWN; 0: of the frozen prefix */
     char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
@@ -28388,7 +28390,53 @@ static bool ft__leaves_output(const ft_model *m, const ft__plan *plan)
         && ft__is(&m->nodes[m->loss.id - 1], FT__OWN_LOGITS);
 }
 
-/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
+enum { FT__LEARNS = 1, FT__DRAWN = 2 };
+
+/* Marks what differs from step to step of training: FT__LEARNS: it depends on something trainable,
+   or on what a gradient is wanted of, and backward runs through it; FT__DRAWN: on an active
+   dropout, with other numbers each time, though nothing before it may be trained. */
+static void ft__mark_trained(const ft_model *m, char *marks)
+{
+    int at, i;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        int mark = ft__is_parameter(node) && !node->frozen ? FT__LEARNS : 0;
+        if (ft__is_random(node) && !node->frozen) mark |= FT__DRAWN;
+        for (i = 0; i < node->input_count; ++i) {
+            mark |= marks[node->inputs[i] - 1];
+            if (m->nodes[node->inputs[i] - 1].want_gradient) mark |= FT__LEARNS;
+        }
+        marks[m->order[at] - 1] = (char)mark;
+    }
+}
+
+/* Dropout acts where something trainable comes before it: without, the same numbers come from the
+   frozen prefix in each epoch, and can be kept. For those who choose what is frozen themselves. */
+static void ft__freeze_first_dropouts(ft_model *m)
+{
+    char *marks = (char *)ft__allocate(&m->context, (size_t)m->node_count, 1);
+    int i;
+    if (marks) ft__mark_trained(m, marks);
+    for (i = 0; marks && i < m->node_count; ++i)
+        if (ft__is_random(&m->nodes[i])) m->nodes[i].frozen = !(marks[i] & FT__LEARNS);
+    ft__release(&m->context, marks);
+    m->version += 1;
+}
+
+/* Whether backward runs through the step that makes a value. */
+static bool ft__learns(const ft__plan *plan, int value)
+{
+    return (plan->trained[value - 1] & FT__LEARNS) != 0;
+}
+
+static bool ft__plan_learns(const ft__plan *plan)
+{
+    int i = plan->first_trained;
+    while (i < plan->step_count && !ft__learns(plan, plan->steps[i].output)) ++i;
+    return i < plan->step_count;
+}
+
+/* Lists the steps: first the frozen prefix, then what differs from step to step. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
@@ -28396,27 +28444,20 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__context *c = &m->context;
     char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
-    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
+    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at;
     if (needed && done && sole) {
         if (!ft__leaves_output(m, plan))
             ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);
-        for (at = 0; plan->training && at < m->node_count; ++at) {
-            const ft__node *node = &m->nodes[m->order[at] - 1];
-            bool trained = ft__is_parameter(node) && !node->frozen;
-            for (i = 0; i < node->input_count; ++i)
-                if (plan->trained[node->inputs[i] - 1]
-                    || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
-            plan->trained[m->order[at] - 1] = trained;
-        }
+        if (FT__HAS_TRAINING && plan->training) ft__mark_trained(m, plan->trained);
         for (at = 0; at < m->node_count; ++at) {
             int copy = m->nodes[at].layout.copy;
             if (!copy) continue;
             plan->copied[copy - 1] = at + 1;
-            plan->trained[plan->node_count + copy - 1] = plan->trained[at]
-                || ft__wants_gradient(m, plan, at + 1);
+            plan->trained[plan->node_count + copy - 1] = (char)(plan->trained[at]
+                | (ft__wants_gradient(m, plan, at + 1) ? FT__LEARNS : 0));
         }
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
@@ -28431,7 +28472,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 /* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
 static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+    return ft__learns(plan, step->output) && ft__rows[ft__node_of_step(m, plan, step)->op]->backward
         && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
 }
 
@@ -28737,11 +28778,11 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && ft__is_read_back(m, plan, reader, id)
+        if (backward && ft__learns(plan, step->output) && ft__is_read_back(m, plan, reader, id)
             && step->moment_back > last)
             last = step->moment_back;
     }
-    if (backward && maker->trained && ft__keeps_output(m, plan, maker)
+    if (backward && ft__learns(plan, id) && ft__keeps_output(m, plan, maker)
         && maker->moment_back > last)
         last = maker->moment_back;
     return last;
@@ -28749,7 +28790,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
 
 static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return (plan->trained[id - 1] || ft__wants_gradient(m, plan, id))
+    return (ft__learns(plan, id) || ft__wants_gradient(m, plan, id))
         && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
@@ -28833,7 +28874,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
         if (!costs.saved) continue;
         twice = step->again && !step->alone;
         count = ft__add_block(blocks, count, costs.saved, i,
-                              twice || !step->trained ? i : step->moment_back,
+                              twice || !ft__learns(plan, step->output) ? i
+                              : step->moment_back,
                               twice ? &step->saved[0] : &plan->saved[step->id - 1]);
         if (twice)
             count = ft__add_block(blocks, count, costs.saved, step->moment_again,
@@ -30955,7 +30997,7 @@ static ft_status ft__freeze_to_last_block(ft_model *m)
         bool after = at >= first[layers - 1] && (layer[at] < 0 || layer[at] == layers - 1);
         if (ft__is_parameter(node)) node->frozen = !after;
     }
-    m->version += 1;
+    if (ft__ok(&m->context)) ft__freeze_first_dropouts(m);
     ft__release(&m->context, first);
     ft__release(&m->context, layer);
     return m->context.status;
@@ -31605,20 +31647,16 @@ static int ft__word_count(const ft_model *m)
 }
 
 /* Freezes all but the adapters and the head; that of a language model too, as PEFT does: it is
-   usually the embedding. Dropout stays from the first adapter on, as in PEFT; before it nothing is
-   trained, and the outputs are the same in each epoch. */
+   usually the embedding. The network's own dropout stays behind the first adapter, as in PEFT;
+   before it nothing is trained, and the outputs are the same in each epoch. The adapters' own
+   dropout is active in front of the first one, too. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
     const ft__node *head = ft__head(m);
-    bool begun = false;
-    int i;
     ft__set_frozen(m, "*", true);
     ft__set_frozen(m, ft__lora_parameters, false);
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[m->order[i] - 1];
-        begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
-        if (begun && ft__is_random(node)) node->frozen = false;
-    }
+    ft__freeze_first_dropouts(m);
+    ft__set_frozen(m, "*.lora_dropout", false);
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
     if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);
 }
@@ -64132,7 +64170,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     m->reserve = 0;
     if (!f->plan) return c->status;
     m->in_use = f->plan;
-    if (f->plan->first_trained == f->plan->step_count)
+    if (!ft__plan_learns(f->plan))
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
     f->result.before = ft__digest(m);
@@ -66310,7 +66348,7 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
             node->learning_rate_factor =
                 (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
     }
-    m->version += 1;
+    ft__freeze_first_dropouts(m);
 }
 
 static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
@@ -68508,7 +68546,7 @@ ft_status ft_backward(ft_model *m)
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
                         " true), and only once: its gradients replace the values");
-    if (plan->first_trained == plan->step_count)
+    if (!ft__plan_learns(plan))
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     m->sample_weights = m->fed_weights;
     ft__run_backward(m, plan, m->batch, 1);

@@ -252,8 +252,9 @@ static bool get_words(void *user, int index, int view, ft_slot *slots, int count
     return index != 7;
 }
 
-/* A hash of all weights after training the upper layer of an encoder or of an LSTM, and the head. */
-static uint64_t fit_words(const char *network, const char *frozen, bool cached, bool augment, int *asked)
+/* A hash of all weights after training the upper layer of an encoder or of an LSTM, and the head. `off`: dropout too
+   is frozen. */
+static uint64_t fit_words(const char *network, const char *frozen, bool off, bool cached, bool augment, int *asked)
 {
     ft_model *m = ft_create((ft_desc){.seed = 4, .threads = 2, .log = count_lines});
     ft_fit_options o = {.epochs = 3, .batch_size = 8, .hold_back = 0.2f, .augment = augment};
@@ -262,6 +263,7 @@ static uint64_t fit_words(const char *network, const char *frozen, bool cached, 
     ft_network(m, network, (ft_network_options){.classes = 2, .words = 20, .hidden = 16, .layers = 2,
         .heads = !strcmp(network, "bert") ? 2 : 0, .dropout = 0.1f});
     ft_freeze(m, frozen);
+    if (off) ft_freeze(m, "*dropout");
     o.no_cache = !cached;
     o.views = cached && augment ? 3 : 0;
     o.optimizer.learning_rate = 0.01f;
@@ -274,23 +276,29 @@ static uint64_t fit_words(const char *network, const char *frozen, bool cached, 
     return hash;
 }
 
+/* What is before the first trained parameter, or the first dropout that is active, is computed once for each view. */
 static void test_words(void)
 {
-    static const struct { const char *network, *frozen; } rows[] = {
-        {"bert", "embeddings*,encoder.layer.0.*"}, {"bert", "embeddings*,encoder.layer.[01].*"},
-        {"lstm_classifier", "embedding*,*_l0"}, {"bert", "embeddings*"}};
+    static const struct { const char *network, *frozen; bool drops, cheap; } rows[] = {
+        {"bert", "embeddings*,encoder.layer.0.*", false, false}, {"bert", "embeddings*,encoder.layer.[01].*", true, false},
+        {"lstm_classifier", "embedding*,*_l0", false, false}, {"lstm_classifier", "embedding*,lstm*", true, false},
+        {"bert", "embeddings*", false, true}, /* embeddings alone are looked up again */
+        {"bert", "embeddings.*.weight,embeddings.*.bias,encoder*.weight,encoder*.bias", true, true}};
     size_t r;
     int augment;
     for (r = 0; r < sizeof rows / sizeof rows[0]; ++r)
         for (augment = 0; augment < 2; ++augment) {
             int kept, again;
-            uint64_t a = fit_words(rows[r].network, rows[r].frozen, true, augment != 0, &kept);
-            uint64_t b = fit_words(rows[r].network, rows[r].frozen, false, augment != 0, &again);
-            bool cheap = r == 3 && !augment; /* embeddings alone are looked up again */
+            uint64_t a = fit_words(rows[r].network, rows[r].frozen, false, true, augment != 0, &kept);
+            uint64_t b = fit_words(rows[r].network, rows[r].frozen, false, false, augment != 0, &again);
+            bool cheap = rows[r].cheap && !augment;
             CHECK(a == b, "%s, %s, augment %d: other bits with the cache", rows[r].network, rows[r].frozen, augment);
             CHECK((cheap ? kept == again : kept == (augment ? 8 + 3 * 32 : SAMPLES)) && again >= 3 * SAMPLES - 3,
                   "%s, %s, augment %d: %d samples were read, %d without the cache", rows[r].network,
                   rows[r].frozen, augment, kept, again);
+            if (rows[r].drops) /* nowhere but before the first trained parameter */
+                CHECK(fit_words(rows[r].network, rows[r].frozen, true, true, augment != 0, &kept) != a,
+                      "%s, %s, augment %d: nothing is dropped", rows[r].network, rows[r].frozen, augment);
         }
 }
 

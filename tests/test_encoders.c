@@ -320,6 +320,49 @@ static void test_dora_dropout(void)
     ft_destroy(m);
 }
 
+/* An adapter of the first layer, before which nothing is trained: its dropout is active, as PEFT's is. Of one sample the
+   gradient of A, (s B)' dy drop(x)', is 0 in the columns that were dropped and in no other. */
+static void test_first_dropout(void)
+{
+    enum { IN = 64, OUT = 3, RANK = 2, STEPS = 50 };
+    ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 5});
+    ft_node y = ft_linear(m, "fc", add_input(m, "x", FT_F32, IN, 0, 0), OUT, (ft_linear_options){0}), a;
+    float in[IN], want[OUT] = {3, -2, 1}, up[OUT][RANK], seen[IN], before[IN] = {0}, gradient[RANK][IN];
+    int step, j, k, dropped = 0, changed = 0;
+    ft_set_output(m, y);
+    ft_set_loss(m, ft_mse(m, "loss", y, add_input(m, "target", FT_F32, OUT, 0, 0)));
+    ft_lora(m, "fc", (ft_lora_options){.rank = RANK, .dropout = 0.4f});
+    a = ft_find(m, "fc.lora_A.weight");
+    for (k = 0; k < OUT * RANK; ++k) up[k / RANK][k % RANK] = 1 + wave(k) / 2;
+    for (k = 0; k < IN; ++k) in[k] = 2 + wave(k);
+    ft_set(m, ft_find(m, "fc.lora_B.weight"), &up[0][0], OUT * RANK);
+    ft_keep(m, ft_find(m, "fc.lora_dropout"));
+    for (step = 0; step < STEPS; ++step) {
+        ft_feed(m, ft_find(m, "x"), in, 1);
+        ft_feed(m, ft_find(m, "target"), want, 1);
+        ft_forward(m, true);
+        ft_get(m, ft_find(m, "fc.lora_dropout"), seen, IN);
+        ft_backward(m);
+        ft_get_gradient(m, a, &gradient[0][0], RANK * IN);
+        ft_update(m, 0.01f);
+        CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+        for (k = 0; k < IN; ++k) {
+            bool off = seen[k] == 0;
+            dropped += off;
+            changed += step > 0 && off != (before[k] == 0);
+            CHECK(off || CLOSE(seen[k], in[k] / 0.6f, 1e-5), "step %d: %g of %g", step, (double)seen[k], (double)in[k]);
+            for (j = 0; j < RANK; ++j) CHECK((gradient[j][k] == 0) == off, "step %d: %g", step, (double)gradient[j][k]);
+        }
+        memcpy(before, seen, sizeof before);
+    }
+    CHECK(fabs(dropped / (double)(STEPS * IN) - 0.4) < 0.035, "%d of %d dropped", dropped, STEPS * IN); /* 4 sigma */
+    CHECK(fabs(changed / (double)((STEPS - 1) * IN) - 2 * 0.4 * 0.6) < 0.036, "%d of them changed", changed);
+    ft_run(m, in, 1, want, OUT);
+    ft_get(m, ft_find(m, "fc.lora_dropout"), seen, IN);
+    CHECK(!memcmp(seen, in, sizeof in), "active in evaluation");
+    ft_destroy(m);
+}
+
 /* ---- Adapters of convolutions and embeddings, as PEFT has them (make_adapters.py) ---- */
 
 /* Network of make_adapters.py, with its weights. */
@@ -1048,6 +1091,7 @@ int main(void)
     test_convolution();
     test_new_dora(expected);
     test_dora_dropout();
+    test_first_dropout();
     test_mixed("dora", 4);
     test_mixed("bias", 2);
     test_unmerge(expected);

@@ -363,20 +363,16 @@ static int ft__word_count(const ft_model *m)
 }
 
 /* Freezes all but the adapters and the head; that of a language model too, as PEFT does: it is
-   usually the embedding. Dropout stays from the first adapter on, as in PEFT; before it nothing is
-   trained, and the outputs are the same in each epoch. */
+   usually the embedding. The network's own dropout stays behind the first adapter, as in PEFT;
+   before it nothing is trained, and the outputs are the same in each epoch. The adapters' own
+   dropout is active in front of the first one, too. */
 static void ft__freeze_to_adapters(ft_model *m)
 {
     const ft__node *head = ft__head(m);
-    bool begun = false;
-    int i;
     ft__set_frozen(m, "*", true);
     ft__set_frozen(m, ft__lora_parameters, false);
-    for (i = 0; i < m->node_count; ++i) {
-        ft__node *node = &m->nodes[m->order[i] - 1];
-        begun = begun || (ft__is_any(node) && ft__glob("*.lora_dropout,*.lora_A", node->name));
-        if (begun && ft__is_random(node)) node->frozen = false;
-    }
+    ft__freeze_first_dropouts(m);
+    ft__set_frozen(m, "*.lora_dropout", false);
     if (head && head->shape.rank == 3 && ft__word_count(m) == head->shape.size[2]) return;
     if (head && !ft__has_adapter(m, head)) ft__freeze_heads(m, false);
 }

@@ -115,7 +115,7 @@ static ft_status ft__freeze_to_last_block(ft_model *m)
         bool after = at >= first[layers - 1] && (layer[at] < 0 || layer[at] == layers - 1);
         if (ft__is_parameter(node)) node->frozen = !after;
     }
-    m->version += 1;
+    if (ft__ok(&m->context)) ft__freeze_first_dropouts(m);
     ft__release(&m->context, first);
     ft__release(&m->context, layer);
     return m->context.status;

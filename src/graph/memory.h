@@ -127,11 +127,11 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
         const ft__node *reader = ft__node_of_step(m, plan, step);
         if (plan->readers[from] > last) last = plan->readers[from];
         if (backward && step->again && step->moment_again > last) last = step->moment_again;
-        if (backward && step->trained && ft__is_read_back(m, plan, reader, id)
+        if (backward && ft__learns(plan, step->output) && ft__is_read_back(m, plan, reader, id)
             && step->moment_back > last)
             last = step->moment_back;
     }
-    if (backward && maker->trained && ft__keeps_output(m, plan, maker)
+    if (backward && ft__learns(plan, id) && ft__keeps_output(m, plan, maker)
         && maker->moment_back > last)
         last = maker->moment_back;
     return last;
@@ -139,7 +139,7 @@ static int ft__last_use(const ft_model *m, const ft__plan *plan, int made_by, bo
 
 static bool ft__has_gradient(const ft_model *m, const ft__plan *plan, int id)
 {
-    return (plan->trained[id - 1] || ft__wants_gradient(m, plan, id))
+    return (ft__learns(plan, id) || ft__wants_gradient(m, plan, id))
         && (plan->last_reader[id - 1] >= 0 || id == m->loss.id);
 }
 
@@ -223,7 +223,8 @@ static int ft__list_blocks(ft_model *m, ft__plan *plan, ft__block *blocks)
         if (!costs.saved) continue;
         twice = step->again && !step->alone;
         count = ft__add_block(blocks, count, costs.saved, i,
-                              twice || !step->trained ? i : step->moment_back,
+                              twice || !ft__learns(plan, step->output) ? i
+                              : step->moment_back,
                               twice ? &step->saved[0] : &plan->saved[step->id - 1]);
         if (twice)
             count = ft__add_block(blocks, count, costs.saved, step->moment_again,

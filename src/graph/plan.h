@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "interface/training_types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -42,7 +43,7 @@ typedef struct ft__step {   /* one call of an operator */
                                place for all such steps, prepared ones by the operator */
     uint64_t prepared_for;  /* the version of the weights that both were made from */
     bool lent;              /* ft_share: both are those of all models on these weights */
-    bool trained;           /* depends on something trainable: backward runs through it */
+    bool trained;           /* runs in each step of training; see ft__mark_trained */
     int part;               /* of the trained steps; see graph/memory */
     bool again;             /* its value is dropped after forward and recomputed for backward */
     int alone;              /* again: 0: with its part; else just before backward of step `alone` -
@@ -79,8 +80,7 @@ struct ft__plan {
     int *shared_until;      /* per value: the last moment of those gradients, but for its own */
     int *readers, *reader_end; /* while it is made: the steps that read each value, one value after
                                   the other, and where each one's end */
-    char *trained;          /* per value: depends on something trainable, or whose gradient is
-                               wanted */
+    char *trained;          /* per value: FT__LEARNS, FT__DRAWN; 0: of the frozen prefix */
     char *read_later;       /* per node: FT__VALUE, FT__GRADIENT: stays in memory after a run */
     ft__tensor *inputs;     /* scratch for one call */
     void *memory, *workspace, *weights; /* `weights`: folded and prepared ones */
@@ -619,7 +619,53 @@ static bool ft__leaves_output(const ft_model *m, const ft__plan *plan)
         && ft__is(&m->nodes[m->loss.id - 1], FT__OWN_LOGITS);
 }
 
-/* Lists the steps: first the frozen prefix, then what depends on something trainable. A fused step
+enum { FT__LEARNS = 1, FT__DRAWN = 2 };
+
+/* Marks what differs from step to step of training: FT__LEARNS: it depends on something trainable,
+   or on what a gradient is wanted of, and backward runs through it; FT__DRAWN: on an active
+   dropout, with other numbers each time, though nothing before it may be trained. */
+static void ft__mark_trained(const ft_model *m, char *marks)
+{
+    int at, i;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        int mark = ft__is_parameter(node) && !node->frozen ? FT__LEARNS : 0;
+        if (ft__is_random(node) && !node->frozen) mark |= FT__DRAWN;
+        for (i = 0; i < node->input_count; ++i) {
+            mark |= marks[node->inputs[i] - 1];
+            if (m->nodes[node->inputs[i] - 1].want_gradient) mark |= FT__LEARNS;
+        }
+        marks[m->order[at] - 1] = (char)mark;
+    }
+}
+
+/* Dropout acts where something trainable comes before it: without, the same numbers come from the
+   frozen prefix in each epoch, and can be kept. For those who choose what is frozen themselves. */
+static void ft__freeze_first_dropouts(ft_model *m)
+{
+    char *marks = (char *)ft__allocate(&m->context, (size_t)m->node_count, 1);
+    int i;
+    if (marks) ft__mark_trained(m, marks);
+    for (i = 0; marks && i < m->node_count; ++i)
+        if (ft__is_random(&m->nodes[i])) m->nodes[i].frozen = !(marks[i] & FT__LEARNS);
+    ft__release(&m->context, marks);
+    m->version += 1;
+}
+
+/* Whether backward runs through the step that makes a value. */
+static bool ft__learns(const ft__plan *plan, int value)
+{
+    return (plan->trained[value - 1] & FT__LEARNS) != 0;
+}
+
+static bool ft__plan_learns(const ft__plan *plan)
+{
+    int i = plan->first_trained;
+    while (i < plan->step_count && !ft__learns(plan, plan->steps[i].output)) ++i;
+    return i < plan->step_count;
+}
+
+/* Lists the steps: first the frozen prefix, then what differs from step to step. A fused step
    takes the place of its first node and reads only that node's inputs: so the order still holds. A
    value is copied to the other layout at the place of its node. */
 static void ft__plan_steps(ft_model *m, ft__plan *plan)
@@ -627,27 +673,20 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
     ft__context *c = &m->context;
     char *needed = (char *)ft__allocate(c, (size_t)m->node_count, 1);
     char *done = (char *)ft__allocate(c, (size_t)m->node_count, 1);
-    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at, i;
+    int *sole = (int *)ft__allocate(c, (size_t)m->node_count, sizeof *sole), at;
     if (needed && done && sole) {
         if (!ft__leaves_output(m, plan))
             ft__mark_needed(m, m->output.id, FT__FOR_OUTPUT, needed);
         ft__mark_kept(m, needed);
         ft__mark_needed(m, m->loss.id, FT__FOR_LOSS, needed);
         ft__sole_readers(m, needed, sole);
-        for (at = 0; plan->training && at < m->node_count; ++at) {
-            const ft__node *node = &m->nodes[m->order[at] - 1];
-            bool trained = ft__is_parameter(node) && !node->frozen;
-            for (i = 0; i < node->input_count; ++i)
-                if (plan->trained[node->inputs[i] - 1]
-                    || m->nodes[node->inputs[i] - 1].want_gradient) trained = true;
-            plan->trained[m->order[at] - 1] = trained;
-        }
+        if (FT__HAS_TRAINING && plan->training) ft__mark_trained(m, plan->trained);
         for (at = 0; at < m->node_count; ++at) {
             int copy = m->nodes[at].layout.copy;
             if (!copy) continue;
             plan->copied[copy - 1] = at + 1;
-            plan->trained[plan->node_count + copy - 1] = plan->trained[at]
-                || ft__wants_gradient(m, plan, at + 1);
+            plan->trained[plan->node_count + copy - 1] = (char)(plan->trained[at]
+                | (ft__wants_gradient(m, plan, at + 1) ? FT__LEARNS : 0));
         }
         ft__add_steps(m, plan, needed, sole, done, false);
         plan->first_trained = plan->step_count;
@@ -662,7 +701,7 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
 /* Whether a step's backward adds to gradients: its operator has one, and its output a gradient. */
 static bool ft__passes_gradient(const ft_model *m, const ft__plan *plan, const ft__step *step)
 {
-    return ft__rows[ft__node_of_step(m, plan, step)->op]->backward
+    return ft__learns(plan, step->output) && ft__rows[ft__node_of_step(m, plan, step)->op]->backward
         && (step->output == m->loss.id || plan->last_reader[step->output - 1] >= 0);
 }
 

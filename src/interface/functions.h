@@ -240,7 +240,9 @@ FINETUNE_API ft_plan_bytes ft_plan(ft_model *m, int batch_size, bool training);
    parameter, "bn1*" the four of that layer. Each function returns how many matched. 0 is no error,
    but the log names a pattern that matches nothing, and suggests the nearest name. */
 
-/* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. */
+/* Parameters, buffers and dropouts. Frozen ones lose gradient and optimiser state. A dropout that
+   is not frozen is active in training, whatever is frozen around it: what it reads can be kept from
+   epoch to epoch, what reads it is computed again. */
 FINETUNE_API int ft_freeze(ft_model *m, const char *glob);
 FINETUNE_API int ft_unfreeze(ft_model *m, const char *glob);
 FINETUNE_API ft_digest ft_frozen_digest(ft_model *m);
@@ -271,8 +273,8 @@ FINETUNE_API ft_status ft_cut(ft_model *m, ft_node output);
 /* Adds LoRA adapters (Hu et al. 2021) beside the layers whose own names match, not those of their
    weights ("*.query,*.value" in a BERT): linear layers, embeddings, and convolutions without
    groups; NULL: all linear layers and convolutions but the head. A layer that has one keeps it.
-   Then freezes all but the adapters and the head, and dropout before the first adapter;
-   ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
+   Then freezes all but the adapters and the head, and the network's own dropout before the first
+   adapter; ft_freeze and ft_unfreeze can change that. The new parameters are PEFT's:
    "<layer>.lora_A.weight" [rank, in] and "<layer>.lora_B.weight" [out, rank]; of an embedding
    "<layer>.lora_embedding_A" [words, rank] and "<layer>.lora_embedding_B" [features, rank]; with
    options.dora also "<layer>.lora_magnitude_vector" [out], of a convolution [1, out, 1, 1]; with

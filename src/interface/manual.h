@@ -24,13 +24,14 @@
                 input. Labels of -1 are not counted.
      frozen     no gradient, no optimiser state, no weight decay. A batch norm whose weight and
                 bias are frozen runs in evaluation form and its running statistics do not change.
-                A frozen dropout is off. ft_fit computes a digest of all frozen bytes before and
-                after training and reports both.
-     prefix     the layers before the first trained parameter. They run in inference form (batch
-                norm folded into the convolution). ft_fit keeps their outputs in memory if they fit
-                (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that each picture goes
-                through them once, not once an epoch. With ft_desc.cache it goes through them
-                once for all runs with the same weights and pictures.
+                A frozen dropout is off; any other is active in training, also between frozen
+                layers, as in PyTorch's train(). ft_fit computes a digest of all frozen bytes
+                before and after training and reports both.
+     prefix     the layers before the first trained parameter or active dropout. They run in
+                inference form (batch norm folded into the convolution). ft_fit keeps their outputs
+                in memory if they fit (ft_fit_options.cache_bytes, ft_desc.memory_budget), so that
+                each picture goes through them once, not once an epoch. With ft_desc.cache it goes
+                through them once for all runs with the same weights and pictures.
      view       a picture as it is (view 0), or an augmented copy of it: shifted, cropped, mirrored,
                 turned, with other colours (ft_augmentation).
 

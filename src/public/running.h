@@ -602,7 +602,7 @@ ft_status ft_backward(ft_model *m)
     if (!plan || !plan->training || m->backward_done)
         return ft__fail(&m->context, FT_INVALID, "ft_backward must be called after ft_forward(m,"
                         " true), and only once: its gradients replace the values");
-    if (plan->first_trained == plan->step_count)
+    if (!ft__plan_learns(plan))
         return ft__fail(&m->context, FT_INVALID, "nothing to train: all parameters are frozen");
     m->sample_weights = m->fed_weights;
     ft__run_backward(m, plan, m->batch, 1);

@@ -598,7 +598,7 @@ static ft_status ft__fit_prepare(ft__fit *f)
     m->reserve = 0;
     if (!f->plan) return c->status;
     m->in_use = f->plan;
-    if (f->plan->first_trained == f->plan->step_count)
+    if (!ft__plan_learns(f->plan))
         return ft__fail(c, FT_INVALID, "nothing to train: all parameters are frozen");
     m->last_run = f->plan;
     f->result.before = ft__digest(m);

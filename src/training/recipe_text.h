@@ -72,7 +72,7 @@ static void ft__thaw(ft_model *m, const int *layer, int layers, int open, bool o
             node->learning_rate_factor =
                 (float)(1 / ft__power(ft__layer_factor, (uint64_t)(layers - 1 - layer[i])));
     }
-    m->version += 1;
+    ft__freeze_first_dropouts(m);
 }
 
 static ft_fit_options ft__text_options(const ft__recipe *r, bool pretrained, bool stream)
