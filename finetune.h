@@ -40034,7 +40034,7 @@ static bool ft__onnx_is_run(ft__onnx *x, ft__onnx_value *v, double step, double 
 
 static ft__onnx_value *ft__onnx_input(ft__onnx *x, const ft__onnx_node *n, int i)
 {
-    return i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
+    return i >= 0 && i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
 }
 
 static ft__onnx_value *ft__onnx_output(ft__onnx *x, const ft__onnx_node *n, int i)
@@ -40060,7 +40060,8 @@ static const char *ft__onnx_text(const ft__onnx_node *n, const char *name, const
     return a ? a->text : otherwise;
 }
 
-/* Numbers that are an attribute or, since some opset, input `i`; returns how many, -1: none. */
+/* Numbers that are an attribute or, since some opset, input `i` (-1: never); returns how many, -1:
+   none. */
 static int ft__onnx_list(ft__onnx *x, const ft__onnx_node *n, const char *name, int i, double *to,
                          int most)
 {
@@ -40181,12 +40182,12 @@ static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_num
         : op == '<' ? a.k < b.k : op == '>' ? a.k > b.k : op == 'l' ? a.k <= b.k
         : op == 'g' ? a.k >= b.k : op == 'm' ? (a.k < b.k ? a.k : b.k)
         : op == 'M' ? (a.k > b.k ? a.k : b.k) : op == '&' ? is_a && is_b
-        : op == '|' ? is_a || is_b : op == '^' ? pow(a.k, b.k)
-        : op == '%' && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
+        : op == '|' ? is_a || is_b : op == 'x' ? is_a != is_b : op == '^' ? pow(a.k, b.k)
+        : (op == '%' || op == 'F') && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
     if (op == '%' && k * b.k < 0) k += b.k; /* Python's, the sign of b */
     if (!strchr("+-mM", op) && !ft__onnx_is_known(a) && op != '=') k = (double)NAN;
     a.k = k;
-    if (strchr("=<>lg&|", op)) a.n = a.l = 0;
+    if (strchr("=<>lg&|x", op)) a.n = a.l = 0;
     if (k - k == 0 && ft__onnx_is(a, 0)) a.n = a.l = 0;
     return a;
 }
@@ -40207,14 +40208,15 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
 {
     ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_input(x, n, 1);
     ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
-    bool compares = strchr("=<>lg&|", op) != NULL, same;
+    bool compares = strchr("=<>lg&|x", op) != NULL, same;
     int64_t i, count;
     int k, type;
     double number;
-    if (!a || !b || !y) return false;
+    if (op == '%' && ft__onnx_int(n, "fmod", 0)) op = 'F'; /* C's: the sign of a */
+    if (!a || (n->input_count > 1 && !b) || !y) return false;
     memset(&shape, 0, sizeof shape);
-    if (op == 'g' && a->counts && ft__onnx_is_run(x, b, 0, &number) && a->numbers[0].k >= number
-        && ft__onnx_broadcast(x, n, &shape)
+    if (op == 'g' && b && a->counts && ft__onnx_is_run(x, b, 0, &number)
+        && a->numbers[0].k >= number && ft__onnx_broadcast(x, n, &shape)
         && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
         y->numbers[0] = ft__onnx_known(1);
         return true;
@@ -40293,6 +40295,7 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
    all that are computed.
    ============================================================================================= */
 #if FT__HAS_ONNX
+enum { FT__ONNX_PARTS = 64 }; /* outputs of a Split */
 
 /* The shape that input 1 lists, with 0 as in `from` and -1 as the rest; y gets it. False: it is not
    known. */
@@ -40456,21 +40459,40 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
-/* Where a Slice starts, ends and how it steps, for each dimension of v; false: not known. */
-typedef struct ft__onnx_cut { double start[FT__ONNX_RANK], stop[FT__ONNX_RANK],
-                              step[FT__ONNX_RANK]; } ft__onnx_cut;
+/* Where a Slice starts, ends and how it steps, for each dimension. `open`: the size is not known,
+   and all of it is taken. With a step below 0 the end is before the start, -1 at least. */
+typedef struct ft__onnx_cut {
+    double start[FT__ONNX_RANK], stop[FT__ONNX_RANK], step[FT__ONNX_RANK];
+    bool open[FT__ONNX_RANK];
+} ft__onnx_cut;
 
-/* All of v; the end of an axis whose size is not known is -1. */
+/* All of v. */
 static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
 {
     int d;
     for (d = 0; d < v->rank; ++d) {
         cut->start[d] = 0;
         cut->step[d] = 1;
-        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+        cut->open[d] = !ft__onnx_is_known(v->size[d]);
+        cut->stop[d] = v->size[d].k;
     }
 }
 
+/* Cuts along an axis of known size, by indices that count from the end if they are negative. */
+static bool ft__onnx_cut_axis(ft__onnx_cut *cut, int d, double from, double to, double step)
+{
+    double size = cut->stop[d], first = step < 0 ? -1 : 0, last = step < 0 ? size - 1 : size;
+    if (!(step >= 1) && !(step <= -1)) return false;
+    from += from < 0 ? size : 0;
+    to += to < 0 ? size : 0;
+    cut->step[d] = step;
+    cut->start[d] = from < 0 ? 0 : from > last ? last : from;
+    cut->stop[d] = to < first ? first : to > size ? size : to;
+    if ((cut->stop[d] - cut->start[d]) * step < 0) cut->stop[d] = cut->start[d];
+    return true;
+}
+
+/* What a Slice takes of v; false: it is not known. */
 static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
                             ft__onnx_cut *cut)
 {
@@ -40489,29 +40511,23 @@ static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_
         }
     ft__onnx_whole(v, cut);
     for (i = 0; i < count; ++i) {
-        double size, from = starts[i], to = ends[i];
+        double from = starts[i], to = ends[i], step = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
         d = all < 0 ? (i < v->rank ? i : -1) : i < all ? ft__onnx_axis(axes[i], v->rank) : -1;
         if (d < 0) return false;
-        cut->step[d] = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
-        size = cut->stop[d];
-        if (size < 0 || !(to - to == 0)) { /* of N or L, only all */
-            if (from < 0 || from > 0 || cut->step[d] < 1 || cut->step[d] > 1
+        if (cut->open[d] || !(to - to == 0)) { /* of N or L, only all */
+            if (from < 0 || from > 0 || step < 1 || step > 1
                 || (to - to == 0 ? to < INT_MAX / 2 : !ft__onnx_equal(ft__onnx_at(last, i),
                                                                      v->size[d]))) return false;
             continue;
         }
-        if (!(cut->step[d] >= 1)) return false;
-        from += from < 0 ? size : 0;
-        to += to < 0 ? size : 0;
-        cut->start[d] = from < 0 ? 0 : from > size ? size : from;
-        cut->stop[d] = to < cut->start[d] ? cut->start[d] : to > size ? size : to;
+        if (!ft__onnx_cut_axis(cut, d, from, to, step)) return false;
     }
     return true;
 }
 
 static ft__onnx_number ft__onnx_cut_size(const ft__onnx_value *v, const ft__onnx_cut *cut, int d)
 {
-    if (cut->stop[d] < 0) return v->size[d];
+    if (cut->open[d]) return v->size[d];
     return ft__onnx_known(ceil((cut->stop[d] - cut->start[d]) / cut->step[d]));
 }
 
@@ -40574,6 +40590,126 @@ static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
     if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
     if (v->same) y->numbers[0] = v->numbers[0];
     else ft__onnx_pick(v, y, NULL, &cut);
+    return true;
+}
+
+/* Where the outputs of a Split begin along `axis` and, after them, where the last ends: up to
+   `most` + 1 numbers; false: not known. */
+static bool ft__onnx_parts_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              int axis, double *begin, int most)
+{
+    int count = ft__onnx_list(x, n, "split", 1, begin + 1, most), i;
+    double size = ceil(v->size[axis].k / n->output_count), all = v->size[axis].k;
+    if (!ft__onnx_is_known(v->size[axis]) || n->output_count > most
+        || (count >= 0 && count != n->output_count)) return false;
+    begin[0] = 0;
+    for (i = 1; i <= n->output_count; ++i) {
+        begin[i] = begin[i - 1] + (count < 0 ? size : begin[i]);
+        if (!(begin[i] >= begin[i - 1])) return false;
+        if (count < 0 && begin[i] > all) begin[i] = all;
+    }
+    return !(begin[n->output_count] < all) && !(begin[n->output_count] > all);
+}
+
+static bool ft__onnx_fold_split(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), shape;
+    double begin[FT__ONNX_PARTS + 1];
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, i;
+    if (axis < 0 || !ft__onnx_numbers(x, v)
+        || !ft__onnx_parts_of(x, n, v, axis, begin, FT__ONNX_PARTS)) return false;
+    for (i = 0; i < n->output_count; ++i) {
+        ft__onnx_value *y = ft__onnx_output(x, n, i);
+        ft__onnx_cut cut;
+        if (!y) continue;
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = begin[i];
+        shape = *v;
+        shape.size[axis] = ft__onnx_known(begin[i + 1] - begin[i]);
+        if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+        if (v->same) y->numbers[0] = v->numbers[0];
+        else ft__onnx_pick(v, y, NULL, &cut);
+    }
+    return true;
+}
+
+/* Tile: number i along an axis is number i modulo its size. */
+static bool ft__onnx_fold_tile(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    double times[FT__ONNX_RANK];
+    int64_t i, count;
+    int d;
+    if (!v || !y || !ft__onnx_numbers(x, v)
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
+        return false;
+    shape = *v;
+    for (d = 0; d < v->rank; ++d) {
+        if (!(times[d] >= 1)) return false;
+        shape.size[d].k *= times[d];
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    count = v->same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0, step = 1;
+        for (d = v->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)v->size[d].k, all = (int64_t)y->size[d].k;
+            at += rest % all % size * step;
+            rest /= all;
+            step *= size;
+        }
+        y->numbers[i] = ft__onnx_at(v, at);
+    }
+    return true;
+}
+
+/* The axes that a reduction takes away, as bits, and the shape that is left; false: not known. */
+static bool ft__onnx_reduced(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                             unsigned *gone, ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d;
+    bool given = ft__onnx_attribute_of(n, "axes") || ft__onnx_input(x, n, 1);
+    bool all = count == 0 || !given;
+    if (count < 0 && given) return false;
+    if (all && ft__onnx_int(n, "noop_with_empty_axes", 0)) all = false;
+    *gone = all ? (1u << v->rank) - 1 : 0;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0) return false;
+        *gone |= 1u << axis;
+    }
+    for (d = 0, y->rank = 0; d < v->rank; ++d)
+        if (!(*gone >> d & 1)) y->size[y->rank++] = v->size[d];
+        else if (ft__onnx_int(n, "keepdims", 1)) y->size[y->rank++] = ft__onnx_known(1);
+    return true;
+}
+
+/* Reductions, such as the product of the sizes of a shape. */
+static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    char op = strcmp(n->op, "ReduceSum") == 0 ? '+' : strcmp(n->op, "ReduceProd") == 0 ? '*'
+        : strcmp(n->op, "ReduceMax") == 0 ? 'M' : 'm'; /* of ft__onnx_compute */
+    unsigned gone;
+    int64_t i, count;
+    int d;
+    memset(&shape, 0, sizeof shape);
+    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_reduced(x, n, v, &gone, &shape)
+        || (count = ft__onnx_count(v)) < 1 || !ft__onnx_fold_to(x, y, &shape, v->type, false))
+        return false;
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0, step = 1, first = 0;
+        for (d = v->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)v->size[d].k, k = rest % size;
+            rest /= size;
+            if (gone >> d & 1) first |= k;
+            else at += k * step;
+            if (!(gone >> d & 1)) step *= size;
+        }
+        y->numbers[at] = first == 0 ? ft__onnx_at(v, i)
+            : ft__onnx_compute(op, y->numbers[at], ft__onnx_at(v, i), false);
+    }
     return true;
 }
 
@@ -40786,7 +40922,11 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
-    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Min", NULL, 'm', 0}, {"Max", NULL, 'M', 0},
+    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Xor", NULL, 'x', 0}, {"Min", NULL, 'm', 0},
+    {"Max", NULL, 'M', 0}, {"Sum", NULL, '+', 0}, {"Split", ft__onnx_fold_split, 0, 0},
+    {"Tile", ft__onnx_fold_tile, 0, 0}, {"ReduceSum", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceProd", ft__onnx_fold_reduce, 0, 0}, {"ReduceMax", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceMin", ft__onnx_fold_reduce, 0, 0},
     {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
@@ -40842,6 +40982,14 @@ static void ft__onnx_add_number(ft__text *fields, const char *key, double number
 {
     ft__text_add(fields, ",\"%s\":", key);
     ft__onnx_write_number(fields, number);
+}
+
+/* The axes of a reduction, of the node's. */
+static void ft__onnx_add_reduction(ft__text *fields, const int *axes, int count, bool keep)
+{
+    ft__json_add_ints(fields, "axes", axes, count);
+    ft__onnx_add_int(fields, "count", count);
+    ft__onnx_add_flag(fields, "keep", keep);
 }
 
 static ft__text ft__onnx_fields(ft__onnx *x)
@@ -41373,7 +41521,8 @@ static const char *const ft__onnx_pairs[][2] = {
     {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Max", "maximum"},
     {"Min", "minimum"}, {"And", "mul"}, {"Or", "maximum"}, {"Equal", "equal"}, {"Less", "less"},
     {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
-    {"Sum", "add"}, {"Pow", "power"}, {NULL, NULL}};
+    {"Sum", "add"}, {"Mean", "add"}, {"Xor", "not_equal"}, {"Pow", "power"},
+    {NULL, NULL}};
 
 static const char *ft__onnx_pair_named(const char *op)
 {
@@ -41385,7 +41534,8 @@ static const char *ft__onnx_pair_named(const char *op)
 
 static bool ft__onnx_compares(const char *op)
 {
-    return strcmp(op, "Equal") == 0 || strstr(op, "Less") || strstr(op, "Greater");
+    return strcmp(op, "Equal") == 0 || strcmp(op, "Xor") == 0 || strstr(op, "Less")
+        || strstr(op, "Greater");
 }
 
 /* A node with axes of 1 in front, so that it has so many. */
@@ -41562,6 +41712,38 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
+/* Max, Min, Sum and Mean of any number of inputs: one after the other, nodes first. */
+static const char *ft__onnx_many(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_node pair = *n;
+    const char *fault = NULL, *name = ft__onnx_name_of(x, n);
+    bool mean = strcmp(n->op, "Mean") == 0;
+    int inputs[2] = {-1, -1}, output = -1, done = 0, constants, i, made;
+    pair.inputs = inputs;
+    pair.outputs = &output;
+    pair.input_count = 2;
+    for (constants = 0; constants < 2; ++constants)
+        for (i = 0; i < n->input_count && !fault; ++i) {
+            if (!ft__onnx_input(x, n, i)) return "lacks an input";
+            if ((ft__onnx_input(x, n, i)->kind == FT__ONNX_CONSTANT) != (constants == 1)) continue;
+            inputs[done > 0] = n->inputs[i];
+            if (done++ == 0) continue;
+            output = n->outputs[0];
+            if (mean || done < n->input_count)
+                output = ft__onnx_add_value(x, ft__onnx_name(x, name, done == 2 ? ".2" : ".sum"));
+            if (output < 0) return NULL;
+            fault = ft__onnx_pair(x, &pair);
+            inputs[0] = output;
+            name = x->values[output].name;
+        }
+    if (fault || (output == n->outputs[0] && done > 1)) return fault;
+    pair.input_count = 1;
+    if (!mean || done < 2) return ft__onnx_node_in(x, &pair, 0) ? ft__onnx_is_made(
+        x, n, 0, x->values[inputs[0]].made, &x->values[inputs[0]]) : ft__onnx_needs_node;
+    made = ft__onnx_make_affine(x, ft__onnx_name_of(x, n), x->values[output].made, 1.0 / done, 0);
+    return ft__onnx_is_made(x, n, 0, made, &x->values[output]);
+}
+
 static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
 {
     static const char *const ends[] = {".condition", ".if", ".else"};
@@ -41716,8 +41898,8 @@ static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_val
     ft__text fields = ft__onnx_fields(x);
     for (d = 0; d < rank; ++d) step[d] = 1;
     for (d = 0; d < v->rank; ++d) {
-        if (cut->stop[d] < 0) continue;
-        if (!ft__onnx_is_known(v->size[d]) || !(cut->stop[d] > cut->start[d])) return -1;
+        if (cut->open[d]) continue;
+        if (!(cut->stop[d] > cut->start[d]) || cut->step[d] < 1) return -1;
         at = ft__onnx_own_axis(v, d);
         start[at] = (int)cut->start[d];
         stop[at] = cut->stop[d] < v->size[d].k ? (int)cut->stop[d] : 0;
@@ -41747,22 +41929,20 @@ static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    double parts[64], at = 0, size;
-    int axis, count, i;
+    double begin[FT__ONNX_PARTS + 1];
+    int axis, i;
     const char *fault = NULL;
     if (!v) return ft__onnx_needs_node;
     axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
     if (axis < 0 || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
-    count = ft__onnx_list(x, n, "split", 1, parts, 64);
-    size = ceil(v->size[axis].k / n->output_count);
-    if (count >= 0 && count != n->output_count) return "has not as many sizes as outputs";
+    if (!ft__onnx_parts_of(x, n, v, axis, begin, FT__ONNX_PARTS))
+        return "needs a size for each output, which are the size of its axis together";
     for (i = 0; i < n->output_count && !fault; ++i) {
         ft__onnx_cut cut;
         ft__onnx_value *to = ft__onnx_output(x, n, i);
         ft__onnx_whole(v, &cut);
-        cut.start[axis] = at;
-        at += i < count ? parts[i] : size;
-        cut.stop[axis] = at < v->size[axis].k ? at : v->size[axis].k;
+        cut.start[axis] = begin[i];
+        cut.stop[axis] = begin[i + 1];
         if (!to) continue;
         y = *v;
         y.size[axis] = ft__onnx_known(cut.stop[axis] - cut.start[axis]);
@@ -41813,6 +41993,14 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     return NULL;
 }
 
+/* Indices as integers: an input of ids, the places of a TopK, or numbers that were computed. */
+static int ft__onnx_make_indices(ft__onnx *x, const char *name, int made)
+{
+    if (ft__onnx_is_raw_input(x, made) && strstr(x->made[made].fields, "I32")) return made;
+    if (ft__onnx_is_op(x, made, "to_f32")) return x->made[made].inputs[0];
+    return ft__onnx_make_one(x, "to_i32", ft__onnx_name(x, name, ".index"), made, NULL);
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -41828,12 +42016,12 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_CONSTANT)
         return ft__onnx_gather_rows(x, n, v, index, axis);
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
-        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
-            || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
-            " input, of rows of a matrix";
+        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0)
+            return "is supported of rows of a matrix";
         size[0] = ft__onnx_size(v->size[0]);
         size[1] = ft__onnx_size(v->size[1]);
-        made = ft__onnx_make_two(x, "embedding", name, index->made,
+        made = ft__onnx_make_two(x, "embedding", name,
+                                 ft__onnx_make_indices(x, name, index->made),
                                  ft__onnx_weight(x, v, "parameter", size, 2), NULL);
         y.size[y.rank++] = v->size[1];
         y.type = v->type;
@@ -42006,6 +42194,89 @@ static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
     return fault ? fault : ft__onnx_repeat(x, n, &v, times);
 }
 
+/* The places of the largest or smallest numbers along an axis, as integers; `drop`: without that
+   axis. */
+static int ft__onnx_make_places(ft__onnx *x, const char *name, const ft__onnx_value *v, int axis,
+                                int count, bool smallest, bool drop)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_int(&fields, "count", count);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    ft__onnx_add_flag(&fields, "smallest", smallest);
+    ft__onnx_add_flag(&fields, "drop_axis", drop);
+    return ft__onnx_make_one(x, "topk", name, v->made, &fields);
+}
+
+/* ArgMax and ArgMin: places as floats, as all numbers of our network. */
+static const char *ft__onnx_place(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    bool keep = ft__onnx_int(n, "keepdims", 1) != 0;
+    const char *name = ft__onnx_name_of(x, n);
+    int axis, made, d;
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0) return "has no such axis";
+    if (axis == v->batch) return "over the batch is not supported";
+    if (ft__onnx_int(n, "select_last_index", 0)) return "select_last_index is not supported";
+    made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".place"), v, axis, 1,
+                                strcmp(n->op, "ArgMin") == 0, !keep);
+    y = *v;
+    y.type = FT__ONNX_I64;
+    y.size[axis] = ft__onnx_known(1);
+    for (d = axis; d + 1 < v->rank && !keep; ++d) y.size[d] = v->size[d + 1];
+    y.rank -= !keep;
+    y.batch -= !keep && axis < v->batch;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "to_f32", name, made, NULL), &y);
+}
+
+static const char *ft__onnx_topk(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *places = ft__onnx_output(x, n, 1), y;
+    double count = (double)ft__onnx_int(n, "k", 1);
+    const char *name = ft__onnx_name_of(x, n), *fault;
+    int axis, made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", -1), v->rank);
+    if (axis < 0 || axis == v->batch) return "over the batch is not supported";
+    if (n->input_count > 1 && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &count, 1) != 1)
+        return "its K is not constant";
+    if (!(count >= 1) || (count > 1 && !(count <= v->size[axis].k))
+        || (count > 1 && !ft__onnx_is_known(v->size[axis]))) return "its K is not in its axis";
+    made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".places"), v, axis, (int)count,
+                                ft__onnx_int(n, "largest", 1) == 0, false);
+    y = *v;
+    y.size[axis] = ft__onnx_known(count);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    fault = ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "gather", name, v->made, made, &fields),
+                             &y);
+    if (fault || !places) return fault;
+    y.type = FT__ONNX_I64;
+    return ft__onnx_is_made(x, n, 1, ft__onnx_make_one(x, "to_f32", places->name, made, NULL), &y);
+}
+
+/* GatherElements by the places of a TopK or ArgMax along the same axis, or by ids that are fed. */
+static const char *ft__onnx_gather_elements(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *index = ft__onnx_node_in(x, n, 1), y;
+    int axis, d, places;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v || !index) return "is supported with indices that are computed, of what is computed";
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0 || axis == v->batch || index->batch != v->batch || index->rank != v->rank)
+        return "over the batch is not supported";
+    y = *v;
+    y.size[axis] = index->size[axis];
+    for (d = 0; d < v->rank; ++d)
+        if (!ft__onnx_equal(index->size[d], y.size[d]))
+            return "its index must have the input's sizes along the other axes";
+    places = ft__onnx_make_indices(x, ft__onnx_name_of(x, n), index->made);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "gather", ft__onnx_name_of(x, n),
+                                                       v->made, places, &fields), &y);
+}
+
 static const char *ft__onnx_cumsum(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
@@ -42068,44 +42339,49 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    double axes[FT__ONNX_RANK];
-    int own[FT__ONNX_RANK], count, i, d, rank = 0, made;
-    unsigned gone = 0;
-    static const char *const ops[][2] = {{"ReduceMean", "mean"}, {"ReduceSum", "sum"},
-        {"ReduceMax", "amax"}, {"ReduceMin", "amin"}, {"ReduceProd", "prod"}, {"ReduceL2", "norm"},
-        {"ReduceLogSumExp", "logsumexp"}};
+    int own[FT__ONNX_RANK], count = 0, i, d, made;
+    unsigned gone;
+    /* and what is applied before and after */
+    static const char *const ops[][4] = {{"ReduceMean", "mean", NULL, NULL},
+        {"ReduceSum", "sum", NULL, NULL}, {"ReduceMax", "amax", NULL, NULL},
+        {"ReduceMin", "amin", NULL, NULL}, {"ReduceProd", "prod", NULL, NULL},
+        {"ReduceL2", "norm", NULL, NULL}, {"ReduceLogSumExp", "logsumexp", NULL, NULL},
+        {"ReduceL1", "sum", "abs", NULL}, {"ReduceLogSum", "sum", NULL, "log"},
+        {"ReduceSumSquare", "sum", "mul", NULL}};
     bool keep = ft__onnx_int(n, "keepdims", 1) != 0;
-    const char *op, *name = ft__onnx_name_of(x, n);
+    const char *op, *name = ft__onnx_name_of(x, n), *before, *after;
     ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
     for (i = 0; strcmp(ops[i][0], n->op) != 0;) ++i;
     op = ops[i][1];
-    count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK);
-    if (count <= 0 && ft__onnx_int(n, "noop_with_empty_axes", 0)) return ft__onnx_alias(x, n);
-    if (count <= 0) return "over the batch is not supported";
+    before = ops[i][2];
+    after = ops[i][3];
     y = *v;
-    for (i = 0; i < count; ++i) {
-        int axis = ft__onnx_axis(axes[i], v->rank);
-        if (axis < 0) return "has no such axis";
-        if (axis == v->batch) return "over the batch is not supported";
-        own[i] = ft__onnx_own_axis(v, axis);
-        gone |= 1u << axis;
-    }
+    if (!ft__onnx_reduced(x, n, v, &gone, &y)) return "its axes are not known";
+    if (gone >> v->batch & 1) return "over the batch is not supported";
     for (d = 0; d < v->rank; ++d) {
-        if (d == v->batch) y.batch = rank;
-        if (!(gone >> d & 1)) y.size[rank++] = v->size[d];
-        else if (keep) y.size[rank++] = ft__onnx_known(1);
+        if (d < v->batch && gone >> d & 1 && !keep) y.batch -= 1;
+        if (gone >> d & 1) own[count++] = ft__onnx_own_axis(v, d);
     }
-    y.rank = rank;
-    ft__json_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
-    ft__onnx_add_int(&fields, "count", count);
-    ft__onnx_add_flag(&fields, "keep", keep);
+    made = v->made;
+    if (before)
+        made = before[0] == 'm'
+            ? ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".square"), made, made, NULL)
+            : ft__onnx_make_one(x, before, ft__onnx_name(x, name, ".in"), made, NULL);
+    if (after) name = ft__onnx_name(x, name, ".sum");
+    if (!gone) {
+        if (before || after) return "of no axes is not supported";
+        return ft__onnx_is_made(x, n, 0, made, v);
+    }
+    if (count > FINETUNE_MAX_RANK) return "over so many axes is not supported";
+    ft__onnx_add_reduction(&fields, own, count, keep);
     if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12
         && (strcmp(op, "mean") == 0 || strcmp(op, "amax") == 0)) {
         ft__release(x->file->context, fields.letters);
         made = ft__onnx_make_one(x, op[0] == 'm' ? "global_avg_pool" : "global_max_pool", name,
-                                 v->made, NULL);
-    } else made = ft__onnx_make_one(x, op, name, v->made, &fields);
+                                 made, NULL);
+    } else made = ft__onnx_make_one(x, op, name, made, &fields);
+    if (after) made = ft__onnx_make_one(x, after, ft__onnx_name_of(x, n), made, NULL);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 #endif
@@ -42200,23 +42476,22 @@ static void ft__onnx_add_window(ft__text *fields, const ft__onnx_window *w, bool
     ft__onnx_add_flag(fields, "same", w->same);
 }
 
-/* A convolution whose weight has these sizes; `more`: its output_padding, or NULL. */
-static const char *ft__onnx_make_conv(ft__onnx *x, const ft__onnx_node *n, const char *op,
-                                      const ft__onnx_window *w, const int *size, const int *more,
-                                      const ft__onnx_value *y)
+/* A convolution of `input`, whose weight has these sizes; `more`: its output_padding, or NULL. -1:
+   its weights cannot be read. */
+static int ft__onnx_make_conv(ft__onnx *x, const ft__onnx_node *n, const char *op, const char *name,
+                              int input, const ft__onnx_window *w, const int *size, int rank,
+                              const int *more)
 {
     ft__onnx_value *bias = ft__onnx_input(x, n, 2);
-    int inputs[3], made;
+    int inputs[3];
     ft__text fields = ft__onnx_fields(x);
-    inputs[0] = ft__onnx_node_in(x, n, 0)->made;
-    inputs[1] = ft__onnx_weight(x, ft__onnx_input(x, n, 1), "parameter", size, y->rank);
+    inputs[0] = input;
+    inputs[1] = ft__onnx_weight(x, ft__onnx_input(x, n, 1), "parameter", size, rank);
     if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
-    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
     ft__onnx_add_window(&fields, w, true);
     if (more) ft__json_add_ints(&fields, "output_padding", more, 2);
     ft__onnx_add_int(&fields, "groups", (int)ft__onnx_int(n, "group", 1));
-    made = ft__onnx_make(x, op, ft__onnx_name_of(x, n), inputs, 2 + (bias != NULL), &fields);
-    return ft__onnx_is_made(x, n, 0, made, y);
+    return ft__onnx_make(x, op, name, inputs, 2 + (bias != NULL), &fields);
 }
 
 static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
@@ -42238,47 +42513,132 @@ static const char *ft__onnx_conv(ft__onnx *x, const ft__onnx_node *n)
     if (!fault) fault = ft__onnx_window_sizes(&w, false, v, &y);
     if (fault) return fault;
     y.size[1] = weight->size[0];
-    return ft__onnx_make_conv(x, n, w.steps ? "conv1d" : "conv2d", &w, size, NULL, &y);
+    d = ft__onnx_make_conv(x, n, w.steps ? "conv1d" : "conv2d", ft__onnx_name_of(x, n), v->made, &w,
+                           size, y.rank, NULL);
+    return d < 0 ? "its weights cannot be read" : ft__onnx_is_made(x, n, 0, d, &y);
+}
+
+/* Steps [N, C, L] as pictures of one row; `flat` gets their shape. */
+static int ft__onnx_make_row(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                             ft__onnx_value *flat)
+{
+    *flat = *v;
+    flat->rank = 4;
+    flat->size[3] = v->size[2];
+    flat->size[2] = ft__onnx_known(1);
+    return ft__onnx_make_shape(x, name, v->made, v, flat);
+}
+
+/* What a ConvTranspose with output_shape pads, so that y gets it: a number is cut off at both ends,
+   one more at the first, or with SAME_UPPER at the last; what is missing is added at the last. */
+static void ft__onnx_pad_to(const ft__onnx_node *n, const ft__onnx_value *v, ft__onnx_window *w,
+                            int *more)
+{
+    const ft__onnx_attribute *a = ft__onnx_attribute_of(n, "output_shape");
+    bool upper = strcmp(ft__onnx_text(n, "auto_pad", "NOTSET"), "SAME_UPPER") == 0;
+    int i, axes = w->steps ? 1 : 2;
+    for (i = 0; i < axes; ++i) {
+        int at = i + w->steps;
+        double wants = a->count == axes ? (double)a->wholes[i] : 0;
+        double all = (v->size[2 + i].k - 1) * w->stride[at] + more[at] + 1
+            + (double)w->dilation[at] * (w->kernel[at] - 1) - wants;
+        int cut = all > 0 && all < 1 << 24 ? (int)all : 0;
+        w->padding[at] = upper ? cut / 2 : cut - cut / 2;
+        w->padding[at + 2] = cut - w->padding[at];
+        if (all < 0 && all > -(1 << 24)) more[at] += (int)-all;
+    }
+    w->same = false;
+}
+
+/* The sizes of a ConvTranspose's output, from those of v. */
+static void ft__onnx_transposed_sizes(const ft__onnx_window *w, const int *more,
+                                      const ft__onnx_value *v, ft__onnx_value *y)
+{
+    int i;
+    for (i = w->steps; i < 2; ++i) {
+        int d = 2 + i - w->steps;
+        y->size[d] = ft__onnx_known(w->same ? v->size[d].k * w->stride[i]
+            : (v->size[d].k - 1) * w->stride[i] - w->padding[i] - w->padding[i + 2]
+              + (double)w->dilation[i] * (w->kernel[i] - 1) + more[i] + 1);
+    }
 }
 
 static const char *ft__onnx_conv_transpose(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *weight = ft__onnx_input(x, n, 1), y, flat;
+    const ft__onnx_attribute *added = ft__onnx_attribute_of(n, "output_padding");
+    const char *fault, *name = ft__onnx_name_of(x, n);
     ft__onnx_window w;
-    int size[4], more[2] = {0, 0}, i, groups = (int)ft__onnx_int(n, "group", 1);
-    const char *fault;
+    int size[4], more[2] = {0, 0}, i, made, groups = (int)ft__onnx_int(n, "group", 1);
     if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_is_picture(v) || !weight || weight->rank != 4
-        || weight->kind != FT__ONNX_CONSTANT || groups < 1)
-        return "is supported over [N, C, H, W], with constant weights";
-    if (ft__onnx_attribute_of(n, "output_shape")) return "output_shape is not supported";
     memset(&w, 0, sizeof w);
-    for (i = 0; i < 4; ++i) size[i] = ft__onnx_size(weight->size[i]);
+    w.steps = v->rank == 3;
+    if ((!ft__onnx_is_picture(v) && !w.steps) || v->batch != 0 || ft__onnx_is_merged(v) || !weight
+        || weight->rank != v->rank || weight->kind != FT__ONNX_CONSTANT || groups < 1
+        || (w.steps && ft__onnx_size(v->size[2]) < 1))
+        return "is supported over [N, C, H, W] and [N, C, L], with constant weights";
+    for (i = 0; i < 4; ++i) size[i] = ft__onnx_size(weight->size[i < 2 || !w.steps ? i : i - 1]);
+    if (w.steps) size[2] = 1;
     w.kernel[0] = size[2];
     w.kernel[1] = size[3];
     fault = ft__onnx_window_of(n, v, &w);
     if (fault) return fault;
     if (strcmp(ft__onnx_text(n, "auto_pad", "NOTSET"), "SAME_LOWER") == 0)
         return "auto_pad SAME_LOWER is not supported";
-    if (ft__onnx_attribute_of(n, "output_padding")
-        && ft__onnx_attribute_of(n, "output_padding")->count == 2)
-        for (i = 0; i < 2; ++i)
-            more[i] = (int)(ft__onnx_attribute_of(n, "output_padding")->wholes[i] & 0xffffff);
+    for (i = 0; added && i < added->count && i < 2 - w.steps; ++i)
+        more[i + w.steps] = (int)(added->wholes[i] & 0xffffff);
+    if (ft__onnx_attribute_of(n, "output_shape")) ft__onnx_pad_to(n, v, &w, more);
     y = *v;
     y.size[1] = ft__onnx_known((double)size[1] * groups);
-    for (i = 0; i < 2; ++i)
-        y.size[2 + i] = ft__onnx_known(w.same ? v->size[2 + i].k * w.stride[i]
-            : (v->size[2 + i].k - 1) * w.stride[i] - w.padding[i] - w.padding[i + 2]
-              + (double)w.dilation[i] * (w.kernel[i] - 1) + more[i] + 1);
+    ft__onnx_transposed_sizes(&w, more, v, &y);
     if (more[0] > 0 && more[1] == 0) { /* a second 0 means the first: what it adds is cut off */
         if (more[0] >= w.stride[1]) return "output_padding is supported below both strides";
         more[1] = more[0];
         w.padding[3] += more[0];
     }
-    return ft__onnx_make_conv(x, n, "conv_transpose2d", &w, size, w.same ? NULL : more, &y);
+    flat = *v;
+    made = v->made;
+    if (w.steps) made = ft__onnx_make_row(x, ft__onnx_name(x, name, ".picture"), v, &flat);
+    made = ft__onnx_make_conv(x, n, "conv_transpose2d", w.steps ? ft__onnx_name(x, name, ".conv")
+                              : name, made, &w, size, 4, w.same ? NULL : more);
+    if (made < 0) return "its weights cannot be read";
+    if (w.steps) {
+        flat.size[1] = y.size[1];
+        flat.size[3] = y.size[2];
+        made = ft__onnx_make_shape(x, name, made, &flat, &y);
+    }
+    return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
-/* Resize of opset 10: X, scales; since 11 X, roi, scales, sizes. Upsample is the former. */
+/* The sizes that a Resize gives y, and the ratios that it says for them, 0: none. Resize of opset
+   10 has the inputs X, scales; since 11 X, roi, scales, sizes; Upsample is the former. NULL, or
+   what is wrong. */
+static const char *ft__onnx_resized(ft__onnx *x, const ft__onnx_node *n, bool old,
+                                    const ft__onnx_value *v, ft__onnx_value *y, double *scale)
+{
+    ft__onnx_value *sizes = ft__onnx_input(x, n, 3);
+    double to[FT__ONNX_RANK], axes[FT__ONNX_RANK];
+    int listed = ft__onnx_list(x, n, "axes", -1, axes, FT__ONNX_RANK), i, axis;
+    int all = listed < 0 ? v->rank : listed;
+    int count = ft__onnx_wholes(x, ft__onnx_input(x, n, old ? 1 : 2), to, FT__ONNX_RANK);
+    for (i = 0; i < v->rank; ++i) scale[i] = 0;
+    if (count != all && (!sizes || sizes->kind != FT__ONNX_CONSTANT
+                         || ft__onnx_count(sizes) != all || !ft__onnx_numbers(x, sizes)))
+        return ft__onnx_not_known;
+    for (i = 0; i < all; ++i) {
+        axis = listed < 0 ? i : ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0) return "has no such axis";
+        if (count != all) y->size[axis] = ft__onnx_at(sizes, i);
+        else {
+            y->size[axis].k = floor(v->size[axis].k * to[i]);
+            scale[axis] = to[i];
+        }
+    }
+    if (x->batch > 0 && y->size[0].n == 0) y->size[0] = v->size[0];
+    return ft__onnx_equal(y->size[0], v->size[0]) && ft__onnx_equal(y->size[1], v->size[1]) ? NULL
+        : "of the batch and of channels is not supported";
+}
+
 static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
 {
     static const char *const coordinates[] = {"half_pixel", "asymmetric", "align_corners",
@@ -42287,17 +42647,19 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
                                             "round_prefer_ceil"};
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
     bool old = x->opset < 11 || strcmp(n->op, "Upsample") == 0, linear;
-    double to[FT__ONNX_RANK];
-    int size[2], d, k, count, rounding = 2, place = 0, made;
-    const char *mode = ft__onnx_text(n, "mode", "nearest"), *text;
+    double scale[FT__ONNX_RANK];
+    int size[2], d, k, rounding = 2, place = 0, made;
+    const char *mode = ft__onnx_text(n, "mode", "nearest"), *text, *fault;
     ft__text fields = ft__onnx_fields(x);
     linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
     if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_is_picture(v)) return "is supported over [N, C, H, W]";
+    if (!ft__onnx_is_picture(v) && (v->rank != 3 || v->batch != 0 || ft__onnx_is_merged(v)
+                                    || ft__onnx_size(v->size[2]) < 1))
+        return "is supported over [N, C, H, W] and [N, C, L]";
     if (!linear && strcmp(mode, "nearest") != 0) return "is supported as nearest and as linear";
-    if (ft__onnx_int(n, "antialias", 0) || ft__onnx_attribute_of(n, "axes")
+    if (ft__onnx_int(n, "antialias", 0)
         || strcmp(ft__onnx_text(n, "keep_aspect_ratio_policy", "stretch"), "stretch") != 0)
-        return "antialias, axes and keep_aspect_ratio_policy are not supported";
+        return "antialias and keep_aspect_ratio_policy are not supported";
     y = *v;
     text = ft__onnx_text(n, "coordinate_transformation_mode", old ? "asymmetric" : "half_pixel");
     for (k = 0; k < 4; ++k) {
@@ -42306,25 +42668,18 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
                    roundings[k]) == 0) rounding = k;
     }
     if (!place) return "its coordinate_transformation_mode is not supported";
-    count = ft__onnx_wholes(x, ft__onnx_input(x, n, old ? 1 : 2), to, FT__ONNX_RANK);
-    for (d = 0; count == 4 && d < 4; ++d) y.size[d].k = floor(v->size[d].k * to[d]);
-    if (count != 4) { /* sizes, the batch's among them */
-        ft__onnx_value *sizes = ft__onnx_input(x, n, 3);
-        if (!sizes || sizes->kind != FT__ONNX_CONSTANT || ft__onnx_count(sizes) != 4
-            || !ft__onnx_numbers(x, sizes)) return ft__onnx_not_known;
-        for (d = 0; d < 4; ++d) y.size[d] = ft__onnx_at(sizes, d);
+    fault = ft__onnx_resized(x, n, old, v, &y, scale);
+    if (fault) return fault;
+    for (d = 2; d < v->rank; ++d) {
+        size[d - 2] = ft__onnx_size(y.size[d]);
+        if (size[d - 2] < 1) return ft__onnx_not_known;
     }
-    if (x->batch > 0 && y.size[0].n == 0) y.size[0] = v->size[0];
-    if (!ft__onnx_equal(y.size[0], v->size[0]) || !ft__onnx_equal(y.size[1], v->size[1]))
-        return "of the batch and of channels is not supported";
-    for (d = 0; d < 2; ++d) size[d] = ft__onnx_size(y.size[2 + d]);
-    if (size[0] < 1 || size[1] < 1) return ft__onnx_not_known;
-    ft__json_add_ints(&fields, "size", size, 2);
-    if (count == 4) {
+    ft__json_add_ints(&fields, "size", size, v->rank - 2);
+    if (scale[2] > 0 && scale[v->rank - 1] > 0) {
         ft__text_add(&fields, ",\"scale\":[");
-        ft__onnx_write_number(&fields, to[2]);
-        ft__text_add(&fields, ",");
-        ft__onnx_write_number(&fields, to[3]);
+        ft__onnx_write_number(&fields, scale[2]);
+        if (v->rank == 4) ft__text_add(&fields, ",");
+        if (v->rank == 4) ft__onnx_write_number(&fields, scale[3]);
         ft__text_add(&fields, "]");
     }
     ft__onnx_add_int(&fields, "mode", linear);
@@ -42363,10 +42718,7 @@ static const char *ft__onnx_pool(ft__onnx *x, const ft__onnx_node *n)
     made = v->made;
     flat = *v;
     if (w.steps) { /* as pictures of one row */
-        flat.rank = 4;
-        flat.size[3] = v->size[2];
-        flat.size[2] = ft__onnx_known(1);
-        made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".picture"), made, v, &flat);
+        made = ft__onnx_make_row(x, ft__onnx_name(x, name, ".picture"), v, &flat);
         flat.size[3] = y.size[2];
     }
     made = ft__onnx_make_one(x, maximum ? "max_pool2d" : "avg_pool2d",
@@ -42392,9 +42744,7 @@ static const char *ft__onnx_global_pool(ft__onnx *x, const ft__onnx_node *n)
         made = ft__onnx_make_one(x, mean ? "global_avg_pool" : "global_max_pool",
                                  ft__onnx_name_of(x, n), v->made, NULL);
     else {
-        ft__json_add_ints(&fields, "axes", axes, v->rank - 2);
-        ft__onnx_add_int(&fields, "count", v->rank - 2);
-        ft__onnx_add_flag(&fields, "keep", true);
+        ft__onnx_add_reduction(&fields, axes, v->rank - 2, true);
         made = ft__onnx_make_one(x, mean ? "mean" : "amax", ft__onnx_name_of(x, n), v->made,
                                  &fields);
     }
@@ -42445,23 +42795,68 @@ static int ft__onnx_vector_of(ft__onnx *x, const char *name, int count, double n
     return ft__onnx_weight(x, v, "parameter", &count, 1);
 }
 
+/* The mean of each row, and 1 / its standard deviation: LayerNormalization's outputs 1 and 2, if
+   they are used. v: the rows. */
+static const char *ft__onnx_row_statistics(ft__onnx *x, const ft__onnx_node *n,
+                                           const ft__onnx_value *v, const ft__onnx_value *y)
+{
+    ft__onnx_number own[FT__ONNX_RANK + 1];
+    int last = ft__onnx_own(v, own) - 1, made, k;
+    const char *fault = NULL;
+    ft__onnx_value row = *v;
+    row.size[v->rank - 1] = ft__onnx_known(1);
+    for (k = 1; k < 3 && !fault; ++k) {
+        ft__onnx_value *to = ft__onnx_output(x, n, k);
+        const char *name = to ? to->name : "";
+        ft__text fields = ft__onnx_fields(x), again = ft__onnx_fields(x), root = ft__onnx_fields(x);
+        if (!to || !to->uses) continue;
+        ft__onnx_add_reduction(&fields, &last, 1, true);
+        made = ft__onnx_make_one(x, "mean", ft__onnx_name(x, name, ".mean"), v->made, &fields);
+        if (k == 2) {
+            made = ft__onnx_make_two(x, "sub", ft__onnx_name(x, name, ".centred"), v->made, made,
+                                     NULL);
+            made = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".square"), made, made, NULL);
+            ft__onnx_add_reduction(&again, &last, 1, true);
+            made = ft__onnx_make_one(x, "mean", ft__onnx_name(x, name, ".var"), made, &again);
+            made = ft__onnx_make_affine(x, ft__onnx_name(x, name, ".eps"), made, 1,
+                                        (double)ft__onnx_float(n, "epsilon", 1e-5f));
+            ft__onnx_add_number(&root, "exponent", -0.5);
+            made = ft__onnx_make_one(x, "pow", ft__onnx_name(x, name, ".rows"), made, &root);
+        }
+        fault = ft__onnx_is_made(x, n, k, ft__onnx_make_shape(x, name, made, &row, y), y);
+    }
+    return fault;
+}
+
+/* Over the last axes, as one. */
 static const char *ft__onnx_layer_norm(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *bias = ft__onnx_input(x, n, 2);
-    int inputs[3], axis, count;
-    const char *name = ft__onnx_name_of(x, n);
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *bias = ft__onnx_input(x, n, 2), rows, y;
+    int inputs[3], axis, count, made, d;
+    const char *name = ft__onnx_name_of(x, n), *fault;
     ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
     axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", -1), v->rank);
-    if (axis != v->rank - 1 || axis == v->batch) return "is supported over the last axis";
-    count = ft__onnx_size(v->size[axis]);
-    inputs[0] = v->made;
+    if (axis <= v->batch) return "over the batch is not supported";
+    y = rows = *v;
+    rows.rank = axis + 1;
+    rows.size[axis] = ft__onnx_product(v, axis, v->rank);
+    for (d = axis; d < v->rank; ++d) y.size[d] = ft__onnx_known(1);
+    count = ft__onnx_size(rows.size[axis]);
+    inputs[0] = rows.made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".in"), v->made, v,
+                                                &rows);
     inputs[1] = ft__onnx_vector(x, ft__onnx_input(x, n, 1), "parameter");
     inputs[2] = bias ? ft__onnx_vector(x, bias, "parameter")
                      : ft__onnx_vector_of(x, ft__onnx_name(x, name, ".bias"), count, 0);
-    if (inputs[1] < 0 || inputs[2] < 0) return "its weights cannot be read";
+    if (count < 1 || inputs[1] < 0 || inputs[2] < 0
+        || !ft__onnx_is(ft__onnx_product(ft__onnx_input(x, n, 1), 0, ft__onnx_input(x, n, 1)->rank),
+                        count)) return "needs a weight for each number of its axes";
+    v = ft__onnx_node_in(x, n, 0); /* values may have moved */
     ft__onnx_add_number(&fields, "eps", (double)ft__onnx_float(n, "epsilon", 1e-5f));
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "layer_norm", name, inputs, 3, &fields), v);
+    made = ft__onnx_make(x, "layer_norm", axis + 1 < v->rank ? ft__onnx_name(x, name, ".rows")
+                                                             : name, inputs, 3, &fields);
+    fault = ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &rows, v), v);
+    return fault ? fault : ft__onnx_row_statistics(x, n, &rows, &y);
 }
 
 /* InstanceNormalization: a group norm with a group for each channel; GroupNormalization since opset
@@ -42470,12 +42865,22 @@ static const char *ft__onnx_group_norm(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
     bool instance = strcmp(n->op, "InstanceNormalization") == 0;
-    int inputs[3], channels;
+    int inputs[3], channels, made;
+    const char *name = ft__onnx_name_of(x, n);
+    ft__onnx_value flat;
     ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_is_picture(v)) return "is supported over [N, C, H, W]";
+    if (v->batch != 0 || v->rank < 3 || ft__onnx_is_merged(v)
+        || ft__onnx_size(ft__onnx_product(v, 1, v->rank)) < 1)
+        return "is supported over [N, C, ...] of known sizes";
     channels = ft__onnx_size(v->size[1]);
+    flat = *v;
+    flat.rank = 4;
+    flat.size[2] = v->rank == 4 ? v->size[2] : ft__onnx_known(1);
+    flat.size[3] = ft__onnx_product(v, v->rank == 4 ? 3 : 2, v->rank);
     inputs[0] = v->made;
+    if (v->rank != 4)
+        inputs[0] = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".picture"), v->made, v, &flat);
     inputs[1] = ft__onnx_vector(x, ft__onnx_input(x, n, 1), "parameter");
     inputs[2] = ft__onnx_vector(x, ft__onnx_input(x, n, 2), "parameter");
     if (inputs[1] < 0 || inputs[2] < 0
@@ -42484,33 +42889,59 @@ static const char *ft__onnx_group_norm(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_add_int(&fields, "groups", instance ? channels
                      : (int)ft__onnx_int(n, "num_groups", 1));
     ft__onnx_add_number(&fields, "eps", (double)ft__onnx_float(n, "epsilon", 1e-5f));
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "group_norm", ft__onnx_name_of(x, n), inputs,
-                                                   3, &fields), v);
+    made = ft__onnx_make(x, "group_norm", v->rank != 4 ? ft__onnx_name(x, name, ".norm") : name,
+                         inputs, 3, &fields);
+    if (v->rank != 4) made = ft__onnx_make_shape(x, name, made, &flat, v);
+    return ft__onnx_is_made(x, n, 0, made, v);
 }
 
 /* ---- Products ---- */
 
+/* alpha x W + beta c: a linear layer, whose bias is c if it is a vector and both factors are 1. */
 static const char *ft__onnx_gemm(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *b = ft__onnx_input(x, n, 1), y;
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *b = ft__onnx_input(x, n, 1), y, of_c;
     ft__onnx_value *c = ft__onnx_input(x, n, 2);
-    float alpha = ft__onnx_float(n, "alpha", 1), beta = ft__onnx_float(n, "beta", 1);
-    bool as_is = ft__onnx_int(n, "transB", 0) != 0;
-    int inputs[3];
+    double alpha = (double)ft__onnx_float(n, "alpha", 1);
+    double beta = (double)ft__onnx_float(n, "beta", 1);
+    bool as_is = ft__onnx_int(n, "transB", 0) != 0, one = !(beta < 1 || beta > 1);
+    int inputs[3], made, across = ft__onnx_int(n, "transA", 0) != 0, d;
+    const char *name = ft__onnx_name_of(x, n);
     if (!v) return ft__onnx_needs_node;
-    if (ft__onnx_int(n, "transA", 0) || v->batch != 0 || v->rank != 2 || !b
-        || b->kind != FT__ONNX_CONSTANT || b->rank != 2 || alpha < 1 || alpha > 1
-        || (c && (beta < 1 || beta > 1)))
-        return "is supported as x W + b, with constant weights and factors of 1";
-    if (!ft__onnx_equal(v->size[1], b->size[as_is])) return "its sizes do not fit";
+    if (v->batch != across || v->rank != 2 || !b || b->kind != FT__ONNX_CONSTANT || b->rank != 2)
+        return "is supported as x W + b, with constant weights W";
+    if (!ft__onnx_equal(v->size[!across], b->size[as_is])) return "its sizes do not fit";
     y = *v;
+    y.batch = 0;
+    y.size[0] = v->size[across];
     y.size[1] = b->size[!as_is];
     inputs[0] = v->made;
     inputs[1] = ft__onnx_matrix(x, b, as_is);
-    if (c) inputs[2] = ft__onnx_vector(x, c, "parameter");
-    if (inputs[1] < 0 || (c && inputs[2] < 0)) return "its weights cannot be read";
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "linear", ft__onnx_name_of(x, n), inputs,
-                                                   2 + (c != NULL), NULL), &y);
+    if (inputs[1] < 0) return "its weights cannot be read";
+    if (c && one && !(alpha < 1 || alpha > 1) && c->rank > 0 && c->kind == FT__ONNX_CONSTANT
+        && ft__onnx_equal(c->size[c->rank - 1], y.size[1])
+        && ft__onnx_is(ft__onnx_product(c, 0, c->rank - 1), 1)) {
+        inputs[2] = ft__onnx_vector(x, c, "parameter");
+        if (inputs[2] < 0) return "its weights cannot be read";
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "linear", name, inputs, 3, NULL), &y);
+    }
+    made = ft__onnx_make(x, "linear", c ? ft__onnx_name(x, name, ".product") : name, inputs, 2,
+                         NULL);
+    if (alpha < 1 || alpha > 1)
+        made = ft__onnx_make_affine(x, ft__onnx_name(x, name, ".alpha"), made, alpha, 0);
+    if (!c) return ft__onnx_is_made(x, n, 0, made, &y);
+    of_c = *c;
+    for (d = 0; d < c->rank && c->kind == FT__ONNX_CONSTANT; ++d)
+        if (c->rank > 2 || (c->rank - d == 2 && !ft__onnx_is(c->size[d], 1)))
+            return "a constant that differs from sample to sample is not supported";
+    if (c->kind == FT__ONNX_NODE && (c->batch != 0 || c->rank != 2))
+        return "its sizes do not fit";
+    inputs[1] = ft__onnx_operand(x, c->kind == FT__ONNX_NODE ? &of_c : c, &y, true,
+                                 ft__onnx_name(x, name, ".number"));
+    if (inputs[1] < 0) return "its weights cannot be read";
+    if (!one)
+        inputs[1] = ft__onnx_make_affine(x, ft__onnx_name(x, name, ".beta"), inputs[1], beta, 0);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "add", name, made, inputs[1], NULL), &y);
 }
 
 static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
@@ -42539,18 +42970,76 @@ static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
                                                        b->made, NULL), &y);
 }
 
+/* PRelu with slopes that are broadcast to x: relu(x) - slope relu(-x). */
+static const char *ft__onnx_prelu_parts(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_node product = *n;
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    const char *name = ft__onnx_name_of(x, n), *fault;
+    int inputs[2], output = ft__onnx_add_value(x, ft__onnx_name(x, name, ".product"));
+    int low = ft__onnx_add_value(x, ft__onnx_name(x, name, ".low")), made, positive;
+    if (output < 0 || low < 0) return NULL;
+    v = ft__onnx_node_in(x, n, 0); /* values may have moved */
+    made = ft__onnx_make_affine(x, ft__onnx_name(x, name, ".minus"), v->made, -1, 0);
+    made = ft__onnx_make_one(x, "relu", x->values[low].name, made, NULL);
+    product.op = "Mul";
+    product.input_count = 2;
+    product.inputs = inputs;
+    product.outputs = &low;
+    fault = ft__onnx_is_made(x, &product, 0, made, v);
+    inputs[0] = low;
+    inputs[1] = n->inputs[1];
+    product.outputs = &output;
+    if (!fault) fault = ft__onnx_pair(x, &product);
+    if (fault) return fault;
+    positive = ft__onnx_make_one(x, "relu", ft__onnx_name(x, name, ".high"), v->made, NULL);
+    made = ft__onnx_make_two(x, "sub", name, positive, x->values[output].made, NULL);
+    return ft__onnx_is_made(x, n, 0, made, v);
+}
+
 static const char *ft__onnx_prelu(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *slope = ft__onnx_input(x, n, 1);
-    int made;
+    int made, d;
+    bool channels = slope && slope->rank < FT__ONNX_RANK;
     if (!v || !slope) return ft__onnx_needs_node;
-    if (v->batch != 0 || ft__onnx_is_merged(v) || v->rank < 2
-        || (ft__onnx_count(slope) != 1 && !ft__onnx_is(v->size[1], (double)ft__onnx_count(slope))))
-        return "is supported with one slope, or one for each channel";
+    for (d = 0; d < slope->rank; ++d)
+        channels = channels && (ft__onnx_is(slope->size[d], 1) || d + v->rank - slope->rank == 1);
+    if (v->batch != 0 || ft__onnx_is_merged(v) || v->rank < 2 || slope->kind == FT__ONNX_NODE
+        || (ft__onnx_count(slope) != 1
+            && (!channels || !ft__onnx_is(v->size[1], (double)ft__onnx_count(slope)))))
+        return ft__onnx_prelu_parts(x, n);
     made = ft__onnx_vector(x, slope, "parameter");
     if (made < 0) return "its weights cannot be read";
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "prelu", ft__onnx_name_of(x, n), v->made,
                                                        made, NULL), v);
+}
+
+/* SpaceToDepth: pixels of a block become channels, those of a place in the block together. */
+static const char *ft__onnx_space_to_depth(ft__onnx *x, const ft__onnx_node *n)
+{
+    static const int axes[] = {0, 3, 5, 1, 2, 4};
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart, turned;
+    int block = (int)ft__onnx_int(n, "blocksize", 0), made, i;
+    const char *name = ft__onnx_name_of(x, n);
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_is_picture(v) || block < 1 || ft__onnx_size(v->size[2]) % block
+        || ft__onnx_size(v->size[3]) % block) return "is supported over [N, C, H, W]";
+    apart = y = *v;
+    apart.rank = 6;
+    apart.size[3] = apart.size[5] = ft__onnx_known(block);
+    apart.size[2] = ft__onnx_over(v->size[2], apart.size[3]);
+    apart.size[4] = ft__onnx_over(v->size[3], apart.size[3]);
+    made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
+    turned = apart;
+    for (i = 0; i < 6; ++i) turned.size[i] = apart.size[axes[i]];
+    ft__json_add_ints(&fields, "axes", axes, 6);
+    made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
+    y.size[1].k *= (double)block * block;
+    y.size[2] = apart.size[2];
+    y.size[3] = apart.size[4];
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, &y), &y);
 }
 
 /* DepthToSpace: channels become pixels. */
@@ -42797,8 +43286,8 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Clip", ft__onnx_clip}, {"Gelu", ft__onnx_gelu}, {"Not", ft__onnx_not},
     {"Reciprocal", ft__onnx_reciprocal}, {"IsNaN", ft__onnx_is_nan}, {"Softmax", ft__onnx_softmax},
     {"LogSoftmax", ft__onnx_softmax}, {"Add", ft__onnx_pair}, {"Sub", ft__onnx_pair},
-    {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_pair}, {"Min", ft__onnx_pair},
-    {"Sum", ft__onnx_pair}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},
+    {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_many}, {"Min", ft__onnx_many},
+    {"Sum", ft__onnx_many}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},
     {"Less", ft__onnx_pair}, {"LessOrEqual", ft__onnx_pair}, {"Greater", ft__onnx_pair},
     {"GreaterOrEqual", ft__onnx_pair}, {"Where", ft__onnx_where}, {"Pow", ft__onnx_pow},
     {"Reshape", ft__onnx_reshape}, {"Squeeze", ft__onnx_reshape}, {"Unsqueeze", ft__onnx_reshape},
@@ -42816,7 +43305,11 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Gemm", ft__onnx_gemm}, {"MatMul", ft__onnx_matmul}, {"PRelu", ft__onnx_prelu},
     {"DepthToSpace", ft__onnx_depth_to_space}, {"LSTM", ft__onnx_recurrent},
     {"GRU", ft__onnx_recurrent}, {"RNN", ft__onnx_recurrent}, {"Resize", ft__onnx_resize},
-    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose}};
+    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose},
+    {"Mean", ft__onnx_many}, {"Xor", ft__onnx_pair}, {"ReduceL1", ft__onnx_reduce},
+    {"ReduceLogSum", ft__onnx_reduce}, {"ReduceSumSquare", ft__onnx_reduce},
+    {"TopK", ft__onnx_topk}, {"ArgMax", ft__onnx_place}, {"ArgMin", ft__onnx_place},
+    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth}};
 
 /* ---- Values that are there before any node ---- */
 
@@ -42856,7 +43349,7 @@ static bool ft__onnx_is_ids(const ft__onnx *x, int input)
 {
     int i;
     for (i = 0; i < x->node_count; ++i)
-        if (strcmp(x->nodes[i].op, "Gather") == 0 && x->nodes[i].input_count > 1
+        if (strncmp(x->nodes[i].op, "Gather", 6) == 0 && x->nodes[i].input_count > 1
             && x->nodes[i].inputs[1] == input && x->nodes[i].needed) return true;
     return false;
 }
@@ -43048,7 +43541,9 @@ static bool ft__onnx_add_loss(ft__onnx *x, int *output)
     const ft__onnx_value *y = &x->values[x->outputs[0]];
     int size = ft__onnx_size(y->size[y->rank - 1]), labels, loss;
     ft__onnx_number own[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(y, own);
+    int rank = ft__onnx_own(y, own), i;
+    for (i = 0; i < x->made_count; ++i) /* it computes one itself */
+        if (strcmp(x->made[i].name, "loss") == 0) return false;
     if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax")) {
         if (!x->made[x->made[*output].inputs[0]].count) return false; /* of an input: it stays */
         *output = x->made[*output].inputs[0];

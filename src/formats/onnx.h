@@ -39,8 +39,8 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Clip", ft__onnx_clip}, {"Gelu", ft__onnx_gelu}, {"Not", ft__onnx_not},
     {"Reciprocal", ft__onnx_reciprocal}, {"IsNaN", ft__onnx_is_nan}, {"Softmax", ft__onnx_softmax},
     {"LogSoftmax", ft__onnx_softmax}, {"Add", ft__onnx_pair}, {"Sub", ft__onnx_pair},
-    {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_pair}, {"Min", ft__onnx_pair},
-    {"Sum", ft__onnx_pair}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},
+    {"Mul", ft__onnx_pair}, {"Div", ft__onnx_pair}, {"Max", ft__onnx_many}, {"Min", ft__onnx_many},
+    {"Sum", ft__onnx_many}, {"And", ft__onnx_pair}, {"Or", ft__onnx_pair}, {"Equal", ft__onnx_pair},
     {"Less", ft__onnx_pair}, {"LessOrEqual", ft__onnx_pair}, {"Greater", ft__onnx_pair},
     {"GreaterOrEqual", ft__onnx_pair}, {"Where", ft__onnx_where}, {"Pow", ft__onnx_pow},
     {"Reshape", ft__onnx_reshape}, {"Squeeze", ft__onnx_reshape}, {"Unsqueeze", ft__onnx_reshape},
@@ -58,7 +58,11 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Gemm", ft__onnx_gemm}, {"MatMul", ft__onnx_matmul}, {"PRelu", ft__onnx_prelu},
     {"DepthToSpace", ft__onnx_depth_to_space}, {"LSTM", ft__onnx_recurrent},
     {"GRU", ft__onnx_recurrent}, {"RNN", ft__onnx_recurrent}, {"Resize", ft__onnx_resize},
-    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose}};
+    {"Upsample", ft__onnx_resize}, {"ConvTranspose", ft__onnx_conv_transpose},
+    {"Mean", ft__onnx_many}, {"Xor", ft__onnx_pair}, {"ReduceL1", ft__onnx_reduce},
+    {"ReduceLogSum", ft__onnx_reduce}, {"ReduceSumSquare", ft__onnx_reduce},
+    {"TopK", ft__onnx_topk}, {"ArgMax", ft__onnx_place}, {"ArgMin", ft__onnx_place},
+    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth}};
 
 /* ---- Values that are there before any node ---- */
 
@@ -98,7 +102,7 @@ static bool ft__onnx_is_ids(const ft__onnx *x, int input)
 {
     int i;
     for (i = 0; i < x->node_count; ++i)
-        if (strcmp(x->nodes[i].op, "Gather") == 0 && x->nodes[i].input_count > 1
+        if (strncmp(x->nodes[i].op, "Gather", 6) == 0 && x->nodes[i].input_count > 1
             && x->nodes[i].inputs[1] == input && x->nodes[i].needed) return true;
     return false;
 }
@@ -290,7 +294,9 @@ static bool ft__onnx_add_loss(ft__onnx *x, int *output)
     const ft__onnx_value *y = &x->values[x->outputs[0]];
     int size = ft__onnx_size(y->size[y->rank - 1]), labels, loss;
     ft__onnx_number own[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(y, own);
+    int rank = ft__onnx_own(y, own), i;
+    for (i = 0; i < x->made_count; ++i) /* it computes one itself */
+        if (strcmp(x->made[i].name, "loss") == 0) return false;
     if (ft__onnx_is_op(x, *output, "softmax") || ft__onnx_is_op(x, *output, "log_softmax")) {
         if (!x->made[x->made[*output].inputs[0]].count) return false; /* of an input: it stays */
         *output = x->made[*output].inputs[0];

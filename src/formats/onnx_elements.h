@@ -205,7 +205,8 @@ static const char *const ft__onnx_pairs[][2] = {
     {"Add", "add"}, {"Sub", "sub"}, {"Mul", "mul"}, {"Div", "div"}, {"Max", "maximum"},
     {"Min", "minimum"}, {"And", "mul"}, {"Or", "maximum"}, {"Equal", "equal"}, {"Less", "less"},
     {"LessOrEqual", "less_equal"}, {"Greater", "greater"}, {"GreaterOrEqual", "greater_equal"},
-    {"Sum", "add"}, {"Pow", "power"}, {NULL, NULL}};
+    {"Sum", "add"}, {"Mean", "add"}, {"Xor", "not_equal"}, {"Pow", "power"},
+    {NULL, NULL}};
 
 static const char *ft__onnx_pair_named(const char *op)
 {
@@ -217,7 +218,8 @@ static const char *ft__onnx_pair_named(const char *op)
 
 static bool ft__onnx_compares(const char *op)
 {
-    return strcmp(op, "Equal") == 0 || strstr(op, "Less") || strstr(op, "Greater");
+    return strcmp(op, "Equal") == 0 || strcmp(op, "Xor") == 0 || strstr(op, "Less")
+        || strstr(op, "Greater");
 }
 
 /* A node with axes of 1 in front, so that it has so many. */
@@ -392,6 +394,38 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     }
     if (made < 0) made = ft__onnx_make_two(x, op, name, operands[0], operands[1], NULL);
     return ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* Max, Min, Sum and Mean of any number of inputs: one after the other, nodes first. */
+static const char *ft__onnx_many(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_node pair = *n;
+    const char *fault = NULL, *name = ft__onnx_name_of(x, n);
+    bool mean = strcmp(n->op, "Mean") == 0;
+    int inputs[2] = {-1, -1}, output = -1, done = 0, constants, i, made;
+    pair.inputs = inputs;
+    pair.outputs = &output;
+    pair.input_count = 2;
+    for (constants = 0; constants < 2; ++constants)
+        for (i = 0; i < n->input_count && !fault; ++i) {
+            if (!ft__onnx_input(x, n, i)) return "lacks an input";
+            if ((ft__onnx_input(x, n, i)->kind == FT__ONNX_CONSTANT) != (constants == 1)) continue;
+            inputs[done > 0] = n->inputs[i];
+            if (done++ == 0) continue;
+            output = n->outputs[0];
+            if (mean || done < n->input_count)
+                output = ft__onnx_add_value(x, ft__onnx_name(x, name, done == 2 ? ".2" : ".sum"));
+            if (output < 0) return NULL;
+            fault = ft__onnx_pair(x, &pair);
+            inputs[0] = output;
+            name = x->values[output].name;
+        }
+    if (fault || (output == n->outputs[0] && done > 1)) return fault;
+    pair.input_count = 1;
+    if (!mean || done < 2) return ft__onnx_node_in(x, &pair, 0) ? ft__onnx_is_made(
+        x, n, 0, x->values[inputs[0]].made, &x->values[inputs[0]]) : ft__onnx_needs_node;
+    made = ft__onnx_make_affine(x, ft__onnx_name_of(x, n), x->values[output].made, 1.0 / done, 0);
+    return ft__onnx_is_made(x, n, 0, made, &x->values[output]);
 }
 
 static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)

@@ -9,6 +9,7 @@
    all that are computed.
    ============================================================================================= */
 #if FT__HAS_ONNX
+enum { FT__ONNX_PARTS = 64 }; /* outputs of a Split */
 
 /* The shape that input 1 lists, with 0 as in `from` and -1 as the rest; y gets it. False: it is not
    known. */
@@ -172,21 +173,40 @@ static bool ft__onnx_fold_gather(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
-/* Where a Slice starts, ends and how it steps, for each dimension of v; false: not known. */
-typedef struct ft__onnx_cut { double start[FT__ONNX_RANK], stop[FT__ONNX_RANK],
-                              step[FT__ONNX_RANK]; } ft__onnx_cut;
+/* Where a Slice starts, ends and how it steps, for each dimension. `open`: the size is not known,
+   and all of it is taken. With a step below 0 the end is before the start, -1 at least. */
+typedef struct ft__onnx_cut {
+    double start[FT__ONNX_RANK], stop[FT__ONNX_RANK], step[FT__ONNX_RANK];
+    bool open[FT__ONNX_RANK];
+} ft__onnx_cut;
 
-/* All of v; the end of an axis whose size is not known is -1. */
+/* All of v. */
 static void ft__onnx_whole(const ft__onnx_value *v, ft__onnx_cut *cut)
 {
     int d;
     for (d = 0; d < v->rank; ++d) {
         cut->start[d] = 0;
         cut->step[d] = 1;
-        cut->stop[d] = ft__onnx_is_known(v->size[d]) ? v->size[d].k : -1;
+        cut->open[d] = !ft__onnx_is_known(v->size[d]);
+        cut->stop[d] = v->size[d].k;
     }
 }
 
+/* Cuts along an axis of known size, by indices that count from the end if they are negative. */
+static bool ft__onnx_cut_axis(ft__onnx_cut *cut, int d, double from, double to, double step)
+{
+    double size = cut->stop[d], first = step < 0 ? -1 : 0, last = step < 0 ? size - 1 : size;
+    if (!(step >= 1) && !(step <= -1)) return false;
+    from += from < 0 ? size : 0;
+    to += to < 0 ? size : 0;
+    cut->step[d] = step;
+    cut->start[d] = from < 0 ? 0 : from > last ? last : from;
+    cut->stop[d] = to < first ? first : to > size ? size : to;
+    if ((cut->stop[d] - cut->start[d]) * step < 0) cut->stop[d] = cut->start[d];
+    return true;
+}
+
+/* What a Slice takes of v; false: it is not known. */
 static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
                             ft__onnx_cut *cut)
 {
@@ -205,29 +225,23 @@ static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_
         }
     ft__onnx_whole(v, cut);
     for (i = 0; i < count; ++i) {
-        double size, from = starts[i], to = ends[i];
+        double from = starts[i], to = ends[i], step = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
         d = all < 0 ? (i < v->rank ? i : -1) : i < all ? ft__onnx_axis(axes[i], v->rank) : -1;
         if (d < 0) return false;
-        cut->step[d] = stepped < 0 ? 1 : i < stepped ? steps[i] : 0;
-        size = cut->stop[d];
-        if (size < 0 || !(to - to == 0)) { /* of N or L, only all */
-            if (from < 0 || from > 0 || cut->step[d] < 1 || cut->step[d] > 1
+        if (cut->open[d] || !(to - to == 0)) { /* of N or L, only all */
+            if (from < 0 || from > 0 || step < 1 || step > 1
                 || (to - to == 0 ? to < INT_MAX / 2 : !ft__onnx_equal(ft__onnx_at(last, i),
                                                                      v->size[d]))) return false;
             continue;
         }
-        if (!(cut->step[d] >= 1)) return false;
-        from += from < 0 ? size : 0;
-        to += to < 0 ? size : 0;
-        cut->start[d] = from < 0 ? 0 : from > size ? size : from;
-        cut->stop[d] = to < cut->start[d] ? cut->start[d] : to > size ? size : to;
+        if (!ft__onnx_cut_axis(cut, d, from, to, step)) return false;
     }
     return true;
 }
 
 static ft__onnx_number ft__onnx_cut_size(const ft__onnx_value *v, const ft__onnx_cut *cut, int d)
 {
-    if (cut->stop[d] < 0) return v->size[d];
+    if (cut->open[d]) return v->size[d];
     return ft__onnx_known(ceil((cut->stop[d] - cut->start[d]) / cut->step[d]));
 }
 
@@ -290,6 +304,126 @@ static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
     if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
     if (v->same) y->numbers[0] = v->numbers[0];
     else ft__onnx_pick(v, y, NULL, &cut);
+    return true;
+}
+
+/* Where the outputs of a Split begin along `axis` and, after them, where the last ends: up to
+   `most` + 1 numbers; false: not known. */
+static bool ft__onnx_parts_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                              int axis, double *begin, int most)
+{
+    int count = ft__onnx_list(x, n, "split", 1, begin + 1, most), i;
+    double size = ceil(v->size[axis].k / n->output_count), all = v->size[axis].k;
+    if (!ft__onnx_is_known(v->size[axis]) || n->output_count > most
+        || (count >= 0 && count != n->output_count)) return false;
+    begin[0] = 0;
+    for (i = 1; i <= n->output_count; ++i) {
+        begin[i] = begin[i - 1] + (count < 0 ? size : begin[i]);
+        if (!(begin[i] >= begin[i - 1])) return false;
+        if (count < 0 && begin[i] > all) begin[i] = all;
+    }
+    return !(begin[n->output_count] < all) && !(begin[n->output_count] > all);
+}
+
+static bool ft__onnx_fold_split(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), shape;
+    double begin[FT__ONNX_PARTS + 1];
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1, i;
+    if (axis < 0 || !ft__onnx_numbers(x, v)
+        || !ft__onnx_parts_of(x, n, v, axis, begin, FT__ONNX_PARTS)) return false;
+    for (i = 0; i < n->output_count; ++i) {
+        ft__onnx_value *y = ft__onnx_output(x, n, i);
+        ft__onnx_cut cut;
+        if (!y) continue;
+        ft__onnx_whole(v, &cut);
+        cut.start[axis] = begin[i];
+        shape = *v;
+        shape.size[axis] = ft__onnx_known(begin[i + 1] - begin[i]);
+        if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+        if (v->same) y->numbers[0] = v->numbers[0];
+        else ft__onnx_pick(v, y, NULL, &cut);
+    }
+    return true;
+}
+
+/* Tile: number i along an axis is number i modulo its size. */
+static bool ft__onnx_fold_tile(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    double times[FT__ONNX_RANK];
+    int64_t i, count;
+    int d;
+    if (!v || !y || !ft__onnx_numbers(x, v)
+        || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
+        return false;
+    shape = *v;
+    for (d = 0; d < v->rank; ++d) {
+        if (!(times[d] >= 1)) return false;
+        shape.size[d].k *= times[d];
+    }
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
+    count = v->same ? 1 : ft__onnx_count(y);
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0, step = 1;
+        for (d = v->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)v->size[d].k, all = (int64_t)y->size[d].k;
+            at += rest % all % size * step;
+            rest /= all;
+            step *= size;
+        }
+        y->numbers[i] = ft__onnx_at(v, at);
+    }
+    return true;
+}
+
+/* The axes that a reduction takes away, as bits, and the shape that is left; false: not known. */
+static bool ft__onnx_reduced(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
+                             unsigned *gone, ft__onnx_value *y)
+{
+    double axes[FT__ONNX_RANK];
+    int count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK), i, d;
+    bool given = ft__onnx_attribute_of(n, "axes") || ft__onnx_input(x, n, 1);
+    bool all = count == 0 || !given;
+    if (count < 0 && given) return false;
+    if (all && ft__onnx_int(n, "noop_with_empty_axes", 0)) all = false;
+    *gone = all ? (1u << v->rank) - 1 : 0;
+    for (i = 0; i < count; ++i) {
+        int axis = ft__onnx_axis(axes[i], v->rank);
+        if (axis < 0) return false;
+        *gone |= 1u << axis;
+    }
+    for (d = 0, y->rank = 0; d < v->rank; ++d)
+        if (!(*gone >> d & 1)) y->size[y->rank++] = v->size[d];
+        else if (ft__onnx_int(n, "keepdims", 1)) y->size[y->rank++] = ft__onnx_known(1);
+    return true;
+}
+
+/* Reductions, such as the product of the sizes of a shape. */
+static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    char op = strcmp(n->op, "ReduceSum") == 0 ? '+' : strcmp(n->op, "ReduceProd") == 0 ? '*'
+        : strcmp(n->op, "ReduceMax") == 0 ? 'M' : 'm'; /* of ft__onnx_compute */
+    unsigned gone;
+    int64_t i, count;
+    int d;
+    memset(&shape, 0, sizeof shape);
+    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_reduced(x, n, v, &gone, &shape)
+        || (count = ft__onnx_count(v)) < 1 || !ft__onnx_fold_to(x, y, &shape, v->type, false))
+        return false;
+    for (i = 0; i < count; ++i) {
+        int64_t rest = i, at = 0, step = 1, first = 0;
+        for (d = v->rank - 1; d >= 0; --d) {
+            int64_t size = (int64_t)v->size[d].k, k = rest % size;
+            rest /= size;
+            if (gone >> d & 1) first |= k;
+            else at += k * step;
+            if (!(gone >> d & 1)) step *= size;
+        }
+        y->numbers[at] = first == 0 ? ft__onnx_at(v, i)
+            : ft__onnx_compute(op, y->numbers[at], ft__onnx_at(v, i), false);
+    }
     return true;
 }
 
@@ -502,7 +636,11 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Add", NULL, '+', 0}, {"Sub", NULL, '-', 0}, {"Mul", NULL, '*', 0}, {"Div", NULL, '/', 0},
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
-    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Min", NULL, 'm', 0}, {"Max", NULL, 'M', 0},
+    {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Xor", NULL, 'x', 0}, {"Min", NULL, 'm', 0},
+    {"Max", NULL, 'M', 0}, {"Sum", NULL, '+', 0}, {"Split", ft__onnx_fold_split, 0, 0},
+    {"Tile", ft__onnx_fold_tile, 0, 0}, {"ReduceSum", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceProd", ft__onnx_fold_reduce, 0, 0}, {"ReduceMax", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceMin", ft__onnx_fold_reduce, 0, 0},
     {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};

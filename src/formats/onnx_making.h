@@ -41,6 +41,14 @@ static void ft__onnx_add_number(ft__text *fields, const char *key, double number
     ft__onnx_write_number(fields, number);
 }
 
+/* The axes of a reduction, of the node's. */
+static void ft__onnx_add_reduction(ft__text *fields, const int *axes, int count, bool keep)
+{
+    ft__json_add_ints(fields, "axes", axes, count);
+    ft__onnx_add_int(fields, "count", count);
+    ft__onnx_add_flag(fields, "keep", keep);
+}
+
 static ft__text ft__onnx_fields(ft__onnx *x)
 {
     ft__text fields;

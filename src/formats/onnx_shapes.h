@@ -113,8 +113,8 @@ static int ft__onnx_make_slice(ft__onnx *x, const char *name, const ft__onnx_val
     ft__text fields = ft__onnx_fields(x);
     for (d = 0; d < rank; ++d) step[d] = 1;
     for (d = 0; d < v->rank; ++d) {
-        if (cut->stop[d] < 0) continue;
-        if (!ft__onnx_is_known(v->size[d]) || !(cut->stop[d] > cut->start[d])) return -1;
+        if (cut->open[d]) continue;
+        if (!(cut->stop[d] > cut->start[d]) || cut->step[d] < 1) return -1;
         at = ft__onnx_own_axis(v, d);
         start[at] = (int)cut->start[d];
         stop[at] = cut->stop[d] < v->size[d].k ? (int)cut->stop[d] : 0;
@@ -144,22 +144,20 @@ static const char *ft__onnx_slice(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_split(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    double parts[64], at = 0, size;
-    int axis, count, i;
+    double begin[FT__ONNX_PARTS + 1];
+    int axis, i;
     const char *fault = NULL;
     if (!v) return ft__onnx_needs_node;
     axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
     if (axis < 0 || !ft__onnx_is_known(v->size[axis])) return ft__onnx_not_known;
-    count = ft__onnx_list(x, n, "split", 1, parts, 64);
-    size = ceil(v->size[axis].k / n->output_count);
-    if (count >= 0 && count != n->output_count) return "has not as many sizes as outputs";
+    if (!ft__onnx_parts_of(x, n, v, axis, begin, FT__ONNX_PARTS))
+        return "needs a size for each output, which are the size of its axis together";
     for (i = 0; i < n->output_count && !fault; ++i) {
         ft__onnx_cut cut;
         ft__onnx_value *to = ft__onnx_output(x, n, i);
         ft__onnx_whole(v, &cut);
-        cut.start[axis] = at;
-        at += i < count ? parts[i] : size;
-        cut.stop[axis] = at < v->size[axis].k ? at : v->size[axis].k;
+        cut.start[axis] = begin[i];
+        cut.stop[axis] = begin[i + 1];
         if (!to) continue;
         y = *v;
         y.size[axis] = ft__onnx_known(cut.stop[axis] - cut.start[axis]);
@@ -210,6 +208,14 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     return NULL;
 }
 
+/* Indices as integers: an input of ids, the places of a TopK, or numbers that were computed. */
+static int ft__onnx_make_indices(ft__onnx *x, const char *name, int made)
+{
+    if (ft__onnx_is_raw_input(x, made) && strstr(x->made[made].fields, "I32")) return made;
+    if (ft__onnx_is_op(x, made, "to_f32")) return x->made[made].inputs[0];
+    return ft__onnx_make_one(x, "to_i32", ft__onnx_name(x, name, ".index"), made, NULL);
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -225,12 +231,12 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_CONSTANT)
         return ft__onnx_gather_rows(x, n, v, index, axis);
     if (v->kind == FT__ONNX_CONSTANT && index->kind == FT__ONNX_NODE) { /* an embedding */
-        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0
-            || !ft__onnx_is_raw_input(x, index->made)) return "is supported with ids that are an"
-            " input, of rows of a matrix";
+        if (axis != 0 || v->rank != 2 || index->rank + 1 > FT__ONNX_RANK || index->batch != 0)
+            return "is supported of rows of a matrix";
         size[0] = ft__onnx_size(v->size[0]);
         size[1] = ft__onnx_size(v->size[1]);
-        made = ft__onnx_make_two(x, "embedding", name, index->made,
+        made = ft__onnx_make_two(x, "embedding", name,
+                                 ft__onnx_make_indices(x, name, index->made),
                                  ft__onnx_weight(x, v, "parameter", size, 2), NULL);
         y.size[y.rank++] = v->size[1];
         y.type = v->type;
@@ -403,6 +409,89 @@ static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
     return fault ? fault : ft__onnx_repeat(x, n, &v, times);
 }
 
+/* The places of the largest or smallest numbers along an axis, as integers; `drop`: without that
+   axis. */
+static int ft__onnx_make_places(ft__onnx *x, const char *name, const ft__onnx_value *v, int axis,
+                                int count, bool smallest, bool drop)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_int(&fields, "count", count);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    ft__onnx_add_flag(&fields, "smallest", smallest);
+    ft__onnx_add_flag(&fields, "drop_axis", drop);
+    return ft__onnx_make_one(x, "topk", name, v->made, &fields);
+}
+
+/* ArgMax and ArgMin: places as floats, as all numbers of our network. */
+static const char *ft__onnx_place(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    bool keep = ft__onnx_int(n, "keepdims", 1) != 0;
+    const char *name = ft__onnx_name_of(x, n);
+    int axis, made, d;
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0) return "has no such axis";
+    if (axis == v->batch) return "over the batch is not supported";
+    if (ft__onnx_int(n, "select_last_index", 0)) return "select_last_index is not supported";
+    made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".place"), v, axis, 1,
+                                strcmp(n->op, "ArgMin") == 0, !keep);
+    y = *v;
+    y.type = FT__ONNX_I64;
+    y.size[axis] = ft__onnx_known(1);
+    for (d = axis; d + 1 < v->rank && !keep; ++d) y.size[d] = v->size[d + 1];
+    y.rank -= !keep;
+    y.batch -= !keep && axis < v->batch;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "to_f32", name, made, NULL), &y);
+}
+
+static const char *ft__onnx_topk(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *places = ft__onnx_output(x, n, 1), y;
+    double count = (double)ft__onnx_int(n, "k", 1);
+    const char *name = ft__onnx_name_of(x, n), *fault;
+    int axis, made;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v) return ft__onnx_needs_node;
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", -1), v->rank);
+    if (axis < 0 || axis == v->batch) return "over the batch is not supported";
+    if (n->input_count > 1 && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &count, 1) != 1)
+        return "its K is not constant";
+    if (!(count >= 1) || (count > 1 && !(count <= v->size[axis].k))
+        || (count > 1 && !ft__onnx_is_known(v->size[axis]))) return "its K is not in its axis";
+    made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".places"), v, axis, (int)count,
+                                ft__onnx_int(n, "largest", 1) == 0, false);
+    y = *v;
+    y.size[axis] = ft__onnx_known(count);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    fault = ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "gather", name, v->made, made, &fields),
+                             &y);
+    if (fault || !places) return fault;
+    y.type = FT__ONNX_I64;
+    return ft__onnx_is_made(x, n, 1, ft__onnx_make_one(x, "to_f32", places->name, made, NULL), &y);
+}
+
+/* GatherElements by the places of a TopK or ArgMax along the same axis, or by ids that are fed. */
+static const char *ft__onnx_gather_elements(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *index = ft__onnx_node_in(x, n, 1), y;
+    int axis, d, places;
+    ft__text fields = ft__onnx_fields(x);
+    if (!v || !index) return "is supported with indices that are computed, of what is computed";
+    axis = ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank);
+    if (axis < 0 || axis == v->batch || index->batch != v->batch || index->rank != v->rank)
+        return "over the batch is not supported";
+    y = *v;
+    y.size[axis] = index->size[axis];
+    for (d = 0; d < v->rank; ++d)
+        if (!ft__onnx_equal(index->size[d], y.size[d]))
+            return "its index must have the input's sizes along the other axes";
+    places = ft__onnx_make_indices(x, ft__onnx_name_of(x, n), index->made);
+    ft__onnx_add_int(&fields, "axis", ft__onnx_own_axis(v, axis));
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "gather", ft__onnx_name_of(x, n),
+                                                       v->made, places, &fields), &y);
+}
+
 static const char *ft__onnx_cumsum(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
@@ -465,44 +554,49 @@ static const char *ft__onnx_pad(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_reduce(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    double axes[FT__ONNX_RANK];
-    int own[FT__ONNX_RANK], count, i, d, rank = 0, made;
-    unsigned gone = 0;
-    static const char *const ops[][2] = {{"ReduceMean", "mean"}, {"ReduceSum", "sum"},
-        {"ReduceMax", "amax"}, {"ReduceMin", "amin"}, {"ReduceProd", "prod"}, {"ReduceL2", "norm"},
-        {"ReduceLogSumExp", "logsumexp"}};
+    int own[FT__ONNX_RANK], count = 0, i, d, made;
+    unsigned gone;
+    /* and what is applied before and after */
+    static const char *const ops[][4] = {{"ReduceMean", "mean", NULL, NULL},
+        {"ReduceSum", "sum", NULL, NULL}, {"ReduceMax", "amax", NULL, NULL},
+        {"ReduceMin", "amin", NULL, NULL}, {"ReduceProd", "prod", NULL, NULL},
+        {"ReduceL2", "norm", NULL, NULL}, {"ReduceLogSumExp", "logsumexp", NULL, NULL},
+        {"ReduceL1", "sum", "abs", NULL}, {"ReduceLogSum", "sum", NULL, "log"},
+        {"ReduceSumSquare", "sum", "mul", NULL}};
     bool keep = ft__onnx_int(n, "keepdims", 1) != 0;
-    const char *op, *name = ft__onnx_name_of(x, n);
+    const char *op, *name = ft__onnx_name_of(x, n), *before, *after;
     ft__text fields = ft__onnx_fields(x);
     if (!v) return ft__onnx_needs_node;
     for (i = 0; strcmp(ops[i][0], n->op) != 0;) ++i;
     op = ops[i][1];
-    count = ft__onnx_list(x, n, "axes", 1, axes, FT__ONNX_RANK);
-    if (count <= 0 && ft__onnx_int(n, "noop_with_empty_axes", 0)) return ft__onnx_alias(x, n);
-    if (count <= 0) return "over the batch is not supported";
+    before = ops[i][2];
+    after = ops[i][3];
     y = *v;
-    for (i = 0; i < count; ++i) {
-        int axis = ft__onnx_axis(axes[i], v->rank);
-        if (axis < 0) return "has no such axis";
-        if (axis == v->batch) return "over the batch is not supported";
-        own[i] = ft__onnx_own_axis(v, axis);
-        gone |= 1u << axis;
-    }
+    if (!ft__onnx_reduced(x, n, v, &gone, &y)) return "its axes are not known";
+    if (gone >> v->batch & 1) return "over the batch is not supported";
     for (d = 0; d < v->rank; ++d) {
-        if (d == v->batch) y.batch = rank;
-        if (!(gone >> d & 1)) y.size[rank++] = v->size[d];
-        else if (keep) y.size[rank++] = ft__onnx_known(1);
+        if (d < v->batch && gone >> d & 1 && !keep) y.batch -= 1;
+        if (gone >> d & 1) own[count++] = ft__onnx_own_axis(v, d);
     }
-    y.rank = rank;
-    ft__json_add_ints(&fields, "axes", own, FINETUNE_MAX_RANK < count ? FINETUNE_MAX_RANK : count);
-    ft__onnx_add_int(&fields, "count", count);
-    ft__onnx_add_flag(&fields, "keep", keep);
+    made = v->made;
+    if (before)
+        made = before[0] == 'm'
+            ? ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".square"), made, made, NULL)
+            : ft__onnx_make_one(x, before, ft__onnx_name(x, name, ".in"), made, NULL);
+    if (after) name = ft__onnx_name(x, name, ".sum");
+    if (!gone) {
+        if (before || after) return "of no axes is not supported";
+        return ft__onnx_is_made(x, n, 0, made, v);
+    }
+    if (count > FINETUNE_MAX_RANK) return "over so many axes is not supported";
+    ft__onnx_add_reduction(&fields, own, count, keep);
     if (count == 2 && keep && ft__onnx_is_picture(v) && gone == 12
         && (strcmp(op, "mean") == 0 || strcmp(op, "amax") == 0)) {
         ft__release(x->file->context, fields.letters);
         made = ft__onnx_make_one(x, op[0] == 'm' ? "global_avg_pool" : "global_max_pool", name,
-                                 v->made, NULL);
-    } else made = ft__onnx_make_one(x, op, name, v->made, &fields);
+                                 made, NULL);
+    } else made = ft__onnx_make_one(x, op, name, made, &fields);
+    if (after) made = ft__onnx_make_one(x, after, ft__onnx_name_of(x, n), made, NULL);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 #endif

@@ -183,7 +183,7 @@ static bool ft__onnx_is_run(ft__onnx *x, ft__onnx_value *v, double step, double 
 
 static ft__onnx_value *ft__onnx_input(ft__onnx *x, const ft__onnx_node *n, int i)
 {
-    return i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
+    return i >= 0 && i < n->input_count && n->inputs[i] >= 0 ? &x->values[n->inputs[i]] : NULL;
 }
 
 static ft__onnx_value *ft__onnx_output(ft__onnx *x, const ft__onnx_node *n, int i)
@@ -209,7 +209,8 @@ static const char *ft__onnx_text(const ft__onnx_node *n, const char *name, const
     return a ? a->text : otherwise;
 }
 
-/* Numbers that are an attribute or, since some opset, input `i`; returns how many, -1: none. */
+/* Numbers that are an attribute or, since some opset, input `i` (-1: never); returns how many, -1:
+   none. */
 static int ft__onnx_list(ft__onnx *x, const ft__onnx_node *n, const char *name, int i, double *to,
                          int most)
 {
@@ -330,12 +331,12 @@ static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_num
         : op == '<' ? a.k < b.k : op == '>' ? a.k > b.k : op == 'l' ? a.k <= b.k
         : op == 'g' ? a.k >= b.k : op == 'm' ? (a.k < b.k ? a.k : b.k)
         : op == 'M' ? (a.k > b.k ? a.k : b.k) : op == '&' ? is_a && is_b
-        : op == '|' ? is_a || is_b : op == '^' ? pow(a.k, b.k)
-        : op == '%' && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
+        : op == '|' ? is_a || is_b : op == 'x' ? is_a != is_b : op == '^' ? pow(a.k, b.k)
+        : (op == '%' || op == 'F') && (b.k < 0 || b.k > 0) ? fmod(a.k, b.k) : (double)NAN;
     if (op == '%' && k * b.k < 0) k += b.k; /* Python's, the sign of b */
     if (!strchr("+-mM", op) && !ft__onnx_is_known(a) && op != '=') k = (double)NAN;
     a.k = k;
-    if (strchr("=<>lg&|", op)) a.n = a.l = 0;
+    if (strchr("=<>lg&|x", op)) a.n = a.l = 0;
     if (k - k == 0 && ft__onnx_is(a, 0)) a.n = a.l = 0;
     return a;
 }
@@ -356,14 +357,15 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
 {
     ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_input(x, n, 1);
     ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
-    bool compares = strchr("=<>lg&|", op) != NULL, same;
+    bool compares = strchr("=<>lg&|x", op) != NULL, same;
     int64_t i, count;
     int k, type;
     double number;
-    if (!a || !b || !y) return false;
+    if (op == '%' && ft__onnx_int(n, "fmod", 0)) op = 'F'; /* C's: the sign of a */
+    if (!a || (n->input_count > 1 && !b) || !y) return false;
     memset(&shape, 0, sizeof shape);
-    if (op == 'g' && a->counts && ft__onnx_is_run(x, b, 0, &number) && a->numbers[0].k >= number
-        && ft__onnx_broadcast(x, n, &shape)
+    if (op == 'g' && b && a->counts && ft__onnx_is_run(x, b, 0, &number)
+        && a->numbers[0].k >= number && ft__onnx_broadcast(x, n, &shape)
         && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
         y->numbers[0] = ft__onnx_known(1);
         return true;
