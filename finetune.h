@@ -175,6 +175,7 @@
      [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
      [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
      [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
+     [SECTION] formats/onnx_counting: Positions in the network
      [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
      [SECTION] formats/onnx_shapes: ONNX operators that move numbers
      [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
@@ -39372,7 +39373,8 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
-    bool counts;            /* constant: numbers[0], and 1 more at each step of an axis of size L */
+    ft__onnx_number *steps; /* constant that counts: the number at [i, j, ...] is numbers[0]
+                               + i steps[0] + j steps[1] + ...; NULL: it does not */
     bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
     int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
@@ -39418,6 +39420,7 @@ typedef struct ft__onnx {
     char *graph;            /* the description, once it was asked for */
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
+    int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
     char refusals[700];     /* the nodes that cannot be mapped, and why */
     int refusal_count;
     double batch;           /* if the file has a fixed batch size: it; else 0 */
@@ -39900,6 +39903,7 @@ static ft__onnx_number ft__onnx_times(ft__onnx_number a, ft__onnx_number b)
     a.k *= b.k;
     a.n += b.n;
     a.l += b.l;
+    if (a.k >= 0 && a.k <= 0) a.n = a.l = 0;
     return a;
 }
 
@@ -39980,7 +39984,7 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     int64_t count = ft__onnx_count(v), i, rows, columns;
     int bytes;
     if (v->kind != FT__ONNX_CONSTANT) return NULL;
-    if (v->counts) return NULL; /* as many as there are steps */
+    if (v->steps) return NULL; /* as many as there are samples or steps */
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
@@ -40192,6 +40196,93 @@ static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_num
     return a;
 }
 
+/* ---- Constants that count ---- */
+
+/* Whether a constant counts, or is one number. */
+static bool ft__onnx_counts(ft__onnx *x, ft__onnx_value *v)
+{
+    return v->steps || ((v->same || ft__onnx_count(v) == 1) && ft__onnx_numbers(x, v));
+}
+
+/* By how much a constant that is broadcast to `rank` axes counts along one of them. */
+static ft__onnx_number ft__onnx_step(const ft__onnx_value *v, int rank, int axis)
+{
+    axis -= rank - v->rank;
+    return v->steps && axis >= 0 ? v->steps[axis] : ft__onnx_known(0);
+}
+
+/* Makes an output a constant that counts, with steps to be set; NULL: it cannot be. */
+static ft__onnx_number *ft__onnx_fold_steps_to(ft__onnx *x, ft__onnx_value *y,
+                                               const ft__onnx_value *shape, int type,
+                                               ft__onnx_number first)
+{
+    if (!ft__onnx_fold_to(x, y, shape, type, true)) return NULL;
+    y->numbers[0] = first;
+    y->same = false;
+    y->steps = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)y->rank + 1)
+                                                               * sizeof *y->steps);
+    return y->steps;
+}
+
+/* Whether a - b, of constants that count, compares with 0 as `op` says: 1, 0; -1: not known, or not
+   the same everywhere. Indices are not negative. */
+static int ft__onnx_compare_counts(char op, const ft__onnx_value *a, const ft__onnx_value *b,
+                                   int rank)
+{
+    ft__onnx_number first = ft__onnx_compute('-', a->numbers[0], b->numbers[0], true);
+    bool up = true, down = true, over, under;
+    int d;
+    if (!ft__onnx_is_known(first)) return -1;
+    for (d = 0; d < rank; ++d) {
+        ft__onnx_number step = ft__onnx_compute('-', ft__onnx_step(a, rank, d),
+                                                ft__onnx_step(b, rank, d), true);
+        if (!ft__onnx_is_known(step)) return -1;
+        up = up && step.k >= 0;
+        down = down && step.k <= 0;
+    }
+    over = op == 'g' || op == '<' ? first.k >= 0 : first.k > 0; /* what decides it from there up */
+    under = op == 'l' || op == '>' ? first.k <= 0 : first.k < 0;
+    if (op == '=' && up && down) return !over && !under;
+    if (up && over) return op == 'g' || op == '>';
+    if (down && under) return op == 'l' || op == '<';
+    return -1;
+}
+
+/* a op b, where one of them counts. */
+static bool ft__onnx_fold_counts(ft__onnx *x, const ft__onnx_node *n, char op, ft__onnx_value *a,
+                                 ft__onnx_value *b)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_number first, steps[FT__ONNX_RANK], *to;
+    int d, known;
+    memset(&shape, 0, sizeof shape);
+    if (n->input_count != 2 || !y || !ft__onnx_counts(x, a) || !ft__onnx_counts(x, b)
+        || !ft__onnx_broadcast(x, n, &shape)) return false;
+    if (strchr("=<>lg", op)) {
+        known = ft__onnx_compare_counts(op, a, b, shape.rank);
+        if (known < 0 || !ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) return false;
+        y->numbers[0] = ft__onnx_known(known);
+        return true;
+    }
+    if (strchr("mM", op)) { /* exporters ask for its shape */
+        y->kind = FT__ONNX_CONSTANT;
+        y->rank = shape.rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        return true;
+    }
+    if (!strchr("+-*", op) || (op == '*' && a->steps && b->steps)) return false;
+    first = ft__onnx_compute(op, a->numbers[0], b->numbers[0], true);
+    for (d = 0; d < shape.rank; ++d) {
+        ft__onnx_number i = ft__onnx_step(a, shape.rank, d), j = ft__onnx_step(b, shape.rank, d);
+        steps[d] = op != '*' ? ft__onnx_compute(op, i, j, true)
+            : ft__onnx_times(a->steps ? i : j, a->steps ? b->numbers[0] : a->numbers[0]);
+        if (!(steps[d].k - steps[d].k == 0)) return false;
+    }
+    to = first.k - first.k == 0 ? ft__onnx_fold_steps_to(x, y, &shape, a->type, first) : NULL;
+    for (d = 0; to && d < shape.rank; ++d) to[d] = steps[d];
+    return to != NULL;
+}
+
 /* Whether the numbers of all inputs are known; *same: each input has a single one. */
 static bool ft__onnx_fold_inputs(ft__onnx *x, const ft__onnx_node *n, bool *same)
 {
@@ -40211,16 +40302,10 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     bool compares = strchr("=<>lg&|x", op) != NULL, same;
     int64_t i, count;
     int k, type;
-    double number;
     if (op == '%' && ft__onnx_int(n, "fmod", 0)) op = 'F'; /* C's: the sign of a */
     if (!a || (n->input_count > 1 && !b) || !y) return false;
+    if (a->steps || (b && b->steps)) return b && ft__onnx_fold_counts(x, n, op, a, b);
     memset(&shape, 0, sizeof shape);
-    if (op == 'g' && b && a->counts && ft__onnx_is_run(x, b, 0, &number)
-        && a->numbers[0].k >= number && ft__onnx_broadcast(x, n, &shape)
-        && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
-        y->numbers[0] = ft__onnx_known(1);
-        return true;
-    }
     type = compares ? FT__ONNX_BOOL : a->type;
     if (!ft__onnx_fold_inputs(x, n, &same) || !ft__onnx_broadcast(x, n, &shape)
         || !ft__onnx_fold_to(x, y, &shape, type, same)) return false;
@@ -40264,9 +40349,10 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
     int64_t i, count;
     int type;
-    if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
+    if (!v || !y || (!(op == 'c' && v->steps) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
-    if (op == 'c' && (type == v->type || v->counts
+    if (op == 'c' && v->steps && type == FT__ONNX_BOOL) return false;
+    if (op == 'c' && (type == v->type || v->steps
                       || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type))))
         return ft__onnx_fold_view(y, v, v);
     if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
@@ -40388,10 +40474,31 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     return true;
 }
 
+/* A constant that counts, with axes of 1 more or less. */
+static bool ft__onnx_fold_counted_view(ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y,
+                                       const ft__onnx_value *shape)
+{
+    ft__onnx_number *steps = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)shape->rank + 1)
+                                                                             * sizeof *steps);
+    int d, from = 0;
+    for (d = 0; steps && d < shape->rank; ++d) {
+        if (ft__onnx_is(shape->size[d], 1)) continue;
+        while (from < v->rank && ft__onnx_is(v->size[from], 1)) ++from;
+        if (from == v->rank || !ft__onnx_equal(v->size[from], shape->size[d])) return false;
+        steps[d] = v->steps[from++];
+    }
+    while (from < v->rank && ft__onnx_is(v->size[from], 1)) ++from;
+    if (!steps || from < v->rank || !ft__onnx_fold_view(y, v, shape)) return false;
+    y->steps = steps;
+    return true;
+}
+
 static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
-    return v && y && ft__onnx_reshaped(x, n, v, &shape) && ft__onnx_fold_view(y, v, &shape);
+    if (!v || !y || !ft__onnx_reshaped(x, n, v, &shape)) return false;
+    return v->steps ? ft__onnx_fold_counted_view(x, v, y, &shape)
+                    : ft__onnx_fold_view(y, v, &shape);
 }
 
 static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
@@ -40570,10 +40677,13 @@ static bool ft__onnx_fold_steps(ft__onnx *x, const ft__onnx_node *n, ft__onnx_va
     if (!same && !ft__onnx_is_run(x, v, 1, &first)) return false;
     shape = *v;
     shape.size[v->rank - 1] = ft__onnx_at(end, 0);
+    if (!same) {
+        ft__onnx_number *to = ft__onnx_fold_steps_to(x, y, &shape, v->type, ft__onnx_known(first));
+        if (to) to[v->rank - 1] = ft__onnx_known(1);
+        return to != NULL;
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, true)) return false;
     y->numbers[0] = ft__onnx_known(first);
-    y->counts = !same;
-    y->same = same;
     return true;
 }
 
@@ -40583,10 +40693,16 @@ static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_cut cut;
     int d;
     if (v && y && ft__onnx_fold_steps(x, n, v, y)) return true;
-    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
+    if (!v || !y || (!v->steps && !ft__onnx_numbers(x, v)) || !ft__onnx_cut_of(x, n, v, &cut))
+        return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = v->rank;
     for (d = 0; d < v->rank; ++d) shape.size[d] = ft__onnx_cut_size(v, &cut, d);
+    if (v->steps) { /* all of it */
+        for (d = 0; d < v->rank; ++d)
+            if (!ft__onnx_equal(shape.size[d], v->size[d])) return false;
+        return ft__onnx_fold_view(y, v, v);
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
     if (v->same) y->numbers[0] = v->numbers[0];
     else ft__onnx_pick(v, y, NULL, &cut);
@@ -40754,6 +40870,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value *y = ft__onnx_output(x, n, 0), *first = ft__onnx_input(x, n, 0), shape;
     int axis = first ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), first->rank) : -1, i, d;
     int64_t to = 0, before, after, row, part, k;
+    bool counts = false;
     if (axis < 0 || !y) return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = first->rank;
@@ -40761,11 +40878,18 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     shape.size[axis] = ft__onnx_known(0);
     for (i = 0; i < n->input_count; ++i) {
         ft__onnx_value *v = ft__onnx_input(x, n, i);
-        if (!v || v->rank != first->rank || !ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0)
-            return false;
+        if (!v || v->rank != first->rank || !ft__onnx_is_known(v->size[axis])
+            || (!v->steps && (!ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0))) return false;
+        counts = counts || v->steps;
         for (d = 0; d < v->rank; ++d)
             if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
         shape.size[axis].k += v->size[axis].k;
+    }
+    if (counts) { /* indices, whose parts GatherND reads */
+        y->kind = FT__ONNX_CONSTANT;
+        y->rank = shape.rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        return true;
     }
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
     if (ft__onnx_count(y) == 0) return true;
@@ -40825,13 +40949,18 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     int64_t i, count;
     int d, skip;
     double number;
-    if (!v || !y || !ft__onnx_numbers(x, v)
+    if (!v || !y || (!v->steps && !ft__onnx_numbers(x, v))
         || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
         return false;
     for (d = 0, skip = shape.rank - v->rank; d < v->rank; ++d)
         if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
+    if (v->steps) {
+        ft__onnx_number *steps = ft__onnx_fold_steps_to(x, y, &shape, v->type, v->numbers[0]);
+        for (d = 0; steps && d < shape.rank; ++d) steps[d] = ft__onnx_step(v, shape.rank, d);
+        return steps != NULL;
+    }
     same = ft__onnx_is_run(x, v, 0, &number);
     if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
         ft__onnx_fold_view(y, v, &shape);
@@ -40866,13 +40995,13 @@ static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
     if (!y || !last || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1) return false;
     if (ft__onnx_count(last) == 1 && ft__onnx_numbers(x, last)
-        && ft__onnx_size_is_length(ft__onnx_at(last, 0)) && !(from < 0 || from > 0)
-        && step >= 1 && step <= 1) {
+        && ft__onnx_at(last, 0).n + ft__onnx_at(last, 0).l == 1 && ft__onnx_at(last, 0).k >= 1
+        && ft__onnx_at(last, 0).k <= 1 && !(from < 0 || from > 0) && step >= 1 && step <= 1) {
+        ft__onnx_number *steps; /* one for each sample, or for each step */
         shape.size[0] = ft__onnx_at(last, 0);
-        if (!ft__onnx_fold_to(x, y, &shape, last->type, true)) return false;
-        y->numbers[0] = ft__onnx_known(0);
-        y->same = false;
-        return y->counts = true;
+        steps = ft__onnx_fold_steps_to(x, y, &shape, last->type, ft__onnx_known(0));
+        if (steps) steps[0] = ft__onnx_known(1);
+        return steps != NULL;
     }
     if (ft__onnx_wholes(x, last, &to, 1) != 1 || !(step < 0 || step > 0)) return false;
     shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);
@@ -41055,6 +41184,14 @@ static int ft__onnx_make_two(ft__onnx *x, const char *op, const char *name, int 
     inputs[0] = a;
     inputs[1] = b;
     return ft__onnx_make(x, op, name, inputs, 2, fields);
+}
+
+static int ft__onnx_make_affine(ft__onnx *x, const char *name, int made, double scale, double shift)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_number(&fields, "scale", scale);
+    ft__onnx_add_number(&fields, "shift", shift);
+    return ft__onnx_make_one(x, "affine", name, made, &fields);
 }
 
 static bool ft__onnx_is_op(const ft__onnx *x, int made, const char *op)
@@ -41323,6 +41460,175 @@ static bool ft__onnx_is_number(ft__onnx *x, ft__onnx_value *v, double *number)
 #endif
 
 /* =============================================================================================
+   [SECTION] formats/onnx_counting: Positions in the network
+   Exporters compute masks of attention from the indices of samples and steps, such as j <= i. As
+   constants these count, see formats/onnx_values; where they meet numbers of the network they are
+   made of one node, the positions 0, 1, 2, ... [N, L] of the first input's steps.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* A node [N, L] of ones; -1: the first input has no steps. */
+static int ft__onnx_make_ones(ft__onnx *x)
+{
+    const ft__onnx_value *v = x->main_input < 0 ? NULL : &x->values[x->main_input];
+    ft__onnx_value cut, flat;
+    int made, d, steps = -1, stop[FT__ONNX_RANK] = {0};
+    ft__text fields = ft__onnx_fields(x);
+    if (!v || v->kind != FT__ONNX_NODE || v->batch != 0 || ft__onnx_is_merged(v)) return -1;
+    cut = flat = *v;
+    for (d = 1; d < v->rank; ++d)
+        if (ft__onnx_size_is_length(v->size[d]) && steps < 0) steps = d;
+        else cut.size[d] = ft__onnx_known(stop[d] = 1);
+    if (steps < 0) return -1;
+    made = v->made;
+    if (strstr(x->made[made].fields, "I32"))
+        made = ft__onnx_make_one(x, "to_f32", "steps.numbers", made, NULL);
+    if (v->rank > 2) { /* one number of each step */
+        ft__json_add_ints(&fields, "stop", stop, v->rank);
+        made = ft__onnx_make_one(x, "slice", "steps.part", made, &fields);
+        flat.rank = 2;
+        flat.size[1] = v->size[steps];
+        made = ft__onnx_make_shape(x, "steps.flat", made, &cut, &flat);
+    }
+    return ft__onnx_make_affine(x, "steps.ones", made, 0, 1);
+}
+
+/* Ones or, with `counts`, the positions of steps, with L as this axis of so many. */
+static int ft__onnx_make_steps(ft__onnx *x, const char *name, bool counts, int rank, int axis)
+{
+    ft__onnx_value flat, shape;
+    int *made = counts ? &x->positions : &x->ones, d;
+    ft__text fields = ft__onnx_fields(x);
+    if (!x->ones) x->ones = ft__onnx_make_ones(x) + 1;
+    if (!x->ones) return -1;
+    if (!*made) {
+        ft__onnx_add_flag(&fields, "exclusive", true);
+        *made = ft__onnx_make_one(x, "cumsum", "steps.positions", x->ones - 1, &fields) + 1;
+    }
+    memset(&flat, 0, sizeof flat);
+    flat.rank = 2;
+    shape = flat;
+    shape.rank = rank;
+    for (d = 0; d < rank; ++d) shape.size[d] = ft__onnx_known(1);
+    shape.size[0].n = flat.size[0].n = 1;
+    flat.size[0].k = flat.size[1].k = 1;
+    shape.size[axis].l = flat.size[1].l = 1;
+    return ft__onnx_make_shape(x, name, *made - 1, &flat, &shape);
+}
+
+/* A node whose axes of 1 are repeated where `to`, of as many axes, has more: a number, or L. */
+static int ft__onnx_make_stretched(ft__onnx *x, const char *name, int made, ft__onnx_value *v,
+                                   const ft__onnx_value *to)
+{
+    int d, ones;
+    for (d = 0; d < v->rank && made >= 0; ++d) {
+        if (d == v->batch || !ft__onnx_is(v->size[d], 1) || ft__onnx_is(to->size[d], 1)) continue;
+        name = ft__onnx_name(x, name, "_");
+        if (ft__onnx_size(to->size[d]) > 0) {
+            int repeats[FT__ONNX_RANK + 1], i;
+            ft__text fields = ft__onnx_fields(x);
+            for (i = 0; i <= v->rank; ++i) repeats[i] = 1;
+            repeats[ft__onnx_own_axis(v, d)] = ft__onnx_size(to->size[d]);
+            ft__json_add_ints(&fields, "repeats", repeats, v->rank + ft__onnx_is_merged(v));
+            made = ft__onnx_make_one(x, "tile", name, made, &fields);
+            v->size[d] = to->size[d];
+            continue;
+        }
+        if (!ft__onnx_size_is_length(to->size[d]) || v->batch != 0 || ft__onnx_is_merged(v))
+            return -1;
+        ones = ft__onnx_make_steps(x, ft__onnx_name(x, name, ".steps"), false, v->rank, d);
+        made = ft__onnx_make_two(x, "mul", name, made, ones, NULL);
+        v->size[d] = to->size[d];
+    }
+    return made;
+}
+
+/* A new value, a node of the numbers of a constant that counts, with so many axes, the batch first;
+   -1: it cannot be. */
+static int ft__onnx_make_counted(ft__onnx *x, const char *name, int constant, int rank)
+{
+    ft__onnx_value v = x->values[constant], y;
+    int d, made = -1, more = rank - v.rank, value;
+    memset(&y, 0, sizeof y);
+    y.rank = rank;
+    y.type = FT__ONNX_F32;
+    for (d = 0; d < rank; ++d) {
+        ft__onnx_number step = ft__onnx_step(&v, rank, d);
+        const char *part = ft__onnx_name(x, name, made < 0 ? ".steps" : ".more");
+        int one;
+        y.size[d] = d < more ? ft__onnx_known(1) : v.size[d - more];
+        if (!ft__onnx_is_known(step) || (d == 0 && (step.k < 0 || step.k > 0))) return -1;
+        if (!ft__onnx_size_is_length(y.size[d])) {
+            if (step.k < 0 || step.k > 0) return -1;
+            continue;
+        }
+        one = ft__onnx_make_steps(x, part, true, rank, d);
+        if (one < 0) return -1;
+        one = ft__onnx_make_affine(x, ft__onnx_name(x, part, ".value"), one, step.k,
+                                   made < 0 ? v.numbers[0].k : 0);
+        made = made < 0 ? one : ft__onnx_make_two(x, "add", ft__onnx_name(x, part, ".sum"), made,
+                                                  one, NULL);
+    }
+    y.size[0] = ft__onnx_known(1);
+    y.size[0].n = 1;
+    value = made < 0 ? -1 : ft__onnx_add_value(x, name);
+    if (value < 0) return -1;
+    y.name = name;
+    y.producer = y.tensor = -1;
+    y.kind = FT__ONNX_NODE;
+    y.made = made;
+    x->values[value] = y;
+    return value;
+}
+
+/* A node of ONNX whose inputs that count are nodes of our network. Returns n itself if it has none,
+   or if they cannot be. */
+static const ft__onnx_node *ft__onnx_with_counted(ft__onnx *x, const ft__onnx_node *n,
+                                                  const char *name, ft__onnx_node *changed)
+{
+    static const char *const ends[] = {".counts", ".counts2", ".counts3"};
+    int i, rank = 0;
+    bool counts = false;
+    *changed = *n;
+    for (i = 0; i < n->input_count && i < 3; ++i) {
+        const ft__onnx_value *v = n->inputs[i] < 0 ? NULL : &x->values[n->inputs[i]];
+        if (v && v->rank > rank) rank = v->rank;
+        counts = counts || (v && v->steps);
+    }
+    for (i = 0; counts && i < n->input_count && i < 3; ++i) { /* the first axis must be the batch */
+        const ft__onnx_value *v = n->inputs[i] < 0 ? NULL : &x->values[n->inputs[i]];
+        if (v && v->steps && v->rank == rank && !ft__onnx_is(v->size[0], 1)
+            && v->size[0].n == 0) return n;
+    }
+    changed->inputs = (int *)ft__file_memory(x->file, ((size_t)n->input_count + 1) * sizeof(int));
+    if (!counts || !changed->inputs) return n;
+    for (i = 0; i < n->input_count; ++i) {
+        changed->inputs[i] = n->inputs[i];
+        if (i < 3 && n->inputs[i] >= 0 && x->values[n->inputs[i]].steps)
+            changed->inputs[i] = ft__onnx_make_counted(x, ft__onnx_name(x, name, ends[i]),
+                                                       n->inputs[i], rank);
+        if (changed->inputs[i] < 0 && n->inputs[i] >= 0) return n;
+    }
+    return changed;
+}
+
+/* The axis that a constant is the index of: the batch's, or one of the steps; -1: it is another. */
+static int ft__onnx_counted_axis(const ft__onnx_value *v, bool batch)
+{
+    int d, axis = -1;
+    if (v->kind != FT__ONNX_CONSTANT || !v->steps || !ft__onnx_is(v->numbers[0], 0)) return -1;
+    for (d = 0; d < v->rank; ++d) {
+        if (ft__onnx_is(v->steps[d], 0)) continue;
+        if (axis >= 0 || !ft__onnx_is(v->steps[d], 1)
+            || !(batch ? v->size[d].n == 1 && v->size[d].l == 0
+                       : ft__onnx_size_is_length(v->size[d]))) return -1;
+        axis = d;
+    }
+    return axis;
+}
+#endif
+
+/* =============================================================================================
    [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
    Each function maps one node whose first input is a node of our network. It returns NULL, or why
    the node cannot be mapped.
@@ -41357,8 +41663,14 @@ static const char *ft__onnx_alias(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_cast(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    ft__onnx_value *rows = ft__onnx_input(x, n, 0);
     int type = (int)ft__onnx_int(n, "to", 0), zero, made;
     const char *fault;
+    if (y && rows && (rows->kind == FT__ONNX_POSITIONS || rows->kind == FT__ONNX_ROW)
+        && ft__onnx_is_float(type)) {
+        ft__onnx_fold_view(y, rows, rows);
+        return NULL;
+    }
     if (!v || !y) return ft__onnx_needs_node;
     if (type == FT__ONNX_BOOL && v->type != FT__ONNX_BOOL) {
         zero = ft__onnx_make_number(x, ft__onnx_name(x, y->name, ".zero"), 0);
@@ -41408,14 +41720,6 @@ static const char *ft__onnx_activate(ft__onnx *x, const ft__onnx_node *n)
                             (double)ft__onnx_float(n, row->attribute, row->otherwise));
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, row->op, ft__onnx_name_of(x, n), v->made,
                                                        &fields), v);
-}
-
-static int ft__onnx_make_affine(ft__onnx *x, const char *name, int made, double scale, double shift)
-{
-    ft__text fields = ft__onnx_fields(x);
-    ft__onnx_add_number(&fields, "scale", scale);
-    ft__onnx_add_number(&fields, "shift", shift);
-    return ft__onnx_make_one(x, "affine", name, made, &fields);
 }
 
 static int ft__onnx_make_clamp(ft__onnx *x, const char *name, int made, double low, double high)
@@ -41578,6 +41882,26 @@ static int ft__onnx_operand(ft__onnx *x, ft__onnx_value *v, const ft__onnx_value
     return ft__onnx_weight(x, v, "constant", size + first, rank - first);
 }
 
+/* Repeats numbers of the first node where neither it nor another operand has as many as y: a
+   constant that is one number is no operand of their size. */
+static int ft__onnx_reach(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v, int count,
+                          const ft__onnx_value *y, const char *name)
+{
+    ft__onnx_value to = *y;
+    double number;
+    int i, d, node = -1;
+    for (i = count - 1; i >= 0; --i) {
+        ft__onnx_value *in = ft__onnx_input(x, n, i);
+        if (v[i].kind == FT__ONNX_NODE) node = i;
+        if (v[i].kind != FT__ONNX_NODE && ft__onnx_is_number(x, in, &number)) continue;
+        for (d = 0; d < v[i].rank; ++d) {
+            int at = y->rank - v[i].rank + d;
+            if (ft__onnx_equal(v[i].size[d], y->size[at])) to.size[at] = ft__onnx_known(1);
+        }
+    }
+    return node < 0 ? -1 : ft__onnx_make_stretched(x, name, v[node].made, &v[node], &to);
+}
+
 /* The shape of the result of inputs that are broadcast to each other. NULL, or what is wrong. */
 static const char *ft__onnx_meet(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v, int count,
                                  ft__onnx_value *y)
@@ -41599,6 +41923,11 @@ static const char *ft__onnx_meet(ft__onnx *x, const ft__onnx_node *n, ft__onnx_v
         for (d = 0; v[i].kind == FT__ONNX_NODE && d < v[i].rank; ++d)
             if (d == y->batch && !ft__onnx_equal(v[i].size[d], y->size[d]))
                 fault = "inputs with different batches are not supported";
+    for (i = 0; i < count && !fault; ++i) {
+        if (v[i].kind != FT__ONNX_NODE) continue;
+        v[i].made = ft__onnx_reach(x, n, v, count, y, ft__onnx_name(x, name, ".whole"));
+        return v[i].made < 0 ? ft__onnx_not_known : NULL;
+    }
     return fault;
 }
 
@@ -41681,8 +42010,10 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value v[2], y, *constant;
     int node, made = -1, operands[2], i;
     double k;
+    ft__onnx_node changed;
     if (n->input_count != 2 || !ft__onnx_input(x, n, 0) || !ft__onnx_input(x, n, 1))
         return "is supported with two inputs";
+    n = ft__onnx_with_counted(x, n, name, &changed);
     for (i = 0; i < 2; ++i)
         if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
         else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
@@ -41749,6 +42080,7 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     static const char *const ends[] = {".condition", ".if", ".else"};
     const char *name = ft__onnx_name_of(x, n), *fault;
     ft__onnx_value v[3], y;
+    ft__onnx_node changed;
     int operands[3], i;
     for (i = 0; i < 3; ++i)
         if (!ft__onnx_input(x, n, i)) return "needs three inputs";
@@ -41758,6 +42090,7 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
         && ft__onnx_node_in(x, n, 2))
         return ft__onnx_is_made(x, n, 0, ft__onnx_node_in(x, n, 2)->made,
                                 ft__onnx_node_in(x, n, 2));
+    n = ft__onnx_with_counted(x, n, name, &changed);
     for (i = 0; i < 3; ++i) v[i] = *ft__onnx_input(x, n, i);
     fault = ft__onnx_meet(x, n, v, 3, &y);
     if (fault) return fault;
@@ -41966,7 +42299,11 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     memcpy(y->size, index->size, sizeof y->size);
     y->size[index->rank] = table->size[1];
     y->type = table->type;
-    if (index->counts && index->size[index->rank - 1].l == 1) {
+    if (index->steps) { /* the step is the last axis */
+        int d;
+        for (d = 0; d < index->rank; ++d)
+            if (!ft__onnx_is(index->steps[d], d + 1 == index->rank)) return ft__onnx_needs_node;
+        if (index->size[index->rank - 1].l != 1) return ft__onnx_needs_node;
         y->kind = FT__ONNX_POSITIONS;
         y->made = n->inputs[0];
         y->numbers = index->numbers;
@@ -42001,6 +42338,70 @@ static int ft__onnx_make_indices(ft__onnx *x, const char *name, int made)
     return ft__onnx_make_one(x, "to_i32", ft__onnx_name(x, name, ".index"), made, NULL);
 }
 
+/* The batch and the steps of `v` in new places: as axis 0 and axis `steps` of an index's shape,
+   with what follows them. */
+static const char *ft__onnx_place_steps(ft__onnx *x, const ft__onnx_node *n,
+                                        const ft__onnx_value *v, const ft__onnx_value *index,
+                                        int rank, int steps, int more)
+{
+    ft__onnx_value y = *v, to;
+    int d, made;
+    for (d = 0; d < rank; ++d) y.size[d] = ft__onnx_known(1);
+    y.size[0].n = y.size[steps].l = 1;
+    for (d = 0; d < more; ++d) y.size[rank + d] = v->size[v->rank - more + d];
+    y.rank = rank + more;
+    y.batch = 0;
+    to = y;
+    for (d = 0; d < rank; ++d) to.size[d] = index->size[d];
+    made = ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v, &y);
+    if (made >= 0)
+        made = ft__onnx_make_stretched(x, ft__onnx_name(x, ft__onnx_name_of(x, n), ".whole"), made,
+                                       &y, &to);
+    return made < 0 ? ft__onnx_not_known : ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* Gather of [N L, ...] by indices i L + j of samples i and steps j: see onnx_counting. */
+static const char *ft__onnx_gather_samples(ft__onnx *x, const ft__onnx_node *n,
+                                           const ft__onnx_value *v, const ft__onnx_value *index)
+{
+    ft__onnx_number row = ft__onnx_known(1);
+    int d, steps = -1;
+    bool fits = v->batch == 0 && index->rank > 1 && index->size[0].n == 1
+        && ft__onnx_is(index->numbers[0], 0) && index->rank + v->rank - 1 <= FT__ONNX_RANK;
+    row.l = 1;
+    fits = fits && ft__onnx_equal(index->steps[0], row)
+        && ft__onnx_equal(v->size[0], ft__onnx_times(row, index->size[0]));
+    for (d = 1; d < index->rank && fits; ++d) {
+        if (ft__onnx_is(index->steps[d], 0)) continue;
+        fits = steps < 0 && ft__onnx_is(index->steps[d], 1)
+            && ft__onnx_size_is_length(index->size[d]);
+        steps = d;
+    }
+    if (!fits || steps < 0) return "by such indices of the batch is not supported";
+    return ft__onnx_place_steps(x, n, v, index, index->rank, steps, v->rank - 1);
+}
+
+/* GatherND of [N, L, ...] by pairs of a sample and a step. */
+static const char *ft__onnx_gather_nd(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *index = ft__onnx_input(x, n, 1);
+    const ft__onnx_node *pair;
+    int steps;
+    if (!v) return ft__onnx_needs_node;
+    pair = index && index->producer >= 0 ? &x->nodes[index->producer] : NULL;
+    if (!pair || strcmp(pair->op, "Concat") != 0 || pair->input_count != 2
+        || index->kind != FT__ONNX_CONSTANT || ft__onnx_int(n, "batch_dims", 0)
+        || !ft__onnx_is(index->size[index->rank - 1], 2) || v->rank < 2 || v->batch != 0
+        || ft__onnx_is_merged(v) || !ft__onnx_size_is_length(v->size[1])
+        || index->rank + v->rank - 3 > FT__ONNX_RANK
+        || ft__onnx_counted_axis(&x->values[pair->inputs[0]], true) != 0)
+        return "is supported for the indices of all samples and steps";
+    steps = ft__onnx_counted_axis(&x->values[pair->inputs[1]], false);
+    if (steps < 1 || steps > index->rank - 2)
+        return "is supported for the indices of all samples and steps";
+    return ft__onnx_place_steps(x, n, v, index, index->rank - 1, steps, v->rank - 2);
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -42027,6 +42428,8 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
         y.type = v->type;
         return ft__onnx_is_made(x, n, 0, made, &y);
     }
+    if (v->kind == FT__ONNX_NODE && axis == v->batch && index->steps)
+        return ft__onnx_gather_samples(x, n, v, index);
     count = ft__onnx_wholes(x, index, at, 256);
     if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
         return "is supported with constant indices, of an axis that is not the batch";
@@ -42173,25 +42576,25 @@ static const char *ft__onnx_tile(ft__onnx *x, const ft__onnx_node *n)
 /* Broadcasting to a shape: axes of 1 are repeated. */
 static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *in = ft__onnx_node_in(x, n, 0), v, shape;
-    double times[FT__ONNX_RANK];
+    ft__onnx_value *in = ft__onnx_node_in(x, n, 0), v, shape, to;
     const char *fault = NULL;
-    int d;
+    int d, made;
     if (!in) return ft__onnx_needs_node;
     if (!ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape)) return ft__onnx_not_known;
     v = *in;
     if (shape.rank > v.rank)
         fault = ft__onnx_promote(x, &v, shape.rank,
                                  ft__onnx_name(x, ft__onnx_name_of(x, n), ".in"));
-    for (d = 0; d < v.rank; ++d) times[d] = 1;
+    to = v;
     for (d = 0; d < shape.rank && !fault; ++d) {
         ft__onnx_number has = v.size[v.rank - shape.rank + d], wants = shape.size[d];
         if (ft__onnx_is(wants, 1) || ft__onnx_equal(wants, has)) continue;
-        if (!ft__onnx_is(has, 1) || !ft__onnx_is_known(wants))
-            fault = "to that shape is not supported";
-        else times[v.rank - shape.rank + d] = wants.k;
+        to.size[v.rank - shape.rank + d] = wants;
+        if (!ft__onnx_is(has, 1)) fault = "to that shape is not supported";
     }
-    return fault ? fault : ft__onnx_repeat(x, n, &v, times);
+    if (fault) return fault;
+    made = ft__onnx_make_stretched(x, ft__onnx_name_of(x, n), v.made, &v, &to);
+    return made < 0 ? "to that shape is not supported" : ft__onnx_is_made(x, n, 0, made, &v);
 }
 
 /* The places of the largest or smallest numbers along an axis, as integers; `drop`: without that
@@ -43292,7 +43695,8 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"GreaterOrEqual", ft__onnx_pair}, {"Where", ft__onnx_where}, {"Pow", ft__onnx_pow},
     {"Reshape", ft__onnx_reshape}, {"Squeeze", ft__onnx_reshape}, {"Unsqueeze", ft__onnx_reshape},
     {"Flatten", ft__onnx_reshape}, {"Transpose", ft__onnx_transpose}, {"Slice", ft__onnx_slice},
-    {"Split", ft__onnx_split}, {"Gather", ft__onnx_gather}, {"Concat", ft__onnx_concat},
+    {"Split", ft__onnx_split}, {"Gather", ft__onnx_gather}, {"GatherND", ft__onnx_gather_nd},
+    {"Concat", ft__onnx_concat},
     {"Expand", ft__onnx_expand}, {"Tile", ft__onnx_tile}, {"CumSum", ft__onnx_cumsum},
     {"Floor", ft__onnx_activate}, {"Ceil", ft__onnx_activate}, {"Round", ft__onnx_activate},
     {"Sign", ft__onnx_activate}, {"ReduceProd", ft__onnx_reduce}, {"ReduceL2", ft__onnx_reduce},
@@ -43344,13 +43748,22 @@ static bool ft__onnx_is_turned(const ft__onnx *x, int input)
     return turns > 0;
 }
 
-/* Whether an input's numbers name rows of a table. */
+/* Whether an input's numbers name rows of a table, maybe after another shape or type. */
 static bool ft__onnx_is_ids(const ft__onnx *x, int input)
 {
-    int i;
-    for (i = 0; i < x->node_count; ++i)
-        if (strncmp(x->nodes[i].op, "Gather", 6) == 0 && x->nodes[i].input_count > 1
-            && x->nodes[i].inputs[1] == input && x->nodes[i].needed) return true;
+    int i, value, most;
+    for (i = 0; i < x->node_count; ++i) {
+        if (strncmp(x->nodes[i].op, "Gather", 6) != 0 || x->nodes[i].input_count < 2
+            || !x->nodes[i].needed) continue;
+        value = x->nodes[i].inputs[1];
+        for (most = 0; most < 8 && value >= 0 && value != input; ++most) {
+            const ft__onnx_node *n = x->values[value].producer < 0 ? NULL
+                : &x->nodes[x->values[value].producer];
+            value = n && n->input_count > 0 && (strcmp(n->op, "Reshape") == 0
+                || strcmp(n->op, "Cast") == 0) ? n->inputs[0] : -1;
+        }
+        if (value == input && !ft__onnx_is_float(x->values[input].type)) return true;
+    }
     return false;
 }
 

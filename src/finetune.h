@@ -205,6 +205,7 @@ extern "C" {
 #include "formats/onnx_values.h"
 #include "formats/onnx_folding.h"
 #include "formats/onnx_making.h"
+#include "formats/onnx_counting.h"
 #include "formats/onnx_elements.h"
 #include "formats/onnx_shapes.h"
 #include "formats/onnx_layers.h"

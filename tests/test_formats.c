@@ -819,10 +819,11 @@ static void check_onnx_case(ft_file *golden, const char *name)
     free(file);
 }
 
-static void test_onnx(void)
+/* All cases of a file; returns how many. */
+static int check_onnx_cases(const char *path)
 {
     ft_model *m = new_model();
-    ft_file *golden = ft_file_open(m, "tests/golden/onnx.safetensors", (ft_weights_options){.map = false});
+    ft_file *golden = ft_file_open(m, path, (ft_weights_options){.map = false});
     int i, cases = 0;
     for (i = 0; i < ft_file_count(golden); ++i) {
         const char *name = ft_file_tensor(golden, i).name, *end = strstr(name, "/file");
@@ -832,9 +833,15 @@ static void test_onnx(void)
         check_onnx_case(golden, one);
         cases += 1;
     }
-    CHECK(cases >= 138, "%d cases of ONNX", cases);
     ft_file_close(golden);
     ft_destroy(m);
+    return cases;
+}
+
+static void test_onnx(void)
+{
+    int cases = check_onnx_cases("tests/golden/onnx.safetensors"), masks = check_onnx_cases("tests/golden/onnx_masks.safetensors");
+    CHECK(cases >= 138 && masks >= 6, "%d cases of ONNX, and %d of masks", cases, masks);
 }
 
 /* ---- Real ONNX files, beside what ONNX Runtime gave of them ---- */

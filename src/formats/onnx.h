@@ -45,7 +45,8 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"GreaterOrEqual", ft__onnx_pair}, {"Where", ft__onnx_where}, {"Pow", ft__onnx_pow},
     {"Reshape", ft__onnx_reshape}, {"Squeeze", ft__onnx_reshape}, {"Unsqueeze", ft__onnx_reshape},
     {"Flatten", ft__onnx_reshape}, {"Transpose", ft__onnx_transpose}, {"Slice", ft__onnx_slice},
-    {"Split", ft__onnx_split}, {"Gather", ft__onnx_gather}, {"Concat", ft__onnx_concat},
+    {"Split", ft__onnx_split}, {"Gather", ft__onnx_gather}, {"GatherND", ft__onnx_gather_nd},
+    {"Concat", ft__onnx_concat},
     {"Expand", ft__onnx_expand}, {"Tile", ft__onnx_tile}, {"CumSum", ft__onnx_cumsum},
     {"Floor", ft__onnx_activate}, {"Ceil", ft__onnx_activate}, {"Round", ft__onnx_activate},
     {"Sign", ft__onnx_activate}, {"ReduceProd", ft__onnx_reduce}, {"ReduceL2", ft__onnx_reduce},
@@ -97,13 +98,22 @@ static bool ft__onnx_is_turned(const ft__onnx *x, int input)
     return turns > 0;
 }
 
-/* Whether an input's numbers name rows of a table. */
+/* Whether an input's numbers name rows of a table, maybe after another shape or type. */
 static bool ft__onnx_is_ids(const ft__onnx *x, int input)
 {
-    int i;
-    for (i = 0; i < x->node_count; ++i)
-        if (strncmp(x->nodes[i].op, "Gather", 6) == 0 && x->nodes[i].input_count > 1
-            && x->nodes[i].inputs[1] == input && x->nodes[i].needed) return true;
+    int i, value, most;
+    for (i = 0; i < x->node_count; ++i) {
+        if (strncmp(x->nodes[i].op, "Gather", 6) != 0 || x->nodes[i].input_count < 2
+            || !x->nodes[i].needed) continue;
+        value = x->nodes[i].inputs[1];
+        for (most = 0; most < 8 && value >= 0 && value != input; ++most) {
+            const ft__onnx_node *n = x->values[value].producer < 0 ? NULL
+                : &x->nodes[x->values[value].producer];
+            value = n && n->input_count > 0 && (strcmp(n->op, "Reshape") == 0
+                || strcmp(n->op, "Cast") == 0) ? n->inputs[0] : -1;
+        }
+        if (value == input && !ft__onnx_is_float(x->values[input].type)) return true;
+    }
     return false;
 }
 

@@ -5,6 +5,7 @@
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
 #include "formats/onnx_making.h"
+#include "formats/onnx_counting.h"
 
 /* =============================================================================================
    [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
@@ -41,8 +42,14 @@ static const char *ft__onnx_alias(ft__onnx *x, const ft__onnx_node *n)
 static const char *ft__onnx_cast(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *y = ft__onnx_output(x, n, 0);
+    ft__onnx_value *rows = ft__onnx_input(x, n, 0);
     int type = (int)ft__onnx_int(n, "to", 0), zero, made;
     const char *fault;
+    if (y && rows && (rows->kind == FT__ONNX_POSITIONS || rows->kind == FT__ONNX_ROW)
+        && ft__onnx_is_float(type)) {
+        ft__onnx_fold_view(y, rows, rows);
+        return NULL;
+    }
     if (!v || !y) return ft__onnx_needs_node;
     if (type == FT__ONNX_BOOL && v->type != FT__ONNX_BOOL) {
         zero = ft__onnx_make_number(x, ft__onnx_name(x, y->name, ".zero"), 0);
@@ -92,14 +99,6 @@ static const char *ft__onnx_activate(ft__onnx *x, const ft__onnx_node *n)
                             (double)ft__onnx_float(n, row->attribute, row->otherwise));
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, row->op, ft__onnx_name_of(x, n), v->made,
                                                        &fields), v);
-}
-
-static int ft__onnx_make_affine(ft__onnx *x, const char *name, int made, double scale, double shift)
-{
-    ft__text fields = ft__onnx_fields(x);
-    ft__onnx_add_number(&fields, "scale", scale);
-    ft__onnx_add_number(&fields, "shift", shift);
-    return ft__onnx_make_one(x, "affine", name, made, &fields);
 }
 
 static int ft__onnx_make_clamp(ft__onnx *x, const char *name, int made, double low, double high)
@@ -262,6 +261,26 @@ static int ft__onnx_operand(ft__onnx *x, ft__onnx_value *v, const ft__onnx_value
     return ft__onnx_weight(x, v, "constant", size + first, rank - first);
 }
 
+/* Repeats numbers of the first node where neither it nor another operand has as many as y: a
+   constant that is one number is no operand of their size. */
+static int ft__onnx_reach(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v, int count,
+                          const ft__onnx_value *y, const char *name)
+{
+    ft__onnx_value to = *y;
+    double number;
+    int i, d, node = -1;
+    for (i = count - 1; i >= 0; --i) {
+        ft__onnx_value *in = ft__onnx_input(x, n, i);
+        if (v[i].kind == FT__ONNX_NODE) node = i;
+        if (v[i].kind != FT__ONNX_NODE && ft__onnx_is_number(x, in, &number)) continue;
+        for (d = 0; d < v[i].rank; ++d) {
+            int at = y->rank - v[i].rank + d;
+            if (ft__onnx_equal(v[i].size[d], y->size[at])) to.size[at] = ft__onnx_known(1);
+        }
+    }
+    return node < 0 ? -1 : ft__onnx_make_stretched(x, name, v[node].made, &v[node], &to);
+}
+
 /* The shape of the result of inputs that are broadcast to each other. NULL, or what is wrong. */
 static const char *ft__onnx_meet(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *v, int count,
                                  ft__onnx_value *y)
@@ -283,6 +302,11 @@ static const char *ft__onnx_meet(ft__onnx *x, const ft__onnx_node *n, ft__onnx_v
         for (d = 0; v[i].kind == FT__ONNX_NODE && d < v[i].rank; ++d)
             if (d == y->batch && !ft__onnx_equal(v[i].size[d], y->size[d]))
                 fault = "inputs with different batches are not supported";
+    for (i = 0; i < count && !fault; ++i) {
+        if (v[i].kind != FT__ONNX_NODE) continue;
+        v[i].made = ft__onnx_reach(x, n, v, count, y, ft__onnx_name(x, name, ".whole"));
+        return v[i].made < 0 ? ft__onnx_not_known : NULL;
+    }
     return fault;
 }
 
@@ -365,8 +389,10 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value v[2], y, *constant;
     int node, made = -1, operands[2], i;
     double k;
+    ft__onnx_node changed;
     if (n->input_count != 2 || !ft__onnx_input(x, n, 0) || !ft__onnx_input(x, n, 1))
         return "is supported with two inputs";
+    n = ft__onnx_with_counted(x, n, name, &changed);
     for (i = 0; i < 2; ++i)
         if (ft__onnx_input(x, n, i)->kind == FT__ONNX_ROW) return ft__onnx_with_row(x, n, i);
         else if (ft__onnx_input(x, n, i)->kind == FT__ONNX_POSITIONS)
@@ -433,6 +459,7 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
     static const char *const ends[] = {".condition", ".if", ".else"};
     const char *name = ft__onnx_name_of(x, n), *fault;
     ft__onnx_value v[3], y;
+    ft__onnx_node changed;
     int operands[3], i;
     for (i = 0; i < 3; ++i)
         if (!ft__onnx_input(x, n, i)) return "needs three inputs";
@@ -442,6 +469,7 @@ static const char *ft__onnx_where(ft__onnx *x, const ft__onnx_node *n)
         && ft__onnx_node_in(x, n, 2))
         return ft__onnx_is_made(x, n, 0, ft__onnx_node_in(x, n, 2)->made,
                                 ft__onnx_node_in(x, n, 2));
+    n = ft__onnx_with_counted(x, n, name, &changed);
     for (i = 0; i < 3; ++i) v[i] = *ft__onnx_input(x, n, i);
     fault = ft__onnx_meet(x, n, v, 3, &y);
     if (fault) return fault;

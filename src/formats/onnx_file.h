@@ -47,7 +47,8 @@ typedef struct ft__onnx_value {
     int tensor;             /* constant: its numbers are this tensor's; -1: they are computed, */
     bool turned;            /* ... with its two axes swapped */
     bool same;              /* constant: all are numbers[0] */
-    bool counts;            /* constant: numbers[0], and 1 more at each step of an axis of size L */
+    ft__onnx_number *steps; /* constant that counts: the number at [i, j, ...] is numbers[0]
+                               + i steps[0] + j steps[1] + ...; NULL: it does not */
     bool repeated;          /* constant: size[0] is N, but the numbers are those of each sample */
     ft__onnx_number *numbers; /* constant: NULL: not read from the tensor yet */
     int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
@@ -93,6 +94,7 @@ typedef struct ft__onnx {
     char *graph;            /* the description, once it was asked for */
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
+    int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
     char refusals[700];     /* the nodes that cannot be mapped, and why */
     int refusal_count;
     double batch;           /* if the file has a fixed batch size: it; else 0 */

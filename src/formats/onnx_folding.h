@@ -1,5 +1,6 @@
 #pragma once
 #include "platform/families.h"
+#include "formats/readers.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
 
@@ -102,10 +103,31 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     return true;
 }
 
+/* A constant that counts, with axes of 1 more or less. */
+static bool ft__onnx_fold_counted_view(ft__onnx *x, const ft__onnx_value *v, ft__onnx_value *y,
+                                       const ft__onnx_value *shape)
+{
+    ft__onnx_number *steps = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)shape->rank + 1)
+                                                                             * sizeof *steps);
+    int d, from = 0;
+    for (d = 0; steps && d < shape->rank; ++d) {
+        if (ft__onnx_is(shape->size[d], 1)) continue;
+        while (from < v->rank && ft__onnx_is(v->size[from], 1)) ++from;
+        if (from == v->rank || !ft__onnx_equal(v->size[from], shape->size[d])) return false;
+        steps[d] = v->steps[from++];
+    }
+    while (from < v->rank && ft__onnx_is(v->size[from], 1)) ++from;
+    if (!steps || from < v->rank || !ft__onnx_fold_view(y, v, shape)) return false;
+    y->steps = steps;
+    return true;
+}
+
 static bool ft__onnx_fold_reshape(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
-    return v && y && ft__onnx_reshaped(x, n, v, &shape) && ft__onnx_fold_view(y, v, &shape);
+    if (!v || !y || !ft__onnx_reshaped(x, n, v, &shape)) return false;
+    return v->steps ? ft__onnx_fold_counted_view(x, v, y, &shape)
+                    : ft__onnx_fold_view(y, v, &shape);
 }
 
 static bool ft__onnx_fold_identity(ft__onnx *x, const ft__onnx_node *n)
@@ -284,10 +306,13 @@ static bool ft__onnx_fold_steps(ft__onnx *x, const ft__onnx_node *n, ft__onnx_va
     if (!same && !ft__onnx_is_run(x, v, 1, &first)) return false;
     shape = *v;
     shape.size[v->rank - 1] = ft__onnx_at(end, 0);
+    if (!same) {
+        ft__onnx_number *to = ft__onnx_fold_steps_to(x, y, &shape, v->type, ft__onnx_known(first));
+        if (to) to[v->rank - 1] = ft__onnx_known(1);
+        return to != NULL;
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, true)) return false;
     y->numbers[0] = ft__onnx_known(first);
-    y->counts = !same;
-    y->same = same;
     return true;
 }
 
@@ -297,10 +322,16 @@ static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_cut cut;
     int d;
     if (v && y && ft__onnx_fold_steps(x, n, v, y)) return true;
-    if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_cut_of(x, n, v, &cut)) return false;
+    if (!v || !y || (!v->steps && !ft__onnx_numbers(x, v)) || !ft__onnx_cut_of(x, n, v, &cut))
+        return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = v->rank;
     for (d = 0; d < v->rank; ++d) shape.size[d] = ft__onnx_cut_size(v, &cut, d);
+    if (v->steps) { /* all of it */
+        for (d = 0; d < v->rank; ++d)
+            if (!ft__onnx_equal(shape.size[d], v->size[d])) return false;
+        return ft__onnx_fold_view(y, v, v);
+    }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
     if (v->same) y->numbers[0] = v->numbers[0];
     else ft__onnx_pick(v, y, NULL, &cut);
@@ -468,6 +499,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value *y = ft__onnx_output(x, n, 0), *first = ft__onnx_input(x, n, 0), shape;
     int axis = first ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), first->rank) : -1, i, d;
     int64_t to = 0, before, after, row, part, k;
+    bool counts = false;
     if (axis < 0 || !y) return false;
     memset(&shape, 0, sizeof shape);
     shape.rank = first->rank;
@@ -475,11 +507,18 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     shape.size[axis] = ft__onnx_known(0);
     for (i = 0; i < n->input_count; ++i) {
         ft__onnx_value *v = ft__onnx_input(x, n, i);
-        if (!v || v->rank != first->rank || !ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0)
-            return false;
+        if (!v || v->rank != first->rank || !ft__onnx_is_known(v->size[axis])
+            || (!v->steps && (!ft__onnx_numbers(x, v) || ft__onnx_count(v) < 0))) return false;
+        counts = counts || v->steps;
         for (d = 0; d < v->rank; ++d)
             if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
         shape.size[axis].k += v->size[axis].k;
+    }
+    if (counts) { /* indices, whose parts GatherND reads */
+        y->kind = FT__ONNX_CONSTANT;
+        y->rank = shape.rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        return true;
     }
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
     if (ft__onnx_count(y) == 0) return true;
@@ -539,13 +578,18 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
     int64_t i, count;
     int d, skip;
     double number;
-    if (!v || !y || !ft__onnx_numbers(x, v)
+    if (!v || !y || (!v->steps && !ft__onnx_numbers(x, v))
         || !ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape) || v->rank > shape.rank)
         return false;
     for (d = 0, skip = shape.rank - v->rank; d < v->rank; ++d)
         if (ft__onnx_is(shape.size[skip + d], 1)) shape.size[skip + d] = v->size[d];
         else if (!ft__onnx_is(v->size[d], 1) && !ft__onnx_equal(v->size[d], shape.size[skip + d]))
             return false;
+    if (v->steps) {
+        ft__onnx_number *steps = ft__onnx_fold_steps_to(x, y, &shape, v->type, v->numbers[0]);
+        for (d = 0; steps && d < shape.rank; ++d) steps[d] = ft__onnx_step(v, shape.rank, d);
+        return steps != NULL;
+    }
     same = ft__onnx_is_run(x, v, 0, &number);
     if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
         ft__onnx_fold_view(y, v, &shape);
@@ -580,13 +624,13 @@ static bool ft__onnx_fold_range(ft__onnx *x, const ft__onnx_node *n)
     if (!y || !last || ft__onnx_wholes(x, ft__onnx_input(x, n, 0), &from, 1) != 1
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 2), &step, 1) != 1) return false;
     if (ft__onnx_count(last) == 1 && ft__onnx_numbers(x, last)
-        && ft__onnx_size_is_length(ft__onnx_at(last, 0)) && !(from < 0 || from > 0)
-        && step >= 1 && step <= 1) {
+        && ft__onnx_at(last, 0).n + ft__onnx_at(last, 0).l == 1 && ft__onnx_at(last, 0).k >= 1
+        && ft__onnx_at(last, 0).k <= 1 && !(from < 0 || from > 0) && step >= 1 && step <= 1) {
+        ft__onnx_number *steps; /* one for each sample, or for each step */
         shape.size[0] = ft__onnx_at(last, 0);
-        if (!ft__onnx_fold_to(x, y, &shape, last->type, true)) return false;
-        y->numbers[0] = ft__onnx_known(0);
-        y->same = false;
-        return y->counts = true;
+        steps = ft__onnx_fold_steps_to(x, y, &shape, last->type, ft__onnx_known(0));
+        if (steps) steps[0] = ft__onnx_known(1);
+        return steps != NULL;
     }
     if (ft__onnx_wholes(x, last, &to, 1) != 1 || !(step < 0 || step > 0)) return false;
     shape.size[0] = ft__onnx_known((to - from) / step > 0 ? ceil((to - from) / step) : 0);

@@ -114,6 +114,14 @@ static int ft__onnx_make_two(ft__onnx *x, const char *op, const char *name, int 
     return ft__onnx_make(x, op, name, inputs, 2, fields);
 }
 
+static int ft__onnx_make_affine(ft__onnx *x, const char *name, int made, double scale, double shift)
+{
+    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_add_number(&fields, "scale", scale);
+    ft__onnx_add_number(&fields, "shift", shift);
+    return ft__onnx_make_one(x, "affine", name, made, &fields);
+}
+
 static bool ft__onnx_is_op(const ft__onnx *x, int made, const char *op)
 {
     return made >= 0 && strcmp(x->made[made].op, op) == 0;

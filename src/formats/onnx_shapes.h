@@ -10,6 +10,7 @@
 #include "formats/onnx_values.h"
 #include "formats/onnx_folding.h"
 #include "formats/onnx_making.h"
+#include "formats/onnx_counting.h"
 #include "formats/onnx_elements.h"
 
 /* =============================================================================================
@@ -181,7 +182,11 @@ static const char *ft__onnx_gather_rows(ft__onnx *x, const ft__onnx_node *n, ft_
     memcpy(y->size, index->size, sizeof y->size);
     y->size[index->rank] = table->size[1];
     y->type = table->type;
-    if (index->counts && index->size[index->rank - 1].l == 1) {
+    if (index->steps) { /* the step is the last axis */
+        int d;
+        for (d = 0; d < index->rank; ++d)
+            if (!ft__onnx_is(index->steps[d], d + 1 == index->rank)) return ft__onnx_needs_node;
+        if (index->size[index->rank - 1].l != 1) return ft__onnx_needs_node;
         y->kind = FT__ONNX_POSITIONS;
         y->made = n->inputs[0];
         y->numbers = index->numbers;
@@ -216,6 +221,70 @@ static int ft__onnx_make_indices(ft__onnx *x, const char *name, int made)
     return ft__onnx_make_one(x, "to_i32", ft__onnx_name(x, name, ".index"), made, NULL);
 }
 
+/* The batch and the steps of `v` in new places: as axis 0 and axis `steps` of an index's shape,
+   with what follows them. */
+static const char *ft__onnx_place_steps(ft__onnx *x, const ft__onnx_node *n,
+                                        const ft__onnx_value *v, const ft__onnx_value *index,
+                                        int rank, int steps, int more)
+{
+    ft__onnx_value y = *v, to;
+    int d, made;
+    for (d = 0; d < rank; ++d) y.size[d] = ft__onnx_known(1);
+    y.size[0].n = y.size[steps].l = 1;
+    for (d = 0; d < more; ++d) y.size[rank + d] = v->size[v->rank - more + d];
+    y.rank = rank + more;
+    y.batch = 0;
+    to = y;
+    for (d = 0; d < rank; ++d) to.size[d] = index->size[d];
+    made = ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v, &y);
+    if (made >= 0)
+        made = ft__onnx_make_stretched(x, ft__onnx_name(x, ft__onnx_name_of(x, n), ".whole"), made,
+                                       &y, &to);
+    return made < 0 ? ft__onnx_not_known : ft__onnx_is_made(x, n, 0, made, &y);
+}
+
+/* Gather of [N L, ...] by indices i L + j of samples i and steps j: see onnx_counting. */
+static const char *ft__onnx_gather_samples(ft__onnx *x, const ft__onnx_node *n,
+                                           const ft__onnx_value *v, const ft__onnx_value *index)
+{
+    ft__onnx_number row = ft__onnx_known(1);
+    int d, steps = -1;
+    bool fits = v->batch == 0 && index->rank > 1 && index->size[0].n == 1
+        && ft__onnx_is(index->numbers[0], 0) && index->rank + v->rank - 1 <= FT__ONNX_RANK;
+    row.l = 1;
+    fits = fits && ft__onnx_equal(index->steps[0], row)
+        && ft__onnx_equal(v->size[0], ft__onnx_times(row, index->size[0]));
+    for (d = 1; d < index->rank && fits; ++d) {
+        if (ft__onnx_is(index->steps[d], 0)) continue;
+        fits = steps < 0 && ft__onnx_is(index->steps[d], 1)
+            && ft__onnx_size_is_length(index->size[d]);
+        steps = d;
+    }
+    if (!fits || steps < 0) return "by such indices of the batch is not supported";
+    return ft__onnx_place_steps(x, n, v, index, index->rank, steps, v->rank - 1);
+}
+
+/* GatherND of [N, L, ...] by pairs of a sample and a step. */
+static const char *ft__onnx_gather_nd(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *index = ft__onnx_input(x, n, 1);
+    const ft__onnx_node *pair;
+    int steps;
+    if (!v) return ft__onnx_needs_node;
+    pair = index && index->producer >= 0 ? &x->nodes[index->producer] : NULL;
+    if (!pair || strcmp(pair->op, "Concat") != 0 || pair->input_count != 2
+        || index->kind != FT__ONNX_CONSTANT || ft__onnx_int(n, "batch_dims", 0)
+        || !ft__onnx_is(index->size[index->rank - 1], 2) || v->rank < 2 || v->batch != 0
+        || ft__onnx_is_merged(v) || !ft__onnx_size_is_length(v->size[1])
+        || index->rank + v->rank - 3 > FT__ONNX_RANK
+        || ft__onnx_counted_axis(&x->values[pair->inputs[0]], true) != 0)
+        return "is supported for the indices of all samples and steps";
+    steps = ft__onnx_counted_axis(&x->values[pair->inputs[1]], false);
+    if (steps < 1 || steps > index->rank - 2)
+        return "is supported for the indices of all samples and steps";
+    return ft__onnx_place_steps(x, n, v, index, index->rank - 1, steps, v->rank - 2);
+}
+
 /* One index, or several that follow each other, of an axis; rows of a table by ids. */
 static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -242,6 +311,8 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
         y.type = v->type;
         return ft__onnx_is_made(x, n, 0, made, &y);
     }
+    if (v->kind == FT__ONNX_NODE && axis == v->batch && index->steps)
+        return ft__onnx_gather_samples(x, n, v, index);
     count = ft__onnx_wholes(x, index, at, 256);
     if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
         return "is supported with constant indices, of an axis that is not the batch";
@@ -388,25 +459,25 @@ static const char *ft__onnx_tile(ft__onnx *x, const ft__onnx_node *n)
 /* Broadcasting to a shape: axes of 1 are repeated. */
 static const char *ft__onnx_expand(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *in = ft__onnx_node_in(x, n, 0), v, shape;
-    double times[FT__ONNX_RANK];
+    ft__onnx_value *in = ft__onnx_node_in(x, n, 0), v, shape, to;
     const char *fault = NULL;
-    int d;
+    int d, made;
     if (!in) return ft__onnx_needs_node;
     if (!ft__onnx_shape_from(x, ft__onnx_input(x, n, 1), &shape)) return ft__onnx_not_known;
     v = *in;
     if (shape.rank > v.rank)
         fault = ft__onnx_promote(x, &v, shape.rank,
                                  ft__onnx_name(x, ft__onnx_name_of(x, n), ".in"));
-    for (d = 0; d < v.rank; ++d) times[d] = 1;
+    to = v;
     for (d = 0; d < shape.rank && !fault; ++d) {
         ft__onnx_number has = v.size[v.rank - shape.rank + d], wants = shape.size[d];
         if (ft__onnx_is(wants, 1) || ft__onnx_equal(wants, has)) continue;
-        if (!ft__onnx_is(has, 1) || !ft__onnx_is_known(wants))
-            fault = "to that shape is not supported";
-        else times[v.rank - shape.rank + d] = wants.k;
+        to.size[v.rank - shape.rank + d] = wants;
+        if (!ft__onnx_is(has, 1)) fault = "to that shape is not supported";
     }
-    return fault ? fault : ft__onnx_repeat(x, n, &v, times);
+    if (fault) return fault;
+    made = ft__onnx_make_stretched(x, ft__onnx_name_of(x, n), v.made, &v, &to);
+    return made < 0 ? "to that shape is not supported" : ft__onnx_is_made(x, n, 0, made, &v);
 }
 
 /* The places of the largest or smallest numbers along an axis, as integers; `drop`: without that

@@ -49,6 +49,7 @@ static ft__onnx_number ft__onnx_times(ft__onnx_number a, ft__onnx_number b)
     a.k *= b.k;
     a.n += b.n;
     a.l += b.l;
+    if (a.k >= 0 && a.k <= 0) a.n = a.l = 0;
     return a;
 }
 
@@ -129,7 +130,7 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     int64_t count = ft__onnx_count(v), i, rows, columns;
     int bytes;
     if (v->kind != FT__ONNX_CONSTANT) return NULL;
-    if (v->counts) return NULL; /* as many as there are steps */
+    if (v->steps) return NULL; /* as many as there are samples or steps */
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
     if (count < 0 || !t->data) return NULL;
@@ -341,6 +342,93 @@ static ft__onnx_number ft__onnx_compute(char op, ft__onnx_number a, ft__onnx_num
     return a;
 }
 
+/* ---- Constants that count ---- */
+
+/* Whether a constant counts, or is one number. */
+static bool ft__onnx_counts(ft__onnx *x, ft__onnx_value *v)
+{
+    return v->steps || ((v->same || ft__onnx_count(v) == 1) && ft__onnx_numbers(x, v));
+}
+
+/* By how much a constant that is broadcast to `rank` axes counts along one of them. */
+static ft__onnx_number ft__onnx_step(const ft__onnx_value *v, int rank, int axis)
+{
+    axis -= rank - v->rank;
+    return v->steps && axis >= 0 ? v->steps[axis] : ft__onnx_known(0);
+}
+
+/* Makes an output a constant that counts, with steps to be set; NULL: it cannot be. */
+static ft__onnx_number *ft__onnx_fold_steps_to(ft__onnx *x, ft__onnx_value *y,
+                                               const ft__onnx_value *shape, int type,
+                                               ft__onnx_number first)
+{
+    if (!ft__onnx_fold_to(x, y, shape, type, true)) return NULL;
+    y->numbers[0] = first;
+    y->same = false;
+    y->steps = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)y->rank + 1)
+                                                               * sizeof *y->steps);
+    return y->steps;
+}
+
+/* Whether a - b, of constants that count, compares with 0 as `op` says: 1, 0; -1: not known, or not
+   the same everywhere. Indices are not negative. */
+static int ft__onnx_compare_counts(char op, const ft__onnx_value *a, const ft__onnx_value *b,
+                                   int rank)
+{
+    ft__onnx_number first = ft__onnx_compute('-', a->numbers[0], b->numbers[0], true);
+    bool up = true, down = true, over, under;
+    int d;
+    if (!ft__onnx_is_known(first)) return -1;
+    for (d = 0; d < rank; ++d) {
+        ft__onnx_number step = ft__onnx_compute('-', ft__onnx_step(a, rank, d),
+                                                ft__onnx_step(b, rank, d), true);
+        if (!ft__onnx_is_known(step)) return -1;
+        up = up && step.k >= 0;
+        down = down && step.k <= 0;
+    }
+    over = op == 'g' || op == '<' ? first.k >= 0 : first.k > 0; /* what decides it from there up */
+    under = op == 'l' || op == '>' ? first.k <= 0 : first.k < 0;
+    if (op == '=' && up && down) return !over && !under;
+    if (up && over) return op == 'g' || op == '>';
+    if (down && under) return op == 'l' || op == '<';
+    return -1;
+}
+
+/* a op b, where one of them counts. */
+static bool ft__onnx_fold_counts(ft__onnx *x, const ft__onnx_node *n, char op, ft__onnx_value *a,
+                                 ft__onnx_value *b)
+{
+    ft__onnx_value *y = ft__onnx_output(x, n, 0), shape;
+    ft__onnx_number first, steps[FT__ONNX_RANK], *to;
+    int d, known;
+    memset(&shape, 0, sizeof shape);
+    if (n->input_count != 2 || !y || !ft__onnx_counts(x, a) || !ft__onnx_counts(x, b)
+        || !ft__onnx_broadcast(x, n, &shape)) return false;
+    if (strchr("=<>lg", op)) {
+        known = ft__onnx_compare_counts(op, a, b, shape.rank);
+        if (known < 0 || !ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) return false;
+        y->numbers[0] = ft__onnx_known(known);
+        return true;
+    }
+    if (strchr("mM", op)) { /* exporters ask for its shape */
+        y->kind = FT__ONNX_CONSTANT;
+        y->rank = shape.rank;
+        memcpy(y->size, shape.size, sizeof y->size);
+        return true;
+    }
+    if (!strchr("+-*", op) || (op == '*' && a->steps && b->steps)) return false;
+    first = ft__onnx_compute(op, a->numbers[0], b->numbers[0], true);
+    for (d = 0; d < shape.rank; ++d) {
+        ft__onnx_number i = ft__onnx_step(a, shape.rank, d), j = ft__onnx_step(b, shape.rank, d);
+        steps[d] = op != '*' ? ft__onnx_compute(op, i, j, true)
+            : ft__onnx_times(a->steps ? i : j, a->steps ? b->numbers[0] : a->numbers[0]);
+        if (!(steps[d].k - steps[d].k == 0)) return false;
+    }
+    to = first.k - first.k == 0 ? ft__onnx_fold_steps_to(x, y, &shape, a->type, first) : NULL;
+    for (d = 0; to && d < shape.rank; ++d) to[d] = steps[d];
+    return to != NULL;
+}
+
 /* Whether the numbers of all inputs are known; *same: each input has a single one. */
 static bool ft__onnx_fold_inputs(ft__onnx *x, const ft__onnx_node *n, bool *same)
 {
@@ -360,16 +448,10 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     bool compares = strchr("=<>lg&|x", op) != NULL, same;
     int64_t i, count;
     int k, type;
-    double number;
     if (op == '%' && ft__onnx_int(n, "fmod", 0)) op = 'F'; /* C's: the sign of a */
     if (!a || (n->input_count > 1 && !b) || !y) return false;
+    if (a->steps || (b && b->steps)) return b && ft__onnx_fold_counts(x, n, op, a, b);
     memset(&shape, 0, sizeof shape);
-    if (op == 'g' && b && a->counts && ft__onnx_is_run(x, b, 0, &number)
-        && a->numbers[0].k >= number && ft__onnx_broadcast(x, n, &shape)
-        && ft__onnx_fold_to(x, y, &shape, FT__ONNX_BOOL, true)) { /* no step is before the first */
-        y->numbers[0] = ft__onnx_known(1);
-        return true;
-    }
     type = compares ? FT__ONNX_BOOL : a->type;
     if (!ft__onnx_fold_inputs(x, n, &same) || !ft__onnx_broadcast(x, n, &shape)
         || !ft__onnx_fold_to(x, y, &shape, type, same)) return false;
@@ -413,9 +495,10 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0);
     int64_t i, count;
     int type;
-    if (!v || !y || (!(op == 'c' && v->counts) && !ft__onnx_numbers(x, v))) return false;
+    if (!v || !y || (!(op == 'c' && v->steps) && !ft__onnx_numbers(x, v))) return false;
     type = op == 'c' ? (int)ft__onnx_int(n, "to", v->type) : op == '!' ? FT__ONNX_BOOL : v->type;
-    if (op == 'c' && (type == v->type || v->counts
+    if (op == 'c' && v->steps && type == FT__ONNX_BOOL) return false;
+    if (op == 'c' && (type == v->type || v->steps
                       || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type))))
         return ft__onnx_fold_view(y, v, v);
     if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;

@@ -1,4 +1,5 @@
-"""Makes onnx.safetensors, for tests/test_formats.c: small ONNX graphs, and what ONNX Runtime gives of them.
+"""Makes onnx.safetensors and, of masks, onnx_masks.safetensors, for tests/test_formats.c: small ONNX graphs, and what
+ONNX Runtime gives of them.
 
     python3 tests/golden/make_onnx.py    (needs onnx, onnxruntime, numpy and safetensors from PyPI)
 
@@ -267,3 +268,42 @@ for name in ("conv_groups_bias_node", "typed_weights", "reshape_length", "heads_
     with open(os.path.join(corpus, name), "wb") as file:
         file.write(tensors[f"{name}/file"].tobytes())
 print(len({k.split("/")[0] for k in tensors}), "cases")
+
+# onnx_masks.safetensors: attention's masks as torch.onnx writes them, from indices of samples and steps
+tensors.clear()
+SIZES = [node("Shape", "x", "sizes"), node("Gather", "sizes zero", "n"), node("Gather", "sizes one", "l"),
+         node("Range", "zero n one", "i"), node("Range", "zero l one", "j"), node("Unsqueeze", "i 123", "sample"),
+         node("Unsqueeze", "j 012", "key"), node("Unsqueeze", "j 013", "query")]
+ATTEND = [node("Cast", "seen", "seen_", to=9), node("Where", "seen_ none low", "add"), node("Unsqueeze", "x 1_", "q"),
+          node("Transpose", "q", "k", perm=[0, 1, 3, 2]), node("MatMul", "q k", "scores"), node("Add", "scores add", "added"),
+          node("Softmax", "added", "p", axis=-1), node("MatMul", "p q", "o"), node("Squeeze", "o 1_")]
+NUMBERS = {"zero": np.int64(0), "one": np.int64(1), "zero_": ints(0),
+           "1_": ints(1), "2_": ints(2), "-1_": ints(-1), "123": ints(1, 2, 3),
+           "012": ints(0, 1, 2), "013": ints(0, 1, 3), "none": np.float32(0), "low": np.float32(-3.4e38)}
+SOME, BOOLS = node("Relu", "mask", "some"), node("Cast", "some", "bools", to=9)
+MASKED = {"x": ["N", "L", 6], "mask": ["N", "L"]}
+FLAT = [SOME, BOOLS, node("Flatten", "bools", "flat", axis=2), node("Mul", "sample l", "row"),
+        node("Add", "key row", "place"), node("Gather", "flat place", "found"), node("Reshape", "found -1_", "list"),
+        node("Shape", "place", "wide"), node("Reshape", "list wide", "padding")]
+PAIRS = [SOME, BOOLS, node("Max", "sample key", "larger"), node("Shape", "larger", "wide"),
+         node("Expand", "sample wide", "samples"), node("Expand", "key wide", "keys"), node("Unsqueeze", "samples -1_", "a"),
+         node("Unsqueeze", "keys -1_", "b"), node("Concat", "a b", "pairs", axis=-1), node("GatherND", "bools pairs", "padding")]
+case("causal", SIZES + [node("LessOrEqual", "key query", "seen")] + ATTEND, {"x": ["N", "L", 6]}, NUMBERS)
+case("window", SIZES + [node("Sub", "query key", "back"), node("Less", "back 2_", "near"), node("Greater", "back -1_", "past"),
+                        node("And", "near past", "seen")] + ATTEND, {"x": ["N", "L", 6]}, NUMBERS)
+case("mask_flat", SIZES + FLAT + [node("GreaterOrEqual", "query zero", "always"), node("And", "always padding", "seen")]
+     + ATTEND, MASKED, NUMBERS)
+case("mask_pairs_causal", SIZES + PAIRS + [node("LessOrEqual", "key query", "earlier"), node("And", "earlier padding", "seen")]
+     + ATTEND, MASKED, NUMBERS)
+case("mask_expanded", SIZES + FLAT + [node("Unsqueeze", "n zero_", "n_"), node("Unsqueeze", "l zero_", "l_"),
+                                      node("Concat", "n_ 1_ l_ l_", "four", axis=0), node("Expand", "padding four", "seen"),
+                                      node("Not", "seen", "hidden"), node("Cast", "hidden", "h", to=1),
+                                      node("ReduceSum", "h 1_", keepdims=0)], MASKED, NUMBERS)
+case("distances", SIZES + [node("Sub", "query key", "back"), node("Cast", "back", "far", to=1), node("Mul", "far slope", "bias"),
+                           node("Unsqueeze", "x 1_", "q"), node("Transpose", "q", "k", perm=[0, 1, 3, 2]),
+                           node("MatMul", "q k", "scores"), node("Add", "scores bias", "y")], {"x": ["N", "L", 6]},
+     {**NUMBERS, "slope": np.float32(-0.25)})
+save_file(tensors, os.path.join(HERE, "onnx_masks.safetensors"))
+for name in ("mask_flat", "mask_pairs_causal", "distances"):
+    with open(os.path.join(corpus, name), "wb") as file:
+        file.write(tensors[f"{name}/file"].tobytes())

@@ -1,0 +1,236 @@
+"""Networks that torch.onnx exports, by both exporters, and real ONNX files of PyPI (test_onnx_export.sh runs this
+in test-long, where PyTorch is installed).
+
+Each network has weights drawn so that logits are of order 1. Its ONNX file must load, give PyTorch's logits within
+1e-4 of the largest, and after one step of SGD PyTorch's new ones within 1e-3. The exporters fold batch norms into
+convolutions, so PyTorch's step is that of the folded network.
+
+    PYTHON tests/onnx_export.py [NETWORK...]     only these
+"""
+import copy
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import torch
+import transformers as hf
+from safetensors.numpy import save_file
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torchvision import models
+
+warnings.filterwarnings("ignore")
+torch.set_num_threads(2)
+BUILD = "build/onnx"
+CLASSES = 7
+passed = failed = skipped = 0
+
+
+def check(condition, what):
+    global passed, failed
+    passed, failed = passed + bool(condition), failed + (not condition)
+    if not condition:
+        print("FAILED", what)
+
+
+# ---- The networks: (module, inputs by name, which axes are open) ----
+
+def draw(model, inputs):
+    """Scales of norms near 1, of layers (ConvNeXt) near 0.5, statistics of the batch itself, biases that are not 0,
+    and matrices that keep the size of what they multiply."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for module in model.modules():
+            for key, p in module.named_parameters(recurse=False):
+                noise = torch.randn(p.shape, generator=generator)
+                if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+                    p.copy_(1 + 0.2 * noise if key == "weight" else 0.2 * noise)
+                elif key == "layer_scale":
+                    p.copy_(0.5 + 0.1 * noise)
+                elif p.dim() == 1:
+                    p.copy_(0.1 * noise)
+                elif isinstance(module, nn.Embedding) or key in ("class_token", "pos_embedding"):
+                    p.copy_(0.5 * noise)
+                else:
+                    p.copy_(1.4 * noise / p[0].numel() ** 0.5)
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None
+        for module in model.modules():  # statistics, but no dropout
+            module.training = isinstance(module, nn.BatchNorm2d)
+        model(*inputs)
+    return model.eval()
+
+
+def pictures(make, size=64):
+    def network():
+        x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3))
+        return make(num_classes=CLASSES), {"x": x}
+    return network
+
+
+class Recurrent(nn.Module):
+    """Two layers in both directions; the classes of the last step, or of the mean of all."""
+    def __init__(self, kind, last):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 12)
+        self.recurrent = getattr(nn, kind)(12, 9, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(18, CLASSES)
+        self.last = last
+
+    def forward(self, x):
+        y, state = self.recurrent(self.embedding(x))
+        if not self.last:
+            return self.head(y.mean(1))
+        state = state[0] if isinstance(state, tuple) else state
+        return self.head(torch.cat([state[-2], state[-1]], 1))
+
+
+class Logits(nn.Module):
+    """Of a network of transformers."""
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def ids(rows=3, steps=6, most=30):
+    return torch.randint(1, most, (rows, steps), generator=torch.Generator().manual_seed(3))
+
+
+def mask():
+    return (torch.arange(6) < torch.tensor([[6], [4], [3]])).long()
+
+
+def bert(masked):
+    config = hf.BertConfig(vocab_size=30, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, num_labels=CLASSES,
+                           intermediate_size=32, max_position_embeddings=32)
+    inputs = {"input_ids": ids()}
+    if masked:
+        inputs["attention_mask"] = mask()
+    return Logits(hf.BertForSequenceClassification(config)), inputs
+
+
+def gpt2():
+    """With a mask, without which the older exporter meets aten::diff, which it does not know."""
+    config = hf.GPT2Config(vocab_size=30, n_embd=24, n_layer=2, n_head=3, n_positions=32, use_cache=False, bos_token_id=0,
+                           tie_word_embeddings=False,
+                           eos_token_id=0)
+    return Logits(hf.GPT2LMHeadModel(config)), {"input_ids": ids(), "attention_mask": mask()}
+
+
+def vit_tiny(num_classes):
+    return models.VisionTransformer(64, 16, 12, 3, 192, 768, num_classes=num_classes)
+
+
+NETWORKS = {
+    "lstm": lambda: (Recurrent("LSTM", True), {"x": ids()}),
+    "lstm_mean": lambda: (Recurrent("LSTM", False), {"x": ids()}),
+    "gru": lambda: (Recurrent("GRU", True), {"x": ids()}),
+    "gru_mean": lambda: (Recurrent("GRU", False), {"x": ids()}),
+    "bert": lambda: bert(False),
+    "bert_mask": lambda: bert(True),
+    "gpt2": gpt2,
+    "squeezenet": pictures(models.squeezenet1_1),
+    "shufflenet_v2": pictures(models.shufflenet_v2_x0_5),
+    "mobilenet_v2": pictures(models.mobilenet_v2),
+    "mobilenet_v3": pictures(models.mobilenet_v3_small),
+    "efficientnet_b0": pictures(models.efficientnet_b0),
+    "vit_tiny": pictures(vit_tiny),
+    "convnext_tiny": pictures(models.convnext_tiny),
+    "resnet18": pictures(models.resnet18),
+    "resnet50": pictures(models.resnet50),
+    "vgg11_bn": pictures(models.vgg11_bn, 224),
+}
+
+
+# ---- The exporters ----
+
+def export(model, inputs, path, dynamo):
+    axes = {name: {0: "n", 1: "t"} if x.dim() == 2 else {0: "n"} for name, x in inputs.items()}
+    names = dict(input_names=list(inputs), output_names=["y"])
+    if not dynamo:
+        torch.onnx.export(model, tuple(inputs.values()), path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+        return
+    sizes = {0: torch.export.Dim("n", min=1, max=64), 1: torch.export.Dim("t", min=2, max=32)}
+    shapes = tuple({d: sizes[d] for d in axes[name]} for name in inputs)
+    torch.onnx.export(model, tuple(inputs.values()), path, dynamo=True, opset_version=20, dynamic_shapes=shapes,
+                      verbose=False, **names)
+
+
+def loss_of(y, labels):
+    return nn.functional.cross_entropy(y.reshape(-1, y.shape[-1]), labels.reshape(-1))
+
+
+def one_step(model, inputs, labels, rate):
+    """The loss before, and the logits after a step of SGD."""
+    model = copy.deepcopy(model)
+    loss = loss_of(model(**inputs), labels)
+    loss.backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.grad is not None:
+                p -= rate * p.grad
+        return loss.item(), model(**inputs).numpy()
+
+
+def ours(path, inputs, rate, names=()):
+    save_file({k: np.ascontiguousarray(v, np.float32) for k, v in inputs.items()}, f"{BUILD}/in.safetensors")
+    run = subprocess.run([f"{BUILD}/onnx_run", path, f"{BUILD}/in.safetensors", f"{BUILD}/out.bin", str(rate), *names],
+                         capture_output=True, text=True)
+    if run.returncode:
+        print(path, run.returncode, run.stdout.strip(), run.stderr.strip())
+        return None
+    return np.fromfile(f"{BUILD}/out.bin", np.float32)
+
+
+def difference(got, want):
+    return float(np.abs(got.reshape(want.shape) - want).max() / np.abs(want).max())
+
+
+def test_network(name):
+    torch.manual_seed(3)
+    model, inputs = NETWORKS[name]()
+    model = draw(model, tuple(inputs.values()))
+    with torch.no_grad():
+        before = model(**inputs).numpy()
+    assert before.std() > 0.05 and np.abs(before[0] - before[1]).max() > 0.05, name
+    labels = torch.randint(0, before.shape[-1], before.shape[:-1], generator=torch.Generator().manual_seed(4))
+    folded = fuse(model) if any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) else model
+    rate = 1.0
+    loss, after = one_step(folded, inputs, labels, rate)
+    while not difference(after, before) < 0.3:  # a step that is small and can be seen
+        rate /= 2
+        loss, after = one_step(folded, inputs, labels, rate)
+    assert difference(after, before) > 0.02, (name, difference(after, before))
+    first = next(iter(inputs.values()))
+    given = {("tokens" if first.dim() == 2 else "input") if v is first else k: v for k, v in inputs.items()}
+    given["labels"] = labels
+    if first.dim() == 2:
+        given["length"] = np.array([first.shape[1]])
+    for exporter in ("script", "dynamo"):
+        path = f"{BUILD}/{name}_{exporter}.onnx"
+        export(model, inputs, path, exporter == "dynamo")
+        got = ours(path, given, rate)
+        count = before.size
+        if got is None or got.size != 2 * count + 1:
+            check(False, f"{name} by {exporter}: {0 if got is None else got.size} numbers instead of {2 * count + 1}")
+            continue
+        off = difference(got[:count], before), abs(got[count] - loss) / loss, difference(got[count + 1:], after)
+        check(off[0] <= 1e-4, f"{name} by {exporter}: logits are off by {off[0]:.2g}")
+        check(off[1] <= 1e-4, f"{name} by {exporter}: the loss is {got[count]} instead of {loss}")
+        check(off[2] <= 1e-3, f"{name} by {exporter}: logits after a step are off by {off[2]:.2g}")
+        print(f"{name} by {exporter}: logits {off[0]:.1e}, after a step {off[2]:.1e}")
+
+
+def main():
+    for name in sys.argv[1:] or NETWORKS:
+        test_network(name)
+    print(f"test_onnx_export: {passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(failed > 0)
+
+
+main()
