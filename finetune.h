@@ -186,6 +186,12 @@
      [SECTION] formats/weights: Loading weights by name
      [SECTION] formats/graphs: Networks described in JSON
      [SECTION] formats/model_files: Model files and checkpoints
+     [SECTION] formats/onnx_writing: ONNX's messages, written
+     [SECTION] formats/onnx_elements_writing: Activations and arithmetic, as ONNX's operators
+     [SECTION] formats/onnx_layers_writing: Layers and changes of shape, as ONNX's operators
+     [SECTION] formats/onnx_attention_writing: Attention and positions for ONNX
+     [SECTION] formats/onnx_recurrent_writing: Recurrent layers and pooling over steps for ONNX
+     [SECTION] formats/onnx_files_writing: ONNX files, written
      [SECTION] text/unicode: Unicode
      [SECTION] text/compatibility: Compatibility decompositions
      [SECTION] text/normal_forms: Normal forms
@@ -897,6 +903,10 @@ typedef struct ft_save_options {
     bool widen;             /* with FT_F32: weights in other types become float32 too */
     bool weights_only;      /* parameters and buffers alone, for ft_load_weights into a network that
                                is built again: needed if it has an operator of ft_custom */
+    bool with_probabilities; /* ONNX: the output is probabilities, of logits divided by the
+                               temperature (ft_calibrate): softmax, or sigmoid as the loss has it */
+    bool with_preprocessing; /* ONNX: the input is bytes [N, height, width, channels], pictures of
+                               the network's size; the graph computes (byte / 255 - mean) / std */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */
@@ -34364,7 +34374,24 @@ typedef struct ft__writer {
                        const char *const *pairs, int pair_count);
 } ft__writer;
 
+#if FT__HAS_ONNX
+/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
+static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
+                                        const ft__write_tensor *tensors, int count,
+                                        const char *const *pairs, int pair_count)
+{
+    (void)tensors;
+    (void)pairs;
+    (void)pair_count;
+    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
+                    " name it .safetensors", path, count);
+}
+#endif
+
 static const ft__writer ft__writers[] = {
+#if FT__HAS_ONNX
+    {".onnx", true, ft__onnx_write_tensors},
+#endif
 #if FT__HAS_NUMPY
     {".npz", true, ft__npz_write}, {".npy", false, ft__npy_write},
 #endif
@@ -34403,15 +34430,18 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
     const ft__writer *writer = ft__writer_of(path);
     bool other = ft_other_format(path) && (models || !ft__ends_with(path, writer->end));
     if (other)
-        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only %s can be"
-                        " written: name it .safetensors", path, ft_other_format(path),
-                        FT__HAS_NUMPY ? "safetensors and .npz" : "safetensors");
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
+                        " written: name it .safetensors", path, ft_other_format(path));
     if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
                         " FT_BF16", path);
     if (o->widen && o->type != FT_F32)
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
+    if ((o->with_probabilities || o->with_preprocessing)
+        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
+        return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
+                        " effect here: they are for a network in an .onnx file", path);
     return c->status;
 }
 
@@ -45842,6 +45872,2289 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
     ft__tensor_list_free(c, &list);
     return c->status;
 }
+/* =============================================================================================
+   [SECTION] formats/onnx_writing: ONNX's messages, written
+   What the mapping of our operators to ONNX's opset 17 is written with (formats/onnx_layers_writing
+   and those after it). The nodes and small constants are collected in memory; weights are listed,
+   and go from where they are to the file (formats/onnx_files_writing).
+
+   A value has the name of our node, a weight that of its parameter. Values between have a name that
+   says what they are, "<node>/<what>", and no node's. Integers, which are I32 here, are int64, as
+   exporters and tokenisers have them.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+enum { FT__ONNX_OPSET_OUT = 17, FT__ONNX_IR_OUT = 8 };
+
+typedef struct ft__onnx_out {
+    ft_model *m;
+    ft__context *c;
+    const char *path;
+    ft_type type;           /* of the weights, or FT_OTHER: each in its own */
+    ft__text graph;         /* the fields of GraphProto so far: nodes and small constants */
+    ft__text attributes;    /* of the node that is added next */
+    ft__text scratch;
+    const char **value;     /* [node_count]: the name of each node's value; NULL: none yet */
+    const char **turned;    /* [node_count]: of a matrix: that of its transpose; NULL: none yet */
+    bool *needed;           /* [node_count]: the output follows from it */
+    char **texts;           /* owned: names that were made */
+    int text_count, text_room;
+    ft__write_tensor *weights; /* streamed; their names are in `texts`, or the nodes' */
+    int weight_count;
+    char refusals[900];     /* the nodes that cannot be written, and why */
+    int refusal_count;
+} ft__onnx_out;
+
+/* ---- Protobuf ---- */
+
+static void ft__proto_add_number(ft__text *t, uint64_t number)
+{
+    char byte;
+    for (; number >= 128; number >>= 7) {
+        byte = (char)(unsigned char)(number | 128);
+        ft__text_add_bytes(t, &byte, 1);
+    }
+    byte = (char)number;
+    ft__text_add_bytes(t, &byte, 1);
+}
+
+static void ft__proto_add_whole(ft__text *t, int field, int64_t number)
+{
+    ft__proto_add_number(t, (uint64_t)field << 3);
+    ft__proto_add_number(t, (uint64_t)number);
+}
+
+static void ft__proto_add_float(ft__text *t, int field, float number)
+{
+    uint32_t bits = ft__to_bits(number);
+    char bytes[4];
+    int i;
+    for (i = 0; i < 4; ++i) bytes[i] = (char)(unsigned char)(bits >> 8 * i);
+    ft__proto_add_number(t, (uint64_t)field << 3 | 5);
+    ft__text_add_bytes(t, bytes, 4);
+}
+
+/* A text, bytes, or a message: its length is known before its bytes. */
+static void ft__proto_add_length(ft__text *t, int field, uint64_t length)
+{
+    ft__proto_add_number(t, (uint64_t)field << 3 | 2);
+    ft__proto_add_number(t, length);
+}
+
+static void ft__proto_add_bytes(ft__text *t, int field, const char *bytes, size_t count)
+{
+    ft__proto_add_length(t, field, count);
+    if (count) ft__text_add_bytes(t, bytes, count);
+}
+
+static void ft__proto_add_text(ft__text *t, int field, const char *text)
+{
+    ft__proto_add_bytes(t, field, text, strlen(text));
+}
+
+static void ft__proto_add_message(ft__text *t, int field, const ft__text *message)
+{
+    ft__proto_add_bytes(t, field, message->letters, message->count);
+}
+
+/* ---- Names ---- */
+
+/* Keeps a text for as long as the file is written; "" without memory. */
+static const char *ft__out_keep(ft__onnx_out *o, const char *text)
+{
+    char *copy;
+    if (o->text_count == o->text_room) {
+        int room = o->text_room ? 2 * o->text_room : 64;
+        char **grown = (char **)ft__grow(o->c, o->texts, (size_t)o->text_count, (size_t)room,
+                                         sizeof *grown);
+        if (!grown) return "";
+        o->texts = grown;
+        o->text_room = room;
+    }
+    copy = ft__copy_text(o->c, text);
+    if (!copy) return "";
+    o->texts[o->text_count++] = copy;
+    return copy;
+}
+
+/* The name, with "_" added until no node has it. */
+static const char *ft__out_unused(ft__onnx_out *o, const char *name)
+{
+    char text[1200];
+    size_t length;
+    snprintf(text, sizeof text - 64, "%s", name);
+    length = strlen(text);
+    while (ft__find_node(o->m, text).id && length < sizeof text - 1) {
+        text[length++] = '_';
+        text[length] = 0;
+    }
+    return ft__out_keep(o, text);
+}
+
+/* The name of a value between: "<node>/<what>". */
+static const char *ft__out_name(ft__onnx_out *o, const ft__node *node, const char *what)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "%.900s/%s", node->name, what);
+    return ft__out_unused(o, text);
+}
+
+/* What was made by this name before; NULL: nothing. So constants, masks and steps are shared. */
+static const char *ft__out_made(const ft__onnx_out *o, const char *name)
+{
+    size_t length = strlen(name);
+    int i;
+    for (i = 0; i < o->text_count; ++i) {
+        const char *text = o->texts[i];
+        if (strncmp(text, name, length) == 0 && text[length + strspn(text + length, "_")] == 0)
+            return text;
+    }
+    return NULL;
+}
+
+/* ---- Attributes of the node that is added next: AttributeProto ---- */
+
+enum { FT__ONNX_A_FLOAT = 1, FT__ONNX_A_INT = 2, FT__ONNX_A_TEXT = 3, FT__ONNX_A_INTS = 7,
+       FT__ONNX_A_TEXTS = 8 };
+
+static void ft__out_begin_attribute(ft__onnx_out *o, const char *name, int type)
+{
+    o->scratch.count = 0;
+    ft__proto_add_text(&o->scratch, 1, name);
+    ft__proto_add_whole(&o->scratch, 20, type);
+}
+
+static void ft__out_int(ft__onnx_out *o, const char *name, int64_t number)
+{
+    ft__out_begin_attribute(o, name, FT__ONNX_A_INT);
+    ft__proto_add_whole(&o->scratch, 3, number);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+}
+
+static void ft__out_float(ft__onnx_out *o, const char *name, float number)
+{
+    ft__out_begin_attribute(o, name, FT__ONNX_A_FLOAT);
+    ft__proto_add_float(&o->scratch, 2, number);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+}
+
+static void ft__out_text(ft__onnx_out *o, const char *name, const char *text)
+{
+    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXT);
+    ft__proto_add_text(&o->scratch, 4, text);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+}
+
+static void ft__out_ints(ft__onnx_out *o, const char *name, const int *numbers, int count)
+{
+    int i;
+    ft__out_begin_attribute(o, name, FT__ONNX_A_INTS);
+    for (i = 0; i < count; ++i) ft__proto_add_whole(&o->scratch, 8, numbers[i]);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+}
+
+/* The same text `count` times. */
+static void ft__out_texts(ft__onnx_out *o, const char *name, const char *text, int count)
+{
+    int i;
+    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXTS);
+    for (i = 0; i < count; ++i) ft__proto_add_text(&o->scratch, 9, text);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+}
+
+/* ---- Nodes: NodeProto, which is named after its first output ---- */
+
+/* Adds a node with the attributes that were given before. An input that is NULL is left out. */
+static void ft__out_node(ft__onnx_out *o, const char *op, const char *const *x, int inputs,
+                         const char *const *y, int outputs)
+{
+    int i;
+    while (inputs > 0 && !x[inputs - 1]) inputs -= 1;
+    o->scratch.count = 0;
+    for (i = 0; i < inputs; ++i) ft__proto_add_text(&o->scratch, 1, x[i] ? x[i] : "");
+    for (i = 0; i < outputs; ++i) ft__proto_add_text(&o->scratch, 2, y[i]);
+    ft__proto_add_text(&o->scratch, 3, y[0][0] ? y[0] : y[outputs - 1]);
+    ft__proto_add_text(&o->scratch, 4, op);
+    if (o->attributes.count)
+        ft__text_add_bytes(&o->scratch, o->attributes.letters, o->attributes.count);
+    ft__proto_add_message(&o->graph, 1, &o->scratch);
+    o->attributes.count = 0;
+}
+
+/* Nodes of one output, y; return it. */
+static const char *ft__out_1(ft__onnx_out *o, const char *op, const char *y, const char *a)
+{
+    ft__out_node(o, op, &a, 1, &y, 1);
+    return y;
+}
+
+static const char *ft__out_2(ft__onnx_out *o, const char *op, const char *y, const char *a,
+                             const char *b)
+{
+    const char *x[2];
+    x[0] = a;
+    x[1] = b;
+    ft__out_node(o, op, x, 2, &y, 1);
+    return y;
+}
+
+static const char *ft__out_3(ft__onnx_out *o, const char *op, const char *y, const char *a,
+                             const char *b, const char *c)
+{
+    const char *x[3];
+    x[0] = a;
+    x[1] = b;
+    x[2] = c;
+    ft__out_node(o, op, x, 3, &y, 1);
+    return y;
+}
+
+/* ---- Constants: TensorProto, small ones in `graph` ---- */
+
+/* Its fields but the name and the numbers. */
+static void ft__out_tensor_head(ft__text *t, int type, const int *size, int rank)
+{
+    int d;
+    for (d = 0; d < rank; ++d) ft__proto_add_whole(t, 1, size[d]);
+    ft__proto_add_whole(t, 2, type);
+}
+
+/* Adds an initialiser of `count` elements of `width` bytes; rank 0: one number. */
+static const char *ft__out_constant(ft__onnx_out *o, const char *name, int type, const int *size,
+                                    int rank, const char *bytes, size_t count)
+{
+    o->scratch.count = 0;
+    ft__out_tensor_head(&o->scratch, type, size, rank);
+    ft__proto_add_text(&o->scratch, 8, name);
+    ft__proto_add_bytes(&o->scratch, 9, bytes, count);
+    ft__proto_add_message(&o->graph, 5, &o->scratch);
+    return name;
+}
+
+/* int64 numbers, of one dimension, or 0 dimensions: one number. */
+static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int count, int rank)
+{
+    char name[400], bytes[8 * 32];
+    const char *made;
+    int i, k, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
+    if (count > 32) count = 32;
+    for (i = 0; i < count; ++i) {
+        if (at < (int)sizeof name)
+            at += snprintf(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
+        for (k = 0; k < 8; ++k)
+            bytes[8 * i + k] = (char)(unsigned char)((uint64_t)numbers[i] >> 8 * k);
+    }
+    made = at < (int)sizeof name ? ft__out_made(o, name) : NULL;
+    if (made) return made;
+    return ft__out_constant(o, ft__out_unused(o, name), FT__ONNX_I64, &count, rank, bytes,
+                            8 * (size_t)count);
+}
+
+static const char *ft__out_list(ft__onnx_out *o, const int *numbers, int count)
+{
+    int64_t wide[32];
+    int i;
+    for (i = 0; i < count && i < 32; ++i) wide[i] = numbers[i];
+    return ft__out_integers(o, wide, count, 1);
+}
+
+static const char *ft__out_whole(ft__onnx_out *o, int64_t number)
+{
+    return ft__out_integers(o, &number, 1, 0);
+}
+
+/* A list of one number: an axis to squeeze, an end of a slice. */
+static const char *ft__out_one(ft__onnx_out *o, int64_t number)
+{
+    return ft__out_integers(o, &number, 1, 1);
+}
+
+/* float32 numbers of this shape under a name of their own. */
+static const char *ft__out_floats(ft__onnx_out *o, const char *name, const float *numbers,
+                                  const int *size, int rank)
+{
+    ft__text bytes;
+    size_t count = 1, i;
+    int k;
+    for (k = 0; k < rank; ++k) count *= (size_t)size[k];
+    memset(&bytes, 0, sizeof bytes);
+    bytes.context = o->c;
+    for (i = 0; i < count; ++i) {
+        uint32_t bits = ft__to_bits(numbers[i]);
+        char four[4];
+        for (k = 0; k < 4; ++k) four[k] = (char)(unsigned char)(bits >> 8 * k);
+        ft__text_add_bytes(&bytes, four, 4);
+    }
+    if (ft__ok(o->c))
+        ft__out_constant(o, name, FT__ONNX_F32, size, rank, bytes.letters, bytes.count);
+    ft__release(o->c, bytes.letters);
+    return name;
+}
+
+/* One float32 number, of 0 dimensions. */
+static const char *ft__out_number(ft__onnx_out *o, float number)
+{
+    char name[64];
+    const char *made;
+    snprintf(name, sizeof name, "number/%.9g", (double)number);
+    made = ft__out_made(o, name);
+    return made ? made : ft__out_floats(o, ft__out_unused(o, name), &number, NULL, 0);
+}
+
+/* ---- Our nodes ---- */
+
+/* The node of input `i`; NULL: there is none. */
+static const ft__node *ft__out_input(const ft__onnx_out *o, const ft__node *node, int i)
+{
+    return i < node->input_count ? &o->m->nodes[node->inputs[i] - 1] : NULL;
+}
+
+/* The name of its value. */
+static const char *ft__out_x(const ft__onnx_out *o, const ft__node *node, int i)
+{
+    const char *value = i < node->input_count ? o->value[node->inputs[i] - 1] : NULL;
+    return value ? value : "";
+}
+
+/* A node that is not there in prediction, such as dropout, is another name of its input. */
+static const char *ft__out_alias(ft__onnx_out *o, const ft__node *node, const char *value)
+{
+    o->value[node - o->m->nodes] = value;
+    o->turned[node - o->m->nodes] = o->turned[node->inputs[0] - 1];
+    return NULL;
+}
+
+static bool ft__out_is_run_time(int size) { return size == FT_BATCH || size == FT_LENGTH; }
+
+/* y: x with another shape, of sizes that may be FT_BATCH and FT_LENGTH. */
+static const char *ft__out_reshape(ft__onnx_out *o, const char *y, const char *x,
+                                   const ft_shape *from, const int *size, int rank)
+{
+    int to[FINETUNE_MAX_RANK + 2], d;
+    for (d = 0; d < rank; ++d) {
+        bool stays = d < from->rank && size[d] == from->size[d];
+        to[d] = !ft__out_is_run_time(size[d]) ? size[d] : stays ? 0 : -1;
+    }
+    return ft__out_2(o, "Reshape", y, x, ft__out_list(o, to, rank));
+}
+
+static const char *ft__out_permute(ft__onnx_out *o, const char *y, const char *x, int a, int b,
+                                   int c, int d)
+{
+    int axes[4];
+    axes[0] = a;
+    axes[1] = b;
+    axes[2] = c;
+    axes[3] = d;
+    ft__out_ints(o, "perm", axes, d < 0 ? c < 0 ? 2 : 3 : 4);
+    return ft__out_1(o, "Transpose", y, x);
+}
+
+static const char *ft__out_unsqueeze(ft__onnx_out *o, const char *y, const char *x, int axis)
+{
+    return ft__out_2(o, "Unsqueeze", y, x, ft__out_one(o, axis));
+}
+
+/* x[.., first:last, ..] of one axis. */
+static const char *ft__out_cut(ft__onnx_out *o, const char *y, const char *x, int axis,
+                               int64_t first, int64_t last)
+{
+    const char *inputs[4];
+    inputs[0] = x;
+    inputs[1] = ft__out_one(o, first);
+    inputs[2] = ft__out_one(o, last);
+    inputs[3] = ft__out_one(o, axis);
+    ft__out_node(o, "Slice", inputs, 4, &y, 1);
+    return y;
+}
+
+static const char *ft__out_cast(ft__onnx_out *o, const char *y, const char *x, int type)
+{
+    ft__out_int(o, "to", type);
+    return ft__out_1(o, "Cast", y, x);
+}
+
+/* ---- Weights ---- */
+
+/* Lists an initialiser that is streamed. */
+static void ft__out_add_weight(ft__onnx_out *o, const char *name, ft__stored data, ft_type type,
+                               ft_shape shape, bool transposed)
+{
+    ft__write_tensor *t = &o->weights[o->weight_count++];
+    memset(t, 0, sizeof *t);
+    t->name = name;
+    t->type = type;
+    t->shape = shape;
+    t->data = data;
+    t->transposed = transposed;
+}
+
+/* The type of a weight in the file. */
+static ft_type ft__out_weight_type(const ft__onnx_out *o, const ft__node *node)
+{
+    ft_type own = ft__value_type(node);
+    if (o->type != FT_OTHER) return o->type;
+    return own == FT_F16 || own == FT_BF16 || own == FT_I8 ? own : FT_F32;
+}
+
+/* Whether anything but linear layers reads a weight. */
+static bool ft__out_has_other_readers(const ft__onnx_out *o, int weight)
+{
+    int i, k;
+    for (i = 0; i < o->m->node_count; ++i)
+        for (k = 0; o->needed[i] && k < o->m->nodes[i].input_count; ++k)
+            if (o->m->nodes[i].inputs[k] == weight + 1
+                && (k != 1 || o->m->nodes[i].op != FT__OP_linear)) return true;
+    return false;
+}
+
+/* The value [columns, rows] of input `i`, a matrix: linear layers of more than rows need that. */
+static const char *ft__out_turned(ft__onnx_out *o, const ft__node *node, int i)
+{
+    int id = node->inputs[i] - 1;
+    if (!o->turned[id]) {
+        const char *name = ft__out_name(o, &o->m->nodes[id], "transposed");
+        o->turned[id] = ft__out_permute(o, name, o->value[id], 1, 0, -1, -1);
+    }
+    return o->turned[id];
+}
+
+/* Lists a weight, and adds what makes float32 of it, and [rows, columns] if it is stored the other
+   way round and not only for linear layers. */
+static void ft__out_weight(ft__onnx_out *o, const ft__node *node)
+{
+    ft_type type = ft__out_weight_type(o, node);
+    const char *value = node->name;
+    bool turned = ft__transposed_as(node, type);
+    int id = (int)(node - o->m->nodes);
+    ft_shape rows;
+    ft__out_add_weight(o, value, ft__stored_of(node), type, ft__shape_in_file(node, type), turned);
+    if (type == FT_I8) {
+        memset(&rows, 0, sizeof rows);
+        rows.rank = 1;
+        rows.size[0] = node->shape.size[0];
+        value = ft__out_name(o, node, "scale");
+        ft__out_add_weight(o, value, ft__floats(node->stored.scale, (size_t)rows.size[0]), FT_F32,
+                           rows, false);
+        ft__out_int(o, "axis", 0);
+        value = ft__out_2(o, "DequantizeLinear", ft__out_name(o, node, "float"), node->name, value);
+    } else if (type != FT_F32)
+        value = ft__out_cast(o, ft__out_name(o, node, "float"), value, FT__ONNX_F32);
+    o->value[id] = value;
+    if (!turned) return;
+    o->turned[id] = value;
+    if (ft__out_has_other_readers(o, id))
+        o->value[id] = ft__out_permute(o, ft__out_name(o, node, "rows"), value, 1, 0, -1, -1);
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_elements_writing: Activations and arithmetic, as ONNX's operators
+   Each function adds the nodes of one of ours, whose value is `node->name`; it returns NULL, or why
+   that cannot be written. `op`: ONNX's operator, if several of ours are written alike. GELU and
+   what else opset 17 lacks is written as PyTorch's exporter writes it.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+static const char *ft__out_same(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x[3];
+    int i;
+    for (i = 0; i < node->input_count && i < 3; ++i) x[i] = ft__out_x(o, node, i);
+    ft__out_node(o, op, x, i, (const char *const *)&node->name, 1);
+    return NULL;
+}
+
+static const char *ft__out_skip(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    (void)op;
+    return ft__out_alias(o, node, ft__out_x(o, node, 0));
+}
+
+/* x f(x), with f one of ONNX's operators. */
+static const char *ft__out_times_x(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0), *y;
+    y = ft__out_1(o, op, ft__out_name(o, node, op), x);
+    ft__out_2(o, "Mul", node->name, x, y);
+    return NULL;
+}
+
+static const char *ft__out_with_slope(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_activation_options *a = &node->options.activation;
+    bool leaky = strcmp(op, "LeakyRelu") == 0;
+    float number = leaky ? a->slope : a->alpha;
+    ft__out_float(o, "alpha", number != 0 ? number : leaky ? 0.01f : 1.0f);
+    return ft__out_same(o, node, op);
+}
+
+static const char *ft__out_hardsigmoid(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_float(o, "alpha", 1.0f / 6);
+    ft__out_float(o, "beta", 0.5f);
+    return ft__out_same(o, node, op);
+}
+
+/* y: x between two bounds; one that is infinite is left out. */
+static void ft__out_clip(ft__onnx_out *o, const char *y, const char *x, float low, float high)
+{
+    ft__out_3(o, "Clip", y, x, low < -FLT_MAX ? NULL : ft__out_number(o, low),
+              high > FLT_MAX ? NULL : ft__out_number(o, high));
+}
+
+static const char *ft__out_clamp(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    float low = 0, high = 6; /* relu6 */
+    (void)op;
+    if (node->op == FT__OP_clamp) {
+        low = node->options.unary.min;
+        high = node->options.unary.max;
+    } else if (node->op == FT__OP_hardtanh) {
+        low = node->options.activation.min;
+        high = node->options.activation.max;
+        if (!(low < 0 || low > 0) && !(high < 0 || high > 0)) {
+            low = -1;
+            high = 1;
+        }
+    }
+    ft__out_clip(o, node->name, ft__out_x(o, node, 0), low, high);
+    return NULL;
+}
+
+/* x / 2 (1 + erf(x / sqrt(2))), or with tanh: x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
+static const char *ft__out_gelu(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0), *y;
+    (void)op;
+    if (node->options.activation.tanh_approximation) {
+        y = ft__out_2(o, "Pow", ft__out_name(o, node, "cube"), x, ft__out_number(o, 3));
+        y = ft__out_2(o, "Mul", ft__out_name(o, node, "part"), y, ft__out_number(o, 0.044715f));
+        y = ft__out_2(o, "Add", ft__out_name(o, node, "sum"), x, y);
+        y = ft__out_2(o, "Mul", ft__out_name(o, node, "scaled"), y,
+                      ft__out_number(o, 0.79788456080286536f));
+        y = ft__out_1(o, "Tanh", ft__out_name(o, node, "tanh"), y);
+    } else {
+        y = ft__out_2(o, "Div", ft__out_name(o, node, "scaled"), x,
+                      ft__out_number(o, 1.4142135623730951f));
+        y = ft__out_1(o, "Erf", ft__out_name(o, node, "erf"), y);
+    }
+    y = ft__out_2(o, "Add", ft__out_name(o, node, "plus"), y, ft__out_number(o, 1));
+    y = ft__out_2(o, "Mul", ft__out_name(o, node, "times"), x, y);
+    ft__out_2(o, "Mul", node->name, y, ft__out_number(o, 0.5f));
+    return NULL;
+}
+
+/* x sigmoid(1.702 x) */
+static const char *ft__out_quick_gelu(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0), *y;
+    (void)op;
+    y = ft__out_2(o, "Mul", ft__out_name(o, node, "scaled"), x, ft__out_number(o, 1.702f));
+    y = ft__out_1(o, "Sigmoid", ft__out_name(o, node, "sigmoid"), y);
+    ft__out_2(o, "Mul", node->name, x, y);
+    return NULL;
+}
+
+/* x tanh(softplus(x)) */
+static const char *ft__out_mish(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0), *y;
+    (void)op;
+    y = ft__out_1(o, "Softplus", ft__out_name(o, node, "softplus"), x);
+    y = ft__out_1(o, "Tanh", ft__out_name(o, node, "tanh"), y);
+    ft__out_2(o, "Mul", node->name, x, y);
+    return NULL;
+}
+
+/* -softplus(-x) */
+static const char *ft__out_logsigmoid(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *y = ft__out_1(o, "Neg", ft__out_name(o, node, "minus"), ft__out_x(o, node, 0));
+    (void)op;
+    y = ft__out_1(o, "Softplus", ft__out_name(o, node, "softplus"), y);
+    ft__out_1(o, "Neg", node->name, y);
+    return NULL;
+}
+
+/* x less what x is between -lambda and lambda; or less its tanh. */
+static const char *ft__out_shrink(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    float lambda = node->options.activation.lambda;
+    const char *x = ft__out_x(o, node, 0), *part = ft__out_name(o, node, "part");
+    (void)op;
+    if (!(lambda < 0 || lambda > 0)) lambda = 0.5f;
+    if (node->op == FT__OP_tanhshrink) ft__out_1(o, "Tanh", part, x);
+    else ft__out_clip(o, part, x, -lambda, lambda);
+    ft__out_2(o, "Sub", node->name, x, part);
+    return NULL;
+}
+
+static const char *ft__out_threshold(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_activation_options *a = &node->options.activation;
+    const char *x = ft__out_x(o, node, 0), *above = ft__out_name(o, node, "above");
+    (void)op;
+    ft__out_2(o, "Greater", above, x, ft__out_number(o, a->threshold));
+    ft__out_3(o, "Where", node->name, above, x, ft__out_number(o, a->value));
+    return NULL;
+}
+
+/* The slopes of the channels stand at axis 1. */
+static const char *ft__out_prelu(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *slopes = ft__out_x(o, node, 1);
+    int size[FINETUNE_MAX_RANK], rank = ft__out_input(o, node, 0)->shape.rank - 1, d;
+    size[0] = ft__out_input(o, node, 1)->shape.size[0];
+    for (d = 1; d < rank; ++d) size[d] = 1;
+    if (rank > 1 && size[0] > 1)
+        slopes = ft__out_2(o, "Reshape", ft__out_name(o, node, "slopes"), slopes,
+                           ft__out_list(o, size, rank));
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0), slopes);
+    return NULL;
+}
+
+static int ft__out_softmax_axis(const ft__node *node)
+{
+    return node->options.activation.axis ? node->options.activation.axis : -1;
+}
+
+static const char *ft__out_softmax(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0);
+    if (node->op == FT__OP_softmin)
+        x = ft__out_1(o, "Neg", ft__out_name(o, node, "minus"), x);
+    ft__out_int(o, "axis", ft__out_softmax_axis(node));
+    ft__out_1(o, op, node->name, x);
+    return NULL;
+}
+
+/* a sigmoid(b), a and b the halves of an axis. */
+static const char *ft__out_glu(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_shape *shape = &ft__out_input(o, node, 0)->shape;
+    int axis = node->options.activation.axis ? node->options.activation.axis : shape->rank - 1;
+    int half = shape->size[axis] / 2;
+    const char *x = ft__out_x(o, node, 0), *a, *b;
+    (void)op;
+    a = ft__out_cut(o, ft__out_name(o, node, "first"), x, axis, 0, half);
+    b = ft__out_cut(o, ft__out_name(o, node, "second"), x, axis, half, shape->size[axis]);
+    b = ft__out_1(o, "Sigmoid", ft__out_name(o, node, "gate"), b);
+    ft__out_2(o, "Mul", node->name, a, b);
+    return NULL;
+}
+
+/* ---- Arithmetic ---- */
+
+static const char *ft__out_pow(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0),
+              ft__out_number(o, node->options.unary.exponent));
+    return NULL;
+}
+
+static const char *ft__out_affine(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    float scale = node->options.unary.scale, shift = node->options.unary.shift;
+    bool scales = (scale < 1 && scale < 0) || (scale < 1 && scale > 0) || scale > 1;
+    bool shifts = shift < 0 || shift > 0;
+    const char *x = ft__out_x(o, node, 0);
+    (void)op;
+    if (scales || !shifts)
+        x = ft__out_2(o, "Mul", shifts ? ft__out_name(o, node, "scaled") : node->name, x,
+                      ft__out_number(o, scales ? scale : 1));
+    if (shifts) ft__out_2(o, "Add", node->name, x, ft__out_number(o, shift));
+    return NULL;
+}
+
+static const char *ft__out_cast_to(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_cast(o, node->name, ft__out_x(o, node, 0),
+                 strcmp(op, "int64") == 0 ? FT__ONNX_I64 : FT__ONNX_F32);
+    return NULL;
+}
+
+/* A comparison is 1 or 0 here, not true or false. */
+static const char *ft__out_compare(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *y = ft__out_name(o, node, "holds");
+    ft__out_2(o, op, y, ft__out_x(o, node, 0), ft__out_x(o, node, 1));
+    if (node->op == FT__OP_not_equal) y = ft__out_1(o, "Not", ft__out_name(o, node, "not"), y);
+    ft__out_cast(o, node->name, y, FT__ONNX_F32);
+    return NULL;
+}
+
+static const char *ft__out_where(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *holds = ft__out_cast(o, ft__out_name(o, node, "holds"), ft__out_x(o, node, 0),
+                                     FT__ONNX_BOOL);
+    ft__out_3(o, op, node->name, holds, ft__out_x(o, node, 1), ft__out_x(o, node, 2));
+    return NULL;
+}
+
+static const char *ft__out_expand_as(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *shape = ft__out_1(o, "Shape", ft__out_name(o, node, "shape"),
+                                  ft__out_x(o, node, 1));
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0), shape);
+    return NULL;
+}
+
+/* Opset 17 has the axes of ReduceSum as an input, of the others as an attribute. */
+static const char *ft__out_reduce(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    int rank = ft__out_input(o, node, 0)->shape.rank, axes[FINETUNE_MAX_RANK], count = 0, d;
+    unsigned reduced = ft__reduced_axes(node, rank);
+    bool keep = node->options.reduce.keep, one;
+    const char *x = ft__out_x(o, node, 0), *y = node->name;
+    for (d = 0; d < rank; ++d)
+        if (reduced >> d & 1) axes[count++] = d;
+    one = count == rank && !keep; /* one number is [1] here */
+    if (one) y = ft__out_name(o, node, "number");
+    if (strcmp(op, "ReduceSum") == 0) {
+        ft__out_int(o, "keepdims", keep);
+        ft__out_2(o, op, y, x, ft__out_list(o, axes, count));
+    } else {
+        ft__out_ints(o, "axes", axes, count);
+        ft__out_int(o, "keepdims", keep);
+        ft__out_1(o, op, y, x);
+    }
+    if (one) ft__out_2(o, "Reshape", node->name, y, ft__out_one(o, 1));
+    return NULL;
+}
+
+static const char *ft__out_matmul(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    int axes[FINETUNE_MAX_RANK], i, d;
+    const char *x[2];
+    for (i = 0; i < 2; ++i) {
+        int rank = ft__out_input(o, node, i)->shape.rank;
+        bool turn = i ? node->options.matmul.transpose_b : node->options.matmul.transpose_a;
+        x[i] = ft__out_x(o, node, i);
+        if (!turn) continue;
+        for (d = 0; d < rank; ++d) axes[d] = d;
+        axes[rank - 2] = rank - 1;
+        axes[rank - 1] = rank - 2;
+        ft__out_ints(o, "perm", axes, rank);
+        x[i] = ft__out_1(o, "Transpose", ft__out_name(o, node, i ? "b" : "a"), x[i]);
+    }
+    ft__out_2(o, op, node->name, x[0], x[1]);
+    return NULL;
+}
+
+static const char *ft__out_cumsum(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_cumsum_options *a = &node->options.cumsum;
+    const char *axis = ft__out_whole(o, ft__given_axis(a->axis,
+                                                       ft__out_input(o, node, 0)->shape.rank));
+    if (a->exclusive) ft__out_int(o, "exclusive", 1);
+    if (a->reverse) ft__out_int(o, "reverse", 1);
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0), axis);
+    return NULL;
+}
+
+static const char *ft__out_topk(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_topk_options *a = &node->options.topk;
+    int axis = ft__given_axis(a->axis, ft__out_input(o, node, 0)->shape.rank);
+    const char *x[2], *y[2];
+    if (a->drop_axis) {
+        ft__out_int(o, "axis", axis);
+        ft__out_int(o, "keepdims", 0);
+        ft__out_1(o, a->smallest ? "ArgMin" : "ArgMax", node->name, ft__out_x(o, node, 0));
+        return NULL;
+    }
+    x[0] = ft__out_x(o, node, 0);
+    x[1] = ft__out_one(o, ft__topk_count(node));
+    y[0] = ft__out_name(o, node, "values");
+    y[1] = node->name;
+    ft__out_int(o, "axis", axis);
+    ft__out_int(o, "largest", !a->smallest);
+    ft__out_node(o, op, x, 2, y, 2);
+    return NULL;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_layers_writing: Layers and changes of shape, as ONNX's operators
+   Functions as in formats/onnx_elements_writing.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+/* ---- Shapes ---- */
+
+static const char *ft__out_flatten(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_int(o, "axis", 1);
+    return ft__out_same(o, node, op);
+}
+
+static const char *ft__out_reshaped(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    (void)op;
+    ft__out_reshape(o, node->name, ft__out_x(o, node, 0), &ft__out_input(o, node, 0)->shape,
+                    node->shape.size, node->shape.rank);
+    return NULL;
+}
+
+static const char *ft__out_permuted(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_ints(o, "perm", node->options.permute.axes, node->shape.rank);
+    return ft__out_same(o, node, op);
+}
+
+static const char *ft__out_concat(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char **x = (const char **)ft__allocate(o->c, (size_t)node->input_count, sizeof *x);
+    int i;
+    for (i = 0; x && i < node->input_count; ++i) x[i] = ft__out_x(o, node, i);
+    ft__out_int(o, "axis", node->options.concat.axis);
+    if (x) ft__out_node(o, op, x, node->input_count, (const char *const *)&node->name, 1);
+    ft__release(o->c, (void *)(uintptr_t)x);
+    return NULL;
+}
+
+static const char *ft__out_slice(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_slice_options *a = &node->options.slice;
+    const ft_shape *shape = &ft__out_input(o, node, 0)->shape;
+    int starts[FINETUNE_MAX_RANK], stops[FINETUNE_MAX_RANK], axes[FINETUNE_MAX_RANK];
+    int steps[FINETUNE_MAX_RANK], count = 0, d;
+    const char *x[5];
+    for (d = 1; d < shape->rank; ++d) {
+        int stop = shape->size[d] == FT_LENGTH ? 0 : ft__slice_stop(a, shape, d);
+        if (!a->start[d] && a->step[d] < 2 && (stop == 0 || stop == shape->size[d])) continue;
+        starts[count] = a->start[d];
+        stops[count] = stop;
+        steps[count] = a->step[d] ? a->step[d] : 1;
+        axes[count++] = d;
+    }
+    if (!count) return ft__out_alias(o, node, ft__out_x(o, node, 0));
+    x[0] = ft__out_x(o, node, 0);
+    x[1] = ft__out_list(o, starts, count);
+    x[2] = ft__out_list(o, stops, count);
+    x[3] = ft__out_list(o, axes, count);
+    x[4] = ft__out_list(o, steps, count);
+    ft__out_node(o, op, x, 5, (const char *const *)&node->name, 1);
+    return NULL;
+}
+
+static const char *ft__out_tile(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    int repeats[FINETUNE_MAX_RANK], d;
+    for (d = 0; d < node->shape.rank; ++d)
+        repeats[d] = node->options.tile.repeats[d] ? node->options.tile.repeats[d] : 1;
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0),
+              ft__out_list(o, repeats, node->shape.rank));
+    return NULL;
+}
+
+/* Opset 17's Pad has no wrap: what is added stands beside x. */
+static const char *ft__out_pad_circular(ft__onnx_out *o, const ft__node *node)
+{
+    const ft_pad_options *a = &node->options.pad;
+    const ft_shape *shape = &ft__out_input(o, node, 0)->shape;
+    const char *x = ft__out_x(o, node, 0), *parts[3];
+    int d, count, left = 0;
+    char what[24];
+    for (d = 1; d < shape->rank; ++d) left += a->before[d] > 0 || a->after[d] > 0;
+    if (!left) return ft__out_alias(o, node, x);
+    for (d = 1; d < shape->rank; ++d) {
+        if (!a->before[d] && !a->after[d]) continue;
+        count = 0;
+        snprintf(what, sizeof what, "before%d", d);
+        if (a->before[d])
+            parts[count++] = ft__out_cut(o, ft__out_name(o, node, what), x, d,
+                                         shape->size[d] - a->before[d], shape->size[d]);
+        parts[count++] = x;
+        snprintf(what, sizeof what, "after%d", d);
+        if (a->after[d])
+            parts[count++] = ft__out_cut(o, ft__out_name(o, node, what), x, d, 0, a->after[d]);
+        snprintf(what, sizeof what, "axis%d", d);
+        x = --left ? ft__out_name(o, node, what) : node->name;
+        ft__out_int(o, "axis", d);
+        ft__out_node(o, "Concat", parts, count, &x, 1);
+    }
+    return NULL;
+}
+
+static const char *ft__out_pad(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    static const char *const modes[] = {"constant", "reflect", "edge"};
+    const ft_pad_options *a = &node->options.pad;
+    int pads[2 * FINETUNE_MAX_RANK], rank = node->shape.rank, d;
+    if (a->mode == FT_PAD_CIRCULAR) return ft__out_pad_circular(o, node);
+    for (d = 0; d < rank; ++d) {
+        pads[d] = a->before[d];
+        pads[rank + d] = a->after[d];
+    }
+    ft__out_text(o, "mode", modes[a->mode]);
+    ft__out_3(o, op, node->name, ft__out_x(o, node, 0), ft__out_list(o, pads, 2 * rank),
+              a->mode == FT_PAD_CONSTANT ? ft__out_number(o, a->value) : NULL);
+    return NULL;
+}
+
+/* By the same list for all samples, one index for each number, or one for each row of x. */
+static const char *ft__out_gather(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_shape *x = &ft__out_input(o, node, 0)->shape;
+    const ft_shape *index = &ft__out_input(o, node, 1)->shape;
+    int axis = node->options.concat.axis;
+    const char *places = ft__out_x(o, node, 1);
+    (void)op;
+    if (index->rank == 1 && index->size[0] > 0) {
+        ft__out_int(o, "axis", axis);
+        ft__out_2(o, "Gather", node->name, ft__out_x(o, node, 0), places);
+    } else if (index->rank == x->rank) {
+        ft__out_int(o, "axis", axis);
+        ft__out_2(o, "GatherElements", node->name, ft__out_x(o, node, 0), places);
+    } else if (index->rank == axis + 1) {
+        places = ft__out_unsqueeze(o, ft__out_name(o, node, "places"), places, axis + 1);
+        ft__out_int(o, "batch_dims", axis);
+        ft__out_2(o, "GatherND", node->name, ft__out_x(o, node, 0), places);
+    } else return "its index has dimensions after the axis, but not all of x";
+    return NULL;
+}
+
+/* The sizes are those of x but for the last ones. */
+static const char *ft__out_resize(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    static const char *const places[] = {"", "half_pixel", "asymmetric", "align_corners",
+                                         "pytorch_half_pixel"};
+    static const char *const roundings[] = {"floor", "ceil", "round_prefer_floor",
+                                            "round_prefer_ceil"};
+    const ft_resize_options *a = &node->options.resize;
+    const ft_shape *shape = &ft__out_input(o, node, 0)->shape;
+    bool linear = a->mode == FT_RESIZE_LINEAR;
+    int how = a->coordinates ? (int)a->coordinates : linear ? 1 : 2, rank = shape->rank, d;
+    float scales[4];
+    const char *x[4], *part;
+    memset(x, 0, sizeof x);
+    x[0] = ft__out_x(o, node, 0);
+    for (d = 0; d < rank; ++d) {
+        scales[d] = d < 2 ? 1 : (float)ft__resize_scale(a, d - 2);
+        if (d >= 2 && a->size[0] && ft__resize_scale(a, 0) > 0
+            && (int)floor(ft__resize_scale(a, d - 2) * shape->size[d]) != node->shape.size[d])
+            return "its scale says another size than its size does";
+    }
+    if (ft__resize_scale(a, 0) > 0)
+        x[2] = ft__out_floats(o, ft__out_name(o, node, "scales"), scales, &rank, 1);
+    else {
+        part = ft__out_1(o, "Shape", ft__out_name(o, node, "shape"), x[0]);
+        part = ft__out_cut(o, ft__out_name(o, node, "same"), part, 0, 0, 2);
+        x[3] = ft__out_name(o, node, "sizes");
+        ft__out_int(o, "axis", 0);
+        ft__out_2(o, "Concat", x[3], part, ft__out_list(o, node->shape.size + 2, rank - 2));
+    }
+    ft__out_text(o, "mode", linear ? "linear" : "nearest");
+    ft__out_text(o, "coordinate_transformation_mode", places[how]);
+    if (!linear) ft__out_text(o, "nearest_mode", roundings[a->rounding]);
+    ft__out_node(o, op, x, 4, (const char *const *)&node->name, 1);
+    return NULL;
+}
+
+/* ---- Convolutions ---- */
+
+/* What they have in common; x and the weight have `axes` dimensions after the first two, and the
+   options' pairs mean the last of them. pads: before each, then after each. */
+static void ft__out_conv_attributes(ft__onnx_out *o, const ft__node *node, int axes,
+                                    const int stride[2], const int dilation[2], int groups,
+                                    const int *pads)
+{
+    const int *kernel = ft__out_input(o, node, 1)->shape.size + 2;
+    int steps[2], i;
+    ft__out_ints(o, "kernel_shape", kernel, axes);
+    for (i = 0; i < axes; ++i) steps[i] = ft__or_one(stride, i + 2 - axes);
+    ft__out_ints(o, "strides", steps, axes);
+    for (i = 0; i < axes; ++i) steps[i] = ft__or_one(dilation, i + 2 - axes);
+    ft__out_ints(o, "dilations", steps, axes);
+    ft__out_int(o, "group", groups ? groups : 1);
+    ft__out_ints(o, "pads", pads, 2 * axes);
+}
+
+static const char *ft__out_conv(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_conv2d_options *a = &node->options.conv2d;
+    const ft_shape *x = &ft__out_input(o, node, 0)->shape;
+    const ft_shape *w = &ft__out_input(o, node, 1)->shape;
+    int axes = w->rank - 2, pads[4], i;
+    for (i = 0; i < axes; ++i) {
+        int pair = i + 2 - axes, stride = ft__or_one(a->stride, pair), in = x->size[2 + i];
+        int reach = (w->size[2 + i] - 1) * ft__or_one(a->dilation, pair) + 1;
+        int total = in == FT_LENGTH ? reach - 1 : ((in + stride - 1) / stride - 1) * stride + reach
+            - in;
+        if (total < 0) total = 0;
+        pads[i] = a->same ? total / 2 : ft__padding(a->padding, pair);
+        pads[axes + i] = a->same ? total - total / 2 : ft__padding(a->padding, 2 + pair);
+    }
+    ft__out_conv_attributes(o, node, axes, a->stride, a->dilation, a->groups, pads);
+    return ft__out_same(o, node, op);
+}
+
+static const char *ft__out_conv_transpose(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_conv_transpose2d_options *a = &node->options.conv_transpose2d;
+    const ft_shape *x = &ft__out_input(o, node, 0)->shape;
+    const ft_shape *w = &ft__out_input(o, node, 1)->shape;
+    int pads[4], more[2], i;
+    for (i = 0; i < 2; ++i) {
+        int stride = ft__or_one(a->stride, i);
+        int reach = (w->size[2 + i] - 1) * ft__or_one(a->dilation, i) + 1;
+        int total = (x->size[2 + i] - 1) * stride + reach - x->size[2 + i] * stride;
+        more[i] = a->same ? (total < 0 ? -total : 0) : ft__pair(a->output_padding, i, 0);
+        if (total < 0) total = 0;
+        pads[i] = a->same ? total / 2 : ft__padding(a->padding, i);
+        pads[2 + i] = a->same ? total - total / 2 : ft__padding(a->padding, 2 + i);
+    }
+    ft__out_conv_attributes(o, node, 2, a->stride, a->dilation, a->groups, pads);
+    ft__out_ints(o, "output_padding", more, 2);
+    return ft__out_same(o, node, op);
+}
+
+/* Rows [N, in] are a Gemm; more dimensions a MatMul with the transposed weight. */
+static const char *ft__out_linear(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x = ft__out_x(o, node, 0), *weight, *product;
+    int id = node->inputs[1] - 1;
+    bool biased = node->input_count > 2;
+    (void)op;
+    if (node->shape.rank == 2) {
+        weight = o->turned[id] ? o->turned[id] : ft__out_x(o, node, 1);
+        if (!o->turned[id]) ft__out_int(o, "transB", 1);
+        ft__out_3(o, "Gemm", node->name, x, weight, biased ? ft__out_x(o, node, 2) : NULL);
+        return NULL;
+    }
+    weight = ft__out_turned(o, node, 1);
+    product = biased ? ft__out_name(o, node, "product") : node->name;
+    ft__out_2(o, "MatMul", product, x, weight);
+    if (biased) ft__out_2(o, "Add", node->name, product, ft__out_x(o, node, 2));
+    return NULL;
+}
+
+/* ---- Norms ---- */
+
+static const char *ft__out_batch_norm(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const char *x[5];
+    float eps = node->options.batch_norm.eps;
+    int i;
+    for (i = 0; i < 5; ++i) x[i] = ft__out_x(o, node, i);
+    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_node(o, op, x, 5, (const char *const *)&node->name, 1);
+    return NULL;
+}
+
+static const char *ft__out_layer_norm(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    float eps = node->options.layer_norm.eps;
+    ft__out_int(o, "axis", -1);
+    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    return ft__out_same(o, node, op);
+}
+
+/* x / sqrt(mean(x^2) + eps) weight, of rows as long as the weight. */
+static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_shape *shape = &node->shape;
+    int row = ft__out_input(o, node, 1)->shape.size[0], last = shape->rank - 1, minus_one = -1;
+    int size[FINETUNE_MAX_RANK + 1];
+    bool parts = row != shape->size[last];
+    float eps = node->options.rms_norm.eps;
+    const char *x = ft__out_x(o, node, 0), *y;
+    (void)op;
+    memcpy(size, shape->size, sizeof shape->size);
+    size[last] = shape->size[last] / row;
+    size[last + 1] = row;
+    if (parts)
+        x = ft__out_reshape(o, ft__out_name(o, node, "rows"), x, shape, size, shape->rank + 1);
+    y = ft__out_2(o, "Mul", ft__out_name(o, node, "squares"), x, x);
+    ft__out_ints(o, "axes", &minus_one, 1);
+    y = ft__out_1(o, "ReduceMean", ft__out_name(o, node, "mean"), y);
+    y = ft__out_2(o, "Add", ft__out_name(o, node, "sum"), y,
+                  ft__out_number(o, eps > 0 ? eps : 1.1920929e-7f));
+    y = ft__out_1(o, "Sqrt", ft__out_name(o, node, "root"), y);
+    y = ft__out_2(o, "Div", ft__out_name(o, node, "scaled"), x, y);
+    y = ft__out_2(o, "Mul", parts ? ft__out_name(o, node, "weighted") : node->name, y,
+                  ft__out_x(o, node, 1));
+    if (parts) ft__out_reshape(o, node->name, y, shape, shape->size, shape->rank);
+    return NULL;
+}
+
+/* Instance norm of [N, groups, the rest], then the weight and bias of the channels. */
+static const char *ft__out_group_norm(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    float eps = node->options.group_norm.eps, numbers[2] = {1, 0};
+    int groups = ft__group_count(node), rank = node->shape.rank, to[3], size[4], i, k;
+    const char *x[3], *y = ft__out_name(o, node, "groups"), *channels;
+    bool affine = node->input_count > 2;
+    to[0] = 0;
+    to[1] = groups;
+    to[2] = -1;
+    x[0] = ft__out_2(o, "Reshape", y, ft__out_x(o, node, 0), ft__out_list(o, to, 3));
+    for (k = 0; k < 2; ++k) {
+        float *same = (float *)ft__allocate(o->c, (size_t)groups, sizeof *same);
+        for (i = 0; same && i < groups; ++i) same[i] = numbers[k];
+        if (same)
+            x[1 + k] = ft__out_floats(o, ft__out_name(o, node, k ? "zeros" : "ones"), same, &groups,
+                                      1);
+        ft__release(o->c, same);
+    }
+    if (!ft__ok(o->c)) return NULL;
+    y = ft__out_name(o, node, "normalised");
+    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_node(o, op, x, 3, &y, 1);
+    channels = ft__out_1(o, "Shape", ft__out_name(o, node, "shape"), ft__out_x(o, node, 0));
+    y = ft__out_2(o, "Reshape", affine ? ft__out_name(o, node, "channels") : node->name, y,
+                  channels);
+    for (k = 1; affine && k < 3; ++k) {
+        const char *w = ft__out_x(o, node, k);
+        size[0] = node->shape.size[1];
+        size[1] = size[2] = 1;
+        if (rank > 2)
+            w = ft__out_2(o, "Reshape", ft__out_name(o, node, k > 1 ? "shift" : "scale"), w,
+                          ft__out_list(o, size, rank - 1));
+        y = ft__out_2(o, k > 1 ? "Add" : "Mul", k > 1 ? node->name
+                      : ft__out_name(o, node, "scaled"), y, w);
+    }
+    return NULL;
+}
+
+/* ---- Pooling ---- */
+
+/* What ceil_mode adds after the picture is written as padding, since ONNX defines ceil_mode in
+   another way. It never counts in a mean: where other padding does, as zeros, that is added
+   before. */
+static const char *ft__out_pool(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_pool2d_options *a = &node->options.pool2d;
+    bool counts = node->op == FT__OP_avg_pool2d && !a->exclude_padding && !a->same, more = false;
+    int kernel[2], stride[2], pads[4], zeros[8], i;
+    const char *x = ft__out_x(o, node, 0);
+    memset(zeros, 0, sizeof zeros);
+    for (i = 0; i < 2; ++i) {
+        ft__window w = ft__pool_window(a, &ft__out_input(o, node, 0)->shape, i);
+        int end = (w.out - 1) * w.stride + w.kernel - w.in - w.before; /* of the last window */
+        kernel[i] = w.kernel;
+        stride[i] = w.stride;
+        pads[i] = zeros[2 + i] = w.before;
+        zeros[6 + i] = w.after;
+        pads[2 + i] = counts ? (end > w.after ? end : w.after) : end > 0 ? end : 0;
+        more = more || (counts && end > w.after);
+    }
+    for (i = 0; more && i < 4; ++i) pads[i] -= zeros[i < 2 ? 2 + i : 4 + i];
+    if (more)
+        x = ft__out_3(o, "Pad", ft__out_name(o, node, "padded"), x, ft__out_list(o, zeros, 8),
+                      ft__out_number(o, 0));
+    ft__out_ints(o, "kernel_shape", kernel, 2);
+    ft__out_ints(o, "strides", stride, 2);
+    ft__out_ints(o, "pads", pads, 4);
+    if (counts && !more) ft__out_int(o, "count_include_pad", 1);
+    ft__out_1(o, op, node->name, x);
+    return NULL;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_attention_writing: Attention and positions for ONNX
+   Functions as in formats/onnx_elements_writing. Opset 17 has neither attention nor rotary
+   positions: they are written out, with masks that layers share.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+/* ---- Steps ---- */
+
+/* A size as a part of a name. */
+static const char *ft__out_size_text(int size, char text[16])
+{
+    if (size == FT_LENGTH) return "L";
+    snprintf(text, 16, "%d", size);
+    return text;
+}
+
+/* A value of this name that several nodes share: made once. */
+static const char *ft__out_shared(ft__onnx_out *o, const char *name, const char *op, const char *a,
+                                  const char *b)
+{
+    const char *made = ft__out_made(o, name);
+    return made ? made : ft__out_2(o, op, ft__out_unused(o, name), a, b);
+}
+
+/* The length of the run's sequences, one int64: of the first input that has one. */
+static const char *ft__out_length(ft__onnx_out *o)
+{
+    const char *made = ft__out_made(o, "length");
+    int i, d;
+    for (i = 0; !made && i < o->m->node_count; ++i) {
+        const ft__node *node = &o->m->nodes[i];
+        if (!ft__is_input(node) || !o->needed[i]) continue;
+        for (d = 1; d < node->shape.rank && node->shape.size[d] != FT_LENGTH; ++d) {}
+        if (d == node->shape.rank) continue;
+        made = ft__out_1(o, "Shape", ft__out_unused(o, "shape"), o->value[i]);
+        made = ft__out_2(o, "Gather", ft__out_unused(o, "length"), made, ft__out_whole(o, d));
+    }
+    return made ? made : ft__out_whole(o, 1);
+}
+
+/* A size, which may be FT_LENGTH, as one int64. */
+static const char *ft__out_size(ft__onnx_out *o, int size)
+{
+    return size == FT_LENGTH ? ft__out_length(o) : ft__out_whole(o, size);
+}
+
+/* 0, 1, ... size - 1, int64. */
+static const char *ft__out_steps(ft__onnx_out *o, int size)
+{
+    char name[40], number[16];
+    const char *made;
+    snprintf(name, sizeof name, "steps/%s", ft__out_size_text(size, number));
+    made = ft__out_made(o, name);
+    return made ? made : ft__out_3(o, "Range", ft__out_unused(o, name), ft__out_whole(o, 0),
+                                   ft__out_size(o, size), ft__out_whole(o, 1));
+}
+
+/* The same as a column, [size, 1]. */
+static const char *ft__out_step_column(ft__onnx_out *o, int size)
+{
+    char name[40], number[16];
+    snprintf(name, sizeof name, "column/%s", ft__out_size_text(size, number));
+    return ft__out_shared(o, name, "Unsqueeze", ft__out_steps(o, size), ft__out_one(o, 1));
+}
+
+/* The numbers of real steps, I32 [N] of input `i`, as [N, 1 ..] of this rank. */
+static const char *ft__out_lengths(ft__onnx_out *o, const ft__node *node, int i, int rank)
+{
+    static const int axes[] = {1, 2, 3, 4};
+    char name[1024];
+    snprintf(name, sizeof name, "%.900s/rank%d", ft__out_input(o, node, i)->name, rank);
+    return ft__out_shared(o, name, "Unsqueeze", ft__out_x(o, node, i),
+                          ft__out_list(o, axes, rank - 1));
+}
+
+/* [N, steps, 1], bool: whether a step is real. */
+static const char *ft__out_real_steps(ft__onnx_out *o, const ft__node *node, int i, int steps)
+{
+    char name[1024], number[16];
+    snprintf(name, sizeof name, "%.900s/real/%s", ft__out_input(o, node, i)->name,
+             ft__out_size_text(steps, number));
+    return ft__out_shared(o, name, "Less", ft__out_step_column(o, steps),
+                          ft__out_lengths(o, node, i, 3));
+}
+
+/* ---- Embeddings and positions ---- */
+
+/* Rows of a table by number. An id of -1, which is no word here, is ONNX's last row. */
+static const char *ft__out_embedding(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 1), ft__out_x(o, node, 0));
+    return NULL;
+}
+
+static const char *ft__out_add_positions(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    int first = node->options.add_positions.first, steps = node->shape.size[1];
+    const char *rows = ft__out_x(o, node, 1), *places;
+    if (node->input_count > 2)
+        rows = ft__out_2(o, "Gather", ft__out_name(o, node, "rows"), rows, ft__out_x(o, node, 2));
+    else if (steps != FT_LENGTH && (first || steps != ft__out_input(o, node, 1)->shape.size[0]))
+        rows = ft__out_cut(o, ft__out_name(o, node, "rows"), rows, 0, first,
+                           (int64_t)first + steps);
+    else if (steps == FT_LENGTH) {
+        places = ft__out_steps(o, steps);
+        if (first)
+            places = ft__out_2(o, "Add", ft__out_name(o, node, "places"), places,
+                               ft__out_whole(o, first));
+        rows = ft__out_2(o, "Gather", ft__out_name(o, node, "rows"), rows, places);
+    }
+    ft__out_2(o, op, node->name, ft__out_x(o, node, 0), rows);
+    return NULL;
+}
+
+/* The cosines (0) or sines (1) of the angles, [L, 1, pairs] or [N, L, 1, pairs]; layers with the
+   same frequencies and positions share them. */
+static const char *ft__out_turns(ft__onnx_out *o, const ft__node *node, int pairs, int which)
+{
+    const ft_rotary_options *a = &node->options.rotary;
+    static const int of_samples[] = {2, 3}, of_all[] = {1, 2};
+    bool given = node->input_count > 1;
+    char name[1024], number[16];
+    const char *made, *y;
+    float *frequencies;
+    int i, at = snprintf(name, sizeof name, "rotary/%d/%.9g/%d/%.9g/%.9g/%.9g/%d/%.700s", pairs,
+                         (double)a->base, (int)a->scaling, (double)a->factor,
+                         (double)a->low_frequency_factor, (double)a->high_frequency_factor,
+                         a->original_length, given ? ft__out_input(o, node, 1)->name
+                             : ft__out_size_text(node->shape.size[1], number));
+    made = ft__out_made(o, name);
+    if (!made) {
+        frequencies = (float *)ft__allocate(o->c, (size_t)pairs, sizeof *frequencies);
+        for (i = 0; frequencies && i < pairs; ++i)
+            frequencies[i] = ft__rotary_frequency(a, (size_t)i, (size_t)pairs);
+        if (!frequencies) return "";
+        y = ft__out_floats(o, ft__out_name(o, node, "frequencies"), frequencies, &pairs, 1);
+        ft__release(o->c, frequencies);
+        made = ft__out_cast(o, ft__out_name(o, node, "places"), given ? ft__out_x(o, node, 1)
+                            : ft__out_steps(o, node->shape.size[1]), FT__ONNX_F32);
+        made = ft__out_2(o, "Unsqueeze", ft__out_name(o, node, "columns"), made,
+                         ft__out_list(o, given ? of_samples : of_all, 2));
+        made = ft__out_2(o, "Mul", ft__out_unused(o, name), made, y);
+    }
+    snprintf(name + at, sizeof name - (size_t)at, which ? "/sines" : "/cosines");
+    return ft__out_shared(o, name, which ? "Sin" : "Cos", made, NULL);
+}
+
+/* The first or second numbers of the pairs, [N, L, heads, pairs]. x: [N, L, heads, width], or
+   interleaved [N, L, heads, pairs, 2]. */
+static const char *ft__out_of_pairs(ft__onnx_out *o, const ft__node *node, const char *x, int pairs,
+                                    int which)
+{
+    const char *y = ft__out_name(o, node, which ? "second" : "first");
+    if (!node->options.rotary.interleaved)
+        return ft__out_cut(o, y, x, 3, (int64_t)which * pairs, (int64_t)(which + 1) * pairs);
+    ft__out_int(o, "axis", 4);
+    return ft__out_2(o, "Gather", y, x, ft__out_whole(o, which));
+}
+
+/* a cos - b sin and b cos + a sin for each pair (a, b); other numbers stay. */
+static const char *ft__out_rotary(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_rotary_options *a = &node->options.rotary;
+    int size[5], width, pairs, i;
+    const char *heads, *turned, *x[2], *y[3], *turns[2];
+    (void)op;
+    memcpy(size, node->shape.size, 2 * sizeof *size);
+    size[2] = ft__rotary_heads(a);
+    size[3] = width = node->shape.size[2] / size[2];
+    pairs = (a->dimensions ? a->dimensions : width) / 2;
+    for (i = 0; i < 2; ++i) turns[i] = ft__out_turns(o, node, pairs, i);
+    heads = turned = ft__out_reshape(o, ft__out_name(o, node, "heads"), ft__out_x(o, node, 0),
+                                     &node->shape, size, 4);
+    if (a->interleaved) {
+        ft_shape four = node->shape;
+        four.rank = 4;
+        memcpy(four.size, size, 4 * sizeof *size);
+        if (2 * pairs < width)
+            turned = ft__out_cut(o, ft__out_name(o, node, "turned"), heads, 3, 0, 2 * pairs);
+        size[3] = pairs;
+        size[4] = 2;
+        turned = ft__out_reshape(o, ft__out_name(o, node, "pairs"), turned, &four, size, 5);
+    }
+    for (i = 0; i < 2; ++i) x[i] = ft__out_of_pairs(o, node, turned, pairs, i);
+    for (i = 0; i < 2; ++i) {
+        const char *cosine = ft__out_2(o, "Mul", ft__out_name(o, node, i ? "b_cos" : "a_cos"), x[i],
+                                       turns[0]);
+        const char *sine = ft__out_2(o, "Mul", ft__out_name(o, node, i ? "a_sin" : "b_sin"),
+                                     x[1 - i], turns[1]);
+        y[i] = ft__out_2(o, i ? "Add" : "Sub", ft__out_name(o, node, i ? "b" : "a"), cosine, sine);
+        if (a->interleaved)
+            y[i] = ft__out_unsqueeze(o, ft__out_name(o, node, i ? "b1" : "a1"), y[i], 4);
+    }
+    if (a->interleaved) {
+        turned = ft__out_name(o, node, "beside");
+        ft__out_int(o, "axis", 4);
+        ft__out_node(o, "Concat", y, 2, &turned, 1);
+        size[0] = size[1] = 0;
+        size[3] = 2 * pairs;
+        y[0] = ft__out_2(o, "Reshape", ft__out_name(o, node, "flat"), turned,
+                         ft__out_list(o, size, 4));
+    }
+    i = a->interleaved ? 1 : 2;
+    if (2 * pairs < width)
+        y[i++] = ft__out_cut(o, ft__out_name(o, node, "rest"), heads, 3, 2 * pairs, width);
+    turned = ft__out_name(o, node, "all");
+    ft__out_int(o, "axis", 3);
+    ft__out_node(o, "Concat", y, i, &turned, 1);
+    size[0] = size[1] = 0;
+    size[2] = node->shape.size[2];
+    ft__out_2(o, "Reshape", node->name, turned, ft__out_list(o, size, 3));
+    return NULL;
+}
+
+/* ---- Attention ---- */
+
+typedef struct ft__out_heads {
+    const ft__node *node;
+    int part[3];            /* the inputs q, k and v */
+    int lengths, positions; /* inputs; 0: none */
+    int queries, keys;      /* T and S, or FT_LENGTH */
+    int heads, some, width, value_width; /* some: heads of k and v; D, E */
+    int rank;               /* of the scores: 4, or 5 if k and v have fewer heads */
+} ft__out_heads;
+
+static ft__out_heads ft__out_heads_of(const ft__onnx_out *o, const ft__node *node)
+{
+    const ft_attention_options *a = &node->options.attention;
+    bool packed = node->input_count < 3 || ft__out_input(o, node, 1)->type == FT_I32;
+    const ft_shape *q = &ft__out_input(o, node, 0)->shape;
+    ft__out_heads t;
+    int i;
+    memset(&t, 0, sizeof t);
+    t.node = node;
+    for (i = packed ? 1 : 3; i < node->input_count; ++i)
+        if (ft__out_input(o, node, i)->shape.rank == 2) t.positions = i;
+        else t.lengths = i;
+    for (i = 1; i < 3; ++i) t.part[i] = packed ? 0 : i;
+    t.heads = ft__heads_of(a);
+    t.some = ft__key_heads_of(a);
+    t.queries = q->size[1];
+    t.keys = ft__out_input(o, node, t.part[1])->shape.size[1];
+    t.value_width = node->shape.size[2] / t.heads;
+    t.width = q->size[2] / (packed ? t.heads + 2 * t.some : t.heads);
+    t.rank = t.some < t.heads ? 5 : 4;
+    return t;
+}
+
+/* q (0), k (1) or v (2) by heads, [N, heads, T, D], k as [N, heads, D, S]; of fewer heads of k and
+   v as [N, some, heads / some or 1, ..]. */
+static const char *ft__out_part(ft__onnx_out *o, const ft__out_heads *t, int which)
+{
+    static const char *const names[3][3] = {{"q/columns", "q/heads", "q"},
+        {"k/columns", "k/heads", "k"}, {"v/columns", "v/heads", "v"}};
+    int width = which < 2 ? t->width : t->value_width, heads = which ? t->some : t->heads, last;
+    int size[5], axes[5] = {0, 2, 1, 3, 4};
+    const char *y = ft__out_x(o, t->node, t->part[which]);
+    ft_shape from = ft__out_input(o, t->node, t->part[which])->shape;
+    if (!t->part[1]) { /* columns of one input */
+        int first = which ? t->heads * t->width + (which > 1 ? t->some * t->width : 0) : 0;
+        y = ft__out_cut(o, ft__out_name(o, t->node, names[which][0]), y, 2, first,
+                        (int64_t)first + (int64_t)heads * width);
+    }
+    size[0] = from.size[0];
+    size[1] = from.size[1];
+    size[2] = t->some;
+    size[3] = t->rank == 5 ? heads / t->some : width;
+    size[4] = width;
+    y = ft__out_reshape(o, ft__out_name(o, t->node, names[which][1]), y, &from, size, t->rank);
+    if (t->rank == 5) {
+        axes[2] = 3;
+        axes[3] = 1;
+    }
+    if (which == 1) { /* k is read transposed */
+        last = axes[t->rank - 1];
+        axes[t->rank - 1] = axes[t->rank - 2];
+        axes[t->rank - 2] = last;
+    }
+    ft__out_ints(o, "perm", axes, t->rank);
+    return ft__out_1(o, "Transpose", ft__out_name(o, t->node, names[which][2]), y);
+}
+
+/* Which keys a causal query sees: those up to its own place, counted from the end if there are
+   more, or fewer, keys than queries. [T, S], or [N, 1, T, S]. */
+static const char *ft__out_causal(ft__onnx_out *o, const ft__out_heads *t)
+{
+    char name[1024], numbers[2][16];
+    const char *place = ft__out_step_column(o, t->queries), *keys;
+    bool by_length = t->lengths && t->node->options.attention.all_queries;
+    snprintf(name, sizeof name, "%.900s/offset/%s/%s/rank%d", by_length
+             ? ft__out_input(o, t->node, t->lengths)->name : "causal",
+             ft__out_size_text(t->queries, numbers[0]), ft__out_size_text(t->keys, numbers[1]),
+             by_length ? t->rank : 2);
+    if (by_length || t->queries != t->keys) {
+        keys = by_length ? ft__out_lengths(o, t->node, t->lengths, t->rank)
+            : ft__out_size(o, t->keys);
+        keys = ft__out_shared(o, name, "Sub", keys, ft__out_size(o, t->queries));
+        strcat(name, "/last");
+        place = ft__out_shared(o, name, "Add", place, keys);
+    }
+    strcat(name, "/seen");
+    return ft__out_shared(o, name, "LessOrEqual", ft__out_steps(o, t->keys), place);
+}
+
+/* Of several documents a query sees its own alone, which begins at t - position[t]. */
+static const char *ft__out_own_document(ft__onnx_out *o, const ft__out_heads *t)
+{
+    static const int axes[] = {1, 3}, more[] = {1, 2, 4};
+    const ft__node *positions = ft__out_input(o, t->node, t->positions);
+    const char *begin;
+    char name[1024];
+    snprintf(name, sizeof name, "%.900s/begins", positions->name);
+    begin = ft__out_shared(o, name, "Sub", ft__out_steps(o, t->queries),
+                           ft__out_x(o, t->node, t->positions));
+    snprintf(name, sizeof name, "%.900s/begins/rank%d", positions->name, t->rank);
+    begin = ft__out_shared(o, name, "Unsqueeze", begin,
+                           ft__out_list(o, t->rank == 5 ? more : axes, t->rank - 2));
+    strcat(name, "/seen");
+    return ft__out_shared(o, name, "GreaterOrEqual", ft__out_steps(o, t->keys), begin);
+}
+
+/* Which keys a query sees, bool; NULL: all. */
+static const char *ft__out_seen(ft__onnx_out *o, const ft__out_heads *t)
+{
+    const char *seen = t->node->options.attention.causal ? ft__out_causal(o, t) : NULL, *more[2];
+    char name[2100], number[16];
+    int i;
+    more[0] = t->positions ? ft__out_own_document(o, t) : NULL;
+    more[1] = NULL;
+    if (t->lengths) {
+        snprintf(name, sizeof name, "%.900s/keys/%s/rank%d",
+                 ft__out_input(o, t->node, t->lengths)->name, ft__out_size_text(t->keys, number),
+                 t->rank);
+        more[1] = ft__out_shared(o, name, "Less", ft__out_steps(o, t->keys),
+                                 ft__out_lengths(o, t->node, t->lengths, t->rank));
+    }
+    for (i = 0; i < 2; ++i) {
+        if (!more[i]) continue;
+        snprintf(name, sizeof name, "%.900s&%.900s", seen ? seen : "", more[i]);
+        seen = seen ? ft__out_shared(o, name, "And", seen, more[i]) : more[i];
+    }
+    return seen;
+}
+
+/* What is added to the scores: 0, or for keys that are not seen the lowest number. */
+static const char *ft__out_mask(ft__onnx_out *o, const char *seen)
+{
+    char name[1100];
+    const char *made;
+    snprintf(name, sizeof name, "%.1000s/mask", seen);
+    made = ft__out_made(o, name);
+    return made ? made : ft__out_3(o, "Where", ft__out_unused(o, name), seen, ft__out_number(o, 0),
+                                   ft__out_number(o, -FLT_MAX));
+}
+
+/* A bool value as 1 or 0. */
+static const char *ft__out_as_number(ft__onnx_out *o, const char *holds)
+{
+    char name[1100];
+    const char *made;
+    snprintf(name, sizeof name, "%.1000s/number", holds);
+    made = ft__out_made(o, name);
+    return made ? made : ft__out_cast(o, ft__out_unused(o, name), holds, FT__ONNX_F32);
+}
+
+/* softmax(scale q k^T + mask) v. A query that sees no key, and one that is padding, gives zeros. */
+static const char *ft__out_attention(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_attention_options *a = &node->options.attention;
+    ft__out_heads t = ft__out_heads_of(o, node);
+    bool padded = t.lengths && !a->all_queries; /* queries */
+    bool none = (t.lengths && a->all_queries)
+        || (a->causal && t.queries != t.keys && !(t.queries > 0 && t.queries <= t.keys));
+    float scale = a->scale > 0 ? a->scale : (float)(1 / sqrt((double)t.width));
+    const char *seen = ft__out_seen(o, &t), *y, *v;
+    int axes[5] = {0, 2, 1, 3, 4}, size[3];
+    (void)op;
+    y = ft__out_part(o, &t, 0);
+    v = ft__out_part(o, &t, 1);
+    y = ft__out_2(o, "MatMul", ft__out_name(o, node, "products"), y, v);
+    v = ft__out_part(o, &t, 2);
+    y = ft__out_2(o, "Mul", ft__out_name(o, node, "scores"), y, ft__out_number(o, scale));
+    if (seen) y = ft__out_2(o, "Add", ft__out_name(o, node, "masked"), y, ft__out_mask(o, seen));
+    ft__out_int(o, "axis", -1);
+    y = ft__out_1(o, "Softmax", ft__out_name(o, node, "shares"), y);
+    if (none)
+        y = ft__out_2(o, "Mul", ft__out_name(o, node, "seen"), y, ft__out_as_number(o, seen));
+    y = ft__out_2(o, "MatMul", ft__out_name(o, node, "sums"), y, v);
+    if (t.rank == 5) {
+        axes[1] = 3;
+        axes[2] = 1;
+        axes[3] = 2;
+    }
+    ft__out_ints(o, "perm", axes, t.rank);
+    y = ft__out_1(o, "Transpose", ft__out_name(o, node, "steps"), y);
+    size[0] = size[1] = 0;
+    size[2] = node->shape.size[2];
+    y = ft__out_2(o, "Reshape", padded ? ft__out_name(o, node, "all") : node->name, y,
+                  ft__out_list(o, size, 3));
+    if (padded)
+        ft__out_2(o, "Mul", node->name, y,
+                  ft__out_as_number(o, ft__out_real_steps(o, node, t.lengths, t.queries)));
+    return NULL;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_recurrent_writing: Recurrent layers and pooling over steps for ONNX
+   Functions as in formats/onnx_elements_writing. ONNX has [L, N, C] where we have [N, L, C], one
+   tensor for both directions, and the gates in another order: the weights stay as they are, and the
+   graph cuts and joins them, which those who run it do once. Layouts: see formats/onnx_recurrent.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+/* Where ONNX's gates are among PyTorch's: iofc of ifgo, zrh of rzn. */
+static const int ft__out_lstm_gates[] = {0, 3, 1, 2}, ft__out_gru_gates[] = {1, 0, 2};
+
+/* ---- The LSTM's cells: ONNX has the last ones alone ---- */
+
+static bool ft__out_gives_cells(const ft__node *node)
+{
+    return ft__is(node, FT__RECURRENT) && node->options.recurrent.cells;
+}
+
+/* The LSTM whose cells a node takes from its output, [hidden states, cells]; NULL: it is none. */
+static const ft__node *ft__out_cells_of(const ft__onnx_out *o, const ft__node *node)
+{
+    const ft__node *x = ft__out_input(o, node, 0);
+    if (node->op != FT__OP_slice || !ft__out_gives_cells(x)
+        || node->options.slice.start[2] != x->shape.size[2] / 2) return NULL;
+    return x;
+}
+
+/* The input that has the lengths of a recurrent layer, or of a pooling; its id, 0: none. */
+static int ft__out_lengths_id(const ft__node *node)
+{
+    const ft__recurrent_options *a = &node->options.recurrent;
+    if (node->op == FT__OP_step_pool) return node->input_count > 1 ? node->inputs[1] : 0;
+    if (!a->lengths) return 0;
+    return node->inputs[1 + (a->bidirectional ? 2 : 1) * (a->no_bias ? 2 : 4)];
+}
+
+/* Whether all that reads the cells takes the last real ones. */
+static bool ft__out_only_last(const ft__onnx_out *o, const ft__node *cells)
+{
+    const ft__node *lstm = ft__out_cells_of(o, cells);
+    int i, k;
+    if (o->m->output.id == (int)(cells - o->m->nodes) + 1) return false;
+    for (i = 0; i < o->m->node_count; ++i) {
+        const ft__node *reader = &o->m->nodes[i];
+        for (k = 0; o->needed[i] && k < reader->input_count; ++k)
+            if (reader->inputs[k] == (int)(cells - o->m->nodes) + 1
+                && (reader->op != FT__OP_step_pool
+                    || reader->options.step_pool.kind != FT_POOL_LAST
+                    || reader->options.step_pool.bidirectional
+                        != lstm->options.recurrent.bidirectional
+                    || ft__out_lengths_id(reader) != ft__out_lengths_id(lstm))) return false;
+    }
+    return true;
+}
+
+/* A slice; of an LSTM with cells: its hidden states, or the cells, which have no value here. */
+static const char *ft__out_sliced(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft__node *x = ft__out_input(o, node, 0);
+    const ft_slice_options *a = &node->options.slice;
+    bool states = ft__out_gives_cells(x) && !a->start[1] && !a->start[2] && a->step[1] < 2
+        && a->step[2] < 2 && a->stop[2] == x->shape.size[2] / 2;
+    if (states) return ft__out_alias(o, node, ft__out_x(o, node, 0));
+    if (!ft__out_gives_cells(x)) return ft__out_slice(o, node, op);
+    if (!ft__out_cells_of(o, node) || !ft__out_only_last(o, node))
+        return "ONNX's LSTM gives the cells of the last step alone";
+    return ft__out_alias(o, node, "");
+}
+
+/* ---- Recurrent layers ---- */
+
+/* y [N, D H]: the last states x [D, N, H]. */
+static void ft__out_states(ft__onnx_out *o, const ft__node *node, const char *y, const char *x,
+                           const char *what)
+{
+    const ft__recurrent_options *a = &node->options.recurrent;
+    int size[2];
+    x = ft__out_permute(o, ft__out_name(o, node, what), x, 1, 0, 2, -1);
+    size[0] = 0;
+    size[1] = (a->bidirectional ? 2 : 1) * a->hidden;
+    ft__out_2(o, "Reshape", y, x, ft__out_list(o, size, 2));
+}
+
+static const char *ft__out_first_states(ft__onnx_out *o, const ft__node *node, int i, bool cell)
+{
+    const ft__recurrent_options *a = &node->options.recurrent;
+    int size[3];
+    const char *y;
+    size[0] = 0;
+    size[1] = a->bidirectional ? 2 : 1;
+    size[2] = a->hidden;
+    y = ft__out_2(o, "Reshape", ft__out_name(o, node, cell ? "cell/rows" : "hidden/rows"),
+                  ft__out_x(o, node, i), ft__out_list(o, size, 3));
+    return ft__out_permute(o, ft__out_name(o, node, cell ? "cell" : "hidden"), y, 1, 0, 2, -1);
+}
+
+/* A weight or bias, input `i`, with its gates in ONNX's order. */
+static const char *ft__out_gates(ft__onnx_out *o, const ft__node *node, int i)
+{
+    const int *order = node->op == FT__OP_lstm ? ft__out_lstm_gates : ft__out_gru_gates;
+    const char *name = ft__out_input(o, node, i)->name, *gates[4], *y;
+    int count = ft__gate_count(node->op), hidden = node->options.recurrent.hidden, g;
+    char text[1024];
+    if (count == 1) return ft__out_x(o, node, i);
+    snprintf(text, sizeof text, "%.900s/gates%d", name, count);
+    if (ft__out_made(o, text)) return ft__out_made(o, text);
+    for (g = 0; g < count; ++g) {
+        snprintf(text, sizeof text, "%.900s/gate%d", name, g);
+        gates[g] = ft__out_cut(o, ft__out_unused(o, text), ft__out_x(o, node, i), 0,
+                               (int64_t)order[g] * hidden, (int64_t)(order[g] + 1) * hidden);
+    }
+    snprintf(text, sizeof text, "%.900s/gates%d", name, count);
+    y = ft__out_unused(o, text);
+    ft__out_int(o, "axis", 0);
+    ft__out_node(o, "Concat", gates, count, &y, 1);
+    return y;
+}
+
+/* W (0) or R (1) [D, G H, ..], or B (2) [D, 2 G H], of the weights after x. */
+static const char *ft__out_cell_weight(ft__onnx_out *o, const ft__node *node, int which)
+{
+    static const char *const names[] = {"W", "R", "B"}, *const ends[2][3] = {{"W0", "R0", "B0"},
+        {"W1", "R1", "B1"}};
+    const ft__recurrent_options *a = &node->options.recurrent;
+    int directions = a->bidirectional ? 2 : 1, each = a->no_bias ? 2 : 4, d;
+    const char *y[2], *pair[2], *both, *all = ft__out_name(o, node, names[which]);
+    for (d = 0; d < directions; ++d) {
+        int at = 1 + d * each + which;
+        pair[0] = ft__out_gates(o, node, at);
+        if (which == 2) {
+            pair[1] = ft__out_gates(o, node, at + 1);
+            both = ft__out_name(o, node, d ? "biases1" : "biases0");
+            ft__out_int(o, "axis", 0);
+            ft__out_node(o, "Concat", pair, 2, &both, 1);
+            pair[0] = both;
+        }
+        y[d] = ft__out_unsqueeze(o, directions > 1 ? ft__out_name(o, node, ends[d][which]) : all,
+                                 pair[0], 0);
+    }
+    if (directions == 1) return all;
+    ft__out_int(o, "axis", 0);
+    ft__out_node(o, "Concat", y, 2, &all, 1);
+    return all;
+}
+
+static const char *ft__out_recurrent(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft__recurrent_options *a = &node->options.recurrent;
+    int directions = a->bidirectional ? 2 : 1, size[3], at = ft__out_lengths_id(node) ? 1 : 0;
+    bool cells = a->cells || (a->carry && ft__has_cells(node->op));
+    const char *x[7], *y[3];
+    char name[1024];
+    memset(x, 0, sizeof x);
+    x[0] = ft__out_permute(o, ft__out_name(o, node, "x"), ft__out_x(o, node, 0), 1, 0, 2, -1);
+    x[1] = ft__out_cell_weight(o, node, 0);
+    x[2] = ft__out_cell_weight(o, node, 1);
+    if (!a->no_bias) x[3] = ft__out_cell_weight(o, node, 2);
+    at += 1 + directions * (a->no_bias ? 2 : 4); /* the first input after weights and lengths */
+    if (a->lengths) {
+        snprintf(name, sizeof name, "%.900s/int32", ft__out_input(o, node, at - 1)->name);
+        x[4] = ft__out_made(o, name);
+        if (!x[4])
+            x[4] = ft__out_cast(o, ft__out_unused(o, name), ft__out_x(o, node, at - 1),
+                                FT__ONNX_I32);
+    }
+    if (a->initial) x[5] = ft__out_first_states(o, node, at, false);
+    if (a->initial && ft__has_cells(node->op)) x[6] = ft__out_first_states(o, node, at + 1, true);
+    y[0] = ft__out_name(o, node, "Y");
+    y[1] = a->carry ? ft__out_name(o, node, "Y_h") : "";
+    y[2] = cells ? ft__out_name(o, node, "Y_c") : "";
+    ft__out_int(o, "hidden_size", a->hidden);
+    if (a->bidirectional) ft__out_text(o, "direction", "bidirectional");
+    if (a->relu) ft__out_texts(o, "activations", "Relu", directions);
+    if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", 1);
+    ft__out_node(o, op, x, 7, y, cells ? 3 : a->carry ? 2 : 1);
+    if (a->cells)
+        ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells/rows");
+    if (a->carry)
+        ft__out_states(o, node, ft__out_name(o, ft__out_input(o, node, at), "next"), y[1],
+                       "next_hidden");
+    if (a->carry && cells)
+        ft__out_states(o, node, ft__out_name(o, ft__out_input(o, node, at + 1), "next"), y[2],
+                       "next_cell");
+    y[0] = ft__out_permute(o, ft__out_name(o, node, "steps"), y[0], 2, 0, 1, 3);
+    size[0] = size[1] = 0;
+    size[2] = directions * a->hidden;
+    ft__out_2(o, "Reshape", node->name, y[0], ft__out_list(o, size, 3));
+    return NULL;
+}
+
+/* ---- Pooling over steps ---- */
+
+/* 1 for a sample that has a real step, else 0: [N, 1]. */
+static const char *ft__out_has_steps(ft__onnx_out *o, const ft__node *node)
+{
+    char name[1024];
+    snprintf(name, sizeof name, "%.900s/any", ft__out_input(o, node, 1)->name);
+    return ft__out_as_number(o, ft__out_shared(o, name, "Greater", ft__out_lengths(o, node, 1, 2),
+                                               ft__out_whole(o, 0)));
+}
+
+/* x [N, L, C] at the first step, or the last real one. */
+static const char *ft__out_at_step(ft__onnx_out *o, const ft__node *node, const char *y, bool last)
+{
+    const char *place;
+    char name[1024], number[16];
+    if (!last || node->input_count < 2) {
+        place = ft__out_whole(o, last ? -1 : 0);
+        ft__out_int(o, "axis", 1);
+        return ft__out_2(o, "Gather", y, ft__out_x(o, node, 0), place);
+    }
+    snprintf(name, sizeof name, "%.900s/last/%s", ft__out_input(o, node, 1)->name,
+             ft__out_size_text(ft__out_input(o, node, 0)->shape.size[1], number));
+    place = ft__out_made(o, name);
+    if (!place) { /* as many steps as there are, at most, less 1, at least 0: [N, 1] */
+        place = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
+                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+        place = ft__out_2(o, "Sub", ft__out_name(o, node, "before"), place, ft__out_whole(o, 1));
+        place = ft__out_2(o, "Max", ft__out_unused(o, name), place, ft__out_whole(o, 0));
+    }
+    ft__out_int(o, "batch_dims", 1);
+    return ft__out_2(o, "GatherND", y, ft__out_x(o, node, 0), place);
+}
+
+/* The mean or maximum of the real steps; the maximum of none is the lowest number. */
+static const char *ft__out_over_steps(ft__onnx_out *o, const ft__node *node, const char *y,
+                                      bool mean)
+{
+    int axis = 1;
+    const char *x = ft__out_x(o, node, 0), *real, *count;
+    if (node->input_count > 1) {
+        real = ft__out_real_steps(o, node, 1, ft__out_input(o, node, 0)->shape.size[1]);
+        if (!mean) x = ft__out_3(o, "Where", ft__out_name(o, node, "real"), real, x,
+                                 ft__out_number(o, -FLT_MAX));
+        else x = ft__out_2(o, "Mul", ft__out_name(o, node, "real"), x,
+                           ft__out_as_number(o, real));
+    }
+    if (mean && node->input_count > 1) {
+        count = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
+                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+        count = ft__out_2(o, "Max", ft__out_name(o, node, "least"), count, ft__out_whole(o, 1));
+        count = ft__out_as_number(o, count);
+        real = ft__out_one(o, 1);
+        ft__out_int(o, "keepdims", 0);
+        x = ft__out_2(o, "ReduceSum", ft__out_name(o, node, "sum"), x, real);
+        return ft__out_2(o, "Div", y, x, count);
+    }
+    ft__out_ints(o, "axes", &axis, 1);
+    ft__out_int(o, "keepdims", 0);
+    return ft__out_1(o, mean ? "ReduceMean" : "ReduceMax", y, x);
+}
+
+/* The last, mean, largest or first of the real steps; zeros if there is none. */
+static const char *ft__out_step_pool(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    const ft_step_pool_options *a = &node->options.step_pool;
+    const ft__node *x = ft__out_input(o, node, 0), *lstm = ft__out_cells_of(o, x);
+    int features = node->shape.size[1];
+    bool zeros = node->input_count > 1 && a->kind != FT_POOL_MEAN;
+    const char *y = zeros ? ft__out_name(o, node, "any") : node->name, *halves[2];
+    char name[1024];
+    (void)op;
+    if (lstm) {
+        snprintf(name, sizeof name, "%.900s/last_cells", lstm->name);
+        return ft__out_alias(o, node, ft__out_made(o, name));
+    }
+    if (a->kind == FT_POOL_LAST && a->bidirectional) {
+        halves[0] = ft__out_at_step(o, node, ft__out_name(o, node, "last"), true);
+        halves[1] = ft__out_at_step(o, node, ft__out_name(o, node, "first"), false);
+        halves[0] = ft__out_cut(o, ft__out_name(o, node, "forward"), halves[0], 1, 0, features / 2);
+        halves[1] = ft__out_cut(o, ft__out_name(o, node, "reverse"), halves[1], 1, features / 2,
+                                features);
+        ft__out_int(o, "axis", 1);
+        ft__out_node(o, "Concat", halves, 2, &y, 1);
+    } else if (a->kind == FT_POOL_LAST || a->kind == FT_POOL_FIRST)
+        ft__out_at_step(o, node, y, a->kind == FT_POOL_LAST);
+    else ft__out_over_steps(o, node, y, a->kind == FT_POOL_MEAN);
+    if (zeros) ft__out_2(o, "Mul", node->name, y, ft__out_has_steps(o, node));
+    return NULL;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/onnx_files_writing: ONNX files, written
+   The table of our operators that ONNX's opset 17 can hold, the network's inputs and outputs, what
+   metadata_props says of it, and the file: the weights go to it from where they are.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+enum { FT__ONNX_U8 = 2 };
+
+typedef struct ft__onnx_written {
+    int op;
+    const char *onnx;       /* ONNX's operator; "": several */
+    const char *(*write)(ft__onnx_out *o, const ft__node *node, const char *op);
+} ft__onnx_written;
+
+/* Losses, which prediction does not need, and operators of ft_custom are not in it. */
+static const ft__onnx_written ft__onnx_writes[] = {
+    {FT__OP_sigmoid, "Sigmoid", ft__out_same}, {FT__OP_tanh, "Tanh", ft__out_same},
+    {FT__OP_relu, "Relu", ft__out_same}, {FT__OP_softplus, "Softplus", ft__out_same},
+    {FT__OP_softsign, "Softsign", ft__out_same}, {FT__OP_selu, "Selu", ft__out_same},
+    {FT__OP_hardswish, "HardSwish", ft__out_same}, {FT__OP_exp, "Exp", ft__out_same},
+    {FT__OP_log, "Log", ft__out_same}, {FT__OP_sqrt, "Sqrt", ft__out_same},
+    {FT__OP_abs, "Abs", ft__out_same}, {FT__OP_neg, "Neg", ft__out_same},
+    {FT__OP_erf, "Erf", ft__out_same}, {FT__OP_floor, "Floor", ft__out_same},
+    {FT__OP_ceil, "Ceil", ft__out_same}, {FT__OP_round, "Round", ft__out_same},
+    {FT__OP_sign, "Sign", ft__out_same}, {FT__OP_add, "Add", ft__out_same},
+    {FT__OP_sub, "Sub", ft__out_same}, {FT__OP_mul, "Mul", ft__out_same},
+    {FT__OP_div, "Div", ft__out_same}, {FT__OP_maximum, "Max", ft__out_same},
+    {FT__OP_minimum, "Min", ft__out_same}, {FT__OP_power, "Pow", ft__out_same},
+    {FT__OP_global_avg_pool, "GlobalAveragePool", ft__out_same},
+    {FT__OP_global_max_pool, "GlobalMaxPool", ft__out_same}, {FT__OP_dropout, "", ft__out_skip},
+    {FT__OP_detach, "", ft__out_skip}, {FT__OP_silu, "Sigmoid", ft__out_times_x},
+    {FT__OP_leaky_relu, "LeakyRelu", ft__out_with_slope}, {FT__OP_elu, "Elu", ft__out_with_slope},
+    {FT__OP_celu, "Celu", ft__out_with_slope},
+    {FT__OP_hardsigmoid, "HardSigmoid", ft__out_hardsigmoid},
+    {FT__OP_relu6, "Clip", ft__out_clamp}, {FT__OP_clamp, "Clip", ft__out_clamp},
+    {FT__OP_hardtanh, "Clip", ft__out_clamp}, {FT__OP_gelu, "", ft__out_gelu},
+    {FT__OP_quick_gelu, "", ft__out_quick_gelu}, {FT__OP_mish, "", ft__out_mish},
+    {FT__OP_logsigmoid, "", ft__out_logsigmoid}, {FT__OP_softshrink, "", ft__out_shrink},
+    {FT__OP_tanhshrink, "", ft__out_shrink}, {FT__OP_threshold, "", ft__out_threshold},
+    {FT__OP_prelu, "PRelu", ft__out_prelu}, {FT__OP_softmax, "Softmax", ft__out_softmax},
+    {FT__OP_log_softmax, "LogSoftmax", ft__out_softmax},
+    {FT__OP_softmin, "Softmax", ft__out_softmax}, {FT__OP_glu, "", ft__out_glu},
+    {FT__OP_pow, "Pow", ft__out_pow}, {FT__OP_affine, "", ft__out_affine},
+    {FT__OP_to_i32, "int64", ft__out_cast_to}, {FT__OP_to_f32, "float", ft__out_cast_to},
+    {FT__OP_equal, "Equal", ft__out_compare}, {FT__OP_not_equal, "Equal", ft__out_compare},
+    {FT__OP_less, "Less", ft__out_compare}, {FT__OP_less_equal, "LessOrEqual", ft__out_compare},
+    {FT__OP_greater, "Greater", ft__out_compare},
+    {FT__OP_greater_equal, "GreaterOrEqual", ft__out_compare},
+    {FT__OP_where, "Where", ft__out_where}, {FT__OP_expand_as, "Expand", ft__out_expand_as},
+    {FT__OP_mean, "ReduceMean", ft__out_reduce},
+    {FT__OP_sum, "ReduceSum", ft__out_reduce}, {FT__OP_amax, "ReduceMax", ft__out_reduce},
+    {FT__OP_amin, "ReduceMin", ft__out_reduce}, {FT__OP_prod, "ReduceProd", ft__out_reduce},
+    {FT__OP_norm, "ReduceL2", ft__out_reduce},
+    {FT__OP_logsumexp, "ReduceLogSumExp", ft__out_reduce},
+    {FT__OP_matmul, "MatMul", ft__out_matmul}, {FT__OP_cumsum, "CumSum", ft__out_cumsum},
+    {FT__OP_topk, "TopK", ft__out_topk}, {FT__OP_flatten, "Flatten", ft__out_flatten},
+    {FT__OP_reshape, "Reshape", ft__out_reshaped}, {FT__OP_permute, "Transpose", ft__out_permuted},
+    {FT__OP_concat, "Concat", ft__out_concat}, {FT__OP_slice, "Slice", ft__out_sliced},
+    {FT__OP_tile, "Tile", ft__out_tile}, {FT__OP_pad, "Pad", ft__out_pad},
+    {FT__OP_gather, "", ft__out_gather}, {FT__OP_resize, "Resize", ft__out_resize},
+    {FT__OP_conv2d, "Conv", ft__out_conv}, {FT__OP_conv1d, "Conv", ft__out_conv},
+    {FT__OP_conv_transpose2d, "ConvTranspose", ft__out_conv_transpose},
+    {FT__OP_linear, "", ft__out_linear},
+    {FT__OP_batch_norm, "BatchNormalization", ft__out_batch_norm},
+    {FT__OP_layer_norm, "LayerNormalization", ft__out_layer_norm},
+    {FT__OP_rms_norm, "", ft__out_rms_norm},
+    {FT__OP_group_norm, "InstanceNormalization", ft__out_group_norm},
+    {FT__OP_max_pool2d, "MaxPool", ft__out_pool}, {FT__OP_avg_pool2d, "AveragePool", ft__out_pool},
+    {FT__OP_embedding, "Gather", ft__out_embedding},
+    {FT__OP_add_positions, "Add", ft__out_add_positions}, {FT__OP_rotary, "", ft__out_rotary},
+    {FT__OP_attention, "", ft__out_attention}, {FT__OP_lstm, "LSTM", ft__out_recurrent},
+    {FT__OP_gru, "GRU", ft__out_recurrent}, {FT__OP_rnn, "RNN", ft__out_recurrent},
+    {FT__OP_step_pool, "", ft__out_step_pool}};
+
+/* The row of an operator; NULL: ONNX files cannot hold it. */
+static const ft__onnx_written *ft__onnx_writer_of(int op)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__onnx_writes / sizeof *ft__onnx_writes; ++i)
+        if (ft__onnx_writes[i].op == op) return &ft__onnx_writes[i];
+    return NULL;
+}
+
+/* ---- The nodes ---- */
+
+/* Marks the nodes that the output follows from. */
+static void ft__out_mark_needed(ft__onnx_out *o, int output)
+{
+    const ft_model *m = o->m;
+    int at, k;
+    o->needed[output - 1] = true;
+    for (at = m->node_count - 1; at >= 0; --at)
+        for (k = 0; o->needed[m->order[at] - 1] && k < m->nodes[m->order[at] - 1].input_count; ++k)
+            o->needed[m->nodes[m->order[at] - 1].inputs[k] - 1] = true;
+}
+
+static void ft__out_refuse(ft__onnx_out *o, const ft__node *node, const char *why)
+{
+    size_t at = strlen(o->refusals);
+    o->refusal_count += 1;
+    snprintf(o->refusals + at, sizeof o->refusals - at, "%s%.80s (%s): %s",
+             o->refusal_count > 1 ? "; " : "", node->name, ft__rows[node->op]->name, why);
+}
+
+/* Pictures as they are, [N, H, W, C] of bytes, become the network's numbers. */
+static const char *ft__out_picture(ft__onnx_out *o, const ft__node *input)
+{
+    const ft_preprocessing *p = &o->m->preprocessing;
+    float scale[4], shift[4];
+    int size[3], c;
+    const char *x = ft__out_permute(o, ft__out_name(o, input, "planes"), input->name, 0, 3, 1, 2);
+    size[0] = p->channels;
+    size[1] = size[2] = 1;
+    for (c = 0; c < p->channels && c < 4; ++c) {
+        float std = p->std[c] > 0 ? p->std[c] : 1;
+        scale[c] = (float)(1 / (255.0 * (double)std));
+        shift[c] = (float)(-(double)p->mean[c] / (double)std);
+    }
+    x = ft__out_cast(o, ft__out_name(o, input, "float"), x, FT__ONNX_F32);
+    x = ft__out_2(o, "Mul", ft__out_name(o, input, "scaled"), x,
+                  ft__out_floats(o, ft__out_name(o, input, "scale"), scale, size, 3));
+    return ft__out_2(o, "Add", ft__out_name(o, input, "normalised"), x,
+                     ft__out_floats(o, ft__out_name(o, input, "shift"), shift, size, 3));
+}
+
+/* Adds all nodes, or lists those that cannot be written. `pictures`: the input that gets pictures
+   as they are; 0: none. */
+static void ft__out_nodes(ft__onnx_out *o, int pictures)
+{
+    int at;
+    for (at = 0; at < o->m->node_count && ft__ok(o->c); ++at) {
+        int id = o->m->order[at];
+        const ft__node *node = &o->m->nodes[id - 1];
+        const ft__onnx_written *row = ft__onnx_writer_of(node->op);
+        const char *why = NULL;
+        if (!o->needed[id - 1]) continue;
+        o->value[id - 1] = node->name;
+        if (ft__is_weight(node)) ft__out_weight(o, node);
+        else if (ft__has_rows(node)) {
+            if (id == pictures) o->value[id - 1] = ft__out_picture(o, node);
+        } else if (row) why = row->write(o, node, row->onnx);
+        else why = "no operator of ONNX does this";
+        if (why) ft__out_refuse(o, node, why);
+    }
+}
+
+/* ---- Inputs and outputs: ValueInfoProto ---- */
+
+static void ft__out_value_info(ft__onnx_out *o, int field, const char *name, int type,
+                               const int *size, int rank)
+{
+    ft__text shape, dimension, *to = &o->scratch;
+    int d;
+    memset(&shape, 0, sizeof shape);
+    shape.context = o->c;
+    dimension = shape;
+    for (d = 0; d < rank; ++d) {
+        dimension.count = 0;
+        if (size[d] > 0) ft__proto_add_whole(&dimension, 1, size[d]);
+        else ft__proto_add_text(&dimension, 2, size[d] == FT_LENGTH ? "L" : "N");
+        ft__proto_add_message(&shape, 1, &dimension);
+    }
+    dimension.count = to->count = 0;
+    ft__proto_add_whole(&dimension, 1, type);
+    ft__proto_add_message(&dimension, 2, &shape);
+    ft__proto_add_message(to, 1, &dimension); /* the tensor of a TypeProto */
+    shape.count = 0;
+    ft__proto_add_text(&shape, 1, name);
+    ft__proto_add_message(&shape, 2, to);
+    ft__proto_add_message(&o->graph, field, &shape);
+    ft__release(o->c, shape.letters);
+    ft__release(o->c, dimension.letters);
+}
+
+static int ft__out_type(const ft__node *node)
+{
+    return node->type == FT_I32 ? FT__ONNX_I64 : FT__ONNX_F32;
+}
+
+/* Inputs, and the states that go from run to run: whoever runs the file feeds zeros at first, and
+   then what the run before gave as "<state>/next". */
+static void ft__out_inputs(ft__onnx_out *o, int pictures)
+{
+    int at;
+    for (at = 0; at < o->m->node_count; ++at) {
+        const ft__node *node = &o->m->nodes[o->m->order[at] - 1];
+        int size[4];
+        if (!ft__has_rows(node) || !o->needed[o->m->order[at] - 1]) continue;
+        size[0] = node->shape.size[0];
+        size[1] = node->shape.size[2];
+        size[2] = node->shape.size[3];
+        size[3] = node->shape.size[1];
+        if (o->m->order[at] == pictures)
+            ft__out_value_info(o, 11, node->name, FT__ONNX_U8, size, 4);
+        else ft__out_value_info(o, 11, node->name, ft__out_type(node), node->shape.size,
+                                node->shape.rank);
+    }
+}
+
+/* The output, under its node's name, or the probabilities that follow from it. */
+static void ft__out_output(ft__onnx_out *o, const ft__node *output, bool probabilities)
+{
+    const ft__node *loss = ft__get_node(o->m, o->m->loss);
+    const char *x = o->value[output - o->m->nodes], *name = output->name;
+    float temperature = ft_temperature(o->m);
+    if (probabilities) {
+        name = ft__out_unused(o, "probabilities");
+        if (temperature < 1 || temperature > 1)
+            x = ft__out_2(o, "Div", ft__out_name(o, output, "tempered"), x,
+                          ft__out_number(o, temperature));
+        if (loss && ft__is(loss, FT__BY_SIGMOID)) ft__out_1(o, "Sigmoid", name, x);
+        else {
+            ft__out_int(o, "axis", -1);
+            ft__out_1(o, "Softmax", name, x);
+        }
+    } else if (strcmp(x, name) != 0 || ft__is_leaf(output)) {
+        if (ft__is_leaf(output)) name = ft__out_name(o, output, "output");
+        ft__out_1(o, "Identity", name, x);
+    }
+    ft__out_value_info(o, 12, name, ft__out_type(output), output->shape.size, output->shape.rank);
+}
+
+/* The states after this run. */
+static void ft__out_next_states(ft__onnx_out *o)
+{
+    const ft_model *m = o->m;
+    int at;
+    for (at = 0; at < m->node_count; ++at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        if (!o->needed[m->order[at] - 1] || !ft__is_state(node)) continue;
+        ft__out_value_info(o, 12, ft__out_name(o, node, "next"),
+                           FT__ONNX_F32, node->shape.size, node->shape.rank);
+    }
+}
+
+/* ---- metadata_props: what prediction needs besides, under the keys of model files ---- */
+
+static void ft__out_add_pair(ft__text *model, ft__text *scratch, const char *key, const char *text)
+{
+    if (!text) return;
+    scratch->count = 0;
+    ft__proto_add_text(scratch, 1, key);
+    ft__proto_add_text(scratch, 2, text);
+    ft__proto_add_message(model, 14, scratch);
+}
+
+static void ft__out_metadata(ft__onnx_out *o, ft__text *model, bool pictures)
+{
+    const ft_model *m = o->m;
+    ft_preprocessing p = m->preprocessing;
+    const char *key = m->notes.letters;
+    ft__text text;
+    int i;
+    memset(&text, 0, sizeof text);
+    text.context = o->c;
+    for (i = 0; pictures && i < 4; ++i) { /* the graph does the rest of it */
+        p.mean[i] = 0;
+        p.std[i] = 1.0f / 255;
+    }
+    if (m->architecture && *m->architecture)
+        ft__out_add_pair(model, &o->scratch, "architecture", m->architecture);
+    if (m->class_count) {
+        ft__add_classes(m, &text);
+        ft__out_add_pair(model, &o->scratch, "classes", text.letters);
+    }
+    text.count = 0;
+    if (p.width > 0) {
+        ft__write_preprocessing(&text, &p);
+        ft__out_add_pair(model, &o->scratch, "preprocessing", text.letters
+                         ? strchr(text.letters, '{') : NULL);
+    }
+    text.count = 0;
+    ft__text_add(&text, "%d", m->max_length);
+    ft__out_add_pair(model, &o->scratch, "max_length", m->max_length ? text.letters : NULL);
+    text.count = 0;
+    ft__json_add_float(&text, ft_temperature(o->m));
+    if (ft_temperature(o->m) < 1 || ft_temperature(o->m) > 1)
+        ft__out_add_pair(model, &o->scratch, "temperature", text.letters);
+    ft__out_add_pair(model, &o->scratch, "pairs", m->pairs ? "true" : NULL);
+    ft__out_add_pair(model, &o->scratch, "training", m->training);
+    ft__out_add_pair(model, &o->scratch, "tokenizer", m->tokenizer_text);
+    for (i = 0; i < m->note_count; ++i) {
+        const char *value = key + strlen(key) + 1;
+        ft__out_add_pair(model, &o->scratch, key, value);
+        key = value + strlen(value) + 1;
+    }
+    ft__release(o->c, text.letters);
+}
+
+/* ---- The file ---- */
+
+static int ft__out_onnx_type(ft_type type)
+{
+    return type == FT_F16 ? FT__ONNX_F16 : type == FT_BF16 ? 16 : type == FT_I8 ? 3 : FT__ONNX_F32;
+}
+
+/* What stands before a weight's numbers: a field of GraphProto as long as they and this. */
+static void ft__out_weight_head(ft__onnx_out *o, const ft__write_tensor *t, ft__text *to)
+{
+    uint64_t bytes = ft__written_bytes(t);
+    o->scratch.count = to->count = 0;
+    ft__out_tensor_head(&o->scratch, ft__out_onnx_type(t->type), t->shape.size, t->shape.rank);
+    ft__proto_add_text(&o->scratch, 8, t->name);
+    ft__proto_add_length(&o->scratch, 9, bytes);
+    ft__proto_add_length(to, 5, o->scratch.count + bytes);
+    if (ft__ok(o->c)) ft__text_add_bytes(to, o->scratch.letters, o->scratch.count);
+}
+
+/* Writes `model`, the fields of ModelProto before the graph, and the graph. */
+static void ft__out_file(ft__onnx_out *o, ft__text *model)
+{
+    ft__text head;
+    ft__saving file;
+    uint64_t bytes = o->graph.count;
+    bool written;
+    int i;
+    memset(&head, 0, sizeof head);
+    head.context = o->c;
+    for (i = 0; i < o->weight_count && ft__ok(o->c); ++i) {
+        ft__out_weight_head(o, &o->weights[i], &head);
+        bytes += head.count + ft__written_bytes(&o->weights[i]);
+    }
+    if (bytes + model->count > INT_MAX - 64)
+        ft__fail(o->c, FT_UNSUPPORTED, "%s: the network has %llu bytes; an ONNX file holds at most"
+                 " 2 GiB: write its weights as FT_F16 or FT_BF16 (--type), or .safetensors",
+                 o->path, (unsigned long long)bytes);
+    ft__proto_add_length(model, 7, bytes);
+    written = ft__saving_begin(&file, o->c, o->path)
+        && ft__saving_write(&file, model->letters, model->count)
+        && ft__saving_write(&file, o->graph.letters, o->graph.count);
+    for (i = 0; i < o->weight_count && written; ++i) {
+        ft__out_weight_head(o, &o->weights[i], &head);
+        written = ft__ok(o->c) && ft__saving_write(&file, head.letters, head.count)
+            && ft__write_tensor_data(&file, &o->weights[i]);
+    }
+    if (!ft__saving_end(&file, ft__ok(o->c)) && ft__ok(o->c))
+        ft__fail(o->c, FT_IO, "%s: %s", o->path, file.why);
+    ft__saving_free(&file);
+    ft__release(o->c, head.letters);
+}
+
+/* The node whose value the file's output is: fails if what the options ask for is not there. */
+static ft_node ft__out_checked(ft_model *m, const char *path, const ft_save_options *options)
+{
+    ft_node output = m->output.id ? m->output : m->text_vector;
+    const ft__node *node = ft__get_node(m, output), *loss = ft__get_node(m, m->loss);
+    const ft__node *input = ft__get_node(m, ft__find_node(m, "input"));
+    const ft_preprocessing *p = &m->preprocessing;
+    ft__context *c = &m->context;
+    bool classes = (loss && !ft__is(loss, FT__REGRESSION)) || (!loss && m->class_count > 0);
+    if (!node)
+        ft__fail(c, FT_INVALID, "%s: the network has no output: call ft_set_output first", path);
+    else if (options->with_probabilities
+             && (ft__is(node, FT__PROBABILITIES) || !classes || node->type != FT_F32))
+        ft__fail(c, FT_INVALID, "%s: with_probabilities: the output %s must be logits of a"
+                 " classifier, and not already probabilities", path, node->name);
+    else if (options->with_preprocessing
+             && (p->width < 1 || !input || !ft__is_input(input) || input->type != FT_F32
+                 || input->shape.rank != 4 || input->shape.size[1] != p->channels
+                 || input->shape.size[2] != p->height || input->shape.size[3] != p->width))
+        ft__fail(c, FT_INVALID, "%s: with_preprocessing: the network must have an input \"input\""
+                 " [N, C, H, W] of pictures, and a preprocessing of that size", path);
+    return output;
+}
+
+/* Writes the network as an ONNX file; its weights in this type, or FT_OTHER: each in its own. */
+static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
+                               const ft_save_options *options)
+{
+    ft__context *c = &m->context;
+    ft_node output = ft__out_checked(m, path, options);
+    int pictures = options->with_preprocessing ? ft__find_node(m, "input").id : 0;
+    size_t count = (size_t)m->node_count;
+    ft__text model, opset;
+    ft__onnx_out o;
+    memset(&o, 0, sizeof o);
+    memset(&model, 0, sizeof model);
+    model.context = o.graph.context = o.attributes.context = o.scratch.context = o.c = c;
+    opset = model;
+    o.m = m;
+    o.path = path;
+    o.type = type;
+    o.value = (const char **)ft__allocate(c, count, sizeof *o.value);
+    o.turned = (const char **)ft__allocate(c, count, sizeof *o.turned);
+    o.needed = (bool *)ft__allocate(c, count, sizeof *o.needed);
+    o.weights = (ft__write_tensor *)ft__allocate(c, 2 * count, sizeof *o.weights);
+    ft__host_takes_weights(c, false);
+    if (ft__ok(c)) {
+        ft__out_mark_needed(&o, output.id);
+        ft__proto_add_text(&o.graph, 2, *m->architecture ? m->architecture : "network");
+        ft__out_nodes(&o, pictures);
+    }
+    if (o.refusal_count)
+        ft__fail(c, FT_UNSUPPORTED, "%s: %d nodes cannot be written in ONNX's opset %d: %s", path,
+                 o.refusal_count, FT__ONNX_OPSET_OUT, o.refusals);
+    if (ft__ok(c)) {
+        ft__out_inputs(&o, pictures);
+        ft__out_output(&o, &m->nodes[output.id - 1], options->with_probabilities);
+        ft__out_next_states(&o);
+        ft__proto_add_whole(&model, 1, FT__ONNX_IR_OUT);
+        ft__proto_add_text(&model, 2, "finetune.h");
+        ft__proto_add_text(&model, 3, FINETUNE_VERSION);
+        ft__proto_add_text(&opset, 1, "");
+        ft__proto_add_whole(&opset, 2, FT__ONNX_OPSET_OUT);
+        ft__proto_add_message(&model, 8, &opset);
+        ft__out_metadata(&o, &model, pictures > 0);
+        ft__out_file(&o, &model);
+    }
+    while (o.text_count > 0) ft__release(c, o.texts[--o.text_count]);
+    ft__release(c, o.texts);
+    ft__release(c, o.weights);
+    ft__release(c, o.needed);
+    ft__release(c, (void *)(uintptr_t)o.turned);
+    ft__release(c, (void *)(uintptr_t)o.value);
+    ft__release(c, o.graph.letters);
+    ft__release(c, o.attributes.letters);
+    ft__release(c, o.scratch.letters);
+    ft__release(c, opset.letters);
+    ft__release(c, model.letters);
+    return c->status;
+}
+#endif
 
 /* =============================================================================================
    [SECTION] text/unicode: Unicode
@@ -68887,6 +71200,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
                         path);
     type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
     if (options.weights_only) return ft__write_weights(m, path, type);
+#if FT__HAS_ONNX
+    if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
+#endif
     if (ft__check_describable(m, path) != FT_OK) return c->status;
     return ft__write_model(m, path, type, NULL, false);
 }

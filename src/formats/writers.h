@@ -19,7 +19,24 @@ typedef struct ft__writer {
                        const char *const *pairs, int pair_count);
 } ft__writer;
 
+#if FT__HAS_ONNX
+/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
+static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
+                                        const ft__write_tensor *tensors, int count,
+                                        const char *const *pairs, int pair_count)
+{
+    (void)tensors;
+    (void)pairs;
+    (void)pair_count;
+    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
+                    " name it .safetensors", path, count);
+}
+#endif
+
 static const ft__writer ft__writers[] = {
+#if FT__HAS_ONNX
+    {".onnx", true, ft__onnx_write_tensors},
+#endif
 #if FT__HAS_NUMPY
     {".npz", true, ft__npz_write}, {".npy", false, ft__npy_write},
 #endif
@@ -58,15 +75,18 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
     const ft__writer *writer = ft__writer_of(path);
     bool other = ft_other_format(path) && (models || !ft__ends_with(path, writer->end));
     if (other)
-        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, but only %s can be"
-                        " written: name it .safetensors", path, ft_other_format(path),
-                        FT__HAS_NUMPY ? "safetensors and .npz" : "safetensors");
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
+                        " written: name it .safetensors", path, ft_other_format(path));
     if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
                         " FT_BF16", path);
     if (o->widen && o->type != FT_F32)
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
+    if ((o->with_probabilities || o->with_preprocessing)
+        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
+        return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
+                        " effect here: they are for a network in an .onnx file", path);
     return c->status;
 }
 

@@ -406,6 +406,10 @@ typedef struct ft_save_options {
     bool widen;             /* with FT_F32: weights in other types become float32 too */
     bool weights_only;      /* parameters and buffers alone, for ft_load_weights into a network that
                                is built again: needed if it has an operator of ft_custom */
+    bool with_probabilities; /* ONNX: the output is probabilities, of logits divided by the
+                               temperature (ft_calibrate): softmax, or sigmoid as the loss has it */
+    bool with_preprocessing; /* ONNX: the input is bytes [N, height, width, channels], pictures of
+                               the network's size; the graph computes (byte / 255 - mean) / std */
 } ft_save_options;
 
 typedef struct ft_tensor_info { /* one tensor of a file; pointers live as long as the ft_file */

@@ -1,0 +1,238 @@
+/* onnx_cases.h - networks for the writing of ONNX: one of each operator, and those that are known by
+   name, small. test_formats reads what is written back; onnx_out writes files for onnx_files.py, where
+   ONNX Runtime runs them. Include it after finetune.h and check.h. */
+#ifndef ONNX_CASES_H
+#define ONNX_CASES_H
+
+enum { CASE_BATCH = 2, CASE_STEPS = 5, CASE_NUMBERS = 1 << 20 };
+
+/* A node of one operator, "y". inputs: "x" a float input, "i" one of integers from 0 to 2, "k" lengths, "p" a
+   parameter, "b" a buffer above 0, each with its sizes: "x N,3,5;p 3". `refused`: as on reading. */
+typedef struct onnx_case {
+    const char *op, *fields, *inputs;
+    const char *unread;     /* what our reader says of it; NULL: it reads it, and the output is the same */
+} onnx_case;
+
+#define UNKNOWN "is no operator that is known here"
+
+static const onnx_case onnx_cases[] = {
+    {"sigmoid", "", "x N,3,5", NULL}, {"tanh", "", "x N,7", NULL}, {"relu", "", "x N,3,2,2", NULL},
+    {"relu6", "", "x N,30", NULL}, {"leaky_relu", "\"slope\":0.2", "x N,9", NULL},
+    {"leaky_relu", "", "x N,9", NULL}, {"elu", "\"alpha\":0.7", "x N,9", NULL}, {"elu", "", "x N,9", NULL},
+    {"softplus", "", "x N,9", NULL}, {"softsign", "", "x N,9", NULL}, {"gelu", "", "x N,9", NULL},
+    {"gelu", "\"tanh_approximation\":true", "x N,9", NULL}, {"silu", "", "x N,9", NULL},
+    {"mish", "", "x N,9", NULL}, {"softmax", "", "x N,4,3", NULL}, {"softmax", "\"axis\":1", "x N,4,3,2", NULL},
+    {"log_softmax", "", "x N,3,4", NULL}, {"selu", "", "x N,9", NULL}, {"celu", "\"alpha\":0.6", "x N,9", NULL},
+    {"celu", "", "x N,9", NULL}, {"hardsigmoid", "", "x N,40", NULL}, {"hardswish", "", "x N,40", NULL},
+    {"hardtanh", "", "x N,9", NULL}, {"hardtanh", "\"min\":-0.5,\"max\":2", "x N,9", NULL},
+    {"threshold", "\"threshold\":0.3,\"value\":-2", "x N,19", NULL}, {"logsigmoid", "", "x N,9", NULL},
+    {"softshrink", "\"lambda\":0.7", "x N,19", NULL}, {"tanhshrink", "", "x N,9", NULL},
+    {"quick_gelu", "", "x N,9", NULL}, {"softmin", "", "x N,3,4", NULL}, {"prelu", "", "x N,3,4;p 1", NULL},
+    {"prelu", "", "x N,3,4;p 3", NULL}, {"prelu", "", "x N,5;p 5", NULL}, {"glu", "", "x N,3,8", NULL},
+    {"glu", "\"axis\":1", "x N,6,4", NULL}, {"dropout", "", "x N,8", NULL},
+    {"add", "", "x N,3,4;x N,3,4", NULL}, {"add", "", "x N,3,4;p 4", NULL}, {"sub", "", "x N,3,1;x N,1,4", NULL},
+    {"mul", "", "x N,3,4;b 3,1", NULL}, {"div", "", "x N,3;b 3", NULL}, {"maximum", "", "x N,9;x N,9", NULL},
+    {"minimum", "", "x N,9;x N,9", NULL}, {"power", "", "b 2,9;p 9", NULL},
+    {"expand_as", "", "x N,3,1;x N,3,4", NULL}, {"equal", "", "x N,9;x N,9", NULL},
+    {"not_equal", "", "x N,9;x N,9", NULL}, {"less", "", "x N,9;x N,9", NULL},
+    {"less_equal", "", "x N,9;x N,9", NULL}, {"greater", "", "x N,9;x N,9", NULL},
+    {"greater_equal", "", "x N,9;x N,9", NULL}, {"where", "", "x N,9;x N,9;x N,9", NULL},
+    {"exp", "", "x N,9", NULL}, {"log", "", "b 2,9", NULL}, {"sqrt", "", "b 2,9", NULL}, {"abs", "", "x N,9", NULL},
+    {"neg", "", "x N,9", NULL}, {"erf", "", "x N,9", NULL}, {"detach", "", "x N,9", NULL},
+    {"pow", "\"exponent\":3", "x N,9", NULL}, {"clamp", "\"min\":-0.5,\"max\":\"inf\"", "x N,9", NULL},
+    {"clamp", "\"min\":\"-inf\",\"max\":0.25", "x N,9", NULL}, {"affine", "\"scale\":-2,\"shift\":0.5", "x N,9", NULL},
+    {"affine", "\"scale\":1,\"shift\":3", "x N,9", NULL}, {"affine", "\"scale\":3", "x N,9", NULL},
+    {"floor", "", "x N,9", NULL}, {"ceil", "", "x N,9", NULL}, {"round", "", "x N,9", NULL},
+    {"sign", "", "x N,9", NULL}, {"to_f32", "", "i N,9", NULL},
+    {"mean", "\"axes\":[1],\"count\":1", "x N,3,4", NULL}, {"mean", "", "b 3,4", NULL},
+    {"sum", "\"axes\":[-1,1],\"count\":2,\"keep\":true", "x N,3,4", NULL},
+    {"amax", "\"axes\":[2],\"count\":1", "x N,3,4", NULL}, {"amin", "\"axes\":[2],\"count\":1", "x N,3,4", NULL},
+    {"prod", "\"axes\":[1],\"count\":1", "x N,3,4", NULL}, {"norm", "\"axes\":[1],\"count\":1,\"keep\":true", "x N,3,4", NULL},
+    {"logsumexp", "\"axes\":[2],\"count\":1", "x N,3,4", NULL},
+    {"flatten", "", "x N,3,2,2", NULL}, {"reshape", "\"rank\":3,\"size\":[2,-1,2]", "x N,3,4", NULL},
+    {"reshape", "\"rank\":3,\"size\":[-2,2,3]", "x N,L,6", NULL}, {"permute", "\"axes\":[0,3,1,2]", "x N,3,4,5", NULL},
+    {"permute", "\"axes\":[0,2,1]", "x N,L,6", NULL}, {"concat", "\"axis\":1", "x N,3,4;x N,1,4;x N,2,4", NULL},
+    {"concat", "\"axis\":2", "x N,L,4;x N,L,1", NULL}, {"slice", "\"start\":[0,1,1],\"stop\":[0,0,7],\"step\":[1,1,3]", "x N,3,8", NULL},
+    {"tile", "\"repeats\":[1,2,3]", "x N,3,2", NULL}, {"pad", "\"before\":[0,1,2],\"after\":[0,0,1],\"value\":0.5", "x N,3,4", NULL},
+    {"pad", "\"before\":[0,0,2],\"after\":[0,0,1],\"mode\":1", "x N,3,4", NULL},
+    {"pad", "\"before\":[0,0,2],\"after\":[0,0,1],\"mode\":2", "x N,3,4", NULL},
+    {"pad", "\"before\":[0,0,2,1],\"after\":[0,0,1,0],\"mode\":3", "x N,2,3,4", NULL},
+    {"gather", "\"axis\":1", "x N,3,4;i N,5,4", NULL}, {"gather", "\"axis\":1", "x N,4,3;i N,2", NULL},
+    {"gather", "\"axis\":2", "x N,2,4,3;i N,2,3", NULL}, {"matmul", "", "x N,3,4;x N,4,2", NULL},
+    {"matmul", "\"transpose_a\":true,\"transpose_b\":true", "x N,2,4,3;x N,2,5,4", NULL},
+    {"cumsum", "\"axis\":1", "x N,4,3", NULL}, {"cumsum", "\"exclusive\":true,\"reverse\":true", "x N,4,3", NULL},
+    {"resize", "\"size\":[7,5]", "x N,2,4,3", NULL}, {"resize", "\"scale\":[2,2],\"mode\":1", "x N,2,4,3", NULL},
+    {"resize", "\"size\":[7,5],\"mode\":1,\"coordinates\":3", "x N,2,4,3", NULL},
+    {"resize", "\"size\":[3,0],\"coordinates\":1,\"rounding\":2", "x N,2,8", NULL},
+    {"conv2d", "\"stride\":[2,1],\"padding\":[1,0,2,1],\"dilation\":[1,2]", "x N,3,7,8;p 4,3,3,2;p 4", NULL},
+    {"conv2d", "\"same\":true,\"stride\":[2,2],\"groups\":2", "x N,4,7,8;p 6,2,3,4", NULL},
+    {"conv1d", "\"stride\":[1,2],\"padding\":[0,2,0,1]", "x N,3,9;p 4,3,3;p 4", NULL},
+    {"conv1d", "\"same\":true,\"dilation\":[1,2]", "x N,3,L;p 4,3,4;p 4", NULL},
+    {"conv1d", "\"padding\":[0,2,0,0],\"groups\":3", "x N,3,L;p 3,1,3", NULL},
+    {"conv_transpose2d", "\"stride\":[2,3],\"padding\":[1,0,0,1],\"output_padding\":[1,0]", "x N,4,3,4;p 4,2,3,4;p 2", NULL},
+    {"conv_transpose2d", "\"stride\":[2,2],\"same\":true,\"groups\":2", "x N,4,3,4;p 4,3,3,1", NULL},
+    {"linear", "", "x N,6;p 4,6;p 4", NULL}, {"linear", "", "x N,6;p 4,6", NULL}, {"linear", "", "x N,L,6;p 4,6;p 4", NULL},
+    {"linear", "", "x N,2,3,6;p 4,6", NULL}, {"batch_norm", "\"eps\":0.01", "x N,3,4,2;p 3;p 3;b 3;b 3", NULL},
+    {"batch_norm", "", "x N,3;p 3;p 3;b 3;b 3", NULL}, {"layer_norm", "\"eps\":0.01", "x N,3,8;p 8;p 8", NULL},
+    {"rms_norm", "\"eps\":0.01", "x N,L,8;p 8", NULL}, {"rms_norm", "", "x N,L,8;p 4", NULL},
+    {"group_norm", "\"groups\":2,\"eps\":0.01", "x N,4,3,5;p 4;p 4", NULL}, {"group_norm", "\"groups\":4", "x N,4,L;p 4;p 4", NULL},
+    {"group_norm", "\"groups\":2", "x N,6", NULL}, {"max_pool2d", "\"kernel\":[3,2],\"stride\":[2,2],\"padding\":[1,0,1,1]", "x N,2,7,6", NULL},
+    {"max_pool2d", "\"kernel\":[3,3],\"stride\":[2,2],\"ceil_mode\":true", "x N,2,6,8", NULL},
+    {"max_pool2d", "\"kernel\":[3,3],\"stride\":[2,2],\"same\":true", "x N,2,6,7", NULL},
+    {"avg_pool2d", "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1,1,1]", "x N,2,7,7", NULL},
+    {"avg_pool2d", "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1,1,1],\"exclude_padding\":true", "x N,2,7,7", NULL},
+    {"avg_pool2d", "\"kernel\":[3,3],\"stride\":[2,2],\"padding\":[1,1,1,1],\"ceil_mode\":true", "x N,2,6,8", NULL},
+    {"avg_pool2d", "\"kernel\":[2,3],\"stride\":[2,2],\"same\":true", "x N,2,5,6", NULL},
+    {"global_avg_pool", "", "x N,3,4,5", NULL}, {"global_max_pool", "", "x N,3,4,5", NULL},
+    {"embedding", "", "i N,L;p 5,4", NULL}, {"embedding", "", "i N;p 5,4", NULL},
+    {"add_positions", "", "x N,L,4;p 9,4", NULL}, {"add_positions", "\"first\":2", "x N,L,4;p 9,4", NULL},
+    {"add_positions", "\"first\":1", "x N,3,4;p 9,4", NULL}, {"add_positions", "", "x N,L,4;p 9,4;i N,L", NULL},
+    {"rotary", "\"heads\":2", "x N,L,12", NULL}, {"rotary", "\"heads\":2,\"dimensions\":4,\"base\":500", "x N,L,12;i N,L", NULL},
+    {"rotary", "\"heads\":2,\"interleaved\":true", "x N,L,12", NULL},
+    {"rotary", "\"heads\":2,\"interleaved\":true,\"dimensions\":4", "x N,6,12", NULL},
+    {"rotary", "\"heads\":1,\"scaling\":2,\"factor\":8,\"original_length\":16", "x N,L,12", NULL},
+    {"attention", "\"heads\":2", "x N,L,8;x N,L,8;x N,L,6", NULL},
+    {"attention", "\"heads\":2,\"causal\":true", "x N,L,24", NULL},
+    {"attention", "\"heads\":4,\"key_value_heads\":2,\"scale\":0.3", "x N,L,16;x N,L,8;x N,L,6", NULL},
+    {"attention", "\"heads\":4,\"key_value_heads\":2,\"causal\":true", "x N,L,32;k N", NULL},
+    {"attention", "\"heads\":2", "x N,L,8;x N,L,8;x N,L,6;k N", NULL},
+    {"attention", "\"heads\":2,\"causal\":true,\"all_queries\":true", "x N,4,8;x N,L,8;x N,L,6;k N", NULL},
+    {"attention", "\"heads\":2,\"causal\":true", "x N,6,8;x N,4,8;x N,4,6", NULL},
+    {"attention", "\"heads\":2,\"causal\":true", "x N,3,8;x N,5,8;x N,5,6", NULL},
+    {"attention", "\"heads\":2,\"causal\":true", "x N,L,8;x N,L,8;x N,L,6;k N;i N,L", NULL},
+    {"attention", "\"heads\":4,\"key_value_heads\":2,\"causal\":true", "x N,L,8;x N,L,4;x N,L,6;i N,L", NULL},
+    {"lstm", "\"hidden\":3", "x N,L,4;p 12,4;p 12,3;p 12;p 12", NULL},
+    {"lstm", "\"hidden\":3,\"bidirectional\":true,\"lengths\":true", "x N,L,4;p 12,4;p 12,3;p 12;p 12;p 12,4;p 12,3;p 12;p 12;k N", NULL},
+    {"lstm", "\"hidden\":3,\"no_bias\":true,\"initial\":true", "x N,L,4;p 12,4;p 12,3;x N,3;x N,3", NULL},
+    {"gru", "\"hidden\":3,\"bidirectional\":true", "x N,L,4;p 9,4;p 9,3;p 9;p 9;p 9,4;p 9,3;p 9;p 9", NULL},
+    {"gru", "\"hidden\":3,\"lengths\":true,\"initial\":true", "x N,L,4;p 9,4;p 9,3;p 9;p 9;k N;x N,3", NULL},
+    {"rnn", "\"hidden\":3", "x N,L,4;p 3,4;p 3,3;p 3;p 3", NULL},
+    {"rnn", "\"hidden\":3,\"relu\":true,\"bidirectional\":true", "x N,L,4;p 3,4;p 3,3;p 3;p 3;p 3,4;p 3,3;p 3;p 3", NULL},
+    {"step_pool", "", "x N,L,4", NULL}, {"step_pool", "\"bidirectional\":true", "x N,L,4", NULL},
+    {"step_pool", "\"kind\":1", "x N,L,4", NULL}, {"step_pool", "\"kind\":2", "x N,L,4", NULL},
+    {"step_pool", "\"kind\":4", "x N,L,4", NULL}, {"step_pool", "", "x N,L,4;k N", NULL},
+    {"step_pool", "\"bidirectional\":true", "x N,L,4;k N", NULL}, {"step_pool", "\"kind\":1", "x N,L,4;k N", NULL},
+    {"step_pool", "\"kind\":2", "x N,L,4;k N", NULL}, {"step_pool", "\"kind\":4", "x N,L,4;k N", NULL},
+    {"topk", "\"count\":2", "x N,6", NULL}, {"topk", "\"axis\":1,\"drop_axis\":true,\"smallest\":true", "x N,6,3", NULL}};
+
+enum { ONNX_CASES = sizeof onnx_cases / sizeof *onnx_cases };
+
+typedef struct onnx_network { const char *name; ft_network_options options; } onnx_network;
+
+/* All names of ft_network. */
+static const onnx_network onnx_networks[] = {
+    {"resnet18", {.classes = 5, .image_size = 64}}, {"resnet34", {.classes = 5, .image_size = 64}},
+    {"resnet50", {.classes = 5, .image_size = 64}}, {"resnet20", {.classes = 10}}, {"resnet32", {.classes = 10}},
+    {"resnet44", {.classes = 10}}, {"resnet56", {.classes = 10}}, {"mobilenet_v1", {.classes = 7, .image_size = 64, .width = 0.25f}},
+    {"keras_cnn", {.classes = 3, .image_size = 32}},
+    {"vit", {.classes = 4, .image_size = 32, .hidden = 24, .layers = 2, .heads = 3, .patch_size = 8}},
+    {"deit", {.classes = 4, .image_size = 32, .hidden = 24, .layers = 2, .heads = 3, .patch_size = 8}},
+    {"dinov2", {.classes = 4, .image_size = 28, .hidden = 24, .layers = 2, .heads = 3, .patch_size = 14}},
+    {"lstm_classifier", {.classes = 3, .words = 20, .embedding = 6, .hidden = 5, .layers = 2, .bidirectional = true}},
+    {"gru_classifier", {.classes = 3, .words = 20, .embedding = 6, .hidden = 5, .pooling = FT_POOL_ALL}},
+    {"bert", {.classes = 3, .words = 20, .hidden = 24, .layers = 2, .heads = 3, .positions = 16}},
+    {"roberta", {.classes = 3, .words = 20, .hidden = 24, .layers = 2, .heads = 3, .positions = 16}},
+    {"distilbert", {.classes = 3, .words = 20, .hidden = 24, .layers = 2, .heads = 3, .positions = 16}},
+    {"gpt2", {.words = 20, .hidden = 24, .layers = 2, .heads = 3, .positions = 16}},
+    {"gpt2", {.classes = 3, .words = 20, .hidden = 24, .layers = 2, .heads = 3, .positions = 16}},
+    {"llama", {.words = 20, .hidden = 24, .layers = 2, .heads = 4, .key_value_heads = 2, .feed_forward = 40}},
+    {"qwen2", {.words = 20, .hidden = 24, .layers = 2, .heads = 4, .key_value_heads = 2, .feed_forward = 40}},
+    {"qwen3", {.words = 20, .hidden = 24, .layers = 2, .heads = 4, .key_value_heads = 2, .feed_forward = 40}},
+    {"meta_llama", {.words = 20, .hidden = 24, .layers = 2, .heads = 4, .key_value_heads = 2, .feed_forward = 40}},
+    {"char_rnn", {.words = 11, .hidden = 6}}, {"lstm_lm", {.words = 11, .embedding = 6, .hidden = 6}}};
+
+enum { ONNX_NETWORKS = sizeof onnx_networks / sizeof *onnx_networks };
+
+static uint64_t onnx_random;
+
+static double onnx_uniform(void)
+{
+    onnx_random = onnx_random * 6364136223846793005u + 1442695040888963407u;
+    return (double)(onnx_random >> 11) / 9007199254740992.0;
+}
+
+/* Builds the network of one operator. */
+static inline void build_onnx_case(ft_model *m, const onnx_case *c)
+{
+    char text[4000], list[300] = "", sizes[80];
+    const char *at = c->inputs;
+    int used = snprintf(text, sizeof text, "{\"nodes\":["), number = 0;
+    while (*at) {
+        char kind = *at;
+        int count = 0;
+        for (at += 2; *at && *at != ';'; ++at) {
+            if (strchr("NL", *at)) sizes[count++] = '"';
+            sizes[count++] = *at;
+            if (strchr("NL", *at)) sizes[count++] = '"';
+        }
+        sizes[count] = 0;
+        at += *at == ';';
+        used += snprintf(text + used, sizeof text - (size_t)used, "{\"op\":\"%s\",\"name\":\"%c%d\"%s,\"shape\":[%s]},",
+                         kind == 'p' ? "parameter" : kind == 'b' ? "buffer" : "input", kind, number,
+                         kind == 'i' || kind == 'k' ? ",\"type\":\"I32\"" : "", sizes);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s\"%c%d\"", number ? "," : "", kind, number);
+        number += 1;
+    }
+    snprintf(text + used, sizeof text - (size_t)used, "{\"op\":\"%s\",\"name\":\"y\",\"inputs\":[%s]%s%s}],\"output\":\"y\"}",
+             c->op, list, *c->fields ? "," : "", c->fields);
+    ft_load_graph(m, "case.json", (ft_graph_options){.memory = text, .bytes = strlen(text)});
+}
+
+static inline size_t onnx_numbers(const ft_model *m, ft_node node)
+{
+    ft_shape s = ft_node_shape(m, node);
+    size_t count = 1;
+    int d;
+    for (d = 0; d < s.rank; ++d)
+        count *= (size_t)(s.size[d] == FT_BATCH ? CASE_BATCH : s.size[d] == FT_LENGTH ? CASE_STEPS : s.size[d]);
+    return count;
+}
+
+/* Draws weights: vectors and matrices about 1 / sqrt(columns), biases and what is near 1 as networks have
+   them, so that outputs are of order 1 and differ. */
+static inline void draw_onnx_weights(ft_model *m)
+{
+    ft_node node;
+    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
+        const char *op = ft_node_operator(m, node), *name = ft_node_name(m, node);
+        bool parameter = !strcmp(op, "parameter"), buffer = !strcmp(op, "buffer");
+        size_t count = parameter || buffer ? onnx_numbers(m, node) : 0, i;
+        ft_shape s = ft_node_shape(m, node);
+        float *values = (float *)calloc(count + 1, sizeof *values);
+        double scale = s.rank > 1 ? sqrt(3.0 * s.size[0] / (double)(count ? count : 1)) : 0.3;
+        bool near_one = buffer ? !strstr(name, "mean") : s.rank == 1 && !strstr(name, "bias") && strstr(name, "weight");
+        for (i = 0; i < count; ++i)
+            values[i] = (float)(near_one ? 0.5 + onnx_uniform() : scale * (2 * onnx_uniform() - 1));
+        if (count) ft_set(m, node, values, count);
+        free(values);
+    }
+}
+
+/* Feeds input number `number` of the model's inputs, but labels: [values] of floats or int32_t. Returns its
+   node; {0}: there are no more. */
+static inline ft_node onnx_input(ft_model *m, int number)
+{
+    ft_node node;
+    for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
+        const char *op = ft_node_operator(m, node), *name = ft_node_name(m, node);
+        if ((strcmp(op, "input") && strcmp(op, "state")) || !strcmp(name, "labels")) continue;
+        if (number-- == 0) return node;
+    }
+    node.id = 0;
+    return node;
+}
+
+/* Numbers for an input: integers are small, lengths from 2 to CASE_STEPS with one that is full. */
+static inline void draw_onnx_input(ft_model *m, ft_node node, float *floats, int32_t *integers)
+{
+    size_t count = onnx_numbers(m, node), i;
+    const char *name = ft_node_name(m, node);
+    bool lengths = name[0] == 'k' || !strcmp(name, "lengths");
+    for (i = 0; i < count; ++i) {
+        floats[i] = (float)(4 * onnx_uniform() - 2);
+        if (floats[i] > 1.5f) floats[i] = 1.75f; /* some are equal */
+        integers[i] = lengths ? (i ? 2 : CASE_STEPS) : (int32_t)(onnx_uniform() * 3);
+    }
+}
+
+#endif
