@@ -1808,8 +1808,8 @@ FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
     X(ctc)                  /* of labels [N, S] in their order: ft_ctc_loss */
 
 /* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
-   does not have. Weights of samples count in all but dice, those of classes in losses of a label
-   for each sample or step. */
+   does not have. Weights of samples count in all (ft_feed_weights), those of classes in losses of a
+   label for each sample or step. */
 FINETUNE_API ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x,
                                      ft_node target, ft_loss_options options);
 /* A loss of vectors [N, D], the mean over N. `kind` is one of
@@ -2884,12 +2884,15 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
-/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. The loss is
-   then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
+/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. A mean over
+   samples is then the sum of weight times loss by the sum of weights (0 if that is 0), and a sum
+   that of weight times number, as if a sample of weight 2 were there twice: also in a loss that is
+   computed from such means and sums, as ft_distillation and dice are. For class weights, as
    `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
    until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
-   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not a
-   mean over the samples: one of FINETUNE_LOSS_LIST but dice, or "mean" of ft_reduce. */
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not made
+   of such: FINETUNE_LOSS_LIST, ft_embedding_loss, ft_distillation, or "mean" and "sum" of
+   ft_reduce. */
 FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.
@@ -16596,34 +16599,53 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
                  ft__reduce_chunk, &r);
 }
 
-/* A loss of samples with weights: the sum of weight * the mean of a sample's numbers, by the sum of
-   the weights. A sample's numbers lie side by side. */
-static void ft__weighted_mean(const ft__call *call, bool backward)
+/* ---- In a loss of samples with weights: a sum or mean as if each were there as many times as its
+   weight says. A sample's numbers lie side by side. ---- */
+
+/* What a sum is divided by. */
+static double ft__weighted_count(const ft__reduction *r, size_t samples)
 {
-    const ft__tensor *x = &call->input[0];
-    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, n, i;
-    double all = ft__sum_of_weights(call, samples) * (double)each, sum = 0;
-    for (n = 0; n < samples; ++n) {
-        double weight = (double)ft__sample_weight(call, n) / all;
-        float dx = backward ? (float)weight * call->output.gradient[0] : 0;
-        for (i = n * each; i < (n + 1) * each; ++i)
-            if (!backward) sum += weight * (double)x->value[i];
-            else x->gradient[i] = x->fresh ? dx : x->gradient[i] + dx;
+    return r->mean ? ft__sum_of_weights(r->call, samples) * (double)(r->count / samples) : 1;
+}
+
+static void ft__weighted_one(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, at, k;
+    double sum = 0;
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step)
+            sum += (double)ft__sample_weight(r->call, place / each) * (double)x->value[place];
     }
-    if (!backward) call->output.value[0] = (float)sum;
+    r->call->output.value[i] = (float)(sum / ft__weighted_count(r, samples));
+}
+
+static void ft__weighted_one_back(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, at, k;
+    double dy = (double)r->call->output.gradient[i] / ft__weighted_count(r, samples);
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step) {
+            float dx = (float)(dy * (double)ft__sample_weight(r->call, place / each));
+            x->gradient[place] = x->fresh ? dx : x->gradient[place] + dx;
+        }
+    }
 }
 
 #define FT__REDUCE(name, kind, mean, flags)                                                       \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
-        if ((mean) && call->sample_weights) ft__weighted_mean(call, false);                       \
-        else ft__reduce(call, ft__##kind##_one, mean);                                            \
+        bool weighted = ((flags) & FT__WEIGHS) != 0 && call->sample_weights;                      \
+        ft__reduce(call, weighted ? ft__weighted_one : ft__##kind##_one, mean);                   \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
         if (!call->input[0].gradient) return;                                                     \
-        if ((mean) && call->sample_weights) ft__weighted_mean(call, true);                        \
-        else ft__reduce(call, ft__##kind##_one_back, mean);                                       \
+        ft__reduce(call, ((flags) & FT__WEIGHS) != 0 && call->sample_weights                      \
+                   ? ft__weighted_one_back : ft__##kind##_one_back, mean);                        \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
@@ -16633,7 +16655,7 @@ static void ft__weighted_mean(const ft__call *call, bool backward)
 /* In files: `mean`, `sum`, `amax`, `amin`, `prod`, `norm`, `logsumexp` | x | `axes` to reduce (0 is
    the batch, -1 the last) and `count`, how many they are (0: all, to one number), `keep` false */
 FT__REDUCE(mean, sum, true, FT__WEIGHS)
-FT__REDUCE(sum, sum, false, 0)
+FT__REDUCE(sum, sum, false, FT__WEIGHS)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 FT__REDUCE(amin, amin, false, FT__READS_X | FT__READS_Y)
 FT__REDUCE(prod, prod, false, FT__READS_X | FT__READS_Y)
@@ -27835,6 +27857,7 @@ typedef struct ft__step {   /* one call of an operator */
     int moment_again, moment_back; /* of that and of backward; of forward: its index */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
+    bool weighed;           /* weights of samples count in it: see ft__mark_weighed */
     bool for_output;        /* needed for the model's output (else only for the loss) */
     bool once;              /* its value follows from weights alone: it stays, ... */
     uint64_t made_for;      /* ... from this version of them, plus 1; 0: it is still to be made */
@@ -28434,6 +28457,40 @@ static void ft__freeze_first_dropouts(ft_model *m)
     m->version += 1;
 }
 
+static bool ft__has_batch(const ft__node *node)
+{
+    int d;
+    for (d = 0; d < node->shape.rank; ++d)
+        if (node->shape.size[d] == FT_BATCH) return true;
+    return false;
+}
+
+/* Marks the nodes in which weights of samples count: those that make numbers of the loss of values
+   of samples, such as the two means whose sum is ft_distillation. Returns false if there are none,
+   or if one of them cannot. */
+static bool ft__mark_weighed(const ft_model *m, char *marks)
+{
+    enum { OF_LOSS = 1, WEIGHED = 2 };
+    bool some = false;
+    int at, i;
+    if (m->loss.id) marks[m->loss.id - 1] = OF_LOSS;
+    for (at = m->node_count - 1; at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        char *mark = &marks[m->order[at] - 1];
+        bool samples = false;
+        if (!*mark) continue;
+        for (i = 0; i < node->input_count; ++i)
+            samples = samples || ft__has_batch(&m->nodes[node->inputs[i] - 1]);
+        for (i = 0; i < node->input_count && !samples; ++i) marks[node->inputs[i] - 1] = OF_LOSS;
+        *mark = samples ? WEIGHED : 0;
+        if (!samples) continue;
+        some = true;
+        if (!ft__is(node, FT__WEIGHS) || m->nodes[node->inputs[0] - 1].shape.size[0] != FT_BATCH)
+            return false;
+    }
+    return some;
+}
+
 /* Whether backward runs through the step that makes a value. */
 static bool ft__learns(const ft__plan *plan, int value)
 {
@@ -28474,6 +28531,10 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         plan->first_trained = plan->step_count;
         ft__add_steps(m, plan, needed, sole, done, true);
         ft__mark_once(m, plan);
+        memset(done, 0, (size_t)m->node_count);
+        if (FT__HAS_TRAINING) ft__mark_weighed(m, done);
+        for (at = 0; at < plan->step_count; ++at)
+            plan->steps[at].weighed = !plan->steps[at].copies && done[plan->steps[at].id - 1] != 0;
     }
     ft__release(c, sole);
     ft__release(c, done);
@@ -28583,8 +28644,8 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     ft__see_past(m, &call);
+    if (step->weighed) call.sample_weights = m->sample_weights;
     if (step->id == m->loss.id) {
-        call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
         call.other_share = m->other_share;
     }
@@ -29954,12 +30015,13 @@ static ft_status ft__refuse_training(ft_model *m)
 /* An error if the loss does not take weights of samples. */
 static ft_status ft__check_weighs(ft_model *m, const char *call)
 {
-    const ft__node *loss = ft__get_node(m, m->loss);
-    const ft__node *x = loss ? &m->nodes[loss->inputs[0] - 1] : NULL;
-    if (loss && ft__is(loss, FT__WEIGHS) && x->shape.rank
-        && x->shape.size[0] == FT_BATCH) return m->context.status;
-    return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
-                    " such as ft_cross_entropy or ft_mse, or a mean of ft_reduce", call);
+    ft__context *c = &m->context;
+    char *marks = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    if (marks && !ft__mark_weighed(m, marks))
+        ft__fail(c, FT_INVALID, "%s: weights need a loss over the batch's samples, such as"
+                 " ft_cross_entropy, ft_mse, or means and sums of ft_reduce", call);
+    ft__release(c, marks);
+    return c->status;
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */
@@ -71720,7 +71782,7 @@ ft_status ft_feed_weights(ft_model *m, const float *weights, int batch)
 {
     ft__context *c;
     int i;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     c = &m->context;
     if (weights && (batch < 1 || ft__check_weighs(m, "ft_feed_weights") != FT_OK))
         return ft__fail(c, FT_INVALID, "ft_feed_weights: a batch of %d samples: at least 1 is"

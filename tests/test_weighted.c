@@ -209,6 +209,132 @@ static void test_golden(void)
     }
 }
 
+/* ---- Losses that are computed from several means or sums: naive loops ---- */
+
+/* Of logits x and targets t [SAMPLES, CLASSES], with the samples' weights w. */
+typedef double (*weighted_loss)(const double *x, const float *t, const int *labels, const float *w);
+
+static double log_soft(const double *x, int k, double by)
+{
+    double all = 0;
+    int i;
+    for (i = 0; i < CLASSES; ++i) all += exp(x[i] / by);
+    return x[k] / by - log(all);
+}
+
+/* (1 - a) sum(w ce) / sum(w) + a T^2 sum(w kl) / sum(w), T = 3, a = 0.75. */
+static double naive_distillation(const double *x, const float *t, const int *labels, const float *w)
+{
+    double sum = 0, weights = 0, teacher[CLASSES];
+    int n, k;
+    for (n = 0; n < SAMPLES; ++n, x += CLASSES, t += CLASSES) {
+        double kl = 0;
+        for (k = 0; k < CLASSES; ++k) teacher[k] = (double)t[k];
+        for (k = 0; k < CLASSES; ++k)
+            kl += exp(log_soft(teacher, k, 3)) * (log_soft(teacher, k, 3) - log_soft(x, k, 3));
+        sum += (double)w[n] * (0.75 * 9 * kl - 0.25 * log_soft(x, labels[n], 1));
+        weights += (double)w[n];
+    }
+    return sum / weights;
+}
+
+/* Each sum over samples has their weights; smooth is 0.5. */
+static double naive_dice(const double *x, const float *t, const int *labels, const float *w)
+{
+    double loss = 0;
+    int n, k;
+    (void)labels;
+    for (k = 0; k < CLASSES; ++k) {
+        double both = 0, all = 0;
+        for (n = 0; n < SAMPLES; ++n) {
+            double p = 1 / (1 + exp(-x[n * CLASSES + k])), target = (double)t[n * CLASSES + k];
+            both += (double)w[n] * p * target;
+            all += (double)w[n] * (p + target);
+        }
+        loss += (1 - (2 * both + 0.5) / (all + 0.5)) / CLASSES;
+    }
+    return loss;
+}
+
+/* Twice a mean. */
+static double naive_twice(const double *x, const float *t, const int *labels, const float *w)
+{
+    double sum = 0, weights = 0;
+    int n, k;
+    (void)labels;
+    for (n = 0; n < SAMPLES; ++n)
+        for (k = 0; k < CLASSES; ++k) {
+            double off = x[n * CLASSES + k] - (double)t[n * CLASSES + k];
+            sum += 2 * (double)w[n] * off * off;
+            weights += (double)w[n];
+        }
+    return sum / weights;
+}
+
+static ft_node loss_of_several(ft_model *m, int which, ft_node x, ft_node t, ft_node labels)
+{
+    ft_node mse;
+    if (which == 0) return ft_distillation(m, "loss", x, t, labels, (ft_loss_options){.temperature = 3, .alpha = 0.75f});
+    if (which == 1) return ft_loss_by_kind(m, "dice", "loss", x, t, (ft_loss_options){.smooth = 0.5f});
+    mse = ft_mse(m, "mse", x, t);
+    return ft_add(m, "loss", mse, mse);
+}
+
+/* The loss and its gradient, by central differences of the naive loops; a sample of weight 2 counts as if it were
+   there twice. */
+static void test_several(int which)
+{
+    static const weighted_loss losses[] = {naive_distillation, naive_dice, naive_twice};
+    static const int labels[SAMPLES] = {1, 0, 3, 2, 2, 1};
+    static const float w[SAMPLES] = {1, 2, 0, 1, 1, 3};
+    ft_model *m = ft_create((ft_desc){.threads = 2});
+    ft_node x = ft_input(m, "x", (ft_input_options){.size = {CLASSES}});
+    ft_node t = ft_input(m, "t", (ft_input_options){.size = {CLASSES}});
+    ft_node l = ft_input(m, "l", (ft_input_options){.type = FT_I32});
+    float values[8 * CLASSES], targets[8 * CLASSES], dx[8 * CLASSES], loss;
+    double logits[SAMPLES * CLASSES], want;
+    int i, more[8], of[] = {0, 1, 1, 3, 4, 5, 5, 5};
+    ft_set_loss(m, loss_of_several(m, which, x, t, l));
+    ft_want_gradient(m, x);
+    for (i = 0; i < SAMPLES * CLASSES; ++i) {
+        values[i] = (float)sin(1.3 * i) * 2;
+        targets[i] = which == 0 ? (float)cos(0.7 * i) * 3 : (float)(i % 3) / 2;
+        logits[i] = (double)values[i];
+    }
+    ft_feed(m, x, values, SAMPLES);
+    ft_feed(m, t, targets, SAMPLES);
+    if (which == 0) ft_feed(m, l, labels, SAMPLES);
+    CHECK(ft_feed_weights(m, w, SAMPLES) == FT_OK, "%s", ft_error_text(m));
+    loss = ft_forward(m, true);
+    ft_backward(m);
+    ft_get_gradient(m, x, dx, SAMPLES * CLASSES);
+    want = losses[which](logits, targets, labels, w);
+    CHECK(ft_error(m) == FT_OK && CLOSE(loss, want, 1e-5 * fabs(want)), "loss %d: %g, not %g: %s", which, (double)loss,
+          want, ft_error_text(m));
+    for (i = 0; i < SAMPLES * CLASSES; ++i) {
+        double high, low, at = logits[i];
+        logits[i] = at + 1e-5;
+        high = losses[which](logits, targets, labels, w);
+        logits[i] = at - 1e-5;
+        low = losses[which](logits, targets, labels, w);
+        logits[i] = at;
+        CHECK(CLOSE(dx[i], (high - low) / 2e-5, 1e-5), "loss %d: gradient %d is %g, not %g", which, i, (double)dx[i],
+              (high - low) / 2e-5);
+    }
+    for (i = 7; i >= 0; --i) {
+        memmove(values + i * CLASSES, values + of[i] * CLASSES, CLASSES * sizeof *values);
+        memmove(targets + i * CLASSES, targets + of[i] * CLASSES, CLASSES * sizeof *targets);
+        more[i] = labels[of[i]];
+    }
+    ft_feed_weights(m, NULL, 0);
+    ft_feed(m, x, values, 8);
+    ft_feed(m, t, targets, 8);
+    if (which == 0) ft_feed(m, l, more, 8);
+    CHECK(CLOSE(ft_forward(m, true), loss, 1e-5 * fabs(want)), "loss %d: repeated samples: not %g: %s", which,
+          (double)loss, ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* ---- Runs over arrays: two layers, of which the first can be frozen ---- */
 enum { COUNT = 30, WIDE = 5, KINDS = 3 };
 
@@ -474,7 +600,7 @@ static void test_errors(void)
     int labels[COUNT];
     ft_model *m = small(false, NULL), *r = small(true, NULL);
     ft_data *data;
-    ft_node sum;
+    ft_node rows;
     make_arrays(x, labels, targets, w);
     data = ft_arrays(m, COUNT, x, labels, (ft_array_options){0});
     ft_fit(m, data, (ft_fit_options){.class_weights = c, .class_weight_count = 2});
@@ -507,9 +633,12 @@ static void test_errors(void)
     data = ft_arrays(r, COUNT, x, NULL, (ft_array_options){.targets = targets, .target_size = 2});
     ft_fit(r, data, (ft_fit_options){.balanced = true});
     refused(r, FT_INVALID, "no labels of classes");
-    /* A loss of one's own making takes no weights. */
-    sum = ft_add(m, "twice", ft_loss(m), ft_loss(m));
-    ft_set_loss(m, sum);
+    /* Weights count in means and sums over samples, not in their largest number, nor in what has none. */
+    rows = ft_reduce(m, "sum", "rows", ft_output(m), (ft_reduce_options){.axes = {-1}, .count = 1});
+    ft_set_loss(m, ft_add(m, "both", ft_loss(m), ft_reduce(m, "amax", "largest", rows, (ft_reduce_options){0})));
+    ft_feed_weights(m, w, COUNT);
+    refused(m, FT_INVALID, "weights need a loss over the batch's samples");
+    ft_set_loss(m, ft_reduce(m, "mean", "of weights", ft_find(m, "a.weight"), (ft_reduce_options){0}));
     ft_feed_weights(m, w, COUNT);
     refused(m, FT_INVALID, "weights need a loss over the batch's samples");
     CHECK(ft_feed_weights(NULL, w, 1) == FT_MEMORY, "a NULL model is accepted");
@@ -522,6 +651,9 @@ int main(void)
     ft_model *reader = ft_create((ft_desc){.threads = 1});
     golden = open_golden(reader, "weighted");
     test_golden();
+    test_several(0);
+    test_several(1);
+    test_several(2);
     test_fit();
     test_resume();
     test_targets();

@@ -91,8 +91,8 @@ static ft__call ft__make_call(ft_model *m, const ft__plan *plan, const ft__step 
     call.random = ft__key(m->context.desc.seed, m->step, (uint64_t)step->id, FT__USE_DROPOUT);
     call.length = extent.length;
     ft__see_past(m, &call);
+    if (step->weighed) call.sample_weights = m->sample_weights;
     if (step->id == m->loss.id) {
-        call.sample_weights = m->sample_weights;
         call.class_weights = m->class_weights;
         call.other_share = m->other_share;
     }

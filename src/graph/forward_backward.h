@@ -475,12 +475,13 @@ static ft_status ft__refuse_training(ft_model *m)
 /* An error if the loss does not take weights of samples. */
 static ft_status ft__check_weighs(ft_model *m, const char *call)
 {
-    const ft__node *loss = ft__get_node(m, m->loss);
-    const ft__node *x = loss ? &m->nodes[loss->inputs[0] - 1] : NULL;
-    if (loss && ft__is(loss, FT__WEIGHS) && x->shape.rank
-        && x->shape.size[0] == FT_BATCH) return m->context.status;
-    return ft__fail(&m->context, FT_INVALID, "%s: weights need a loss over the batch's samples,"
-                    " such as ft_cross_entropy or ft_mse, or a mean of ft_reduce", call);
+    ft__context *c = &m->context;
+    char *marks = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    if (marks && !ft__mark_weighed(m, marks))
+        ft__fail(c, FT_INVALID, "%s: weights need a loss over the batch's samples, such as"
+                 " ft_cross_entropy, ft_mse, or means and sums of ft_reduce", call);
+    ft__release(c, marks);
+    return c->status;
 }
 
 /* Makes room for `batch` samples in the inputs and the plan; values may then be written. */

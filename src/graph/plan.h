@@ -53,6 +53,7 @@ typedef struct ft__step {   /* one call of an operator */
     int moment_again, moment_back; /* of that and of backward; of forward: its index */
     float *values[2];       /* again: its value, the first and the second time */
     void *saved[2];
+    bool weighed;           /* weights of samples count in it: see ft__mark_weighed */
     bool for_output;        /* needed for the model's output (else only for the loss) */
     bool once;              /* its value follows from weights alone: it stays, ... */
     uint64_t made_for;      /* ... from this version of them, plus 1; 0: it is still to be made */
@@ -652,6 +653,40 @@ static void ft__freeze_first_dropouts(ft_model *m)
     m->version += 1;
 }
 
+static bool ft__has_batch(const ft__node *node)
+{
+    int d;
+    for (d = 0; d < node->shape.rank; ++d)
+        if (node->shape.size[d] == FT_BATCH) return true;
+    return false;
+}
+
+/* Marks the nodes in which weights of samples count: those that make numbers of the loss of values
+   of samples, such as the two means whose sum is ft_distillation. Returns false if there are none,
+   or if one of them cannot. */
+static bool ft__mark_weighed(const ft_model *m, char *marks)
+{
+    enum { OF_LOSS = 1, WEIGHED = 2 };
+    bool some = false;
+    int at, i;
+    if (m->loss.id) marks[m->loss.id - 1] = OF_LOSS;
+    for (at = m->node_count - 1; at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        char *mark = &marks[m->order[at] - 1];
+        bool samples = false;
+        if (!*mark) continue;
+        for (i = 0; i < node->input_count; ++i)
+            samples = samples || ft__has_batch(&m->nodes[node->inputs[i] - 1]);
+        for (i = 0; i < node->input_count && !samples; ++i) marks[node->inputs[i] - 1] = OF_LOSS;
+        *mark = samples ? WEIGHED : 0;
+        if (!samples) continue;
+        some = true;
+        if (!ft__is(node, FT__WEIGHS) || m->nodes[node->inputs[0] - 1].shape.size[0] != FT_BATCH)
+            return false;
+    }
+    return some;
+}
+
 /* Whether backward runs through the step that makes a value. */
 static bool ft__learns(const ft__plan *plan, int value)
 {
@@ -692,6 +727,10 @@ static void ft__plan_steps(ft_model *m, ft__plan *plan)
         plan->first_trained = plan->step_count;
         ft__add_steps(m, plan, needed, sole, done, true);
         ft__mark_once(m, plan);
+        memset(done, 0, (size_t)m->node_count);
+        if (FT__HAS_TRAINING) ft__mark_weighed(m, done);
+        for (at = 0; at < plan->step_count; ++at)
+            plan->steps[at].weighed = !plan->steps[at].copies && done[plan->steps[at].id - 1] != 0;
     }
     ft__release(c, sole);
     ft__release(c, done);

@@ -559,12 +559,15 @@ FINETUNE_API ft_status ft_set_optimizer(ft_model *m, ft_optimizer_options option
    until the input is fed again. All inputs of a run need the same batch, else ft_forward fails with
    FT_SHAPE. */
 FINETUNE_API ft_status ft_feed(ft_model *m, ft_node input, const void *values, int batch);
-/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. The loss is
-   then the sum of weight times loss by the sum of weights (0 if that is 0). For class weights, as
+/* Copies in the weights of the batch's samples in the loss, [batch], each at least 0. A mean over
+   samples is then the sum of weight times loss by the sum of weights (0 if that is 0), and a sum
+   that of weight times number, as if a sample of weight 2 were there twice: also in a loss that is
+   computed from such means and sums, as ft_distillation and dice are. For class weights, as
    `weight` of PyTorch's cross_entropy, multiply each by the weight of the sample's class. They stay
    until they are fed again, for batches of this size; NULL: all are 1. It is for the loop by hand:
-   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not a
-   mean over the samples: one of FINETUNE_LOSS_LIST but dice, or "mean" of ft_reduce. */
+   ft_fit has ft_fit_options.class_weights and ft_source.weight. FT_INVALID if the loss is not made
+   of such: FINETUNE_LOSS_LIST, ft_embedding_loss, ft_distillation, or "mean" and "sum" of
+   ft_reduce. */
 FINETUNE_API ft_status ft_feed_weights(ft_model *m, const float *weights, int batch);
 /* Sets the number of steps of FT_LENGTH from now on; call it before ft_feed, ft_run, ft_plan,
    ft_fit. Default 1. A run that is shorter than the longest one so far costs less accordingly.

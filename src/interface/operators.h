@@ -627,8 +627,8 @@ FINETUNE_API ft_node ft_ctc_loss(ft_model *m, const char *name, ft_node logits,
     X(ctc)                  /* of labels [N, S] in their order: ft_ctc_loss */
 
 /* A loss of FINETUNE_LOSS_LIST by its name in text ("focal"). FT_INVALID for options that the kind
-   does not have. Weights of samples count in all but dice, those of classes in losses of a label
-   for each sample or step. */
+   does not have. Weights of samples count in all (ft_feed_weights), those of classes in losses of a
+   label for each sample or step. */
 FINETUNE_API ft_node ft_loss_by_kind(ft_model *m, const char *kind, const char *name, ft_node x,
                                      ft_node target, ft_loss_options options);
 /* A loss of vectors [N, D], the mean over N. `kind` is one of

@@ -262,34 +262,53 @@ static void ft__reduce(const ft__call *call, ft__reduce_one one, bool mean)
                  ft__reduce_chunk, &r);
 }
 
-/* A loss of samples with weights: the sum of weight * the mean of a sample's numbers, by the sum of
-   the weights. A sample's numbers lie side by side. */
-static void ft__weighted_mean(const ft__call *call, bool backward)
+/* ---- In a loss of samples with weights: a sum or mean as if each were there as many times as its
+   weight says. A sample's numbers lie side by side. ---- */
+
+/* What a sum is divided by. */
+static double ft__weighted_count(const ft__reduction *r, size_t samples)
 {
-    const ft__tensor *x = &call->input[0];
-    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, n, i;
-    double all = ft__sum_of_weights(call, samples) * (double)each, sum = 0;
-    for (n = 0; n < samples; ++n) {
-        double weight = (double)ft__sample_weight(call, n) / all;
-        float dx = backward ? (float)weight * call->output.gradient[0] : 0;
-        for (i = n * each; i < (n + 1) * each; ++i)
-            if (!backward) sum += weight * (double)x->value[i];
-            else x->gradient[i] = x->fresh ? dx : x->gradient[i] + dx;
+    return r->mean ? ft__sum_of_weights(r->call, samples) * (double)(r->count / samples) : 1;
+}
+
+static void ft__weighted_one(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, at, k;
+    double sum = 0;
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step)
+            sum += (double)ft__sample_weight(r->call, place / each) * (double)x->value[place];
     }
-    if (!backward) call->output.value[0] = (float)sum;
+    r->call->output.value[i] = (float)(sum / ft__weighted_count(r, samples));
+}
+
+static void ft__weighted_one_back(const ft__reduction *r, size_t i)
+{
+    const ft__tensor *x = &r->call->input[0];
+    size_t samples = (size_t)x->shape.size[0], each = ft__count(x) / samples, at, k;
+    double dy = (double)r->call->output.gradient[i] / ft__weighted_count(r, samples);
+    for (at = 0; at < r->count; at += r->last) {
+        size_t place = ft__reduce_row(r, i, at);
+        for (k = 0; k < r->last; ++k, place += r->step) {
+            float dx = (float)(dy * (double)ft__sample_weight(r->call, place / each));
+            x->gradient[place] = x->fresh ? dx : x->gradient[place] + dx;
+        }
+    }
 }
 
 #define FT__REDUCE(name, kind, mean, flags)                                                       \
     static void ft__##name##_forward(const ft__call *call)                                        \
     {                                                                                             \
-        if ((mean) && call->sample_weights) ft__weighted_mean(call, false);                       \
-        else ft__reduce(call, ft__##kind##_one, mean);                                            \
+        bool weighted = ((flags) & FT__WEIGHS) != 0 && call->sample_weights;                      \
+        ft__reduce(call, weighted ? ft__weighted_one : ft__##kind##_one, mean);                   \
     }                                                                                             \
     static void ft__##name##_backward(const ft__call *call)                                       \
     {                                                                                             \
         if (!call->input[0].gradient) return;                                                     \
-        if ((mean) && call->sample_weights) ft__weighted_mean(call, true);                        \
-        else ft__reduce(call, ft__##kind##_one_back, mean);                                       \
+        ft__reduce(call, ((flags) & FT__WEIGHS) != 0 && call->sample_weights                      \
+                   ? ft__weighted_one_back : ft__##kind##_one_back, mean);                        \
     }                                                                                             \
     static const ft__row ft__row_##name = {                                                       \
         FT__NAMED(name), 1, 1, FT__WRITES | FT__MIXES | FT__ANY_LAYOUT | (flags),                 \
@@ -299,7 +318,7 @@ static void ft__weighted_mean(const ft__call *call, bool backward)
 /* In files: `mean`, `sum`, `amax`, `amin`, `prod`, `norm`, `logsumexp` | x | `axes` to reduce (0 is
    the batch, -1 the last) and `count`, how many they are (0: all, to one number), `keep` false */
 FT__REDUCE(mean, sum, true, FT__WEIGHS)
-FT__REDUCE(sum, sum, false, 0)
+FT__REDUCE(sum, sum, false, FT__WEIGHS)
 FT__REDUCE(amax, amax, false, FT__READS_X | FT__READS_Y)
 FT__REDUCE(amin, amin, false, FT__READS_X | FT__READS_Y)
 FT__REDUCE(prod, prod, false, FT__READS_X | FT__READS_Y)

@@ -552,7 +552,7 @@ ft_status ft_feed_weights(ft_model *m, const float *weights, int batch)
 {
     ft__context *c;
     int i;
-    if (!ft__usable(m)) return ft__status_of(m);
+    if (!ft__usable(m) || !FT__HAS(m, TRAINING)) return ft__status_of(m);
     c = &m->context;
     if (weights && (batch < 1 || ft__check_weighs(m, "ft_feed_weights") != FT_OK))
         return ft__fail(c, FT_INVALID, "ft_feed_weights: a batch of %d samples: at least 1 is"
