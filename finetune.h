@@ -173,12 +173,14 @@
      [SECTION] formats/keras_files: Keras' files: reading them
      [SECTION] formats/onnx_file: What an ONNX file says
      [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
+     [SECTION] formats/onnx_quantised: Weights of a few bits in ONNX files
      [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
      [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
      [SECTION] formats/onnx_counting: Positions in the network
      [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
      [SECTION] formats/onnx_shapes: ONNX operators that move numbers
      [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
+     [SECTION] formats/onnx_einsum: Einsum
      [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
      [SECTION] formats/onnx: ONNX
      [SECTION] formats/tensor_files: Tensor files
@@ -39432,7 +39434,8 @@ static const ft__reader ft__reader_keras_hdf5 = {
    at most an element for each byte that was read.
    ============================================================================================= */
 #if FT__HAS_ONNX
-enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22 };
+enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22,
+       FT__ONNX_DEPTH = 16 }; /* of branches in branches */
 
 /* TensorProto.DataType */
 enum { FT__ONNX_F32 = 1, FT__ONNX_I32 = 6, FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10,
@@ -39480,6 +39483,8 @@ typedef struct ft__onnx_attribute {
     float number;
     int64_t *wholes;        /* [count] */
     int count, tensor;
+    bool has_graph;
+    ft__proto graph;        /* a branch of an If */
 } ft__onnx_attribute;
 
 typedef struct ft__onnx_node {
@@ -39487,6 +39492,7 @@ typedef struct ft__onnx_node {
     int *inputs, *outputs;  /* values; -1: left out */
     int input_count, output_count, attribute_count;
     ft__onnx_attribute *attributes;
+    int *captured, captured_count; /* names in its branches, which may be values around it */
     bool needed;
 } ft__onnx_node;
 
@@ -39502,7 +39508,8 @@ typedef struct ft__onnx {
     ft__onnx_node *nodes;
     ft__onnx_tensor *tensors;
     ft__onnx_value *values;
-    int node_count, tensor_count, value_count, tensor_room, value_room;
+    int node_count, tensor_count, value_count, node_room, tensor_room, value_room;
+    int depth;              /* of the branches that are being mapped */
     int *slots;             /* a hash table of the values' names: [slot_count] */
     int slot_count;
     int *inputs, *outputs;  /* values */
@@ -39513,8 +39520,11 @@ typedef struct ft__onnx {
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
     int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
-    char refusals[700];     /* the nodes that cannot be mapped, and why */
-    int refusal_count;
+    char refusals[700];     /* the first nodes that cannot be mapped, and why */
+    int refusal_count, refusals_listed;
+    int mapped_count;       /* nodes that are mapped ... */
+    int mapped_before;      /* ... before the first that cannot be, ... */
+    const char *last_before; /* ... which reads this one's output; NULL: an input */
     double batch;           /* if the file has a fixed batch size: it; else 0 */
     int main_input;         /* the value that is called "input" or "tokens"; -1: none */
 } ft__onnx;
@@ -39777,6 +39787,47 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
     return ft__ok(x->file->context) ? x->tensor_count++ : -1;
 }
 
+/* The types that weights can have; FT_OTHER: another. */
+static ft_type ft__onnx_type(int type)
+{
+    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
+        : type == 11 ? FT_F64 : FT_OTHER;
+}
+
+/* Lists a tensor if it has a name and can be a weight; others are shapes, indices and
+   single numbers. */
+static void ft__onnx_list_tensor(ft__onnx *x, ft__onnx_tensor *t)
+{
+    ft_tensor_info *info;
+    int d;
+    if (t->value < 0 || !t->data || t->rank < 1 || t->rank > FINETUNE_MAX_RANK || t->count == 0
+        || ft__onnx_type(t->type) == FT_OTHER) return;
+    info = ft__file_add(x->file);
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    t->listed = x->file->count - 1;
+    info->name = x->values[t->value].name;
+    info->type = ft__onnx_type(t->type);
+    info->type_name = ft__type_names[info->type];
+    info->shape.rank = t->rank;
+    for (d = 0; d < t->rank; ++d) info->shape.size[d] = (int)t->size[d];
+    info->bytes = t->count * (uint64_t)ft__onnx_type_bytes(t->type);
+    if (t->shard < 0) {
+        if (!ft__file_add_holder(x->file, NULL, t->data, info->bytes)) return;
+        t->shard = x->file->shard_count - 1;
+    }
+    info->shard = t->shard;
+    info->offset = (uint64_t)(t->data - x->file->shards[t->shard]->bytes);
+    ft__row_major(info);
+}
+
+/* Lists those from number `first` on. */
+static void ft__onnx_list_tensors(ft__onnx *x, int first)
+{
+    for (; first < x->tensor_count && ft__ok(x->file->context); ++first)
+        ft__onnx_list_tensor(x, &x->tensors[first]);
+}
+
 /* ---- Nodes ---- */
 
 /* One more text of a list, after a comma. */
@@ -39806,9 +39857,53 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
         } else if (p.field == 3) a->whole = (int64_t)p.number;
         else if (p.field == 4) a->text = ft__proto_text(&p);
         else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 6 && p.wire == 2) {
+            a->graph = ft__proto_inside(&p);
+            a->has_graph = true;
+        }
         else if (p.field == 9) ft__onnx_add_word(&p, a);
     }
     a->wholes = ft__proto_wholes(message, 8, &a->count);
+}
+
+/* The names that a branch's nodes read and that are its outputs, after `count` others; `to` NULL:
+   only how many. Returns that. */
+static int ft__onnx_names_in(ft__onnx *x, ft__proto graph, int *to, int count, int depth)
+{
+    ft__proto inside, attribute;
+    while (ft__proto_next(&graph)) {
+        if ((graph.field != 1 && graph.field != 12) || graph.wire != 2) continue;
+        inside = ft__proto_inside(&graph);
+        while (ft__proto_next(&inside)) {
+            if (inside.field == 1 && inside.wire == 2) {
+                int value = to ? ft__onnx_value_named(x, ft__proto_text(&inside)) : -1;
+                if (value >= 0) to[count] = value;
+                count += !to || value >= 0;
+            } else if (graph.field == 1 && inside.field == 5 && inside.wire == 2) {
+                attribute = ft__proto_inside(&inside);
+                while (depth < FT__ONNX_DEPTH && ft__proto_next(&attribute))
+                    if (attribute.field == 6 && attribute.wire == 2)
+                        count = ft__onnx_names_in(x, ft__proto_inside(&attribute), to, count,
+                                                  depth + 1);
+            }
+        }
+    }
+    return count;
+}
+
+/* The names in all branches of a node. */
+static void ft__onnx_capture(ft__onnx *x, ft__onnx_node *node)
+{
+    int i, count = 0;
+    for (i = 0; i < node->attribute_count; ++i)
+        if (node->attributes[i].has_graph)
+            count = ft__onnx_names_in(x, node->attributes[i].graph, NULL, count, 0);
+    if (!count) return;
+    node->captured = (int *)ft__file_memory(x->file, (size_t)count * sizeof(int));
+    for (i = 0; i < node->attribute_count && node->captured; ++i)
+        if (node->attributes[i].has_graph)
+            node->captured_count = ft__onnx_names_in(x, node->attributes[i].graph, node->captured,
+                                                     node->captured_count, 0);
 }
 
 static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
@@ -39844,6 +39939,7 @@ static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
         else if (p.field == 7) node->domain = ft__proto_text(&p);
     }
     if (strcmp(node->domain, "ai.onnx") == 0) node->domain = "";
+    ft__onnx_capture(x, node);
 }
 
 static const ft__onnx_attribute *ft__onnx_attribute_of(const ft__onnx_node *node, const char *name)
@@ -39896,29 +39992,46 @@ static int ft__onnx_read_info(ft__onnx *x, ft__proto p)
     return value;
 }
 
-static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
+/* Adds the nodes and initialisers of a graph, or of a branch. Returns its outputs, NULL with an
+   error. */
+static int *ft__onnx_read_body(ft__onnx *x, ft__proto message, int *output_count)
 {
     ft__proto p = message;
-    int nodes = 0, i, value;
-    x->node_count = (int)ft__proto_count(p, 1, NULL);
-    x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
-    x->outputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 12, NULL) + 1) * sizeof(int));
-    x->nodes = (ft__onnx_node *)ft__file_memory(x->file, ((size_t)x->node_count + 1)
-                                                             * sizeof *x->nodes);
-    while (ft__proto_next(&p)) {
-        if (p.field == 1) ft__onnx_read_node(x, ft__proto_inside(&p), nodes++);
-        else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
-        else if (p.field == 11 || p.field == 12) {
+    int first = x->node_count, i, value, *outputs;
+    outputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 12, NULL) + 1) * sizeof(int));
+    *output_count = 0;
+    while (outputs && ft__proto_next(&p)) {
+        if (p.field == 1) {
+            ft__onnx_node *nodes = (ft__onnx_node *)ft__onnx_grown(
+                x, x->nodes, x->node_count, &x->node_room, sizeof *nodes);
+            if (!nodes) return NULL;
+            x->nodes = nodes;
+            memset(&nodes[x->node_count], 0, sizeof *nodes);
+            ft__onnx_read_node(x, ft__proto_inside(&p), x->node_count++);
+        } else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 12) {
             value = ft__onnx_read_info(x, ft__proto_inside(&p));
-            if (value >= 0 && p.field == 11) x->inputs[x->input_count++] = value;
-            else if (value >= 0) x->outputs[x->output_count++] = value;
+            if (value >= 0) outputs[(*output_count)++] = value;
         } else if (p.field == 15) ft__proto_fault(&p, "a sparse initialiser, which is not read,");
     }
-    for (i = 0; i < x->node_count && ft__ok(x->file->context); ++i) { /* weights in nodes */
+    for (i = first; i < x->node_count && ft__ok(x->file->context); ++i) { /* weights in nodes */
         const ft__onnx_node *node = &x->nodes[i];
         const ft__onnx_attribute *a = ft__onnx_attribute_of(node, "value");
         if (strcmp(node->op, "Constant") == 0 && node->output_count > 0 && a && a->tensor >= 0)
             x->tensors[a->tensor].value = node->outputs[0];
+    }
+    return ft__ok(x->file->context) ? outputs : NULL;
+}
+
+static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
+{
+    ft__proto p = message;
+    int value;
+    x->outputs = ft__onnx_read_body(x, message, &x->output_count);
+    x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
+    while (x->inputs && ft__proto_next(&p)) {
+        value = p.field == 11 ? ft__onnx_read_info(x, ft__proto_inside(&p)) : -1;
+        if (value >= 0) x->inputs[x->input_count++] = value;
     }
 }
 
@@ -40468,6 +40581,162 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
 #endif
 
 /* =============================================================================================
+   [SECTION] formats/onnx_quantised: Weights of a few bits in ONNX files
+   They become float32 while the file is read, and are trained as such.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* Makes a value a tensor of float32 of this shape, listed under the value's name, whose numbers are
+   to be put there. NULL: it cannot be. */
+static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx_value *shape)
+{
+    int64_t count = ft__onnx_count(shape);
+    ft__onnx_value *y = &x->values[value];
+    ft__onnx_tensor *t;
+    unsigned char *bytes;
+    int d;
+    if (count < 1) return NULL;
+    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
+    if (x->computed > ft__onnx_room(x)) return NULL;
+    t = (ft__onnx_tensor *)ft__onnx_grown(x, x->tensors, x->tensor_count, &x->tensor_room,
+                                          sizeof *t);
+    bytes = (unsigned char *)ft__file_memory(x->file, 4 * (size_t)count);
+    if (!t || !bytes) return NULL;
+    x->tensors = t;
+    t += x->tensor_count;
+    memset(t, 0, sizeof *t);
+    t->value = value;
+    t->type = FT__ONNX_F32;
+    t->rank = shape->rank;
+    for (d = 0; d < t->rank; ++d) t->size[d] = (int64_t)shape->size[d].k;
+    t->count = (uint64_t)count;
+    t->data = bytes;
+    t->shard = t->listed = -1;
+    y->kind = FT__ONNX_CONSTANT;
+    y->type = FT__ONNX_F32;
+    y->rank = shape->rank;
+    memcpy(y->size, shape->size, sizeof y->size);
+    y->tensor = x->tensor_count++;
+    y->turned = y->same = false;
+    y->numbers = NULL;
+    ft__onnx_list_tensor(x, t);
+    return ft__ok(x->file->context) ? bytes : NULL;
+}
+
+static void ft__onnx_put(unsigned char *floats, int64_t i, double number)
+{
+    uint32_t bits = ft__to_bits((float)number);
+    int k;
+    for (k = 0; k < 4; ++k) floats[4 * i + k] = (unsigned char)(bits >> 8 * k);
+}
+
+/* Where number i of v is in a scale of its kind: one of all, one for each place along `axis`, or
+   one for each `block` of them. -1: it has another shape. */
+static int64_t ft__onnx_scale_place(const ft__onnx_value *scale, const ft__onnx_value *v, int axis,
+                                    int64_t block, int64_t i)
+{
+    int64_t at = 0, step = 1;
+    int d;
+    if (ft__onnx_is(ft__onnx_product(scale, 0, scale->rank), 1)) return 0;
+    if (axis < 0 || (block > 0 ? scale->rank != v->rank
+                     : scale->rank != 1 || !ft__onnx_equal(scale->size[0], v->size[axis])))
+        return -1;
+    for (d = v->rank - 1; d >= 0; --d) {
+        int64_t size = (int64_t)v->size[d].k, k = i % size, has = size;
+        i /= size;
+        if (block == 0 && d == axis) return k;
+        if (block == 0) continue;
+        if (d == axis) {
+            k /= block;
+            has = (size + block - 1) / block;
+        }
+        if (!ft__onnx_is(scale->size[d], (double)has)) return -1;
+        at += k * step;
+        step *= has;
+    }
+    return at;
+}
+
+/* DequantizeLinear of constants: (x - zero point) * scale. */
+static bool ft__onnx_fold_dequantise(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *scale = ft__onnx_input(x, n, 1);
+    ft__onnx_value *zero = ft__onnx_input(x, n, 2), *y = ft__onnx_output(x, n, 0), shape;
+    int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 1), v->rank) : -1;
+    int64_t block = ft__onnx_int(n, "block_size", 0), count = v ? ft__onnx_count(v) : -1, i, at;
+    const ft__onnx_tensor *t = v && v->tensor >= 0 ? &x->tensors[v->tensor] : NULL;
+    const unsigned char *data = t && !v->turned && !v->same ? t->data : NULL; /* without a copy */
+    unsigned char *to;
+    if (!v || !scale || !y || count < 1 || block < 0 || !ft__onnx_numbers(x, scale)
+        || (zero && (!ft__onnx_numbers(x, zero) || ft__onnx_count(zero) != ft__onnx_count(scale)))
+        || (!data && !ft__onnx_numbers(x, v))) return false;
+    shape = *v;
+    to = ft__onnx_new_floats(x, n->outputs[0], &shape);
+    for (i = 0; to && i < count; ++i) {
+        double number = data
+            ? ft__onnx_decode(data + i * ft__onnx_type_bytes(shape.type), shape.type)
+            : ft__onnx_at(v, i).k;
+        at = ft__onnx_scale_place(scale, &shape, axis, block, i);
+        if (at < 0) return false;
+        if (zero) number -= ft__onnx_at(zero, at).k;
+        ft__onnx_put(to, i, (double)((float)number * (float)ft__onnx_at(scale, at).k));
+    }
+    return to != NULL;
+}
+
+/* Number k of a run of `bits` bits each, the lowest of a byte first. */
+static int ft__onnx_bits(const unsigned char *run, int64_t k, int bits)
+{
+    int64_t at = k * bits;
+    return run[at / 8] >> at % 8 & ((1 << bits) - 1);
+}
+
+/* The weight [N, K] of a MatMulNBits in the place of its packed one, [N, blocks, bytes]: each block
+   of a row has a scale and, packed too or as a float, a zero point. NULL, or what is wrong. */
+static const char *ft__onnx_unpack_weight(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *packed = ft__onnx_input(x, n, 1), *scale = ft__onnx_input(x, n, 2), shape;
+    ft__onnx_value *zero = ft__onnx_input(x, n, 3);
+    int64_t rows = ft__onnx_int(n, "N", 0), columns = ft__onnx_int(n, "K", 0), i, k;
+    int64_t block = ft__onnx_int(n, "block_size", 0), blocks, bytes, zeros;
+    int bits = (int)ft__onnx_int(n, "bits", 4);
+    const unsigned char *from, *zero_from = NULL;
+    unsigned char *to;
+    if (bits != 2 && bits != 4 && bits != 8) return "is supported with 2, 4 and 8 bits";
+    if (rows < 1 || rows > INT_MAX || columns < 1 || columns > INT_MAX || block < 1
+        || block > INT_MAX || block * bits % 8) return "has sizes that are not supported";
+    blocks = (columns + block - 1) / block;
+    bytes = block * bits / 8;
+    zeros = (blocks * bits + 7) / 8;
+    if (!packed || packed->kind != FT__ONNX_CONSTANT || packed->tensor < 0 || packed->turned
+        || packed->type != 2 || ft__onnx_count(packed) != rows * blocks * bytes || !scale
+        || ft__onnx_count(scale) != rows * blocks || !ft__onnx_numbers(x, scale))
+        return "its weights are not as many constants as N, K and block_size say";
+    if (zero && zero->type == 2 && zero->tensor >= 0 && ft__onnx_count(zero) == rows * zeros)
+        zero_from = x->tensors[zero->tensor].data;
+    else if (zero && (ft__onnx_count(zero) != rows * blocks || !ft__onnx_numbers(x, zero)))
+        return "its zero points are not as many constants as its blocks";
+    from = x->tensors[packed->tensor].data;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 2;
+    shape.size[0] = ft__onnx_known((double)rows);
+    shape.size[1] = ft__onnx_known((double)columns);
+    to = from ? ft__onnx_new_floats(x, n->inputs[1], &shape) : NULL;
+    if (!to) return "its weights are too many for the bytes of the file";
+    for (i = 0; i < rows; ++i)
+        for (k = 0; k < columns; ++k) {
+            int64_t b = i * blocks + k / block;
+            double at = zero_from ? ft__onnx_bits(zero_from + i * zeros, k / block, bits)
+                : zero ? ft__onnx_at(zero, b).k : 1 << (bits - 1);
+            ft__onnx_put(to, i * columns + k, (double)((float)(
+                ft__onnx_bits(from + b * bytes, k % block, bits) - at)
+                                                       * (float)ft__onnx_at(scale, b).k));
+        }
+    return NULL;
+}
+#endif
+
+/* =============================================================================================
    [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
    Those that move numbers: of constants, and of the sizes that they are a list of; and the table of
    all that are computed.
@@ -40893,21 +41162,44 @@ static bool ft__onnx_reduced(ft__onnx *x, const ft__onnx_node *n, const ft__onnx
     return true;
 }
 
+/* A reduction: what is done to each number, how two are joined (a letter of ft__onnx_compute), and
+   what is done to the result: '.' nothing, 'a' |k|, '2' k k, 'e' exp, 's' sqrt, 'n' log, 'm' the
+   mean. */
+static const struct { const char *op; char before, join, after; } ft__onnx_reductions[] = {
+    {"ReduceSum", '.', '+', '.'}, {"ReduceProd", '.', '*', '.'}, {"ReduceMax", '.', 'M', '.'},
+    {"ReduceMin", '.', 'm', '.'}, {"ReduceMean", '.', '+', 'm'}, {"ReduceL1", 'a', '+', '.'},
+    {"ReduceL2", '2', '+', 's'}, {"ReduceLogSum", '.', '+', 'n'},
+    {"ReduceLogSumExp", 'e', '+', 'n'}, {"ReduceSumSquare", '2', '+', '.'}};
+
+static ft__onnx_number ft__onnx_reduced_number(char how, ft__onnx_number a, double count)
+{
+    if (how == '.') return a;
+    if (how == '2') return ft__onnx_times(a, a);
+    if (how == 'm') a.k /= count;
+    else if (!ft__onnx_is_known(a)) a.k = (double)NAN;
+    else if (how == 'a') a.k = fabs(a.k);
+    else if (how == 'e') a.k = exp(a.k);
+    else a.k = how == 's' ? sqrt(a.k) : log(a.k);
+    return a;
+}
+
 /* Reductions, such as the product of the sizes of a shape. */
 static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
-    char op = strcmp(n->op, "ReduceSum") == 0 ? '+' : strcmp(n->op, "ReduceProd") == 0 ? '*'
-        : strcmp(n->op, "ReduceMax") == 0 ? 'M' : 'm'; /* of ft__onnx_compute */
     unsigned gone;
-    int64_t i, count;
-    int d;
+    int64_t i, count, results;
+    int d, how = 0;
+    while (strcmp(ft__onnx_reductions[how].op, n->op) != 0) ++how;
     memset(&shape, 0, sizeof shape);
     if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_reduced(x, n, v, &gone, &shape)
         || (count = ft__onnx_count(v)) < 1 || !ft__onnx_fold_to(x, y, &shape, v->type, false))
         return false;
+    results = ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
         int64_t rest = i, at = 0, step = 1, first = 0;
+        ft__onnx_number a = ft__onnx_reduced_number(ft__onnx_reductions[how].before,
+                                                    ft__onnx_at(v, i), 1);
         for (d = v->rank - 1; d >= 0; --d) {
             int64_t size = (int64_t)v->size[d].k, k = rest % size;
             rest /= size;
@@ -40915,8 +41207,37 @@ static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
             else at += k * step;
             if (!(gone >> d & 1)) step *= size;
         }
-        y->numbers[at] = first == 0 ? ft__onnx_at(v, i)
-            : ft__onnx_compute(op, y->numbers[at], ft__onnx_at(v, i), false);
+        y->numbers[at] = first == 0 ? a
+            : ft__onnx_compute(ft__onnx_reductions[how].join, y->numbers[at], a, false);
+    }
+    for (i = 0; i < results; ++i)
+        y->numbers[i] = ft__onnx_of_type(ft__onnx_reduced_number(
+            ft__onnx_reductions[how].after, y->numbers[i], (double)count / (double)results),
+                                         v->type);
+    return true;
+}
+
+static bool ft__onnx_fold_cumsum(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    double number;
+    bool reverse = ft__onnx_int(n, "reverse", 0) != 0;
+    bool exclusive = ft__onnx_int(n, "exclusive", 0) != 0;
+    int axis = v && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &number, 1) == 1
+        ? ft__onnx_axis(number, v->rank) : -1;
+    int64_t count = v ? ft__onnx_count(v) : -1, after, size, i;
+    if (axis < 0 || !y || count < 1 || !ft__onnx_numbers(x, v)) return false;
+    shape = *v;
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    after = ft__onnx_extent(v, axis + 1, v->rank);
+    size = (int64_t)v->size[axis].k;
+    for (i = 0; i < count; ++i) {
+        int64_t at = reverse ? count - 1 - i : i, place = at / after % size;
+        bool first = place == (reverse ? size - 1 : 0);
+        int64_t before = reverse ? at + after : at - after;
+        ft__onnx_number own = ft__onnx_at(v, exclusive && !first ? before : at);
+        if (first) y->numbers[at] = exclusive ? ft__onnx_known(0) : own;
+        else y->numbers[at] = ft__onnx_compute('+', y->numbers[before], own, false);
     }
     return true;
 }
@@ -41144,10 +41465,14 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
     {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Xor", NULL, 'x', 0}, {"Min", NULL, 'm', 0},
+    {"DequantizeLinear", ft__onnx_fold_dequantise, 0, 0},
     {"Max", NULL, 'M', 0}, {"Sum", NULL, '+', 0}, {"Split", ft__onnx_fold_split, 0, 0},
     {"Tile", ft__onnx_fold_tile, 0, 0}, {"ReduceSum", ft__onnx_fold_reduce, 0, 0},
     {"ReduceProd", ft__onnx_fold_reduce, 0, 0}, {"ReduceMax", ft__onnx_fold_reduce, 0, 0},
-    {"ReduceMin", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceMin", ft__onnx_fold_reduce, 0, 0}, {"ReduceMean", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceL1", ft__onnx_fold_reduce, 0, 0}, {"ReduceL2", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceLogSum", ft__onnx_fold_reduce, 0, 0}, {"ReduceLogSumExp", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceSumSquare", ft__onnx_fold_reduce, 0, 0}, {"CumSum", ft__onnx_fold_cumsum, 0, 0},
     {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};
@@ -41196,6 +41521,7 @@ static void ft__onnx_write_number(ft__text *fields, double number)
 {
     if (number - number == 0 && fabs(number) <= (double)FLT_MAX)
         ft__json_add_float(fields, (float)number);
+    else if (number != number) ft__text_add(fields, "\"nan\"");
     else ft__text_add(fields, number < 0 ? "\"-inf\"" : "\"inf\"");
 }
 
@@ -42286,28 +42612,34 @@ static const char *ft__onnx_reshape(ft__onnx *x, const ft__onnx_node *n)
                             &y);
 }
 
-static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+/* A node with its axes in another order, which may only move the batch; y gets the shape. */
+static int ft__onnx_make_turn(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                              const int *axes, ft__onnx_value *y)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    int axes[FT__ONNX_RANK], own[FT__ONNX_RANK + 1], rank = 0, d, made;
+    int own[FT__ONNX_RANK + 1], rank = 0, d;
     bool same = true;
     ft__text fields = ft__onnx_fields(x);
-    if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
-    y = *v;
+    *y = *v;
     own[rank++] = 0;
     if (ft__onnx_is_merged(v)) own[rank++] = 1;
     for (d = 0; d < v->rank; ++d) {
-        y.size[d] = v->size[axes[d]];
-        if (axes[d] == v->batch) y.batch = d;
+        y->size[d] = v->size[axes[d]];
+        if (axes[d] == v->batch) y->batch = d;
         else own[rank++] = ft__onnx_own_axis(v, axes[d]);
     }
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
-    made = v->made;
-    if (!same) {
-        ft__json_add_ints(&fields, "axes", own, rank);
-        made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
-    }
+    if (same) return v->made;
+    ft__json_add_ints(&fields, "axes", own, rank);
+    return ft__onnx_make_one(x, "permute", name, v->made, &fields);
+}
+
+static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axes[FT__ONNX_RANK], made;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
+    made = ft__onnx_make_turn(x, ft__onnx_name_of(x, n), v, axes, &y);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
@@ -43465,6 +43797,29 @@ static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
                                                        b->made, NULL), &y);
 }
 
+/* ONNX Runtime's product with quantised weights [out, in]. */
+static const char *ft__onnx_matmul_bits(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *bias = ft__onnx_input(x, n, 5), *weight, y;
+    const char *fault = NULL;
+    int inputs[3];
+    if (!v || !ft__onnx_input(x, n, 1)) return ft__onnx_needs_node;
+    if (ft__onnx_input(x, n, 4)) return "g_idx is not supported";
+    if (ft__onnx_input(x, n, 1)->type != FT__ONNX_F32) fault = ft__onnx_unpack_weight(x, n);
+    if (fault) return fault;
+    weight = ft__onnx_input(x, n, 1); /* another product may have unpacked it */
+    if (v->rank < 2 || v->batch == v->rank - 1 || weight->rank != 2
+        || !ft__onnx_equal(v->size[v->rank - 1], weight->size[1])) return "its sizes do not fit";
+    y = *v;
+    y.size[y.rank - 1] = weight->size[0];
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_matrix(x, weight, true);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "linear", ft__onnx_name_of(x, n), inputs,
+                                                   2 + (bias != NULL), NULL), &y);
+}
+
 /* PRelu with slopes that are broadcast to x: relu(x) - slope relu(-x). */
 static const char *ft__onnx_prelu_parts(ft__onnx *x, const ft__onnx_node *n)
 {
@@ -43566,6 +43921,348 @@ static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
     y.size[2].k *= block;
     y.size[3].k *= block;
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, &y), &y);
+}
+#endif
+
+/* =============================================================================================
+   [SECTION] formats/onnx_einsum: Einsum
+   One or two terms, written as sums, turns and matrix products. With two terms, the letters of both
+   are summed over, or not: those are the batch of the product. Letters of one term are its rows or
+   columns.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+
+/* A value, with a letter for each axis. */
+typedef struct ft__onnx_term { ft__onnx_value v; char letters[FT__ONNX_RANK + 1]; } ft__onnx_term;
+
+/* Reads a term of an equation, up to a comma, "->" or the end. An ellipsis stands for so many
+   digits that there is a letter for each axis. NULL: the letters are not as many as the axes. */
+static const char *ft__onnx_read_term(const char *from, int rank, char *letters)
+{
+    const char *at;
+    int count = 0, given = 0, more, i;
+    for (at = from; *at && *at != ',' && *at != '-'; ++at) given += *at != ' ' && *at != '.';
+    more = rank - given;
+    if (more < 0 || rank > FT__ONNX_RANK) return NULL;
+    for (at = from; *at && *at != ',' && *at != '-'; ++at) {
+        if (strncmp(at, "...", 3) == 0) {
+            for (i = more; i > 0; --i) letters[count++] = (char)('0' + i);
+            at += 2;
+            more = 0;
+        } else if ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z')) {
+            if (count >= FT__ONNX_RANK) return NULL;
+            letters[count++] = *at;
+        } else if (*at != ' ') return NULL;
+    }
+    letters[count] = 0;
+    return more == 0 ? at : NULL;
+}
+
+/* How often a letter is in two texts. */
+static int ft__onnx_letter_count(const char *a, const char *b, char letter)
+{
+    int count = 0;
+    for (; *a; ++a) count += *a == letter;
+    for (; *b; ++b) count += *b == letter;
+    return count;
+}
+
+/* The output's letters where an equation has none: of an ellipsis, and those that are there once,
+   by the alphabet. */
+static void ft__onnx_implied(const char *a, const char *b, char *output)
+{
+    int letter, count = 0;
+    for (letter = '9'; letter > '0'; --letter)
+        if (ft__onnx_letter_count(a, b, (char)letter)) output[count++] = (char)letter;
+    for (letter = 'A'; letter <= 'z'; ++letter)
+        if (ft__onnx_letter_count(a, b, (char)letter) == 1 && count < FT__ONNX_RANK)
+            output[count++] = (char)letter;
+    output[count] = 0;
+}
+
+/* The terms of a node and its output's letters. NULL, or what is not supported. */
+static const char *ft__onnx_terms(ft__onnx *x, const ft__onnx_node *n, ft__onnx_term *term,
+                                  char *output)
+{
+    static const char *const wrong = "its equation does not fit its inputs";
+    const char *at = ft__onnx_text(n, "equation", ""), *letter;
+    int i, rank = 0;
+    if (n->input_count < 1 || n->input_count > 2) return "is supported with one or two terms";
+    term[1].letters[0] = 0;
+    for (i = 0; i < n->input_count; ++i) {
+        if (!ft__onnx_input(x, n, i)) return ft__onnx_needs_node;
+        term[i].v = *ft__onnx_input(x, n, i);
+        at = ft__onnx_read_term(at, term[i].v.rank, term[i].letters);
+        if (!at || (i + 1 < n->input_count && *at++ != ',')) return wrong;
+        for (letter = term[i].letters; *letter; ++letter)
+            if (ft__onnx_letter_count(term[i].letters, "", *letter) > 1)
+                return "a letter that is twice in one term is not supported";
+        if (term[i].v.kind == FT__ONNX_NODE && ft__onnx_is_merged(&term[i].v))
+            return "a batch of several axes is not supported";
+    }
+    ft__onnx_implied(term[0].letters, term[1].letters, output);
+    if (!*at) return NULL;
+    for (letter = output; *letter >= '1' && *letter <= '9'; ++letter) ++rank; /* of the ellipsis */
+    if (strncmp(at, "->", 2) != 0) return wrong;
+    if (!strstr(at, "...")) rank = 0;
+    for (letter = at + 2; *letter; ++letter) rank += *letter != ' ' && *letter != '.';
+    if (rank > FT__ONNX_RANK || !(at = ft__onnx_read_term(at + 2, rank, output)) || *at)
+        return wrong;
+    for (letter = output; *letter; ++letter)
+        if (ft__onnx_letter_count(output, "", *letter) > 1
+            || !ft__onnx_letter_count(term[0].letters, term[1].letters, *letter)) return wrong;
+    return NULL;
+}
+
+/* Adds to a text the letters of `from` that are in `in`, NULL: in any, and not in `without`. */
+static void ft__onnx_letters(char *to, const char *from, const char *in, const char *without)
+{
+    size_t count = strlen(to);
+    for (; *from; ++from)
+        if ((!in || strchr(in, *from)) && (!without || !strchr(without, *from)))
+            to[count++] = *from;
+    to[count] = 0;
+}
+
+/* The product of the sizes of these letters. */
+static ft__onnx_number ft__onnx_letter_sizes(const ft__onnx_term *t, const char *letters)
+{
+    ft__onnx_number product = ft__onnx_known(1);
+    for (; *letters; ++letters)
+        product = ft__onnx_times(product, t->v.size[strchr(t->letters, *letters) - t->letters]);
+    return product;
+}
+
+/* Sums a node over the letters that are in neither text. NULL, or what is not supported. */
+static const char *ft__onnx_sum_letters(ft__onnx *x, const char *name, ft__onnx_term *t,
+                                        const char *keep, const char *other)
+{
+    int own[FT__ONNX_RANK], count = 0, rank = 0, batch = 0, d;
+    ft__text fields = ft__onnx_fields(x);
+    for (d = 0; d < t->v.rank; ++d) {
+        bool kept = strchr(keep, t->letters[d]) || strchr(other, t->letters[d]);
+        if (!kept && d == t->v.batch) return "over the batch is not supported";
+        if (!kept) {
+            own[count++] = ft__onnx_own_axis(&t->v, d);
+            continue;
+        }
+        if (d == t->v.batch) batch = rank;
+        t->v.size[rank] = t->v.size[d];
+        t->letters[rank++] = t->letters[d];
+    }
+    if (!count) return NULL;
+    t->letters[rank] = 0;
+    t->v.rank = rank;
+    t->v.batch = batch;
+    ft__onnx_add_reduction(&fields, own, count, false);
+    t->v.made = ft__onnx_make_one(x, "sum", name, t->v.made, &fields);
+    return NULL;
+}
+
+/* Turns a node's axes into the order of these letters, which are all of its. */
+static void ft__onnx_turn_letters(ft__onnx *x, const char *name, ft__onnx_term *t,
+                                  const char *order)
+{
+    int axes[FT__ONNX_RANK], d;
+    ft__onnx_value from = t->v;
+    for (d = 0; d < from.rank; ++d) axes[d] = (int)(strchr(t->letters, order[d]) - t->letters);
+    t->v.made = ft__onnx_make_turn(x, name, &from, axes, &t->v);
+    memmove(t->letters, order, strlen(order) + 1);
+}
+
+/* The node with its axes from `first` on replaced by these, of the same numbers. */
+static void ft__onnx_replace_axes(ft__onnx *x, const char *name, ft__onnx_value *v, int first,
+                                  const ft__onnx_number *size, int count)
+{
+    ft__onnx_value to = *v;
+    int d;
+    to.rank = first + count;
+    for (d = 0; d < count && to.rank <= FT__ONNX_RANK; ++d) to.size[first + d] = size[d];
+    to.made = to.rank > FT__ONNX_RANK ? -1 : ft__onnx_make_shape(x, name, v->made, v, &to);
+    *v = to;
+}
+
+/* Adds the sizes of these letters to a list; returns how many it has then. */
+static int ft__onnx_add_sizes(const ft__onnx_term *t, const char *letters, ft__onnx_number *size,
+                              int count)
+{
+    char one[2] = "";
+    for (; *letters && count < FT__ONNX_RANK; ++letters) {
+        one[0] = *letters;
+        size[count++] = ft__onnx_letter_sizes(t, one);
+    }
+    return count;
+}
+
+/* The result, whose axes have these letters, in the output's order. */
+static const char *ft__onnx_finish_term(ft__onnx *x, const ft__onnx_node *n, ft__onnx_term *t,
+                                        const char *letters, const char *output)
+{
+    if (t->v.made < 0) return "cannot be written in our operators";
+    memmove(t->letters, letters, strlen(letters) + 1);
+    ft__onnx_turn_letters(x, ft__onnx_name_of(x, n), t, output);
+    return ft__onnx_is_made(x, n, 0, t->v.made, &t->v);
+}
+
+/* A constant as the matrix of a linear layer: [in, out] or [out, in], if its letters stand so, else
+   turned to that. -1: it cannot be. */
+static int ft__onnx_term_matrix(ft__onnx *x, const char *name, ft__onnx_value *from,
+                                const ft__onnx_term *t, const char *in, const char *out)
+{
+    char order[2 * FT__ONNX_RANK + 2] = "", other[2 * FT__ONNX_RANK + 2] = "";
+    int axes[FT__ONNX_RANK], d, made;
+    ft__onnx_value matrix = t->v, shape = t->v, *turned;
+    bool as_is;
+    strcat(strcat(order, in), out);
+    strcat(strcat(other, out), in);
+    as_is = strcmp(t->letters, other) == 0;
+    if (!as_is && strcmp(t->letters, order) != 0) {
+        for (d = 0; d < shape.rank; ++d) {
+            axes[d] = (int)(strchr(t->letters, order[d]) - t->letters);
+            shape.size[d] = t->v.size[axes[d]];
+        }
+        if (!ft__onnx_numbers(x, &matrix)) return -1;
+        turned = ft__onnx_new_constant(x, ft__onnx_name(x, name, ".weight"), &shape);
+        if (!turned) return -1;
+        ft__onnx_pick(&matrix, turned, axes, NULL);
+        matrix = *turned;
+        from = turned;
+    }
+    if (matrix.rank != 2 || !*in || !*out) {
+        matrix.rank = 2;
+        matrix.size[as_is] = ft__onnx_letter_sizes(t, in);
+        matrix.size[!as_is] = ft__onnx_letter_sizes(t, out);
+        if (matrix.turned && !ft__onnx_numbers(x, &matrix)) return -1;
+        if (matrix.turned) matrix.tensor = -1;
+    }
+    made = ft__onnx_matrix(x, &matrix, as_is);
+    from->made = matrix.made;
+    return made;
+}
+
+/* A node and a constant: a linear layer over the letters that are summed. */
+static const char *ft__onnx_einsum_linear(ft__onnx *x, const ft__onnx_node *n, ft__onnx_term *a,
+                                          ft__onnx_term *b, int constant, const char *output)
+{
+    char in[FT__ONNX_RANK + 2] = "", out[FT__ONNX_RANK + 1] = "", order[2 * FT__ONNX_RANK + 2] = "";
+    const char *name = ft__onnx_name_of(x, n), *fault, *letter;
+    ft__onnx_number size[FT__ONNX_RANK], wide;
+    int weight, kept, count;
+    size_t summed;
+    for (letter = b->letters; *letter; ++letter)
+        if ((strchr(output, *letter) != NULL) == (strchr(a->letters, *letter) != NULL))
+            return "a letter of its constant must be either in the other term or in the output";
+    fault = ft__onnx_sum_letters(x, ft__onnx_name(x, name, ".sum"), a, output, b->letters);
+    if (fault) return fault;
+    ft__onnx_letters(in, b->letters, a->letters, NULL);
+    ft__onnx_letters(out, b->letters, NULL, a->letters);
+    size[0] = ft__onnx_letter_sizes(a, in);
+    order[0] = a->letters[a->v.batch];
+    if (strchr(in, order[0])) return "over the batch is not supported";
+    if (!ft__onnx_equal(size[0], ft__onnx_letter_sizes(b, in))) return "its sizes do not fit";
+    weight = ft__onnx_term_matrix(x, name, &x->values[n->inputs[constant]], b, in, out);
+    if (weight < 0) return "its weights cannot be read";
+    summed = strlen(in);
+    in[summed] = order[0];
+    in[summed + 1] = 0;
+    ft__onnx_letters(order, a->letters, NULL, in); /* the batch, and what is not summed */
+    in[summed] = 0;
+    kept = (int)strlen(order);
+    strcat(order, in);
+    ft__onnx_turn_letters(x, ft__onnx_name(x, name, ".turned"), a, order);
+    ft__onnx_replace_axes(x, ft__onnx_name(x, name, ".rows"), &a->v, kept, size, 1);
+    a->v.made = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".product"), a->v.made,
+                                  weight, NULL);
+    wide = ft__onnx_letter_sizes(b, out);
+    a->v.size[kept] = wide;
+    count = ft__onnx_add_sizes(b, out, size, 0);
+    ft__onnx_replace_axes(x, ft__onnx_name(x, name, ".axes"), &a->v, kept, size, count);
+    order[kept] = 0;
+    strcat(order, out);
+    return ft__onnx_finish_term(x, n, a, order, output);
+}
+
+/* Two nodes: a product of matrices for each place of `both`, the letters that the output has too,
+   the batch first. */
+static const char *ft__onnx_einsum_nodes(ft__onnx *x, const ft__onnx_node *n, ft__onnx_term *a,
+                                         ft__onnx_term *b, const char *both, const char *in,
+                                         const char *output)
+{
+    char rows[FT__ONNX_RANK + 1] = "", columns[FT__ONNX_RANK + 1] = "", order[4 * FT__ONNX_RANK];
+    const char *name = ft__onnx_name_of(x, n);
+    ft__onnx_number size[2], axes[FT__ONNX_RANK], sum = ft__onnx_letter_sizes(a, in);
+    int count, places = (int)strlen(both), made;
+    ft__onnx_letters(rows, a->letters, NULL, b->letters);
+    ft__onnx_letters(columns, b->letters, NULL, a->letters);
+    count = ft__onnx_add_sizes(a, rows, axes, 0);
+    count = ft__onnx_add_sizes(b, columns, axes, count);
+    strcat(strcat(strcpy(order, both), rows), in);
+    ft__onnx_turn_letters(x, ft__onnx_name(x, name, ".a"), a, order);
+    strcat(strcat(strcpy(order, both), in), columns);
+    ft__onnx_turn_letters(x, ft__onnx_name(x, name, ".b"), b, order);
+    if (*rows || *columns || *in) {
+        size[0] = ft__onnx_letter_sizes(a, rows);
+        size[1] = sum;
+        ft__onnx_replace_axes(x, ft__onnx_name(x, name, ".left"), &a->v, places, size, 2);
+        size[0] = sum;
+        size[1] = ft__onnx_letter_sizes(b, columns);
+        ft__onnx_replace_axes(x, ft__onnx_name(x, name, ".right"), &b->v, places, size, 2);
+        made = ft__onnx_make_two(x, "matmul", ft__onnx_name(x, name, ".product"), a->v.made,
+                                 b->v.made, NULL);
+        a->v.made = made;
+        a->v.size[places + 1] = size[1];
+        ft__onnx_replace_axes(x, ft__onnx_name(x, name, ".axes"), &a->v, places, axes, count);
+    } else a->v.made = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".product"), a->v.made,
+                                         b->v.made, NULL);
+    strcat(strcat(strcpy(order, both), rows), columns);
+    return ft__onnx_finish_term(x, n, a, order, output);
+}
+
+/* Two nodes: sums over the letters of one term alone, and finds those of both. */
+static const char *ft__onnx_einsum_pair(ft__onnx *x, const ft__onnx_node *n, ft__onnx_term *a,
+                                        ft__onnx_term *b, const char *output)
+{
+    char shared[FT__ONNX_RANK + 1] = "", both[FT__ONNX_RANK + 2] = "", in[FT__ONNX_RANK + 1] = "";
+    char one[2] = "";
+    const char *name = ft__onnx_name_of(x, n), *letter;
+    const char *fault = ft__onnx_sum_letters(x, ft__onnx_name(x, name, ".sum_a"), a, output,
+                                             b->letters);
+    if (!fault) fault = ft__onnx_sum_letters(x, ft__onnx_name(x, name, ".sum_b"), b, output,
+                                             a->letters);
+    if (fault) return fault;
+    ft__onnx_letters(shared, a->letters, b->letters, NULL);
+    for (letter = shared; *letter; ++letter) {
+        one[0] = *letter;
+        if (!ft__onnx_equal(ft__onnx_letter_sizes(a, one), ft__onnx_letter_sizes(b, one)))
+            return "its sizes do not fit";
+    }
+    one[0] = both[0] = a->letters[a->v.batch];
+    if (b->letters[b->v.batch] != one[0] || !strchr(output, one[0]))
+        return "over the batch is not supported";
+    ft__onnx_letters(both, shared, output, one);
+    ft__onnx_letters(in, shared, NULL, output);
+    return ft__onnx_einsum_nodes(x, n, a, b, both, in, output);
+}
+
+static const char *ft__onnx_einsum(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_term term[2];
+    char output[FT__ONNX_RANK + 2], order[FT__ONNX_RANK + 1];
+    const char *fault = ft__onnx_terms(x, n, term, output);
+    int node, two = n->input_count == 2;
+    if (fault) return fault;
+    node = term[0].v.kind == FT__ONNX_NODE ? 0 : 1;
+    if (node > two || term[node].v.kind != FT__ONNX_NODE) return ft__onnx_needs_node;
+    if (!two) {
+        fault = ft__onnx_sum_letters(x, ft__onnx_name(x, ft__onnx_name_of(x, n), ".sum"), &term[0],
+                                     output, "");
+        return fault ? fault : ft__onnx_finish_term(x, n, &term[0], strcpy(order, term[0].letters),
+                                                    output);
+    }
+    if (term[!node].v.kind == FT__ONNX_NODE)
+        return ft__onnx_einsum_pair(x, n, &term[0], &term[1], output);
+    if (term[!node].v.kind != FT__ONNX_CONSTANT) return ft__onnx_needs_node;
+    return ft__onnx_einsum_linear(x, n, &term[node], &term[!node], !node, output);
 }
 #endif
 
@@ -43765,7 +44462,7 @@ static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
 #if FT__HAS_ONNX
 
 typedef struct ft__onnx_mapped {
-    const char *op;
+    const char *op;         /* after its domain, if it is not ONNX's own */
     const char *(*map)(ft__onnx *x, const ft__onnx_node *n);
 } ft__onnx_mapped;
 
@@ -43805,15 +44502,17 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Mean", ft__onnx_many}, {"Xor", ft__onnx_pair}, {"ReduceL1", ft__onnx_reduce},
     {"ReduceLogSum", ft__onnx_reduce}, {"ReduceSumSquare", ft__onnx_reduce},
     {"TopK", ft__onnx_topk}, {"ArgMax", ft__onnx_place}, {"ArgMin", ft__onnx_place},
-    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth}};
+    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth},
+    {"Einsum", ft__onnx_einsum}, {"com.microsoft.MatMulNBits", ft__onnx_matmul_bits},
+    {"If", NULL}};
 
 /* ---- Values that are there before any node ---- */
 
-/* Initialisers and constants are constants. */
-static void ft__onnx_take_tensors(ft__onnx *x)
+/* Initialisers and constants are constants: the tensors from number `first` on. */
+static void ft__onnx_take_tensors(ft__onnx *x, int first)
 {
     int i, d;
-    for (i = 0; i < x->tensor_count; ++i) {
+    for (i = first; i < x->tensor_count; ++i) {
         const ft__onnx_tensor *t = &x->tensors[i];
         ft__onnx_value *v = t->value >= 0 ? &x->values[t->value] : NULL;
         if (!v || v->kind != FT__ONNX_UNKNOWN) continue;
@@ -43829,7 +44528,9 @@ static void ft__onnx_take_tensors(ft__onnx *x)
 static bool ft__onnx_is_turned(const ft__onnx *x, int input)
 {
     int i, k, turns = 0;
-    for (i = 0; i < x->node_count; ++i)
+    for (i = 0; i < x->node_count; ++i) {
+        for (k = 0; k < x->nodes[i].captured_count; ++k)
+            if (x->nodes[i].captured[k] == input) return false;
         for (k = 0; k < x->nodes[i].input_count; ++k) {
             const ft__onnx_attribute *a = ft__onnx_attribute_of(&x->nodes[i], "perm");
             if (x->nodes[i].inputs[k] != input || !x->nodes[i].needed) continue;
@@ -43837,6 +44538,7 @@ static bool ft__onnx_is_turned(const ft__onnx *x, int input)
                 || a->wholes[0] != 0 || a->wholes[1] != 3 || a->wholes[2] != 1) return false;
             turns += 1;
         }
+    }
     return turns > 0;
 }
 
@@ -43940,65 +44642,153 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
 
 /* ---- The nodes ---- */
 
-/* Marks the nodes that the outputs need, and counts how often each value is read. */
-static void ft__onnx_mark_needed(ft__onnx *x)
+/* Marks the nodes from number `first` on that these outputs need, and counts how often each value
+   is read. */
+static void ft__onnx_mark_needed(ft__onnx *x, const int *outputs, int output_count, int first)
 {
     int i, k, *stack, count = 0;
-    size_t most = (size_t)x->output_count + 1;
-    for (i = 0; i < x->node_count; ++i) most += (size_t)x->nodes[i].input_count;
+    size_t most = (size_t)output_count + 1;
+    for (i = first; i < x->node_count; ++i)
+        most += (size_t)x->nodes[i].input_count + (size_t)x->nodes[i].captured_count;
     stack = (int *)ft__file_memory(x->file, most * sizeof(int));
     if (!stack) return;
-    for (i = 0; i < x->output_count; ++i) {
-        x->values[x->outputs[i]].uses += 1;
-        stack[count++] = x->outputs[i];
+    for (i = 0; i < output_count; ++i) {
+        x->values[outputs[i]].uses += 1;
+        stack[count++] = outputs[i];
     }
     while (count > 0) {
         int producer = x->values[stack[--count]].producer;
         ft__onnx_node *n = producer >= 0 ? &x->nodes[producer] : NULL;
-        if (!n || n->needed) continue;
+        if (!n || n->needed || producer < first) continue;
         n->needed = true;
-        for (k = 0; k < n->input_count; ++k) {
-            if (n->inputs[k] < 0) continue;
-            x->values[n->inputs[k]].uses += 1;
-            stack[count++] = n->inputs[k];
+        for (k = 0; k < n->input_count + n->captured_count; ++k) {
+            int value = k < n->input_count ? n->inputs[k] : n->captured[k - n->input_count];
+            if (value < 0) continue;
+            x->values[value].uses += 1;
+            stack[count++] = value;
         }
     }
 }
 
-/* Lists a node that cannot be mapped; what follows from it is passed over. */
+/* Lists a node that cannot be mapped, while there is room; what follows from it is passed over. */
 static void ft__onnx_refuse(ft__onnx *x, const ft__onnx_node *n, const char *why)
 {
-    size_t at = strlen(x->refusals);
+    char one[400];
     const char *name = *n->name ? n->name : ft__onnx_name_of(x, n);
-    x->refusal_count += 1;
-    snprintf(x->refusals + at, sizeof x->refusals - at, "%s%.60s (%s%s%.40s): %s",
-             x->refusal_count > 1 ? "; " : "", name, n->domain, *n->domain ? "." : "", n->op, why);
+    int k;
+    if (x->refusal_count++ == 0) {
+        x->mapped_before = x->mapped_count;
+        for (k = 0; k < n->input_count; ++k)
+            if (ft__onnx_node_in(x, n, k) && !ft__onnx_is_raw_input(
+                    x, ft__onnx_node_in(x, n, k)->made))
+                x->last_before = ft__onnx_node_in(x, n, k)->name;
+    }
+    snprintf(one, sizeof one, "%s%.60s (%s%s%.40s): %s", x->refusal_count > 1 ? "; " : "", name,
+             n->domain, *n->domain ? "." : "", n->op, why);
+    if (x->refusals_listed + 1 < x->refusal_count
+        || strlen(x->refusals) + strlen(one) >= sizeof x->refusals) return;
+    strcat(x->refusals, one);
+    x->refusals_listed += 1;
 }
 
-/* The row of an operator; NULL: it is not mapped. */
-static const ft__onnx_mapped *ft__onnx_map_of(const char *op)
+/* The error that lists the nodes that cannot be mapped. */
+static void ft__onnx_fail_refused(const ft__onnx *x)
 {
-    size_t i;
-    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i)
-        if (strcmp(ft__onnx_maps[i].op, op) == 0) return &ft__onnx_maps[i];
+    char more[40] = "", before[200] = "";
+    int count = x->refusal_count - x->refusals_listed;
+    if (count > 0) snprintf(more, sizeof more, "; and %d more", count);
+    if (x->last_before)
+        snprintf(before, sizeof before, ". The %d nodes before the first of them, up to %.100s,"
+                 " could run as a frozen prefix", x->mapped_before, x->last_before);
+    ft__fail(x->file->context, FT_UNSUPPORTED, "%s: %d nodes of opset %lld cannot be mapped: %s%s"
+             "%s", x->file->path, x->refusal_count, (long long)x->opset, x->refusals, more, before);
+}
+
+/* The row of a node's operator; NULL: it is not mapped. */
+static const ft__onnx_mapped *ft__onnx_map_of(const ft__onnx_node *n)
+{
+    size_t i, domain = strlen(n->domain);
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
+        const char *op = ft__onnx_maps[i].op;
+        if (domain && (strncmp(op, n->domain, domain) != 0 || op[domain] != '.')) continue;
+        if (strcmp(op + domain + (domain > 0), n->op) == 0) return &ft__onnx_maps[i];
+    }
     return NULL;
+}
+
+/* Why a tensor that a node reads cannot be read; NULL: all can be. */
+static const char *ft__onnx_input_fault(ft__onnx *x, const ft__onnx_node *n)
+{
+    int k;
+    for (k = 0; k < n->input_count; ++k) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, k);
+        const char *fault = v && v->tensor >= 0 ? x->tensors[v->tensor].fault : NULL;
+        if (fault) return ft__onnx_name(x, ft__onnx_name(x, v->name, " "), fault);
+    }
+    return NULL;
+}
+
+/* Reads the branch of an If that is taken: its nodes from number *first to *last, and its outputs.
+   NULL, or why it cannot be. */
+static const char *ft__onnx_open_branch(ft__onnx *x, const ft__onnx_node *n, int *first, int *last,
+                                        int **outputs)
+{
+    const ft__onnx_attribute *branch;
+    double taken;
+    int count, tensors = x->tensor_count;
+    if (!ft__onnx_is_number(x, ft__onnx_input(x, n, 0), &taken))
+        return "is supported if its condition follows from constants and shapes";
+    branch = ft__onnx_attribute_of(n, taken < 0 || taken > 0 ? "then_branch" : "else_branch");
+    if (!branch || !branch->has_graph) return "lacks a branch";
+    if (x->depth >= FT__ONNX_DEPTH) return "is inside too many others";
+    *first = x->node_count;
+    *outputs = ft__onnx_read_body(x, branch->graph, &count);
+    *last = x->node_count;
+    if (!*outputs) return "its branch cannot be read";
+    if (count != n->output_count) return "its branch has another number of outputs";
+    ft__onnx_list_tensors(x, tensors);
+    ft__onnx_take_tensors(x, tensors);
+    ft__onnx_mark_needed(x, *outputs, count, *first);
+    return NULL;
+}
+
+/* Gives an If the outputs of its branch. */
+static void ft__onnx_close_branch(ft__onnx *x, const ft__onnx_node *n, const int *outputs)
+{
+    int k;
+    for (k = 0; k < n->output_count; ++k) {
+        ft__onnx_value *y = ft__onnx_output(x, n, k), *v = &x->values[outputs[k]];
+        if (v->kind == FT__ONNX_UNKNOWN) v->kind = FT__ONNX_REFUSED;
+        if (y) ft__onnx_fold_view(y, v, v);
+    }
 }
 
 static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
 {
     const ft__onnx_folded *fold = *n->domain ? NULL : ft__onnx_fold_of(n->op);
-    const ft__onnx_mapped *mapped = *n->domain ? NULL : ft__onnx_map_of(n->op);
+    const ft__onnx_mapped *mapped = ft__onnx_map_of(n);
     const char *why = NULL;
     bool refused = false;
-    int k;
+    int k, first, last, *outputs;
     for (k = 0; k < n->input_count; ++k)
         refused = refused || (n->inputs[k] >= 0 && (x->values[n->inputs[k]].kind == FT__ONNX_REFUSED
             || x->values[n->inputs[k]].kind == FT__ONNX_UNKNOWN));
     if (!fold && !mapped) why = "is no operator that is known here";
     else if (!refused) { /* else the reason was listed before */
+        x->mapped_count += 1;
         if (fold && ft__onnx_fold(x, n, fold)) return;
-        why = mapped ? mapped->map(x, n) : "its numbers do not follow from constants and shapes";
+        if (mapped && !mapped->map) { /* If */
+            why = ft__onnx_open_branch(x, n, &first, &last, &outputs);
+            x->depth += 1;
+            for (; !why && first < last && ft__ok(x->file->context); ++first)
+                if (x->nodes[first].needed) ft__onnx_map_node(x, &x->nodes[first]);
+            x->depth -= 1;
+            if (!why) ft__onnx_close_branch(x, n, outputs);
+        } else if (mapped) why = mapped->map(x, n);
+        else why = "its numbers do not follow from constants and shapes";
         if (!why) return;
+        x->mapped_count -= 1;
+        if (ft__onnx_input_fault(x, n)) why = ft__onnx_input_fault(x, n);
     }
     for (k = 0; k < n->output_count; ++k)
         if (n->outputs[k] >= 0) x->values[n->outputs[k]].kind = FT__ONNX_REFUSED;
@@ -44065,12 +44855,12 @@ static bool ft__onnx_add_loss(ft__onnx *x, int *output)
 /* Maps the graph, once. */
 static void ft__onnx_describe(ft__onnx *x)
 {
-    int i, output;
+    int i, nodes, output;
     bool loss;
     ft__text text = ft__onnx_fields(x);
     ft__context *c = x->file->context;
-    ft__onnx_mark_needed(x);
-    ft__onnx_take_tensors(x);
+    ft__onnx_mark_needed(x, x->outputs, x->output_count, 0);
+    ft__onnx_take_tensors(x, 0);
     for (i = 0, x->main_input = -1; i < x->input_count; ++i) {
         const ft__onnx_value *v = &x->values[x->inputs[i]];
         if (v->kind == FT__ONNX_UNKNOWN && v->uses && x->main_input < 0)
@@ -44079,12 +44869,12 @@ static void ft__onnx_describe(ft__onnx *x)
     for (i = 0; i < x->input_count && ft__ok(c); ++i)
         if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses)
             ft__onnx_make_input(x, x->inputs[i]);
-    for (i = 0; i < x->node_count && ft__ok(c); ++i)
+    nodes = x->node_count; /* those of branches are added */
+    for (i = 0; i < nodes && ft__ok(c); ++i)
         if (x->nodes[i].needed) ft__onnx_map_node(x, &x->nodes[i]);
     if (!ft__ok(c)) return;
     if (x->refusal_count) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: %d nodes of opset %lld cannot be mapped: %s",
-                 x->file->path, x->refusal_count, (long long)x->opset, x->refusals);
+        ft__onnx_fail_refused(x);
         return;
     }
     for (i = 0; i < x->output_count; ++i)
@@ -44124,43 +44914,6 @@ static bool ft__onnx_recognises(const ft_file *file)
         && memchr(next, file->bytes[2], sizeof next - 1) != NULL;
 }
 
-/* The types that weights can have; FT_OTHER: another. */
-static ft_type ft__onnx_type(int type)
-{
-    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : FT_OTHER;
-}
-
-/* Lists the named tensors that can be weights; the others are shapes, indices and
-   single numbers. */
-static void ft__onnx_list_tensors(ft__onnx *x)
-{
-    int i, d;
-    for (i = 0; i < x->tensor_count && ft__ok(x->file->context); ++i) {
-        ft__onnx_tensor *t = &x->tensors[i];
-        ft_tensor_info *info;
-        if (t->value < 0 || !t->data || t->rank < 1 || t->rank > FINETUNE_MAX_RANK || t->count == 0
-            || ft__onnx_type(t->type) == FT_OTHER) continue;
-        info = ft__file_add(x->file);
-        if (!info) return;
-        memset(info, 0, sizeof *info);
-        t->listed = x->file->count - 1;
-        info->name = x->values[t->value].name;
-        info->type = ft__onnx_type(t->type);
-        info->type_name = ft__type_names[info->type];
-        info->shape.rank = t->rank;
-        for (d = 0; d < t->rank; ++d) info->shape.size[d] = (int)t->size[d];
-        info->bytes = t->count * (uint64_t)ft__onnx_type_bytes(t->type);
-        if (t->shard < 0) {
-            if (!ft__file_add_holder(x->file, NULL, t->data, info->bytes)) return;
-            t->shard = x->file->shard_count - 1;
-        }
-        info->shard = t->shard;
-        info->offset = (uint64_t)(t->data - x->file->shards[t->shard]->bytes);
-        ft__row_major(info);
-    }
-}
-
 static void ft__onnx_open(ft_file *file)
 {
     ft__onnx *x = (ft__onnx *)ft__file_memory(file, sizeof *x);
@@ -44176,7 +44929,7 @@ static void ft__onnx_open(ft_file *file)
         ft__fail(file->context, FT_UNSUPPORTED, "%s: has operators of ONNX's opset %lld; %d to %d"
                  " are supported", file->path, (long long)x->opset, FT__ONNX_OLDEST,
                  FT__ONNX_NEWEST);
-    ft__onnx_list_tensors(x);
+    ft__onnx_list_tensors(x, 0);
     ft__file_index(file);
 }
 
@@ -45008,7 +45761,8 @@ static void ft__write_sizes(ft__text *text, const char *key, const int *sizes, i
 
 static void ft__write_number(ft__text *text, float number)
 {
-    if (number > FLT_MAX || number < -FLT_MAX)
+    if (number != number) ft__text_add(text, "\"nan\"");
+    else if (number > FLT_MAX || number < -FLT_MAX)
         ft__text_add(text, number > 0 ? "\"inf\"" : "\"-inf\"");
     else ft__json_add_float(text, number);
 }
@@ -45242,12 +45996,16 @@ static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int m
     return count;
 }
 
-/* A number, or "inf" or "-inf". */
+/* A number, or "inf", "-inf" or "nan". */
 static bool ft__read_number(const ft__json *j, int value, double *number)
 {
     const char *text = ft__json_string(j, value);
     if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0)) {
         *number = *text == '-' ? -HUGE_VAL : HUGE_VAL;
+        return true;
+    }
+    if (text && strcmp(text, "nan") == 0) {
+        *number = (double)NAN;
         return true;
     }
     return ft__json_double(j, value, number);

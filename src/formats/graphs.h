@@ -42,7 +42,8 @@ static void ft__write_sizes(ft__text *text, const char *key, const int *sizes, i
 
 static void ft__write_number(ft__text *text, float number)
 {
-    if (number > FLT_MAX || number < -FLT_MAX)
+    if (number != number) ft__text_add(text, "\"nan\"");
+    else if (number > FLT_MAX || number < -FLT_MAX)
         ft__text_add(text, number > 0 ? "\"inf\"" : "\"-inf\"");
     else ft__json_add_float(text, number);
 }
@@ -276,12 +277,16 @@ static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int m
     return count;
 }
 
-/* A number, or "inf" or "-inf". */
+/* A number, or "inf", "-inf" or "nan". */
 static bool ft__read_number(const ft__json *j, int value, double *number)
 {
     const char *text = ft__json_string(j, value);
     if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0)) {
         *number = *text == '-' ? -HUGE_VAL : HUGE_VAL;
+        return true;
+    }
+    if (text && strcmp(text, "nan") == 0) {
+        *number = (double)NAN;
         return true;
     }
     return ft__json_double(j, value, number);

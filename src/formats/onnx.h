@@ -13,6 +13,7 @@
 #include "formats/onnx_elements.h"
 #include "formats/onnx_shapes.h"
 #include "formats/onnx_layers.h"
+#include "formats/onnx_einsum.h"
 #include "formats/onnx_recurrent.h"
 
 /* =============================================================================================
@@ -23,7 +24,7 @@
 #if FT__HAS_ONNX
 
 typedef struct ft__onnx_mapped {
-    const char *op;
+    const char *op;         /* after its domain, if it is not ONNX's own */
     const char *(*map)(ft__onnx *x, const ft__onnx_node *n);
 } ft__onnx_mapped;
 
@@ -63,15 +64,17 @@ static const ft__onnx_mapped ft__onnx_maps[] = {
     {"Mean", ft__onnx_many}, {"Xor", ft__onnx_pair}, {"ReduceL1", ft__onnx_reduce},
     {"ReduceLogSum", ft__onnx_reduce}, {"ReduceSumSquare", ft__onnx_reduce},
     {"TopK", ft__onnx_topk}, {"ArgMax", ft__onnx_place}, {"ArgMin", ft__onnx_place},
-    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth}};
+    {"GatherElements", ft__onnx_gather_elements}, {"SpaceToDepth", ft__onnx_space_to_depth},
+    {"Einsum", ft__onnx_einsum}, {"com.microsoft.MatMulNBits", ft__onnx_matmul_bits},
+    {"If", NULL}};
 
 /* ---- Values that are there before any node ---- */
 
-/* Initialisers and constants are constants. */
-static void ft__onnx_take_tensors(ft__onnx *x)
+/* Initialisers and constants are constants: the tensors from number `first` on. */
+static void ft__onnx_take_tensors(ft__onnx *x, int first)
 {
     int i, d;
-    for (i = 0; i < x->tensor_count; ++i) {
+    for (i = first; i < x->tensor_count; ++i) {
         const ft__onnx_tensor *t = &x->tensors[i];
         ft__onnx_value *v = t->value >= 0 ? &x->values[t->value] : NULL;
         if (!v || v->kind != FT__ONNX_UNKNOWN) continue;
@@ -87,7 +90,9 @@ static void ft__onnx_take_tensors(ft__onnx *x)
 static bool ft__onnx_is_turned(const ft__onnx *x, int input)
 {
     int i, k, turns = 0;
-    for (i = 0; i < x->node_count; ++i)
+    for (i = 0; i < x->node_count; ++i) {
+        for (k = 0; k < x->nodes[i].captured_count; ++k)
+            if (x->nodes[i].captured[k] == input) return false;
         for (k = 0; k < x->nodes[i].input_count; ++k) {
             const ft__onnx_attribute *a = ft__onnx_attribute_of(&x->nodes[i], "perm");
             if (x->nodes[i].inputs[k] != input || !x->nodes[i].needed) continue;
@@ -95,6 +100,7 @@ static bool ft__onnx_is_turned(const ft__onnx *x, int input)
                 || a->wholes[0] != 0 || a->wholes[1] != 3 || a->wholes[2] != 1) return false;
             turns += 1;
         }
+    }
     return turns > 0;
 }
 
@@ -198,65 +204,153 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
 
 /* ---- The nodes ---- */
 
-/* Marks the nodes that the outputs need, and counts how often each value is read. */
-static void ft__onnx_mark_needed(ft__onnx *x)
+/* Marks the nodes from number `first` on that these outputs need, and counts how often each value
+   is read. */
+static void ft__onnx_mark_needed(ft__onnx *x, const int *outputs, int output_count, int first)
 {
     int i, k, *stack, count = 0;
-    size_t most = (size_t)x->output_count + 1;
-    for (i = 0; i < x->node_count; ++i) most += (size_t)x->nodes[i].input_count;
+    size_t most = (size_t)output_count + 1;
+    for (i = first; i < x->node_count; ++i)
+        most += (size_t)x->nodes[i].input_count + (size_t)x->nodes[i].captured_count;
     stack = (int *)ft__file_memory(x->file, most * sizeof(int));
     if (!stack) return;
-    for (i = 0; i < x->output_count; ++i) {
-        x->values[x->outputs[i]].uses += 1;
-        stack[count++] = x->outputs[i];
+    for (i = 0; i < output_count; ++i) {
+        x->values[outputs[i]].uses += 1;
+        stack[count++] = outputs[i];
     }
     while (count > 0) {
         int producer = x->values[stack[--count]].producer;
         ft__onnx_node *n = producer >= 0 ? &x->nodes[producer] : NULL;
-        if (!n || n->needed) continue;
+        if (!n || n->needed || producer < first) continue;
         n->needed = true;
-        for (k = 0; k < n->input_count; ++k) {
-            if (n->inputs[k] < 0) continue;
-            x->values[n->inputs[k]].uses += 1;
-            stack[count++] = n->inputs[k];
+        for (k = 0; k < n->input_count + n->captured_count; ++k) {
+            int value = k < n->input_count ? n->inputs[k] : n->captured[k - n->input_count];
+            if (value < 0) continue;
+            x->values[value].uses += 1;
+            stack[count++] = value;
         }
     }
 }
 
-/* Lists a node that cannot be mapped; what follows from it is passed over. */
+/* Lists a node that cannot be mapped, while there is room; what follows from it is passed over. */
 static void ft__onnx_refuse(ft__onnx *x, const ft__onnx_node *n, const char *why)
 {
-    size_t at = strlen(x->refusals);
+    char one[400];
     const char *name = *n->name ? n->name : ft__onnx_name_of(x, n);
-    x->refusal_count += 1;
-    snprintf(x->refusals + at, sizeof x->refusals - at, "%s%.60s (%s%s%.40s): %s",
-             x->refusal_count > 1 ? "; " : "", name, n->domain, *n->domain ? "." : "", n->op, why);
+    int k;
+    if (x->refusal_count++ == 0) {
+        x->mapped_before = x->mapped_count;
+        for (k = 0; k < n->input_count; ++k)
+            if (ft__onnx_node_in(x, n, k) && !ft__onnx_is_raw_input(
+                    x, ft__onnx_node_in(x, n, k)->made))
+                x->last_before = ft__onnx_node_in(x, n, k)->name;
+    }
+    snprintf(one, sizeof one, "%s%.60s (%s%s%.40s): %s", x->refusal_count > 1 ? "; " : "", name,
+             n->domain, *n->domain ? "." : "", n->op, why);
+    if (x->refusals_listed + 1 < x->refusal_count
+        || strlen(x->refusals) + strlen(one) >= sizeof x->refusals) return;
+    strcat(x->refusals, one);
+    x->refusals_listed += 1;
 }
 
-/* The row of an operator; NULL: it is not mapped. */
-static const ft__onnx_mapped *ft__onnx_map_of(const char *op)
+/* The error that lists the nodes that cannot be mapped. */
+static void ft__onnx_fail_refused(const ft__onnx *x)
 {
-    size_t i;
-    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i)
-        if (strcmp(ft__onnx_maps[i].op, op) == 0) return &ft__onnx_maps[i];
+    char more[40] = "", before[200] = "";
+    int count = x->refusal_count - x->refusals_listed;
+    if (count > 0) snprintf(more, sizeof more, "; and %d more", count);
+    if (x->last_before)
+        snprintf(before, sizeof before, ". The %d nodes before the first of them, up to %.100s,"
+                 " could run as a frozen prefix", x->mapped_before, x->last_before);
+    ft__fail(x->file->context, FT_UNSUPPORTED, "%s: %d nodes of opset %lld cannot be mapped: %s%s"
+             "%s", x->file->path, x->refusal_count, (long long)x->opset, x->refusals, more, before);
+}
+
+/* The row of a node's operator; NULL: it is not mapped. */
+static const ft__onnx_mapped *ft__onnx_map_of(const ft__onnx_node *n)
+{
+    size_t i, domain = strlen(n->domain);
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
+        const char *op = ft__onnx_maps[i].op;
+        if (domain && (strncmp(op, n->domain, domain) != 0 || op[domain] != '.')) continue;
+        if (strcmp(op + domain + (domain > 0), n->op) == 0) return &ft__onnx_maps[i];
+    }
     return NULL;
+}
+
+/* Why a tensor that a node reads cannot be read; NULL: all can be. */
+static const char *ft__onnx_input_fault(ft__onnx *x, const ft__onnx_node *n)
+{
+    int k;
+    for (k = 0; k < n->input_count; ++k) {
+        const ft__onnx_value *v = ft__onnx_input(x, n, k);
+        const char *fault = v && v->tensor >= 0 ? x->tensors[v->tensor].fault : NULL;
+        if (fault) return ft__onnx_name(x, ft__onnx_name(x, v->name, " "), fault);
+    }
+    return NULL;
+}
+
+/* Reads the branch of an If that is taken: its nodes from number *first to *last, and its outputs.
+   NULL, or why it cannot be. */
+static const char *ft__onnx_open_branch(ft__onnx *x, const ft__onnx_node *n, int *first, int *last,
+                                        int **outputs)
+{
+    const ft__onnx_attribute *branch;
+    double taken;
+    int count, tensors = x->tensor_count;
+    if (!ft__onnx_is_number(x, ft__onnx_input(x, n, 0), &taken))
+        return "is supported if its condition follows from constants and shapes";
+    branch = ft__onnx_attribute_of(n, taken < 0 || taken > 0 ? "then_branch" : "else_branch");
+    if (!branch || !branch->has_graph) return "lacks a branch";
+    if (x->depth >= FT__ONNX_DEPTH) return "is inside too many others";
+    *first = x->node_count;
+    *outputs = ft__onnx_read_body(x, branch->graph, &count);
+    *last = x->node_count;
+    if (!*outputs) return "its branch cannot be read";
+    if (count != n->output_count) return "its branch has another number of outputs";
+    ft__onnx_list_tensors(x, tensors);
+    ft__onnx_take_tensors(x, tensors);
+    ft__onnx_mark_needed(x, *outputs, count, *first);
+    return NULL;
+}
+
+/* Gives an If the outputs of its branch. */
+static void ft__onnx_close_branch(ft__onnx *x, const ft__onnx_node *n, const int *outputs)
+{
+    int k;
+    for (k = 0; k < n->output_count; ++k) {
+        ft__onnx_value *y = ft__onnx_output(x, n, k), *v = &x->values[outputs[k]];
+        if (v->kind == FT__ONNX_UNKNOWN) v->kind = FT__ONNX_REFUSED;
+        if (y) ft__onnx_fold_view(y, v, v);
+    }
 }
 
 static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
 {
     const ft__onnx_folded *fold = *n->domain ? NULL : ft__onnx_fold_of(n->op);
-    const ft__onnx_mapped *mapped = *n->domain ? NULL : ft__onnx_map_of(n->op);
+    const ft__onnx_mapped *mapped = ft__onnx_map_of(n);
     const char *why = NULL;
     bool refused = false;
-    int k;
+    int k, first, last, *outputs;
     for (k = 0; k < n->input_count; ++k)
         refused = refused || (n->inputs[k] >= 0 && (x->values[n->inputs[k]].kind == FT__ONNX_REFUSED
             || x->values[n->inputs[k]].kind == FT__ONNX_UNKNOWN));
     if (!fold && !mapped) why = "is no operator that is known here";
     else if (!refused) { /* else the reason was listed before */
+        x->mapped_count += 1;
         if (fold && ft__onnx_fold(x, n, fold)) return;
-        why = mapped ? mapped->map(x, n) : "its numbers do not follow from constants and shapes";
+        if (mapped && !mapped->map) { /* If */
+            why = ft__onnx_open_branch(x, n, &first, &last, &outputs);
+            x->depth += 1;
+            for (; !why && first < last && ft__ok(x->file->context); ++first)
+                if (x->nodes[first].needed) ft__onnx_map_node(x, &x->nodes[first]);
+            x->depth -= 1;
+            if (!why) ft__onnx_close_branch(x, n, outputs);
+        } else if (mapped) why = mapped->map(x, n);
+        else why = "its numbers do not follow from constants and shapes";
         if (!why) return;
+        x->mapped_count -= 1;
+        if (ft__onnx_input_fault(x, n)) why = ft__onnx_input_fault(x, n);
     }
     for (k = 0; k < n->output_count; ++k)
         if (n->outputs[k] >= 0) x->values[n->outputs[k]].kind = FT__ONNX_REFUSED;
@@ -323,12 +417,12 @@ static bool ft__onnx_add_loss(ft__onnx *x, int *output)
 /* Maps the graph, once. */
 static void ft__onnx_describe(ft__onnx *x)
 {
-    int i, output;
+    int i, nodes, output;
     bool loss;
     ft__text text = ft__onnx_fields(x);
     ft__context *c = x->file->context;
-    ft__onnx_mark_needed(x);
-    ft__onnx_take_tensors(x);
+    ft__onnx_mark_needed(x, x->outputs, x->output_count, 0);
+    ft__onnx_take_tensors(x, 0);
     for (i = 0, x->main_input = -1; i < x->input_count; ++i) {
         const ft__onnx_value *v = &x->values[x->inputs[i]];
         if (v->kind == FT__ONNX_UNKNOWN && v->uses && x->main_input < 0)
@@ -337,12 +431,12 @@ static void ft__onnx_describe(ft__onnx *x)
     for (i = 0; i < x->input_count && ft__ok(c); ++i)
         if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses)
             ft__onnx_make_input(x, x->inputs[i]);
-    for (i = 0; i < x->node_count && ft__ok(c); ++i)
+    nodes = x->node_count; /* those of branches are added */
+    for (i = 0; i < nodes && ft__ok(c); ++i)
         if (x->nodes[i].needed) ft__onnx_map_node(x, &x->nodes[i]);
     if (!ft__ok(c)) return;
     if (x->refusal_count) {
-        ft__fail(c, FT_UNSUPPORTED, "%s: %d nodes of opset %lld cannot be mapped: %s",
-                 x->file->path, x->refusal_count, (long long)x->opset, x->refusals);
+        ft__onnx_fail_refused(x);
         return;
     }
     for (i = 0; i < x->output_count; ++i)
@@ -382,43 +476,6 @@ static bool ft__onnx_recognises(const ft_file *file)
         && memchr(next, file->bytes[2], sizeof next - 1) != NULL;
 }
 
-/* The types that weights can have; FT_OTHER: another. */
-static ft_type ft__onnx_type(int type)
-{
-    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : FT_OTHER;
-}
-
-/* Lists the named tensors that can be weights; the others are shapes, indices and
-   single numbers. */
-static void ft__onnx_list_tensors(ft__onnx *x)
-{
-    int i, d;
-    for (i = 0; i < x->tensor_count && ft__ok(x->file->context); ++i) {
-        ft__onnx_tensor *t = &x->tensors[i];
-        ft_tensor_info *info;
-        if (t->value < 0 || !t->data || t->rank < 1 || t->rank > FINETUNE_MAX_RANK || t->count == 0
-            || ft__onnx_type(t->type) == FT_OTHER) continue;
-        info = ft__file_add(x->file);
-        if (!info) return;
-        memset(info, 0, sizeof *info);
-        t->listed = x->file->count - 1;
-        info->name = x->values[t->value].name;
-        info->type = ft__onnx_type(t->type);
-        info->type_name = ft__type_names[info->type];
-        info->shape.rank = t->rank;
-        for (d = 0; d < t->rank; ++d) info->shape.size[d] = (int)t->size[d];
-        info->bytes = t->count * (uint64_t)ft__onnx_type_bytes(t->type);
-        if (t->shard < 0) {
-            if (!ft__file_add_holder(x->file, NULL, t->data, info->bytes)) return;
-            t->shard = x->file->shard_count - 1;
-        }
-        info->shard = t->shard;
-        info->offset = (uint64_t)(t->data - x->file->shards[t->shard]->bytes);
-        ft__row_major(info);
-    }
-}
-
 static void ft__onnx_open(ft_file *file)
 {
     ft__onnx *x = (ft__onnx *)ft__file_memory(file, sizeof *x);
@@ -434,7 +491,7 @@ static void ft__onnx_open(ft_file *file)
         ft__fail(file->context, FT_UNSUPPORTED, "%s: has operators of ONNX's opset %lld; %d to %d"
                  " are supported", file->path, (long long)x->opset, FT__ONNX_OLDEST,
                  FT__ONNX_NEWEST);
-    ft__onnx_list_tensors(x);
+    ft__onnx_list_tensors(x, 0);
     ft__file_index(file);
 }
 

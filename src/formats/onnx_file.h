@@ -1,4 +1,5 @@
 #pragma once
+#include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/families.h"
 #include "platform/context.h"
@@ -14,7 +15,8 @@
    at most an element for each byte that was read.
    ============================================================================================= */
 #if FT__HAS_ONNX
-enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22 };
+enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22,
+       FT__ONNX_DEPTH = 16 }; /* of branches in branches */
 
 /* TensorProto.DataType */
 enum { FT__ONNX_F32 = 1, FT__ONNX_I32 = 6, FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10,
@@ -62,6 +64,8 @@ typedef struct ft__onnx_attribute {
     float number;
     int64_t *wholes;        /* [count] */
     int count, tensor;
+    bool has_graph;
+    ft__proto graph;        /* a branch of an If */
 } ft__onnx_attribute;
 
 typedef struct ft__onnx_node {
@@ -69,6 +73,7 @@ typedef struct ft__onnx_node {
     int *inputs, *outputs;  /* values; -1: left out */
     int input_count, output_count, attribute_count;
     ft__onnx_attribute *attributes;
+    int *captured, captured_count; /* names in its branches, which may be values around it */
     bool needed;
 } ft__onnx_node;
 
@@ -84,7 +89,8 @@ typedef struct ft__onnx {
     ft__onnx_node *nodes;
     ft__onnx_tensor *tensors;
     ft__onnx_value *values;
-    int node_count, tensor_count, value_count, tensor_room, value_room;
+    int node_count, tensor_count, value_count, node_room, tensor_room, value_room;
+    int depth;              /* of the branches that are being mapped */
     int *slots;             /* a hash table of the values' names: [slot_count] */
     int slot_count;
     int *inputs, *outputs;  /* values */
@@ -95,8 +101,11 @@ typedef struct ft__onnx {
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
     int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
-    char refusals[700];     /* the nodes that cannot be mapped, and why */
-    int refusal_count;
+    char refusals[700];     /* the first nodes that cannot be mapped, and why */
+    int refusal_count, refusals_listed;
+    int mapped_count;       /* nodes that are mapped ... */
+    int mapped_before;      /* ... before the first that cannot be, ... */
+    const char *last_before; /* ... which reads this one's output; NULL: an input */
     double batch;           /* if the file has a fixed batch size: it; else 0 */
     int main_input;         /* the value that is called "input" or "tokens"; -1: none */
 } ft__onnx;
@@ -359,6 +368,47 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
     return ft__ok(x->file->context) ? x->tensor_count++ : -1;
 }
 
+/* The types that weights can have; FT_OTHER: another. */
+static ft_type ft__onnx_type(int type)
+{
+    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
+        : type == 11 ? FT_F64 : FT_OTHER;
+}
+
+/* Lists a tensor if it has a name and can be a weight; others are shapes, indices and
+   single numbers. */
+static void ft__onnx_list_tensor(ft__onnx *x, ft__onnx_tensor *t)
+{
+    ft_tensor_info *info;
+    int d;
+    if (t->value < 0 || !t->data || t->rank < 1 || t->rank > FINETUNE_MAX_RANK || t->count == 0
+        || ft__onnx_type(t->type) == FT_OTHER) return;
+    info = ft__file_add(x->file);
+    if (!info) return;
+    memset(info, 0, sizeof *info);
+    t->listed = x->file->count - 1;
+    info->name = x->values[t->value].name;
+    info->type = ft__onnx_type(t->type);
+    info->type_name = ft__type_names[info->type];
+    info->shape.rank = t->rank;
+    for (d = 0; d < t->rank; ++d) info->shape.size[d] = (int)t->size[d];
+    info->bytes = t->count * (uint64_t)ft__onnx_type_bytes(t->type);
+    if (t->shard < 0) {
+        if (!ft__file_add_holder(x->file, NULL, t->data, info->bytes)) return;
+        t->shard = x->file->shard_count - 1;
+    }
+    info->shard = t->shard;
+    info->offset = (uint64_t)(t->data - x->file->shards[t->shard]->bytes);
+    ft__row_major(info);
+}
+
+/* Lists those from number `first` on. */
+static void ft__onnx_list_tensors(ft__onnx *x, int first)
+{
+    for (; first < x->tensor_count && ft__ok(x->file->context); ++first)
+        ft__onnx_list_tensor(x, &x->tensors[first]);
+}
+
 /* ---- Nodes ---- */
 
 /* One more text of a list, after a comma. */
@@ -388,9 +438,53 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
         } else if (p.field == 3) a->whole = (int64_t)p.number;
         else if (p.field == 4) a->text = ft__proto_text(&p);
         else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 6 && p.wire == 2) {
+            a->graph = ft__proto_inside(&p);
+            a->has_graph = true;
+        }
         else if (p.field == 9) ft__onnx_add_word(&p, a);
     }
     a->wholes = ft__proto_wholes(message, 8, &a->count);
+}
+
+/* The names that a branch's nodes read and that are its outputs, after `count` others; `to` NULL:
+   only how many. Returns that. */
+static int ft__onnx_names_in(ft__onnx *x, ft__proto graph, int *to, int count, int depth)
+{
+    ft__proto inside, attribute;
+    while (ft__proto_next(&graph)) {
+        if ((graph.field != 1 && graph.field != 12) || graph.wire != 2) continue;
+        inside = ft__proto_inside(&graph);
+        while (ft__proto_next(&inside)) {
+            if (inside.field == 1 && inside.wire == 2) {
+                int value = to ? ft__onnx_value_named(x, ft__proto_text(&inside)) : -1;
+                if (value >= 0) to[count] = value;
+                count += !to || value >= 0;
+            } else if (graph.field == 1 && inside.field == 5 && inside.wire == 2) {
+                attribute = ft__proto_inside(&inside);
+                while (depth < FT__ONNX_DEPTH && ft__proto_next(&attribute))
+                    if (attribute.field == 6 && attribute.wire == 2)
+                        count = ft__onnx_names_in(x, ft__proto_inside(&attribute), to, count,
+                                                  depth + 1);
+            }
+        }
+    }
+    return count;
+}
+
+/* The names in all branches of a node. */
+static void ft__onnx_capture(ft__onnx *x, ft__onnx_node *node)
+{
+    int i, count = 0;
+    for (i = 0; i < node->attribute_count; ++i)
+        if (node->attributes[i].has_graph)
+            count = ft__onnx_names_in(x, node->attributes[i].graph, NULL, count, 0);
+    if (!count) return;
+    node->captured = (int *)ft__file_memory(x->file, (size_t)count * sizeof(int));
+    for (i = 0; i < node->attribute_count && node->captured; ++i)
+        if (node->attributes[i].has_graph)
+            node->captured_count = ft__onnx_names_in(x, node->attributes[i].graph, node->captured,
+                                                     node->captured_count, 0);
 }
 
 static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
@@ -426,6 +520,7 @@ static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
         else if (p.field == 7) node->domain = ft__proto_text(&p);
     }
     if (strcmp(node->domain, "ai.onnx") == 0) node->domain = "";
+    ft__onnx_capture(x, node);
 }
 
 static const ft__onnx_attribute *ft__onnx_attribute_of(const ft__onnx_node *node, const char *name)
@@ -478,29 +573,46 @@ static int ft__onnx_read_info(ft__onnx *x, ft__proto p)
     return value;
 }
 
-static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
+/* Adds the nodes and initialisers of a graph, or of a branch. Returns its outputs, NULL with an
+   error. */
+static int *ft__onnx_read_body(ft__onnx *x, ft__proto message, int *output_count)
 {
     ft__proto p = message;
-    int nodes = 0, i, value;
-    x->node_count = (int)ft__proto_count(p, 1, NULL);
-    x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
-    x->outputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 12, NULL) + 1) * sizeof(int));
-    x->nodes = (ft__onnx_node *)ft__file_memory(x->file, ((size_t)x->node_count + 1)
-                                                             * sizeof *x->nodes);
-    while (ft__proto_next(&p)) {
-        if (p.field == 1) ft__onnx_read_node(x, ft__proto_inside(&p), nodes++);
-        else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
-        else if (p.field == 11 || p.field == 12) {
+    int first = x->node_count, i, value, *outputs;
+    outputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 12, NULL) + 1) * sizeof(int));
+    *output_count = 0;
+    while (outputs && ft__proto_next(&p)) {
+        if (p.field == 1) {
+            ft__onnx_node *nodes = (ft__onnx_node *)ft__onnx_grown(
+                x, x->nodes, x->node_count, &x->node_room, sizeof *nodes);
+            if (!nodes) return NULL;
+            x->nodes = nodes;
+            memset(&nodes[x->node_count], 0, sizeof *nodes);
+            ft__onnx_read_node(x, ft__proto_inside(&p), x->node_count++);
+        } else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 12) {
             value = ft__onnx_read_info(x, ft__proto_inside(&p));
-            if (value >= 0 && p.field == 11) x->inputs[x->input_count++] = value;
-            else if (value >= 0) x->outputs[x->output_count++] = value;
+            if (value >= 0) outputs[(*output_count)++] = value;
         } else if (p.field == 15) ft__proto_fault(&p, "a sparse initialiser, which is not read,");
     }
-    for (i = 0; i < x->node_count && ft__ok(x->file->context); ++i) { /* weights in nodes */
+    for (i = first; i < x->node_count && ft__ok(x->file->context); ++i) { /* weights in nodes */
         const ft__onnx_node *node = &x->nodes[i];
         const ft__onnx_attribute *a = ft__onnx_attribute_of(node, "value");
         if (strcmp(node->op, "Constant") == 0 && node->output_count > 0 && a && a->tensor >= 0)
             x->tensors[a->tensor].value = node->outputs[0];
+    }
+    return ft__ok(x->file->context) ? outputs : NULL;
+}
+
+static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
+{
+    ft__proto p = message;
+    int value;
+    x->outputs = ft__onnx_read_body(x, message, &x->output_count);
+    x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
+    while (x->inputs && ft__proto_next(&p)) {
+        value = p.field == 11 ? ft__onnx_read_info(x, ft__proto_inside(&p)) : -1;
+        if (value >= 0) x->inputs[x->input_count++] = value;
     }
 }
 

@@ -3,6 +3,7 @@
 #include "formats/readers.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
+#include "formats/onnx_quantised.h"
 
 /* =============================================================================================
    [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
@@ -430,21 +431,44 @@ static bool ft__onnx_reduced(ft__onnx *x, const ft__onnx_node *n, const ft__onnx
     return true;
 }
 
+/* A reduction: what is done to each number, how two are joined (a letter of ft__onnx_compute), and
+   what is done to the result: '.' nothing, 'a' |k|, '2' k k, 'e' exp, 's' sqrt, 'n' log, 'm' the
+   mean. */
+static const struct { const char *op; char before, join, after; } ft__onnx_reductions[] = {
+    {"ReduceSum", '.', '+', '.'}, {"ReduceProd", '.', '*', '.'}, {"ReduceMax", '.', 'M', '.'},
+    {"ReduceMin", '.', 'm', '.'}, {"ReduceMean", '.', '+', 'm'}, {"ReduceL1", 'a', '+', '.'},
+    {"ReduceL2", '2', '+', 's'}, {"ReduceLogSum", '.', '+', 'n'},
+    {"ReduceLogSumExp", 'e', '+', 'n'}, {"ReduceSumSquare", '2', '+', '.'}};
+
+static ft__onnx_number ft__onnx_reduced_number(char how, ft__onnx_number a, double count)
+{
+    if (how == '.') return a;
+    if (how == '2') return ft__onnx_times(a, a);
+    if (how == 'm') a.k /= count;
+    else if (!ft__onnx_is_known(a)) a.k = (double)NAN;
+    else if (how == 'a') a.k = fabs(a.k);
+    else if (how == 'e') a.k = exp(a.k);
+    else a.k = how == 's' ? sqrt(a.k) : log(a.k);
+    return a;
+}
+
 /* Reductions, such as the product of the sizes of a shape. */
 static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
-    char op = strcmp(n->op, "ReduceSum") == 0 ? '+' : strcmp(n->op, "ReduceProd") == 0 ? '*'
-        : strcmp(n->op, "ReduceMax") == 0 ? 'M' : 'm'; /* of ft__onnx_compute */
     unsigned gone;
-    int64_t i, count;
-    int d;
+    int64_t i, count, results;
+    int d, how = 0;
+    while (strcmp(ft__onnx_reductions[how].op, n->op) != 0) ++how;
     memset(&shape, 0, sizeof shape);
     if (!v || !y || !ft__onnx_numbers(x, v) || !ft__onnx_reduced(x, n, v, &gone, &shape)
         || (count = ft__onnx_count(v)) < 1 || !ft__onnx_fold_to(x, y, &shape, v->type, false))
         return false;
+    results = ft__onnx_count(y);
     for (i = 0; i < count; ++i) {
         int64_t rest = i, at = 0, step = 1, first = 0;
+        ft__onnx_number a = ft__onnx_reduced_number(ft__onnx_reductions[how].before,
+                                                    ft__onnx_at(v, i), 1);
         for (d = v->rank - 1; d >= 0; --d) {
             int64_t size = (int64_t)v->size[d].k, k = rest % size;
             rest /= size;
@@ -452,8 +476,37 @@ static bool ft__onnx_fold_reduce(ft__onnx *x, const ft__onnx_node *n)
             else at += k * step;
             if (!(gone >> d & 1)) step *= size;
         }
-        y->numbers[at] = first == 0 ? ft__onnx_at(v, i)
-            : ft__onnx_compute(op, y->numbers[at], ft__onnx_at(v, i), false);
+        y->numbers[at] = first == 0 ? a
+            : ft__onnx_compute(ft__onnx_reductions[how].join, y->numbers[at], a, false);
+    }
+    for (i = 0; i < results; ++i)
+        y->numbers[i] = ft__onnx_of_type(ft__onnx_reduced_number(
+            ft__onnx_reductions[how].after, y->numbers[i], (double)count / (double)results),
+                                         v->type);
+    return true;
+}
+
+static bool ft__onnx_fold_cumsum(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
+    double number;
+    bool reverse = ft__onnx_int(n, "reverse", 0) != 0;
+    bool exclusive = ft__onnx_int(n, "exclusive", 0) != 0;
+    int axis = v && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &number, 1) == 1
+        ? ft__onnx_axis(number, v->rank) : -1;
+    int64_t count = v ? ft__onnx_count(v) : -1, after, size, i;
+    if (axis < 0 || !y || count < 1 || !ft__onnx_numbers(x, v)) return false;
+    shape = *v;
+    if (!ft__onnx_fold_to(x, y, &shape, v->type, false)) return false;
+    after = ft__onnx_extent(v, axis + 1, v->rank);
+    size = (int64_t)v->size[axis].k;
+    for (i = 0; i < count; ++i) {
+        int64_t at = reverse ? count - 1 - i : i, place = at / after % size;
+        bool first = place == (reverse ? size - 1 : 0);
+        int64_t before = reverse ? at + after : at - after;
+        ft__onnx_number own = ft__onnx_at(v, exclusive && !first ? before : at);
+        if (first) y->numbers[at] = exclusive ? ft__onnx_known(0) : own;
+        else y->numbers[at] = ft__onnx_compute('+', y->numbers[before], own, false);
     }
     return true;
 }
@@ -681,10 +734,14 @@ static const ft__onnx_folded ft__onnx_folds[] = {
     {"Mod", NULL, '%', 0}, {"Pow", NULL, '^', 0}, {"Equal", NULL, '=', 0}, {"Less", NULL, '<', 0},
     {"Greater", NULL, '>', 0}, {"LessOrEqual", NULL, 'l', 0}, {"GreaterOrEqual", NULL, 'g', 0},
     {"And", NULL, '&', 0}, {"Or", NULL, '|', 0}, {"Xor", NULL, 'x', 0}, {"Min", NULL, 'm', 0},
+    {"DequantizeLinear", ft__onnx_fold_dequantise, 0, 0},
     {"Max", NULL, 'M', 0}, {"Sum", NULL, '+', 0}, {"Split", ft__onnx_fold_split, 0, 0},
     {"Tile", ft__onnx_fold_tile, 0, 0}, {"ReduceSum", ft__onnx_fold_reduce, 0, 0},
     {"ReduceProd", ft__onnx_fold_reduce, 0, 0}, {"ReduceMax", ft__onnx_fold_reduce, 0, 0},
-    {"ReduceMin", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceMin", ft__onnx_fold_reduce, 0, 0}, {"ReduceMean", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceL1", ft__onnx_fold_reduce, 0, 0}, {"ReduceL2", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceLogSum", ft__onnx_fold_reduce, 0, 0}, {"ReduceLogSumExp", ft__onnx_fold_reduce, 0, 0},
+    {"ReduceSumSquare", ft__onnx_fold_reduce, 0, 0}, {"CumSum", ft__onnx_fold_cumsum, 0, 0},
     {"Cast", NULL, 0, 'c'}, {"Neg", NULL, 0, '-'}, {"Not", NULL, 0, '!'}, {"Abs", NULL, 0, 'a'},
     {"Sqrt", NULL, 0, 's'}, {"Exp", NULL, 0, 'e'}, {"Log", NULL, 0, 'n'}, {"Floor", NULL, 0, 'f'},
     {"Ceil", NULL, 0, 'u'}, {"Reciprocal", NULL, 0, 'r'}};

@@ -5,6 +5,7 @@
 #include "basics/json.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
+#include "formats/onnx_quantised.h"
 #include "formats/onnx_making.h"
 #include "formats/onnx_elements.h"
 
@@ -590,6 +591,29 @@ static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
     y.size[d + 1] = b->size[d + 1];
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "matmul", ft__onnx_name_of(x, n), a->made,
                                                        b->made, NULL), &y);
+}
+
+/* ONNX Runtime's product with quantised weights [out, in]. */
+static const char *ft__onnx_matmul_bits(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), *bias = ft__onnx_input(x, n, 5), *weight, y;
+    const char *fault = NULL;
+    int inputs[3];
+    if (!v || !ft__onnx_input(x, n, 1)) return ft__onnx_needs_node;
+    if (ft__onnx_input(x, n, 4)) return "g_idx is not supported";
+    if (ft__onnx_input(x, n, 1)->type != FT__ONNX_F32) fault = ft__onnx_unpack_weight(x, n);
+    if (fault) return fault;
+    weight = ft__onnx_input(x, n, 1); /* another product may have unpacked it */
+    if (v->rank < 2 || v->batch == v->rank - 1 || weight->rank != 2
+        || !ft__onnx_equal(v->size[v->rank - 1], weight->size[1])) return "its sizes do not fit";
+    y = *v;
+    y.size[y.rank - 1] = weight->size[0];
+    inputs[0] = v->made;
+    inputs[1] = ft__onnx_matrix(x, weight, true);
+    if (bias) inputs[2] = ft__onnx_vector(x, bias, "parameter");
+    if (inputs[1] < 0 || (bias && inputs[2] < 0)) return "its weights cannot be read";
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make(x, "linear", ft__onnx_name_of(x, n), inputs,
+                                                   2 + (bias != NULL), NULL), &y);
 }
 
 /* PRelu with slopes that are broadcast to x: relu(x) - slope relu(-x). */

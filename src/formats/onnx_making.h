@@ -32,6 +32,7 @@ static void ft__onnx_write_number(ft__text *fields, double number)
 {
     if (number - number == 0 && fabs(number) <= (double)FLT_MAX)
         ft__json_add_float(fields, (float)number);
+    else if (number != number) ft__text_add(fields, "\"nan\"");
     else ft__text_add(fields, number < 0 ? "\"-inf\"" : "\"inf\"");
 }
 

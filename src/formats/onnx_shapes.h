@@ -77,28 +77,34 @@ static const char *ft__onnx_reshape(ft__onnx *x, const ft__onnx_node *n)
                             &y);
 }
 
-static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+/* A node with its axes in another order, which may only move the batch; y gets the shape. */
+static int ft__onnx_make_turn(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                              const int *axes, ft__onnx_value *y)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
-    int axes[FT__ONNX_RANK], own[FT__ONNX_RANK + 1], rank = 0, d, made;
+    int own[FT__ONNX_RANK + 1], rank = 0, d;
     bool same = true;
     ft__text fields = ft__onnx_fields(x);
-    if (!v) return ft__onnx_needs_node;
-    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
-    y = *v;
+    *y = *v;
     own[rank++] = 0;
     if (ft__onnx_is_merged(v)) own[rank++] = 1;
     for (d = 0; d < v->rank; ++d) {
-        y.size[d] = v->size[axes[d]];
-        if (axes[d] == v->batch) y.batch = d;
+        y->size[d] = v->size[axes[d]];
+        if (axes[d] == v->batch) y->batch = d;
         else own[rank++] = ft__onnx_own_axis(v, axes[d]);
     }
     for (d = 0; d < rank; ++d) same = same && own[d] == d;
-    made = v->made;
-    if (!same) {
-        ft__json_add_ints(&fields, "axes", own, rank);
-        made = ft__onnx_make_one(x, "permute", ft__onnx_name_of(x, n), v->made, &fields);
-    }
+    if (same) return v->made;
+    ft__json_add_ints(&fields, "axes", own, rank);
+    return ft__onnx_make_one(x, "permute", name, v->made, &fields);
+}
+
+static const char *ft__onnx_transpose(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    int axes[FT__ONNX_RANK], made;
+    if (!v) return ft__onnx_needs_node;
+    if (!ft__onnx_turn(n, v->rank, axes)) return "its perm is no permutation";
+    made = ft__onnx_make_turn(x, ft__onnx_name_of(x, n), v, axes, &y);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
