@@ -182,6 +182,7 @@
      [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
      [SECTION] formats/onnx_einsum: Einsum
      [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
+     [SECTION] formats/onnx_described: ONNX files with our own description
      [SECTION] formats/onnx: ONNX
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/position_tables: Positions of pictures of another size
@@ -39516,7 +39517,7 @@ typedef struct ft__onnx {
     int input_count, output_count;
     int64_t opset;
     uint64_t computed;      /* numbers of values that were computed */
-    char *graph;            /* the description, once it was asked for */
+    const char *graph;      /* the description, once it was asked for */
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
     int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
@@ -39791,7 +39792,7 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
 static ft_type ft__onnx_type(int type)
 {
     return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : FT_OTHER;
+        : type == 11 ? FT_F64 : type == 3 ? FT_I8 : FT_OTHER;
 }
 
 /* Lists a tensor if it has a name and can be a weight; others are shapes, indices and
@@ -44453,6 +44454,85 @@ static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 1, ft__onnx_make_shape(x, name, pooled, &flat, &last), &last);
 }
 #endif
+/* =============================================================================================
+   [SECTION] formats/onnx_described: ONNX files with our own description
+   metadata_props of a file that ft_save wrote hold, besides what prediction needs, the network's
+   description as model files have it, so that what ONNX has no place for (losses, what is frozen,
+   dropout) is not lost. It counts as long as the nodes are those that it was written with: another
+   tool may have changed them.
+   ============================================================================================= */
+#if FT__HAS_ONNX
+static const char ft__onnx_sum_key[] = "finetune.nodes"; /* the digest of the nodes, in order */
+
+/* The same description's parts for other readers of the file. */
+static const char *const ft__onnx_parts[] = {"classes", "preprocessing"};
+
+static void ft__onnx_sum_text(uint64_t sum, char text[20])
+{
+    snprintf(text, 20, "%08lx%08lx", (unsigned long)(sum >> 32),
+             (unsigned long)(sum & 0xffffffffu));
+}
+
+/* Whether an entry is one of those that follow from others in the file. */
+static bool ft__onnx_is_part(const char *key)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__onnx_parts / sizeof *ft__onnx_parts; ++i)
+        if (strcmp(key, ft__onnx_parts[i]) == 0) return true;
+    return strcmp(key, ft__onnx_sum_key) == 0;
+}
+
+/* The digest of the nodes of a GraphProto. */
+static uint64_t ft__onnx_sum_nodes(ft__proto graph)
+{
+    uint64_t sum = 0;
+    while (ft__proto_next(&graph))
+        if (graph.field == 1)
+            sum = ft__hash_bytes(sum, graph.file->bytes + graph.from, (size_t)graph.bytes);
+    return sum;
+}
+
+/* A StringStringEntryProto. */
+static ft__note ft__onnx_note(ft__proto p)
+{
+    ft__note note;
+    note.key = note.text = "";
+    while (ft__proto_next(&p)) {
+        if (p.field == 1) note.key = ft__proto_text(&p);
+        if (p.field == 2) note.text = ft__proto_text(&p);
+    }
+    return note;
+}
+
+/* Lists the metadata, and returns the description; NULL: there is none that still counts. */
+static const char *ft__onnx_description(ft_file *file)
+{
+    ft__proto p = ft__proto_message(file, 0, file->size), graph = p;
+    size_t count = ft__proto_count(p, 14, NULL);
+    const char *text, *sum = "";
+    char nodes[20] = "";
+    int i, kept = 0;
+    if (!ft__ok(file->context) || count == 0) return NULL;
+    file->metadata = (ft__note *)ft__allocate(file->context, count, sizeof *file->metadata);
+    while (file->metadata && ft__proto_next(&p)) {
+        if (p.field == 7) graph = ft__proto_inside(&p);
+        if (p.field == 14) file->metadata[file->metadata_count++] = ft__onnx_note(
+            ft__proto_inside(&p));
+    }
+    text = ft_file_metadata(file, ft__graph_key);
+    for (i = 0; text && i < file->metadata_count; ++i) {
+        if (strcmp(file->metadata[i].key, ft__onnx_sum_key) == 0) sum = file->metadata[i].text;
+        if (!ft__onnx_is_part(file->metadata[i].key)) file->metadata[kept++] = file->metadata[i];
+    }
+    if (!text || !ft__ok(file->context)) return NULL;
+    file->metadata_count = kept;
+    ft__onnx_sum_text(ft__onnx_sum_nodes(graph), nodes);
+    if (strcmp(sum, nodes) == 0) return text;
+    ft__log(file->context, "%s: its nodes were changed after it was written here: they say what the"
+            " network is, not the description beside them", file->path);
+    return NULL;
+}
+#endif
 
 /* =============================================================================================
    [SECTION] formats/onnx: ONNX
@@ -44931,6 +45011,8 @@ static void ft__onnx_open(ft_file *file)
                  FT__ONNX_NEWEST);
     ft__onnx_list_tensors(x, 0);
     ft__file_index(file);
+    x->graph = ft__onnx_description(file);
+    if (x->graph) file->may_hold = "*"; /* small constants of the nodes */
 }
 
 static void ft__onnx_read(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,
@@ -46710,6 +46792,7 @@ typedef struct ft__onnx_out {
     ft__context *c;
     const char *path;
     ft_type type;           /* of the weights, or FT_OTHER: each in its own */
+    uint64_t sum;           /* the digest of the nodes so far: see formats/onnx_described */
     ft__text graph;         /* the fields of GraphProto so far: nodes and small constants */
     ft__text attributes;    /* of the node that is added next */
     ft__text scratch;
@@ -46836,49 +46919,54 @@ static const char *ft__out_made(const ft__onnx_out *o, const char *name)
 enum { FT__ONNX_A_FLOAT = 1, FT__ONNX_A_INT = 2, FT__ONNX_A_TEXT = 3, FT__ONNX_A_INTS = 7,
        FT__ONNX_A_TEXTS = 8 };
 
-static void ft__out_begin_attribute(ft__onnx_out *o, const char *name, int type)
+static void ft__out_begin_attribute(ft__onnx_out *o, const char *name)
 {
     o->scratch.count = 0;
     ft__proto_add_text(&o->scratch, 1, name);
+}
+
+static void ft__out_end_attribute(ft__onnx_out *o, int type)
+{
     ft__proto_add_whole(&o->scratch, 20, type);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
 }
 
 static void ft__out_int(ft__onnx_out *o, const char *name, int64_t number)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_INT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_whole(&o->scratch, 3, number);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_INT);
 }
 
 static void ft__out_float(ft__onnx_out *o, const char *name, float number)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_FLOAT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_float(&o->scratch, 2, number);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_FLOAT);
 }
 
 static void ft__out_text(ft__onnx_out *o, const char *name, const char *text)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_text(&o->scratch, 4, text);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_TEXT);
 }
 
 static void ft__out_ints(ft__onnx_out *o, const char *name, const int *numbers, int count)
 {
     int i;
-    ft__out_begin_attribute(o, name, FT__ONNX_A_INTS);
+    ft__out_begin_attribute(o, name);
     for (i = 0; i < count; ++i) ft__proto_add_whole(&o->scratch, 8, numbers[i]);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_INTS);
 }
 
 /* The same text `count` times. */
 static void ft__out_texts(ft__onnx_out *o, const char *name, const char *text, int count)
 {
     int i;
-    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXTS);
+    ft__out_begin_attribute(o, name);
     for (i = 0; i < count; ++i) ft__proto_add_text(&o->scratch, 9, text);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_TEXTS);
 }
 
 /* ---- Nodes: NodeProto, which is named after its first output ---- */
@@ -46897,6 +46985,7 @@ static void ft__out_node(ft__onnx_out *o, const char *op, const char *const *x, 
     if (o->attributes.count)
         ft__text_add_bytes(&o->scratch, o->attributes.letters, o->attributes.count);
     ft__proto_add_message(&o->graph, 1, &o->scratch);
+    if (ft__ok(o->c)) o->sum = ft__hash_bytes(o->sum, o->scratch.letters, o->scratch.count);
     o->attributes.count = 0;
 }
 
@@ -47138,25 +47227,34 @@ static const char *ft__out_turned(ft__onnx_out *o, const ft__node *node, int i)
     return o->turned[id];
 }
 
+/* Lists the scales of an int8 weight; returns their name. */
+static const char *ft__out_scales(ft__onnx_out *o, const ft__node *node)
+{
+    char name[1200];
+    ft_shape rows;
+    memset(&rows, 0, sizeof rows);
+    rows.rank = 1;
+    rows.size[0] = node->shape.size[0];
+    snprintf(name, sizeof name, "%.1000s%s", node->name, ft__scale_suffix);
+    ft__out_add_weight(o, ft__out_keep(o, name),
+                       ft__floats(node->stored.scale, (size_t)rows.size[0]), FT_F32, rows, false);
+    return o->weights[o->weight_count - 1].name;
+}
+
 /* Lists a weight, and adds what makes float32 of it, and [rows, columns] if it is stored the other
    way round and not only for linear layers. */
 static void ft__out_weight(ft__onnx_out *o, const ft__node *node)
 {
     ft_type type = ft__out_weight_type(o, node);
-    const char *value = node->name;
+    const char *value = node->name, *scales;
     bool turned = ft__transposed_as(node, type);
     int id = (int)(node - o->m->nodes);
-    ft_shape rows;
     ft__out_add_weight(o, value, ft__stored_of(node), type, ft__shape_in_file(node, type), turned);
-    if (type == FT_I8) {
-        memset(&rows, 0, sizeof rows);
-        rows.rank = 1;
-        rows.size[0] = node->shape.size[0];
-        value = ft__out_name(o, node, "scale");
-        ft__out_add_weight(o, value, ft__floats(node->stored.scale, (size_t)rows.size[0]), FT_F32,
-                           rows, false);
+    scales = type == FT_I8 ? ft__out_scales(o, node) : NULL;
+    if (!o->needed[id]) return;
+    if (scales) {
         ft__out_int(o, "axis", 0);
-        value = ft__out_2(o, "DequantizeLinear", ft__out_name(o, node, "float"), node->name, value);
+        value = ft__out_2(o, "DequantizeLinear", ft__out_name(o, node, "float"), value, scales);
     } else if (type != FT_F32)
         value = ft__out_cast(o, ft__out_name(o, node, "float"), value, FT__ONNX_F32);
     o->value[id] = value;
@@ -48678,7 +48776,8 @@ static const char *ft__out_picture(ft__onnx_out *o, const ft__node *input)
                      ft__out_floats(o, ft__out_name(o, input, "shift"), shift, size, 3));
 }
 
-/* Adds all nodes, or lists those that cannot be written. `pictures`: the input that gets pictures
+/* Adds all nodes, or lists those that cannot be written. All weights are written, also those of the
+   loss alone, which the description has. `pictures`: the input that gets pictures
    as they are; 0: none. */
 static void ft__out_nodes(ft__onnx_out *o, int pictures)
 {
@@ -48688,10 +48787,10 @@ static void ft__out_nodes(ft__onnx_out *o, int pictures)
         const ft__node *node = &o->m->nodes[id - 1];
         const ft__onnx_written *row = ft__onnx_writer_of(node->op);
         const char *why = NULL;
-        if (!o->needed[id - 1]) continue;
-        o->value[id - 1] = node->name;
         if (ft__is_weight(node)) ft__out_weight(o, node);
-        else if (ft__has_rows(node)) {
+        if (!o->needed[id - 1] || ft__is_weight(node)) continue;
+        o->value[id - 1] = node->name;
+        if (ft__has_rows(node)) {
             if (id == pictures) o->value[id - 1] = ft__out_picture(o, node);
         } else if (row) why = row->write(o, node, row->onnx);
         else why = "no operator of ONNX does this";
@@ -48788,7 +48887,8 @@ static void ft__out_next_states(ft__onnx_out *o)
     }
 }
 
-/* ---- metadata_props: what prediction needs besides, under the keys of model files ---- */
+/* ---- metadata_props: the entries of model files, and two for other readers (formats/
+   onnx_described) ---- */
 
 static void ft__out_add_pair(ft__text *model, ft__text *scratch, const char *key, const char *text)
 {
@@ -48799,44 +48899,36 @@ static void ft__out_add_pair(ft__text *model, ft__text *scratch, const char *key
     ft__proto_add_message(model, 14, scratch);
 }
 
-static void ft__out_metadata(ft__onnx_out *o, ft__text *model, bool pictures)
+static void ft__out_metadata(ft__onnx_out *o, ft__text *model, const char *graph, bool pictures)
 {
     const ft_model *m = o->m;
     ft_preprocessing p = m->preprocessing;
     const char *key = m->notes.letters;
     ft__text text;
+    char sum[20];
     int i;
     memset(&text, 0, sizeof text);
     text.context = o->c;
+    ft__onnx_sum_text(o->sum, sum);
+    ft__out_add_pair(model, &o->scratch, ft__graph_key, graph);
+    ft__out_add_pair(model, &o->scratch, ft__onnx_sum_key, sum);
+    ft__out_add_pair(model, &o->scratch, ft__training_key, m->training);
+    ft__out_add_pair(model, &o->scratch, ft__tokenizer_key, m->tokenizer_text);
+    if (m->class_count) {
+        ft__add_classes(m, &text);
+        ft__out_add_pair(model, &o->scratch, ft__onnx_parts[0], text.letters);
+    }
+    text.count = 0;
     for (i = 0; pictures && i < 4; ++i) { /* the graph does the rest of it */
         p.mean[i] = 0;
         p.std[i] = 1.0f / 255;
     }
-    if (m->architecture && *m->architecture)
-        ft__out_add_pair(model, &o->scratch, "architecture", m->architecture);
-    if (m->class_count) {
-        ft__add_classes(m, &text);
-        ft__out_add_pair(model, &o->scratch, "classes", text.letters);
-    }
-    text.count = 0;
-    if (p.width > 0) {
-        ft__write_preprocessing(&text, &p);
-        ft__out_add_pair(model, &o->scratch, "preprocessing", text.letters
-                         ? strchr(text.letters, '{') : NULL);
-    }
-    text.count = 0;
-    ft__text_add(&text, "%d", m->max_length);
-    ft__out_add_pair(model, &o->scratch, "max_length", m->max_length ? text.letters : NULL);
-    text.count = 0;
-    ft__json_add_float(&text, ft_temperature(o->m));
-    if (ft_temperature(o->m) < 1 || ft_temperature(o->m) > 1)
-        ft__out_add_pair(model, &o->scratch, "temperature", text.letters);
-    ft__out_add_pair(model, &o->scratch, "pairs", m->pairs ? "true" : NULL);
-    ft__out_add_pair(model, &o->scratch, "training", m->training);
-    ft__out_add_pair(model, &o->scratch, "tokenizer", m->tokenizer_text);
+    if (p.width > 0) ft__write_preprocessing(&text, &p);
+    if (p.width > 0 && text.letters)
+        ft__out_add_pair(model, &o->scratch, ft__onnx_parts[1], strchr(text.letters, '{'));
     for (i = 0; i < m->note_count; ++i) {
         const char *value = key + strlen(key) + 1;
-        ft__out_add_pair(model, &o->scratch, key, value);
+        if (!ft__onnx_is_part(key)) ft__out_add_pair(model, &o->scratch, key, value);
         key = value + strlen(value) + 1;
     }
     ft__release(o->c, text.letters);
@@ -48926,6 +49018,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
     ft_node output = ft__out_checked(m, path, options);
     int pictures = options->with_preprocessing ? ft__find_node(m, "input").id : 0;
     size_t count = (size_t)m->node_count;
+    char *graph = ft__graph_text(m, false);
     ft__text model, opset;
     ft__onnx_out o;
     memset(&o, 0, sizeof o);
@@ -48958,7 +49051,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
         ft__proto_add_text(&opset, 1, "");
         ft__proto_add_whole(&opset, 2, FT__ONNX_OPSET_OUT);
         ft__proto_add_message(&model, 8, &opset);
-        ft__out_metadata(&o, &model, pictures > 0);
+        ft__out_metadata(&o, &model, graph, pictures > 0);
         ft__out_file(&o, &model);
     }
     while (o.text_count > 0) ft__release(c, o.texts[--o.text_count]);
@@ -48972,6 +49065,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
     ft__release(c, o.scratch.letters);
     ft__release(c, opset.letters);
     ft__release(c, model.letters);
+    ft__release(c, graph);
     return c->status;
 }
 #endif
@@ -72020,10 +72114,10 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
                         path);
     type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
     if (options.weights_only) return ft__write_weights(m, path, type);
+    if (ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
 #endif
-    if (ft__check_describable(m, path) != FT_OK) return c->status;
     return ft__write_model(m, path, type, NULL, false);
 }
 

@@ -212,6 +212,7 @@ extern "C" {
 #include "formats/onnx_layers.h"
 #include "formats/onnx_einsum.h"
 #include "formats/onnx_recurrent.h"
+#include "formats/onnx_described.h"
 #include "formats/onnx.h"
 #include "formats/tensor_files.h"
 #include "formats/position_tables.h"

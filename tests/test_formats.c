@@ -2,6 +2,7 @@
    error or sensible tensors, never a crash. Run it under ASan for a full test. */
 #include <dirent.h>
 #include "public.h"
+#include "onnx_cases.h"
 
 static const float a_values[6] = {0, 0.25f, 0.5f, 0.75f, 1, 1.25f};
 static bool quick; /* under the sanitizers: a sample of the damage */
@@ -475,7 +476,7 @@ static void test_notes(void)
 /* A name of another format is refused before anything is written. */
 static void test_names(void)
 {
-    static const char *const wrong[] = {"m.pt", "m.pth", "m.onnx", "m.h5", "m.gguf", "a/m.bin"};
+    static const char *const wrong[] = {"m.pt", "m.pth", "m.tflite", "m.h5", "m.gguf", "a/m.bin"};
     ft_model *m = new_model();
     size_t i;
     ft_input(m, "input", (ft_input_options){.size = {3}});
@@ -844,6 +845,261 @@ static void test_onnx(void)
     CHECK(cases >= 138 && masks >= 6, "%d cases of ONNX, and %d of masks", cases, masks);
 }
 
+/* ---- ONNX files that we write (tests/test_onnx.sh runs them in ONNX Runtime) ---- */
+
+static unsigned char *find_bytes(unsigned char *bytes, size_t size, const char *text)
+{
+    size_t i, length = strlen(text);
+    for (i = 0; bytes && i + length <= size; ++i)
+        if (memcmp(bytes + i, text, length) == 0) return bytes + i;
+    return NULL;
+}
+
+/* Builds case number `i`, with weights drawn; returns its name. */
+static const char *make_onnx_case(ft_model *m, int i)
+{
+    onnx_random = 7 + (uint64_t)i;
+    if (i < ONNX_CASES) build_onnx_case(m, &onnx_cases[i]);
+    else ft_network(m, onnx_networks[i - ONNX_CASES].name, onnx_networks[i - ONNX_CASES].options);
+    draw_onnx_weights(m);
+    return i < ONNX_CASES ? onnx_cases[i].op : onnx_networks[i - ONNX_CASES].name;
+}
+
+/* Runs both on the same inputs, in their order, and compares. */
+static void check_onnx_again(ft_model *m, ft_model *again, const char *name)
+{
+    static float floats[CASE_NUMBERS], got[CASE_NUMBERS], want[CASE_NUMBERS];
+    static int32_t integers[CASE_NUMBERS];
+    double worst = 0, largest = 0;
+    size_t count = onnx_numbers(m, ft_output(m)), i;
+    ft_node node, other;
+    int k;
+    ft_set_length(m, CASE_STEPS);
+    ft_set_length(again, CASE_STEPS);
+    for (k = 0; (node = onnx_input(m, k)).id; ++k) {
+        bool whole = ft_node_type(m, node) == FT_I32;
+        other = onnx_input(again, k);
+        draw_onnx_input(m, node, floats, integers);
+        if (!strcmp(ft_node_operator(m, node), "state")) continue;
+        ft_feed(m, node, whole ? (void *)integers : (void *)floats, CASE_BATCH);
+        if (ft_node_type(again, other) == FT_F32)
+            for (i = 0; whole && i < onnx_numbers(m, node); ++i) floats[i] = (float)integers[i];
+        ft_feed(again, other, ft_node_type(again, other) == FT_I32 ? (void *)integers : (void *)floats, CASE_BATCH);
+    }
+    ft_forward(m, false);
+    ft_forward(again, false);
+    CHECK(onnx_numbers(again, ft_output(again)) == count && ft_get(m, ft_output(m), want, count) == FT_OK
+          && ft_get(again, ft_output(again), got, count) == FT_OK, "%s: %s%s", name, ft_error_text(m), ft_error_text(again));
+    for (i = 0; i < count; ++i) {
+        worst = worse(worst, fabs((double)got[i] - (double)want[i]));
+        if (fabs((double)want[i]) > largest) largest = fabs((double)want[i]);
+    }
+    CHECK(worst <= 1e-5 * largest, "%s: read back, off by %g of %g", name, worst, largest);
+}
+
+/* ---- A small reader of protobuf for the test alone ---- */
+
+typedef struct pb { const unsigned char *at, *end; int field, wire; uint64_t number; const unsigned char *bytes; size_t size; } pb;
+
+static uint64_t pb_number(pb *p)
+{
+    uint64_t number = 0;
+    int shift = 0;
+    while (p->at < p->end && shift < 64) {
+        number |= (uint64_t)(*p->at & 127) << shift;
+        shift += 7;
+        if (*p->at++ < 128) return number;
+    }
+    p->at = p->end + 1;
+    return 0;
+}
+
+/* The next field; false at the end, which `at` is then past if the bytes are no message. */
+static bool pb_next(pb *p)
+{
+    uint64_t key;
+    if (p->at >= p->end) return false;
+    key = pb_number(p);
+    p->field = (int)(key >> 3);
+    p->wire = (int)(key & 7);
+    p->size = 0;
+    p->bytes = p->at;
+    if (p->wire == 0) p->number = pb_number(p);
+    else if (p->wire == 5) p->size = 4;
+    else if (p->wire == 2) {
+        p->size = (size_t)pb_number(p);
+        p->bytes = p->at;
+    } else p->size = SIZE_MAX / 2;
+    if (p->at > p->end || p->size > (size_t)(p->end - p->at)) return p->at = p->end + 1, false;
+    p->at += p->size;
+    return true;
+}
+
+static pb pb_inside(const pb *p)
+{
+    pb inside;
+    memset(&inside, 0, sizeof inside);
+    inside.at = p->bytes;
+    inside.end = p->bytes + p->size;
+    return inside;
+}
+
+enum { MOST_NAMES = 6000 };
+typedef struct pb_names { char names[MOST_NAMES][160]; int count; } pb_names;
+
+static bool pb_known(const pb_names *n, const pb *text)
+{
+    int i;
+    for (i = 0; i < n->count; ++i)
+        if (strlen(n->names[i]) == text->size && !memcmp(n->names[i], text->bytes, text->size)) return true;
+    return false;
+}
+
+/* Adds a name that must be new. */
+static bool pb_add(pb_names *n, const pb *text)
+{
+    if (pb_known(n, text) || n->count >= MOST_NAMES || text->size >= 160) return false;
+    memcpy(n->names[n->count], text->bytes, text->size);
+    n->names[n->count++][text->size] = 0;
+    return true;
+}
+
+/* Whether these are the numbers of a matrix column by column, as GPT-2's files have them. */
+static bool pb_is_transposed(ft_shape s, const float *values, const unsigned char *raw)
+{
+    int i, k;
+    for (i = 0; s.rank == 2 && i < s.size[0]; ++i)
+        for (k = 0; k < s.size[1]; ++k)
+            if (memcmp(&values[i * s.size[1] + k], raw + 4 * (k * s.size[0] + i), 4)) return false;
+    return s.rank == 2;
+}
+
+/* A TensorProto: as many bytes as its sizes say; a weight of the model has its numbers. */
+static bool pb_tensor(ft_model *m, pb p, pb_names *known)
+{
+    static float values[CASE_NUMBERS];
+    uint64_t count = 1, type = 0;
+    size_t bytes = 0;
+    const unsigned char *raw = NULL;
+    char name[160] = "";
+    ft_node node;
+    bool good = true;
+    while (pb_next(&p)) {
+        if (p.field == 1) count *= p.number;
+        if (p.field == 2) type = p.number;
+        if (p.field == 8) {
+            good = good && pb_add(known, &p);
+            snprintf(name, sizeof name, "%.*s", (int)p.size, (const char *)p.bytes);
+        }
+        if (p.field == 9) {
+            bytes = p.size;
+            raw = p.bytes;
+        }
+    }
+    node = ft_find(m, name);
+    if (node.id && good && raw && bytes == 4 * count && count == onnx_numbers(m, node)
+        && ft_get(m, node, values, (size_t)count) == FT_OK)
+        good = memcmp(values, raw, bytes) == 0 || pb_is_transposed(ft_node_shape(m, node), values, raw);
+    return good && p.at == p.end && *name && bytes == count * (type == 1 ? 4 : type == 7 ? 8 : 0);
+}
+
+/* A NodeProto: a name and an operator; each input is known, each output is new. */
+static bool pb_node(pb p, pb_names *known)
+{
+    bool good = true, named = false, op = false;
+    while (pb_next(&p)) {
+        if (p.field == 1 && p.size) good = good && pb_known(known, &p);
+        if (p.field == 2 && p.size) good = good && pb_add(known, &p);
+        named = named || (p.field == 3 && p.size);
+        op = op || (p.field == 4 && p.size);
+        good = good && p.field != 7; /* no other domain */
+    }
+    return good && named && op && p.at == p.end;
+}
+
+/* A whole file; `name` for messages. */
+static void check_onnx_structure(ft_model *m, const unsigned char *bytes, size_t size, const char *name)
+{
+    static pb_names known;
+    pb p, graph, q;
+    uint64_t version = 0, opset = 0;
+    int outputs = 0, graphs = 0;
+    memset(&p, 0, sizeof p);
+    p.at = bytes;
+    p.end = bytes + size;
+    graph = p;
+    while (pb_next(&p)) {
+        if (p.field == 1) version = p.number;
+        if (p.field == 8)
+            for (q = pb_inside(&p); pb_next(&q);)
+                if (q.field == 2) opset = q.number;
+        if (p.field == 7) {
+            graph = pb_inside(&p);
+            graphs += 1;
+        }
+    }
+    CHECK(p.at == p.end && graphs == 1 && version == 8 && opset == 17, "%s: not a model of opset 17", name);
+    known.count = 0;
+    for (q = graph; pb_next(&q);) {
+        pb info = pb_inside(&q);
+        if (q.field == 5) CHECK(pb_tensor(m, pb_inside(&q), &known), "%s: initialiser %d", name, known.count);
+        if (q.field == 11) CHECK(pb_next(&info) && info.field == 1 && pb_add(&known, &info), "%s: input", name);
+    }
+    for (p = graph; pb_next(&p);)
+        if (p.field == 1) CHECK(pb_node(pb_inside(&p), &known), "%s: the node before name %d", name, known.count);
+    CHECK(p.at == p.end && q.at == q.end, "%s: the graph ends within a field", name);
+    for (q = graph; pb_next(&q);) {
+        pb info = pb_inside(&q);
+        if (q.field != 12) continue;
+        CHECK(pb_next(&info) && info.field == 1 && pb_known(&known, &info), "%s: output", name);
+        outputs += 1;
+    }
+    CHECK(outputs > 0, "%s: no output", name);
+}
+
+/* Reads a file that was written of a model. Our reader does not know all nodes that we write; then it says
+   which. Returns whether it read them. */
+static bool check_onnx_file(ft_model *m, const unsigned char *bytes, size_t size, const char *name, bool by_nodes)
+{
+    ft_load_options load = {.weights.memory = bytes, .weights.bytes = size};
+    ft_model *again = new_model();
+    /* Read by its nodes: a last softmax is left out, an input of which only the shape is used too, and pictures
+       are [N, C, H, W]. */
+    bool other = by_nodes && (!strcmp(name, "softmin") || !strcmp(name, "expand_as") || !strcmp(name, "permute")), read;
+    ft_load(again, "written.onnx", load);
+    read = !ft_error(again);
+    CHECK(read || (by_nodes && ft_error(again) == FT_UNSUPPORTED && strstr(ft_error_text(again), "cannot be mapped")),
+          "%s: %s", name, ft_error_text(again));
+    if (read && !other) check_onnx_again(m, again, name);
+    ft_destroy(again);
+    return read;
+}
+
+/* Written and read back: by the description in the metadata and, if its digest is wrong, by the nodes. */
+static void test_onnx_written(void)
+{
+    const char *path = "build/written.onnx";
+    int i, by_nodes = 0;
+    for (i = 0; i < ONNX_CASES + ONNX_QUICK; ++i) {
+        ft_model *m = new_model();
+        const char *name = make_onnx_case(m, i);
+        unsigned char *bytes, *sum;
+        size_t size = 0;
+        CHECK(ft_save(m, path, (ft_save_options){.widen = false}) == FT_OK, "%s: %s", name, ft_error_text(m));
+        bytes = read_all(path, &size);
+        check_onnx_structure(m, bytes, size, name);
+        sum = find_bytes(bytes, size, "finetune.nodes");
+        check_onnx_file(m, bytes, size, name, false);
+        CHECK(sum, "%s: no digest", name);
+        if (sum) sum[17] ^= 1;
+        by_nodes += check_onnx_file(m, bytes, size, name, true);
+        ft_destroy(m);
+        free(bytes);
+    }
+    CHECK(by_nodes >= 140, "only %d by their nodes", by_nodes);
+    remove(path);
+}
+
 /* ---- Real ONNX files, beside what ONNX Runtime gave of them ---- */
 
 static bool real_paths(const char *name, char model[400], char expected[400])
@@ -1005,6 +1261,7 @@ int main(void)
     test_disk();
     test_matching();
     test_onnx();
+    test_onnx_written();
     test_text_direction();
     test_basic_pitch();
     return check_done("test_formats");

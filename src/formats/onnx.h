@@ -15,6 +15,7 @@
 #include "formats/onnx_layers.h"
 #include "formats/onnx_einsum.h"
 #include "formats/onnx_recurrent.h"
+#include "formats/onnx_described.h"
 
 /* =============================================================================================
    [SECTION] formats/onnx: ONNX
@@ -493,6 +494,8 @@ static void ft__onnx_open(ft_file *file)
                  FT__ONNX_NEWEST);
     ft__onnx_list_tensors(x, 0);
     ft__file_index(file);
+    x->graph = ft__onnx_description(file);
+    if (x->graph) file->may_hold = "*"; /* small constants of the nodes */
 }
 
 static void ft__onnx_read(const ft_file *file, const ft_tensor_info *t, size_t first, size_t count,

@@ -97,7 +97,7 @@ typedef struct ft__onnx {
     int input_count, output_count;
     int64_t opset;
     uint64_t computed;      /* numbers of values that were computed */
-    char *graph;            /* the description, once it was asked for */
+    const char *graph;      /* the description, once it was asked for */
     ft__onnx_made *made;    /* what describes it */
     int made_count, made_room;
     int ones, positions;    /* nodes [N, L] that were made, from 1: 1s, and 0, 1, 2, ...; 0: none */
@@ -372,7 +372,7 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
 static ft_type ft__onnx_type(int type)
 {
     return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : FT_OTHER;
+        : type == 11 ? FT_F64 : type == 3 ? FT_I8 : FT_OTHER;
 }
 
 /* Lists a tensor if it has a name and can be a weight; others are shapes, indices and

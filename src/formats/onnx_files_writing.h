@@ -5,7 +5,6 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/saving.h"
-#include "basics/json.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
 #include "operators/table.h"
@@ -14,7 +13,9 @@
 #include "graph/settings.h"
 #include "formats/safetensors.h"
 #include "formats/onnx_file.h"
+#include "formats/onnx_described.h"
 #include "formats/graphs.h"
+#include "formats/model_files.h"
 #include "formats/onnx_writing.h"
 #include "formats/onnx_elements_writing.h"
 #include "formats/onnx_layers_writing.h"
@@ -145,7 +146,8 @@ static const char *ft__out_picture(ft__onnx_out *o, const ft__node *input)
                      ft__out_floats(o, ft__out_name(o, input, "shift"), shift, size, 3));
 }
 
-/* Adds all nodes, or lists those that cannot be written. `pictures`: the input that gets pictures
+/* Adds all nodes, or lists those that cannot be written. All weights are written, also those of the
+   loss alone, which the description has. `pictures`: the input that gets pictures
    as they are; 0: none. */
 static void ft__out_nodes(ft__onnx_out *o, int pictures)
 {
@@ -155,10 +157,10 @@ static void ft__out_nodes(ft__onnx_out *o, int pictures)
         const ft__node *node = &o->m->nodes[id - 1];
         const ft__onnx_written *row = ft__onnx_writer_of(node->op);
         const char *why = NULL;
-        if (!o->needed[id - 1]) continue;
-        o->value[id - 1] = node->name;
         if (ft__is_weight(node)) ft__out_weight(o, node);
-        else if (ft__has_rows(node)) {
+        if (!o->needed[id - 1] || ft__is_weight(node)) continue;
+        o->value[id - 1] = node->name;
+        if (ft__has_rows(node)) {
             if (id == pictures) o->value[id - 1] = ft__out_picture(o, node);
         } else if (row) why = row->write(o, node, row->onnx);
         else why = "no operator of ONNX does this";
@@ -255,7 +257,8 @@ static void ft__out_next_states(ft__onnx_out *o)
     }
 }
 
-/* ---- metadata_props: what prediction needs besides, under the keys of model files ---- */
+/* ---- metadata_props: the entries of model files, and two for other readers (formats/
+   onnx_described) ---- */
 
 static void ft__out_add_pair(ft__text *model, ft__text *scratch, const char *key, const char *text)
 {
@@ -266,44 +269,36 @@ static void ft__out_add_pair(ft__text *model, ft__text *scratch, const char *key
     ft__proto_add_message(model, 14, scratch);
 }
 
-static void ft__out_metadata(ft__onnx_out *o, ft__text *model, bool pictures)
+static void ft__out_metadata(ft__onnx_out *o, ft__text *model, const char *graph, bool pictures)
 {
     const ft_model *m = o->m;
     ft_preprocessing p = m->preprocessing;
     const char *key = m->notes.letters;
     ft__text text;
+    char sum[20];
     int i;
     memset(&text, 0, sizeof text);
     text.context = o->c;
+    ft__onnx_sum_text(o->sum, sum);
+    ft__out_add_pair(model, &o->scratch, ft__graph_key, graph);
+    ft__out_add_pair(model, &o->scratch, ft__onnx_sum_key, sum);
+    ft__out_add_pair(model, &o->scratch, ft__training_key, m->training);
+    ft__out_add_pair(model, &o->scratch, ft__tokenizer_key, m->tokenizer_text);
+    if (m->class_count) {
+        ft__add_classes(m, &text);
+        ft__out_add_pair(model, &o->scratch, ft__onnx_parts[0], text.letters);
+    }
+    text.count = 0;
     for (i = 0; pictures && i < 4; ++i) { /* the graph does the rest of it */
         p.mean[i] = 0;
         p.std[i] = 1.0f / 255;
     }
-    if (m->architecture && *m->architecture)
-        ft__out_add_pair(model, &o->scratch, "architecture", m->architecture);
-    if (m->class_count) {
-        ft__add_classes(m, &text);
-        ft__out_add_pair(model, &o->scratch, "classes", text.letters);
-    }
-    text.count = 0;
-    if (p.width > 0) {
-        ft__write_preprocessing(&text, &p);
-        ft__out_add_pair(model, &o->scratch, "preprocessing", text.letters
-                         ? strchr(text.letters, '{') : NULL);
-    }
-    text.count = 0;
-    ft__text_add(&text, "%d", m->max_length);
-    ft__out_add_pair(model, &o->scratch, "max_length", m->max_length ? text.letters : NULL);
-    text.count = 0;
-    ft__json_add_float(&text, ft_temperature(o->m));
-    if (ft_temperature(o->m) < 1 || ft_temperature(o->m) > 1)
-        ft__out_add_pair(model, &o->scratch, "temperature", text.letters);
-    ft__out_add_pair(model, &o->scratch, "pairs", m->pairs ? "true" : NULL);
-    ft__out_add_pair(model, &o->scratch, "training", m->training);
-    ft__out_add_pair(model, &o->scratch, "tokenizer", m->tokenizer_text);
+    if (p.width > 0) ft__write_preprocessing(&text, &p);
+    if (p.width > 0 && text.letters)
+        ft__out_add_pair(model, &o->scratch, ft__onnx_parts[1], strchr(text.letters, '{'));
     for (i = 0; i < m->note_count; ++i) {
         const char *value = key + strlen(key) + 1;
-        ft__out_add_pair(model, &o->scratch, key, value);
+        if (!ft__onnx_is_part(key)) ft__out_add_pair(model, &o->scratch, key, value);
         key = value + strlen(value) + 1;
     }
     ft__release(o->c, text.letters);
@@ -393,6 +388,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
     ft_node output = ft__out_checked(m, path, options);
     int pictures = options->with_preprocessing ? ft__find_node(m, "input").id : 0;
     size_t count = (size_t)m->node_count;
+    char *graph = ft__graph_text(m, false);
     ft__text model, opset;
     ft__onnx_out o;
     memset(&o, 0, sizeof o);
@@ -425,7 +421,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
         ft__proto_add_text(&opset, 1, "");
         ft__proto_add_whole(&opset, 2, FT__ONNX_OPSET_OUT);
         ft__proto_add_message(&model, 8, &opset);
-        ft__out_metadata(&o, &model, pictures > 0);
+        ft__out_metadata(&o, &model, graph, pictures > 0);
         ft__out_file(&o, &model);
     }
     while (o.text_count > 0) ft__release(c, o.texts[--o.text_count]);
@@ -439,6 +435,7 @@ static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
     ft__release(c, o.scratch.letters);
     ft__release(c, opset.letters);
     ft__release(c, model.letters);
+    ft__release(c, graph);
     return c->status;
 }
 #endif

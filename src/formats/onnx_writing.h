@@ -3,6 +3,7 @@
 #include "interface/types.h"
 #include "platform/families.h"
 #include "platform/context.h"
+#include "basics/random.h"
 #include "basics/strings.h"
 #include "kernels/elementary.h"
 #include "kernels/stored.h"
@@ -30,6 +31,7 @@ typedef struct ft__onnx_out {
     ft__context *c;
     const char *path;
     ft_type type;           /* of the weights, or FT_OTHER: each in its own */
+    uint64_t sum;           /* the digest of the nodes so far: see formats/onnx_described */
     ft__text graph;         /* the fields of GraphProto so far: nodes and small constants */
     ft__text attributes;    /* of the node that is added next */
     ft__text scratch;
@@ -156,49 +158,54 @@ static const char *ft__out_made(const ft__onnx_out *o, const char *name)
 enum { FT__ONNX_A_FLOAT = 1, FT__ONNX_A_INT = 2, FT__ONNX_A_TEXT = 3, FT__ONNX_A_INTS = 7,
        FT__ONNX_A_TEXTS = 8 };
 
-static void ft__out_begin_attribute(ft__onnx_out *o, const char *name, int type)
+static void ft__out_begin_attribute(ft__onnx_out *o, const char *name)
 {
     o->scratch.count = 0;
     ft__proto_add_text(&o->scratch, 1, name);
+}
+
+static void ft__out_end_attribute(ft__onnx_out *o, int type)
+{
     ft__proto_add_whole(&o->scratch, 20, type);
+    ft__proto_add_message(&o->attributes, 5, &o->scratch);
 }
 
 static void ft__out_int(ft__onnx_out *o, const char *name, int64_t number)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_INT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_whole(&o->scratch, 3, number);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_INT);
 }
 
 static void ft__out_float(ft__onnx_out *o, const char *name, float number)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_FLOAT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_float(&o->scratch, 2, number);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_FLOAT);
 }
 
 static void ft__out_text(ft__onnx_out *o, const char *name, const char *text)
 {
-    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXT);
+    ft__out_begin_attribute(o, name);
     ft__proto_add_text(&o->scratch, 4, text);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_TEXT);
 }
 
 static void ft__out_ints(ft__onnx_out *o, const char *name, const int *numbers, int count)
 {
     int i;
-    ft__out_begin_attribute(o, name, FT__ONNX_A_INTS);
+    ft__out_begin_attribute(o, name);
     for (i = 0; i < count; ++i) ft__proto_add_whole(&o->scratch, 8, numbers[i]);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_INTS);
 }
 
 /* The same text `count` times. */
 static void ft__out_texts(ft__onnx_out *o, const char *name, const char *text, int count)
 {
     int i;
-    ft__out_begin_attribute(o, name, FT__ONNX_A_TEXTS);
+    ft__out_begin_attribute(o, name);
     for (i = 0; i < count; ++i) ft__proto_add_text(&o->scratch, 9, text);
-    ft__proto_add_message(&o->attributes, 5, &o->scratch);
+    ft__out_end_attribute(o, FT__ONNX_A_TEXTS);
 }
 
 /* ---- Nodes: NodeProto, which is named after its first output ---- */
@@ -217,6 +224,7 @@ static void ft__out_node(ft__onnx_out *o, const char *op, const char *const *x, 
     if (o->attributes.count)
         ft__text_add_bytes(&o->scratch, o->attributes.letters, o->attributes.count);
     ft__proto_add_message(&o->graph, 1, &o->scratch);
+    if (ft__ok(o->c)) o->sum = ft__hash_bytes(o->sum, o->scratch.letters, o->scratch.count);
     o->attributes.count = 0;
 }
 
@@ -458,25 +466,34 @@ static const char *ft__out_turned(ft__onnx_out *o, const ft__node *node, int i)
     return o->turned[id];
 }
 
+/* Lists the scales of an int8 weight; returns their name. */
+static const char *ft__out_scales(ft__onnx_out *o, const ft__node *node)
+{
+    char name[1200];
+    ft_shape rows;
+    memset(&rows, 0, sizeof rows);
+    rows.rank = 1;
+    rows.size[0] = node->shape.size[0];
+    snprintf(name, sizeof name, "%.1000s%s", node->name, ft__scale_suffix);
+    ft__out_add_weight(o, ft__out_keep(o, name),
+                       ft__floats(node->stored.scale, (size_t)rows.size[0]), FT_F32, rows, false);
+    return o->weights[o->weight_count - 1].name;
+}
+
 /* Lists a weight, and adds what makes float32 of it, and [rows, columns] if it is stored the other
    way round and not only for linear layers. */
 static void ft__out_weight(ft__onnx_out *o, const ft__node *node)
 {
     ft_type type = ft__out_weight_type(o, node);
-    const char *value = node->name;
+    const char *value = node->name, *scales;
     bool turned = ft__transposed_as(node, type);
     int id = (int)(node - o->m->nodes);
-    ft_shape rows;
     ft__out_add_weight(o, value, ft__stored_of(node), type, ft__shape_in_file(node, type), turned);
-    if (type == FT_I8) {
-        memset(&rows, 0, sizeof rows);
-        rows.rank = 1;
-        rows.size[0] = node->shape.size[0];
-        value = ft__out_name(o, node, "scale");
-        ft__out_add_weight(o, value, ft__floats(node->stored.scale, (size_t)rows.size[0]), FT_F32,
-                           rows, false);
+    scales = type == FT_I8 ? ft__out_scales(o, node) : NULL;
+    if (!o->needed[id]) return;
+    if (scales) {
         ft__out_int(o, "axis", 0);
-        value = ft__out_2(o, "DequantizeLinear", ft__out_name(o, node, "float"), node->name, value);
+        value = ft__out_2(o, "DequantizeLinear", ft__out_name(o, node, "float"), value, scales);
     } else if (type != FT_F32)
         value = ft__out_cast(o, ft__out_name(o, node, "float"), value, FT__ONNX_F32);
     o->value[id] = value;

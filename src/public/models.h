@@ -462,9 +462,9 @@ ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
                         path);
     type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
     if (options.weights_only) return ft__write_weights(m, path, type);
+    if (ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
 #endif
-    if (ft__check_describable(m, path) != FT_OK) return c->status;
     return ft__write_model(m, path, type, NULL, false);
 }
