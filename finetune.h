@@ -158,7 +158,6 @@
      [SECTION] formats/zip: Zip archives
      [SECTION] formats/numpy: NumPy's arrays
      [SECTION] formats/numpy_writing: Writing NumPy's arrays
-     [SECTION] formats/writers: The table of file writers
      [SECTION] formats/protobuf: Protobuf messages
      [SECTION] formats/tensorflow: TensorFlow's variables
      [SECTION] formats/pytorch: PyTorch's zip files and pickles
@@ -171,6 +170,8 @@
      [SECTION] formats/keras_networks: Keras' networks: from a config to a description
      [SECTION] formats/keras_variables: Keras' files: variables and their names
      [SECTION] formats/keras_files: Keras' files: reading them
+     [SECTION] formats/keras_writing: Keras' files: writing them
+     [SECTION] formats/keras_saving: Keras' files: from the list of variables to the file
      [SECTION] formats/onnx_file: What an ONNX file says
      [SECTION] formats/onnx_values: What an ONNX graph computes of constants and of sizes
      [SECTION] formats/onnx_quantised: Weights of a few bits in ONNX files
@@ -184,6 +185,7 @@
      [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
      [SECTION] formats/onnx_described: ONNX files with our own description
      [SECTION] formats/onnx: ONNX
+     [SECTION] formats/writers: The table of file writers
      [SECTION] formats/tensor_files: Tensor files
      [SECTION] formats/position_tables: Positions of pictures of another size
      [SECTION] formats/weights: Loading weights by name
@@ -446,7 +448,7 @@
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
-     FINETUNE_NO_KERAS         reading Keras' files (ft_desc.hdf5)
+     FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
      FINETUNE_NO_TENSORFLOW    TensorFlow's variables
      FINETUNE_NO_SAVING        ft_save, ft_graph_text
@@ -592,16 +594,22 @@ typedef struct ft_hdf5_item {
 } ft_hdf5_item;
 
 /* HDF5 files, which Keras writes, by a library of the host's: finetune.h has none of its own.
-   examples/tool/hdf5.h fills this with libhdf5, opened at run time. All functions or none. */
+   examples/tool/hdf5.h fills this with libhdf5, opened at run time. To read, all of open, item,
+   read and close; to write as well, also write and bytes. */
 typedef struct ft_hdf5 {
     void *user;
-    /* Opens a file that lies in memory, which stays valid until close. NULL: these bytes are no
-       HDF5 file. */
+    /* Opens a file that lies in memory, which stays valid until close; or, with NULL and 0, makes a
+       new one in memory. NULL: these bytes are no HDF5 file, or there is no memory. */
     void *(*open)(void *user, const void *bytes, size_t count);
     /* Describes item `index`, from 0; texts stay valid until close. false: there are no more. */
     bool (*item)(void *user, void *file, int index, ft_hdf5_item *item);
     bool (*read)(void *user, void *file, int index, void *to);
     void (*close)(void *user, void *file);
+    /* Adds an item to a new file, and the groups that its path names; `from` is as `read` gives it.
+       The same items in the same order must give the same bytes. */
+    bool (*write)(void *user, void *file, const ft_hdf5_item *item, const void *from);
+    /* Copies a new file's bytes if they fit into `room`; returns how many they are; 0: failed. */
+    size_t (*bytes)(void *user, void *file, void *to, size_t room);
 } ft_hdf5;
 
 typedef struct ft_desc {
@@ -644,7 +652,8 @@ typedef struct ft_desc {
        bits without the CPU's instruction, slowly. Weights, activations, losses, statistics and the
        optimiser are always float32. */
     const char *precision;
-    ft_hdf5 hdf5;                 /* for Keras' files; default: they cannot be read */
+    ft_hdf5 hdf5;                 /* for Keras' files; default: they can be neither read nor
+                                     written */
 } ft_desc;
 
 /* One OpenCL device of this machine. */
@@ -2445,12 +2454,20 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
    and renamed, so that no half file is left, even if another process saves there. A path that ends
    in .npz is written as NumPy's archive of arrays, with the metadata as the array "__metadata__";
-   any other as safetensors. FT_IO if writing fails, or if something other than a regular file is at
+   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; any other as
+   safetensors. Keras' files are of a network that was opened from one with its config, and changed
+   at most in the size of its head; Keras loads them, by load_model or, of .weights.h5, by
+   load_weights into the same model. They hold float32, and the metadata as an attribute that Keras
+   passes over. FT_IO if writing fails, or if something other than a regular file is at
    `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), or if the
    format has no such type (NumPy: BF16). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
+/* Fails as ft_save would, as far as that is known without writing: a network without a config of
+   Keras cannot be a .keras file. Check it before hours of training. */
+FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
-   ft_save cannot write. NULL: ft_save accepts the path. Check it before hours of training. */
+   ft_save cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
+   ft_check_save says. */
 FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of any file ----
@@ -2470,10 +2487,10 @@ FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, siz
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 /* Writes all tensors of the file, under their names and with their bits, and its metadata, in the
    format that the end of `path` says: .npz, .npy (of a file of one tensor, whose name and metadata
-   are not kept), else safetensors. With options.type FT_F16 or FT_BF16, or .widen, floating-point
-   numbers are converted, integers stay; .weights_only leaves out the metadata. What has no place in
-   the format is FT_UNSUPPORTED, by the tensor's name; what is not kept, the log says. No network is
-   needed. The rest is as in ft_save. */
+   are not kept), Keras' as in ft_save, else safetensors. With options.type FT_F16 or FT_BF16, or
+   .widen, floating-point numbers are converted, integers stay; .weights_only leaves out the
+   metadata. What has no place in the format is FT_UNSUPPORTED, by the tensor's name; what is not
+   kept, the log says. No network is needed. The rest is as in ft_save. */
 FINETUNE_API ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options);
 
 /* ---- Building: the functions of interface/operators, then these ---- */
@@ -33063,21 +33080,27 @@ static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size
     if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
 }
 
+/* The place of element `index`, counted row by row, from the tensor's first one. */
+static uint64_t ft__strided_place(const ft_tensor_info *t, size_t index)
+{
+    int64_t at = 0;
+    int d;
+    for (d = t->shape.rank - 1; d >= 0; --d) {
+        at += (int64_t)(index % (size_t)t->shape.size[d]) * t->stride[d];
+        index /= (size_t)t->shape.size[d];
+    }
+    return (uint64_t)at;
+}
+
 /* Where elements lie at any strides, as in PyTorch's views and Fortran's order. */
 static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_t first,
                              size_t count, unsigned char *to)
 {
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    size_t bytes = (size_t)ft__type_bytes[t->type], i;
     if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
-    else for (i = 0; i < count; ++i) {
-        int64_t at = 0;
-        int d;
-        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
-            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
-            left /= (size_t)t->shape.size[d];
-        }
-        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
-    }
+    else for (i = 0; i < count; ++i)
+        memcpy(to + i * bytes, file->bytes + t->offset + ft__strided_place(t, first + i) * bytes,
+               bytes);
 }
 
 /* A kernel as TensorFlow and Keras have it, [.., in, out], as [out, in, ..]. */
@@ -34425,122 +34448,6 @@ static ft_status ft__npy_write(ft__context *c, const char *path, const ft__write
     return c->status;
 }
 #endif
-
-/* =============================================================================================
-   [SECTION] formats/writers: The table of file writers
-   The end of a path says in which format its file is written; safetensors if it is no other's.
-   To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
-   fails and says what the format cannot hold.
-   ============================================================================================= */
-typedef struct ft__writer {
-    const char *end;        /* of the path */
-    bool models;            /* of any number of tensors, with metadata: ft_save can use it */
-    ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
-                       const char *const *pairs, int pair_count);
-} ft__writer;
-
-#if FT__HAS_ONNX
-/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
-static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
-                                        const ft__write_tensor *tensors, int count,
-                                        const char *const *pairs, int pair_count)
-{
-    (void)tensors;
-    (void)pairs;
-    (void)pair_count;
-    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
-                    " name it .safetensors", path, count);
-}
-#endif
-
-static const ft__writer ft__writers[] = {
-#if FT__HAS_ONNX
-    {".onnx", true, ft__onnx_write_tensors},
-#endif
-#if FT__HAS_NUMPY
-    {".npz", true, ft__npz_write}, {".npy", false, ft__npy_write},
-#endif
-    {".safetensors", true, ft__safetensors_write}};
-
-enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
-
-/* The row for a path, the last one if there is none. */
-static const ft__writer *ft__writer_of(const char *path)
-{
-    size_t i = 0;
-    while (i + 1 < FT__WRITERS && !ft__ends_with(path, ft__writers[i].end)) ++i;
-    return &ft__writers[i];
-}
-
-const char *ft_other_format(const char *path)
-{
-    static const char *const formats[][2] = {
-        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
-        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
-        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
-        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
-        {".pkl", "Python"}, {".zip", "ZIP"}};
-    size_t i;
-    if (path && ft__writer_of(path)->models && ft__ends_with(path, ft__writer_of(path)->end))
-        return NULL;
-    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
-        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
-    return NULL;
-}
-
-/* Whether a file of this name, with these options, can be written; `models`: for a whole model. */
-static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
-                                              const ft_save_options *o, bool models)
-{
-    const ft__writer *writer = ft__writer_of(path);
-    bool other = ft_other_format(path) && (models || !ft__ends_with(path, writer->end));
-    if (other)
-        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
-                        " written: name it .safetensors", path, ft_other_format(path));
-    if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
-        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
-                        " FT_BF16", path);
-    if (o->widen && o->type != FT_F32)
-        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
-                        path);
-    if ((o->with_probabilities || o->with_preprocessing)
-        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
-        return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
-                        " effect here: they are for a network in an .onnx file", path);
-    return c->status;
-}
-
-/* ---- The tensors of an opened file ---- */
-
-/* The type in which a tensor of a file is written: only floating-point numbers change. */
-static ft_type ft__converted_type(ft_type type, const ft_save_options *o)
-{
-    bool floating = type == FT_F32 || type == FT_F16 || type == FT_BF16 || type == FT_F64
-        || type == FT_F8_E4M3 || type == FT_F8_E5M2;
-    if (!floating || (o->type == FT_F32 && !o->widen)) return type;
-    return o->type;
-}
-
-/* Lists the file's tensors as they are written; fails for one that cannot be. */
-static ft_status ft__list_file(const ft_file *file, const char *path, const ft_save_options *o,
-                               ft__write_tensor *to)
-{
-    int i;
-    for (i = 0; i < file->count; ++i) {
-        const ft_tensor_info *t = &file->tensors[i];
-        if (t->type == FT_OTHER)
-            return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s of %s has the type"
-                            " %.60s, which cannot be written", path, t->name, file->path,
-                            t->type_name);
-        to[i].name = t->name;
-        to[i].type = ft__converted_type(t->type, o);
-        to[i].shape = t->shape;
-        to[i].data.type = t->type;
-        to[i].file = file;
-        to[i].info = t;
-    }
-    return file->context->status;
-}
 
 /* =============================================================================================
    [SECTION] formats/protobuf: Protobuf messages
@@ -38930,6 +38837,7 @@ static void ft__keras_view(const ft__keras_variable *v, bool other, bool second,
 #if FT__HAS_KERAS
 static const char ft__keras_config_key[] = "keras_config";
 static const char ft__keras_version_key[] = "keras_version";
+static const char ft__keras_notes_key[] = "finetune"; /* an attribute of a file's root */
 
 /* The shape of the weight with this name in a network; NULL: it has none. */
 typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *name);
@@ -38937,14 +38845,13 @@ typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *nam
 /* ---- From variables to tensors ---- */
 
 static void ft__keras_add_tensor(ft_file *file, ft__keras_file *k, ft__text *letters,
-                                 const ft__keras_variable *v, const ft_tensor_info *t,
-                                 const char *layer, const char *suffix)
+                                 const ft_tensor_info *t, const char *layer, const char *suffix)
 {
     ft_tensor_info *to = ft__file_add(file);
     if (!to) return;
     *to = *t;
     to->type_name = ft__type_names[t->type];
-    to->bytes = (uint64_t)ft__keras_elements(&v->item) * (uint64_t)ft__type_bytes[t->type];
+    to->bytes = (uint64_t)ft__shape_count(&t->shape) * (uint64_t)ft__type_bytes[t->type];
     k->labels[file->count - 1] = letters->count;
     ft__text_add_bytes(letters, layer, strlen(layer));
     ft__text_add_bytes(letters, suffix, strlen(suffix) + 1);
@@ -38993,10 +38900,10 @@ static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *
     }
     two = v->kind == FT__KERAS_CELL && !strcmp(v->role, "bias") && v->item.rank == 2
         && v->item.size[0] == 2;
-    ft__keras_add_tensor(file, k, letters, v, &found, layer, right);
+    ft__keras_add_tensor(file, k, letters, &found, layer, right);
     if (!two) return;
     ft__keras_view(v, false, true, &t, suffix);
-    ft__keras_add_tensor(file, k, letters, v, &t, layer, suffix);
+    ft__keras_add_tensor(file, k, letters, &t, layer, suffix);
 }
 
 /* Lists the file's tensors by the names that a network has for them. */
@@ -39237,48 +39144,84 @@ static void ft__keras_settle(const ft_model *m, ft_file *file)
     if (!k->described) ft__keras_name_tensors(file, ft__keras_model_wants, m);
 }
 
+/* Maps a config, as ft__keras_network does, and sorts g's weights by name. Returns the description
+   for the caller to release, NULL with an error; ft__keras_forget_config frees the rest. */
+static char *ft__keras_map_config(ft__keras *g, ft__context *c, const char *path,
+                                  const char *config, const char *training, const char *version)
+{
+    char *described;
+    memset(g, 0, sizeof *g);
+    g->c = g->text.context = g->names.context = g->refused.context = c;
+    g->values.size = sizeof(ft__keras_value);
+    g->inputs.size = sizeof(ft__keras_input);
+    g->weights.size = sizeof(ft__keras_weight);
+    g->results.size = sizeof(ft__keras_result);
+    described = ft__keras_network(g, c, path, config, strlen(config), training,
+                                  version && version[0] < '3');
+    g->by_name = (int *)ft__allocate(c, g->weights.count + 1, sizeof *g->by_name);
+    if (ft__ok(c)) ft__sort_order(g->by_name, (int)g->weights.count, ft__keras_weight_less, g);
+    return described;
+}
+
+static void ft__keras_forget_config(ft__keras *g)
+{
+    ft__release(g->c, g->by_name);
+    ft__keras_end_network(g);
+}
+
 /* Describes the network of the file's config, and names the tensors by it. */
 static void ft__keras_describe(ft_file *file)
 {
     ft__context *c = file->context;
     ft__keras_file *k = (ft__keras_file *)file->own;
     ft__keras g;
-    memset(&g, 0, sizeof g);
-    g.c = g.text.context = g.names.context = g.refused.context = c;
-    g.values.size = sizeof(ft__keras_value);
-    g.inputs.size = sizeof(ft__keras_input);
-    g.weights.size = sizeof(ft__keras_weight);
-    g.results.size = sizeof(ft__keras_result);
-    file->described = ft__keras_network(&g, c, file->path, k->config, strlen(k->config),
-                                        k->training, k->version && k->version[0] < '3');
-    g.by_name = (int *)ft__allocate(c, g.weights.count + 1, sizeof *g.by_name);
+    file->described = ft__keras_map_config(&g, c, file->path, k->config, k->training, k->version);
     if (ft__ok(c)) {
-        ft__sort_order(g.by_name, (int)g.weights.count, ft__keras_weight_less, &g);
         ft__keras_name_tensors(file, ft__keras_wants, &g);
         k->described = true;
     }
     if (g.dropped && ft__ok(c))
         ft__log(c, "%s: %d layers have regularisers or constraints, which training here does not"
                 " use: ft_optimizer_options.weight_decay is near", file->path, g.dropped);
-    ft__release(c, g.by_name);
-    ft__keras_end_network(&g);
+    ft__keras_forget_config(&g);
 }
 
-/* The entries for ft_save: what is needed to write the model back for Keras. */
+/* Adds the entries for ft_save: what is needed to write the model back for Keras. */
 static void ft__keras_notes(ft_file *file)
 {
     ft__keras_file *k = (ft__keras_file *)file->own;
     const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
     const char *texts[2];
+    ft__note *grown = (ft__note *)ft__grow(file->context, file->metadata,
+                                           (size_t)file->metadata_count,
+                                           (size_t)file->metadata_count + 2, sizeof *grown);
     int i;
+    if (!grown) return;
+    file->metadata = grown;
     texts[0] = k->config;
     texts[1] = k->version;
-    file->metadata = (ft__note *)ft__allocate(file->context, 2, sizeof *file->metadata);
-    for (i = 0; file->metadata && i < 2; ++i) {
-        if (!texts[i]) continue;
-        file->metadata[file->metadata_count].key = keys[i];
-        file->metadata[file->metadata_count++].text = texts[i];
+    for (i = 0; i < 2; ++i) {
+        if (!texts[i] || ft_file_metadata(file, keys[i])) continue;
+        grown[file->metadata_count].key = keys[i];
+        grown[file->metadata_count++].text = texts[i];
     }
+}
+
+/* What formats/keras_writing put into the file besides what Keras reads: the metadata of ft_save,
+   and of .weights.h5 the config. */
+static void ft__keras_read_notes(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    char *text = ft__keras_attribute(file, opened, "", ft__keras_notes_key);
+    if (!text) return;
+    file->json = ft__json_parse(c, text, strlen(text));
+    if (file->json) ft__file_metadata(file, 0);
+    ft__release(c, text);
+    if (k->config || !ft_file_metadata(file, ft__keras_config_key)) return;
+    k->config = ft__copy_text(c, ft_file_metadata(file, ft__keras_config_key));
+    if (ft_file_metadata(file, ft__keras_version_key))
+        k->version = ft__copy_text(c, ft_file_metadata(file, ft__keras_version_key));
 }
 
 static bool ft__keras_can_read(ft_file *file)
@@ -39305,6 +39248,7 @@ static void ft__keras_read(ft_file *file, const unsigned char *bytes, uint64_t s
         k->training = ft__keras_attribute(file, opened, "", "training_config");
         if (k->config && !k->training) k->training = ft__copy_text(c, "{}");
     }
+    if (ft__ok(c)) ft__keras_read_notes(file, opened);
     if (!k->version) k->version = ft__keras_attribute(file, opened, "", "keras_version");
     if (!k->version) k->version = ft__keras_attribute(file, opened, "model_weights",
                                                       "keras_version");
@@ -39415,7 +39359,11 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
     return file->size > 8 && !memcmp(file->bytes, ft__hdf5_signature, 8);
 }
 
-static const char *ft__keras_graph(ft_file *file) { return file->described; }
+static const char *ft__keras_graph(ft_file *file)
+{
+    const char *saved = ft_file_metadata(file, ft__graph_key); /* with names of classes, ... */
+    return saved ? saved : file->described;
+}
 
 static const ft__reader ft__reader_keras = {
     ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__read_strided,
@@ -39424,6 +39372,756 @@ static const ft__reader ft__reader_keras = {
 static const ft__reader ft__reader_keras_hdf5 = {
     "Keras' HDF5", false, ft__keras_hdf5_recognises, ft__keras_hdf5_open, ft__read_strided,
     ft__keras_graph, false};
+#endif
+/* =============================================================================================
+   [SECTION] formats/keras_writing: Keras' files: writing them
+   A network that was opened from a file of Keras' keeps its config as metadata. The config says
+   which variables Keras expects, in which order and under which names; formats/keras_variables
+   says how each lies in our weight: the view through which it is read is the one through which it
+   is written. What ft_save writes besides, Keras has no place for: an attribute of the root has it,
+   which Keras passes over.
+   ============================================================================================= */
+#if FT__HAS_KERAS && FT__HAS_SAVING
+typedef enum ft__keras_form {
+    FT__KERAS_WEIGHTS,      /* .weights.h5: by class and number: layers/conv2d_1/vars/0 */
+    FT__KERAS_WHOLE,        /* .h5: the config, and variables by layer: model_weights/stem/... */
+    FT__KERAS_ARCHIVE       /* .keras: a zip of the config and .weights.h5 */
+} ft__keras_form;
+
+/* A variable of Keras', and where it goes. */
+typedef struct ft__keras_place {
+    ft__keras_variable v;   /* v.item: its shape as Keras has it; v.layer: our layer's name */
+    size_t place;           /* "layers/conv2d/vars/0" */
+    size_t name;            /* "stem/kernel" */
+    int outer;              /* the number of the outermost model's layer that it is in */
+    bool trained;           /* by Keras, as the config has it */
+} ft__keras_place;
+
+typedef struct ft__keras_group { size_t place, name; int depth; } ft__keras_group; /* of a layer */
+
+typedef struct ft__keras_writing {
+    ft__context *c;
+    const char *path;       /* of the file, for messages */
+    ft__json *json;         /* the config */
+    ft__keras g;            /* what it describes */
+    const ft__write_tensor *tensors;
+    int count;
+    char *taken;            /* [count]: whether the tensor was written */
+    void *opened;           /* the new HDF5 file */
+    ft__text texts;
+    ft__growing entries, groups;
+    bool old;               /* of Keras 2 */
+    /* The layer that is being listed: */
+    char place[1024];       /* "layers/functional/layers/conv2d" */
+    char prefix[256];       /* "body." */
+    char inner[1024];       /* its name in a .h5: "body/conv" */
+    const char *layer;      /* "conv" */
+    int config, outer, depth;
+    bool frozen;
+} ft__keras_writing;
+
+static size_t ft__keras_keep_text(ft__keras_writing *w, const char *text)
+{
+    size_t at = w->texts.count;
+    ft__text_add_bytes(&w->texts, text, strlen(text) + 1);
+    return at;
+}
+
+/* ---- Names ---- */
+
+/* Keras' name of a class in a path: "Conv2DTranspose" as "conv2d_transpose". A word begins at an
+   upper case letter before or behind a lower case one. */
+static void ft__keras_snake(const char *class_name, char *to, size_t size)
+{
+    size_t n = 0, i;
+    for (i = 0; class_name[i] && n + 2 < size; ++i) {
+        char c = class_name[i], before = i ? class_name[i - 1] : '_', after = class_name[i + 1];
+        bool upper = c >= 'A' && c <= 'Z';
+        if (upper && i && ((after >= 'a' && after <= 'z') || (before >= 'a' && before <= 'z')))
+            to[n++] = '_';
+        to[n++] = upper ? (char)(c + 32) : c;
+    }
+    to[n] = 0;
+}
+
+/* Whether two layers count as one class; Keras 2 called a Functional model "Model". */
+static bool ft__keras_same_class(const char *a, const char *b)
+{
+    if (!strcmp(a, "Model")) a = "Functional";
+    if (!strcmp(b, "Model")) b = "Functional";
+    return !strcmp(a, b);
+}
+
+static const char *ft__keras_class_of(const ft__json *j, int layer)
+{
+    const char *name = ft__json_string(j, ft__json_member(j, layer, "class_name"));
+    return name ? name : "Layer";
+}
+
+/* The list of a model's layers, given its config. */
+static int ft__keras_layers_of(const ft__json *j, int config)
+{
+    return ft__json_at(j, config, 'a') ? config : ft__json_member(j, config, "layers");
+}
+
+/* ---- Listing: the variables of one layer ---- */
+
+/* The shape in a file of a variable whose weight here has `shape`. v->item.size is set; the rank
+   was. */
+static void ft__keras_shape_in_file(const ft__keras_writing *w, ft__keras_variable *v,
+                                    const ft_shape *shape, bool two)
+{
+    ft_hdf5_item *to = &v->item;
+    const int *from = shape->size;
+    bool bias = !strcmp(v->role, "bias");
+    int64_t all = (int64_t)ft__shape_count(shape), heads = 1, last;
+    int heads_field = ft__json_member(w->json, w->config, "num_heads"), d;
+    int multiplier_field = ft__json_member(w->json, w->config, "depth_multiplier");
+    int shared = ft__json_member(w->json, w->config, "shared_axes");
+    if (v->kind == FT__KERAS_HEADS && (!ft__json_int(w->json, heads_field, &heads) || heads < 1))
+        heads = 1;
+    to->rank = shape->rank;
+    for (d = 0; d < shape->rank; ++d) to->size[d] = from[d];
+    if (v->kind == FT__KERAS_HEADS && !strcmp(v->part, ".output")) {
+        to->rank = bias ? 1 : 3;
+        to->size[0] = bias ? all : heads;
+        to->size[1] = bias ? 1 : from[1] / heads;
+        to->size[2] = from[0];
+    } else if (v->kind == FT__KERAS_HEADS) {
+        to->rank = bias ? 2 : 3;
+        to->size[0] = bias ? heads : from[1];
+        to->size[1] = bias ? all / heads : heads;
+        to->size[2] = from[0] / heads;
+    } else if (v->kind == FT__KERAS_CELL && bias && two) {
+        to->rank = 2;
+        to->size[0] = 2;
+        to->size[1] = all;
+    } else if (!strcmp(v->role, "alpha")) {
+        to->rank = ft__json_count(w->json, shared) + 1;
+        if (to->rank > FINETUNE_MAX_RANK) to->rank = FINETUNE_MAX_RANK;
+        for (d = 0; d < to->rank; ++d) to->size[d] = d + 1 < to->rank ? 1 : all;
+    } else if (shape->rank > 1 && strstr(v->role, "kernel")) {
+        for (d = 2; d < shape->rank; ++d) to->size[d - 2] = from[d];
+        last = from[0];
+        to->size[d - 2] = from[1];
+        if (!strcmp(v->role, "depthwise_kernel")) {
+            int64_t multiplier = 1;
+            if (!ft__json_int(w->json, multiplier_field, &multiplier) || multiplier < 1)
+                multiplier = 1;
+            to->size[d - 2] = last / multiplier;
+            last = multiplier;
+        }
+        to->size[d - 1] = last;
+    } else if (strcmp(v->role, "embeddings") != 0) {
+        to->rank = 1;
+        to->size[0] = all;
+    }
+}
+
+/* The name of the weight that a variable is here: our layer's, and what ft__keras_view says. */
+static void ft__keras_weight_name(const ft__keras_writing *w, const ft__keras_variable *v,
+                                  bool second, ft_tensor_info *t, char *name, size_t size)
+{
+    char suffix[64];
+    ft__keras_view(v, false, second, t, suffix);
+    snprintf(name, size, "%s%s", w->texts.letters + v->layer, suffix);
+}
+
+/* Lists a variable, if the layer has it: its number is the next of its group, *number. `tail`: of
+   its group's path behind the layer's; `middle`: of its name in a .h5. */
+static void ft__keras_list_one(ft__keras_writing *w, ft__keras_variable v, const char *role,
+                               const char *tail, const char *middle, int *number)
+{
+    char text[2600], name[700];
+    const ft_shape *shape, *second = NULL;
+    ft__keras_place *to;
+    ft_tensor_info t;
+    int d;
+    if (!*role || !ft__ok(w->c)) return;
+    snprintf(v.role, sizeof v.role, "%s", role);
+    v.item.type = FT_F32;
+    v.item.rank = v.kind == FT__KERAS_CELL ? 2 : 3; /* as far as the suffix depends on it */
+    for (d = 0; d < 3; ++d) v.item.size[d] = 1;
+    snprintf(text, sizeof text, "%s%s", w->prefix, w->layer);
+    v.layer = ft__keras_keep_text(w, text);
+    if (!ft__ok(w->c)) return;
+    ft__keras_weight_name(w, &v, false, &t, name, sizeof name);
+    if (!strcmp(role, "count")) snprintf(name, sizeof name, "%.600s.mean", text);
+    shape = ft__keras_wants(&w->g, name);
+    if (!shape) return;
+    if (v.kind == FT__KERAS_CELL && !strcmp(role, "bias")) {
+        ft__keras_weight_name(w, &v, true, &t, name, sizeof name);
+        second = ft__keras_wants(&w->g, name);
+    }
+    ft__keras_shape_in_file(w, &v, shape, second != NULL);
+    if (!strcmp(role, "count")) { /* of Normalization: how many samples it saw */
+        v.item.type = FT_I64;
+        v.item.rank = 0;
+    }
+    to = (ft__keras_place *)ft__growing_add(w->c, &w->entries);
+    if (!to) return;
+    to->v = v;
+    to->outer = w->outer;
+    to->trained = !w->frozen && strcmp(role, "count") != 0 && strcmp(role, "mean") != 0
+        && strcmp(role, "variance") != 0 && strncmp(role, "moving_", 7) != 0;
+    snprintf(text, sizeof text, "%s%s/vars/%d", w->place, tail, (*number)++);
+    to->place = ft__keras_keep_text(w, text);
+    if (v.kind == FT__KERAS_DEPTH && !w->old && strcmp(role, "bias") != 0) role = "kernel";
+    snprintf(text, sizeof text, "%s%s/%s%s", w->inner, middle, role, w->old ? ":0" : "");
+    to->name = ft__keras_keep_text(w, text);
+}
+
+/* Of a layer of this class, whose variables are numbered. */
+static void ft__keras_list_plain(ft__keras_writing *w, const char *class_name, const char *tail)
+{
+    char snake[80];
+    ft__keras_variable v;
+    int number = 0, i;
+    memset(&v, 0, sizeof v);
+    ft__keras_snake(class_name, snake, sizeof snake);
+    if (!strncmp(snake, "separable_conv", 14)) v.kind = FT__KERAS_SEPARABLE;
+    if (!strncmp(snake, "depthwise_conv", 14)) v.kind = FT__KERAS_DEPTH;
+    for (i = 0; i < 4; ++i)
+        ft__keras_list_one(w, v, ft__keras_numbered(snake, strlen(snake), i), tail, "", &number);
+}
+
+/* Of the cell of a recurrent layer; `direction`: of Bidirectional "forward" or "backward", or
+   NULL. */
+static void ft__keras_list_cell(ft__keras_writing *w, const char *class_name,
+                                const char *direction)
+{
+    static const char *const roles[] = {"kernel", "recurrent_kernel", "bias"};
+    const ft__keras_cell *cell = ft__keras_cell_of(class_name);
+    ft__keras_variable v;
+    char snake[80], tail[80] = "/cell", middle[200];
+    int number = 0, i;
+    if (!cell) return;
+    memset(&v, 0, sizeof v);
+    v.kind = FT__KERAS_CELL;
+    v.gates = cell->gates;
+    ft__keras_snake(class_name, snake, sizeof snake);
+    snprintf(middle, sizeof middle, "/%s_cell", snake);
+    if (direction) {
+        snprintf(tail, sizeof tail, "/%s_layer/cell", direction);
+        snprintf(middle, sizeof middle, "/%s_%s/%s_cell", direction, snake, snake);
+        if (*direction == 'b') snprintf(v.part, sizeof v.part, "_reverse");
+    }
+    for (i = 0; i < 3; ++i) ft__keras_list_one(w, v, roles[i], tail, middle, &number);
+}
+
+/* Of MultiHeadAttention. */
+static void ft__keras_list_heads(ft__keras_writing *w)
+{
+    static const char *const parts[][3] = {
+        {".query", "/query_dense", "/query"}, {".key", "/key_dense", "/key"},
+        {".value", "/value_dense", "/value"}, {".output", "/output_dense", "/attention_output"}};
+    ft__keras_variable v;
+    int i, number;
+    memset(&v, 0, sizeof v);
+    v.kind = FT__KERAS_HEADS;
+    for (i = 0; i < 4; ++i) {
+        number = 0;
+        snprintf(v.part, sizeof v.part, "%s", parts[i][0]);
+        ft__keras_list_one(w, v, "kernel", parts[i][1], parts[i][2], &number);
+        ft__keras_list_one(w, v, "bias", parts[i][1], parts[i][2], &number);
+    }
+}
+
+static void ft__keras_list_layer(ft__keras_writing *w, const char *class_name)
+{
+    const ft__json *j = w->json;
+    int inner = ft__json_member(j, w->config, "layer");
+    const char *inner_class = ft__keras_class_of(j, inner);
+    if (!strcmp(class_name, "MultiHeadAttention")) ft__keras_list_heads(w);
+    else if (ft__keras_cell_of(class_name)) ft__keras_list_cell(w, class_name, NULL);
+    else if (!strcmp(class_name, "Bidirectional")) {
+        ft__keras_list_cell(w, inner_class, "forward");
+        ft__keras_list_cell(w, inner_class, "backward");
+    } else if (!strcmp(class_name, "TimeDistributed"))
+        ft__keras_list_plain(w, inner_class, "/layer");
+    else ft__keras_list_plain(w, class_name, "");
+}
+
+/* ---- Listing: the layers of a model ---- */
+
+/* Enters layer `at` of a list: its names, and its group. `number`: how many of its class come
+   before it. */
+static void ft__keras_enter(ft__keras_writing *w, int at, int number)
+{
+    const ft__json *j = w->json;
+    const char *class_name = ft__keras_class_of(j, at);
+    ft__keras_group *group = (ft__keras_group *)ft__growing_add(w->c, &w->groups);
+    size_t place = strlen(w->place), inner = strlen(w->inner);
+    char snake[80], text[1100], behind[16] = "";
+    ft__keras_snake(ft__keras_same_class(class_name, "Functional") ? "Functional" : class_name,
+                    snake, sizeof snake);
+    if (number) snprintf(behind, sizeof behind, "_%d", number);
+    w->config = ft__json_member(j, at, "config");
+    w->layer = ft__keras_layer_name(j, at);
+    snprintf(w->place + place, sizeof w->place - place, "layers/%s%s", snake, behind);
+    snprintf(w->inner + inner, sizeof w->inner - inner, "%s%s", inner ? "/" : "", w->layer);
+    if (strlen(w->place) + 90 > sizeof w->place || strlen(w->inner) + 300 > sizeof w->inner)
+        ft__fail(w->c, FT_UNSUPPORTED, "%s: the names of the layers around %.80s are too long",
+                 w->path, w->layer);
+    if (!group) return;
+    snprintf(text, sizeof text, "%s/vars", w->place);
+    group->place = ft__keras_keep_text(w, text);
+    group->name = ft__keras_keep_text(w, w->layer);
+    group->depth = w->depth;
+}
+
+/* Lists the layers of a model, given its config, and their variables. */
+static void ft__keras_list_model(ft__keras_writing *w, int config)
+{
+    const ft__json *j = w->json;
+    int layers = ft__keras_layers_of(j, config), at, before, number;
+    size_t place = strlen(w->place), prefix = strlen(w->prefix), inner = strlen(w->inner);
+    bool frozen = w->frozen;
+    if (w->depth > FT__KERAS_NESTED || layers < 0) return;
+    for (at = layers + 1; ft__ok(w->c) && at < j->values[layers].next; at = j->values[at].next) {
+        const char *class_name = ft__keras_class_of(j, at);
+        for (before = layers + 1, number = 0; before < at; before = j->values[before].next)
+            number += ft__keras_same_class(ft__keras_class_of(j, before), class_name);
+        ft__keras_enter(w, at, number);
+        w->frozen = frozen
+            || ft__json_at(j, ft__json_member(j, w->config, "trainable"), 'f') != NULL;
+        if (ft__keras_is_model(class_name)) {
+            snprintf(w->prefix + prefix, sizeof w->prefix - prefix, "%s.", w->layer);
+            snprintf(w->place + strlen(w->place), sizeof w->place - strlen(w->place), "/");
+            w->depth += 1;
+            ft__keras_list_model(w, w->config);
+            w->depth -= 1;
+        } else ft__keras_list_layer(w, class_name);
+        w->place[place] = w->prefix[prefix] = w->inner[inner] = 0;
+        w->frozen = frozen;
+        if (w->depth == 0) w->outer += 1;
+    }
+}
+
+/* ---- A new head: the config's units are as many as the weight has ---- */
+
+/* Sets the units of Dense layers that have other weights than the config says; `digits` has room
+   for the new numbers. Returns how many there are. */
+static int ft__keras_resize(ft__keras_writing *w, int config, ft__keras_wanted wanted,
+                            const void *context, char (*digits)[12], int most)
+{
+    ft__json *j = w->json;
+    int layers = ft__keras_layers_of(j, config), at, changed = 0;
+    size_t prefix = strlen(w->prefix);
+    char name[700];
+    if (w->depth > FT__KERAS_NESTED || layers < 0) return 0;
+    for (at = layers + 1; at < j->values[layers].next && changed < most; at = j->values[at].next) {
+        const char *class_name = ft__keras_class_of(j, at), *layer = ft__keras_layer_name(j, at);
+        int inner = ft__json_member(j, at, "config"), units;
+        const ft_shape *shape;
+        int64_t number = 0;
+        if (ft__keras_is_model(class_name)) {
+            snprintf(w->prefix + prefix, sizeof w->prefix - prefix, "%.200s.", layer);
+            w->depth += 1;
+            changed += ft__keras_resize(w, inner, wanted, context, digits + changed,
+                                        most - changed);
+            w->depth -= 1;
+            w->prefix[prefix] = 0;
+        }
+        if (strcmp(class_name, "Dense") != 0) continue;
+        units = ft__json_member(j, inner, "units");
+        snprintf(name, sizeof name, "%s%.400s.weight", w->prefix, layer);
+        shape = wanted(context, name);
+        if (!shape || shape->rank != 2 || !ft__json_int(j, units, &number)
+            || number == shape->size[0]) continue;
+        snprintf(digits[changed], sizeof digits[changed], "%d", shape->size[0]);
+        j->values[units].digits = digits[changed++];
+    }
+    return changed;
+}
+
+/* The config of a network whose weights have the shapes that `wanted` says; the caller releases it.
+   NULL with an error. */
+static char *ft__keras_config_for(ft__context *c, const char *path, const char *config,
+                                  ft__keras_wanted wanted, const void *context)
+{
+    char digits[16][12], *copy;
+    ft__keras_writing w;
+    ft__text text;
+    memset(&w, 0, sizeof w);
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    w.json = ft__json_parse(c, config, strlen(config));
+    if (!w.json) {
+        ft__fail(c, FT_FORMAT, "%s: the config of Keras that the network came with is no JSON",
+                 path);
+        return NULL;
+    }
+    if (ft__keras_resize(&w, ft__json_member(w.json, 0, "config"), wanted, context, digits, 16)) {
+        ft__json_add_value(&text, w.json, 0);
+        copy = text.letters;
+    } else copy = ft__copy_text(c, config);
+    ft__json_free(c, w.json);
+    return copy;
+}
+#endif
+/* =============================================================================================
+   [SECTION] formats/keras_saving: Keras' files: from the list of variables to the file
+   HDF5 is made in memory by ft_desc.hdf5, then written as every file is: aside, then renamed. No
+   time is in it: the same network gives the same bytes.
+   ============================================================================================= */
+#if FT__HAS_KERAS && FT__HAS_SAVING
+/* The text of a key among pairs; NULL: there is none. */
+static const char *ft__keras_pair(const char *const *pairs, int count, const char *key)
+{
+    int i;
+    for (i = 0; i < count; ++i)
+        if (!strcmp(pairs[2 * i], key)) return pairs[2 * i + 1];
+    return NULL;
+}
+
+static ft__keras_form ft__keras_form_of(const char *path)
+{
+    return ft__ends_with(path, ".keras") ? FT__KERAS_ARCHIVE
+        : ft__ends_with(path, ".weights.h5") ? FT__KERAS_WEIGHTS : FT__KERAS_WHOLE;
+}
+
+/* Whether a network with this metadata can be written as Keras' file; else an error. */
+static ft_status ft__keras_check_writable(ft__context *c, const char *path,
+                                          const char *const *pairs, int pair_count)
+{
+    const char *config = ft__keras_pair(pairs, pair_count, ft__keras_config_key);
+    ft__json *j;
+    if (!c->desc.hdf5.write)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: a file of Keras in HDF5, which needs ft_desc.hdf5"
+                        " with its function write (the tool opens libhdf5 for it: Debian's"
+                        " libhdf5-103-1)", path);
+    if (!config)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: only a network that was opened from a file of Keras"
+                        " with its config (.keras, or .h5 of a whole model) can be written for"
+                        " Keras: name it .safetensors", path);
+    if (ft__keras_form_of(path) != FT__KERAS_ARCHIVE) return c->status;
+    j = ft__json_parse(c, config, strlen(config));
+    if (ft__ok(c) && !ft__json_string(j, ft__json_member(j, 0, "module")))
+        ft__fail(c, FT_UNSUPPORTED, "%s: the network's config is that of a .h5 file, which Keras"
+                 " does not read in a .keras file: name it .h5", path);
+    ft__json_free(c, j);
+    return c->status;
+}
+
+/* ---- The numbers ---- */
+
+static const ft_shape *ft__keras_written_shape(const void *context, const char *name)
+{
+    const ft__keras_writing *w = (const ft__keras_writing *)context;
+    int i;
+    for (i = 0; i < w->count; ++i)
+        if (!strcmp(w->tensors[i].name, name)) return &w->tensors[i].shape;
+    return NULL;
+}
+
+/* Puts a tensor's numbers where the view t has them in `to`. */
+static void ft__keras_scatter(const ft__context *c, const ft__write_tensor *tensor,
+                              const ft_tensor_info *t, unsigned char *to)
+{
+    ft__write_tensor single = *tensor;
+    size_t count = ft__shape_count(&t->shape), first, some, i;
+    unsigned char piece[4 * 256];
+    single.type = FT_F32;
+    for (first = 0; first < count; first += some) {
+        some = count - first < 256 ? count - first : 256;
+        ft__tensor_bytes(c, &single, first, some, piece);
+        for (i = 0; i < some; ++i)
+            memcpy(to + t->offset + 4 * ft__strided_place(t, first + i), piece + 4 * i, 4);
+    }
+}
+
+/* A variable's numbers as Keras has them, for the caller to release; NULL with an error. */
+static unsigned char *ft__keras_numbers(ft__keras_writing *w, const ft__keras_variable *v)
+{
+    ft__context *c = w->c;
+    int64_t all = ft__keras_elements(&v->item);
+    unsigned char *to = (unsigned char *)ft__allocate(c, (size_t)all,
+                                                      (size_t)ft__type_bytes[v->item.type]);
+    bool two = v->kind == FT__KERAS_CELL && !strcmp(v->role, "bias") && v->item.rank == 2;
+    ft_tensor_info t;
+    char name[700];
+    int second, i;
+    for (second = 0; to && second <= two && strcmp(v->role, "count") != 0; ++second) {
+        ft__keras_weight_name(w, v, second, &t, name, sizeof name);
+        for (i = 0; i < w->count && strcmp(w->tensors[i].name, name) != 0; ++i) {}
+        if (i == w->count || ft__shape_count(&w->tensors[i].shape) != ft__shape_count(&t.shape)) {
+            ft__fail(c, FT_MISMATCH, "%s: %.200s %s: Keras' config, with which the network was"
+                     " opened, expects it with %zu numbers: name it .safetensors", w->path, name,
+                     i < w->count ? "has another size" : "is not there",
+                     ft__shape_count(&t.shape));
+            break;
+        }
+        w->taken[i] = 1;
+        ft__keras_scatter(c, &w->tensors[i], &t, to);
+    }
+    if (ft__ok(c) && v->gates == 3 && v->item.size[v->item.rank - 1] % 3 == 0)
+        ft__keras_swap_gates(v, to);
+    if (ft__ok(c)) return to;
+    ft__release(c, to);
+    return NULL;
+}
+
+/* ---- Into HDF5 ---- */
+
+static void ft__keras_put(ft__keras_writing *w, const ft_hdf5_item *item, const void *from)
+{
+    const ft_hdf5 *h = &w->c->desc.hdf5;
+    if (ft__ok(w->c) && !h->write(h->user, w->opened, item, from))
+        ft__fail(w->c, FT_IO, "%s: %.200s%s%s cannot be written as HDF5", w->path, item->path,
+                 item->attribute ? ", attribute " : "", item->attribute ? item->attribute : "");
+}
+
+/* An attribute of `count` texts, each with a 0 at its end; -1: of one that is no list. */
+static void ft__keras_put_texts(ft__keras_writing *w, const char *path, const char *attribute,
+                                const char *texts, int count)
+{
+    ft_hdf5_item item;
+    memset(&item, 0, sizeof item);
+    item.path = path;
+    item.attribute = attribute;
+    item.type = FT_OTHER;
+    item.rank = count >= 0;
+    item.size[0] = count;
+    if (texts) ft__keras_put(w, &item, texts);
+}
+
+static void ft__keras_put_numbers(ft__keras_writing *w, const ft__keras_place *e, const char *path)
+{
+    unsigned char *numbers = ft__keras_numbers(w, &e->v);
+    ft_hdf5_item item = e->v.item;
+    item.path = path;
+    item.bytes = (size_t)ft__keras_elements(&item) * (size_t)ft__type_bytes[item.type];
+    if (numbers) ft__keras_put(w, &item, numbers);
+    ft__release(w->c, numbers);
+}
+
+/* As Keras 3's save_weights: a layer's name is an attribute of its group. */
+static void ft__keras_put_weights(ft__keras_writing *w)
+{
+    const ft__keras_group *groups = (const ft__keras_group *)w->groups.at;
+    const ft__keras_place *entries = (const ft__keras_place *)w->entries.at;
+    const char *texts = w->texts.letters;
+    size_t i;
+    for (i = 0; ft__ok(w->c) && i < w->groups.count; ++i)
+        ft__keras_put_texts(w, texts + groups[i].place, "name", texts + groups[i].name, -1);
+    for (i = 0; ft__ok(w->c) && i < w->entries.count; ++i)
+        ft__keras_put_numbers(w, &entries[i], texts + entries[i].place);
+}
+
+/* The variables of one of the outermost model's layers: those that are trained first, as Keras'
+   `weights` of a model inside a model are. */
+static void ft__keras_put_layer(ft__keras_writing *w, int outer, const char *group)
+{
+    const ft__keras_place *entries = (const ft__keras_place *)w->entries.at;
+    ft__text names, path;
+    int pass, count = 0;
+    size_t i;
+    memset(&names, 0, sizeof names);
+    memset(&path, 0, sizeof path);
+    names.context = path.context = w->c;
+    for (pass = 0; pass < 2; ++pass)
+        for (i = 0; ft__ok(w->c) && i < w->entries.count; ++i) {
+            const char *name = w->texts.letters + entries[i].name;
+            if (entries[i].outer != outer || entries[i].trained == (pass == 1)) continue;
+            ft__text_add_bytes(&names, name, strlen(name) + 1);
+            count += 1;
+            path.count = 0;
+            ft__text_add(&path, "%s/%s", group, name);
+            if (ft__ok(w->c)) ft__keras_put_numbers(w, &entries[i], path.letters);
+        }
+    if (ft__ok(w->c))
+        ft__keras_put_texts(w, group, "weight_names", count ? names.letters : "", count);
+    ft__release(w->c, path.letters);
+    ft__release(w->c, names.letters);
+}
+
+/* As Keras' model.save of a .h5, but for how the model was compiled: its own load_model fails for
+   some losses' names there ("mse"). */
+static void ft__keras_put_whole(ft__keras_writing *w, const char *config, const char *version)
+{
+    static const char model[] = "model_weights", top[] = "model_weights/top_level_model_weights";
+    const ft__keras_group *groups = (const ft__keras_group *)w->groups.at;
+    ft__context *c = w->c;
+    ft__text names, group;
+    int outer = 0;
+    size_t i;
+    memset(&names, 0, sizeof names);
+    memset(&group, 0, sizeof group);
+    names.context = group.context = c;
+    ft__keras_put_texts(w, "", "keras_version", version, -1);
+    ft__keras_put_texts(w, "", "backend", "tensorflow", -1);
+    ft__keras_put_texts(w, "", "model_config", config, -1);
+    ft__keras_put_texts(w, model, "keras_version", version, -1);
+    ft__keras_put_texts(w, model, "backend", "tensorflow", -1);
+    for (i = 0; ft__ok(c) && i < w->groups.count; ++i) {
+        const char *name = w->texts.letters + groups[i].name;
+        if (groups[i].depth > 0) continue;
+        group.count = 0;
+        ft__text_add(&group, "%s/%s", model, name);
+        ft__text_add_bytes(&names, name, strlen(name) + 1);
+        if (ft__ok(c)) ft__keras_put_layer(w, outer, group.letters);
+        outer += 1;
+    }
+    if (ft__ok(c)) {
+        ft__keras_put_texts(w, model, "layer_names", names.letters, outer);
+        ft__keras_put_texts(w, top, "weight_names", "", 0);
+    }
+    ft__release(c, group.letters);
+    ft__release(c, names.letters);
+}
+
+/* Whether a tensor is a constant of the config's, as an LSTM's second bias. */
+static bool ft__keras_is_constant(const ft__keras_writing *w, const char *name)
+{
+    const ft__keras_weight *all = (const ft__keras_weight *)w->g.weights.at;
+    size_t i;
+    for (i = 0; i < w->g.weights.count; ++i)
+        if (all[i].constant && !strcmp(ft__keras_text(&w->g, all[i].name), name)) return true;
+    return false;
+}
+
+/* What Keras has no place for: all metadata but, where Keras has it, the config; and but a
+   description whose constants are tensors. */
+static void ft__keras_put_notes(ft__keras_writing *w, ft__keras_form form,
+                                const char *const *pairs, int pair_count)
+{
+    ft__context *c = w->c;
+    const char **kept = (const char **)ft__allocate(c, 2 * (size_t)pair_count + 1, sizeof *kept);
+    ft__text text;
+    bool constants = false;
+    int count = 0, i;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    for (i = 0; i < w->count && !constants; ++i)
+        constants = !w->taken[i] && ft__keras_is_constant(w, w->tensors[i].name);
+    for (i = 0; kept && i < pair_count; ++i) {
+        bool of_keras = !strcmp(pairs[2 * i], ft__keras_config_key)
+            || !strcmp(pairs[2 * i], ft__keras_version_key);
+        if ((of_keras && form != FT__KERAS_WEIGHTS)
+            || (constants && !strcmp(pairs[2 * i], ft__graph_key))) continue;
+        kept[2 * count] = pairs[2 * i];
+        kept[2 * count++ + 1] = pairs[2 * i + 1];
+    }
+    if (count > 0) {
+        ft__text_add(&text, "{");
+        ft__json_add_pairs(&text, kept, count);
+        ft__text_add(&text, "}");
+        if (ft__ok(c)) ft__keras_put_texts(w, "", ft__keras_notes_key, text.letters, -1);
+    }
+    ft__release(c, text.letters);
+    ft__release(c, (void *)(uintptr_t)kept);
+}
+
+/* Fails for a tensor that none of Keras' variables took. */
+static void ft__keras_check_taken(ft__keras_writing *w)
+{
+    int i;
+    for (i = 0; ft__ok(w->c) && i < w->count; ++i)
+        if (!w->taken[i] && !ft__keras_is_constant(w, w->tensors[i].name))
+            ft__fail(w->c, FT_UNSUPPORTED, "%s: tensor %.200s has no place in Keras' config, with"
+                     " which the network was opened: name it .safetensors", w->path,
+                     w->tensors[i].name);
+}
+
+/* ---- Into a file ---- */
+
+/* Adds an entry to a zip archive. */
+static void ft__keras_zip_add(ft__zip_writer *zip, const char *name, const void *bytes, size_t size)
+{
+    if (!ft__ok(zip->file->context)) return;
+    ft__zip_begin(zip, name, "", size, ft__crc(0, (const unsigned char *)bytes, size));
+    ft__saving_write(zip->file, bytes, size);
+    zip->at += size;
+}
+
+/* Writes the HDF5 bytes to the path, in an archive with the config if it is one. */
+static void ft__keras_save(ft__context *c, const char *path, const unsigned char *bytes,
+                           size_t size, const char *config, const char *version)
+{
+    ft__text metadata;
+    ft__zip_writer zip;
+    ft__saving file;
+    memset(&metadata, 0, sizeof metadata);
+    metadata.context = c;
+    ft__text_add(&metadata, "{\"keras_version\": ");
+    ft__json_add_text(&metadata, version ? version : "3.0.0");
+    ft__text_add(&metadata, "}");
+    ft__saving_begin(&file, c, path);
+    if (ft__ok(c) && file.file && ft__keras_form_of(path) == FT__KERAS_ARCHIVE) {
+        ft__zip_start(&zip, &file);
+        ft__keras_zip_add(&zip, "metadata.json", metadata.letters, metadata.count);
+        ft__keras_zip_add(&zip, "config.json", config, strlen(config));
+        ft__keras_zip_add(&zip, "model.weights.h5", bytes, size);
+        ft__zip_finish(&zip);
+    } else if (ft__ok(c)) ft__saving_write(&file, bytes, size);
+    if (!ft__saving_end(&file, ft__ok(c)) && ft__ok(c))
+        ft__fail(c, FT_IO, "%s: %s", path, file.why);
+    ft__saving_free(&file);
+    ft__release(c, metadata.letters);
+}
+
+/* Makes the HDF5 file in memory, and saves it. */
+static void ft__keras_make(ft__keras_writing *w, const char *config, const char *const *pairs,
+                           int pair_count)
+{
+    ft__context *c = w->c;
+    const ft_hdf5 *h = &c->desc.hdf5;
+    ft__keras_form form = ft__keras_form_of(w->path);
+    const char *version = ft__keras_pair(pairs, pair_count, ft__keras_version_key);
+    unsigned char *bytes = NULL;
+    size_t size = 0;
+    w->opened = h->open(h->user, NULL, 0);
+    if (!w->opened) {
+        ft__fail(c, FT_IO, "%s: ft_desc.hdf5 makes no new file", w->path);
+        return;
+    }
+    if (form == FT__KERAS_WHOLE) ft__keras_put_whole(w, config, version);
+    else ft__keras_put_weights(w);
+    ft__keras_put_notes(w, form, pairs, pair_count);
+    ft__keras_check_taken(w);
+    if (ft__ok(c)) size = h->bytes(h->user, w->opened, NULL, 0);
+    if (size > 0) bytes = (unsigned char *)ft__allocate(c, size, 1);
+    if (ft__ok(c) && (!bytes || h->bytes(h->user, w->opened, bytes, size) != size))
+        ft__fail(c, FT_IO, "%s: ft_desc.hdf5 cannot give the new file's bytes", w->path);
+    h->close(h->user, w->opened);
+    if (ft__ok(c)) ft__keras_save(c, w->path, bytes, size, config, version);
+    ft__release(c, bytes);
+}
+
+static ft_status ft__keras_write(ft__context *c, const char *path, const ft__write_tensor *tensors,
+                                 int count, const char *const *pairs, int pair_count)
+{
+    ft__keras_writing w;
+    const char *version = ft__keras_pair(pairs, pair_count, ft__keras_version_key);
+    char *config, *described;
+    if (ft__keras_check_writable(c, path, pairs, pair_count) != FT_OK) return c->status;
+    memset(&w, 0, sizeof w);
+    w.c = w.texts.context = c;
+    w.path = path;
+    w.tensors = tensors;
+    w.count = count;
+    w.old = version && version[0] < '3';
+    w.entries.size = sizeof(ft__keras_place);
+    w.groups.size = sizeof(ft__keras_group);
+    config = ft__keras_config_for(c, path, ft__keras_pair(pairs, pair_count, ft__keras_config_key),
+                                  ft__keras_written_shape, &w);
+    if (!config) return c->status;
+    described = ft__keras_map_config(&w.g, c, path, config, NULL, version);
+    w.taken = (char *)ft__allocate(c, (size_t)count + 1, 1);
+    w.json = ft__json_parse(c, config, strlen(config));
+    if (ft__ok(c)) ft__keras_list_model(&w, ft__json_member(w.json, 0, "config"));
+    if (ft__ok(c)) ft__keras_make(&w, config, pairs, pair_count);
+    ft__json_free(c, w.json);
+    ft__release(c, w.groups.at);
+    ft__release(c, w.entries.at);
+    ft__release(c, w.texts.letters);
+    ft__release(c, w.taken);
+    ft__release(c, described);
+    ft__keras_forget_config(&w.g);
+    ft__release(c, config);
+    return c->status;
+}
 #endif
 
 /* =============================================================================================
@@ -45033,6 +45731,132 @@ static const ft__reader ft__reader_onnx = {
 #endif
 
 /* =============================================================================================
+   [SECTION] formats/writers: The table of file writers
+   The end of a path says in which format its file is written; safetensors if it is no other's.
+   To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
+   fails and says what the format cannot hold.
+   ============================================================================================= */
+typedef struct ft__writer {
+    const char *end;        /* of the path */
+    bool models;            /* of any number of tensors, with metadata: ft_save can use it */
+    bool of_keras;          /* weights as float32 alone, constants in the description, and only with
+                               Keras' config: see formats/keras_saving */
+    ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
+                       const char *const *pairs, int pair_count);
+} ft__writer;
+
+#if FT__HAS_ONNX
+/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
+static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
+                                        const ft__write_tensor *tensors, int count,
+                                        const char *const *pairs, int pair_count)
+{
+    (void)tensors;
+    (void)pairs;
+    (void)pair_count;
+    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
+                    " name it .safetensors", path, count);
+}
+#endif
+
+static const ft__writer ft__writers[] = {
+#if FT__HAS_ONNX
+    {".onnx", true, false, ft__onnx_write_tensors},
+#endif
+#if FT__HAS_NUMPY
+    {".npz", true, false, ft__npz_write}, {".npy", false, false, ft__npy_write},
+#endif
+#if FT__HAS_KERAS && FT__HAS_SAVING
+    {".h5", true, true, ft__keras_write}, {".hdf5", true, true, ft__keras_write},
+    {".keras", true, true, ft__keras_write},
+#endif
+    {".safetensors", true, false, ft__safetensors_write}};
+
+enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
+
+/* The row for a path, the last one if there is none. */
+static const ft__writer *ft__writer_of(const char *path)
+{
+    size_t i = 0;
+    while (i + 1 < FT__WRITERS && !ft__ends_with(path, ft__writers[i].end)) ++i;
+    return &ft__writers[i];
+}
+
+const char *ft_other_format(const char *path)
+{
+    static const char *const formats[][2] = {
+        {".pt", "PyTorch"}, {".pth", "PyTorch"}, {".bin", "PyTorch"}, {".ckpt", "PyTorch"},
+        {".onnx", "ONNX"}, {".h5", "Keras"}, {".hdf5", "Keras"}, {".keras", "Keras"},
+        {".pb", "TensorFlow"}, {".tflite", "TensorFlow Lite"}, {".gguf", "llama.cpp"},
+        {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
+        {".pkl", "Python"}, {".zip", "ZIP"}};
+    size_t i;
+    if (path && ft__writer_of(path)->models && ft__ends_with(path, ft__writer_of(path)->end))
+        return NULL;
+    for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
+        if (ft__ends_with(path, formats[i][0])) return formats[i][1];
+    return NULL;
+}
+
+/* Whether a file of this name, with these options, can be written; `models`: for a whole model. */
+static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
+                                              const ft_save_options *o, bool models)
+{
+    const ft__writer *writer = ft__writer_of(path);
+    bool other = ft_other_format(path) && (models || !ft__ends_with(path, writer->end));
+    if (other)
+        return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
+                        " written: name it .safetensors", path, ft_other_format(path));
+    if (writer->of_keras && (o->weights_only || o->type != FT_F32))
+        return ft__fail(c, FT_INVALID, "%s: %s has no effect here: files of Keras are written in"
+                        " float32, with weights alone if the name ends in .weights.h5", path,
+                        o->weights_only ? "weights_only" : "type");
+    if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
+        return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
+                        " FT_BF16", path);
+    if (o->widen && o->type != FT_F32)
+        return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
+                        path);
+    if ((o->with_probabilities || o->with_preprocessing)
+        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
+        return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
+                        " effect here: they are for a network in an .onnx file", path);
+    return c->status;
+}
+
+/* ---- The tensors of an opened file ---- */
+
+/* The type in which a tensor of a file is written: only floating-point numbers change. */
+static ft_type ft__converted_type(ft_type type, const ft_save_options *o)
+{
+    bool floating = type == FT_F32 || type == FT_F16 || type == FT_BF16 || type == FT_F64
+        || type == FT_F8_E4M3 || type == FT_F8_E5M2;
+    if (!floating || (o->type == FT_F32 && !o->widen)) return type;
+    return o->type;
+}
+
+/* Lists the file's tensors as they are written; fails for one that cannot be. */
+static ft_status ft__list_file(const ft_file *file, const char *path, const ft_save_options *o,
+                               ft__write_tensor *to)
+{
+    int i;
+    for (i = 0; i < file->count; ++i) {
+        const ft_tensor_info *t = &file->tensors[i];
+        if (t->type == FT_OTHER)
+            return ft__fail(file->context, FT_UNSUPPORTED, "%s: tensor %.200s of %s has the type"
+                            " %.60s, which cannot be written", path, t->name, file->path,
+                            t->type_name);
+        to[i].name = t->name;
+        to[i].type = ft__converted_type(t->type, o);
+        to[i].shape = t->shape;
+        to[i].data.type = t->type;
+        to[i].file = file;
+        to[i].info = t;
+    }
+    return file->context->status;
+}
+
+/* =============================================================================================
    [SECTION] formats/tensor_files: Tensor files
    ============================================================================================= */
 
@@ -46623,21 +47447,41 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
     }
 }
 
+/* The text of a note that is kept; NULL: there is none. */
+static FT__UNUSED const char *ft__kept_note(const ft_model *m, const char *wanted)
+{
+    const char *key = m->notes.letters;
+    int i;
+    for (i = 0; i < m->note_count; ++i) {
+        const char *text = key + strlen(key) + 1;
+        if (!strcmp(key, wanted)) return text;
+        key = text + strlen(text) + 1;
+    }
+    return NULL;
+}
+
+/* Keeps a note for ft_save. If its network came from another file, that file's config of Keras is
+   kept already. */
+static void ft__keep_note(ft_model *m, const char *key, const char *text)
+{
+    m->notes.context = &m->context;
+    if (FT__HAS_KERAS && (!text || ft__kept_note(m, key))) return;
+    ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
+    ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+    if (ft__ok(&m->context)) m->note_count += 1;
+}
+
 /* Keeps, for ft_save, the file's metadata that ft_save does not write itself. */
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
                                       ft__checkpoint_key, ft__checksum_key};
     int i;
-    m->notes.context = &m->context;
     for (i = 0; i < file->metadata_count; ++i) {
         const ft__note *pair = &file->metadata[i];
         size_t k;
         for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], pair->key) != 0; ++k) {}
-        if (k < sizeof own / sizeof own[0]) continue;
-        ft__text_add_bytes(&m->notes, pair->key, strlen(pair->key) + 1);
-        ft__text_add_bytes(&m->notes, pair->text, strlen(pair->text) + 1);
-        if (ft__ok(&m->context)) m->note_count += 1;
+        if (k == sizeof own / sizeof own[0]) ft__keep_note(m, pair->key, pair->text);
     }
 }
 
@@ -46735,7 +47579,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
 {
     ft__context *c = &m->context;
     ft__tensor_list list = ft__tensor_list_make(c, (2 + FT__STATES) * (size_t)m->node_count + 1);
-    char *graph = ft__graph_text(m, false);
+    bool of_keras = ft__writer_of(path)->of_keras; /* constants in the description */
+    char *graph = ft__graph_text(m, of_keras);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
     int pairs = 0, at, i;
@@ -46750,7 +47595,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                            ft__floats(node->value, ft__shape_count(&shape)), FT_F32);
             if (ft__ok(c)) list.tensors[list.count - 1].shape = shape;
         }
-        if (!ft__is_weight(node)) continue;
+        if (!ft__is_weight(node) || (of_keras && ft__is_constant(node))) continue;
         ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < FT__STATES; ++i)
             if (i != FT__STATE_KEPT || kept) ft__add_state(m, &list, node, i);
@@ -71705,8 +72550,11 @@ static const char *ft__desc_fault(const ft_desc *d)
     if (files != 7 && (files != 0 || others))
         return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->close != NULL)
-        != (h->open ? 4 : 0)) return "hdf5: set all of open, item, read and close, or none";
+    if (FT__HAS_KERAS && ((h->open != NULL) + (h->item != NULL) + (h->read != NULL)
+        + (h->close != NULL) != (h->open ? 4 : 0) || (h->write && !h->open)
+        || !h->write != !h->bytes))
+        return "hdf5: set all of open, item, read and close, or none; with them both write and"
+               " bytes, or neither";
     if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
     return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }
@@ -71924,6 +72772,19 @@ static ft_file *ft__open_graph(ft_model *m, const char *path, ft_graph_options o
     return NULL;
 }
 
+/* Keeps the config of Keras of the file that the network comes from, for ft_save. */
+static void ft__keep_config(ft_model *m, const ft_file *described)
+{
+#if FT__HAS_KERAS
+    const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
+    int i;
+    for (i = 0; i < 2; ++i) ft__keep_note(m, keys[i], ft_file_metadata(described, keys[i]));
+#else
+    (void)m;
+    (void)described;
+#endif
+}
+
 /* Builds the network that is named, or that the file itself describes, or that its weights are
    recognised as. */
 static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options *options)
@@ -71935,6 +72796,7 @@ static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options
     if (name && strpbrk(name, "./")) {
         described = ft__open_graph(m, name, none);
         if (described) ft__load_graph(m, ft__file_graph(described), NULL, name);
+        if (described) ft__keep_config(m, described);
         ft_file_close(described);
     } else if (!name && graph) {
         bool draws = ft_file_count(file) == 0 && options->weights.allow_missing;
@@ -72069,6 +72931,7 @@ ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options)
     file = ft__open_graph(m, path, options);
     if (!file) return c->status;
     ft__load_graph(m, ft__file_graph(file), NULL, file->path);
+    ft__keep_config(m, file);
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), file->path);
     ft_file_close(file);
     if (!ft__ok(c)) ft__clear_graph(m);
@@ -72101,20 +72964,143 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     return m->context.status;
 }
 
-ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+#if FT__HAS_KERAS && FT__HAS_SAVING
+/* Marks the nodes that the output needs. */
+static char *ft__marked_for_output(ft__context *c, const ft_model *m)
+{
+    char *marked = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    int at, i;
+    if (marked) marked[m->output.id] = 1;
+    for (at = m->node_count - 1; marked && at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        for (i = 0; marked[m->order[at]] && i < node->input_count; ++i)
+            marked[node->inputs[i]] = 1;
+    }
+    return marked;
+}
+
+/* What a node computes, as in descriptions. */
+static char *ft__node_text(ft__context *c, const ft_model *m, const ft__node *node)
+{
+    ft__node plain = *node;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    plain.frozen = false;
+    plain.initialiser = FT_INIT_DEFAULT;
+    plain.fan_in = plain.fan_out = 0;
+    ft__write_node(m, &text, &plain, false);
+    return text.letters;
+}
+
+/* Fails unless the output of m is computed as that of `other`, which was built from its config of
+   Keras. */
+static void ft__compare_with_config(ft_model *m, const ft_model *other, const char *path)
+{
+    ft__context *c = &m->context;
+    char *ours = ft__marked_for_output(c, m), *theirs = ft__marked_for_output(c, other), *a, *b;
+    const char *name = NULL;
+    int id;
+    for (id = 1; ft__ok(c) && !name && id <= other->node_count; ++id) {
+        const ft__node *node = &other->nodes[id - 1];
+        ft_node same = ft__find_node(m, node->name);
+        if (!theirs[id]) continue;
+        if (!same.id || !ours[same.id]) name = node->name;
+        else {
+            a = ft__node_text(c, m, &m->nodes[same.id - 1]);
+            b = ft__node_text(c, other, node);
+            if (ft__ok(c) && strcmp(a, b) != 0) name = node->name;
+            ours[same.id] = 0;
+            ft__release(c, b);
+            ft__release(c, a);
+        }
+    }
+    for (id = 1; ft__ok(c) && !name && id <= m->node_count; ++id)
+        if (ours[id]) name = m->nodes[id - 1].name;
+    if (name)
+        ft__fail(c, FT_UNSUPPORTED, "%s: the network is no longer the one of its Keras config, at"
+                 " %.200s: name it .safetensors", path, name);
+    ft__release(c, theirs);
+    ft__release(c, ours);
+}
+
+static void *ft__allocate_in(void *user, size_t bytes, size_t alignment)
+{
+    (void)alignment; /* blocks are aligned for vectors */
+    return ft__allocate((ft__context *)user, bytes, 1);
+}
+
+static void ft__release_in(void *user, void *memory, size_t bytes)
+{
+    (void)bytes;
+    ft__release((ft__context *)user, memory);
+}
+
+/* Fails unless the network is that of its config of Keras, but for the size of its head: the file
+   would hold another one. */
+static void ft__check_config(ft_model *m, const char *path)
+{
+    ft__context *c = &m->context;
+    const char **pairs = (const char **)ft__allocate(c, 2 * (size_t)m->note_count + 2,
+                                                     sizeof *pairs);
+    int count = 0;
+    char *config = NULL, *described = NULL;
+    const char *version;
+    ft_model *other;
+    ft__keras g;
+    ft_desc desc;
+    if (pairs) ft__add_notes(m, pairs, &count);
+    if (pairs && ft__keras_check_writable(c, path, pairs, count) == FT_OK)
+        config = ft__keras_config_for(c, path, ft__keras_pair(pairs, count, ft__keras_config_key),
+                                      ft__keras_model_wants, m);
+    if (config) {
+        version = ft__keras_pair(pairs, count, ft__keras_version_key);
+        described = ft__keras_map_config(&g, c, path, config, NULL, version);
+        ft__keras_forget_config(&g);
+    }
+    if (described) {
+        memset(&desc, 0, sizeof desc);
+        desc.threads = 1;
+        desc.allocator.user = c;
+        desc.allocator.allocate = ft__allocate_in;
+        desc.allocator.release = ft__release_in;
+        other = ft_create(desc);
+        if (other) {
+            other->values_follow = other->memory_follows = true;
+            if (ft__load_graph(other, described, NULL, path) == FT_OK)
+                ft__compare_with_config(m, other, path);
+            else ft__fail(c, other->context.status, "%s", other->context.text);
+        }
+        ft_destroy(other);
+    }
+    ft__release(c, described);
+    ft__release(c, config);
+    ft__release(c, (void *)(uintptr_t)pairs);
+}
+#endif
+
+ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
-    ft_type type;
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, path, "ft_save: the path")) return c->status;
+    if (!ft__given(c, path, "ft_check_save: the path")) return c->status;
     if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
                         path);
-    type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (!options.weights_only && ft__check_describable(m, path) != FT_OK) return c->status;
+#if FT__HAS_KERAS && FT__HAS_SAVING
+    if (ft__writer_of(path)->of_keras) ft__check_config(m, path);
+#endif
+    return c->status;
+}
+
+ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+{
+    ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (ft_check_save(m, path, options) != FT_OK) return ft__status_of(m);
     if (options.weights_only) return ft__write_weights(m, path, type);
-    if (ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
 #endif

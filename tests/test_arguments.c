@@ -105,6 +105,7 @@ static bool call(int which, ft_model *m, ft_node x, bool make)
     TRY(ft_load_graph(m, NULL, o.graph_options));
     TRY(ft_graph_text(m));
     TRY(ft_save(m, NULL, o.save_options));
+    TRY(ft_check_save(m, NULL, o.save_options));
     TRY(ft_other_format(NULL));
     TRY(ft_file_open(m, NULL, o.weights_options));
     TRY(ft_file_close(NULL));

@@ -1,19 +1,28 @@
 /* test_keras.c - Keras' files: the networks in them give what Keras gives, before and after a step of
-   Adam, in each form. Without libhdf5 it is skipped.
+   Adam, in each form; and what is written for Keras. Without libhdf5 it is skipped.
    "test_keras FOLDER" checks all that tests/golden/make_keras.py made there. */
 #define _POSIX_C_SOURCE 200809L
 #include <dirent.h>
 #include "public.h"
 #include "goldens.h"
+#include "host_files.h"
 #include "../examples/tool/hdf5.h"
 
 enum { MOST = 1 << 16 };
 
-static ft_model *new_model(void)
+static void *host_open(void *user, const char *path, bool write)
 {
-    ft_desc desc = {.threads = 1, .hdf5 = hdf5_of_system()};
+    (void)user;
+    return fopen(path, write ? "wb" : "rb");
+}
+
+static ft_model *model_with(ft_hdf5 hdf5)
+{
+    ft_desc desc = {.threads = 1, .hdf5 = hdf5, .files = host_files(host_open)};
     return ft_create(desc);
 }
+
+static ft_model *new_model(void) { return model_with(hdf5_of_system()); }
 
 /* Loads a file; `architecture`: of the network, or NULL. */
 static ft_model *load(const char *path, const char *architecture)
@@ -223,14 +232,387 @@ static void test_refused(void)
     ft_destroy(m);
 }
 
+/* ---- Written for Keras ---- */
+
+static const char *const written[] = {"build/test_keras.weights.h5", "build/test_keras.h5", "build/test_keras.keras"};
+
+static bool same_files(const char *a, const char *b)
+{
+    FILE *one = fopen(a, "rb"), *other = fopen(b, "rb");
+    int x = 0, y = one && other ? 0 : 1;
+    while (x == y && x != EOF) {
+        x = fgetc(one);
+        y = fgetc(other);
+    }
+    if (one) fclose(one);
+    if (other) fclose(other);
+    return x == y;
+}
+
+/* The network of a golden after a step of Adam, so that its weights are no longer those of the file. */
+static ft_model *trained(const char *name, ft_file **expected, int *batch)
+{
+    char path[512];
+    ft_model *m;
+    snprintf(path, sizeof path, "tests/golden/keras/%s.keras", name);
+    m = load(path, NULL);
+    snprintf(path, sizeof path, "tests/golden/keras/%s.safetensors", name);
+    *expected = ft_file_open(m, path, (ft_weights_options){0});
+    *batch = *expected ? feed(m, *expected) : 0;
+    step(m);
+    return m;
+}
+
+/* Each form, read again, is the same network with the same weights; and the same bytes if it is
+   written again. */
+static void check_written(const char *name)
+{
+    static float before[MOST], after[MOST];
+    ft_file *expected;
+    int batch, form;
+    ft_model *m = trained(name, &expected, &batch);
+    size_t count = outputs(m, batch, before);
+    for (form = 0; form < 3; ++form) {
+        ft_model *again;
+        CHECK(ft_save(m, written[form], (ft_save_options){0}) == FT_OK, "%s: %s", name, ft_error_text(m));
+        again = load(written[form], NULL);
+        if (!ft_error(again)) feed(again, expected);
+        CHECK(outputs(again, batch, after) == count && count > 0
+              && !memcmp(before, after, count * sizeof(float)), "%s: %s: %s", name, written[form], ft_error_text(again));
+        ft_save(again, "build/test_keras_again.h5", (ft_save_options){0});
+        if (form == 0) ft_save(m, "build/test_keras_first.h5", (ft_save_options){0});
+        CHECK(!ft_error(again) && same_files("build/test_keras_first.h5", "build/test_keras_again.h5"),
+              "%s: %s: %s", name, written[form], ft_error_text(again));
+        ft_destroy(again);
+    }
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* A dataset, by libhdf5 alone. */
+static size_t dataset(const char *path, const char *name, float *to, size_t most)
+{
+    ft_hdf5 h = hdf5_of_system();
+    const hdf5_library *l = (const hdf5_library *)h.user;
+    hdf5_id file = l->H5Fopen(path, HDF5_READ_ONLY, 0), id = file < 0 ? -1 : l->H5Oopen(file, name, 0), space;
+    uint64_t sizes[8] = {0};
+    size_t count = 1;
+    int rank = 0, d;
+    if (id >= 0) {
+        space = l->H5Dget_space(id);
+        rank = l->H5Sget_simple_extent_dims(space, sizes, NULL);
+        l->H5Sclose(space);
+    }
+    for (d = 0; d < rank; ++d) count *= (size_t)sizes[d];
+    if (rank < 1 || count > most || l->H5Dread(id, hdf5_type(l, FT_F32), 0, 0, 0, to) < 0) count = 0;
+    if (id >= 0) l->H5Oclose(id);
+    if (file >= 0) l->H5Fclose(file);
+    return count;
+}
+
+/* How a variable of Keras' lies: [rows, columns], of which our weight is the transposed one, the
+   columns in groups of `group` that are exchanged as a GRU's gates are. */
+typedef struct variable {
+    const char *network, *place, *name; /* in .weights.h5 and in .h5 */
+    const char *weight;                 /* ours */
+    int area, rows, columns;            /* of a kernel: height * width first; rows 0: a vector */
+    int gates;                          /* 3: z, r, h there are r, z, n here */
+    bool depthwise;                     /* [area, rows, columns] is [rows, columns, area] here */
+} variable;
+
+static const variable variables[] = {
+    {"pixels", "layers/conv2d/vars/0", "model_weights/stem/stem/kernel", "stem.weight", 9, 3, 6, 1, false},
+    {"pixels", "layers/conv2d_1/vars/0", "model_weights/conv2d/conv2d/kernel", "conv2d.weight", 4, 6, 8, 1, false},
+    {"pixels", "layers/depthwise_conv2d/vars/0", "model_weights/depthwise_conv2d/depthwise_conv2d/kernel",
+     "depthwise_conv2d.weight", 6, 6, 2, 1, true},
+    {"pixels", "layers/separable_conv2d/vars/0", "model_weights/separable_conv2d/separable_conv2d/depthwise_kernel",
+     "separable_conv2d.depthwise.weight", 9, 12, 2, 1, true},
+    {"pixels", "layers/separable_conv2d/vars/1", "model_weights/separable_conv2d/separable_conv2d/pointwise_kernel",
+     "separable_conv2d.pointwise.weight", 1, 24, 6, 1, false},
+    {"pixels", "layers/batch_normalization/vars/1",
+     "model_weights/batch_normalization/batch_normalization/moving_mean", "batch_normalization.running_mean", 1, 0, 6, 1, false},
+    {"pixels", "layers/dense/vars/0", "model_weights/head/head/kernel", "head.weight", 1, 32, 5, 1, false},
+    {"words", "layers/embedding/vars/0", "model_weights/embedding/embedding/embeddings", "embedding.weight", 1, 0, 66, 1, false},
+    {"words", "layers/bidirectional/backward_layer/cell/vars/1",
+     "model_weights/bidirectional/bidirectional/backward_lstm/lstm_cell/recurrent_kernel",
+     "bidirectional.weight_hh_l0_reverse", 1, 4, 16, 1, false},
+    {"words", "layers/gru/cell/vars/0", "model_weights/gru/gru/gru_cell/kernel", "gru.weight_ih_l0", 1, 8, 15, 3, false},
+    {"words", "layers/simple_rnn/cell/vars/1", "model_weights/simple_rnn/simple_rnn/simple_rnn_cell/recurrent_kernel",
+     "simple_rnn.weight_hh_l0", 1, 4, 4, 1, false},
+    {"attention", "layers/multi_head_attention/query_dense/vars/0",
+     "model_weights/multi_head_attention/multi_head_attention/query/kernel", "multi_head_attention.query.weight", 1, 8, 6, 1, false},
+    {"attention", "layers/multi_head_attention/output_dense/vars/0",
+     "model_weights/multi_head_attention/multi_head_attention/attention_output/kernel",
+     "multi_head_attention.output.weight", 1, 8, 8, 1, false},
+    {"larger", "layers/conv2d_transpose/vars/0", "model_weights/conv2d_transpose_2/conv2d_transpose_2/kernel",
+     "conv2d_transpose_2.weight", 9, 3, 2, 1, false},
+    {"shapes", "layers/p_re_lu/vars/0", "model_weights/p_re_lu/p_re_lu/alpha", "p_re_lu.weight", 1, 0, 2, 1, false},
+    {"nested", "layers/functional/layers/conv2d/vars/0", "model_weights/body/body/conv/kernel", "body.conv.weight", 9, 2, 4, 1, false},
+};
+
+/* The weight's number that belongs at [a, r, c] of Keras'. */
+static size_t place_of(const variable *v, int a, int r, int c)
+{
+    static const int exchanged[] = {1, 0, 2};
+    int group = v->gates == 3 ? v->columns / 3 : v->columns;
+    if (v->depthwise) return (size_t)((r * v->columns + c) * v->area + a);
+    if (v->gates == 3) c = exchanged[c / group] * group + c % group;
+    return (size_t)((c * (v->rows ? v->rows : 1) + r) * v->area + a);
+}
+
+/* The datasets of both forms, number by number. */
+static void test_layouts(void)
+{
+    static float theirs[2][MOST], ours[MOST];
+    const char *network = "";
+    ft_model *m = NULL;
+    ft_file *expected = NULL;
+    size_t i;
+    for (i = 0; i < sizeof variables / sizeof variables[0]; ++i) {
+        const variable *v = &variables[i];
+        int rows = v->rows ? v->rows : 1, a, r, c, batch, wrong = 0;
+        size_t count = (size_t)(v->area * rows * v->columns), k = 0;
+        if (strcmp(network, v->network) != 0) {
+            ft_file_close(expected);
+            ft_destroy(m);
+            m = trained(network = v->network, &expected, &batch);
+            ft_save(m, written[0], (ft_save_options){0});
+            ft_save(m, written[1], (ft_save_options){0});
+        }
+        CHECK(ft_get(m, ft_find(m, v->weight), ours, count) == FT_OK, "%s", ft_error_text(m));
+        CHECK(dataset(written[0], v->place, theirs[0], MOST) == count && dataset(written[1], v->name, theirs[1], MOST) == count,
+              "%s, %s: not %zu numbers", v->place, v->name, count);
+        for (a = 0; a < v->area; ++a)
+            for (r = 0; r < rows; ++r)
+                for (c = 0; c < v->columns; ++c, ++k)
+                    wrong += !CLOSE(theirs[0][k], ours[place_of(v, a, r, c)], 0)
+                        || !CLOSE(theirs[1][k], ours[place_of(v, a, r, c)], 0);
+        CHECK(wrong == 0, "%s: %d numbers are wrong", v->place, wrong);
+    }
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* The texts of an attribute, each with a 0 at its end, equal `want` of so many bytes. */
+static bool has_attribute(const char *path, const char *at, const char *name, const char *want, size_t bytes)
+{
+    static char file[1 << 20], text[1 << 16];
+    ft_hdf5 h = hdf5_of_system();
+    FILE *open = fopen(path, "rb");
+    size_t size = open ? fread(file, 1, sizeof file, open) : 0;
+    void *opened = h.open(h.user, file, size);
+    ft_hdf5_item item;
+    bool found = false;
+    int i;
+    if (open) fclose(open);
+    for (i = 0; opened && h.item(h.user, opened, i, &item); ++i)
+        if (item.attribute && !strcmp(item.path, at) && !strcmp(item.attribute, name))
+            found = item.bytes == bytes && h.read(h.user, opened, i, text) && !memcmp(text, want, bytes);
+    if (opened) h.close(h.user, opened);
+    return found;
+}
+
+/* Keras finds layers by these names, and variables by their order. */
+static void test_names(void)
+{
+    static const char head[] = "head/kernel\0head/bias", gru[] =
+        "bidirectional_1/forward_gru/gru_cell/kernel\0bidirectional_1/forward_gru/gru_cell/recurrent_kernel\0"
+        "bidirectional_1/forward_gru/gru_cell/bias\0bidirectional_1/backward_gru/gru_cell/kernel\0"
+        "bidirectional_1/backward_gru/gru_cell/recurrent_kernel\0bidirectional_1/backward_gru/gru_cell/bias";
+    static const char layers[] = "input_layer_5\0activation\0cropping2d_1\0body\0add_2\0tail\0dense_12";
+    ft_file *expected;
+    int batch;
+    ft_model *m = trained("pixels", &expected, &batch);
+    ft_save(m, written[0], (ft_save_options){0});
+    ft_save(m, written[1], (ft_save_options){0});
+    CHECK(has_attribute(written[0], "layers/conv2d/vars", "name", "stem", 5), "no stem");
+    CHECK(has_attribute(written[0], "layers/conv2d_1/vars", "name", "conv2d", 7), "no conv2d");
+    CHECK(has_attribute(written[1], "model_weights/head", "weight_names", head, sizeof head), "not the head's names");
+    CHECK(has_attribute(written[1], "model_weights/flatten", "weight_names", "", 0), "not flatten's names");
+    CHECK(has_attribute(written[1], "", "keras_version", "3.15.1", 7), "not the version");
+    ft_file_close(expected);
+    ft_destroy(m);
+    m = trained("steps", &expected, &batch);
+    ft_save(m, written[1], (ft_save_options){0});
+    CHECK(has_attribute(written[1], "model_weights/bidirectional_1", "weight_names", gru, sizeof gru), "not the GRU's names");
+    ft_file_close(expected);
+    ft_destroy(m);
+    m = trained("nested", &expected, &batch);
+    ft_save(m, written[1], (ft_save_options){0});
+    CHECK(has_attribute(written[1], "model_weights", "layer_names", layers, sizeof layers), "not the layers' names");
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* A new head has as many units in the config; names of classes stay; weights alone need no network. */
+static void test_new_head(void)
+{
+    static const char *const classes[] = {"a", "b", "c"};
+    static float x[3 * 3 * 9 * 8], logits[2][9];
+    ft_file *expected;
+    int batch, form;
+    ft_model *m = trained("pixels", &expected, &batch), *again;
+    ft_file_read_f32(expected, ft_file_find(expected, "in/input"), x, sizeof x / sizeof *x);
+    ft_replace_head(m, 3);
+    ft_set_class_names(m, 3, classes);
+    ft_save(m, "build/test_keras.safetensors", (ft_save_options){0});
+    for (form = 0; form < 3; ++form) { /* from the model, and from a file that keeps the config */
+        again = load(form ? "build/test_keras.safetensors" : "tests/golden/keras/pixels.keras", NULL);
+        if (!form) ft_replace_head(again, 3);
+        if (!form) ft_load_weights(again, "build/test_keras.safetensors", (ft_weights_options){0});
+        CHECK(ft_save(again, written[form], (ft_save_options){0}) == FT_OK, "%s", ft_error_text(again));
+        ft_destroy(again);
+        again = load(written[form], NULL);
+        CHECK(ft_class_count(again) == 3 && (!form || !strcmp(ft_class_name(again, 2), "c")), "%s", written[form]);
+        ft_run(m, x, 3, logits[0], 9);
+        CHECK(ft_run(again, x, 3, logits[1], 9) == FT_OK && !memcmp(logits[0], logits[1], sizeof logits[0]),
+              "%s: %s", written[form], ft_error_text(again));
+        ft_destroy(again);
+    }
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* The config is that of the file that --arch names, if it is. */
+static void test_other_file(void)
+{
+    ft_file *expected;
+    int batch;
+    ft_model *m = trained("steps", &expected, &batch), *again;
+    ft_save(m, "build/test_keras.safetensors", (ft_save_options){.weights_only = true});
+    ft_save(m, written[1], (ft_save_options){0});
+    again = load("build/test_keras.safetensors", "tests/golden/keras/steps.keras");
+    CHECK(ft_save(again, "build/test_keras_again.h5", (ft_save_options){0}) == FT_OK, "%s", ft_error_text(again));
+    CHECK(same_files(written[1], "build/test_keras_again.h5"), "not the same file");
+    ft_destroy(again);
+    again = new_model();
+    ft_load_graph(again, "tests/golden/keras/steps.keras", (ft_graph_options){0});
+    ft_load_weights(again, "build/test_keras.safetensors", (ft_weights_options){0});
+    CHECK(ft_save(again, "build/test_keras_again.h5", (ft_save_options){0}) == FT_OK, "%s", ft_error_text(again));
+    CHECK(same_files(written[1], "build/test_keras_again.h5"), "not the same file");
+    ft_destroy(again);
+    ft_file_close(expected);
+    ft_destroy(m);
+}
+
+/* Tensors without a network: the file's own numbers in the other forms. */
+static void test_tensors(void)
+{
+    static float a[MOST], b[MOST];
+    ft_model *m = new_model();
+    ft_file *from = ft_file_open(m, "tests/golden/keras/words.keras", (ft_weights_options){0}), *to;
+    int form, i;
+    for (form = 0; form < 3; ++form) {
+        CHECK(ft_file_save(from, written[form], (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m));
+        to = ft_file_open(m, written[form], (ft_weights_options){0});
+        CHECK(ft_file_count(to) == ft_file_count(from) && ft_file_count(from) == 18, "%s: %d tensors", written[form],
+              ft_file_count(to));
+        for (i = 0; i < ft_file_count(from); ++i) {
+            ft_tensor_info t = ft_file_tensor(from, i);
+            size_t count = (size_t)t.bytes / 4;
+            ft_file_read_f32(from, i, a, count);
+            ft_file_read_f32(to, ft_file_find(to, t.name), b, count);
+            CHECK(!ft_error(m) && !memcmp(a, b, count * sizeof(float)), "%s: %s", written[form], t.name);
+        }
+        ft_file_close(to);
+    }
+    ft_file_close(from);
+    ft_destroy(m);
+}
+
+/* What cannot be written is refused in one line, before and instead of writing. */
+static void refuses(ft_model *m, const char *path, ft_save_options options, ft_status status, const char *text)
+{
+    remove(path);
+    CHECK(ft_check_save(m, path, options) == status && strstr(ft_error_text(m), text), "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_save(m, path, options) == status && strstr(ft_error_text(m), text), "%s", ft_error_text(m));
+    CHECK(access(path, F_OK) != 0, "%s was written", path);
+    ft_clear_error(m);
+}
+
+static void test_not_written(void)
+{
+    ft_save_options none = {0}, alone = {.weights_only = true}, half = {.type = FT_F16};
+    ft_file *expected;
+    int batch;
+    ft_model *m = trained("steps", &expected, &batch);
+    ft_dropout_options dropout = {.probability = 0.5f};
+    refuses(m, written[0], alone, FT_INVALID, "weights_only has no effect");
+    refuses(m, written[1], half, FT_INVALID, "type has no effect");
+    ft_save(m, written[1], none);
+    ft_set_output(m, ft_dropout(m, "more", ft_output(m), dropout));
+    refuses(m, written[2], none, FT_UNSUPPORTED, "no longer the one of its Keras config");
+    ft_file_close(expected);
+    ft_destroy(m);
+    m = new_model();
+    ft_network(m, "keras_cnn", (ft_network_options){.classes = 10, .image_size = 32});
+    refuses(m, written[0], none, FT_UNSUPPORTED, "opened from a file of Keras");
+    ft_destroy(m);
+}
+
+/* libhdf5, whose writes fail from number `writes_left` on. */
+static int writes_left;
+
+static bool write_some(void *user, void *file, const ft_hdf5_item *item, const void *from)
+{
+    return writes_left-- > 0 && hdf5_write(user, file, item, from);
+}
+
+/* A write that fails, at any place, leaves the file that was there. */
+static void test_failing_writes(void)
+{
+    ft_hdf5 failing = hdf5_of_system(), half = failing;
+    int failed, form;
+    ft_model *m;
+    failing.write = write_some;
+    m = model_with(failing);
+    ft_load(m, "tests/golden/keras/nested.keras", (ft_load_options){0});
+    for (form = 0; form < 2; ++form) {
+        writes_left = 100;
+        ft_save(m, "build/test_keras_first.h5", (ft_save_options){0});
+        writes_left = 100;
+        ft_save(m, written[form], (ft_save_options){0});
+        for (failed = 0; failed < 100; ++failed) {
+            writes_left = failed;
+            if (ft_save(m, written[form], (ft_save_options){0}) == FT_OK) break;
+            CHECK(ft_error(m) == FT_IO && strstr(ft_error_text(m), "cannot be written as HDF5"), "%s", ft_error_text(m));
+            ft_clear_error(m);
+            CHECK(access(written[form], R_OK) == 0, "%s is gone", written[form]);
+        }
+        CHECK(failed > 20 && failed < 100, "%d writes", failed);
+    }
+    CHECK(same_files(written[1], "build/test_keras_first.h5"), "another file");
+    ft_destroy(m);
+    half.bytes = NULL;
+    m = model_with(half);
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "hdf5: set all"), "%s", ft_error_text(m));
+    ft_destroy(m);
+    half.write = NULL;
+    m = model_with(half);
+    ft_load(m, "tests/golden/keras/nested.keras", (ft_load_options){0});
+    refuses(m, written[0], (ft_save_options){0}, FT_UNSUPPORTED, "needs ft_desc.hdf5");
+    ft_destroy(m);
+}
+
 int main(int count, char **word)
 {
+    static const char *const names[] = {"pixels", "words", "steps", "attention", "shapes", "nested", "larger"};
+    size_t i;
     if (!hdf5_of_system().open) SKIP("no libhdf5");
     else if (count > 1) check_folder(word[1]);
     else {
         check_folder("tests/golden/keras");
         test_fer();
         test_refused();
+        for (i = 0; i < sizeof names / sizeof names[0]; ++i) check_written(names[i]);
+        test_layouts();
+        test_names();
+        test_new_head();
+        test_other_file();
+        test_tensors();
+        test_not_written();
+        test_failing_writes();
     }
     return check_done("test_keras");
 }

@@ -129,10 +129,14 @@ fails 1 "choose another name" "$tool" convert --model base.safetensors --out ./b
 cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own input"
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
-for name in m.pth m.onnx m.h5 m.gguf; do
-    fails 1 "$name: this is the name of a .* file, but only safetensors and .npz can be written" "$tool" train --model base.safetensors --data photos --out $name
-    fails 1 "$name: this is the name of a .* file, but only safetensors and .npz can be written" "$tool" convert --model base.safetensors --out $name
+for name in m.pth m.onnx m.gguf; do
+    fails 1 "$name: this is the name of a .* file, but only safetensors, .npz, .keras and .h5 can be written" "$tool" train --model base.safetensors --data photos --out $name
+    fails 1 "$name: this is the name of a .* file, but only safetensors, .npz, .keras and .h5 can be written" "$tool" convert --model base.safetensors --out $name
     [ -e $name ] && bad "$name was written" || ok
+done
+for verb in "train --data photos" convert; do # without Keras' config, or without libhdf5
+    fails 1 "m.h5: .*Keras" "$tool" $verb --model base.safetensors --out m.h5
+    [ -e m.h5 ] && bad "m.h5 was written" || ok
 done
 "$tool" info --model base.safetensors --rename conv1=conv1,fc.=linear. >out.txt 2>err.txt && [ "$(wc -l <err.txt)" -eq 1 ] &&
     grep -q 'base.safetensors: rename fc.=linear.: no name in it begins with "fc."; the first is conv1.weight' err.txt && ok || bad "--rename: $(cat err.txt)"

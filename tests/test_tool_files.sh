@@ -99,6 +99,11 @@ fails "of 5 images only 2 can be held back" "$tool" sweep --model cnn.npz --data
 if ls /usr/lib/*/libhdf5_serial.so* >/dev/null 2>&1; then # a file of Keras is opened, and is no classifier
     fails "the teacher must give \[N, classes\]" "$tool" train --model cnn.npz --data "$formats/data.npz" --freeze "" --epochs 1 \
         --teacher "$formats/../keras/pixels.keras" --out taught.safetensors
+    keras=$formats/../keras/pixels.keras # through each form, and back with the same bytes
+    "$tool" convert --model "$keras" --out whole.h5 --quiet 2>err.txt && "$tool" convert --model whole.h5 --out kept.safetensors --quiet 2>>err.txt &&
+        "$tool" convert --model kept.safetensors --out alone.weights.h5 --quiet 2>>err.txt &&
+        "$tool" convert --model alone.weights.h5 --out copy.keras --quiet 2>>err.txt &&
+        "$tool" convert --model copy.keras --out again.h5 --quiet 2>>err.txt && cmp -s whole.h5 again.h5 && ok || bad "Keras' forms: $(cat err.txt)"
 fi
 
 # ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----

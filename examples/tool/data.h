@@ -61,7 +61,7 @@ static ft_model *create(const options *o)
     desc.cache = cache_folder(o, desc.device || !strcmp(o->verb, "train") || !strcmp(o->verb, "sweep"));
     desc.opencl_library = o->opencl_library;
     desc.precision = o->precision;
-    if (is_of_keras(o->model) || is_of_keras(o->architecture) || is_of_keras(o->teacher))
+    if (is_of_keras(o->model) || is_of_keras(o->architecture) || is_of_keras(o->teacher) || is_of_keras(o->out))
         desc.hdf5 = hdf5_of_system();
     desc.log = print_log;
     desc.log_user = (void *)(uintptr_t)o;
@@ -162,7 +162,7 @@ static bool can_write(const options *o)
     if (!*out || is_folder(out))
         complain("--out must be the name of a file, not \"%s\"", out);
     else if (ft_other_format(out) && !one_array)
-        complain("--out %s: this is the name of a %s file, but only safetensors and .npz can be"
+        complain("--out %s: this is the name of a %s file, but only safetensors, .npz, .keras and .h5 can be"
                  " written: name it .safetensors", out, ft_other_format(out));
     else if (access(folder, W_OK) != 0)
         complain("--out %s: cannot write a file in %s", out, folder);

@@ -1,4 +1,4 @@
-/* hdf5.h - ft_hdf5, with which finetune.h reads Keras' files, by libhdf5. The library is
+/* hdf5.h - ft_hdf5, with which finetune.h reads and writes Keras' files, by libhdf5. The library is
    opened at run time: a program that includes this file needs nothing of it to compile or start.
    Include it after finetune.h. Part of examples/finetune.c. */
 #ifndef FINETUNE_TOOL_HDF5_H
@@ -20,38 +20,53 @@ typedef int64_t hdf5_id; /* hid_t from 1.10 on */
     X(int, H5Pclose, (hdf5_id))                                                                   \
     X(int, H5Pset_fapl_core, (hdf5_id, size_t, bool))                                             \
     X(int, H5Pset_file_image, (hdf5_id, void *, size_t))                                          \
+    X(int, H5Pset_obj_track_times, (hdf5_id, bool))                                               \
     X(hdf5_id, H5Fopen, (const char *, unsigned, hdf5_id))                                        \
+    X(hdf5_id, H5Fcreate, (const char *, unsigned, hdf5_id, hdf5_id))                             \
+    X(int, H5Fflush, (hdf5_id, int))                                                              \
+    X(int64_t, H5Fget_file_image, (hdf5_id, void *, size_t))                                      \
     X(int, H5Fclose, (hdf5_id))                                                                   \
     X(int64_t, H5Lget_name_by_idx,                                                                \
       (hdf5_id, const char *, int, int, uint64_t, char *, size_t, hdf5_id))                       \
+    X(int, H5Lexists, (hdf5_id, const char *, hdf5_id))                                           \
     X(hdf5_id, H5Oopen, (hdf5_id, const char *, hdf5_id))                                         \
     X(int, H5Oclose, (hdf5_id))                                                                   \
     X(int, H5Iget_type, (hdf5_id))                                                                \
+    X(hdf5_id, H5Gcreate2, (hdf5_id, const char *, hdf5_id, hdf5_id, hdf5_id))                    \
     X(hdf5_id, H5Aopen_by_idx, (hdf5_id, const char *, int, int, uint64_t, hdf5_id, hdf5_id))     \
+    X(hdf5_id, H5Acreate2, (hdf5_id, const char *, hdf5_id, hdf5_id, hdf5_id, hdf5_id))           \
     X(int64_t, H5Aget_name, (hdf5_id, size_t, char *))                                            \
     X(hdf5_id, H5Aget_type, (hdf5_id))                                                            \
     X(hdf5_id, H5Aget_space, (hdf5_id))                                                           \
     X(int, H5Aread, (hdf5_id, hdf5_id, void *))                                                   \
+    X(int, H5Awrite, (hdf5_id, hdf5_id, const void *))                                            \
     X(int, H5Aclose, (hdf5_id))                                                                   \
+    X(hdf5_id, H5Dcreate2, (hdf5_id, const char *, hdf5_id, hdf5_id, hdf5_id, hdf5_id, hdf5_id))  \
     X(hdf5_id, H5Dget_type, (hdf5_id))                                                            \
     X(hdf5_id, H5Dget_space, (hdf5_id))                                                           \
     X(int, H5Dread, (hdf5_id, hdf5_id, hdf5_id, hdf5_id, hdf5_id, void *))                        \
+    X(int, H5Dwrite, (hdf5_id, hdf5_id, hdf5_id, hdf5_id, hdf5_id, const void *))                 \
     X(int, H5Dvlen_reclaim, (hdf5_id, hdf5_id, hdf5_id, void *))                                  \
+    X(hdf5_id, H5Tcopy, (hdf5_id))                                                                \
     X(int, H5Tget_class, (hdf5_id))                                                               \
     X(size_t, H5Tget_size, (hdf5_id))                                                             \
+    X(int, H5Tset_size, (hdf5_id, size_t))                                                        \
+    X(int, H5Tset_cset, (hdf5_id, int))                                                           \
     X(int, H5Tget_sign, (hdf5_id))                                                                \
     X(int, H5Tis_variable_str, (hdf5_id))                                                         \
     X(int, H5Tclose, (hdf5_id))                                                                   \
+    X(hdf5_id, H5Screate, (int))                                                                  \
+    X(hdf5_id, H5Screate_simple, (int, const uint64_t *, const uint64_t *))                       \
     X(int, H5Sget_simple_extent_ndims, (hdf5_id))                                                 \
     X(int, H5Sget_simple_extent_dims, (hdf5_id, uint64_t *, uint64_t *))                          \
     X(int, H5Sclose, (hdf5_id))
 
 enum { /* the values of hdf5.h that are used */
-    HDF5_READ_ONLY = 0, HDF5_DATASET = 5, HDF5_INTEGER = 0,
-    HDF5_FLOAT = 1, HDF5_STRING = 3, HDF5_MOST_DEPTH = 24, HDF5_MOST_ITEMS = 1 << 20
+    HDF5_READ_ONLY = 0, HDF5_TRUNCATE = 2, HDF5_DATASET = 5, HDF5_INTEGER = 0, HDF5_FLOAT = 1,
+    HDF5_STRING = 3, HDF5_UTF8 = 1, HDF5_WHOLE_FILE = 1, HDF5_MOST_DEPTH = 24, HDF5_MOST_ITEMS = 1 << 20
 };
 
-/* The types that numbers are read as, by their names in the library. */
+/* The types that numbers are read and written as, by their names in the library. */
 static const struct { ft_type type; const char *name; } hdf5_types[] = {
     {FT_F32, "H5T_IEEE_F32LE_g"}, {FT_F64, "H5T_IEEE_F64LE_g"}, {FT_I8, "H5T_STD_I8LE_g"},
     {FT_I16, "H5T_STD_I16LE_g"}, {FT_I32, "H5T_STD_I32LE_g"}, {FT_I64, "H5T_STD_I64LE_g"},
@@ -250,16 +265,19 @@ static void *hdf5_open(void *user, const void *bytes, size_t count)
 {
     hdf5_library *l = (hdf5_library *)user;
     hdf5_file *file = (hdf5_file *)calloc(1, sizeof *file);
-    hdf5_id access = l->H5Pcreate(hdf5_constant(l, "H5P_CLS_FILE_ACCESS_ID_g")), root;
+    hdf5_id access, root;
     if (!file) return NULL;
     file->library = l;
     file->id = -1;
-    if (l->H5Pset_fapl_core(access, (size_t)1 << 20, false) >= 0
-        && l->H5Pset_file_image(access, (void *)(uintptr_t)bytes, count) >= 0)
-        file->id = l->H5Fopen("memory.h5", HDF5_READ_ONLY, access);
+    access = l->H5Pcreate(hdf5_constant(l, "H5P_CLS_FILE_ACCESS_ID_g"));
+    if (l->H5Pset_fapl_core(access, (size_t)1 << 20, false) >= 0) {
+        if (!bytes) file->id = l->H5Fcreate("new.h5", HDF5_TRUNCATE, 0, access);
+        else if (l->H5Pset_file_image(access, (void *)(uintptr_t)bytes, count) >= 0)
+            file->id = l->H5Fopen("memory.h5", HDF5_READ_ONLY, access);
+    }
     l->H5Pclose(access);
     root = file->id >= 0 ? l->H5Oopen(file->id, "/", 0) : -1;
-    if (root >= 0) hdf5_list(file, root, "", 0);
+    if (root >= 0 && bytes) hdf5_list(file, root, "", 0);
     if (root >= 0) l->H5Oclose(root);
     if (root >= 0 && !file->failed) return file;
     hdf5_close(user, file);
@@ -289,6 +307,100 @@ static bool hdf5_read(void *user, void *opened, int index, void *to)
     status = id < 0 ? -1 : l->H5Dread(id, hdf5_type(l, item->is.type), 0, 0, 0, to);
     if (id >= 0) l->H5Oclose(id);
     return status >= 0;
+}
+
+/* A property list of a class by which objects are made: without the time, so that the same model is
+   the same bytes. */
+static hdf5_id hdf5_timeless(const hdf5_library *l, const char *class_name)
+{
+    hdf5_id list = l->H5Pcreate(hdf5_constant(l, class_name));
+    if (list >= 0) l->H5Pset_obj_track_times(list, false);
+    return list;
+}
+
+/* Makes the groups that lead to the last component of a path, or with `all` to its end. */
+static bool hdf5_make_groups(const hdf5_file *file, const char *path, bool all)
+{
+    const hdf5_library *l = file->library;
+    hdf5_id how = hdf5_timeless(l, "H5P_CLS_GROUP_CREATE_ID_g"), group;
+    char part[2048];
+    size_t end;
+    bool made = strlen(path) < sizeof part;
+    for (end = 0; made && path[end]; ++end) {
+        if (path[end + 1] != '/' && !(all && !path[end + 1])) continue;
+        snprintf(part, sizeof part, "%.*s", (int)(end + 1), path);
+        if (l->H5Lexists(file->id, part, 0) > 0) continue;
+        group = l->H5Gcreate2(file->id, part, 0, how, 0);
+        made = group >= 0;
+        if (made) l->H5Oclose(group);
+    }
+    l->H5Pclose(how);
+    return made;
+}
+
+/* Writes an attribute: texts of any length, in UTF-8. */
+static bool hdf5_write_texts(const hdf5_file *file, const ft_hdf5_item *item, const char *from)
+{
+    const hdf5_library *l = file->library;
+    uint64_t count = item->rank ? (uint64_t)item->size[0] : 1, i;
+    const char **texts = (const char **)calloc((size_t)count + 1, sizeof *texts);
+    hdf5_id type, space, object, attribute = -1;
+    bool written;
+    if (!texts) return false;
+    for (i = 0; i < count; ++i, from += strlen(from) + 1) texts[i] = from;
+    type = l->H5Tcopy(hdf5_constant(l, "H5T_C_S1_g"));
+    l->H5Tset_size(type, (size_t)-1);
+    l->H5Tset_cset(type, HDF5_UTF8);
+    space = item->rank ? l->H5Screate_simple(1, &count, NULL) : l->H5Screate(0);
+    object = l->H5Oopen(file->id, *item->path ? item->path : "/", 0);
+    if (object >= 0) attribute = l->H5Acreate2(object, item->attribute, type, space, 0, 0);
+    written = attribute >= 0 && (count == 0 || l->H5Awrite(attribute, type, texts) >= 0);
+    if (attribute >= 0) l->H5Aclose(attribute);
+    if (object >= 0) l->H5Oclose(object);
+    l->H5Sclose(space);
+    l->H5Tclose(type);
+    free((void *)(uintptr_t)texts);
+    return written;
+}
+
+static bool hdf5_write_numbers(const hdf5_file *file, const ft_hdf5_item *item, const void *from)
+{
+    const hdf5_library *l = file->library;
+    hdf5_id type = hdf5_type(l, item->type), how, space, object;
+    uint64_t sizes[FINETUNE_MAX_RANK];
+    bool written;
+    int d;
+    if (type < 0) return false;
+    how = hdf5_timeless(l, "H5P_CLS_DATASET_CREATE_ID_g");
+    for (d = 0; d < item->rank; ++d) sizes[d] = (uint64_t)item->size[d];
+    space = item->rank ? l->H5Screate_simple(item->rank, sizes, NULL) : l->H5Screate(0);
+    object = l->H5Dcreate2(file->id, item->path, type, space, 0, how, 0);
+    written = object >= 0 && l->H5Dwrite(object, type, 0, 0, 0, from) >= 0;
+    if (object >= 0) l->H5Oclose(object);
+    l->H5Sclose(space);
+    l->H5Pclose(how);
+    return written;
+}
+
+static bool hdf5_write(void *user, void *opened, const ft_hdf5_item *item, const void *from)
+{
+    const hdf5_file *file = (const hdf5_file *)opened;
+    (void)user;
+    if (!hdf5_make_groups(file, item->path, item->attribute != NULL)) return false;
+    return item->attribute ? hdf5_write_texts(file, item, (const char *)from)
+                           : hdf5_write_numbers(file, item, from);
+}
+
+static size_t hdf5_bytes(void *user, void *opened, void *to, size_t room)
+{
+    const hdf5_file *file = (const hdf5_file *)opened;
+    int64_t size = -1;
+    (void)user;
+    if (file->library->H5Fflush(file->id, HDF5_WHOLE_FILE) >= 0)
+        size = file->library->H5Fget_file_image(file->id, NULL, 0);
+    if (size > 0 && to && room >= (size_t)size)
+        size = file->library->H5Fget_file_image(file->id, to, room);
+    return size > 0 ? (size_t)size : 0;
 }
 
 /* The library, opened once for the whole program; false: it is not there, or from before 1.10. */
@@ -336,6 +448,8 @@ static ft_hdf5 hdf5_of_system(void)
     functions.item = hdf5_describe;
     functions.read = hdf5_read;
     functions.close = hdf5_close;
+    functions.write = hdf5_write;
+    functions.bytes = hdf5_bytes;
     return functions;
 }
 #endif

@@ -52,7 +52,7 @@ static const char usage_text[] =
     "  finetune embed --model FILE TEXT...   a vector for each (without TEXT: lines of standard input)\n"
     "  finetune generate --model FILE [--prompt TEXT | TEXT...]   (several are continued at once)\n"
     "  finetune info --model FILE [--times]\n"
-    "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]   (.npz: NumPy's)\n"
+    "  finetune convert --model WEIGHTS --out FILE [--type f32|f16|bf16]   (.npz: NumPy's; .keras, .h5: Keras')\n"
     "  finetune check --data FOLDER [--val FOLDER] [--model WEIGHTS]   duplicates, wrong labels, ...\n"
     "  finetune preview --model WEIGHTS --data FOLDER --out SHEET.png   what the network sees\n"
     "  finetune devices [--check]        list the values of --device\n"

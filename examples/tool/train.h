@@ -294,11 +294,17 @@ static bool change_network(ft_model *m, const options *o, ft_data *data)
    it is trained. DONE, or what the tool ends with. */
 static int prepare(ft_model *m, const options *o, ft_data *data, ft_model **teacher, history *log)
 {
+    ft_save_options save;
     if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) return USAGE;
     if (!reads_text(m, o) && !is_arrays(o->data) && !o->quiet) say_what_is_odd(o, data);
     if (!change_network(m, o, data)) return USAGE;
     if (o->teacher && !(*teacher = open_teacher(o))) return FAILED;
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
+    memset(&save, 0, sizeof save);
+    if (ft_check_save(m, o->out, save) != FT_OK) { /* before hours of work */
+        complain("%s", ft_error_text(m));
+        return FAILED;
+    }
     if (o->pack) ft_set_packed(m, true);
     if (!open_log(log, o)) return FAILED;
     if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);

@@ -12,6 +12,7 @@
 #include "nodes/storage.h"
 #include "operators/table.h"
 #include "formats/readers.h"
+#include "formats/safetensors.h"
 #include "formats/zip.h"
 #include "formats/keras_nodes.h"
 #include "formats/keras_networks.h"
@@ -26,6 +27,7 @@
 #if FT__HAS_KERAS
 static const char ft__keras_config_key[] = "keras_config";
 static const char ft__keras_version_key[] = "keras_version";
+static const char ft__keras_notes_key[] = "finetune"; /* an attribute of a file's root */
 
 /* The shape of the weight with this name in a network; NULL: it has none. */
 typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *name);
@@ -33,14 +35,13 @@ typedef const ft_shape *(*ft__keras_wanted)(const void *context, const char *nam
 /* ---- From variables to tensors ---- */
 
 static void ft__keras_add_tensor(ft_file *file, ft__keras_file *k, ft__text *letters,
-                                 const ft__keras_variable *v, const ft_tensor_info *t,
-                                 const char *layer, const char *suffix)
+                                 const ft_tensor_info *t, const char *layer, const char *suffix)
 {
     ft_tensor_info *to = ft__file_add(file);
     if (!to) return;
     *to = *t;
     to->type_name = ft__type_names[t->type];
-    to->bytes = (uint64_t)ft__keras_elements(&v->item) * (uint64_t)ft__type_bytes[t->type];
+    to->bytes = (uint64_t)ft__shape_count(&t->shape) * (uint64_t)ft__type_bytes[t->type];
     k->labels[file->count - 1] = letters->count;
     ft__text_add_bytes(letters, layer, strlen(layer));
     ft__text_add_bytes(letters, suffix, strlen(suffix) + 1);
@@ -89,10 +90,10 @@ static void ft__keras_name_variable(ft_file *file, ft__keras_file *k, ft__text *
     }
     two = v->kind == FT__KERAS_CELL && !strcmp(v->role, "bias") && v->item.rank == 2
         && v->item.size[0] == 2;
-    ft__keras_add_tensor(file, k, letters, v, &found, layer, right);
+    ft__keras_add_tensor(file, k, letters, &found, layer, right);
     if (!two) return;
     ft__keras_view(v, false, true, &t, suffix);
-    ft__keras_add_tensor(file, k, letters, v, &t, layer, suffix);
+    ft__keras_add_tensor(file, k, letters, &t, layer, suffix);
 }
 
 /* Lists the file's tensors by the names that a network has for them. */
@@ -333,48 +334,84 @@ static void ft__keras_settle(const ft_model *m, ft_file *file)
     if (!k->described) ft__keras_name_tensors(file, ft__keras_model_wants, m);
 }
 
+/* Maps a config, as ft__keras_network does, and sorts g's weights by name. Returns the description
+   for the caller to release, NULL with an error; ft__keras_forget_config frees the rest. */
+static char *ft__keras_map_config(ft__keras *g, ft__context *c, const char *path,
+                                  const char *config, const char *training, const char *version)
+{
+    char *described;
+    memset(g, 0, sizeof *g);
+    g->c = g->text.context = g->names.context = g->refused.context = c;
+    g->values.size = sizeof(ft__keras_value);
+    g->inputs.size = sizeof(ft__keras_input);
+    g->weights.size = sizeof(ft__keras_weight);
+    g->results.size = sizeof(ft__keras_result);
+    described = ft__keras_network(g, c, path, config, strlen(config), training,
+                                  version && version[0] < '3');
+    g->by_name = (int *)ft__allocate(c, g->weights.count + 1, sizeof *g->by_name);
+    if (ft__ok(c)) ft__sort_order(g->by_name, (int)g->weights.count, ft__keras_weight_less, g);
+    return described;
+}
+
+static void ft__keras_forget_config(ft__keras *g)
+{
+    ft__release(g->c, g->by_name);
+    ft__keras_end_network(g);
+}
+
 /* Describes the network of the file's config, and names the tensors by it. */
 static void ft__keras_describe(ft_file *file)
 {
     ft__context *c = file->context;
     ft__keras_file *k = (ft__keras_file *)file->own;
     ft__keras g;
-    memset(&g, 0, sizeof g);
-    g.c = g.text.context = g.names.context = g.refused.context = c;
-    g.values.size = sizeof(ft__keras_value);
-    g.inputs.size = sizeof(ft__keras_input);
-    g.weights.size = sizeof(ft__keras_weight);
-    g.results.size = sizeof(ft__keras_result);
-    file->described = ft__keras_network(&g, c, file->path, k->config, strlen(k->config),
-                                        k->training, k->version && k->version[0] < '3');
-    g.by_name = (int *)ft__allocate(c, g.weights.count + 1, sizeof *g.by_name);
+    file->described = ft__keras_map_config(&g, c, file->path, k->config, k->training, k->version);
     if (ft__ok(c)) {
-        ft__sort_order(g.by_name, (int)g.weights.count, ft__keras_weight_less, &g);
         ft__keras_name_tensors(file, ft__keras_wants, &g);
         k->described = true;
     }
     if (g.dropped && ft__ok(c))
         ft__log(c, "%s: %d layers have regularisers or constraints, which training here does not"
                 " use: ft_optimizer_options.weight_decay is near", file->path, g.dropped);
-    ft__release(c, g.by_name);
-    ft__keras_end_network(&g);
+    ft__keras_forget_config(&g);
 }
 
-/* The entries for ft_save: what is needed to write the model back for Keras. */
+/* Adds the entries for ft_save: what is needed to write the model back for Keras. */
 static void ft__keras_notes(ft_file *file)
 {
     ft__keras_file *k = (ft__keras_file *)file->own;
     const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
     const char *texts[2];
+    ft__note *grown = (ft__note *)ft__grow(file->context, file->metadata,
+                                           (size_t)file->metadata_count,
+                                           (size_t)file->metadata_count + 2, sizeof *grown);
     int i;
+    if (!grown) return;
+    file->metadata = grown;
     texts[0] = k->config;
     texts[1] = k->version;
-    file->metadata = (ft__note *)ft__allocate(file->context, 2, sizeof *file->metadata);
-    for (i = 0; file->metadata && i < 2; ++i) {
-        if (!texts[i]) continue;
-        file->metadata[file->metadata_count].key = keys[i];
-        file->metadata[file->metadata_count++].text = texts[i];
+    for (i = 0; i < 2; ++i) {
+        if (!texts[i] || ft_file_metadata(file, keys[i])) continue;
+        grown[file->metadata_count].key = keys[i];
+        grown[file->metadata_count++].text = texts[i];
     }
+}
+
+/* What formats/keras_writing put into the file besides what Keras reads: the metadata of ft_save,
+   and of .weights.h5 the config. */
+static void ft__keras_read_notes(ft_file *file, void *opened)
+{
+    ft__context *c = file->context;
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    char *text = ft__keras_attribute(file, opened, "", ft__keras_notes_key);
+    if (!text) return;
+    file->json = ft__json_parse(c, text, strlen(text));
+    if (file->json) ft__file_metadata(file, 0);
+    ft__release(c, text);
+    if (k->config || !ft_file_metadata(file, ft__keras_config_key)) return;
+    k->config = ft__copy_text(c, ft_file_metadata(file, ft__keras_config_key));
+    if (ft_file_metadata(file, ft__keras_version_key))
+        k->version = ft__copy_text(c, ft_file_metadata(file, ft__keras_version_key));
 }
 
 static bool ft__keras_can_read(ft_file *file)
@@ -401,6 +438,7 @@ static void ft__keras_read(ft_file *file, const unsigned char *bytes, uint64_t s
         k->training = ft__keras_attribute(file, opened, "", "training_config");
         if (k->config && !k->training) k->training = ft__copy_text(c, "{}");
     }
+    if (ft__ok(c)) ft__keras_read_notes(file, opened);
     if (!k->version) k->version = ft__keras_attribute(file, opened, "", "keras_version");
     if (!k->version) k->version = ft__keras_attribute(file, opened, "model_weights",
                                                       "keras_version");
@@ -511,7 +549,11 @@ static bool ft__keras_hdf5_recognises(const ft_file *file)
     return file->size > 8 && !memcmp(file->bytes, ft__hdf5_signature, 8);
 }
 
-static const char *ft__keras_graph(ft_file *file) { return file->described; }
+static const char *ft__keras_graph(ft_file *file)
+{
+    const char *saved = ft_file_metadata(file, ft__graph_key); /* with names of classes, ... */
+    return saved ? saved : file->described;
+}
 
 static const ft__reader ft__reader_keras = {
     ".keras", false, ft__keras_zip_recognises, ft__keras_zip_open, ft__read_strided,

@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/families.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -149,21 +150,41 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
     }
 }
 
+/* The text of a note that is kept; NULL: there is none. */
+static FT__UNUSED const char *ft__kept_note(const ft_model *m, const char *wanted)
+{
+    const char *key = m->notes.letters;
+    int i;
+    for (i = 0; i < m->note_count; ++i) {
+        const char *text = key + strlen(key) + 1;
+        if (!strcmp(key, wanted)) return text;
+        key = text + strlen(text) + 1;
+    }
+    return NULL;
+}
+
+/* Keeps a note for ft_save. If its network came from another file, that file's config of Keras is
+   kept already. */
+static void ft__keep_note(ft_model *m, const char *key, const char *text)
+{
+    m->notes.context = &m->context;
+    if (FT__HAS_KERAS && (!text || ft__kept_note(m, key))) return;
+    ft__text_add_bytes(&m->notes, key, strlen(key) + 1);
+    ft__text_add_bytes(&m->notes, text, strlen(text) + 1);
+    if (ft__ok(&m->context)) m->note_count += 1;
+}
+
 /* Keeps, for ft_save, the file's metadata that ft_save does not write itself. */
 static void ft__keep_notes(ft_model *m, const ft_file *file)
 {
     static const char *const own[] = {"format", ft__graph_key, ft__training_key, ft__tokenizer_key,
                                       ft__checkpoint_key, ft__checksum_key};
     int i;
-    m->notes.context = &m->context;
     for (i = 0; i < file->metadata_count; ++i) {
         const ft__note *pair = &file->metadata[i];
         size_t k;
         for (k = 0; k < sizeof own / sizeof own[0] && strcmp(own[k], pair->key) != 0; ++k) {}
-        if (k < sizeof own / sizeof own[0]) continue;
-        ft__text_add_bytes(&m->notes, pair->key, strlen(pair->key) + 1);
-        ft__text_add_bytes(&m->notes, pair->text, strlen(pair->text) + 1);
-        if (ft__ok(&m->context)) m->note_count += 1;
+        if (k == sizeof own / sizeof own[0]) ft__keep_note(m, pair->key, pair->text);
     }
 }
 
@@ -261,7 +282,8 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
 {
     ft__context *c = &m->context;
     ft__tensor_list list = ft__tensor_list_make(c, (2 + FT__STATES) * (size_t)m->node_count + 1);
-    char *graph = ft__graph_text(m, false);
+    bool of_keras = ft__writer_of(path)->of_keras; /* constants in the description */
+    char *graph = ft__graph_text(m, of_keras);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
     int pairs = 0, at, i;
@@ -276,7 +298,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                            ft__floats(node->value, ft__shape_count(&shape)), FT_F32);
             if (ft__ok(c)) list.tensors[list.count - 1].shape = shape;
         }
-        if (!ft__is_weight(node)) continue;
+        if (!ft__is_weight(node) || (of_keras && ft__is_constant(node))) continue;
         ft__add_weight(c, &list, node, "", type);
         for (i = 0; checkpoint && i < FT__STATES; ++i)
             if (i != FT__STATE_KEPT || kept) ft__add_state(m, &list, node, i);

@@ -243,21 +243,27 @@ static void ft__read_in_order(const ft_file *file, const ft_tensor_info *t, size
     if (count > 0) memcpy(to, file->bytes + t->offset + first * bytes, count * bytes);
 }
 
+/* The place of element `index`, counted row by row, from the tensor's first one. */
+static uint64_t ft__strided_place(const ft_tensor_info *t, size_t index)
+{
+    int64_t at = 0;
+    int d;
+    for (d = t->shape.rank - 1; d >= 0; --d) {
+        at += (int64_t)(index % (size_t)t->shape.size[d]) * t->stride[d];
+        index /= (size_t)t->shape.size[d];
+    }
+    return (uint64_t)at;
+}
+
 /* Where elements lie at any strides, as in PyTorch's views and Fortran's order. */
 static void ft__read_strided(const ft_file *file, const ft_tensor_info *t, size_t first,
                              size_t count, unsigned char *to)
 {
-    size_t bytes = (size_t)ft__type_bytes[t->type], i, left;
+    size_t bytes = (size_t)ft__type_bytes[t->type], i;
     if (ft__is_row_major(t)) ft__read_in_order(file, t, first, count, to);
-    else for (i = 0; i < count; ++i) {
-        int64_t at = 0;
-        int d;
-        for (left = first + i, d = t->shape.rank - 1; d >= 0; --d) {
-            at += (int64_t)(left % (size_t)t->shape.size[d]) * t->stride[d];
-            left /= (size_t)t->shape.size[d];
-        }
-        memcpy(to + i * bytes, file->bytes + t->offset + (uint64_t)at * bytes, bytes);
-    }
+    else for (i = 0; i < count; ++i)
+        memcpy(to + i * bytes, file->bytes + t->offset + ft__strided_place(t, first + i) * bytes,
+               bytes);
 }
 
 /* A kernel as TensorFlow and Keras have it, [.., in, out], as [out, in, ..]. */

@@ -5,6 +5,7 @@
 #include "basics/strings.h"
 #include "formats/safetensors.h"
 #include "formats/numpy_writing.h"
+#include "formats/keras_saving.h"
 
 /* =============================================================================================
    [SECTION] formats/writers: The table of file writers
@@ -15,6 +16,8 @@
 typedef struct ft__writer {
     const char *end;        /* of the path */
     bool models;            /* of any number of tensors, with metadata: ft_save can use it */
+    bool of_keras;          /* weights as float32 alone, constants in the description, and only with
+                               Keras' config: see formats/keras_saving */
     ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
                        const char *const *pairs, int pair_count);
 } ft__writer;
@@ -35,12 +38,16 @@ static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
 
 static const ft__writer ft__writers[] = {
 #if FT__HAS_ONNX
-    {".onnx", true, ft__onnx_write_tensors},
+    {".onnx", true, false, ft__onnx_write_tensors},
 #endif
 #if FT__HAS_NUMPY
-    {".npz", true, ft__npz_write}, {".npy", false, ft__npy_write},
+    {".npz", true, false, ft__npz_write}, {".npy", false, false, ft__npy_write},
 #endif
-    {".safetensors", true, ft__safetensors_write}};
+#if FT__HAS_KERAS && FT__HAS_SAVING
+    {".h5", true, true, ft__keras_write}, {".hdf5", true, true, ft__keras_write},
+    {".keras", true, true, ft__keras_write},
+#endif
+    {".safetensors", true, false, ft__safetensors_write}};
 
 enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
 
@@ -77,6 +84,10 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
     if (other)
         return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
                         " written: name it .safetensors", path, ft_other_format(path));
+    if (writer->of_keras && (o->weights_only || o->type != FT_F32))
+        return ft__fail(c, FT_INVALID, "%s: %s has no effect here: files of Keras are written in"
+                        " float32, with weights alone if the name ends in .weights.h5", path,
+                        o->weights_only ? "weights_only" : "type");
     if (o->type != FT_F32 && o->type != FT_F16 && o->type != FT_BF16)
         return ft__fail(c, FT_INVALID, "%s: the type of saved weights must be FT_F32, FT_F16 or"
                         " FT_BF16", path);

@@ -117,12 +117,20 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
    and renamed, so that no half file is left, even if another process saves there. A path that ends
    in .npz is written as NumPy's archive of arrays, with the metadata as the array "__metadata__";
-   any other as safetensors. FT_IO if writing fails, or if something other than a regular file is at
+   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; any other as
+   safetensors. Keras' files are of a network that was opened from one with its config, and changed
+   at most in the size of its head; Keras loads them, by load_model or, of .weights.h5, by
+   load_weights into the same model. They hold float32, and the metadata as an attribute that Keras
+   passes over. FT_IO if writing fails, or if something other than a regular file is at
    `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), or if the
    format has no such type (NumPy: BF16). */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
+/* Fails as ft_save would, as far as that is known without writing: a network without a config of
+   Keras cannot be a .keras file. Check it before hours of training. */
+FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
-   ft_save cannot write. NULL: ft_save accepts the path. Check it before hours of training. */
+   ft_save cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
+   ft_check_save says. */
 FINETUNE_API const char *ft_other_format(const char *path);
 
 /* ---- Tensors of any file ----
@@ -142,10 +150,10 @@ FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, siz
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 /* Writes all tensors of the file, under their names and with their bits, and its metadata, in the
    format that the end of `path` says: .npz, .npy (of a file of one tensor, whose name and metadata
-   are not kept), else safetensors. With options.type FT_F16 or FT_BF16, or .widen, floating-point
-   numbers are converted, integers stay; .weights_only leaves out the metadata. What has no place in
-   the format is FT_UNSUPPORTED, by the tensor's name; what is not kept, the log says. No network is
-   needed. The rest is as in ft_save. */
+   are not kept), Keras' as in ft_save, else safetensors. With options.type FT_F16 or FT_BF16, or
+   .widen, floating-point numbers are converted, integers stay; .weights_only leaves out the
+   metadata. What has no place in the format is FT_UNSUPPORTED, by the tensor's name; what is not
+   kept, the log says. No network is needed. The rest is as in ft_save. */
 FINETUNE_API ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options);
 
 /* ---- Building: the functions of interface/operators, then these ---- */

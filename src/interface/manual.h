@@ -169,7 +169,7 @@
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
      FINETUNE_NO_ONNX          reading ONNX files
-     FINETUNE_NO_KERAS         reading Keras' files (ft_desc.hdf5)
+     FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
      FINETUNE_NO_TENSORFLOW    TensorFlow's variables
      FINETUNE_NO_SAVING        ft_save, ft_graph_text

@@ -92,16 +92,22 @@ typedef struct ft_hdf5_item {
 } ft_hdf5_item;
 
 /* HDF5 files, which Keras writes, by a library of the host's: finetune.h has none of its own.
-   examples/tool/hdf5.h fills this with libhdf5, opened at run time. All functions or none. */
+   examples/tool/hdf5.h fills this with libhdf5, opened at run time. To read, all of open, item,
+   read and close; to write as well, also write and bytes. */
 typedef struct ft_hdf5 {
     void *user;
-    /* Opens a file that lies in memory, which stays valid until close. NULL: these bytes are no
-       HDF5 file. */
+    /* Opens a file that lies in memory, which stays valid until close; or, with NULL and 0, makes a
+       new one in memory. NULL: these bytes are no HDF5 file, or there is no memory. */
     void *(*open)(void *user, const void *bytes, size_t count);
     /* Describes item `index`, from 0; texts stay valid until close. false: there are no more. */
     bool (*item)(void *user, void *file, int index, ft_hdf5_item *item);
     bool (*read)(void *user, void *file, int index, void *to);
     void (*close)(void *user, void *file);
+    /* Adds an item to a new file, and the groups that its path names; `from` is as `read` gives it.
+       The same items in the same order must give the same bytes. */
+    bool (*write)(void *user, void *file, const ft_hdf5_item *item, const void *from);
+    /* Copies a new file's bytes if they fit into `room`; returns how many they are; 0: failed. */
+    size_t (*bytes)(void *user, void *file, void *to, size_t room);
 } ft_hdf5;
 
 typedef struct ft_desc {
@@ -144,7 +150,8 @@ typedef struct ft_desc {
        bits without the CPU's instruction, slowly. Weights, activations, losses, statistics and the
        optimiser are always float32. */
     const char *precision;
-    ft_hdf5 hdf5;                 /* for Keras' files; default: they cannot be read */
+    ft_hdf5 hdf5;                 /* for Keras' files; default: they can be neither read nor
+                                     written */
 } ft_desc;
 
 /* One OpenCL device of this machine. */

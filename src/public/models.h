@@ -10,6 +10,7 @@
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "nodes/sharing.h"
 #include "nodes/initialisers.h"
 #include "operators/table.h"
@@ -19,6 +20,10 @@
 #include "graph/settings.h"
 #include "graph/merging.h"
 #include "formats/readers.h"
+#include "formats/keras_nodes.h"
+#include "formats/keras_files.h"
+#include "formats/keras_writing.h"
+#include "formats/keras_saving.h"
 #include "formats/writers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
@@ -53,8 +58,11 @@ static const char *ft__desc_fault(const ft_desc *d)
     if (files != 7 && (files != 0 || others))
         return "files: set all of open, size, read, write, close, rename and remove, or none; set"
                " the others only with them";
-    if ((h->open != NULL) + (h->item != NULL) + (h->read != NULL) + (h->close != NULL)
-        != (h->open ? 4 : 0)) return "hdf5: set all of open, item, read and close, or none";
+    if (FT__HAS_KERAS && ((h->open != NULL) + (h->item != NULL) + (h->read != NULL)
+        + (h->close != NULL) != (h->open ? 4 : 0) || (h->write && !h->open)
+        || !h->write != !h->bytes))
+        return "hdf5: set all of open, item, read and close, or none; with them both write and"
+               " bytes, or neither";
     if (!f->map != !f->unmap) return "files: set both map and unmap, or neither";
     return !d->arena != !d->arena_bytes ? "set both arena and arena_bytes, or neither" : NULL;
 }
@@ -272,6 +280,19 @@ static ft_file *ft__open_graph(ft_model *m, const char *path, ft_graph_options o
     return NULL;
 }
 
+/* Keeps the config of Keras of the file that the network comes from, for ft_save. */
+static void ft__keep_config(ft_model *m, const ft_file *described)
+{
+#if FT__HAS_KERAS
+    const char *const keys[] = {ft__keras_config_key, ft__keras_version_key};
+    int i;
+    for (i = 0; i < 2; ++i) ft__keep_note(m, keys[i], ft_file_metadata(described, keys[i]));
+#else
+    (void)m;
+    (void)described;
+#endif
+}
+
 /* Builds the network that is named, or that the file itself describes, or that its weights are
    recognised as. */
 static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options *options)
@@ -283,6 +304,7 @@ static ft_status ft__build_for(ft_model *m, ft_file *file, const ft_load_options
     if (name && strpbrk(name, "./")) {
         described = ft__open_graph(m, name, none);
         if (described) ft__load_graph(m, ft__file_graph(described), NULL, name);
+        if (described) ft__keep_config(m, described);
         ft_file_close(described);
     } else if (!name && graph) {
         bool draws = ft_file_count(file) == 0 && options->weights.allow_missing;
@@ -417,6 +439,7 @@ ft_status ft_load_graph(ft_model *m, const char *path, ft_graph_options options)
     file = ft__open_graph(m, path, options);
     if (!file) return c->status;
     ft__load_graph(m, ft__file_graph(file), NULL, file->path);
+    ft__keep_config(m, file);
     ft__take_tokenizer(m, ft_file_metadata(file, ft__tokenizer_key), file->path);
     ft_file_close(file);
     if (!ft__ok(c)) ft__clear_graph(m);
@@ -449,20 +472,143 @@ ft_status ft_load_weights(ft_model *m, const char *path, ft_weights_options opti
     return m->context.status;
 }
 
-ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+#if FT__HAS_KERAS && FT__HAS_SAVING
+/* Marks the nodes that the output needs. */
+static char *ft__marked_for_output(ft__context *c, const ft_model *m)
+{
+    char *marked = (char *)ft__allocate(c, (size_t)m->node_count + 1, 1);
+    int at, i;
+    if (marked) marked[m->output.id] = 1;
+    for (at = m->node_count - 1; marked && at >= 0; --at) {
+        const ft__node *node = &m->nodes[m->order[at] - 1];
+        for (i = 0; marked[m->order[at]] && i < node->input_count; ++i)
+            marked[node->inputs[i]] = 1;
+    }
+    return marked;
+}
+
+/* What a node computes, as in descriptions. */
+static char *ft__node_text(ft__context *c, const ft_model *m, const ft__node *node)
+{
+    ft__node plain = *node;
+    ft__text text;
+    memset(&text, 0, sizeof text);
+    text.context = c;
+    plain.frozen = false;
+    plain.initialiser = FT_INIT_DEFAULT;
+    plain.fan_in = plain.fan_out = 0;
+    ft__write_node(m, &text, &plain, false);
+    return text.letters;
+}
+
+/* Fails unless the output of m is computed as that of `other`, which was built from its config of
+   Keras. */
+static void ft__compare_with_config(ft_model *m, const ft_model *other, const char *path)
+{
+    ft__context *c = &m->context;
+    char *ours = ft__marked_for_output(c, m), *theirs = ft__marked_for_output(c, other), *a, *b;
+    const char *name = NULL;
+    int id;
+    for (id = 1; ft__ok(c) && !name && id <= other->node_count; ++id) {
+        const ft__node *node = &other->nodes[id - 1];
+        ft_node same = ft__find_node(m, node->name);
+        if (!theirs[id]) continue;
+        if (!same.id || !ours[same.id]) name = node->name;
+        else {
+            a = ft__node_text(c, m, &m->nodes[same.id - 1]);
+            b = ft__node_text(c, other, node);
+            if (ft__ok(c) && strcmp(a, b) != 0) name = node->name;
+            ours[same.id] = 0;
+            ft__release(c, b);
+            ft__release(c, a);
+        }
+    }
+    for (id = 1; ft__ok(c) && !name && id <= m->node_count; ++id)
+        if (ours[id]) name = m->nodes[id - 1].name;
+    if (name)
+        ft__fail(c, FT_UNSUPPORTED, "%s: the network is no longer the one of its Keras config, at"
+                 " %.200s: name it .safetensors", path, name);
+    ft__release(c, theirs);
+    ft__release(c, ours);
+}
+
+static void *ft__allocate_in(void *user, size_t bytes, size_t alignment)
+{
+    (void)alignment; /* blocks are aligned for vectors */
+    return ft__allocate((ft__context *)user, bytes, 1);
+}
+
+static void ft__release_in(void *user, void *memory, size_t bytes)
+{
+    (void)bytes;
+    ft__release((ft__context *)user, memory);
+}
+
+/* Fails unless the network is that of its config of Keras, but for the size of its head: the file
+   would hold another one. */
+static void ft__check_config(ft_model *m, const char *path)
+{
+    ft__context *c = &m->context;
+    const char **pairs = (const char **)ft__allocate(c, 2 * (size_t)m->note_count + 2,
+                                                     sizeof *pairs);
+    int count = 0;
+    char *config = NULL, *described = NULL;
+    const char *version;
+    ft_model *other;
+    ft__keras g;
+    ft_desc desc;
+    if (pairs) ft__add_notes(m, pairs, &count);
+    if (pairs && ft__keras_check_writable(c, path, pairs, count) == FT_OK)
+        config = ft__keras_config_for(c, path, ft__keras_pair(pairs, count, ft__keras_config_key),
+                                      ft__keras_model_wants, m);
+    if (config) {
+        version = ft__keras_pair(pairs, count, ft__keras_version_key);
+        described = ft__keras_map_config(&g, c, path, config, NULL, version);
+        ft__keras_forget_config(&g);
+    }
+    if (described) {
+        memset(&desc, 0, sizeof desc);
+        desc.threads = 1;
+        desc.allocator.user = c;
+        desc.allocator.allocate = ft__allocate_in;
+        desc.allocator.release = ft__release_in;
+        other = ft_create(desc);
+        if (other) {
+            other->values_follow = other->memory_follows = true;
+            if (ft__load_graph(other, described, NULL, path) == FT_OK)
+                ft__compare_with_config(m, other, path);
+            else ft__fail(c, other->context.status, "%s", other->context.text);
+        }
+        ft_destroy(other);
+    }
+    ft__release(c, described);
+    ft__release(c, config);
+    ft__release(c, (void *)(uintptr_t)pairs);
+}
+#endif
+
+ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft__context *c;
-    ft_type type;
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, path, "ft_save: the path")) return c->status;
+    if (!ft__given(c, path, "ft_check_save: the path")) return c->status;
     if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
                         path);
-    type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (!options.weights_only && ft__check_describable(m, path) != FT_OK) return c->status;
+#if FT__HAS_KERAS && FT__HAS_SAVING
+    if (ft__writer_of(path)->of_keras) ft__check_config(m, path);
+#endif
+    return c->status;
+}
+
+ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
+{
+    ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    if (ft_check_save(m, path, options) != FT_OK) return ft__status_of(m);
     if (options.weights_only) return ft__write_weights(m, path, type);
-    if (ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
 #endif
