@@ -32863,13 +32863,13 @@ static ft_status ft__forget_one_hot(ft_model *m)
 #define FT__READERS(X) X(safetensors) FT__NUMPY_READERS(X) FT__TENSORFLOW_READERS(X) \
     FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) X(shards) X(description) FT__ONNX_READER(X)
 /* Rows of families that may be left out, and what the error of an unknown file then adds. */
+#define FT__NO_READER(format, family) "; " format " is left out (" FT__WITHOUT(family) ")"
 #if FT__HAS_NUMPY
 #define FT__NUMPY_READERS(X) X(npy) X(npz)
 #define FT__NUMPY_LEFT_OUT ""
 #else
 #define FT__NUMPY_READERS(X)
-#define FT__NUMPY_LEFT_OUT \
-    "; NumPy's files are not supported by this build (" FT__WITHOUT(NUMPY) ")"
+#define FT__NUMPY_LEFT_OUT FT__NO_READER("NumPy", NUMPY)
 #endif
 
 #if FT__HAS_TENSORFLOW
@@ -32877,20 +32877,23 @@ static ft_status ft__forget_one_hot(ft_model *m)
 #define FT__TENSORFLOW_LEFT_OUT ""
 #else
 #define FT__TENSORFLOW_READERS(X)
-#define FT__TENSORFLOW_LEFT_OUT \
-    "; TensorFlow's files are not supported by this build (" FT__WITHOUT(TENSORFLOW) ")"
+#define FT__TENSORFLOW_LEFT_OUT FT__NO_READER("TensorFlow", TENSORFLOW)
 #endif
 
 #if FT__HAS_KERAS
 #define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
+#define FT__KERAS_LEFT_OUT ""
 #else
 #define FT__KERAS_READERS(X)
+#define FT__KERAS_LEFT_OUT FT__NO_READER("Keras", KERAS)
 #endif
 
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
+#define FT__ONNX_LEFT_OUT ""
 #else
 #define FT__ONNX_READER(X)
+#define FT__ONNX_LEFT_OUT FT__NO_READER("ONNX", ONNX)
 #endif
 
 typedef struct ft__note { const char *key, *text; } ft__note;
@@ -45866,14 +45869,16 @@ static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL}
 /* The first reader that recognises the file; NULL with an error. */
 static const ft__reader *ft__reader_of(const ft_file *file)
 {
-    char names[160] = "";
+    char names[256] = "";
     int i;
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
     for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
-    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW ? FT_FORMAT : FT_UNSUPPORTED,
+    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW && FT__HAS_KERAS && FT__HAS_ONNX
+                            ? FT_FORMAT : FT_UNSUPPORTED,
              "%s: its %llu bytes are of no known format (%s)" FT__NUMPY_LEFT_OUT
-             FT__TENSORFLOW_LEFT_OUT, file->path, (unsigned long long)file->size, names);
+             FT__TENSORFLOW_LEFT_OUT FT__KERAS_LEFT_OUT FT__ONNX_LEFT_OUT, file->path,
+             (unsigned long long)file->size, names);
     return NULL;
 }
 

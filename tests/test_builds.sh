@@ -281,6 +281,9 @@ if [ -n "$LONG" ]; then
     left_out FINETUNE_NO_KERAS_CNN keras_cnn 1 "unknown network"
     left_out FINETUNE_NO_RECURRENT lstm_classifier 1 "unknown network"
     left_out FINETUNE_NO_TEXT examples/text/reviews.tsv 8 FINETUNE_NO_TEXT
+    echo "of no known format" >$out/unknown.pt
+    left_out FINETUNE_NO_KERAS $out/unknown.pt 8 "Keras is left out (FINETUNE_NO_KERAS)"
+    left_out FINETUNE_NO_ONNX $out/unknown.pt 8 "ONNX is left out (FINETUNE_NO_ONNX)"
 fi
 
 # Each switch alone, read and warned of, without LONG=1 some of them; what needs another one goes with it.

@@ -26,13 +26,13 @@
 #define FT__READERS(X) X(safetensors) FT__NUMPY_READERS(X) FT__TENSORFLOW_READERS(X) \
     FT__KERAS_READERS(X) X(pytorch) X(pytorch_legacy) X(shards) X(description) FT__ONNX_READER(X)
 /* Rows of families that may be left out, and what the error of an unknown file then adds. */
+#define FT__NO_READER(format, family) "; " format " is left out (" FT__WITHOUT(family) ")"
 #if FT__HAS_NUMPY
 #define FT__NUMPY_READERS(X) X(npy) X(npz)
 #define FT__NUMPY_LEFT_OUT ""
 #else
 #define FT__NUMPY_READERS(X)
-#define FT__NUMPY_LEFT_OUT \
-    "; NumPy's files are not supported by this build (" FT__WITHOUT(NUMPY) ")"
+#define FT__NUMPY_LEFT_OUT FT__NO_READER("NumPy", NUMPY)
 #endif
 
 #if FT__HAS_TENSORFLOW
@@ -40,20 +40,23 @@
 #define FT__TENSORFLOW_LEFT_OUT ""
 #else
 #define FT__TENSORFLOW_READERS(X)
-#define FT__TENSORFLOW_LEFT_OUT \
-    "; TensorFlow's files are not supported by this build (" FT__WITHOUT(TENSORFLOW) ")"
+#define FT__TENSORFLOW_LEFT_OUT FT__NO_READER("TensorFlow", TENSORFLOW)
 #endif
 
 #if FT__HAS_KERAS
 #define FT__KERAS_READERS(X) X(keras) X(keras_hdf5)
+#define FT__KERAS_LEFT_OUT ""
 #else
 #define FT__KERAS_READERS(X)
+#define FT__KERAS_LEFT_OUT FT__NO_READER("Keras", KERAS)
 #endif
 
 #if FT__HAS_ONNX
 #define FT__ONNX_READER(X) X(onnx)
+#define FT__ONNX_LEFT_OUT ""
 #else
 #define FT__ONNX_READER(X)
+#define FT__ONNX_LEFT_OUT FT__NO_READER("ONNX", ONNX)
 #endif
 
 typedef struct ft__note { const char *key, *text; } ft__note;

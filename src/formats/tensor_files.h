@@ -20,14 +20,16 @@ static const ft__reader *const ft__readers[] = {FT__READERS(FT__READER_AT) NULL}
 /* The first reader that recognises the file; NULL with an error. */
 static const ft__reader *ft__reader_of(const ft_file *file)
 {
-    char names[160] = "";
+    char names[256] = "";
     int i;
     for (i = 0; ft__readers[i]; ++i)
         if (ft__readers[i]->recognises(file)) return ft__readers[i];
     for (i = 0; ft__readers[i]; ++i) ft__add_name(names, sizeof names, ft__readers[i]->name);
-    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW ? FT_FORMAT : FT_UNSUPPORTED,
+    ft__fail(file->context, FT__HAS_NUMPY && FT__HAS_TENSORFLOW && FT__HAS_KERAS && FT__HAS_ONNX
+                            ? FT_FORMAT : FT_UNSUPPORTED,
              "%s: its %llu bytes are of no known format (%s)" FT__NUMPY_LEFT_OUT
-             FT__TENSORFLOW_LEFT_OUT, file->path, (unsigned long long)file->size, names);
+             FT__TENSORFLOW_LEFT_OUT FT__KERAS_LEFT_OUT FT__ONNX_LEFT_OUT, file->path,
+             (unsigned long long)file->size, names);
     return NULL;
 }
 
