@@ -44177,7 +44177,7 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
     bool old = x->opset < 11 || strcmp(n->op, "Upsample") == 0, linear;
     double scale[FT__ONNX_RANK];
-    int size[2], d, k, rounding = 2, place = 0, made;
+    int size[2] = {0, 0}, d, k, rounding = 2, place = 0, made;
     const char *mode = ft__onnx_text(n, "mode", "nearest"), *text, *fault;
     ft__text fields = ft__onnx_fields(x);
     linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
@@ -44203,12 +44203,12 @@ static const char *ft__onnx_resize(ft__onnx *x, const ft__onnx_node *n)
         size[d - 2] = ft__onnx_size(y.size[d]);
         if (size[d - 2] < 1) return ft__onnx_not_known;
     }
-    ft__json_add_ints(&fields, "size", size, v->rank - 2);
+    ft__json_add_ints(&fields, "size", size, 2);
     if (scale[2] > 0 && scale[v->rank - 1] > 0) {
         ft__text_add(&fields, ",\"scale\":[");
         ft__onnx_write_number(&fields, scale[2]);
-        if (v->rank == 4) ft__text_add(&fields, ",");
-        if (v->rank == 4) ft__onnx_write_number(&fields, scale[3]);
+        ft__text_add(&fields, ",");
+        ft__onnx_write_number(&fields, v->rank == 4 ? scale[3] : 0);
         ft__text_add(&fields, "]");
     }
     ft__onnx_add_int(&fields, "mode", linear);
@@ -45244,7 +45244,7 @@ static const char *ft__onnx_description(ft_file *file)
 
 typedef struct ft__onnx_mapped {
     const char *op;         /* after its domain, if it is not ONNX's own */
-    const char *(*map)(ft__onnx *x, const ft__onnx_node *n);
+    const char *(*map)(ft__onnx *x, const ft__onnx_node *n); /* NULL: If, of ft__onnx_map_node */
 } ft__onnx_mapped;
 
 static const ft__onnx_mapped ft__onnx_maps[] = {

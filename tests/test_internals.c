@@ -287,6 +287,44 @@ static void test_documented(void)
     }
 }
 
+/* Whether ONNX's operator of this name is read. */
+static bool reads_onnx(const char *name)
+{
+    size_t i;
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
+        const char *op = strrchr(ft__onnx_maps[i].op, '.'); /* after its domain */
+        if (strcmp(op ? op + 1 : ft__onnx_maps[i].op, name) == 0) return true;
+    }
+    return ft__onnx_fold_of(name) != NULL;
+}
+
+/* docs/onnx.md has the ONNX operators that are read, and no others. */
+static void test_documented_onnx(void)
+{
+    static char text[1 << 16];
+    FILE *file = fopen("docs/onnx.md", "rb");
+    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0, i, length;
+    const char *line, *at;
+    char name[80];
+    if (file) fclose(file);
+    CHECK(size > 1000 && !documented(text, "Hardmax", "Hardmax"), "docs/onnx.md cannot be read");
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
+        const char *op = strrchr(ft__onnx_maps[i].op, '.');
+        op = op ? op + 1 : ft__onnx_maps[i].op;
+        CHECK(documented(text, op, op), "%s is not in docs/onnx.md", op);
+    }
+    for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i)
+        CHECK(documented(text, ft__onnx_folds[i].op, ft__onnx_folds[i].op), "%s is not in docs/onnx.md",
+              ft__onnx_folds[i].op);
+    for (line = text; (line = strstr(line, "\n| `")) != NULL; ++line)
+        for (at = line + 3; *at == '`' || strncmp(at, ", `", 3) == 0; at += length + 1) {
+            at += *at == '`' ? 1 : 3;
+            length = strcspn(at, "`");
+            snprintf(name, sizeof name, "%.*s", (int)length, at);
+            CHECK(reads_onnx(name), "docs/onnx.md has %s, which is not read", name);
+        }
+}
+
 /* An arena can be filled to its last byte, and a released last block is free again. */
 static void test_full_arena(void)
 {
@@ -482,6 +520,7 @@ int main(void)
     test_same_classes();
     test_many_nodes();
     test_documented();
+    test_documented_onnx();
     test_full_arena();
     test_plan_bytes();
     test_metrics();

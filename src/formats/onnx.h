@@ -26,7 +26,7 @@
 
 typedef struct ft__onnx_mapped {
     const char *op;         /* after its domain, if it is not ONNX's own */
-    const char *(*map)(ft__onnx *x, const ft__onnx_node *n);
+    const char *(*map)(ft__onnx *x, const ft__onnx_node *n); /* NULL: If, of ft__onnx_map_node */
 } ft__onnx_mapped;
 
 static const ft__onnx_mapped ft__onnx_maps[] = {

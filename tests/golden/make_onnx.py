@@ -1,5 +1,5 @@
-"""Makes onnx.safetensors and, of masks, onnx_masks.safetensors, for tests/test_formats.c: small ONNX graphs, and what
-ONNX Runtime gives of them.
+"""Makes onnx.safetensors and, of masks and of more operators, onnx_masks.safetensors and onnx_operators.safetensors, for
+tests/test_formats.c: small ONNX graphs, and what ONNX Runtime gives of them.
 
     python3 tests/golden/make_onnx.py    (needs onnx, onnxruntime, numpy and safetensors from PyPI)
 
@@ -307,3 +307,127 @@ save_file(tensors, os.path.join(HERE, "onnx_masks.safetensors"))
 for name in ("mask_flat", "mask_pairs_causal", "distances"):
     with open(os.path.join(corpus, name), "wb") as file:
         file.write(tensors[f"{name}/file"].tobytes())
+
+# onnx_operators.safetensors: operators that other exporters than torch's write, quantised weights, and branches
+tensors.clear()
+rng.seed(19)
+
+
+def packed(numbers, bits):
+    """Rows of numbers of a few bits, the lowest of a byte first."""
+    per = 8 // bits
+    rows = np.pad(numbers, [(0, 0)] * (numbers.ndim - 1) + [(0, -numbers.shape[-1] % per)]).astype(np.uint8)
+    rows = rows.reshape(*rows.shape[:-1], -1, per)
+    return sum(rows[..., i] << np.uint8(bits * i) for i in range(per)).astype(np.uint8)
+
+
+def branch(nodes, outputs, weights=None):
+    infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs.split()]
+    return helper.make_graph(nodes, "branch", [], infos, [numpy_helper.from_array(v, k) for k, v in (weights or {}).items()])
+
+
+def either(condition, then, otherwise, output="y"):
+    return helper.make_node("If", [condition], output.split(), then_branch=then, else_branch=otherwise)
+
+
+for name, equation, shapes in (("matmul", "bij,bjk->bik", ([4, 3], [3, 5])), ("turned", "bij,bkj->bki", ([4, 3], [5, 3])),
+                               ("heads", "bqhd,bkhd->bhqk", ([3, 2, 4], [5, 2, 4])),
+                               ("values", "bhqk,bkhd->bqhd", ([2, 3, 5], [5, 2, 4])),
+                               ("outer", "bi,bj->bji", ([3], [4])), ("elements", "bij,bji->bij", ([3, 4], [4, 3])),
+                               ("inner", "bi,bi->b", ([3], [3])), ("sums", "bijk,blk->bl", ([3, 2, 4], [5, 4])),
+                               ("implied", "...ij,...jk", ([2, 4, 3], [2, 3, 5]))):
+    case(f"einsum_{name}", [node("Tanh", "p", "q"), node("Einsum", "x q", "z", equation=equation), node("Mul", "z two")],
+         {"x": ["N", *shapes[0]], "p": ["N", *shapes[1]]}, {"two": np.float32(2)})
+for name, equation, shape, weight in (("in_out", "bij,jk->bik", [3, 4], (4, 5)), ("out_in", "bij,kj->bik", [3, 4], (5, 4)),
+                                      ("heads", "bli,ihd->bhld", [3, 4], (4, 2, 3)), ("merge", "bhld,hdo->blo", [2, 3, 4], (2, 4, 5)),
+                                      ("mixed", "bhld,dho->bol", [2, 3, 4], (4, 2, 5)), ("first", "oi,bil->bol", [4, 3], (5, 4)),
+                                      ("vector", "bij,j->bi", [3, 4], (4,)), ("wide", "bi,o->boi", [3], (4,)),
+                                      ("ellipsis", "...i, i o -> ... o", [2, 3, 4], (4, 5)), ("summed", "bhi,io->bo", [3, 4], (4, 5))):
+    inputs = "w x" if name == "first" else "x w"
+    case(f"einsum_weight_{name}", [node("Tanh", "x", "h"), node("Einsum", inputs.replace("x", "h"), equation=equation)],
+         {"x": ["N", *shape]}, {"w": draw(*weight)})
+case("einsum_sum", node("Einsum", "x", equation="bijk->bk"), PICTURE)
+case("einsum_transpose", node("Einsum", "x", equation="bijk->bkij"), PICTURE)
+case("einsum_length", node("Einsum", "x w", equation="bld,de->ble"), STEPS, {"w": draw(6, 4)})
+
+case("topk", [node("TopK", "x k", "y i", axis=1), node("Cast", "i", "z", to=1)], PICTURE, {"k": ints(2)}, outputs="y z")
+case("topk_smallest", [node("TopK", "x k", "y i", axis=-1, largest=0), node("Cast", "i", "z", to=1)], PICTURE, {"k": ints(3)},
+     outputs="y z")
+case("argmax", [node("ArgMax", "x", "i", axis=1, keepdims=0), node("Cast", "i", "y", to=1)], PICTURE)
+case("argmin", [node("ArgMin", "x", "i", axis=-1), node("Cast", "i", to=1)], PICTURE)
+case("gather_by_argmax", [node("ArgMax", "x", "i", axis=2), node("GatherElements", "x i", axis=2)], PICTURE)
+case("cumsum_of_constant", [node("CumSum", "w a", "c", exclusive=1, reverse=1), node("Mul", "x c")], PICTURE,
+     {"w": draw(2, 3, 4)[:1], "a": np.int64(1)})
+case("reductions", [node("ReduceL1", "x a", "b"), node("ReduceSumSquare", "x a", "c", keepdims=1), node("Add", "b c", "d"),
+                    node("ReduceLogSum", "d a", "y", keepdims=0)], PICTURE, {"a": ints(3)}, opset=18)
+case("weight_norm", [node("ReduceL2", "w a", "n"), node("Div", "w n", "u"), node("Mul", "u g", "v"), node("Gemm", "x v", transB=1)],
+     ROWS, {"w": draw(4, 6), "g": draw(4, 1), "a": ints(1)}, opset=18)
+case("mean_of_three", [node("Tanh", "x", "a"), node("Mean", "k a x", "b"), node("Max", "b x k", "c"), node("Sum", "c k x")], ROWS,
+     {"k": draw(6)})
+case("tile_split_of_constants", [node("Split", "w", "a b", axis=0), node("Tile", "b r", "c"), node("Add", "x c", "d"), node("Mul", "d a")],
+     ROWS, {"w": draw(2, 6), "r": ints(1, 1)}, opset=11)
+case("space_to_depth", node("SpaceToDepth", "x", blocksize=2), {"x": ["N", 3, 4, 6]})
+case("layer_norm_pictures", node("LayerNormalization", "x s b", axis=1), PICTURE, {"s": draw(4, 3, 4), "b": draw(4, 3, 4)})
+case("gemm_factors", node("Gemm", "x w b", transB=1, alpha=0.5, beta=2.0), ROWS, {"w": draw(4, 6), "b": draw(4)})
+case("gemm_number", node("Gemm", "x w b"), ROWS, {"w": draw(6, 4), "b": np.float32(0.5)})
+case("conv_transpose1d", node("ConvTranspose", "x w b", strides=[3], pads=[1, 0], output_padding=[2]), {"x": ["N", 4, 5]},
+     {"w": draw(4, 3, 4), "b": draw(3)})
+case("conv_transpose_shape", node("ConvTranspose", "x w", strides=[3, 2], output_shape=[10, 8]), {"x": ["N", 4, 3, 3]},
+     {"w": draw(4, 2, 3, 3)})
+case("resize_steps", helper.make_node("Resize", ["x", "", "f"], ["y"], mode="linear"), {"x": ["N", 4, 5]},
+     {"f": np.array([1, 1, 2], np.float32)})
+case("resize_axes", helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode="nearest", axes=[2, 3]), PICTURE,
+     {"s": ints(5, 7)}, opset=18)
+case("instance_norm_steps", node("InstanceNormalization", "x s b"), {"x": ["N", 4, 7]}, {"s": draw(4), "b": draw(4)})
+case("prelu_broadcast", [node("Tanh", "x", "h"), node("PRelu", "h s")], PICTURE, {"s": draw(4, 3, 1)})
+case("reversed_pads", [node("Slice", "p a b c s", "q"), node("Pad", "x q")], ROWS,
+     {"p": ints(2, 0, 1, 0), "a": ints(-1), "b": ints(-2**63 + 1), "c": ints(0), "s": ints(-1)})
+
+quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # which rounds x to 8 bits too
+quantised = rng.randint(-100, 100, (4, 6)).astype(np.int8)
+case("dequantised", [node("DequantizeLinear", "w s z", "f", axis=0), node("Gemm", "x f", transB=1)], ROWS,
+     {"w": quantised, "s": np.abs(draw(4)) / 50, "z": np.array([3, -5, 0, 9], np.int8)})
+case("dequantised_one", [node("DequantizeLinear", "w s", "f"), node("MatMul", "x f")], ROWS,
+     {"w": rng.randint(0, 200, (6, 4)).astype(np.uint8), "s": np.float32(0.01)})
+case("dequantised_blocks", [node("DequantizeLinear", "w s z", "f", axis=1, block_size=4), node("Gemm", "x f", transB=1)], ROWS,
+     {"w": quantised, "s": np.abs(draw(4, 2)) / 50, "z": rng.randint(-9, 9, (4, 2)).astype(np.int8)}, opset=21)
+for bits, with_zero, features in ((4, True, 40), (4, False, 40), (8, True, 40), (8, False, 32)):
+    blocks, biased = -(-features // 16), not with_zero
+    weights = {"w": packed(rng.randint(0, 2**bits, (5, blocks, 16)), bits), "s": np.abs(draw(5 * blocks)) / 2**bits,
+               "b": draw(5)}
+    inputs = ["h", "w", "s", "z" if with_zero else "", "", "b" if biased else ""]
+    if with_zero:
+        weights["z"] = packed(rng.randint(0, 2**bits, (5, blocks)), bits).reshape(-1)
+    case(f"matmul_{bits}_bits{'_zero' * with_zero}", [node("Tanh", "x", "h"), helper.make_node(
+        "MatMulNBits", inputs, ["y"], domain="com.microsoft", K=features, N=5, bits=bits, block_size=16)],
+         {"x": ["N", 3, features]}, weights)
+quiet.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+case("if_true", either("c", branch([node("Relu", "x", "a"), node("Mul", "a k", "t")], "t", {"k": draw(6)}),
+                       branch([node("Sin", "x", "e")], "e")), ROWS, {"c": np.bool_(True)})
+case("if_rank", [node("Tanh", "x", "h"), node("Shape", "h", "s"), node("Size", "s", "r"), node("Equal", "r four", "c"),
+                 either("c", branch([node("Mul", "h w", "t")], "t"), branch([node("Relu", "h", "t")], "t"), "v"),
+                 node("Add", "v h")], PICTURE, {"four": np.int64(4), "w": draw(4, 1, 1)})
+case("if_nested", [node("Tanh", "x", "h"),
+                   either("c", branch([either("d", branch([node("Sub", "x h", "i")], "i"), branch([node("Neg", "h", "j")], "j"), "t")], "t"),
+                          branch([node("Sin", "h", "e")], "e"))], ROWS, {"c": np.bool_(True), "d": np.bool_(False)})
+case("refused_if", [node("ReduceSum", "x a", "s", keepdims=0), node("Greater", "s zero", "c"), node("Relu", "x", "h"),
+                    either("c", branch([node("Neg", "h", "t")], "t"), branch([node("Exp", "h", "e")], "e"))], ROWS,
+     {"a": ints(1), "zero": np.float32(0)}, refused="(If): is supported if its condition follows from constants and shapes")
+case("refused_inside_if", either("c", branch([node("Sin", "x", "t")], "t"), branch([node("Exp", "x", "e")], "e")), ROWS,
+     {"c": np.bool_(True)}, refused="1 nodes of|t (Sin): is no operator")
+case("refused_many", [node("Gemm", "x w", "h"), node("Relu", "h", "g")] + [node("Sin", "g", f"output_of_a_sine_{i}") for i in range(40)]
+     + [node("Sum", " ".join(f"output_of_a_sine_{i}" for i in range(40)))], ROWS, {"w": draw(6, 4)},
+     refused="40 nodes of opset 17|output_of_a_sine_0 (Sin)|; and |more. The 2 nodes before the first of them, up to g, could run as a"
+             " frozen prefix")
+case("refused_quantised", [node("QuantizeLinear", "x s", "q"), node("DequantizeLinear", "q s")], ROWS, {"s": np.float32(0.1)},
+     refused="(QuantizeLinear)")
+case("refused_type", [node("MatMul", "x w")], ROWS, {"w": draw(6, 4).astype(np.complex64)},
+     refused="(MatMul): w has numbers of a type that is not supported")
+case("refused_diagonal", node("Einsum", "x", equation="bii->bi"), {"x": ["N", 3, 3]}, refused="a letter that is twice in one term")
+case("refused_batch_product", node("Einsum", "x", equation="bi->i"), ROWS, refused="(Einsum): over the batch")
+save_file(tensors, os.path.join(HERE, "onnx_operators.safetensors"))
+for name in ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"):
+    with open(os.path.join(corpus, name), "wb") as file:
+        file.write(tensors[f"{name}/file"].tobytes())
+print(len({k.split("/")[0] for k in tensors}), "cases of other operators")
