@@ -394,7 +394,8 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             the same as NumPy's .npz (ft_save, ft_file_save); adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save); ONNX of opset 17, without losses,
+             for other runtimes, and read back without a loss (ft_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -447,7 +448,7 @@
      FINETUNE_NO_TRANSFORMERS  transformers by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
-     FINETUNE_NO_ONNX          reading ONNX files
+     FINETUNE_NO_ONNX          reading and writing ONNX files
      FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
      FINETUNE_NO_TENSORFLOW    TensorFlow's variables
@@ -476,9 +477,9 @@
      of the largest value. Other devices compute in float32, and the log says so.
 
    LIMITS
-     Inputs: pictures, vectors, sequences. Of transformers by name only those of ft_network; no
-     ONNX. OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is
-     code for GPUs; it checks itself against the CPU at run time, and has never been timed on one.
+     Inputs: pictures, vectors, sequences. Of transformers by name only those of ft_network.
+     OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is code for GPUs; it
+     checks itself against the CPU at run time, and has never been timed on one.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */
 
@@ -2454,19 +2455,27 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
    and renamed, so that no half file is left, even if another process saves there. A path that ends
    in .npz is written as NumPy's archive of arrays, with the metadata as the array "__metadata__";
-   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; any other as
-   safetensors. Keras' files are of a network that was opened from one with its config, and changed
-   at most in the size of its head; Keras loads them, by load_model or, of .weights.h5, by
-   load_weights into the same model. They hold float32, and the metadata as an attribute that Keras
-   passes over. FT_IO if writing fails, or if something other than a regular file is at
-   `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), or if the
-   format has no such type (NumPy: BF16). */
+   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; in .onnx as below; any
+   other as safetensors. FT_IO if writing fails, or if something other than a regular file is at
+   `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), if the
+   format has no such type (NumPy: BF16), or if ONNX cannot hold a node: all of them are listed, by
+   name and operator.
+   Keras' files are of a network that was opened from one with its config, and changed at most in
+   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into the
+   same model. They hold float32, and the metadata as an attribute that Keras passes over.
+   An ONNX file (opset 17) is for other runtimes: it computes in evaluation what ft_output is,
+   without the loss. Inputs and weights keep their names, as F16, BF16 or I8 they are widened in the
+   graph; integers are int64; batch and length are open, "N" and "L". Token ids must not be -1, and
+   lengths not above the length. A carried state is an input, fed zeros at first, and an output
+   "<state>/next". metadata_props have the entries of a model file, and "classes" and
+   "preprocessing" in JSON, as in docs/networks.md. ft_load reads from them all that ft_save wrote,
+   as long as no other tool has changed the nodes. At most 2 GiB. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Fails as ft_save would, as far as that is known without writing: a network without a config of
    Keras cannot be a .keras file. Check it before hours of training. */
 FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
-/* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
-   ft_save cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
+/* Returns the format that the end of a path suggests ("PyTorch" for .pt), which ft_save
+   cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
    ft_check_save says. */
 FINETUNE_API const char *ft_other_format(const char *path);
 

@@ -96,6 +96,10 @@ static int convert(const options *o)
     if (o->type && !strcmp(o->type, "f16")) save.type = FT_F16;
     else if (o->type && !strcmp(o->type, "bf16")) save.type = FT_BF16;
     else if (o->type && strcmp(o->type, "f32") != 0) return usage("--type must be f32, f16 or bf16", "");
+    save.with_probabilities = o->with_probabilities;
+    save.with_preprocessing = o->with_preprocessing;
+    if ((o->with_probabilities || o->with_preprocessing) && !ends_with(o->out, ".onnx"))
+        return usage("--with-probabilities and --with-preprocessing need an --out that ends in .onnx", "");
     if (o->tensors && !suits_tensors(o)) return USAGE;
     if (!can_write(o) || !can_write_adapter(o)) return FAILED;
     if (o->tensors) return convert_tensors(NULL, o, save);

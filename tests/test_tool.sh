@@ -129,9 +129,10 @@ fails 1 "choose another name" "$tool" convert --model base.safetensors --out ./b
 cmp -s base.safetensors same.safetensors && ok || bad "convert replaced its own input"
 fails 1 "no/such/folder" "$tool" train --model base.safetensors --data photos --epochs 1 --out no/such/folder/m.safetensors
 [ -e m.safetensors ] && bad "something was written" || ok
-for name in m.pth m.onnx m.gguf; do
-    fails 1 "$name: this is the name of a .* file, but only safetensors, .npz, .keras and .h5 can be written" "$tool" train --model base.safetensors --data photos --out $name
-    fails 1 "$name: this is the name of a .* file, but only safetensors, .npz, .keras and .h5 can be written" "$tool" convert --model base.safetensors --out $name
+fails 1 "m.onnx: train writes .safetensors; then convert writes .onnx" "$tool" train --model base.safetensors --data photos --out m.onnx
+for name in m.pth m.tflite m.gguf; do
+    fails 1 "$name: this is the name of a .* file, which cannot be written: name it .safetensors" "$tool" train --model base.safetensors --data photos --out $name
+    fails 1 "$name: this is the name of a .* file, which cannot be written: name it .safetensors" "$tool" convert --model base.safetensors --out $name
     [ -e $name ] && bad "$name was written" || ok
 done
 for verb in "train --data photos" convert; do # without Keras' config, or without libhdf5

@@ -62,6 +62,19 @@ done
     grep -q "^lstm_lm" out.txt && ok || bad "a model in .npz: $(cat out.txt err.txt)"
 "$tool" convert --model model.npz --out back.safetensors --quiet && "$tool" convert --model "$base" --out there.safetensors --quiet &&
     cmp -s back.safetensors there.safetensors && ok || bad "there and back by .npz"
+for type in f32 f16 bf16; do
+    "$tool" convert --model "$base" --out model.onnx --type $type --quiet && "$tool" convert --model model.onnx --out back.safetensors --type f32 --quiet &&
+        "$tool" convert --model "$base" --out first.safetensors --type $type --quiet &&
+        "$tool" convert --model first.safetensors --out there.safetensors --type f32 --quiet && cmp -s back.safetensors there.safetensors && ok ||
+        bad "there and back by .onnx, $type"
+done
+"$tool" info model.onnx >out.txt 2>err.txt && grep -q "^lstm_lm" out.txt && ok || bad "info of an ONNX file: $(cat out.txt err.txt)"
+"$tool" convert --model "$base" --out model.onnx --with-probabilities --quiet 2>err.txt && [ ! -s err.txt ] && ok || bad "--with-probabilities: $(cat err.txt)"
+fails "with_preprocessing: the network must have an input" "$tool" convert --model "$base" --out x.onnx --with-preprocessing
+[ -e x.onnx ] && bad "x.onnx was written" || ok
+"$tool" convert --model "$base" --out x.npz --with-preprocessing >out.txt 2>err.txt
+[ $? -eq 2 ] && grep -q "need an --out that ends in .onnx" err.txt && ok || bad "--with-preprocessing: $(cat err.txt)"
+fails "an ONNX file holds a network, not" "$tool" convert --tensors --model "$base" --out x.onnx
 "$tool" info "$formats/np_types.npz" >out.txt 2>err.txt && grep -q "^layer/0.weight  *F32  *3$" out.txt &&
     grep -q "^i64_big  *I64  *2$" out.txt && grep -q "^20 tensors" out.txt &&
     grep -q "np_types.npz: not the weights of a known network.*its tensors are taken as they are" err.txt && ok ||
@@ -132,7 +145,7 @@ is_error "gone: cannot be opened" "$tool" info --json --model gone
 is_error "unknown option: --typo" "$tool" train --json --typo
 is_error "unknown verb: tran" "$tool" tran --json
 is_error "eval needs --model and --data" "$tool" eval --json
-is_error "name it .safetensors" "$tool" convert --json --model "$base" --out model.onnx
+is_error "name it .safetensors" "$tool" convert --json --model "$base" --out model.pth
 printf '{\\n' >'a"b'
 "$tool" info --json --model 'a"b' >out.txt 2>err.txt
 [ "$(cut -c 1-16 out.txt)" = '{"error": "a\"b:' ] && ok || bad "an error with a quotation mark: $(cat out.txt)"

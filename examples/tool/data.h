@@ -162,8 +162,10 @@ static bool can_write(const options *o)
     if (!*out || is_folder(out))
         complain("--out must be the name of a file, not \"%s\"", out);
     else if (ft_other_format(out) && !one_array)
-        complain("--out %s: this is the name of a %s file, but only safetensors, .npz, .keras and .h5 can be"
-                 " written: name it .safetensors", out, ft_other_format(out));
+        complain("--out %s: this is the name of a %s file, which cannot be written: name it"
+                 " .safetensors", out, ft_other_format(out));
+    else if (ends_with(out, ".onnx") && strcmp(o->verb, "convert") != 0)
+        complain("--out %s: %s writes .safetensors; then convert writes .onnx", out, o->verb);
     else if (access(folder, W_OK) != 0)
         complain("--out %s: cannot write a file in %s", out, folder);
     else if (model && stat(out, &to) == 0 && stat(model, &from) == 0 && to.st_ino == from.st_ino

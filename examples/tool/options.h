@@ -34,6 +34,7 @@ typedef struct options {
     unsigned long long seed;
     size_t memory_budget;
     bool class_means, find_flip, last_block, average_start, mirrored;
+    bool with_probabilities, with_preprocessing;
     bool head_only, dora, merge, graph, tensors, json, resume, flip, no_shift, allow_missing, allow_unexpected, quiet, times, check;
     char **files;
     int file_count;
@@ -164,6 +165,10 @@ static const char usage_rest[] =
     "         --graph             print the network's description, which --arch reads\n"
     "         --tensors           list the tensors of any file that is read, of a known network or not;\n"
     "                             in convert: copy them as they are, with their types and bits\n"
+    "convert: --out FILE.onnx     an ONNX file, for other runtimes (.npz: NumPy's, else safetensors)\n"
+    "         --with-probabilities   ONNX: the output is probabilities, not logits\n"
+    "         --with-preprocessing   ONNX: the input is pictures of the network's size, [N, H, W, C] of\n"
+    "                             bytes, which the graph normalises\n"
     "devices: --check             compare and time every operator on each device (or on --device)\n"
     "names:   --labels FILE       names of the model's classes: one per line, or lines as in ImageNet's\n"
     "                             lists (id, tab, names); convert and train save them in their file\n"
@@ -322,6 +327,8 @@ static const option_row option_rows[] = {
     {"--graph", 'b', AT(graph), "i", LINES},
     {"--tensors", 'b', AT(tensors), "ic", 0},
     {"--type", 's', AT(type), "c", 0},
+    {"--with-probabilities", 'b', AT(with_probabilities), "c", MODEL},
+    {"--with-preprocessing", 'b', AT(with_preprocessing), "c", MODEL},
     {"--dtype", 's', AT(dtype), "tepgivs", MODEL},
     {"--check", 'b', AT(check), "d", 0},
     {"--labels", 's', AT(labels), "tepcs", MODEL},

@@ -117,19 +117,27 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    source, a licence) are kept. The file is written beside `path` under a name of its own, synced
    and renamed, so that no half file is left, even if another process saves there. A path that ends
    in .npz is written as NumPy's archive of arrays, with the metadata as the array "__metadata__";
-   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; any other as
-   safetensors. Keras' files are of a network that was opened from one with its config, and changed
-   at most in the size of its head; Keras loads them, by load_model or, of .weights.h5, by
-   load_weights into the same model. They hold float32, and the metadata as an attribute that Keras
-   passes over. FT_IO if writing fails, or if something other than a regular file is at
-   `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), or if the
-   format has no such type (NumPy: BF16). */
+   in .weights.h5, .h5 (or .hdf5) or .keras as Keras' file, by ft_desc.hdf5; in .onnx as below; any
+   other as safetensors. FT_IO if writing fails, or if something other than a regular file is at
+   `path`. FT_UNSUPPORTED if the path ends like another format's files (ft_other_format), if the
+   format has no such type (NumPy: BF16), or if ONNX cannot hold a node: all of them are listed, by
+   name and operator.
+   Keras' files are of a network that was opened from one with its config, and changed at most in
+   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into the
+   same model. They hold float32, and the metadata as an attribute that Keras passes over.
+   An ONNX file (opset 17) is for other runtimes: it computes in evaluation what ft_output is,
+   without the loss. Inputs and weights keep their names, as F16, BF16 or I8 they are widened in the
+   graph; integers are int64; batch and length are open, "N" and "L". Token ids must not be -1, and
+   lengths not above the length. A carried state is an input, fed zeros at first, and an output
+   "<state>/next". metadata_props have the entries of a model file, and "classes" and
+   "preprocessing" in JSON, as in docs/networks.md. ft_load reads from them all that ft_save wrote,
+   as long as no other tool has changed the nodes. At most 2 GiB. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Fails as ft_save would, as far as that is known without writing: a network without a config of
    Keras cannot be a .keras file. Check it before hours of training. */
 FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
-/* Returns the format that the end of a path suggests ("PyTorch" for .pt, "ONNX" for .onnx), which
-   ft_save cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
+/* Returns the format that the end of a path suggests ("PyTorch" for .pt), which ft_save
+   cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
    ft_check_save says. */
 FINETUNE_API const char *ft_other_format(const char *path);
 

@@ -115,7 +115,8 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             the same as NumPy's .npz (ft_save, ft_file_save); adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save); ONNX of opset 17, without losses,
+             for other runtimes, and read back without a loss (ft_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -168,7 +169,7 @@
      FINETUNE_NO_TRANSFORMERS  transformers by name, Hugging Face's folders, and
                                ft_load_adapter, ft_save_adapter (need ATTENTION, ARITHMETIC)
      FINETUNE_NO_PYTORCH       reading PyTorch's files
-     FINETUNE_NO_ONNX          reading ONNX files
+     FINETUNE_NO_ONNX          reading and writing ONNX files
      FINETUNE_NO_KERAS         reading and writing Keras' files (ft_desc.hdf5)
      FINETUNE_NO_NUMPY         NumPy's .npy and .npz files
      FINETUNE_NO_TENSORFLOW    TensorFlow's variables
@@ -197,8 +198,8 @@
      of the largest value. Other devices compute in float32, and the log says so.
 
    LIMITS
-     Inputs: pictures, vectors, sequences. Of transformers by name only those of ft_network; no
-     ONNX. OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is
-     code for GPUs; it checks itself against the CPU at run time, and has never been timed on one.
+     Inputs: pictures, vectors, sequences. Of transformers by name only those of ft_network.
+     OpenCL was run on PoCL, Intel's CPU runtime and Oclgrind only. There is code for GPUs; it
+     checks itself against the CPU at run time, and has never been timed on one.
      Tensors have up to 6 dimensions of up to 2^31 - 1.
    ============================================================================================= */
