@@ -2461,8 +2461,8 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    format has no such type (NumPy: BF16), or if ONNX cannot hold a node: all of them are listed, by
    name and operator.
    Keras' files are of a network that was opened from one with its config, and changed at most in
-   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into the
-   same model. They hold float32, and the metadata as an attribute that Keras passes over.
+   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into
+   the same model. They hold float32, and the metadata as an attribute that Keras passes over.
    An ONNX file (opset 17) is for other runtimes: it computes in evaluation what ft_output is,
    without the loss. Inputs and weights keep their names, as F16, BF16 or I8 they are widened in the
    graph; integers are int64; batch and length are open, "N" and "L". Token ids must not be -1, and
