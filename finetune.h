@@ -41695,7 +41695,7 @@ static bool ft__onnx_cut_of(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_
         if (d < 0) return false;
         if (cut->open[d] || !(to - to == 0)) { /* of N or L, only all */
             if (from < 0 || from > 0 || step < 1 || step > 1
-                || (to - to == 0 ? to < INT_MAX / 2 : !ft__onnx_equal(ft__onnx_at(last, i),
+                || (to - to == 0 ? to < 1e9 : !ft__onnx_equal(ft__onnx_at(last, i),
                                                                      v->size[d]))) return false;
             continue;
         }

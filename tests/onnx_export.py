@@ -15,7 +15,6 @@ import warnings
 
 import numpy as np
 import torch
-import transformers as hf
 from safetensors.numpy import save_file
 from torch import nn
 from torch.fx.experimental.optimization import fuse
@@ -37,9 +36,16 @@ def check(condition, what):
 
 # ---- The networks: (module, inputs by name, which axes are open) ----
 
+def measure(norm, args):
+    """Gives a batch norm statistics like its input's; of a few numbers a channel's own variance can be near 0."""
+    x = args[0]
+    norm.running_mean.copy_(x.mean((0, 2, 3)))
+    norm.running_var.copy_(x.var((0, 2, 3)).mean() * torch.linspace(0.7, 1.4, x.shape[1]))
+
+
 def draw(model, inputs):
-    """Scales of norms near 1, of layers (ConvNeXt) near 0.5, statistics of the batch itself, biases that are not 0,
-    and matrices that keep the size of what they multiply."""
+    """Scales of norms near 1, of layers (ConvNeXt) near 0.5, statistics that fit, biases that are not 0, and matrices
+    that keep the size of what they multiply."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for module in model.modules():
@@ -55,12 +61,11 @@ def draw(model, inputs):
                     p.copy_(0.5 * noise)
                 else:
                     p.copy_(1.4 * noise / p[0].numel() ** 0.5)
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None
-        for module in model.modules():  # statistics, but no dropout
-            module.training = isinstance(module, nn.BatchNorm2d)
-        model(*inputs)
-    return model.eval()
+        hooks = [m.register_forward_pre_hook(measure) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        model.eval()(*inputs)
+        for hook in hooks:
+            hook.remove()
+    return model
 
 
 def pictures(make, size=64):
@@ -106,6 +111,7 @@ def mask():
 
 
 def bert(masked):
+    import transformers as hf  # only where it is needed: it takes seconds
     config = hf.BertConfig(vocab_size=30, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, num_labels=CLASSES,
                            intermediate_size=32, max_position_embeddings=32)
     inputs = {"input_ids": ids()}
@@ -116,6 +122,7 @@ def bert(masked):
 
 def gpt2():
     """With a mask, without which the older exporter meets aten::diff, which it does not know."""
+    import transformers as hf
     config = hf.GPT2Config(vocab_size=30, n_embd=24, n_layer=2, n_head=3, n_positions=32, use_cache=False, bos_token_id=0,
                            tie_word_embeddings=False,
                            eos_token_id=0)
@@ -202,7 +209,7 @@ def test_network(name):
     folded = fuse(model) if any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) else model
     rate = 1.0
     loss, after = one_step(folded, inputs, labels, rate)
-    while not difference(after, before) < 0.3:  # a step that is small and can be seen
+    while not difference(after, before) < 0.2:  # a step that is small and can be seen
         rate /= 2
         loss, after = one_step(folded, inputs, labels, rate)
     assert difference(after, before) > 0.02, (name, difference(after, before))
