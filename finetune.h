@@ -113,6 +113,7 @@
      [SECTION] operators/conv_transpose: Transposed convolution
      [SECTION] operators/cumsum: cumsum
      [SECTION] operators/topk: topk
+     [SECTION] operators/token_counts: token_counts
      [SECTION] operators/rows: The rows of the table
      [SECTION] optimizers/options: Options of optimisers
      [SECTION] optimizers/adam: Adam, AdamW and SGD: the step of one parameter
@@ -212,6 +213,7 @@
      [SECTION] text/words: Words of a text, and their pieces
      [SECTION] networks/images: Ready-made networks for pictures
      [SECTION] networks/text: Networks over text
+     [SECTION] networks/bag_of_words: A bag of words
      [SECTION] networks/regression: Networks that give a number
      [SECTION] networks/encoders: Transformers that read text: BERT, DistilBERT, RoBERTa
      [SECTION] networks/decoders: Transformers that write text: GPT-2, Llama, Qwen2, Qwen3
@@ -1535,6 +1537,16 @@ typedef struct ft_cumsum_options {
 FINETUNE_API ft_node ft_cumsum(ft_model *m, const char *name, ft_node x,
                                ft_cumsum_options options);
 
+typedef struct ft_token_counts_options {
+    int words;              /* tokens are 0 to words - 1 */
+} ft_token_counts_options;
+
+/* How often each word is among a text's tokens: tokens I32 [N, L], lengths I32 [N], the real steps,
+   or {0}: all -> [N, words]. A token of -1 is no word; any other that is none makes the text's
+   counts NaN. There is no gradient. */
+FINETUNE_API ft_node ft_token_counts(ft_model *m, const char *name, ft_node tokens,
+                                     ft_node lengths, ft_token_counts_options options);
+
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;
@@ -2410,6 +2422,9 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
                             others: "encoder.layer.0.attention.attention.query" and so on
    Of text, with the input "tokens" [N, L]:
      "lstm_classifier", "gru_classifier"  with the input "lengths" [N]; logits [N, classes]
+     "bag_of_words"         logistic regression on the TF-IDF of the words, whatever their order,
+                            with the input "lengths" [N]; logits [N, classes]. ft_finetune fits it
+                            at once; ft_network_options.words and .classes are all that it takes
      "bert", "roberta", "distilbert"  with the input "lengths" [N]; logits [N, classes]. Names are
                             Hugging Face's: layers are "encoder.layer.0.attention.self.query" and so
                             on, in distilbert "transformer.layer.0.attention.q_lin", after
@@ -9456,6 +9471,7 @@ FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_b
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
     O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp) O(tile) X(power) X(expand_as)        \
     X(floor) X(ceil) X(round) X(sign) X(to_i32) X(to_f32) O(cumsum) O(topk)                       \
+    O(token_counts)                                                                               \
     FINETUNE_MORE_ACTIVATION_LIST(X)
 
 /* =============================================================================================
@@ -10199,6 +10215,7 @@ typedef struct ft__costs {
                                    a probability, sigmoid(x) */
 
 #define FT__INTEGERS FT__FLAG(52) /* its output is I32 */
+#define FT__COUNTS FT__FLAG(53) /* counts each text's tokens: the network is a bag of words */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)
@@ -21620,6 +21637,77 @@ ft_node ft_topk(ft_model *m, const char *name, ft_node x, ft_topk_options option
 }
 
 /* =============================================================================================
+   [SECTION] operators/token_counts: token_counts
+   A bag of words: which words a text has, and how often, but not where.
+   ============================================================================================= */
+static const ft__field ft__token_counts_fields[] = {FT__INT(ft_token_counts_options, words),
+                                                    FT__NO_MORE_FIELDS};
+
+/* ---- tokens I32 [N, L], lengths I32 [N] (all L if absent) -> [N, words]: y[n][w] is at how many
+   of the real steps the token is w. -1 means "no word"; another token that is not in [0, words)
+   makes the row NaN, which the loss shows. ---- */
+
+static ft_status ft__token_counts_shape(ft__context *c, const ft__node *node,
+                                        const ft__tensor *input, int input_count, ft_shape *output)
+{
+    const ft_shape *x = &input[0].shape;
+    int words = node->options.token_counts.words;
+    char text[80];
+    memset(output, 0, sizeof *output);
+    if (input[0].type != FT_I32 || x->rank != 2)
+        return ft__fail(c, FT_SHAPE, "%s: expected tokens I32 [N, L], not %s %s", node->name,
+                        ft__type_names[input[0].type], ft__shape_text(x, text));
+    if (input_count > 1 && (input[1].type != FT_I32 || input[1].shape.rank != 1
+                            || input[1].shape.size[0] != x->size[0]))
+        return ft__fail(c, FT_SHAPE, "%s: lengths must be I32 [N], not %s", node->name,
+                        ft__shape_text(&input[1].shape, text));
+    if (words < 1)
+        return ft__fail(c, FT_INVALID, "%s: words is %d; it must be above 0", node->name, words);
+    output->rank = 2;
+    output->size[0] = x->size[0];
+    output->size[1] = words;
+    return FT_OK;
+}
+
+static void ft__count_tokens(void *context, int sample)
+{
+    const ft__call *call = (const ft__call *)context;
+    size_t most = (size_t)call->input[0].shape.size[1], words = ft__count(&call->output)
+        / (size_t)call->output.shape.size[0], steps, t, w;
+    const int32_t *tokens = ft__integers(&call->input[0]) + (size_t)sample * most;
+    float *y = call->output.value + (size_t)sample * words;
+    bool wrong = false;
+    steps = ft__steps_of(call->input_count > 1 ? &call->input[1] : NULL, (size_t)sample, most);
+    memset(y, 0, words * sizeof *y);
+    for (t = 0; t < steps; ++t)
+        if (tokens[t] >= 0 && (size_t)tokens[t] < words) y[tokens[t]] += 1;
+        else wrong = wrong || tokens[t] != -1;
+    for (w = 0; wrong && w < words; ++w) y[w] = ft__from_bits(0x7fc00000u);
+}
+
+static void ft__token_counts_forward(const ft__call *call)
+{
+    ft__parallel(call->context, call->output.shape.size[0], ft__count_tokens,
+                 (void *)(uintptr_t)call);
+}
+
+/* In files: `token_counts` | tokens (I32); then, if given, lengths | `words` */
+static const ft__row ft__row_token_counts = {
+    FT__NAMED(token_counts), 1, 2, FT__COUNTS,
+    ft__token_counts_shape, ft__token_counts_forward, NULL, NULL, ft__token_counts_fields, NULL};
+
+ft_node ft_token_counts(ft_model *m, const char *name, ft_node tokens, ft_node lengths,
+                        ft_token_counts_options options)
+{
+    ft_node inputs[2], none = {0};
+    if (!FT__HAS(m, ARITHMETIC)) return none;
+    inputs[0] = tokens;
+    inputs[1] = lengths;
+    return ft__add_node(m, &ft__row_token_counts, name, inputs, lengths.id ? 2 : 1, &options,
+                        sizeof options);
+}
+
+/* =============================================================================================
    [SECTION] operators/rows: The rows of the table
    ============================================================================================= */
 #define FT__ROW_AT(name) &ft__row_##name,
@@ -25621,6 +25709,7 @@ FT__NO_KERNELS(to_i32)
 FT__NO_KERNELS(to_f32)
 FT__NO_KERNELS(cumsum)
 FT__NO_KERNELS(topk)
+FT__NO_KERNELS(token_counts)
 #endif /* FINETUNE_OPENCL */
 
 /* =============================================================================================
@@ -54929,6 +55018,58 @@ ft_status ft_language_model_to_classifier(ft_model *m, int classes,
 }
 
 /* =============================================================================================
+   [SECTION] networks/bag_of_words: A bag of words
+   Logistic regression on which words a text has: a row of TF-IDF weights, count * idf, divided by
+   its length (scikit-learn's TfidfTransformer), and a linear layer. ft_finetune fits it, and "idf",
+   by training/bag_of_words.
+   ============================================================================================= */
+static ft_node ft__build_bag_of_words(ft__builder *b)
+{
+    ft_model *m = b->m;
+    ft_token_counts_options counts;
+    ft_parameter_options idf;
+    ft_reduce_options rows;
+    ft_linear_options linear;
+    ft_node x, lengths, length;
+    memset(&counts, 0, sizeof counts);
+    memset(&idf, 0, sizeof idf);
+    memset(&rows, 0, sizeof rows);
+    memset(&linear, 0, sizeof linear);
+    ft__text_defaults(b, 0, 0, 0);
+    counts.words = idf.size[0] = b->o.words;
+    idf.initialiser = FT_INIT_ONES;
+    idf.buffer = true;
+    lengths = ft__tokens_input(m, "lengths", false);
+    x = ft_token_counts(m, "counts", ft__tokens_input(m, "tokens", true), lengths, counts);
+    x = ft_mul(m, "weighted", x, ft_parameter(m, "idf", idf));
+    rows.axes[0] = -1;
+    rows.count = 1;
+    rows.keep = true;
+    length = ft__at_least(m, "length", ft_reduce(m, "norm", NULL, x, rows), 1e-12f);
+    x = ft_binary(m, "div", "tf_idf", x, length); /* a text without words stays 0 */
+    return ft__text_end(m, ft_linear(m, "fc", x, b->o.classes, linear), false);
+}
+
+static bool ft__matches_bag_of_words(const ft__network *network, const ft_file *file,
+                                     const char *rename, ft_network_options *o)
+{
+    (void)network;
+    o->words = ft__size_in_file(file, rename, "idf", 0);
+    o->classes = ft__size_in_file(file, rename, "fc.weight", 0);
+    return o->words > 0 && o->classes > 0
+        && ft__size_in_file(file, rename, "fc.weight", 1) == o->words;
+}
+
+/* The node that counts the tokens, if the network is a bag of words; NULL. */
+static const ft__node *ft__bag_counts(const ft_model *m)
+{
+    int i;
+    for (i = 0; i < m->node_count; ++i)
+        if (ft__is_any(&m->nodes[i]) && ft__is(&m->nodes[i], FT__COUNTS)) return &m->nodes[i];
+    return NULL;
+}
+
+/* =============================================================================================
    [SECTION] networks/regression: Networks that give a number
    The output is [N, 1], in the unit of the data: a linear layer, times the spread of the training
    data's numbers, plus their mean, so that the layer itself works with numbers of about 1 whatever
@@ -56383,6 +56524,8 @@ static const ft__network ft__networks[] = {
                  ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
     {FT__NETWORK(RECURRENT, "gru_classifier", ft__build_gru_classifier,
                  ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(ARITHMETIC, "bag_of_words", ft__build_bag_of_words, ft__matches_bag_of_words),
+     2, 32, false, {0}, NULL, NULL},
     {FT__NETWORK(TRANSFORMERS, "bert", ft__build_bert, ft__matches_encoder),
      2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
     {FT__NETWORK(TRANSFORMERS, "roberta", ft__build_roberta, ft__matches_encoder),
@@ -69801,7 +69944,7 @@ static void ft__bag_make(ft_data *data, ft__bag *bag, float hold_back, size_t pi
     bag->weight = (float *)ft__allocate(c, pieces + 1, sizeof *bag->weight);
     bag->label = (int *)ft__allocate(c, (size_t)bag->texts, sizeof *bag->label);
     bag->held = (int *)ft__allocate(c, (size_t)bag->texts, sizeof *bag->held);
-    if (ft__ok(c) && ft__split(data, hold_back, c->desc.seed, bag->held))
+    if (ft__ok(c) && (hold_back == 0 || ft__split(data, hold_back, c->desc.seed, bag->held)))
         for (i = 0; i < bag->texts; ++i) ft__bag_read(data, bag, i, text, longest, last);
     ft__release(c, last);
     ft__release(c, text);
@@ -69817,16 +69960,32 @@ static bool ft__bag_is_small(const ft__context *c, const ft__bag *bag, size_t pi
         && (double)pieces * ft__bag_outputs(bag) < 5e7;
 }
 
-/* Says in the log how many texts, of the share `hold_back`, a bag of words has right that learnt
-   from the others. Nothing is said of fewer than 10. */
-static void ft__bag_say(ft_data *data, int words, float hold_back)
+/* What a bag of words learnt. */
+typedef struct ft__bag_learnt {
+    double *w, *idf;        /* w: W [outputs, words], then b [outputs]; NULL: it was not tried */
+    int outputs;            /* 1 of two classes: the other's logit is 0 */
+    int right, total;       /* of the texts that were held back */
+} ft__bag_learnt;
+
+static void ft__bag_forget(ft__context *c, ft__bag_learnt *learnt)
+{
+    ft__release(c, learnt->idf);
+    ft__release(c, learnt->w);
+    memset(learnt, 0, sizeof *learnt);
+}
+
+/* Fits a bag of words to all texts but the share `hold_back`. Not to fewer than `least`, nor to
+   more than there is room for, of which the log says so. */
+static ft__bag_learnt ft__bag_learn(ft_data *data, int words, float hold_back, int least)
 {
     ft__context *c = &data->model->context;
     ft__bag bag;
-    double *w, *logits;
+    ft__bag_learnt learnt;
+    double *logits;
     size_t pieces = 0;
-    int longest = 0, total, right, i;
+    int longest = 0, i;
     memset(&bag, 0, sizeof bag);
+    memset(&learnt, 0, sizeof learnt);
     ft__data_prepare(data);
     bag.texts = ft_data_count(data);
     bag.classes = ft_data_classes(data);
@@ -69836,29 +69995,39 @@ static void ft__bag_say(ft_data *data, int words, float hold_back)
         pieces += length > 0 ? (size_t)length : 0;
         if (length > longest) longest = length;
     }
-    if (bag.texts < 20 || bag.classes < 2 || words < 1) return;
+    if (bag.texts < least || bag.classes < 2 || words < 1) return learnt;
     if (!ft__bag_is_small(c, &bag, pieces)) {
         ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
                 " too many", pieces, words, bag.classes);
-        return;
+        return learnt;
     }
     ft__bag_make(data, &bag, hold_back, pieces, longest);
-    w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *w);
-    logits = (double *)ft__allocate(c, (size_t)(bag.words > bag.classes ? bag.words : bag.classes),
-                                    sizeof *logits);
+    learnt.outputs = ft__bag_outputs(&bag);
+    learnt.w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *learnt.w);
+    learnt.idf = (double *)ft__allocate(c, (size_t)words, sizeof *learnt.idf);
+    logits = (double *)ft__allocate(c, (size_t)bag.classes, sizeof *logits);
     if (ft__ok(c)) {
-        ft__bag_weigh(&bag, logits);
-        ft__bag_fit(c, &bag, 1e-5, w);
+        ft__bag_weigh(&bag, learnt.idf);
+        ft__bag_fit(c, &bag, 1e-5, learnt.w);
     }
-    if (ft__ok(c)) {
-        right = ft__bag_right(&bag, w, logits, &total);
-        if (total >= 10)
-            ft__log(c, "to beat: a bag of words with logistic regression has %d of %d held-back"
-                    " texts right (%.1f %%)", right, total, 100.0 * right / total);
-    }
+    if (ft__ok(c)) learnt.right = ft__bag_right(&bag, learnt.w, logits, &learnt.total);
+    else ft__bag_forget(c, &learnt);
     ft__release(c, logits);
-    ft__release(c, w);
     ft__bag_free(c, &bag);
+    return learnt;
+}
+
+/* Says in the log how many texts, of the share `hold_back`, a bag of words has right that learnt
+   from the others. Nothing is said of fewer than 10. */
+static void ft__bag_say(ft_data *data, int words, float hold_back)
+{
+    ft__context *c = &data->model->context;
+    ft__bag_learnt learnt = ft__bag_learn(data, words, hold_back, 20);
+    if (learnt.total >= 10)
+        ft__log(c, "to beat: a bag of words with logistic regression has %d of %d held-back texts"
+                " right (%.1f %%)", learnt.right, learnt.total,
+                100.0 * learnt.right / learnt.total);
+    ft__bag_forget(c, &learnt);
 }
 
 /* =============================================================================================
@@ -71067,26 +71236,53 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
+/* The result of a fit without steps, before it is known. */
+static void ft__recipe_no_steps(ft__recipe *r)
+{
+    ft_fit_result *fit = &r->result.fit;
+    memset(fit, 0, sizeof *fit);
+    fit->best_epoch = -1;
+    fit->held_back_loss = fit->held_back_accuracy = -1;
+    fit->end_share = 1;
+    fit->before = ft__digest(r->m);
+}
+
+static void ft__recipe_score_held(ft__recipe *r, const int *held, int count)
+{
+    ft_fit_result *fit = &r->result.fit;
+    ft__score score;
+    if (!ft__ok(&r->m->context) || count == 0) return;
+    score = ft__score_samples(r->m, r->data, held, count, 0);
+    fit->held_back_correct = (int)score.correct;
+    fit->held_back_total = (int)score.total;
+    fit->held_back_accuracy = ft__accuracy(r->m, &score);
+    if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
+}
+
+/* Lists the share of the samples that is held back, and the others. Returns the number of these. */
+static int ft__recipe_parts(const ft__recipe *r, float share, int *train, int *held,
+                            int *held_count)
+{
+    int count = ft_data_count(r->data), trained = 0, i, k;
+    *held_count = held && share > 0 ? ft_data_held_back(r->data, share, held, count) : 0;
+    for (i = k = 0; train && i < count; ++i) {
+        if (k < *held_count && held[k] == i) k += 1;
+        else train[trained++] = i;
+    }
+    return trained;
+}
+
 /* Sets the head to class means, in the trial or in the head's stage. */
 static void ft__recipe_means(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     ft_fit_result *fit = &r->result.fit;
-    int count = ft_data_count(r->data), held_count = 0, trained = 0, i, k;
+    int count = ft_data_count(r->data), held_count, trained;
     int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
     int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
-    float share = ft__recipe_options(r, stage).hold_back;
     ft__score score;
-    memset(fit, 0, sizeof *fit);
-    fit->best_epoch = -1;
-    fit->held_back_loss = fit->held_back_accuracy = -1;
-    fit->end_share = 1;
-    if (held && share > 0) held_count = ft_data_held_back(r->data, share, held, count);
-    for (i = k = 0; train && i < count; ++i) {
-        if (k < held_count && held[k] == i) k += 1;
-        else train[trained++] = i;
-    }
-    fit->before = ft__digest(m);
+    ft__recipe_no_steps(r);
+    trained = ft__recipe_parts(r, ft__recipe_options(r, stage).hold_back, train, held, &held_count);
     memset(&score, 0, sizeof score);
     if (ft__ok(&m->context)) score = ft__head_of_means(m, r->data, train, trained);
     fit->after = ft__digest(m);
@@ -71096,13 +71292,7 @@ static void ft__recipe_means(ft__recipe *r, int stage)
         ft__log(&m->context, "%s: class means; left out one at a time, %d of %d %s are right",
                 ft__stage_names[stage], (int)score.correct, (int)score.total,
                 ft__data_samples(r->data));
-    if (ft__ok(&m->context) && held_count > 0) {
-        score = ft__score_samples(m, r->data, held, held_count, 0);
-        fit->held_back_correct = (int)score.correct;
-        fit->held_back_total = (int)score.total;
-        fit->held_back_accuracy = ft__accuracy(m, &score);
-        if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
-    }
+    ft__recipe_score_held(r, held, held_count);
     ft__release(&m->context, train);
     ft__release(&m->context, held);
 }
@@ -71531,6 +71721,87 @@ static void ft__recipe_bag(const ft__recipe *r)
     ft__bag_say(r->data, words, r->o.hold_back > 0 ? r->o.hold_back : 0.2f);
 }
 
+/* The weights that a bag of words has learnt become those of the network. */
+static void ft__bag_set(ft_model *m, const ft__bag_learnt *learnt)
+{
+    const ft__node *head = ft__head(m), *idf = ft__get_node(m, ft__find_node(m, "idf"));
+    const ft__node *of_weight, *of_bias;
+    size_t words = (size_t)ft__bag_counts(m)->options.token_counts.words, rows, first, i;
+    size_t outputs = (size_t)learnt->outputs;
+    float *weight, *bias;
+    of_weight = head && head->input_count == 3 ? &m->nodes[head->inputs[1] - 1] : NULL;
+    of_bias = of_weight ? &m->nodes[head->inputs[2] - 1] : NULL;
+    ft__host_takes_weights(&m->context, true);
+    if (!of_bias || !idf || !idf->value || !of_weight->value || !of_bias->value
+        || ft__node_count_at(idf, ft__one) != words
+        || (size_t)of_weight->shape.size[1] != words) {
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: a bag of words needs idf [words] and a"
+                 " linear layer [classes, words] with a bias, as that of ft_network has");
+        return;
+    }
+    weight = of_weight->value;
+    bias = of_bias->value;
+    rows = ft__node_count_at(of_bias, ft__one);
+    first = rows - outputs; /* of two classes the first has logit 0 */
+    for (i = 0; i < words; ++i) idf->value[i] = (float)learnt->idf[i];
+    for (i = 0; i < rows * words; ++i)
+        weight[i] = i < first * words ? 0 : (float)learnt->w[i - first * words];
+    for (i = 0; i < rows; ++i)
+        bias[i] = i < first ? 0 : (float)learnt->w[outputs * words + i - first];
+    m->weights_version += 1;
+}
+
+/* A network that is a bag of words: no steps, but the best weights at once. */
+static void ft__recipe_bag_network(ft__recipe *r)
+{
+    static const char steps[] = "a network that learns step by step, not a bag of words";
+    ft_model *m = r->m;
+    const ft_finetune_options *o = &r->o;
+    const ft__field_use uses[] = {
+        {"epochs", o->epochs > 0, false, steps},
+        {"learning_rate", o->learning_rate > 0, false, steps},
+        {"freeze", o->freeze != NULL, false, steps}, {"head_only", o->head_only, false, steps},
+        {"loss", o->loss != NULL, false, steps}, {"teacher", o->teacher != NULL, false, steps},
+        {"optimizer", o->optimizer != NULL, false, steps},
+        {"schedule", o->schedule != NULL, false, steps},
+        {"balanced", o->balanced || o->balanced_sampling, false, steps},
+        {"find_rate", o->find_rate, false, steps}, {"patience", o->patience > 0, false, steps},
+        {"accumulate", o->accumulate > 0, false, steps}, {"swa", o->swa, false, steps},
+        {"ema", o->ema > 0, false, steps}, {"metric", o->metric != FT_METRIC_AUTO, false, steps},
+        {"frozen_type", o->frozen_type != FT_F32, false, steps}};
+    int count = ft_data_count(r->data), trained, held_count;
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
+    ft__bag_learnt learnt;
+    ft__score score;
+    memset(&learnt, 0, sizeof learnt);
+    ft__recipe_no_steps(r);
+    trained = ft__recipe_parts(r, o->hold_back, train, held, &held_count);
+    snprintf(r->result.choice, sizeof r->result.choice, "a bag of words: logistic regression on the"
+             " TF-IDF of %d words", ft__bag_counts(m)->options.token_counts.words);
+    if (ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]) == FT_OK
+        && ft__refuse_training(m) == FT_OK)
+        learnt = ft__bag_learn(r->data, ft__bag_counts(m)->options.token_counts.words, o->hold_back,
+                               1);
+    if (ft__ok(&m->context) && !learnt.w)
+        ft__fail(&m->context, FT_UNSUPPORTED, "ft_finetune: too many texts, words and classes for a"
+                 " bag of words");
+    if (ft__ok(&m->context)) {
+        ft__log(&m->context, "%s", r->result.choice);
+        ft__bag_set(m, &learnt);
+    }
+    if (ft__ok(&m->context)) {
+        score = ft__score_samples(m, r->data, train, trained, 0);
+        r->result.fit.accuracy = ft__accuracy(m, &score);
+        r->result.fit.loss = score.total > 0 ? score.loss / (double)score.total : 0;
+        ft__recipe_score_held(r, held, held_count);
+        r->result.fit.after = ft__digest(m);
+    }
+    ft__bag_forget(&m->context, &learnt);
+    ft__release(&m->context, train);
+    ft__release(&m->context, held);
+}
+
 static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
@@ -71540,7 +71811,8 @@ static void ft__recipe_text(ft__recipe *r)
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    if (ft__bag_counts(m) && r->task == FT_TASK_CLASSIFICATION) ft__recipe_bag_network(r);
+    else if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (r->o.head_only) ft__recipe_head_only(r);
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);

@@ -263,6 +263,7 @@ static void test_operators(const char *simd, int threads, const char *only)
     test_operators_of(m, "more_operators", only, covered);
     test_operators_of(m, "cases", only, covered);
     covered[FT__OP_ctc_loss] = true; /* golden/ctc.safetensors, in test_losses */
+    covered[FT__OP_token_counts] = true; /* golden/bag.safetensors, in test_bag_of_words */
     for (op = FT__OP_state + 1; !only && op < FT__OP_COUNT; ++op)
         CHECK(covered[op] || op == FT__OP_dropout || op == FT__OP_custom, "%s: has no golden case", ft__rows[op]->name);
     ft_destroy(m);
@@ -422,6 +423,69 @@ static void test_more_optimizers(void)
     ft_destroy(m);
 }
 
+/* The network of that name, with scikit-learn's weights: TF-IDF from tokens in batches of texts, which are padded, and
+   the logits. Of two classes the first has logit 0. */
+static void test_bag_network(ft_file *file, const char *key, int classes, const size_t *start, const double *idf)
+{
+    enum { TEXTS = 60, WORDS = 30, MOST = 200 };
+    ft_model *m = ft_create((ft_desc){.threads = 2});
+    int rows = classes > 2 ? classes : 1, first = classes - rows, lengths[TEXTS], n, o, k, longest = 0;
+    int32_t *word, *tokens = (int32_t *)calloc(TEXTS * MOST, sizeof *tokens);
+    float *counts, *weight, *coef, *intercept, w[3 * WORDS] = {0}, b[3] = {0}, got[TEXTS * 3], rarity[WORDS];
+    float want[TEXTS * 3];
+    size_t count, at;
+    word = (int32_t *)(void *)read_golden(file, "", "word", &count);
+    counts = read_golden(file, "", "count", &count);
+    weight = read_golden(file, "", "weight", &count);
+    coef = read_golden(file, key, "coef", &count);
+    intercept = read_golden(file, key, "intercept", &count);
+    ft_network(m, "bag_of_words", (ft_network_options){.words = WORDS, .classes = classes});
+    for (k = 0; k < WORDS; ++k) rarity[k] = (float)idf[k];
+    memcpy(w + first * WORDS, coef, (size_t)(rows * WORDS) * sizeof *w);
+    memcpy(b + first, intercept, (size_t)rows * sizeof *b);
+    ft_set(m, ft_find(m, "idf"), rarity, WORDS);
+    ft_set(m, ft_find(m, "fc.weight"), w, (size_t)(classes * WORDS));
+    ft_set(m, ft_find(m, "fc.bias"), b, (size_t)classes);
+    for (n = 0; n < TEXTS; ++n) { /* a word's tokens are apart: round by round each that is left */
+        int round, left = 1;
+        lengths[n] = 0;
+        for (round = 0; left; ++round)
+            for (left = 0, at = start[n]; at < start[n + 1]; ++at)
+                if (counts[at] > (float)round) {
+                    tokens[n * MOST + lengths[n]++] = word[at];
+                    left = 1;
+                }
+        if (lengths[n] > longest) longest = lengths[n];
+        for (o = 0; o < classes; ++o) {
+            double sum = (double)b[o];
+            for (at = start[n]; at < start[n + 1]; ++at) sum += (double)w[o * WORDS + word[at]] * (double)weight[at];
+            want[n * classes + o] = (float)sum;
+        }
+    }
+    for (n = 0; n < TEXTS; ++n)
+        for (k = 0; k < longest; ++k) tokens[n * longest + k] = k < lengths[n] ? tokens[n * MOST + k] : k % WORDS;
+    CHECK(longest < MOST, "a text of %d words", longest);
+    ft_set_length(m, longest);
+    ft_feed(m, ft_find(m, "tokens"), tokens, TEXTS);
+    ft_feed(m, ft_find(m, "lengths"), lengths, TEXTS);
+    ft_forward(m, false);
+    ft_get(m, ft_output(m), got, (size_t)(TEXTS * classes));
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
+    compare("bag of words", "logits", got, want, (size_t)(TEXTS * classes), of_operator);
+    tokens[1] = WORDS; /* no such word */
+    ft_feed(m, ft_find(m, "tokens"), tokens, 1);
+    ft_feed(m, ft_find(m, "lengths"), lengths, 1);
+    ft_forward(m, false);
+    CHECK(ft_error(m) == FT_NOT_FINITE, "token %d of %d: %s", WORDS, WORDS, ft_error_text(m));
+    free(intercept);
+    free(coef);
+    free(weight);
+    free(counts);
+    free(word);
+    free(tokens);
+    ft_destroy(m);
+}
+
 /* A bag of words: the TF-IDF, weights and predictions of scikit-learn. */
 static void test_bag_of_words(void)
 {
@@ -461,6 +525,7 @@ static void test_bag_of_words(void)
         CHECK(ft__bag_right(&bag, w, logits, &total) == *(int32_t *)(void *)right && total == TEXTS / 3,
               "%d classes: %d held back", classes, total);
         free(right);
+        test_bag_network(file, key, classes, start, idf);
     }
     free(starts);
     free(bag.word);

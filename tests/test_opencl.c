@@ -145,7 +145,7 @@ static bool on_the_processor(int op)
 {
     static const char *const names[] = {"custom", "linear_cross_entropy", "ctc_loss", "resize",
         "conv_transpose2d", "amin", "prod", "norm", "logsumexp", "tile", "to_i32", "to_f32", "cumsum",
-        "topk"};
+        "topk", "token_counts"};
     size_t i = 0, count = sizeof names / sizeof names[0];
     while (i < count && strcmp(names[i], ft__rows[op]->name) != 0) ++i;
     return i < count;

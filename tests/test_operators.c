@@ -936,6 +936,14 @@ static void oracle_embedding(const problem *p, double *y)
             *y++ = p->x[0][i] < 0 ? 0 : p->x[1][(size_t)p->x[0][i] * each + j];
 }
 
+static void oracle_token_counts(const problem *p, double *y)
+{
+    int n, w, t, steps = p->shape[0].size[1];
+    for (n = 0; n < p->shape[0].size[0]; ++n)
+        for (w = 0; w < p->options.token_counts.words; ++w, ++y)
+            for (t = 0, *y = 0; t < steps; ++t) *y += p->x[0][n * steps + t] == w;
+}
+
 static void oracle_step_pool(const problem *p, double *y)
 {
     const ft_step_pool_options *o = &p->options.step_pool;
@@ -1345,6 +1353,8 @@ static double integer_at(const problem *p, size_t k, size_t count)
         return p->options.attention.scale == 0.5f /* positions of nothing: each row has its own */
             ? (double)(k * 37 % (k % (size_t)p->shape[0].size[1] + 1))
             : place_at(k % (size_t)p->shape[0].size[1], (size_t)p->shape[0].size[1]);
+    if (!strcmp(p->op, "token_counts"))
+        return k % 5 == 4 ? -1 : (double)(k * k * 7 % (size_t)p->options.token_counts.words);
     if (!strcmp(p->op, "rotary")) return (double)(k * 37 % 5000);
     if (!strcmp(p->op, "add_positions")) return (double)(k * 7 % (size_t)p->shape[1].size[0]);
     if (!strcmp(p->op, "gather")) return (double)(k * 7 % classes);
@@ -2445,6 +2455,13 @@ static void recurrent_cases(void)
     p = with(2, shape2(3, 90), shape2(13, 2), shape1(0)); /* more places than are summed at once */
     p.integer = 1;
     add_case(p, "embedding", oracle_embedding);
+    for (i = 0; i < 3; ++i) {
+        static const int lengths[] = {1, 17, 64};
+        p = with(1, shape2(3, lengths[i]), shape1(0), shape1(0));
+        p.integer = 1;
+        p.options.token_counts.words = 5;
+        add_case(p, "token_counts", oracle_token_counts);
+    }
     for (i = 0; i < 10; ++i) {
         static const ft_step_pooling kinds[] = {FT_POOL_MEAN, FT_POOL_MAX, FT_POOL_LAST, FT_POOL_LAST,
                                                 FT_POOL_FIRST};
@@ -2597,6 +2614,7 @@ static void test_errors(void)
     expect_shape_error("tile", 1, shape2(2, 3), shape1(0), o, "dimension 2");
     expect_shape_error("tile", 1, shape1(2), shape1(0), none, "[2]");
     o = none;
+    expect_shape_error("token_counts", 1, shape2(2, 3), shape1(0), o, "expected tokens I32 [N, L], not F32 [2, 3]");
     o.cumsum.axis = 2;
     expect_shape_error("cumsum", 1, shape2(2, 3), shape1(0), o, "axis 2");
     o.cumsum.axis = -2;

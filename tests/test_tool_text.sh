@@ -54,6 +54,26 @@ grep -aq 'most_steps' $work/folder.safetensors && ok || bad "--max-steps"
 
 grep -q "60 texts of 2 classes" $work/err.txt && ok || bad "what was read is not said"
 
+# ---- A bag of words: by name, or instead of an LSTM if more of the held-back texts are right with it ----
+says 'a bag of words: logistic regression on the TF-IDF of [0-9]* words$' $tool train --data $texts/reviews.tsv \
+    --network bag_of_words --val $texts/reviews_test.tsv --out $work/bag.safetensors
+right=$(sed -n 's/^\([0-9]*\) of 300 right.*/\1/p' $work/out.txt)
+[ "$right" -ge 285 ] && ok || bad "$right of 300 right with a bag of words"
+says "^$right of 300 right" $tool eval --model $work/bag.safetensors --data $texts/reviews_test.tsv
+says '"class": "bad"' $tool predict --model $work/bag.safetensors --json --top 1 'the soup was sour'
+says 'a bag of words: .*: [0-9]* of [0-9]* held-back texts are right, and [0-9]* with an LSTM' $tool train \
+    --data $texts/reviews.tsv --hold-back 0.3 --max-steps 1 --hidden 8 --out $work/better.safetensors
+says 'counts  *token_counts' $tool info --model $work/better.safetensors
+# Which of two words comes first is the class, which an LSTM alone can learn.
+awk 'BEGIN { for (i = 0; i < 200; ++i) print (i % 2 ? "salt pepper " : "pepper salt ") "x" i % 7 "\t" (i % 2 ? "a" : "b") }' >$work/order.tsv
+says 'random weights.* held-back texts are right, and [0-9]* with a bag of words' $tool train --data $work/order.tsv \
+    --hold-back 0.3 --hidden 16 --epochs 12 --out $work/order.safetensors
+fails 'bag_of_words, not lstm' $tool train --data $texts/reviews.tsv --network lstm --out $work/bag.safetensors
+fails 'have no effect with --network bag_of_words' $tool train --data $texts/reviews.tsv --network bag_of_words \
+    --hidden 8 --out $work/bag.safetensors
+fails '--network has no effect' $tool train --model $work/bag.safetensors --data $texts/reviews.tsv \
+    --network bag_of_words --out $work/again.safetensors
+
 # ---- A language model, what it writes, and a classifier on top of it ----
 says 'perplexity' $tool train --data $texts/kitchen.txt --val $texts/kitchen.txt --epochs 6 --hidden 32 \
     --streams 8 --lr 0.01 --out $work/kitchen.safetensors --seed 1

@@ -31,6 +31,7 @@
 { TRY(ft_gather(m, NULL, x, x, 1)); }
 { static ft_topk_options zero; TRY(ft_topk(m, NULL, x, zero)); }
 { static ft_cumsum_options zero; TRY(ft_cumsum(m, NULL, x, zero)); }
+{ static ft_token_counts_options zero; TRY(ft_token_counts(m, NULL, x, x, zero)); }
 { static ft_matmul_options zero; TRY(ft_matmul(m, NULL, x, x, zero)); }
 { static ft_attention_options zero; TRY(ft_attention(m, NULL, x, x, x, zero)); }
 { static ft_rotary_options zero; TRY(ft_rotary(m, NULL, x, zero)); }

@@ -14,6 +14,7 @@ typedef struct options {
     int streams, steps, minimum_count, hidden, layers, worst, length, top_k, max_length, lora, transformers;
     double minimum_score, learning_rate, temperature, top_p, lora_alpha, lora_dropout;
     const char *pooling;
+    const char *network;
     const char *text_column, *label_column, *vocabulary, *merges, *prompt, *header, *groups, *labels;
     const char *task;
     const char *chat, *stop, *until;
@@ -150,6 +151,8 @@ static const char usage_texts[] =
     "         --streams N --steps N   batch and length for a language model (default 32 and 64)\n"
     "         --vocabulary FILE [--merges FILE]   vocab.txt, vocab.json, tokenizer.json, ...\n"
     "         --words --min-count N    use a vocabulary of words in a new language model\n"
+    "         --network lstm_classifier|gru_classifier|bag_of_words   a new network for classes. Without:\n"
+    "                             the first, or what --hold-back shows to be better: the first or the last\n"
     "         --hidden N --layers N --one-direction   settings of a new network\n"
     "generate: --length N --temperature X --top-k N --top-p X --greedy\n"
     "         --until TEXT        end before this text\n"
@@ -311,6 +314,7 @@ static const option_row option_rows[] = {
     {"--min-count", 'n', AT(minimum_count), "ts", TEXTS | NEW_WORDS},
     {"--hidden", 'n', AT(hidden), "ts", NEW},
     {"--layers", 'n', AT(layers), "ts", NEW},
+    {"--network", 's', AT(network), "t", NEW | LABELLED},
     {"--one-direction", 'b', AT(one_direction), "ts", NEW | LABELLED},
     {"--prompt", 's', AT(prompt), "g", 0},
     {"--until", 's', AT(until), "g", 0},
@@ -630,6 +634,11 @@ static int parse(int count, char **words, options *o)
         return usage("--transformers must be 4 or 5, and is for --save-adapter", "");
     if (o->head_only && (o->freeze || o->lora || o->adapter))
         return usage("--head-only has no effect with --freeze, --lora and --adapter", "");
+    if (o->network && strcmp(o->network, "lstm_classifier") != 0 && strcmp(o->network, "gru_classifier") != 0
+        && strcmp(o->network, "bag_of_words") != 0)
+        return usage("--network must be lstm_classifier, gru_classifier or bag_of_words, not ", o->network);
+    if (o->network && !strcmp(o->network, "bag_of_words") && (o->hidden || o->layers || o->one_direction))
+        return usage("--hidden, --layers and --one-direction have no effect with --network bag_of_words", "");
     if (o->rename && !strchr(o->rename, '='))
         return usage("--rename must be FROM=TO, not ", o->rename);
     if (o->pooling && pooling_kind(o) == FT_POOL_LAST)

@@ -181,21 +181,26 @@ static ft_data *open_texts(ft_model *m, const options *o, const char *path, bool
 
 /* ---- Networks ---- */
 
-/* Builds a model with random weights. A classifier reads the last, maximum and mean step. */
+/* Builds a model with random weights. An LSTM or GRU that classifies reads the last, maximum and mean step. */
 static void build_text_network(ft_model *m, const options *o, const ft_data *data)
 {
     bool language_model = wants_language_model(m, o);
+    const char *kind = language_model ? "lstm_lm" : o->network ? o->network : "lstm_classifier";
     ft_network_options network;
     memset(&network, 0, sizeof network);
     network.words = ft_tokenizer_count(ft_get_tokenizer(m));
     network.classes = ft_data_classes(data);
+    if (!strcmp(kind, "bag_of_words")) {
+        ft_network(m, kind, network);
+        return;
+    }
     network.hidden = o->hidden > 0 ? o->hidden : 128;
     network.embedding = network.hidden;
     network.layers = o->layers;
     network.bidirectional = !o->one_direction;
     network.pooling = FT_POOL_ALL;
     network.dropout = language_model ? 0.2f : 0.5f;
-    ft_network(m, language_model ? "lstm_lm" : "lstm_classifier", network);
+    ft_network(m, kind, network);
 }
 
 static bool is_recurrent(const ft_model *m)

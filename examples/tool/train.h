@@ -214,6 +214,50 @@ static void open_training(ft_model *m, const options *o, ft_data **data, ft_data
     if (o->val && reads_text(m, o) && !ft_error(m)) *val = open_texts(m, o, o->val, true, *data);
 }
 
+/* ---- The other candidate where a classifier of texts starts from random weights ---- */
+
+/* Is a bag of words tried, too? Held-back texts say which is better, so there must be some. */
+static bool tries_bag(const ft_model *m, const options *o, const ft_data *data)
+{
+    return !o->model && !o->network && o->hold_back > 0 && !o->metric && !o->loss && !o->teacher
+        && reads_text(m, o) && ft_data_task(data) == FT_TASK_CLASSIFICATION && ft_class_count(m) > 1;
+}
+
+typedef struct trained { ft_model *m; ft_data *data, *val; ft_finetune_result result; } trained;
+
+/* Puts a bag of words in the place of what was trained, if more of the held-back texts are right. `o`: with that
+   network; the models go on using it. */
+static void try_bag(trained *t, options *o)
+{
+    trained bag, worse = *t;
+    ft_finetune_options how;
+    const ft_fit_result *one = &t->result.fit, *other = &bag.result.fit;
+    char choice[sizeof t->result.choice];
+    memset(&how, 0, sizeof how);
+    how.hold_back = (float)o->hold_back;
+    o->network = "bag_of_words";
+    o->quiet = true; /* all was said of the data */
+    bag.m = create(o);
+    if (!bag.m) return;
+    open_vocabulary(bag.m, o);
+    set_max_length(bag.m, o);
+    open_training(bag.m, o, &bag.data, &bag.val);
+    bag.result = ft_finetune(bag.m, bag.data, how);
+    if (ft_error(bag.m) == FT_OK && other->held_back_total == one->held_back_total) {
+        if (other->held_back_correct > one->held_back_correct) {
+            snprintf(choice, sizeof choice, "%.150s: %d of %d held-back texts are right, and %d with an LSTM",
+                     bag.result.choice, other->held_back_correct, other->held_back_total, one->held_back_correct);
+            *t = bag;
+        } else {
+            snprintf(choice, sizeof choice, "%.150s; %d of %d held-back texts are right, and %d with a bag of words",
+                     t->result.choice, one->held_back_correct, one->held_back_total, other->held_back_correct);
+            worse = bag;
+        }
+        memcpy(t->result.choice, choice, sizeof choice);
+    } else worse = bag;
+    ft_destroy(worse.m);
+}
+
 /* The network of --teacher; NULL with an error. */
 static ft_model *open_teacher(const options *o)
 {
@@ -344,6 +388,7 @@ static int train_and_log(const options *o, progress_state *progress)
     ft_data *data, *val;
     ft_model *m, *teacher = NULL;
     ft_finetune_options how;
+    options with_bag = *o; /* for a model that lives as long */
     int status;
     memset(&searches, 0, sizeof searches);
     searches.o = o;
@@ -381,6 +426,14 @@ static int train_and_log(const options *o, progress_state *progress)
         complain("stopped; the same command with --resume continues from %s", checkpoint);
         ft_destroy(m);
         return FAILED;
+    }
+    if (tries_bag(m, o, data)) {
+        trained t = {m, data, val, result};
+        try_bag(&t, &with_bag);
+        m = t.m;
+        data = t.data;
+        val = t.val;
+        result = t.result;
     }
     if (o->pack) ft_set_packed(m, false); /* for what is written */
     calibration = calibrated(m, o, data);

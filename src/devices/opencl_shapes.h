@@ -485,4 +485,5 @@ FT__NO_KERNELS(to_i32)
 FT__NO_KERNELS(to_f32)
 FT__NO_KERNELS(cumsum)
 FT__NO_KERNELS(topk)
+FT__NO_KERNELS(token_counts)
 #endif /* FINETUNE_OPENCL */

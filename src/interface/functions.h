@@ -72,6 +72,9 @@ FINETUNE_API ft_status ft_load(ft_model *m, const char *path, ft_load_options op
                             others: "encoder.layer.0.attention.attention.query" and so on
    Of text, with the input "tokens" [N, L]:
      "lstm_classifier", "gru_classifier"  with the input "lengths" [N]; logits [N, classes]
+     "bag_of_words"         logistic regression on the TF-IDF of the words, whatever their order,
+                            with the input "lengths" [N]; logits [N, classes]. ft_finetune fits it
+                            at once; ft_network_options.words and .classes are all that it takes
      "bert", "roberta", "distilbert"  with the input "lengths" [N]; logits [N, classes]. Names are
                             Hugging Face's: layers are "encoder.layer.0.attention.self.query" and so
                             on, in distilbert "transformer.layer.0.attention.q_lin", after

@@ -341,6 +341,16 @@ typedef struct ft_cumsum_options {
 FINETUNE_API ft_node ft_cumsum(ft_model *m, const char *name, ft_node x,
                                ft_cumsum_options options);
 
+typedef struct ft_token_counts_options {
+    int words;              /* tokens are 0 to words - 1 */
+} ft_token_counts_options;
+
+/* How often each word is among a text's tokens: tokens I32 [N, L], lengths I32 [N], the real steps,
+   or {0}: all -> [N, words]. A token of -1 is no word; any other that is none makes the text's
+   counts NaN. There is no gradient. */
+FINETUNE_API ft_node ft_token_counts(ft_model *m, const char *name, ft_node tokens,
+                                     ft_node lengths, ft_token_counts_options options);
+
 typedef struct ft_matmul_options {
     bool transpose_a, transpose_b; /* exchange its last two dimensions */
 } ft_matmul_options;

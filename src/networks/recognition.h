@@ -9,6 +9,7 @@
 #include "text/tokenizing.h"
 #include "networks/images.h"
 #include "networks/text.h"
+#include "networks/bag_of_words.h"
 #include "networks/encoders.h"
 #include "networks/decoders.h"
 #include "networks/vision_transformers.h"
@@ -47,6 +48,8 @@ static const ft__network ft__networks[] = {
                  ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
     {FT__NETWORK(RECURRENT, "gru_classifier", ft__build_gru_classifier,
                  ft__matches_text_classifier), 2, 32, false, {0}, NULL, NULL},
+    {FT__NETWORK(ARITHMETIC, "bag_of_words", ft__build_bag_of_words, ft__matches_bag_of_words),
+     2, 32, false, {0}, NULL, NULL},
     {FT__NETWORK(TRANSFORMERS, "bert", ft__build_bert, ft__matches_encoder),
      2, 32, false, {0}, FT__ENCODER_LACKS, FT__ENCODER_HOLDS},
     {FT__NETWORK(TRANSFORMERS, "roberta", ft__build_roberta, ft__matches_encoder),

@@ -50,4 +50,5 @@
     X(l1) X(smooth_l1) X(huber) X(focal) X(sigmoid_focal) X(hinge) X(ctc_loss) O(resize)          \
     O(conv_transpose2d) X(amin) X(prod) X(norm) X(logsumexp) O(tile) X(power) X(expand_as)        \
     X(floor) X(ceil) X(round) X(sign) X(to_i32) X(to_f32) O(cumsum) O(topk)                       \
+    O(token_counts)                                                                               \
     FINETUNE_MORE_ACTIVATION_LIST(X)

@@ -78,6 +78,7 @@ typedef struct ft__costs {
                                    a probability, sigmoid(x) */
 
 #define FT__INTEGERS FT__FLAG(52) /* its output is I32 */
+#define FT__COUNTS FT__FLAG(53) /* counts each text's tokens: the network is a bag of words */
 
 /* What often goes together */
 #define FT__ELEMENTS (FT__WRITES | FT__IN_PLACE | FT__BY_KIND | FT__ANY_LAYOUT | FT__BY_STEP)

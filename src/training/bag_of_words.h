@@ -296,7 +296,7 @@ static void ft__bag_make(ft_data *data, ft__bag *bag, float hold_back, size_t pi
     bag->weight = (float *)ft__allocate(c, pieces + 1, sizeof *bag->weight);
     bag->label = (int *)ft__allocate(c, (size_t)bag->texts, sizeof *bag->label);
     bag->held = (int *)ft__allocate(c, (size_t)bag->texts, sizeof *bag->held);
-    if (ft__ok(c) && ft__split(data, hold_back, c->desc.seed, bag->held))
+    if (ft__ok(c) && (hold_back == 0 || ft__split(data, hold_back, c->desc.seed, bag->held)))
         for (i = 0; i < bag->texts; ++i) ft__bag_read(data, bag, i, text, longest, last);
     ft__release(c, last);
     ft__release(c, text);
@@ -312,16 +312,32 @@ static bool ft__bag_is_small(const ft__context *c, const ft__bag *bag, size_t pi
         && (double)pieces * ft__bag_outputs(bag) < 5e7;
 }
 
-/* Says in the log how many texts, of the share `hold_back`, a bag of words has right that learnt
-   from the others. Nothing is said of fewer than 10. */
-static void ft__bag_say(ft_data *data, int words, float hold_back)
+/* What a bag of words learnt. */
+typedef struct ft__bag_learnt {
+    double *w, *idf;        /* w: W [outputs, words], then b [outputs]; NULL: it was not tried */
+    int outputs;            /* 1 of two classes: the other's logit is 0 */
+    int right, total;       /* of the texts that were held back */
+} ft__bag_learnt;
+
+static void ft__bag_forget(ft__context *c, ft__bag_learnt *learnt)
+{
+    ft__release(c, learnt->idf);
+    ft__release(c, learnt->w);
+    memset(learnt, 0, sizeof *learnt);
+}
+
+/* Fits a bag of words to all texts but the share `hold_back`. Not to fewer than `least`, nor to
+   more than there is room for, of which the log says so. */
+static ft__bag_learnt ft__bag_learn(ft_data *data, int words, float hold_back, int least)
 {
     ft__context *c = &data->model->context;
     ft__bag bag;
-    double *w, *logits;
+    ft__bag_learnt learnt;
+    double *logits;
     size_t pieces = 0;
-    int longest = 0, total, right, i;
+    int longest = 0, i;
     memset(&bag, 0, sizeof bag);
+    memset(&learnt, 0, sizeof learnt);
     ft__data_prepare(data);
     bag.texts = ft_data_count(data);
     bag.classes = ft_data_classes(data);
@@ -331,27 +347,37 @@ static void ft__bag_say(ft_data *data, int words, float hold_back)
         pieces += length > 0 ? (size_t)length : 0;
         if (length > longest) longest = length;
     }
-    if (bag.texts < 20 || bag.classes < 2 || words < 1) return;
+    if (bag.texts < least || bag.classes < 2 || words < 1) return learnt;
     if (!ft__bag_is_small(c, &bag, pieces)) {
         ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
                 " too many", pieces, words, bag.classes);
-        return;
+        return learnt;
     }
     ft__bag_make(data, &bag, hold_back, pieces, longest);
-    w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *w);
-    logits = (double *)ft__allocate(c, (size_t)(bag.words > bag.classes ? bag.words : bag.classes),
-                                    sizeof *logits);
+    learnt.outputs = ft__bag_outputs(&bag);
+    learnt.w = (double *)ft__allocate(c, ft__bag_numbers(&bag), sizeof *learnt.w);
+    learnt.idf = (double *)ft__allocate(c, (size_t)words, sizeof *learnt.idf);
+    logits = (double *)ft__allocate(c, (size_t)bag.classes, sizeof *logits);
     if (ft__ok(c)) {
-        ft__bag_weigh(&bag, logits);
-        ft__bag_fit(c, &bag, 1e-5, w);
+        ft__bag_weigh(&bag, learnt.idf);
+        ft__bag_fit(c, &bag, 1e-5, learnt.w);
     }
-    if (ft__ok(c)) {
-        right = ft__bag_right(&bag, w, logits, &total);
-        if (total >= 10)
-            ft__log(c, "to beat: a bag of words with logistic regression has %d of %d held-back"
-                    " texts right (%.1f %%)", right, total, 100.0 * right / total);
-    }
+    if (ft__ok(c)) learnt.right = ft__bag_right(&bag, learnt.w, logits, &learnt.total);
+    else ft__bag_forget(c, &learnt);
     ft__release(c, logits);
-    ft__release(c, w);
     ft__bag_free(c, &bag);
+    return learnt;
+}
+
+/* Says in the log how many texts, of the share `hold_back`, a bag of words has right that learnt
+   from the others. Nothing is said of fewer than 10. */
+static void ft__bag_say(ft_data *data, int words, float hold_back)
+{
+    ft__context *c = &data->model->context;
+    ft__bag_learnt learnt = ft__bag_learn(data, words, hold_back, 20);
+    if (learnt.total >= 10)
+        ft__log(c, "to beat: a bag of words with logistic regression has %d of %d held-back texts"
+                " right (%.1f %%)", learnt.right, learnt.total,
+                100.0 * learnt.right / learnt.total);
+    ft__bag_forget(c, &learnt);
 }

@@ -389,26 +389,53 @@ static void ft__recipe_last(ft__recipe *r, ft_fit_options o, bool resume)
     for (i = 0; decays && i < m->node_count; ++i) m->nodes[i].learning_rate_factor = 1;
 }
 
+/* The result of a fit without steps, before it is known. */
+static void ft__recipe_no_steps(ft__recipe *r)
+{
+    ft_fit_result *fit = &r->result.fit;
+    memset(fit, 0, sizeof *fit);
+    fit->best_epoch = -1;
+    fit->held_back_loss = fit->held_back_accuracy = -1;
+    fit->end_share = 1;
+    fit->before = ft__digest(r->m);
+}
+
+static void ft__recipe_score_held(ft__recipe *r, const int *held, int count)
+{
+    ft_fit_result *fit = &r->result.fit;
+    ft__score score;
+    if (!ft__ok(&r->m->context) || count == 0) return;
+    score = ft__score_samples(r->m, r->data, held, count, 0);
+    fit->held_back_correct = (int)score.correct;
+    fit->held_back_total = (int)score.total;
+    fit->held_back_accuracy = ft__accuracy(r->m, &score);
+    if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
+}
+
+/* Lists the share of the samples that is held back, and the others. Returns the number of these. */
+static int ft__recipe_parts(const ft__recipe *r, float share, int *train, int *held,
+                            int *held_count)
+{
+    int count = ft_data_count(r->data), trained = 0, i, k;
+    *held_count = held && share > 0 ? ft_data_held_back(r->data, share, held, count) : 0;
+    for (i = k = 0; train && i < count; ++i) {
+        if (k < *held_count && held[k] == i) k += 1;
+        else train[trained++] = i;
+    }
+    return trained;
+}
+
 /* Sets the head to class means, in the trial or in the head's stage. */
 static void ft__recipe_means(ft__recipe *r, int stage)
 {
     ft_model *m = r->m;
     ft_fit_result *fit = &r->result.fit;
-    int count = ft_data_count(r->data), held_count = 0, trained = 0, i, k;
+    int count = ft_data_count(r->data), held_count, trained;
     int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
     int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
-    float share = ft__recipe_options(r, stage).hold_back;
     ft__score score;
-    memset(fit, 0, sizeof *fit);
-    fit->best_epoch = -1;
-    fit->held_back_loss = fit->held_back_accuracy = -1;
-    fit->end_share = 1;
-    if (held && share > 0) held_count = ft_data_held_back(r->data, share, held, count);
-    for (i = k = 0; train && i < count; ++i) {
-        if (k < held_count && held[k] == i) k += 1;
-        else train[trained++] = i;
-    }
-    fit->before = ft__digest(m);
+    ft__recipe_no_steps(r);
+    trained = ft__recipe_parts(r, ft__recipe_options(r, stage).hold_back, train, held, &held_count);
     memset(&score, 0, sizeof score);
     if (ft__ok(&m->context)) score = ft__head_of_means(m, r->data, train, trained);
     fit->after = ft__digest(m);
@@ -418,13 +445,7 @@ static void ft__recipe_means(ft__recipe *r, int stage)
         ft__log(&m->context, "%s: class means; left out one at a time, %d of %d %s are right",
                 ft__stage_names[stage], (int)score.correct, (int)score.total,
                 ft__data_samples(r->data));
-    if (ft__ok(&m->context) && held_count > 0) {
-        score = ft__score_samples(m, r->data, held, held_count, 0);
-        fit->held_back_correct = (int)score.correct;
-        fit->held_back_total = (int)score.total;
-        fit->held_back_accuracy = ft__accuracy(m, &score);
-        if (score.total > 0) fit->held_back_loss = score.loss / (double)score.total;
-    }
+    ft__recipe_score_held(r, held, held_count);
     ft__release(&m->context, train);
     ft__release(&m->context, held);
 }

@@ -5,8 +5,10 @@
 #include "basics/numbers.h"
 #include "basics/strings.h"
 #include "nodes/nodes.h"
+#include "nodes/names.h"
 #include "operators/table.h"
 #include "operators/rows.h"
+#include "devices/device.h"
 #include "graph/plan.h"
 #include "graph/forward_backward.h"
 #include "graph/settings.h"
@@ -15,13 +17,16 @@
 #include "graph/pair_loss.h"
 #include "graph/losses.h"
 #include "networks/text.h"
+#include "networks/bag_of_words.h"
 #include "data/augmentation.h"
 #include "data/sources.h"
 #include "data/tasks.h"
+#include "training/metrics.h"
 #include "training/prefix_cache.h"
 #include "training/run_checkpoints.h"
 #include "training/mixing.h"
 #include "training/bag_of_words.h"
+#include "training/class_means.h"
 #include "training/recipe.h"
 
 /* =============================================================================================
@@ -261,6 +266,87 @@ static void ft__recipe_bag(const ft__recipe *r)
     ft__bag_say(r->data, words, r->o.hold_back > 0 ? r->o.hold_back : 0.2f);
 }
 
+/* The weights that a bag of words has learnt become those of the network. */
+static void ft__bag_set(ft_model *m, const ft__bag_learnt *learnt)
+{
+    const ft__node *head = ft__head(m), *idf = ft__get_node(m, ft__find_node(m, "idf"));
+    const ft__node *of_weight, *of_bias;
+    size_t words = (size_t)ft__bag_counts(m)->options.token_counts.words, rows, first, i;
+    size_t outputs = (size_t)learnt->outputs;
+    float *weight, *bias;
+    of_weight = head && head->input_count == 3 ? &m->nodes[head->inputs[1] - 1] : NULL;
+    of_bias = of_weight ? &m->nodes[head->inputs[2] - 1] : NULL;
+    ft__host_takes_weights(&m->context, true);
+    if (!of_bias || !idf || !idf->value || !of_weight->value || !of_bias->value
+        || ft__node_count_at(idf, ft__one) != words
+        || (size_t)of_weight->shape.size[1] != words) {
+        ft__fail(&m->context, FT_INVALID, "ft_finetune: a bag of words needs idf [words] and a"
+                 " linear layer [classes, words] with a bias, as that of ft_network has");
+        return;
+    }
+    weight = of_weight->value;
+    bias = of_bias->value;
+    rows = ft__node_count_at(of_bias, ft__one);
+    first = rows - outputs; /* of two classes the first has logit 0 */
+    for (i = 0; i < words; ++i) idf->value[i] = (float)learnt->idf[i];
+    for (i = 0; i < rows * words; ++i)
+        weight[i] = i < first * words ? 0 : (float)learnt->w[i - first * words];
+    for (i = 0; i < rows; ++i)
+        bias[i] = i < first ? 0 : (float)learnt->w[outputs * words + i - first];
+    m->weights_version += 1;
+}
+
+/* A network that is a bag of words: no steps, but the best weights at once. */
+static void ft__recipe_bag_network(ft__recipe *r)
+{
+    static const char steps[] = "a network that learns step by step, not a bag of words";
+    ft_model *m = r->m;
+    const ft_finetune_options *o = &r->o;
+    const ft__field_use uses[] = {
+        {"epochs", o->epochs > 0, false, steps},
+        {"learning_rate", o->learning_rate > 0, false, steps},
+        {"freeze", o->freeze != NULL, false, steps}, {"head_only", o->head_only, false, steps},
+        {"loss", o->loss != NULL, false, steps}, {"teacher", o->teacher != NULL, false, steps},
+        {"optimizer", o->optimizer != NULL, false, steps},
+        {"schedule", o->schedule != NULL, false, steps},
+        {"balanced", o->balanced || o->balanced_sampling, false, steps},
+        {"find_rate", o->find_rate, false, steps}, {"patience", o->patience > 0, false, steps},
+        {"accumulate", o->accumulate > 0, false, steps}, {"swa", o->swa, false, steps},
+        {"ema", o->ema > 0, false, steps}, {"metric", o->metric != FT_METRIC_AUTO, false, steps},
+        {"frozen_type", o->frozen_type != FT_F32, false, steps}};
+    int count = ft_data_count(r->data), trained, held_count;
+    int *held = (int *)ft__allocate(&m->context, (size_t)count, sizeof *held);
+    int *train = (int *)ft__allocate(&m->context, (size_t)count, sizeof *train);
+    ft__bag_learnt learnt;
+    ft__score score;
+    memset(&learnt, 0, sizeof learnt);
+    ft__recipe_no_steps(r);
+    trained = ft__recipe_parts(r, o->hold_back, train, held, &held_count);
+    snprintf(r->result.choice, sizeof r->result.choice, "a bag of words: logistic regression on the"
+             " TF-IDF of %d words", ft__bag_counts(m)->options.token_counts.words);
+    if (ft__check_uses(&m->context, "ft_finetune", uses, sizeof uses / sizeof uses[0]) == FT_OK
+        && ft__refuse_training(m) == FT_OK)
+        learnt = ft__bag_learn(r->data, ft__bag_counts(m)->options.token_counts.words, o->hold_back,
+                               1);
+    if (ft__ok(&m->context) && !learnt.w)
+        ft__fail(&m->context, FT_UNSUPPORTED, "ft_finetune: too many texts, words and classes for a"
+                 " bag of words");
+    if (ft__ok(&m->context)) {
+        ft__log(&m->context, "%s", r->result.choice);
+        ft__bag_set(m, &learnt);
+    }
+    if (ft__ok(&m->context)) {
+        score = ft__score_samples(m, r->data, train, trained, 0);
+        r->result.fit.accuracy = ft__accuracy(m, &score);
+        r->result.fit.loss = score.total > 0 ? score.loss / (double)score.total : 0;
+        ft__recipe_score_held(r, held, held_count);
+        r->result.fit.after = ft__digest(m);
+    }
+    ft__bag_forget(&m->context, &learnt);
+    ft__release(&m->context, train);
+    ft__release(&m->context, held);
+}
+
 static void ft__recipe_text(ft__recipe *r)
 {
     ft_model *m = r->m;
@@ -270,7 +356,8 @@ static void ft__recipe_text(ft__recipe *r)
     layer = (int *)ft__allocate(&m->context, (size_t)m->node_count, sizeof *layer);
     if (!layer) return;
     layers = ft__text_layers(m, layer);
-    if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
+    if (ft__bag_counts(m) && r->task == FT_TASK_CLASSIFICATION) ft__recipe_bag_network(r);
+    else if (stream ? ft__is_transformer(m) : !ft__is_recurrent(m)) ft__recipe_transformer(r);
     else if (r->o.freeze) ft__recipe_frozen(r, ft__text_options(r, true, stream));
     else if (r->o.head_only) ft__recipe_head_only(r);
     else if (!stream && ft__is_pretrained(m, layer, layers)) ft__recipe_thaw(r, layer, layers);
