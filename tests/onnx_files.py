@@ -36,10 +36,11 @@ for path in sorted(glob.glob(os.path.join(folder, "*.onnx"))):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = {}
         for i, x in enumerate(session.get_inputs()):
-            kind = np.int64 if x.type == "tensor(int64)" else np.float32
+            kind = {"tensor(int64)": np.int64, "tensor(uint8)": np.uint8}.get(x.type, np.float32)
             sizes = [{"N": 2, "L": 5}.get(size, size) for size in x.shape]
             feed[x.name] = np.fromfile(os.path.join(folder, f"{name}.{i}"), dtype=kind).reshape(sizes)
         y = session.run(None, feed)[0]
+        alone = session.run(None, {key: x[:1] for key, x in feed.items()})[0] # another batch
     except Exception as error:
         check(name, False, f"ONNX Runtime: {str(error)[:300]}")
         continue
@@ -51,6 +52,8 @@ for path in sorted(glob.glob(os.path.join(folder, "*.onnx"))):
         continue
     off = np.abs(y.reshape(-1).astype(np.float64) - want).max()
     largest = np.abs(want).max()
+    if session.get_outputs()[0].shape[0] == "N":
+        check(name, np.abs(alone - y[:1]).max() <= 1e-5 * largest, "a batch of one gives something else")
     check(name, off <= 1e-5 * largest and largest > 0.01, f"off by {off:g} of {largest:g}")
 print(f"test_onnx: {passed} passed, {failed} failed, 0 skipped")
 sys.exit(failed > 0)
