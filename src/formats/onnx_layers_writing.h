@@ -201,7 +201,7 @@ static void ft__out_conv_attributes(ft__onnx_out *o, const ft__node *node, int a
                                     const int *pads)
 {
     const int *kernel = ft__out_input(o, node, 1)->shape.size + 2;
-    int steps[2], i;
+    int steps[2] = {1, 1}, i;
     ft__out_ints(o, "kernel_shape", kernel, axes);
     for (i = 0; i < axes; ++i) steps[i] = ft__or_one(stride, i + 2 - axes);
     ft__out_ints(o, "strides", steps, axes);
