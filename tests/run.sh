@@ -78,8 +78,10 @@ most_skips() {
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
     timm() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import timm'; }
+    keras() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import keras, tensorflow, safetensors'; }
     without 2 torch                     # test_torch, test_vision
     without 3 timm                      # test_vision
+    without 1 keras                     # test_with_keras
     without 1 tokenizers
     without 2 peft                      # test_peft, test_vision
     without 1 transformers              # test_transformers

@@ -121,6 +121,8 @@ static void compare_weights(ft_model *m, const char *path, const char *architect
     ft_destroy(other);
 }
 
+static const char *const forms[] = {"keras", "h5", "weights.h5"};
+
 /* NAME in FOLDER, in one form. */
 static void check_form(const char *folder, const char *name, const char *form, bool arch)
 {
@@ -130,7 +132,7 @@ static void check_form(const char *folder, const char *name, const char *form, b
     ft_weights_options none = {0};
     ft_file *expected;
     size_t count;
-    int batch;
+    int batch, i;
     float loss = 0;
     snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
     expected = ft_file_open(reader, path, none);
@@ -149,6 +151,10 @@ static void check_form(const char *folder, const char *name, const char *form, b
         expected_numbers(expected, "y_after", want);
         compare_golden(path, got, want, count, 1e-3);
         if (access(after, R_OK) == 0) compare_weights(m, after, other);
+        for (i = 0; access(after, R_OK) == 0 && !strcmp(form, "keras") && i < 3; ++i) { /* for Keras to load */
+            snprintf(path, sizeof path, "%s/%s.ours.%s", folder, name, forms[i]);
+            CHECK(ft_save(m, path, (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m));
+        }
     }
     ft_file_close(expected);
     ft_destroy(reader);
@@ -158,7 +164,6 @@ static void check_form(const char *folder, const char *name, const char *form, b
 /* All models of a folder, each in the forms that are there. */
 static void check_folder(const char *folder)
 {
-    static const char *const forms[] = {"keras", "h5", "weights.h5"};
     DIR *open = opendir(folder);
     struct dirent *entry;
     while (open && (entry = readdir(open)) != NULL) {

@@ -359,13 +359,42 @@ static void ft__keras_forget_config(ft__keras *g)
     ft__keras_end_network(g);
 }
 
+/* Of models inside models inside a model Keras' .h5 names a layer "outer.conv" that is
+   "outer.inner.conv": if the network has no layer of the name, and one such, it is meant. */
+static void ft__keras_complete(ft__keras_file *k, const ft__keras *g, ft__keras_variable *v)
+{
+    const ft__keras_weight *all = (const ft__keras_weight *)g->weights.at;
+    const char *layer = k->names.letters + v->layer, *inner = strchr(layer, '.');
+    size_t length = strlen(layer), first = inner ? (size_t)(inner - layer) : 0, i, whole = 0;
+    const char *found = NULL;
+    for (i = 0; inner && i < g->weights.count; ++i) {
+        const char *name = ft__keras_text(g, all[i].name), *at;
+        if (!strncmp(name, layer, length) && name[length] == '.') return;
+        if (strncmp(name, layer, first + 1) != 0) continue;
+        for (at = strchr(name + first + 1, '.'); at; at = strchr(at + 1, '.')) {
+            size_t end = (size_t)(at - name) + length - first;
+            if (strncmp(at, inner, length - first) != 0 || name[end] != '.') continue;
+            if (found && (whole != end || strncmp(name, found, end) != 0)) return;
+            found = name;
+            whole = end;
+        }
+    }
+    if (!found) return;
+    v->layer = k->names.count;
+    ft__text_add_bytes(&k->names, found, whole);
+    ft__text_add_bytes(&k->names, "", 1);
+}
+
 /* Describes the network of the file's config, and names the tensors by it. */
 static void ft__keras_describe(ft_file *file)
 {
     ft__context *c = file->context;
     ft__keras_file *k = (ft__keras_file *)file->own;
     ft__keras g;
+    size_t i;
     file->described = ft__keras_map_config(&g, c, file->path, k->config, k->training, k->version);
+    for (i = 0; ft__ok(c) && i < k->variables.count; ++i)
+        ft__keras_complete(k, &g, ft__keras_variable_at(k, i));
     if (ft__ok(c)) {
         ft__keras_name_tensors(file, ft__keras_wants, &g);
         k->described = true;
