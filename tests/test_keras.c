@@ -420,7 +420,8 @@ static bool has_attribute(const char *path, const char *at, const char *name, co
 /* Keras finds layers by these names, and variables by their order. */
 static void test_names(void)
 {
-    static const char head[] = "head/kernel\0head/bias", gru[] =
+    static const char head[] = "head/kernel\0head/bias", norm[] = /* those that are trained first */
+        "batch_normalization/beta\0batch_normalization/moving_mean\0batch_normalization/moving_variance", gru[] =
         "bidirectional_1/forward_gru/gru_cell/kernel\0bidirectional_1/forward_gru/gru_cell/recurrent_kernel\0"
         "bidirectional_1/forward_gru/gru_cell/bias\0bidirectional_1/backward_gru/gru_cell/kernel\0"
         "bidirectional_1/backward_gru/gru_cell/recurrent_kernel\0bidirectional_1/backward_gru/gru_cell/bias";
@@ -433,6 +434,7 @@ static void test_names(void)
     CHECK(has_attribute(written[0], "layers/conv2d/vars", "name", "stem", 5), "no stem");
     CHECK(has_attribute(written[0], "layers/conv2d_1/vars", "name", "conv2d", 7), "no conv2d");
     CHECK(has_attribute(written[1], "model_weights/head", "weight_names", head, sizeof head), "not the head's names");
+    CHECK(has_attribute(written[1], "model_weights/batch_normalization", "weight_names", norm, sizeof norm), "not the norm's names");
     CHECK(has_attribute(written[1], "model_weights/flatten", "weight_names", "", 0), "not flatten's names");
     CHECK(has_attribute(written[1], "", "keras_version", "3.15.1", 7), "not the version");
     ft_file_close(expected);
@@ -474,6 +476,11 @@ static void test_new_head(void)
               "%s: %s", written[form], ft_error_text(again));
         ft_destroy(again);
     }
+    ft_replace_head(m, 6); /* more than before */
+    CHECK(ft_save(m, written[2], (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m));
+    again = load(written[2], NULL);
+    CHECK(ft_class_count(again) == 6, "%d classes", ft_class_count(again));
+    ft_destroy(again);
     ft_file_close(expected);
     ft_destroy(m);
 }
@@ -545,10 +552,15 @@ static void test_not_written(void)
     ft_dropout_options dropout = {.probability = 0.5f};
     refuses(m, written[0], alone, FT_INVALID, "weights_only has no effect");
     refuses(m, written[1], half, FT_INVALID, "type has no effect");
-    ft_save(m, written[1], none);
+    ft_freeze(m, "conv1d*");
+    CHECK(ft_save(m, written[1], none) == FT_OK, "%s", ft_error_text(m));
     ft_set_output(m, ft_dropout(m, "more", ft_output(m), dropout));
     refuses(m, written[2], none, FT_UNSUPPORTED, "no longer the one of its Keras config");
     ft_file_close(expected);
+    ft_destroy(m);
+    m = load("tests/golden/keras/steps.keras", NULL); /* a node of the same name that does something else */
+    ft_swap_activations(m, "*.relu", "tanh", (ft_activation_options){0});
+    refuses(m, written[2], none, FT_UNSUPPORTED, "no longer the one of its Keras config, at conv1d");
     ft_destroy(m);
     m = new_model();
     ft_network(m, "keras_cnn", (ft_network_options){.classes = 10, .image_size = 32});
