@@ -532,6 +532,46 @@ static void test_tensors(void)
     ft_destroy(m);
 }
 
+/* A model inside a model inside a model, as Keras 2 has it: TensorFlow's counts the calls of a model from 1, and
+   a .h5 names the layer without the model between. */
+static void check_inside(int call)
+{
+    static const char format[] = "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"x\"},\"name\":\"x\","
+        "\"inbound_nodes\":[]},{\"class_name\":\"Functional\",\"config\":{\"name\":\"outer\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"y\"},\"name\":\"y\","
+        "\"inbound_nodes\":[]},{\"class_name\":\"Sequential\",\"config\":{\"name\":\"inner\",\"layers\":["
+        "{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\",\"units\":2,\"use_bias\":false}}]},\"name\":\"inner\","
+        "\"inbound_nodes\":[[[\"y\",0,0,{}]]]}],\"input_layers\":[[\"y\",0,0]],\"output_layers\":[[\"inner\",%d,0]]},"
+        "\"name\":\"outer\",\"inbound_nodes\":[[[\"x\",0,0,{}]]]}],\"input_layers\":[[\"x\",0,0]],"
+        "\"output_layers\":[[\"outer\",%d,0]]}}";
+    static const float kernel[] = {1, 2, 3, 4, 5, 6}, x[] = {1, 10, 100};
+    ft_hdf5 h = hdf5_of_system();
+    ft_hdf5_item texts = {.path = "", .attribute = "model_config", .type = FT_OTHER},
+        numbers = {.path = "model_weights/outer/d/kernel:0", .type = FT_F32, .rank = 2, .size = {3, 2}};
+    char config[2000], bytes[20000];
+    float y[2] = {0, 0}, again[6];
+    void *made = h.open(h.user, NULL, 0);
+    ft_load_options options = {.weights.memory = bytes};
+    ft_model *m = new_model();
+    snprintf(config, sizeof config, format, call, call);
+    h.write(h.user, made, &texts, config);
+    texts.attribute = "keras_version";
+    h.write(h.user, made, &texts, "2.15.0");
+    h.write(h.user, made, &numbers, kernel);
+    texts.path = "model_weights/outer";
+    texts.attribute = "weight_names";
+    h.write(h.user, made, &texts, "d/kernel:0");
+    options.weights.bytes = h.bytes(h.user, made, bytes, sizeof bytes);
+    h.close(h.user, made);
+    CHECK(ft_load(m, "memory.h5", options) == FT_OK && ft_run(m, x, 1, y, 2) == FT_OK, "%s", ft_error_text(m));
+    CHECK(CLOSE(y[0], 531, 1e-3) && CLOSE(y[1], 642, 1e-3), "%g %g", (double)y[0], (double)y[1]);
+    CHECK(ft_save(m, written[1], (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m)); /* and in full */
+    CHECK(dataset(written[1], "model_weights/outer/outer/inner/d/kernel:0", again, 6) == 6
+          && !memcmp(again, kernel, sizeof kernel), "another kernel");
+    ft_destroy(m);
+}
+
 /* What cannot be written is refused in one line, before and instead of writing. */
 static void refuses(ft_model *m, const char *path, ft_save_options options, ft_status status, const char *text)
 {
@@ -628,6 +668,8 @@ int main(int count, char **word)
         test_new_head();
         test_other_file();
         test_tensors();
+        check_inside(0);
+        check_inside(1);
         test_not_written();
         test_failing_writes();
     }

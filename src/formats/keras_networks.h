@@ -275,6 +275,28 @@ static const char *ft__keras_layer_name(const ft__json *j, int layer)
     return name ? name : "layer";
 }
 
+/* Whether a JSON value is ["LAYER", call, tensor, ...]. */
+static bool ft__keras_is_reference(const ft__json *j, int value)
+{
+    return ft__json_at(j, value, 'a') && ft__json_count(j, value) >= 3
+        && ft__json_string(j, value + 1);
+}
+
+/* The number of the first call of a layer that is a model. TensorFlow's Keras 2 counts from 1, for
+   call 0 is the one that made the model; Keras 3, and Keras 2 before it, count from 0. That the
+   largest number is the number of calls tells which. */
+static int ft__keras_first_call(const ft__keras *g, const ft__keras_model *m,
+                                const ft__keras_layer *layer)
+{
+    int calls = ft__json_count(g->json, ft__json_member(g->json, layer->at, "inbound_nodes")), i;
+    int64_t call = 0;
+    for (i = m->config; i < g->json->values[m->config].next; ++i)
+        if (ft__keras_is_reference(g->json, i)
+            && !strcmp(ft__json_string(g->json, i + 1), layer->name)
+            && ft__json_int(g->json, i + 2, &call) && call == calls) return 1;
+    return 0;
+}
+
 /* Lists the layers; false: there is no list, or too long a one. */
 static bool ft__keras_list_layers(ft__keras *g, ft__keras_model *m)
 {
@@ -292,6 +314,8 @@ static bool ft__keras_list_layers(ft__keras *g, ft__keras_model *m)
         l->name = ft__keras_layer_name(g->json, i);
         l->at = i;
         l->first = -1;
+        l->base = g->old && ft__keras_is_model(ft__json_string(g->json, ft__json_member(
+            g->json, i, "class_name"))) ? ft__keras_first_call(g, m, l) : 0;
     }
     ft__sort_order(m->order, count, ft__keras_layer_less, m->table);
     return true;
@@ -333,21 +357,15 @@ static int ft__keras_kept(const ft__keras *g, const ft__keras_layer *layer, int6
     return -1;
 }
 
-/* Whether a JSON value is ["LAYER", call, tensor, ...]. */
-static bool ft__keras_is_reference(const ft__json *j, int value)
-{
-    return ft__json_at(j, value, 'a') && ft__json_count(j, value) >= 3
-        && ft__json_string(j, value + 1);
-}
-
 /* The value that ["LAYER", call, tensor, ...] means; -1: not made yet. */
 static int ft__keras_resolve(const ft__keras *g, const ft__keras_model *m, int reference)
 {
+    const ft__keras_layer *layer = ft__keras_layer_named(m, ft__json_string(g->json,
+                                                                            reference + 1));
     int64_t call = 0, tensor = 0;
     ft__json_int(g->json, reference + 2, &call);
     ft__json_int(g->json, reference + 3, &tensor);
-    return ft__keras_kept(g, ft__keras_layer_named(m, ft__json_string(g->json, reference + 1)),
-                          call, tensor < 0 ? 0 : tensor);
+    return ft__keras_kept(g, layer, layer ? call - layer->base : call, tensor < 0 ? 0 : tensor);
 }
 
 typedef struct ft__keras_call { int inputs[FT__KERAS_MOST_INPUTS], count, options; bool ready; }

@@ -47,6 +47,7 @@ typedef struct ft__keras_layer {
     const char *name;
     int at;                 /* in the JSON */
     int first;              /* of its results; -1: none */
+    int base;               /* the number that references have for its first call */
 } ft__keras_layer;
 
 typedef struct ft__keras_model {
