@@ -75083,6 +75083,28 @@ static void ft__sweep_step(ft__sweep *s, int setting, int seed, int rung)
 
 /* ---- The rungs ---- */
 
+/* Puts a setting that finished a rung at its place among the `held` best that did, of which there
+   may be `most`, and removes the checkpoint of the one that is too many. With few comparisons: each
+   reads all scores of two settings. Returns how many there are now. */
+static int ft__sweep_place(ft__sweep *s, int rung, int *best, int held, int most, int setting)
+{
+    ft__sweep_ranks ranks;
+    int low = 0, high = held;
+    ranks.s = s;
+    ranks.rungs = rung + 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (ft__sweep_better(&ranks, setting, best[middle])) high = middle;
+        else low = middle + 1;
+    }
+    if (held == most) ft__sweep_remove(s, low == most ? setting : best[most - 1]);
+    else held += 1;
+    if (low == most) return held;
+    memmove(best + low + 1, best + low, (size_t)(held - low - 1) * sizeof *best);
+    best[low] = setting;
+    return held;
+}
+
 /* Removes the checkpoints of those that finished a rung behind the first `count`. */
 static void ft__sweep_prune(ft__sweep *s, int rung, int count)
 {
@@ -75120,7 +75142,7 @@ static int ft__sweep_keep(ft__sweep *s, int rung)
 
 static void ft__sweep_rung(ft__sweep *s, int rung)
 {
-    int count = s->kept[rung], last = rung + 1 == s->rungs, i, seed;
+    int count = s->kept[rung], last = rung + 1 == s->rungs, held = 0, i, seed;
     int go_on = last ? 1 : (count + s->o.cut - 1) / s->o.cut;
     ft__sweep_sort(s, rung, s->order);
     memcpy(s->alive, s->order, (size_t)count * sizeof *s->alive);
@@ -75131,7 +75153,7 @@ static void ft__sweep_rung(ft__sweep *s, int rung)
             if (!s->late) ft__sweep_step(s, s->alive[i], seed, rung);
             if (!ft__ok(&s->m->context) || s->stopped || s->late) return;
         }
-        ft__sweep_prune(s, rung, go_on);
+        held = ft__sweep_place(s, rung, s->order, held, go_on, s->alive[i]);
     }
     if (!last && s->kept[rung + 1] == 0) {
         s->kept[rung + 1] = ft__sweep_keep(s, rung);

@@ -308,6 +308,8 @@ fails 2 "sweep needs --data and --out" "$tool" sweep --lr 1e-3
 fails 2 "--seeds has no effect in train: it is for sweep" "$tool" train --seeds 3
 fails 1 "--plot nowhere/p.svg: cannot be written" "$tool" sweep --model $demo/base.safetensors --data $demo/train --lr 1e-3,1e-2 --plot nowhere/p.svg --out s.safetensors
 [ -e s.safetensors ] && bad "a sweep whose plot cannot be written ran" || ok
+fails 1 "--lr-plot nowhere/l.svg: cannot be written" "$tool" train --model $demo/base.safetensors --data $demo/train --lr auto --lr-plot nowhere/l.svg --out s.safetensors
+[ -e s.safetensors ] && bad "a run whose plot cannot be written trained" || ok
 fails 1 "must be one of adamw, adam" "$tool" sweep --model $demo/base.safetensors --data $demo/train --optimizer adamw,best --out s.safetensors
 echo "test_tool_pictures: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

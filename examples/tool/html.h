@@ -484,7 +484,8 @@ static bool can_write_to(const char *option, const char *path)
 
 static bool can_write_report(const options *o)
 {
-    return can_write_to("--report", o->report) && can_write_to("--plot", o->plot);
+    return can_write_to("--report", o->report) && can_write_to("--plot", o->plot)
+        && can_write_to("--lr-plot", o->lr_plot);
 }
 
 static bool write_report(ft_model *m, const options *o, const page *p)
