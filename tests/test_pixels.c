@@ -617,7 +617,7 @@ static void test_find_flip(const spots *p, bool mirrored)
     ft_destroy(m);
 }
 
-/* ft_evaluate_options.mirrored: the mean of the logits of the pictures and of such as were mirrored by
+/* ft_evaluate_options.mirrored, and ft_predict_options': the mean of the logits of the pictures and of such as were mirrored by
    hand, in memory. */
 static void test_mirrored(const spots *p)
 {
@@ -626,8 +626,11 @@ static void test_mirrored(const spots *p)
     ft_model *m = spot_network();
     ft_data *data = spot_data(m, p);
     ft_evaluation plain = ft_evaluate(m, data, (ft_evaluate_options){0}), e;
+    ft_prediction best[SPOTS];
     double loss = 0;
     int s, i, v, right = 0;
+    CHECK(ft_predict_data(m, data, best, 1, (ft_predict_options){.mirrored = true, .batch_size = 7}) == SPOTS, "%s",
+          ft_error_text(m));
     e = ft_evaluate(m, data, (ft_evaluate_options){.mirrored = true, .batch_size = 7});
     CHECK(ft_error(m) == FT_OK && e.total == SPOTS, "%s", ft_error_text(m));
     for (s = 0; s < SPOTS; ++s)
@@ -648,10 +651,17 @@ static void test_mirrored(const spots *p)
             gap += ((double)logits[v][2 * s + label] - (double)logits[v][2 * s + 1 - label]) / 2;
         loss += log(1 + exp(-gap)) / SPOTS;
         right += gap > 0;
+        CHECK(best[s].class_index == (gap > 0 ? label : 1 - label)
+              && CLOSE(best[s].probability, 1 / (1 + exp(-fabs(gap))), 1e-5), "%d: %d, %g, not %g", s,
+              best[s].class_index, (double)best[s].probability, gap);
     }
     CHECK(e.correct == right && fabs(e.loss - loss) < 1e-5, "%d right, loss %g: not %d, %g", e.correct, e.loss,
           right, loss);
     CHECK(fabs(plain.loss - loss) > 1e-3, "the mirror images change the loss: %g, %g", plain.loss, loss);
+    ft_predict_data(m, ft_arrays(m, SPOTS, input, NULL, (ft_array_options){0}), best, 1,
+                    (ft_predict_options){.mirrored = true});
+    CHECK(ft_error(m) == FT_INVALID && strstr(ft_error_text(m), "mirrored has no effect here: it is for pictures"), "%s",
+          ft_error_text(m));
     ft_destroy(m);
 }
 

@@ -407,6 +407,8 @@ typedef struct ft_calibration {
 
 typedef struct ft_predict_options {
     int batch_size;         /* default 32. It does not change the predictions */
+    bool mirrored;          /* of pictures: the output is the mean of the picture's and that of its
+                               mirror image; takes twice the time */
 } ft_predict_options;
 
 typedef struct ft_evaluate_options {

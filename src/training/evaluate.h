@@ -171,16 +171,16 @@ static float *ft__mirrored_outputs(ft__pass *pass)
                    classes * sizeof *value);
     }
     ft__release(c, views);
-    return outputs;
+    if (ft__ok(c)) return outputs;
+    ft__release(c, outputs);
+    return NULL;
 }
 
-/* Makes the output of the batch that was just run its mean with that of the mirrored pictures, and
-   runs what reads it again. */
+/* Makes the output of the batch that was just run its mean with that of the mirrored pictures. */
 static void ft__average_mirrored(ft__pass *pass, const ft__batch *batch, const float *mirrored)
 {
     ft_model *m = pass->m;
-    ft__plan *plan = pass->plan;
-    float *value = plan->values[m->output.id - 1];
+    float *value = pass->plan->values[m->output.id - 1];
     size_t classes = (size_t)ft__output_classes(m), k;
     size_t bytes = (size_t)batch->count * classes * sizeof *value;
     int i;
@@ -191,7 +191,6 @@ static void ft__average_mirrored(ft__pass *pass, const ft__batch *batch, const f
             *at = 0.5f * (*at + mirrored[(size_t)batch->index[i] * classes + k]);
         }
     ft__host_fed(&m->context, value, bytes);
-    ft__run_forward(m, plan, ft__step_of_output(m, plan) + 1, plan->step_count, batch->count, 0);
 }
 
 /* Runs all samples; returns how many could be read. */
@@ -214,7 +213,11 @@ static int ft__evaluate_samples(ft__pass *pass, const ft_evaluate_options *o, ft
     ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(data));
     while ((batch = ft__pass_next(pass, 0)) != NULL) {
         read += batch->count;
-        if (mirrored) ft__average_mirrored(pass, batch, mirrored);
+        if (mirrored) {
+            ft__average_mirrored(pass, batch, mirrored);
+            ft__run_forward(m, plan, ft__step_of_output(m, plan) + 1, plan->step_count,
+                            batch->count, 0); /* what reads it, again */
+        }
         ft__score_batch(m, plan, batch->count, ft__read_loss(m, plan), o->confusion, score);
         ft__regression_add(m, plan, batch->count, regression);
         if (outcomes->values) ft__outcomes_add(m, plan, batch->count, outcomes);
@@ -413,14 +416,17 @@ static ft__plan *ft__begin_picture(ft_model *m, float **picture, const ft_predic
 }
 
 /* Runs all samples for the output alone; returns how many could be read. */
-static int ft__predict_samples(ft__pass *pass, ft_prediction *best, int count)
+static int ft__predict_samples(ft__pass *pass, ft_prediction *best, int count, bool mirrored)
 {
     ft_model *m = pass->m;
     const ft__batch *batch;
     int read = 0, i, classes = ft_class_count(m);
+    float *others = mirrored ? ft__mirrored_outputs(pass) : NULL;
+    if (!ft__ok(&m->context)) return 0;
     ft_reset_state(m, "*");
     ft__loader_start(pass->loader, pass->order, NULL, ft_data_count(pass->loader->data));
     while ((batch = ft__pass_next(pass, FT__ONLY_OUTPUT)) != NULL) {
+        if (others) ft__average_mirrored(pass, batch, others);
         if (ft__check_output(m, pass->plan, batch->count, "ft_predict_data") != FT_OK) break;
         for (i = 0; i < batch->count; ++i)
             ft__best_classes(m, pass->plan->values[m->output.id - 1]
@@ -428,6 +434,7 @@ static int ft__predict_samples(ft__pass *pass, ft_prediction *best, int count)
                              best + (size_t)batch->index[i] * (size_t)count, count);
         read += batch->count;
     }
+    ft__release(&m->context, others);
     return ft__ok(&m->context) ? read : 0;
 }
 
@@ -435,6 +442,8 @@ static bool ft__can_predict_data(ft_model *m, const ft_data *data, const ft_pred
                                  int count, const ft_predict_options *o)
 {
     const char *call = "ft_predict_data";
+    const ft__field_use use = {"mirrored", o->mirrored, data && ft__data_augmentation(data),
+                               "pictures"};
     if (!ft__can_predict(m, best, count, call) || !ft__given(&m->context, data, "ft_predict_data:"
                                                              " the data")) return false;
     if (data->model != m)
@@ -445,7 +454,8 @@ static bool ft__can_predict_data(ft_model *m, const ft_data *data, const ft_pred
     if (o->batch_size < 0)
         ft__fail(&m->context, FT_INVALID, "%s: batch_size is %d; it must not be negative", call,
                  o->batch_size);
-    return ft__check_words(m, data) == FT_OK;
+    return ft__check_uses(&m->context, call, &use, 1) == FT_OK
+        && ft__check_words(m, data) == FT_OK;
 }
 
 static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int count,
@@ -460,7 +470,7 @@ static int ft__predict_data(ft_model *m, ft_data *data, ft_prediction *best, int
         best[k].probability = 0;
     }
     pass = ft__pass_begin(m, data, options.batch_size, 0, true, false);
-    if (pass.loader) read = ft__predict_samples(&pass, best, count);
+    if (pass.loader) read = ft__predict_samples(&pass, best, count, options.mirrored);
     ft__pass_end(&pass);
     return read;
 }
