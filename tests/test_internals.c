@@ -325,6 +325,21 @@ static void test_documented_onnx(void)
         }
 }
 
+/* ONNX files can hold every operator but losses and those of ft_custom. */
+static void test_written_as_onnx(void)
+{
+    static const char losses[] = " cross_entropy soft_cross_entropy binary_cross_entropy mse linear_cross_entropy l1 smooth_l1"
+        " huber focal sigmoid_focal hinge ctc_loss ";
+    int op;
+    for (op = FT__OP_none + 1; op < FT__OP_COUNT; ++op) {
+        char name[60];
+        bool written = ft__onnx_writer_of(op) != NULL;
+        snprintf(name, sizeof name, " %s ", ft__rows[op]->name);
+        CHECK(written != (strstr(losses, name) || ft__rows[op]->flags & (FT__LEAF | FT__CALLBACKS)),
+              "%s can%s be written as ONNX", ft__rows[op]->name, written ? "" : "not");
+    }
+}
+
 /* An arena can be filled to its last byte, and a released last block is free again. */
 static void test_full_arena(void)
 {
@@ -521,6 +536,7 @@ int main(void)
     test_many_nodes();
     test_documented();
     test_documented_onnx();
+    test_written_as_onnx();
     test_full_arena();
     test_plan_bytes();
     test_metrics();
