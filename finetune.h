@@ -40983,6 +40983,9 @@ static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int t
 static int64_t ft__onnx_count(const ft__onnx_value *v)
 {
     ft__onnx_number product = ft__onnx_product(v, 0, v->rank);
+    int d;
+    for (d = 0; d < v->rank; ++d)
+        if (v->size[d].k > floor(v->size[d].k)) return -1; /* a list of sizes of floats */
     return ft__onnx_is_known(product) && product.k >= 0 && product.k <= (double)FT__ONNX_MOST
         ? (int64_t)product.k : -1;
 }
@@ -41559,7 +41562,9 @@ static const char *ft__onnx_unpack_weight(ft__onnx *x, const ft__onnx_node *n)
     bytes = block * bits / 8;
     zeros = (blocks * bits + 7) / 8;
     if (!packed || packed->kind != FT__ONNX_CONSTANT || packed->tensor < 0 || packed->turned
-        || packed->type != 2 || ft__onnx_count(packed) != rows * blocks * bytes || !scale
+        || packed->type != 2 || !scale || ft__onnx_count(packed) < 0
+        || (double)rows * (double)blocks * (double)bytes > (double)FT__ONNX_MOST
+        || ft__onnx_count(packed) != rows * blocks * bytes
         || ft__onnx_count(scale) != rows * blocks || !ft__onnx_numbers(x, scale))
         return "its weights are not as many constants as N, K and block_size say";
     if (zero && zero->type == 2 && zero->tensor >= 0 && ft__onnx_count(zero) == rows * zeros)
@@ -41932,7 +41937,7 @@ static bool ft__onnx_parts_of(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     begin[0] = 0;
     for (i = 1; i <= n->output_count; ++i) {
         begin[i] = begin[i - 1] + (count < 0 ? size : begin[i]);
-        if (!(begin[i] >= begin[i - 1])) return false;
+        if (!(begin[i] >= begin[i - 1]) || begin[i] > floor(begin[i])) return false;
         if (count < 0 && begin[i] > all) begin[i] = all;
     }
     return !(begin[n->output_count] < all) && !(begin[n->output_count] > all);
@@ -43919,7 +43924,7 @@ static const char *ft__onnx_topk(ft__onnx *x, const ft__onnx_node *n)
     if (axis < 0 || axis == v->batch) return "over the batch is not supported";
     if (n->input_count > 1 && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &count, 1) != 1)
         return "its K is not constant";
-    if (!(count >= 1) || (count > 1 && !(count <= v->size[axis].k))
+    if (!(count >= 1) || count > floor(count) || (count > 1 && !(count <= v->size[axis].k))
         || (count > 1 && !ft__onnx_is_known(v->size[axis]))) return "its K is not in its axis";
     made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".places"), v, axis, (int)count,
                                 ft__onnx_int(n, "largest", 1) == 0, false);
@@ -47059,12 +47064,9 @@ static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int m
 static bool ft__read_number(const ft__json *j, int value, double *number)
 {
     const char *text = ft__json_string(j, value);
-    if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0)) {
-        *number = *text == '-' ? -HUGE_VAL : HUGE_VAL;
-        return true;
-    }
-    if (text && strcmp(text, "nan") == 0) {
-        *number = (double)NAN;
+    if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0
+                 || strcmp(text, "nan") == 0)) {
+        *number = strtod(text, NULL);
         return true;
     }
     return ft__json_double(j, value, number);

@@ -65,7 +65,7 @@ static bytes read_bytes(const char *path)
 static void add(bytes *to, const void *from, size_t count)
 {
     to->at = (unsigned char *)realloc(to->at, to->count + count + 1);
-    memcpy(to->at + to->count, from, count);
+    if (count) memcpy(to->at + to->count, from, count);
     to->count += count;
 }
 

@@ -340,6 +340,31 @@ static void test_written_as_onnx(void)
     }
 }
 
+/* Numbers that JSON has no digits for. */
+static void test_no_digits(void)
+{
+    static const double numbers[] = {NAN, HUGE_VAL, -HUGE_VAL, 0.5};
+    static const char *const texts[] = {"\"nan\"", "\"inf\"", "\"-inf\"", "0.5"};
+    ft_model *m = ft_create((ft_desc){0});
+    int i;
+    for (i = 0; i < 4; ++i) {
+        ft__text onnx = {0}, graph = {0};
+        ft__json *json;
+        double number = 1;
+        onnx.context = graph.context = &m->context;
+        ft__onnx_write_number(&onnx, numbers[i]);
+        ft__write_number(&graph, (float)numbers[i]);
+        CHECK(!strcmp(onnx.letters, texts[i]) && !strcmp(graph.letters, texts[i]), "%s, %s", onnx.letters, graph.letters);
+        json = ft__json_parse(&m->context, graph.letters, strlen(graph.letters));
+        CHECK(json && ft__read_number(json, 0, &number) && (i == 0) == (number != number)
+              && (i == 0 || !(number < numbers[i] || number > numbers[i])), "%s is read as %g", texts[i], number);
+        ft__json_free(&m->context, json);
+        ft__release(&m->context, onnx.letters);
+        ft__release(&m->context, graph.letters);
+    }
+    ft_destroy(m);
+}
+
 /* An arena can be filled to its last byte, and a released last block is free again. */
 static void test_full_arena(void)
 {
@@ -537,6 +562,7 @@ int main(void)
     test_documented();
     test_documented_onnx();
     test_written_as_onnx();
+    test_no_digits();
     test_full_arena();
     test_plan_bytes();
     test_metrics();

@@ -281,12 +281,9 @@ static int ft__read_sizes(const ft__graph_reader *r, int list, int *sizes, int m
 static bool ft__read_number(const ft__json *j, int value, double *number)
 {
     const char *text = ft__json_string(j, value);
-    if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0)) {
-        *number = *text == '-' ? -HUGE_VAL : HUGE_VAL;
-        return true;
-    }
-    if (text && strcmp(text, "nan") == 0) {
-        *number = (double)NAN;
+    if (text && (strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0
+                 || strcmp(text, "nan") == 0)) {
+        *number = strtod(text, NULL);
         return true;
     }
     return ft__json_double(j, value, number);

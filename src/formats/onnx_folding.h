@@ -351,7 +351,7 @@ static bool ft__onnx_parts_of(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     begin[0] = 0;
     for (i = 1; i <= n->output_count; ++i) {
         begin[i] = begin[i - 1] + (count < 0 ? size : begin[i]);
-        if (!(begin[i] >= begin[i - 1])) return false;
+        if (!(begin[i] >= begin[i - 1]) || begin[i] > floor(begin[i])) return false;
         if (count < 0 && begin[i] > all) begin[i] = all;
     }
     return !(begin[n->output_count] < all) && !(begin[n->output_count] > all);

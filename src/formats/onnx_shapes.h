@@ -534,7 +534,7 @@ static const char *ft__onnx_topk(ft__onnx *x, const ft__onnx_node *n)
     if (axis < 0 || axis == v->batch) return "over the batch is not supported";
     if (n->input_count > 1 && ft__onnx_wholes(x, ft__onnx_input(x, n, 1), &count, 1) != 1)
         return "its K is not constant";
-    if (!(count >= 1) || (count > 1 && !(count <= v->size[axis].k))
+    if (!(count >= 1) || count > floor(count) || (count > 1 && !(count <= v->size[axis].k))
         || (count > 1 && !ft__onnx_is_known(v->size[axis]))) return "its K is not in its axis";
     made = ft__onnx_make_places(x, ft__onnx_name(x, name, ".places"), v, axis, (int)count,
                                 ft__onnx_int(n, "largest", 1) == 0, false);

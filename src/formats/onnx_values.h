@@ -74,6 +74,9 @@ static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int t
 static int64_t ft__onnx_count(const ft__onnx_value *v)
 {
     ft__onnx_number product = ft__onnx_product(v, 0, v->rank);
+    int d;
+    for (d = 0; d < v->rank; ++d)
+        if (v->size[d].k > floor(v->size[d].k)) return -1; /* a list of sizes of floats */
     return ft__onnx_is_known(product) && product.k >= 0 && product.k <= (double)FT__ONNX_MOST
         ? (int64_t)product.k : -1;
 }
