@@ -44626,11 +44626,32 @@ static const char *ft__onnx_gemm(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, ft__onnx_make_two(x, "add", name, made, inputs[1], NULL), &y);
 }
 
+/* A constant matrix times a node: a linear layer of the node with its last two axes exchanged. */
+static const char *ft__onnx_matmul_left(ft__onnx *x, const ft__onnx_node *n)
+{
+    ft__onnx_value *a = ft__onnx_input(x, n, 0), *b = ft__onnx_node_in(x, n, 1), turned, y;
+    const char *name = ft__onnx_name_of(x, n);
+    int axes[FT__ONNX_RANK], d, weight;
+    if (!a || !b || a->kind != FT__ONNX_CONSTANT) return ft__onnx_needs_node;
+    if (b->rank < 2 || b->batch >= b->rank - 2 || a->rank < 2 || a->rank > b->rank
+        || !ft__onnx_equal(a->size[a->rank - 1], b->size[b->rank - 2]))
+        return "its sizes do not fit";
+    weight = ft__onnx_matrix(x, a, true);
+    if (weight < 0) return "its weight is not one matrix";
+    for (d = 0; d < b->rank; ++d) axes[d] = d < b->rank - 2 ? d : 2 * b->rank - 3 - d;
+    d = ft__onnx_make_turn(x, ft__onnx_name(x, name, ".turned"), b, axes, &turned);
+    turned.made = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".product"), d, weight,
+                                    NULL);
+    turned.size[b->rank - 1] = a->size[a->rank - 2];
+    d = ft__onnx_make_turn(x, name, &turned, axes, &y);
+    return ft__onnx_is_made(x, n, 0, d, &y);
+}
+
 static const char *ft__onnx_matmul(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *a = ft__onnx_node_in(x, n, 0), *b = ft__onnx_input(x, n, 1), y;
     int d, weight;
-    if (!a || !b) return ft__onnx_needs_node;
+    if (!a || !b) return ft__onnx_matmul_left(x, n);
     y = *a;
     if (b->kind == FT__ONNX_CONSTANT) {
         if (a->rank < 2 || a->batch == a->rank - 1 || b->rank < 2

@@ -426,6 +426,10 @@ case("refused_type", [node("MatMul", "x w")], ROWS, {"w": draw(6, 4).astype(np.c
      refused="(MatMul): w has numbers of a type that is not supported")
 case("refused_diagonal", node("Einsum", "x", equation="bii->bi"), {"x": ["N", 3, 3]}, refused="a letter that is twice in one term")
 case("refused_batch_product", node("Einsum", "x", equation="bi->i"), ROWS, refused="(Einsum): over the batch")
+case("matmul_left", [node("Tanh", "x", "h"), node("MatMul", "w h")], PICTURE, {"w": draw(5, 3)})
+case("matmul_left_steps", [node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "w t")], STEPS, {"w": draw(1, 4, 6)})
+case("argmax_head", [node("Gemm", "x w", "h", transB=1), node("ArgMax", "h", "i", axis=-1, keepdims=0), node("Cast", "i", to=1)],
+     ROWS, {"w": draw(5, 6)})
 save_file(tensors, os.path.join(HERE, "onnx_operators.safetensors"))
 for name in ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"):
     with open(os.path.join(corpus, name), "wb") as file:
