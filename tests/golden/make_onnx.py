@@ -413,7 +413,8 @@ case("if_nested", [node("Tanh", "x", "h"),
                           branch([node("Sin", "h", "e")], "e"))], ROWS, {"c": np.bool_(True), "d": np.bool_(False)})
 case("refused_if", [node("ReduceSum", "x a", "s", keepdims=0), node("Greater", "s zero", "c"), node("Relu", "x", "h"),
                     either("c", branch([node("Neg", "h", "t")], "t"), branch([node("Exp", "h", "e")], "e"))], ROWS,
-     {"a": ints(1), "zero": np.float32(0)}, refused="(If): is supported if its condition follows from constants and shapes")
+     {"a": ints(1), "zero": np.float32(0)}, refused="(If): is supported if its condition follows from constants and shapes|The 3 nodes"
+     " before the first of them, up to c, could run")
 case("refused_inside_if", either("c", branch([node("Sin", "x", "t")], "t"), branch([node("Exp", "x", "e")], "e")), ROWS,
      {"c": np.bool_(True)}, refused="1 nodes of|t (Sin): is no operator")
 case("refused_many", [node("Gemm", "x w", "h"), node("Relu", "h", "g")] + [node("Sin", "g", f"output_of_a_sine_{i}") for i in range(40)]
@@ -430,6 +431,9 @@ case("matmul_left", [node("Tanh", "x", "h"), node("MatMul", "w h")], PICTURE, {"
 case("matmul_left_steps", [node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "w t")], STEPS, {"w": draw(1, 4, 6)})
 case("argmax_head", [node("Gemm", "x w", "h", transB=1), node("ArgMax", "h", "i", axis=-1, keepdims=0), node("Cast", "i", to=1)],
      ROWS, {"w": draw(5, 6)})
+for name, pad in (("cut", "NOTSET"), ("cut_same", "SAME_UPPER")):
+    case(f"conv_transpose_{name}", node("ConvTranspose", "x w", strides=[2, 2], output_shape=[6, 4], auto_pad=pad),
+         {"x": ["N", 4, 3, 3]}, {"w": draw(4, 2, 3, 3)})
 save_file(tensors, os.path.join(HERE, "onnx_operators.safetensors"))
 for name in ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"):
     with open(os.path.join(corpus, name), "wb") as file:
