@@ -43226,6 +43226,47 @@ static int ft__onnx_as_bias(ft__onnx *x, const ft__onnx_value *v, ft__onnx_value
     return d;
 }
 
+/* What a node repeats, or a number is the limit of: a maximum, a sum. */
+static int ft__onnx_before_repeats(const ft__onnx *x, int made)
+{
+    for (;;) {
+        const ft__onnx_made *m = &x->made[made];
+        if (strcmp(m->op, "reshape") == 0 || strcmp(m->op, "tile") == 0) made = m->inputs[0];
+        else if (strcmp(m->op, "maximum") == 0 && m->count == 2
+                 && ft__onnx_is_op(x, m->inputs[0], "constant")) made = m->inputs[1];
+        else return made;
+    }
+}
+
+/* Whether a constant is the infinite number that a maximum or minimum never is. */
+static bool ft__onnx_is_no_limit(ft__onnx *x, const char *op, ft__onnx_value *v)
+{
+    double k = v->kind == FT__ONNX_CONSTANT && ft__onnx_count(v) == 1 && ft__onnx_numbers(x, v)
+        ? v->numbers[0].k : 0;
+    return strcmp(op, "maximum") == 0 ? k < -DBL_MAX : strcmp(op, "minimum") == 0 && k > DBL_MAX;
+}
+
+/* exp(z) over its sum along the last axis, as JAX writes a softmax, maybe of z = v - the maximum of
+   v; -1: it is none. */
+static int ft__onnx_as_softmax(ft__onnx *x, const char *name, int a, int b, int rank)
+{
+    int sum = ft__onnx_before_repeats(x, b), z, largest;
+    char axes[40];
+    snprintf(axes, sizeof axes, ",\"axes\":[%d],", rank - 1);
+    if (!ft__onnx_is_op(x, a, "exp") || !ft__onnx_is_op(x, sum, "sum")
+        || x->made[sum].inputs[0] != a
+        || strncmp(x->made[sum].fields, axes, strlen(axes)) != 0) return -1;
+    z = x->made[a].inputs[0];
+    if (ft__onnx_is_op(x, z, "sub")) {
+        largest = ft__onnx_before_repeats(x, x->made[z].inputs[1]);
+        if (ft__onnx_is_op(x, largest, "amax")
+            && x->made[largest].inputs[0] == x->made[z].inputs[0]
+            && strncmp(x->made[largest].fields, axes, strlen(axes)) == 0)
+            z = x->made[z].inputs[0];
+    }
+    return ft__onnx_make_one(x, "softmax", name, z, NULL);
+}
+
 /* A node and one number, without an operand; -1: it is another operator. */
 static int ft__onnx_with_number(ft__onnx *x, const char *op, const char *name, int made, double k,
                                 bool number_first)
@@ -43299,11 +43340,15 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     y.type = ft__onnx_compares(n->op) ? FT__ONNX_BOOL : v[node].type;
     constant = ft__onnx_input(x, n, 1 - node);
     if (constant->kind == FT__ONNX_CONSTANT) {
-        if (ft__onnx_is_number(x, constant, &k) && y.rank == v[node].rank)
+        if (ft__onnx_is_no_limit(x, op, constant)) made = v[node].made;
+        if (made < 0 && ft__onnx_is_number(x, constant, &k) && y.rank == v[node].rank)
             made = ft__onnx_with_number(x, op, name, v[node].made, k, node == 1);
         if (made < 0 && strcmp(op, "add") == 0)
             made = ft__onnx_as_bias(x, ft__onnx_input(x, n, node), constant, name);
     }
+    if (strcmp(op, "div") == 0 && v[0].kind == FT__ONNX_NODE && v[1].kind == FT__ONNX_NODE
+        && y.batch == 0 && !ft__onnx_is_merged(&y))
+        made = ft__onnx_as_softmax(x, name, v[0].made, v[1].made, y.rank);
     for (i = 0; made < 0 && i < 2; ++i) {
         operands[i] = i == node ? v[i].made
             : ft__onnx_operand(x, ft__onnx_input(x, n, i)->kind == FT__ONNX_NODE ? &v[i]
@@ -45260,11 +45305,54 @@ static const char *ft__onnx_cell_states(ft__onnx *x, const ft__onnx_node *n, int
     return given == 0 || given == 1 + cells ? NULL : "needs both first states, or none";
 }
 
+/* The cell after one step of an LSTM, from its inputs: its gates once more, i, f, g and o.
+   c' = sigmoid(f) c + sigmoid(i) tanh(g), [N, H]. */
+static int ft__onnx_make_cell(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                              const int *inputs, bool biased, bool initial, int hidden)
+{
+    static const char *const ends[] = {".i", ".f", ".g"};
+    int part[3], gates, states, k, made;
+    ft__onnx_value flat = *v;
+    flat.rank = 2;
+    flat.size[0] = v->size[v->batch];
+    flat.size[1] = v->size[2];
+    flat.batch = 0;
+    gates = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".step"), inputs[0], v, &flat);
+    gates = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".new"), gates, inputs[1], NULL);
+    states = biased ? 5 : 3;
+    if (biased)
+        for (k = 3; k < 5; ++k)
+            gates = ft__onnx_make_two(x, "add", ft__onnx_name(x, name, k < 4 ? ".b" : ".bb"), gates,
+                                      inputs[k], NULL);
+    if (initial) {
+        made = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".old"), inputs[states],
+                                 inputs[2], NULL);
+        gates = ft__onnx_make_two(x, "add", ft__onnx_name(x, name, ".gates"), gates, made, NULL);
+    }
+    for (k = 0; k < 3; ++k) {
+        int start[2] = {0, 0}, stop[2] = {0, 0};
+        ft__text fields = ft__onnx_fields(x);
+        start[1] = k * hidden;
+        stop[1] = (k + 1) * hidden;
+        ft__json_add_ints(&fields, "start", start, 2);
+        ft__json_add_ints(&fields, "stop", stop, 2);
+        part[k] = ft__onnx_make_one(x, "slice", ft__onnx_name(x, name, ends[k]), gates, &fields);
+        part[k] = ft__onnx_make_one(x, k < 2 ? "sigmoid" : "tanh",
+                                    ft__onnx_name(x, ft__onnx_name(x, name, ends[k]), ".open"),
+                                    part[k], NULL);
+    }
+    made = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".added"), part[0], part[2], NULL);
+    if (!initial) return made;
+    part[1] = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".kept"), part[1],
+                                inputs[states + 1], NULL);
+    return ft__onnx_make_two(x, "add", ft__onnx_name(x, name, ".sum"), part[1], made, NULL);
+}
+
 /* What cannot be mapped of a node, whatever its inputs are; NULL: nothing. */
 static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
                                        const ft__onnx_cell *cell)
 {
-    ft__onnx_value *last_cell = ft__onnx_output(x, n, 2);
+    ft__onnx_value *last_cell = ft__onnx_output(x, n, 2), *v = ft__onnx_node_in(x, n, 0);
     if (!cell) return "has other activations than PyTorch's";
     if (ft__onnx_attribute_of(n, "clip") || ft__onnx_int(n, "input_forget", 0))
         return "clip and input_forget are not supported";
@@ -45274,7 +45362,11 @@ static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
         return "of the reverse direction alone is not supported";
     if (n->input_count > 4 && n->inputs[4] >= 0) return "sequence_lens are not supported";
     if (n->input_count > 7 && n->inputs[7] >= 0) return "peepholes are not supported";
-    return last_cell && last_cell->uses ? "its last cell is not supported" : NULL;
+    if (last_cell && last_cell->uses
+        && (!v || v->rank != 3 || !ft__onnx_is(v->size[ft__onnx_int(n, "layout", 0) != 0], 1)
+            || strcmp(ft__onnx_text(n, "direction", "forward"), "forward") != 0))
+        return "its last cell is supported after one step, in one direction";
+    return NULL;
 }
 
 static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
@@ -45317,15 +45409,20 @@ static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
     last.size[batch] = v->size[batch];
     last.size[2] = ft__onnx_known(hidden);
     last.batch = batch;
+    flat.rank = 2;
+    flat.size[0] = v->size[batch];
+    flat.size[1] = ft__onnx_known((double)directions * hidden);
+    flat.batch = 0;
+    if (!fault && n->output_count > 2 && n->outputs[2] >= 0 && x->values[n->outputs[2]].uses) {
+        const char *end = x->values[n->outputs[2]].name;
+        int kept = ft__onnx_make_cell(x, end, v, inputs, before == 5, count > before, hidden);
+        fault = ft__onnx_is_made(x, n, 2, ft__onnx_make_shape(x, end, kept, &flat, &last), &last);
+    }
     if (fault || n->output_count < 2 || n->outputs[1] < 0) return fault;
     ft__onnx_add_int(&pool, "kind", 0);
     ft__onnx_add_flag(&pool, "bidirectional", both);
     name = x->values[n->outputs[1]].name;
     pooled = ft__onnx_make_one(x, "step_pool", ft__onnx_name(x, name, ".last"), made, &pool);
-    flat.rank = 2;
-    flat.size[0] = v->size[batch];
-    flat.size[1] = ft__onnx_known((double)directions * hidden);
-    flat.batch = 0;
     return ft__onnx_is_made(x, n, 1, ft__onnx_make_shape(x, name, pooled, &flat, &last), &last);
 }
 #endif
@@ -45516,6 +45613,27 @@ static bool ft__onnx_is_ids(const ft__onnx *x, int input)
     return false;
 }
 
+/* Whether an input is one whole number that is multiplied by 0, as exporters keep inputs that are
+   not needed: it is that 0 then. */
+static bool ft__onnx_is_ignored(ft__onnx *x, int input)
+{
+    ft__onnx_value *v = &x->values[input], shape;
+    double number;
+    int i, k;
+    if (v->rank != 0 || ft__onnx_is_float(v->type)) return false;
+    for (i = 0; i < x->node_count; ++i)
+        for (k = 0; k < x->nodes[i].input_count + x->nodes[i].captured_count; ++k) {
+            const ft__onnx_node *n = &x->nodes[i];
+            if (k >= n->input_count ? n->captured[k - n->input_count] != input
+                : n->inputs[k] != input) continue;
+            if (strcmp(n->op, "Mul") != 0 || k >= 2 || n->input_count != 2
+                || !ft__onnx_is_number(x, ft__onnx_input(x, n, 1 - k), &number)
+                || number < 0 || number > 0) return false;
+        }
+    memset(&shape, 0, sizeof shape);
+    return ft__onnx_fold_to(x, v, &shape, v->type, true) != NULL;
+}
+
 /* Gives the sizes that an input leaves open: the batch is N, one more is L, others must have been
    said. NULL, or what is missing. */
 static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
@@ -45539,6 +45657,12 @@ static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
     }
     if (open > 1) return "leaves more than the batch and one size open: ft_weights_options.sample"
         " (--sample) must say the sizes of a sample";
+    if (!main && x->batch <= 0 && v->size[0].k >= 2 && open == 1) { /* a state [2, N, D] */
+        while (v->size[v->batch].l == 0) v->batch += 1;
+        v->size[v->batch] = ft__onnx_known(1);
+        v->size[v->batch].n = 1;
+        return NULL;
+    }
     if (v->size[0].k >= 1) {
         if (x->batch > 0 && (v->size[0].k < x->batch || v->size[0].k > x->batch))
             return "has another batch than another input";
@@ -45571,6 +45695,7 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
     ft__onnx_value *v = &x->values[input];
     bool ids = ft__onnx_is_ids(x, input), main = input == x->main_input;
     const char *name = main ? (ids ? "tokens" : "input") : v->name, *fault;
+    ft__onnx_number own[FT__ONNX_RANK + 1];
     int d;
     if (!main && (strcmp(name, "input") == 0 || strcmp(name, "tokens") == 0
                   || strcmp(name, "labels") == 0)) name = ft__onnx_name(x, name, "_");
@@ -45590,9 +45715,9 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
                 && x->nodes[d].inputs[0] == input)
                 x->nodes[d].op = "Identity";
     }
-    v->made = ft__onnx_input_node(x, name, ids, v->size, v->rank);
+    ft__onnx_own(v, own);
+    v->made = ft__onnx_input_node(x, name, ids, own, v->rank);
     v->kind = FT__ONNX_NODE;
-    v->batch = 0;
 }
 
 /* ---- The nodes ---- */
@@ -45822,8 +45947,8 @@ static void ft__onnx_describe(ft__onnx *x)
             x->main_input = x->inputs[i];
     }
     for (i = 0; i < x->input_count && ft__ok(c); ++i)
-        if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses)
-            ft__onnx_make_input(x, x->inputs[i]);
+        if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses
+            && !ft__onnx_is_ignored(x, x->inputs[i])) ft__onnx_make_input(x, x->inputs[i]);
     nodes = x->node_count; /* those of branches are added */
     for (i = 0; i < nodes && ft__ok(c); ++i)
         if (x->nodes[i].needed) ft__onnx_map_node(x, &x->nodes[i]);

@@ -103,6 +103,13 @@ int main(int count, char **words)
     batch = feed_all(m, file);
     write_outputs(m, batch, words + 5, count - 5, out);
     if (ft_file_find(file, "labels") >= 0) {
+        if (!ft_loss(m).id) { /* the first output learns the labels as numbers */
+            ft_node output = count > 5 ? ft_find(m, words[5]) : ft_output(m);
+            ft_input_options target = {0};
+            shape = ft_node_shape(m, output);
+            for (k = 1; k < shape.rank; ++k) target.size[k - 1] = shape.size[k];
+            ft_set_loss(m, ft_mse(m, "loss", output, ft_input(m, "labels", target)));
+        }
         plain.optimizer = FT_SGD;
         ft_set_optimizer(m, plain);
         feed_all(m, file);

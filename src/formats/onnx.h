@@ -124,6 +124,27 @@ static bool ft__onnx_is_ids(const ft__onnx *x, int input)
     return false;
 }
 
+/* Whether an input is one whole number that is multiplied by 0, as exporters keep inputs that are
+   not needed: it is that 0 then. */
+static bool ft__onnx_is_ignored(ft__onnx *x, int input)
+{
+    ft__onnx_value *v = &x->values[input], shape;
+    double number;
+    int i, k;
+    if (v->rank != 0 || ft__onnx_is_float(v->type)) return false;
+    for (i = 0; i < x->node_count; ++i)
+        for (k = 0; k < x->nodes[i].input_count + x->nodes[i].captured_count; ++k) {
+            const ft__onnx_node *n = &x->nodes[i];
+            if (k >= n->input_count ? n->captured[k - n->input_count] != input
+                : n->inputs[k] != input) continue;
+            if (strcmp(n->op, "Mul") != 0 || k >= 2 || n->input_count != 2
+                || !ft__onnx_is_number(x, ft__onnx_input(x, n, 1 - k), &number)
+                || number < 0 || number > 0) return false;
+        }
+    memset(&shape, 0, sizeof shape);
+    return ft__onnx_fold_to(x, v, &shape, v->type, true) != NULL;
+}
+
 /* Gives the sizes that an input leaves open: the batch is N, one more is L, others must have been
    said. NULL, or what is missing. */
 static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
@@ -147,6 +168,12 @@ static const char *ft__onnx_close_shape(ft__onnx *x, ft__onnx_value *v)
     }
     if (open > 1) return "leaves more than the batch and one size open: ft_weights_options.sample"
         " (--sample) must say the sizes of a sample";
+    if (!main && x->batch <= 0 && v->size[0].k >= 2 && open == 1) { /* a state [2, N, D] */
+        while (v->size[v->batch].l == 0) v->batch += 1;
+        v->size[v->batch] = ft__onnx_known(1);
+        v->size[v->batch].n = 1;
+        return NULL;
+    }
     if (v->size[0].k >= 1) {
         if (x->batch > 0 && (v->size[0].k < x->batch || v->size[0].k > x->batch))
             return "has another batch than another input";
@@ -179,6 +206,7 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
     ft__onnx_value *v = &x->values[input];
     bool ids = ft__onnx_is_ids(x, input), main = input == x->main_input;
     const char *name = main ? (ids ? "tokens" : "input") : v->name, *fault;
+    ft__onnx_number own[FT__ONNX_RANK + 1];
     int d;
     if (!main && (strcmp(name, "input") == 0 || strcmp(name, "tokens") == 0
                   || strcmp(name, "labels") == 0)) name = ft__onnx_name(x, name, "_");
@@ -198,9 +226,9 @@ static void ft__onnx_make_input(ft__onnx *x, int input)
                 && x->nodes[d].inputs[0] == input)
                 x->nodes[d].op = "Identity";
     }
-    v->made = ft__onnx_input_node(x, name, ids, v->size, v->rank);
+    ft__onnx_own(v, own);
+    v->made = ft__onnx_input_node(x, name, ids, own, v->rank);
     v->kind = FT__ONNX_NODE;
-    v->batch = 0;
 }
 
 /* ---- The nodes ---- */
@@ -430,8 +458,8 @@ static void ft__onnx_describe(ft__onnx *x)
             x->main_input = x->inputs[i];
     }
     for (i = 0; i < x->input_count && ft__ok(c); ++i)
-        if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses)
-            ft__onnx_make_input(x, x->inputs[i]);
+        if (x->values[x->inputs[i]].kind == FT__ONNX_UNKNOWN && x->values[x->inputs[i]].uses
+            && !ft__onnx_is_ignored(x, x->inputs[i])) ft__onnx_make_input(x, x->inputs[i]);
     nodes = x->node_count; /* those of branches are added */
     for (i = 0; i < nodes && ft__ok(c); ++i)
         if (x->nodes[i].needed) ft__onnx_map_node(x, &x->nodes[i]);

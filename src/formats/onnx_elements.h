@@ -332,6 +332,47 @@ static int ft__onnx_as_bias(ft__onnx *x, const ft__onnx_value *v, ft__onnx_value
     return d;
 }
 
+/* What a node repeats, or a number is the limit of: a maximum, a sum. */
+static int ft__onnx_before_repeats(const ft__onnx *x, int made)
+{
+    for (;;) {
+        const ft__onnx_made *m = &x->made[made];
+        if (strcmp(m->op, "reshape") == 0 || strcmp(m->op, "tile") == 0) made = m->inputs[0];
+        else if (strcmp(m->op, "maximum") == 0 && m->count == 2
+                 && ft__onnx_is_op(x, m->inputs[0], "constant")) made = m->inputs[1];
+        else return made;
+    }
+}
+
+/* Whether a constant is the infinite number that a maximum or minimum never is. */
+static bool ft__onnx_is_no_limit(ft__onnx *x, const char *op, ft__onnx_value *v)
+{
+    double k = v->kind == FT__ONNX_CONSTANT && ft__onnx_count(v) == 1 && ft__onnx_numbers(x, v)
+        ? v->numbers[0].k : 0;
+    return strcmp(op, "maximum") == 0 ? k < -DBL_MAX : strcmp(op, "minimum") == 0 && k > DBL_MAX;
+}
+
+/* exp(z) over its sum along the last axis, as JAX writes a softmax, maybe of z = v - the maximum of
+   v; -1: it is none. */
+static int ft__onnx_as_softmax(ft__onnx *x, const char *name, int a, int b, int rank)
+{
+    int sum = ft__onnx_before_repeats(x, b), z, largest;
+    char axes[40];
+    snprintf(axes, sizeof axes, ",\"axes\":[%d],", rank - 1);
+    if (!ft__onnx_is_op(x, a, "exp") || !ft__onnx_is_op(x, sum, "sum")
+        || x->made[sum].inputs[0] != a
+        || strncmp(x->made[sum].fields, axes, strlen(axes)) != 0) return -1;
+    z = x->made[a].inputs[0];
+    if (ft__onnx_is_op(x, z, "sub")) {
+        largest = ft__onnx_before_repeats(x, x->made[z].inputs[1]);
+        if (ft__onnx_is_op(x, largest, "amax")
+            && x->made[largest].inputs[0] == x->made[z].inputs[0]
+            && strncmp(x->made[largest].fields, axes, strlen(axes)) == 0)
+            z = x->made[z].inputs[0];
+    }
+    return ft__onnx_make_one(x, "softmax", name, z, NULL);
+}
+
 /* A node and one number, without an operand; -1: it is another operator. */
 static int ft__onnx_with_number(ft__onnx *x, const char *op, const char *name, int made, double k,
                                 bool number_first)
@@ -405,11 +446,15 @@ static const char *ft__onnx_pair(ft__onnx *x, const ft__onnx_node *n)
     y.type = ft__onnx_compares(n->op) ? FT__ONNX_BOOL : v[node].type;
     constant = ft__onnx_input(x, n, 1 - node);
     if (constant->kind == FT__ONNX_CONSTANT) {
-        if (ft__onnx_is_number(x, constant, &k) && y.rank == v[node].rank)
+        if (ft__onnx_is_no_limit(x, op, constant)) made = v[node].made;
+        if (made < 0 && ft__onnx_is_number(x, constant, &k) && y.rank == v[node].rank)
             made = ft__onnx_with_number(x, op, name, v[node].made, k, node == 1);
         if (made < 0 && strcmp(op, "add") == 0)
             made = ft__onnx_as_bias(x, ft__onnx_input(x, n, node), constant, name);
     }
+    if (strcmp(op, "div") == 0 && v[0].kind == FT__ONNX_NODE && v[1].kind == FT__ONNX_NODE
+        && y.batch == 0 && !ft__onnx_is_merged(&y))
+        made = ft__onnx_as_softmax(x, name, v[0].made, v[1].made, y.rank);
     for (i = 0; made < 0 && i < 2; ++i) {
         operands[i] = i == node ? v[i].made
             : ft__onnx_operand(x, ft__onnx_input(x, n, i)->kind == FT__ONNX_NODE ? &v[i]

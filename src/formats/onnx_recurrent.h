@@ -1,6 +1,7 @@
 #pragma once
 #include "platform/families.h"
 #include "basics/strings.h"
+#include "basics/json.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
 #include "formats/onnx_making.h"
@@ -124,11 +125,54 @@ static const char *ft__onnx_cell_states(ft__onnx *x, const ft__onnx_node *n, int
     return given == 0 || given == 1 + cells ? NULL : "needs both first states, or none";
 }
 
+/* The cell after one step of an LSTM, from its inputs: its gates once more, i, f, g and o.
+   c' = sigmoid(f) c + sigmoid(i) tanh(g), [N, H]. */
+static int ft__onnx_make_cell(ft__onnx *x, const char *name, const ft__onnx_value *v,
+                              const int *inputs, bool biased, bool initial, int hidden)
+{
+    static const char *const ends[] = {".i", ".f", ".g"};
+    int part[3], gates, states, k, made;
+    ft__onnx_value flat = *v;
+    flat.rank = 2;
+    flat.size[0] = v->size[v->batch];
+    flat.size[1] = v->size[2];
+    flat.batch = 0;
+    gates = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".step"), inputs[0], v, &flat);
+    gates = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".new"), gates, inputs[1], NULL);
+    states = biased ? 5 : 3;
+    if (biased)
+        for (k = 3; k < 5; ++k)
+            gates = ft__onnx_make_two(x, "add", ft__onnx_name(x, name, k < 4 ? ".b" : ".bb"), gates,
+                                      inputs[k], NULL);
+    if (initial) {
+        made = ft__onnx_make_two(x, "linear", ft__onnx_name(x, name, ".old"), inputs[states],
+                                 inputs[2], NULL);
+        gates = ft__onnx_make_two(x, "add", ft__onnx_name(x, name, ".gates"), gates, made, NULL);
+    }
+    for (k = 0; k < 3; ++k) {
+        int start[2] = {0, 0}, stop[2] = {0, 0};
+        ft__text fields = ft__onnx_fields(x);
+        start[1] = k * hidden;
+        stop[1] = (k + 1) * hidden;
+        ft__json_add_ints(&fields, "start", start, 2);
+        ft__json_add_ints(&fields, "stop", stop, 2);
+        part[k] = ft__onnx_make_one(x, "slice", ft__onnx_name(x, name, ends[k]), gates, &fields);
+        part[k] = ft__onnx_make_one(x, k < 2 ? "sigmoid" : "tanh",
+                                    ft__onnx_name(x, ft__onnx_name(x, name, ends[k]), ".open"),
+                                    part[k], NULL);
+    }
+    made = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".added"), part[0], part[2], NULL);
+    if (!initial) return made;
+    part[1] = ft__onnx_make_two(x, "mul", ft__onnx_name(x, name, ".kept"), part[1],
+                                inputs[states + 1], NULL);
+    return ft__onnx_make_two(x, "add", ft__onnx_name(x, name, ".sum"), part[1], made, NULL);
+}
+
 /* What cannot be mapped of a node, whatever its inputs are; NULL: nothing. */
 static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
                                        const ft__onnx_cell *cell)
 {
-    ft__onnx_value *last_cell = ft__onnx_output(x, n, 2);
+    ft__onnx_value *last_cell = ft__onnx_output(x, n, 2), *v = ft__onnx_node_in(x, n, 0);
     if (!cell) return "has other activations than PyTorch's";
     if (ft__onnx_attribute_of(n, "clip") || ft__onnx_int(n, "input_forget", 0))
         return "clip and input_forget are not supported";
@@ -138,7 +182,11 @@ static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
         return "of the reverse direction alone is not supported";
     if (n->input_count > 4 && n->inputs[4] >= 0) return "sequence_lens are not supported";
     if (n->input_count > 7 && n->inputs[7] >= 0) return "peepholes are not supported";
-    return last_cell && last_cell->uses ? "its last cell is not supported" : NULL;
+    if (last_cell && last_cell->uses
+        && (!v || v->rank != 3 || !ft__onnx_is(v->size[ft__onnx_int(n, "layout", 0) != 0], 1)
+            || strcmp(ft__onnx_text(n, "direction", "forward"), "forward") != 0))
+        return "its last cell is supported after one step, in one direction";
+    return NULL;
 }
 
 static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
@@ -181,15 +229,20 @@ static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
     last.size[batch] = v->size[batch];
     last.size[2] = ft__onnx_known(hidden);
     last.batch = batch;
+    flat.rank = 2;
+    flat.size[0] = v->size[batch];
+    flat.size[1] = ft__onnx_known((double)directions * hidden);
+    flat.batch = 0;
+    if (!fault && n->output_count > 2 && n->outputs[2] >= 0 && x->values[n->outputs[2]].uses) {
+        const char *end = x->values[n->outputs[2]].name;
+        int kept = ft__onnx_make_cell(x, end, v, inputs, before == 5, count > before, hidden);
+        fault = ft__onnx_is_made(x, n, 2, ft__onnx_make_shape(x, end, kept, &flat, &last), &last);
+    }
     if (fault || n->output_count < 2 || n->outputs[1] < 0) return fault;
     ft__onnx_add_int(&pool, "kind", 0);
     ft__onnx_add_flag(&pool, "bidirectional", both);
     name = x->values[n->outputs[1]].name;
     pooled = ft__onnx_make_one(x, "step_pool", ft__onnx_name(x, name, ".last"), made, &pool);
-    flat.rank = 2;
-    flat.size[0] = v->size[batch];
-    flat.size[1] = ft__onnx_known((double)directions * hidden);
-    flat.batch = 0;
     return ft__onnx_is_made(x, n, 1, ft__onnx_make_shape(x, name, pooled, &flat, &last), &last);
 }
 #endif
