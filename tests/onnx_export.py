@@ -3,11 +3,13 @@ in test-long, where PyTorch is installed).
 
 Each network has weights drawn so that logits are of order 1. Its ONNX file must load, give PyTorch's logits within
 1e-4 of the largest, and after one step of SGD PyTorch's new ones within 1e-3. The exporters fold batch norms into
-convolutions, so PyTorch's step is that of the folded network.
+convolutions, so PyTorch's step is that of the folded network. The files of PyPI must agree with ONNX Runtime, and
+a step must lower their loss.
 
-    PYTHON tests/onnx_export.py [NETWORK...]     only these
+    PYTHON tests/onnx_export.py [NETWORK...] [PACKAGE...]     only these
 """
 import copy
+import importlib.util
 import os
 import subprocess
 import sys
@@ -216,6 +218,7 @@ def test_network(name):
     assert before.std() > 0.05 and np.abs(before[0] - before[1]).max() > 0.05, name
     labels = torch.randint(0, before.shape[-1], before.shape[:-1], generator=torch.Generator().manual_seed(4))
     folded = fuse(model) if any(isinstance(m, nn.BatchNorm2d) for m in model.modules()) else model
+    folded.requires_grad_()  # also the biases that folding adds
     loss, after, rate = one_step(folded, inputs, labels, before)
     first = next(iter(inputs.values()))
     given = {("tokens" if first.dim() == 2 else "input") if v is first else k: v for k, v in inputs.items()}
@@ -237,9 +240,79 @@ def test_network(name):
         print(f"{name} by {exporter}: logits {off[0]:.1e}, after a step {off[2]:.1e}")
 
 
+# ---- Files of PyPI's packages, beside ONNX Runtime ----
+
+def draws(*shape):
+    return np.random.RandomState(3).standard_normal(shape).astype(np.float32)
+
+
+def softmax(y):
+    y = np.exp(y - y.max(-1, keepdims=True))
+    return y / y.sum(-1, keepdims=True)
+
+
+def steps_of_text(x):
+    """A label for each step of the recogniser, which pools the width by 8."""
+    return np.random.RandomState(4).randint(0, 6625, (len(x), x.shape[-1] // 8))
+
+
+# File: the package; ONNX's inputs; those that we name otherwise or feed with the batch first; the outputs if they
+# are several; labels of a training step; whether the file's last softmax is left to prediction.
+FILES = {
+    "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx": dict(
+        feeds=lambda: {"x": draws(2, 3, 48, 96)}, ours=lambda x: {"input": x["x"], "sample": [3, 48, 96]}, names=[],
+        labels=lambda x: steps_of_text(x["x"]), softmax=True),
+    "silero_vad/data/silero_vad_16k_op15.onnx": dict(
+        feeds=lambda: {"input": draws(3, 576) * np.float32(0.1), "state": draws(2, 3, 128), "sr": np.array(16000)},
+        ours=lambda x: {"input": x["input"], "state": x["state"].transpose(1, 0, 2), "sample": [576]},
+        names=["output", "stateN"], labels=lambda x: np.array([[1], [0], [1]]), softmax=False),
+    "magika/models/standard_v3_3/model.onnx": dict(
+        feeds=lambda: {"bytes": np.random.RandomState(3).randint(0, 257, (2, 2048)).astype(np.int32)},
+        ours=lambda x: {"input": x["bytes"]}, names=[], labels=lambda x: np.array([3, 77]), softmax=True),
+}
+
+
+def test_file(path):
+    global skipped
+    package, row = path.split("/")[0], FILES[path]
+    spec = importlib.util.find_spec(package)  # not imported: that needs more packages
+    if not spec or not importlib.util.find_spec("onnxruntime"):
+        skipped += 1
+        print(f"skipped: {path} needs {package} and onnxruntime")
+        return
+    import onnxruntime
+    path = os.path.join(os.path.dirname(list(spec.submodule_search_locations)[0]), path)
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3
+    quiet.intra_op_num_threads = 2
+    feeds = row["feeds"]()
+    wanted = onnxruntime.InferenceSession(path, quiet, providers=["CPUExecutionProvider"]).run(None, feeds)
+    got = ours(path, {**row["ours"](feeds), "labels": row["labels"](feeds), "again": [1]}, 1e-3, row["names"])
+    sizes = [y.size for y in wanted]
+    if got is None or got.size != 2 * sum(sizes) + 2:
+        check(False, f"{path}: {0 if got is None else got.size} numbers instead of {2 * sum(sizes) + 2}")
+        return
+    parts = np.split(got, np.cumsum(sizes + [1] + sizes))
+    for i, want in enumerate(wanted):
+        want = want if i == 0 else np.moveaxis(want, 1, 0)  # a state has the batch first here
+        y = parts[i].reshape(want.shape)
+        off = difference(softmax(y) if row["softmax"] else y, want)
+        check(off <= 1e-4, f"{path}: output {i} is off by {off:.2g}")
+        print(f"{package}: output {i} {off:.1e}")
+    first, last = got[sum(sizes)], got[-1]
+    moved = np.abs(parts[len(sizes) + 1] - parts[0]).max()
+    check(0 < last < first and moved > 0, f"{path}: the loss went from {first} to {last}")
+    print(f"{package}: the loss goes from {first:.6g} to {last:.6g} in a step")
+
+
 def main():
-    for name in sys.argv[1:] or NETWORKS:
-        test_network(name)
+    chosen = sys.argv[1:]
+    for name in chosen or NETWORKS:
+        if name in NETWORKS:
+            test_network(name)
+    for path in FILES:
+        if not chosen or path.split("/")[0] in chosen:
+            test_file(path)
     print(f"test_onnx_export: {passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(failed > 0)
 

@@ -1,6 +1,7 @@
 /* onnx_run.c - for onnx_export.py: loads the ONNX file MODEL, feeds it the tensors of IN (safetensors, float32)
    and writes its outputs to OUT as raw float32, one after the other. With a tensor "labels" in IN it takes one
-   step of SGD at RATE and writes the loss, and the outputs once more. Without NAMEs the output is the network's.
+   step of SGD at RATE and writes the loss before it and the outputs after it; with "again" then the loss after
+   it. Without NAMEs the output is the network's.
        onnx_run MODEL IN OUT RATE [NAME...]
    Tensors of IN: "sample", if it is there, is ft_weights_options.sample; "length" the number of steps. */
 #include <stdio.h>
@@ -118,6 +119,10 @@ int main(int count, char **words)
         ft_update(m, (float)atof(words[4]));
         fwrite(&loss, sizeof loss, 1, out);
         write_outputs(m, batch, words + 5, count - 5, out);
+        if (ft_file_find(file, "again") >= 0) {
+            loss = ft_forward(m, true);
+            fwrite(&loss, sizeof loss, 1, out);
+        }
     }
     fclose(out);
     if (ft_error(m)) return puts(ft_error_text(m)), 1;

