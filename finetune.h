@@ -383,7 +383,8 @@
              ft_weights_options.keep_types); PyTorch's .pt and .pth
              as torch.save writes them, holding a state_dict or a checkpoint that has one;
              Keras' .keras, .h5 and .weights.h5, Functional and Sequential, by ft_desc.hdf5;
-             ONNX, opsets 7 to 22: a network that is trained and saved like any other;
+             ONNX, opsets 7 to 22 (operators: docs/onnx.md): a network that is trained and saved
+             like any other;
              NumPy's .npy and .npz (arrays of numbers, in any order of bytes and of elements);
              TensorFlow's variables, of a SavedModel (variables/variables.index) or a checkpoint
              (NAME.index), without the network: "conv/kernel" is then "conv.weight" in our layout;
