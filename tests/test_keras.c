@@ -572,6 +572,43 @@ static void check_inside(int call)
     ft_destroy(m);
 }
 
+/* Keras 2 calls the layers inside MultiHeadAttention _query_dense, ..., Keras 3 query_dense. */
+static void test_old_attention(void)
+{
+    static const char config[] = "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4,3],\"name\":\"x\"},\"name\":\"x\","
+        "\"inbound_nodes\":[]},{\"class_name\":\"MultiHeadAttention\",\"config\":{\"name\":\"multi_head_attention\","
+        "\"num_heads\":1,\"key_dim\":2,\"use_bias\":false},\"name\":\"multi_head_attention\","
+        "\"inbound_nodes\":[[[\"x\",0,0,{\"value\":[\"x\",0,0]}]]]}],\"input_layers\":[[\"x\",0,0]],"
+        "\"output_layers\":[[\"multi_head_attention\",0,0]]}}";
+    static const char *const parts[] = {"query", "key", "value", "output"};
+    static const float kernel[] = {1, 2, 3, 4, 5, 6}, turned[] = {1, 3, 5, 2, 4, 6};
+    ft_hdf5 h = hdf5_of_system();
+    ft_hdf5_item texts = {.path = "", .attribute = "model_config", .type = FT_OTHER},
+        numbers = {.type = FT_F32, .rank = 3};
+    char path[100], bytes[20000];
+    float got[6] = {0};
+    void *made = h.open(h.user, NULL, 0);
+    ft_load_options options = {.weights.memory = bytes};
+    ft_model *m = new_model();
+    int i;
+    h.write(h.user, made, &texts, config);
+    for (i = 0; i < 4; ++i) {
+        snprintf(path, sizeof path, "layers/multi_head_attention/_%s_dense/vars/0", parts[i]);
+        numbers.path = path;
+        numbers.size[0] = i < 3 ? 3 : 1;
+        numbers.size[1] = i < 3 ? 1 : 2;
+        numbers.size[2] = i < 3 ? 2 : 3;
+        h.write(h.user, made, &numbers, kernel);
+    }
+    options.weights.bytes = h.bytes(h.user, made, bytes, sizeof bytes);
+    h.close(h.user, made);
+    CHECK(ft_load(m, "memory.h5", options) == FT_OK, "%s", ft_error_text(m));
+    CHECK(ft_get(m, ft_find(m, "multi_head_attention.query.weight"), got, 6) == FT_OK && !memcmp(got, turned, sizeof got),
+          "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* What cannot be written is refused in one line, before and instead of writing. */
 static void refuses(ft_model *m, const char *path, ft_save_options options, ft_status status, const char *text)
 {
@@ -670,6 +707,7 @@ int main(int count, char **word)
         test_tensors();
         check_inside(0);
         check_inside(1);
+        test_old_attention();
         test_not_written();
         test_failing_writes();
     }

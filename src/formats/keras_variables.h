@@ -84,7 +84,8 @@ static bool ft__keras_inside(ft__keras_variable *v, const char *c, size_t length
     static const char *const heads[][2] = {
         {"query_dense", ".query"}, {"key_dense", ".key"}, {"value_dense", ".value"},
         {"output_dense", ".output"}, {"query", ".query"}, {"key", ".key"}, {"value", ".value"},
-        {"attention_output", ".output"}};
+        {"attention_output", ".output"}, {"_query_dense", ".query"}, {"_key_dense", ".key"},
+        {"_value_dense", ".value"}, {"_output_dense", ".output"}}; /* the last four: of Keras 2 */
     size_t i;
     for (i = 0; i < sizeof heads / sizeof heads[0]; ++i)
         if (ft__keras_is(c, length, heads[i][0])) {
