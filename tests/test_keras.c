@@ -533,8 +533,8 @@ static void test_tensors(void)
 }
 
 /* A model inside a model inside a model, as Keras 2 has it: TensorFlow's counts the calls of a model from 1, and
-   a .h5 names the layer without the model between. */
-static void check_inside(int call)
+   a .h5 names the layer without the model between; .weights.h5 has numbers of classes alone. */
+static void check_inside(int call, const char *place)
 {
     static const char format[] = "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["
         "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"x\"},\"name\":\"x\","
@@ -548,7 +548,7 @@ static void check_inside(int call)
     static const float kernel[] = {1, 2, 3, 4, 5, 6}, x[] = {1, 10, 100};
     ft_hdf5 h = hdf5_of_system();
     ft_hdf5_item texts = {.path = "", .attribute = "model_config", .type = FT_OTHER},
-        numbers = {.path = "model_weights/outer/d/kernel:0", .type = FT_F32, .rank = 2, .size = {3, 2}};
+        numbers = {.path = place, .type = FT_F32, .rank = 2, .size = {3, 2}};
     char config[2000], bytes[20000];
     float y[2] = {0, 0}, again[6];
     void *made = h.open(h.user, NULL, 0);
@@ -561,7 +561,7 @@ static void check_inside(int call)
     h.write(h.user, made, &numbers, kernel);
     texts.path = "model_weights/outer";
     texts.attribute = "weight_names";
-    h.write(h.user, made, &texts, "d/kernel:0");
+    if (*place == 'm') h.write(h.user, made, &texts, "d/kernel:0");
     options.weights.bytes = h.bytes(h.user, made, bytes, sizeof bytes);
     h.close(h.user, made);
     CHECK(ft_load(m, "memory.h5", options) == FT_OK && ft_run(m, x, 1, y, 2) == FT_OK, "%s", ft_error_text(m));
@@ -705,8 +705,9 @@ int main(int count, char **word)
         test_new_head();
         test_other_file();
         test_tensors();
-        check_inside(0);
-        check_inside(1);
+        check_inside(0, "model_weights/outer/d/kernel:0");
+        check_inside(1, "model_weights/outer/d/kernel:0");
+        check_inside(1, "layers/functional/layers/sequential/layers/dense/vars/0");
         test_old_attention();
         test_not_written();
         test_failing_writes();

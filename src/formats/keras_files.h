@@ -218,6 +218,7 @@ static void ft__keras_list(ft_file *file, void *opened)
     for (count = 0; h->item(h->user, opened, count, &item); ++count)
         named = named || (item.attribute && !strcmp(item.attribute, "weight_names"));
     labels = ft__keras_read_labels(file, opened, count);
+    k->nameless = !named && labels.count == 0;
     for (i = 0; ft__ok(c) && i < count && h->item(h->user, opened, i, &item); ++i)
         if (!item.attribute && !ft__keras_list_variable(file, k, &labels, &item, i, named)) break;
     ft__keras_free_labels(c, &labels);
@@ -327,13 +328,6 @@ static const ft_shape *ft__keras_model_wants(const void *context, const char *na
     return found && ft__is_weight(found) && !ft__is_constant(found) ? &found->shape : NULL;
 }
 
-/* For a network that is there: names what its own config did not name. */
-static void ft__keras_settle(const ft_model *m, ft_file *file)
-{
-    const ft__keras_file *k = (const ft__keras_file *)file->own;
-    if (!k->described) ft__keras_name_tensors(file, ft__keras_model_wants, m);
-}
-
 /* Maps a config, as ft__keras_network does, and sorts g's weights by name. Returns the description
    for the caller to release, NULL with an error; ft__keras_forget_config frees the rest. */
 static char *ft__keras_map_config(ft__keras *g, ft__context *c, const char *path,
@@ -357,6 +351,101 @@ static void ft__keras_forget_config(ft__keras *g)
 {
     ft__release(g->c, g->by_name);
     ft__keras_end_network(g);
+}
+
+/* ---- Names of classes, and of layers by them ---- */
+
+/* Keras' name of a class in a path: "Conv2DTranspose" as "conv2d_transpose". A word begins at an
+   upper case letter before or behind a lower case one. */
+static void ft__keras_snake(const char *class_name, char *to, size_t size)
+{
+    size_t n = 0, i;
+    for (i = 0; class_name[i] && n + 2 < size; ++i) {
+        char c = class_name[i], before = i ? class_name[i - 1] : '_', after = class_name[i + 1];
+        bool upper = c >= 'A' && c <= 'Z';
+        if (upper && i && ((after >= 'a' && after <= 'z') || (before >= 'a' && before <= 'z')))
+            to[n++] = '_';
+        to[n++] = upper ? (char)(c + 32) : c;
+    }
+    to[n] = 0;
+}
+
+/* Whether two layers count as one class; Keras 2 called a Functional model "Model". */
+static bool ft__keras_same_class(const char *a, const char *b)
+{
+    if (!strcmp(a, "Model")) a = "Functional";
+    if (!strcmp(b, "Model")) b = "Functional";
+    return !strcmp(a, b);
+}
+
+static const char *ft__keras_class_of(const ft__json *j, int layer)
+{
+    const char *name = ft__json_string(j, ft__json_member(j, layer, "class_name"));
+    return name ? name : "Layer";
+}
+
+/* The list of a model's layers, given its config. */
+static int ft__keras_layers_of(const ft__json *j, int config)
+{
+    return ft__json_at(j, config, 'a') ? config : ft__json_member(j, config, "layers");
+}
+
+/* Keras 2's .weights.h5 has no names of layers: a group's class and number say which one it is, as
+   "sequential.dense_1" the second Dense of the first Sequential. */
+static void ft__keras_name_layer(ft__keras_file *k, const ft__json *j, ft__keras_variable *v)
+{
+    int config = ft__json_member(j, 0, "config");
+    size_t at = v->layer, start = k->names.count, length;
+    char snake[80];
+    while (ft__ok(k->names.context) && k->names.letters[at]) {
+        const char *group = k->names.letters + at, *name;
+        int layers = ft__keras_layers_of(j, config), layer, number = 0;
+        size_t class_length;
+        length = strcspn(group, ".");
+        class_length = ft__keras_class_length(group, length);
+        if (class_length < length) number = atoi(group + class_length + 1);
+        if (layers < 0) return;
+        for (layer = layers + 1; layer < j->values[layers].next; layer = j->values[layer].next) {
+            const char *class_name = ft__keras_class_of(j, layer);
+            ft__keras_snake(ft__keras_same_class(class_name, "Functional") ? "Functional"
+                                                                           : class_name,
+                            snake, sizeof snake);
+            if (ft__keras_is(group, class_length, snake) && number-- == 0) break;
+        }
+        if (layer >= j->values[layers].next) return;
+        name = ft__keras_layer_name(j, layer);
+        at += length + (group[length] == '.');
+        ft__keras_add_part(k, start, name, strlen(name));
+        config = ft__json_member(j, layer, "config");
+    }
+    ft__text_add_bytes(&k->names, "", 1);
+    v->layer = v->outer = start;
+}
+
+/* All of them, by a config; variables of one group follow each other. */
+static void ft__keras_name_layers(ft__context *c, ft__keras_file *k, const char *config)
+{
+    ft__json *j = k->nameless && config ? ft__json_parse(c, config, strlen(config)) : NULL;
+    size_t i, from = 0, to = 0;
+    for (i = 0; j && i < k->variables.count; ++i) {
+        ft__keras_variable *v = ft__keras_variable_at(k, i);
+        bool same = i > 0 && !strcmp(k->names.letters + v->layer, k->names.letters + from);
+        from = v->layer;
+        if (same) v->layer = v->outer = to;
+        else ft__keras_name_layer(k, j, v);
+        to = v->layer;
+    }
+    k->nameless = k->nameless && !j;
+    ft__json_free(c, j);
+}
+
+/* For a network that is there: names what its own config did not name. */
+static void ft__keras_settle(const ft_model *m, ft_file *file)
+{
+    ft__keras_file *k = (ft__keras_file *)file->own;
+    if (k->described) return;
+    ft__keras_name_layers(file->context, k, ft__kept_note(m, ft__keras_config_key));
+    ft__keras_name_tensors(file, ft__keras_model_wants, m);
 }
 
 /* Of models inside models inside a model Keras' .h5 names a layer "outer.conv" that is
@@ -393,6 +482,7 @@ static void ft__keras_describe(ft_file *file)
     ft__keras g;
     size_t i;
     file->described = ft__keras_map_config(&g, c, file->path, k->config, k->training, k->version);
+    if (ft__ok(c)) ft__keras_name_layers(c, k, k->config);
     for (i = 0; ft__ok(c) && i < k->variables.count; ++i)
         ft__keras_complete(k, &g, ft__keras_variable_at(k, i));
     if (ft__ok(c)) {

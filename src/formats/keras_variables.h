@@ -37,6 +37,7 @@ typedef struct ft__keras_file {
     size_t *labels;         /* [tensors]: their names' places in letters */
     char *config, *training, *version;
     bool described;         /* by its own config */
+    bool nameless;          /* groups have no names of layers */
 } ft__keras_file;
 
 static ft__keras_variable *ft__keras_variable_at(const ft__keras_file *k, size_t i)

@@ -66,43 +66,6 @@ static size_t ft__keras_keep_text(ft__keras_writing *w, const char *text)
     return at;
 }
 
-/* ---- Names ---- */
-
-/* Keras' name of a class in a path: "Conv2DTranspose" as "conv2d_transpose". A word begins at an
-   upper case letter before or behind a lower case one. */
-static void ft__keras_snake(const char *class_name, char *to, size_t size)
-{
-    size_t n = 0, i;
-    for (i = 0; class_name[i] && n + 2 < size; ++i) {
-        char c = class_name[i], before = i ? class_name[i - 1] : '_', after = class_name[i + 1];
-        bool upper = c >= 'A' && c <= 'Z';
-        if (upper && i && ((after >= 'a' && after <= 'z') || (before >= 'a' && before <= 'z')))
-            to[n++] = '_';
-        to[n++] = upper ? (char)(c + 32) : c;
-    }
-    to[n] = 0;
-}
-
-/* Whether two layers count as one class; Keras 2 called a Functional model "Model". */
-static bool ft__keras_same_class(const char *a, const char *b)
-{
-    if (!strcmp(a, "Model")) a = "Functional";
-    if (!strcmp(b, "Model")) b = "Functional";
-    return !strcmp(a, b);
-}
-
-static const char *ft__keras_class_of(const ft__json *j, int layer)
-{
-    const char *name = ft__json_string(j, ft__json_member(j, layer, "class_name"));
-    return name ? name : "Layer";
-}
-
-/* The list of a model's layers, given its config. */
-static int ft__keras_layers_of(const ft__json *j, int config)
-{
-    return ft__json_at(j, config, 'a') ? config : ft__json_member(j, config, "layers");
-}
-
 /* ---- Listing: the variables of one layer ---- */
 
 /* The shape in a file of a variable whose weight here has `shape`. v->item.size is set; the rank

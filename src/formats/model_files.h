@@ -150,19 +150,6 @@ static void ft__add_notes(const ft_model *m, const char **pairs, int *count)
     }
 }
 
-/* The text of a note that is kept; NULL: there is none. */
-static FT__UNUSED const char *ft__kept_note(const ft_model *m, const char *wanted)
-{
-    const char *key = m->notes.letters;
-    int i;
-    for (i = 0; i < m->note_count; ++i) {
-        const char *text = key + strlen(key) + 1;
-        if (!strcmp(key, wanted)) return text;
-        key = text + strlen(text) + 1;
-    }
-    return NULL;
-}
-
 /* Keeps a note for ft_save. If its network came from another file, that file's config of Keras is
    kept already. */
 static void ft__keep_note(ft_model *m, const char *key, const char *text)

@@ -209,6 +209,19 @@ const char *ft_file_metadata(const ft_file *file, const char *key)
     return NULL;
 }
 
+/* The text of a note that the model keeps for ft_save; NULL: there is none. */
+static FT__UNUSED const char *ft__kept_note(const ft_model *m, const char *wanted)
+{
+    const char *key = m->notes.letters;
+    int i;
+    for (i = 0; i < m->note_count; ++i) {
+        const char *text = key + strlen(key) + 1;
+        if (!strcmp(key, wanted)) return text;
+        key = text + strlen(text) + 1;
+    }
+    return NULL;
+}
+
 /* Takes the file's metadata from an object of texts in its JSON. */
 static void ft__file_metadata(ft_file *file, int list)
 {
