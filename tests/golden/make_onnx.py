@@ -291,6 +291,7 @@ PAIRS = [SOME, BOOLS, node("Max", "sample key", "larger"), node("Shape", "larger
 case("causal", SIZES + [node("LessOrEqual", "key query", "seen")] + ATTEND, {"x": ["N", "L", 6]}, NUMBERS)
 case("window", SIZES + [node("Sub", "query key", "back"), node("Less", "back 2_", "near"), node("Greater", "back -1_", "past"),
                         node("And", "near past", "seen")] + ATTEND, {"x": ["N", "L", 6]}, NUMBERS)
+case("first_keys", SIZES + [node("Less", "key two", "seen")] + ATTEND, {"x": ["N", "L", 6]}, {**NUMBERS, "two": np.int64(2)})
 case("mask_flat", SIZES + FLAT + [node("GreaterOrEqual", "query zero", "always"), node("And", "always padding", "seen")]
      + ATTEND, MASKED, NUMBERS)
 case("mask_pairs_causal", SIZES + PAIRS + [node("LessOrEqual", "key query", "earlier"), node("And", "earlier padding", "seen")]
