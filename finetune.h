@@ -41331,6 +41331,34 @@ static bool ft__onnx_counts(ft__onnx *x, ft__onnx_value *v)
     return v->steps || ((v->same || ft__onnx_count(v) == 1) && ft__onnx_numbers(x, v));
 }
 
+/* A constant that is listed but counts, such as 0, 1, 2, ... along one axis, as one that counts: a
+   copy of it, v itself if it is another. */
+static ft__onnx_value ft__onnx_as_counting(ft__onnx *x, ft__onnx_value *v)
+{
+    ft__onnx_value copy = *v;
+    ft__onnx_number steps[FT__ONNX_RANK], *numbers;
+    int64_t count = ft__onnx_count(v), stride = 1, rest, i;
+    int d;
+    if (ft__onnx_counts(x, v) || count < 2 || !(numbers = ft__onnx_numbers(x, v))) return copy;
+    for (d = v->rank - 1; d >= 0; --d) {
+        int64_t size = (int64_t)v->size[d].k;
+        steps[d] = ft__onnx_known(size > 1 ? numbers[stride].k - numbers[0].k : 0);
+        stride *= size;
+    }
+    for (i = 0; i < count; ++i) {
+        double want = numbers[0].k;
+        for (d = v->rank - 1, rest = i; d >= 0; --d) {
+            want += steps[d].k * (double)(rest % (int64_t)v->size[d].k);
+            rest /= (int64_t)v->size[d].k;
+        }
+        if (!ft__onnx_is(numbers[i], want)) return *v;
+    }
+    copy.numbers = numbers;
+    copy.steps = (ft__onnx_number *)ft__file_memory(x->file, sizeof steps);
+    if (copy.steps) memcpy(copy.steps, steps, (size_t)v->rank * sizeof *steps);
+    return copy;
+}
+
 /* By how much a constant that is broadcast to `rank` axes counts along one of them. */
 static ft__onnx_number ft__onnx_step(const ft__onnx_value *v, int rank, int axis)
 {
@@ -41431,7 +41459,13 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     int k, type;
     if (op == '%' && ft__onnx_int(n, "fmod", 0)) op = 'F'; /* C's: the sign of a */
     if (!a || (n->input_count > 1 && !b) || !y) return false;
-    if (a->steps || (b && b->steps)) return b && ft__onnx_fold_counts(x, n, op, a, b);
+    if (a->steps || (b && b->steps)) {
+        ft__onnx_value counting[2];
+        if (!b) return false;
+        counting[0] = ft__onnx_as_counting(x, a);
+        counting[1] = ft__onnx_as_counting(x, b);
+        return ft__onnx_fold_counts(x, n, op, &counting[0], &counting[1]);
+    }
     memset(&shape, 0, sizeof shape);
     type = compares ? FT__ONNX_BOOL : a->type;
     if (!ft__onnx_fold_inputs(x, n, &same) || !ft__onnx_broadcast(x, n, &shape)
@@ -43757,10 +43791,22 @@ static const char *ft__onnx_place_steps(ft__onnx *x, const ft__onnx_node *n,
 static const char *ft__onnx_gather_samples(ft__onnx *x, const ft__onnx_node *n,
                                            const ft__onnx_value *v, const ft__onnx_value *index)
 {
-    ft__onnx_number row = ft__onnx_known(1);
+    ft__onnx_number row = ft__onnx_known(1), after = row;
+    ft__onnx_value y = *v;
     int d, steps = -1;
     bool fits = v->batch == 0 && index->rank > 1 && index->size[0].n == 1
         && ft__onnx_is(index->numbers[0], 0) && index->rank + v->rank - 1 <= FT__ONNX_RANK;
+    for (d = index->rank - 1; d >= 0; --d) { /* all in their order, as as_strided is exported */
+        if (!ft__onnx_is(index->size[d], 1) && !ft__onnx_equal(index->steps[d], after)) break;
+        after = ft__onnx_times(after, index->size[d]);
+    }
+    if (fits && d < 0 && ft__onnx_equal(after, v->size[0])) {
+        y.rank = index->rank + v->rank - 1;
+        memcpy(y.size, index->size, (size_t)index->rank * sizeof *y.size);
+        memcpy(y.size + index->rank, v->size + 1, (size_t)(v->rank - 1) * sizeof *y.size);
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v,
+                                                             &y), &y);
+    }
     row.l = 1;
     fits = fits && ft__onnx_equal(index->steps[0], row)
         && ft__onnx_equal(v->size[0], ft__onnx_times(row, index->size[0]));

@@ -151,7 +151,7 @@ NETWORKS = {
     "vit_tiny": pictures(vit_tiny),
     "convnext_tiny": pictures(models.convnext_tiny),
     "resnet18": pictures(models.resnet18),
-    "resnet50": pictures(models.resnet50),
+    "resnet50": pictures(models.resnet50, 128),
     "vgg11_bn": pictures(models.vgg11_bn, 224),
 }
 

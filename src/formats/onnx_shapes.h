@@ -253,10 +253,22 @@ static const char *ft__onnx_place_steps(ft__onnx *x, const ft__onnx_node *n,
 static const char *ft__onnx_gather_samples(ft__onnx *x, const ft__onnx_node *n,
                                            const ft__onnx_value *v, const ft__onnx_value *index)
 {
-    ft__onnx_number row = ft__onnx_known(1);
+    ft__onnx_number row = ft__onnx_known(1), after = row;
+    ft__onnx_value y = *v;
     int d, steps = -1;
     bool fits = v->batch == 0 && index->rank > 1 && index->size[0].n == 1
         && ft__onnx_is(index->numbers[0], 0) && index->rank + v->rank - 1 <= FT__ONNX_RANK;
+    for (d = index->rank - 1; d >= 0; --d) { /* all in their order, as as_strided is exported */
+        if (!ft__onnx_is(index->size[d], 1) && !ft__onnx_equal(index->steps[d], after)) break;
+        after = ft__onnx_times(after, index->size[d]);
+    }
+    if (fits && d < 0 && ft__onnx_equal(after, v->size[0])) {
+        y.rank = index->rank + v->rank - 1;
+        memcpy(y.size, index->size, (size_t)index->rank * sizeof *y.size);
+        memcpy(y.size + index->rank, v->size + 1, (size_t)(v->rank - 1) * sizeof *y.size);
+        return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, ft__onnx_name_of(x, n), v->made, v,
+                                                             &y), &y);
+    }
     row.l = 1;
     fits = fits && ft__onnx_equal(index->steps[0], row)
         && ft__onnx_equal(v->size[0], ft__onnx_times(row, index->size[0]));

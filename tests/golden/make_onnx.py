@@ -292,6 +292,12 @@ case("causal", SIZES + [node("LessOrEqual", "key query", "seen")] + ATTEND, {"x"
 case("window", SIZES + [node("Sub", "query key", "back"), node("Less", "back 2_", "near"), node("Greater", "back -1_", "past"),
                         node("And", "near past", "seen")] + ATTEND, {"x": ["N", "L", 6]}, NUMBERS)
 case("first_keys", SIZES + [node("Less", "key two", "seen")] + ATTEND, {"x": ["N", "L", 6]}, {**NUMBERS, "two": np.int64(2)})
+case("in_order", [node("Shape", "x", "sizes"), node("Gather", "sizes zero", "n"), node("Range", "zero n one", "i"),
+                  node("Mul", "i six", "rows"), node("Unsqueeze", "rows 1_", "row"), node("Add", "row columns", "at"),
+                  node("Tanh", "x", "t"), node("Reshape", "t -1_", "flat"), node("Gather", "flat at")], ROWS,
+     {**NUMBERS, "six": np.int64(6), "columns": np.arange(6).reshape(1, 6)})
+case("as_wide", SIZES + FLAT + [node("GreaterOrEqual", "query zero", "always"), node("And", "always padding", "seen"),
+                                node("Cast", "seen", "ones", to=1), node("ReduceSum", "ones 2_", keepdims=0)], MASKED, NUMBERS)
 case("mask_flat", SIZES + FLAT + [node("GreaterOrEqual", "query zero", "always"), node("And", "always padding", "seen")]
      + ATTEND, MASKED, NUMBERS)
 case("mask_pairs_causal", SIZES + PAIRS + [node("LessOrEqual", "key query", "earlier"), node("And", "earlier padding", "seen")]
