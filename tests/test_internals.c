@@ -325,12 +325,11 @@ static void test_documented_onnx(void)
         }
 }
 
-/* ONNX files can hold every operator but losses, those of ft_custom, and the counts of a bag of words,
-   for which ONNX has only an array of batch x steps x words. */
+/* ONNX files can hold every operator but losses and those of ft_custom. */
 static void test_written_as_onnx(void)
 {
     static const char losses[] = " cross_entropy soft_cross_entropy binary_cross_entropy mse linear_cross_entropy l1 smooth_l1"
-        " huber focal sigmoid_focal hinge ctc_loss token_counts ";
+        " huber focal sigmoid_focal hinge ctc_loss ";
     int op;
     for (op = FT__OP_none + 1; op < FT__OP_COUNT; ++op) {
         char name[60];
