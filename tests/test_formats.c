@@ -1163,6 +1163,23 @@ static void test_onnx_refused(void)
     remove(path);
 }
 
+/* The weights go to the file from where they are: writing takes far less memory than they have. */
+static void test_onnx_memory(void)
+{
+    const char *path = "build/large.onnx";
+    memory_count taken = {0};
+    ft_model *m = ft_create((ft_desc){.threads = 1, .allocator = counting(&taken)});
+    ft_node x = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, 500}});
+    size_t before;
+    ft_set_output(m, ft_linear(m, "fc", x, 1000, (ft_linear_options){0}));
+    before = taken.bytes;
+    taken.most = before;
+    CHECK(before > 2000000 && ft_save(m, path, (ft_save_options){.type = FT_F16}) == FT_OK, "%s", ft_error_text(m));
+    CHECK(taken.most < before + 100000 && taken.bytes == before, "%zu bytes more for 2 MB of weights", taken.most - before);
+    ft_destroy(m);
+    remove(path);
+}
+
 /* ---- Real ONNX files, beside what ONNX Runtime gave of them ---- */
 
 static bool real_paths(const char *name, char model[400], char expected[400])
@@ -1326,6 +1343,7 @@ int main(void)
     test_onnx();
     test_onnx_written();
     test_onnx_refused();
+    test_onnx_memory();
     test_text_direction();
     test_basic_pitch();
     return check_done("test_formats");

@@ -6,7 +6,7 @@ if [ -z "$LONG" ] || ! $python -c 'import numpy, onnx, onnxruntime' 2>/dev/null;
     echo "test_onnx: 0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-work=build/onnx
+work=build/onnx_out
 rm -rf $work && mkdir -p $work || exit 1
 ${CC:-cc} -std=c99 -O2 -I. tests/onnx_out.c -o $work/onnx_out -lm -pthread || exit 1
 $work/onnx_out $work || exit 1
