@@ -205,6 +205,17 @@ def ours(path, inputs, rate, names=()):
     return np.fromfile(f"{BUILD}/out.bin", np.float32)
 
 
+def exported_again(inputs):
+    """What ONNX Runtime gives of the file that onnx_run wrote after the step; None: it is not installed."""
+    if not importlib.util.find_spec("onnxruntime"):
+        return None
+    import onnxruntime
+    session = onnxruntime.InferenceSession(f"{BUILD}/out.bin.onnx", providers=["CPUExecutionProvider"])
+    feed = {x.name: inputs[x.name].numpy().astype(np.int64 if x.type == "tensor(int64)" else np.float32)
+            for x in session.get_inputs()}
+    return session.run(None, feed)[0]
+
+
 def difference(got, want):
     return float(np.abs(got.reshape(want.shape) - want).max() / np.abs(want).max())
 
@@ -237,6 +248,10 @@ def test_network(name):
         check(off[0] <= 1e-4, f"{name} by {exporter}: logits are off by {off[0]:.2g}")
         check(off[1] <= 1e-4, f"{name} by {exporter}: the loss is {got[count]} instead of {loss}")
         check(off[2] <= 1e-3, f"{name} by {exporter}: logits after a step are off by {off[2]:.2g}")
+        again = exported_again(given)
+        if again is not None:
+            off_again = difference(again, got[count + 1:].reshape(before.shape))
+            check(off_again <= 1e-5, f"{name} by {exporter}: exported again it is off by {off_again:.2g}")
         print(f"{name} by {exporter}: logits {off[0]:.1e}, after a step {off[2]:.1e}")
 
 

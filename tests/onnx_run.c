@@ -1,7 +1,7 @@
 /* onnx_run.c - for onnx_export.py: loads the ONNX file MODEL, feeds it the tensors of IN (safetensors, float32)
    and writes its outputs to OUT as raw float32, one after the other. With a tensor "labels" in IN it takes one
    step of SGD at RATE and writes the loss before it and the outputs after it; with "again" then the loss after
-   it. Without NAMEs the output is the network's.
+   it. Then the network is saved as OUT.onnx. Without NAMEs the output is the network's.
        onnx_run MODEL IN OUT RATE [NAME...]
    Tensors of IN: "sample", if it is there, is ft_weights_options.sample; "length" the number of steps. */
 #include <stdio.h>
@@ -85,6 +85,7 @@ int main(int count, char **words)
     ft_shape shape;
     float *x, loss;
     FILE *out;
+    char path[1000];
     int k, batch;
     if (count < 5) return 2;
     desc.threads = 2;
@@ -123,6 +124,8 @@ int main(int count, char **words)
             loss = ft_forward(m, true);
             fwrite(&loss, sizeof loss, 1, out);
         }
+        snprintf(path, sizeof path, "%s.onnx", words[3]);
+        ft_save(m, path, (ft_save_options){.widen = false});
     }
     fclose(out);
     if (ft_error(m)) return puts(ft_error_text(m)), 1;
