@@ -9,4 +9,5 @@ if [ -z "$LONG" ] || ! $python -c 'import onnxscript, torchvision, transformers'
 fi
 mkdir -p build/onnx
 ${CC:-cc} -std=c99 -O2 -I. tests/onnx_run.c build/finetune.o -o build/onnx/onnx_run -lm -pthread || exit 1
+${CC:-cc} -std=c99 -O2 -DFINETUNE_IMPLEMENTATION -DFINETUNE_NO_WINOGRAD -I. tests/onnx_run.c -o build/onnx/onnx_run_plain -lm -pthread || exit 1
 exec $python tests/onnx_export.py "$@"
