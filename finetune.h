@@ -49898,6 +49898,22 @@ static const char *ft__out_step_pool(ft__onnx_out *o, const ft__node *node, cons
     if (zeros) ft__out_2(o, "Mul", node->name, y, ft__out_has_steps(o, node));
     return NULL;
 }
+/* The sum over the real steps of 1 at the token's place and 0 elsewhere. */
+static const char *ft__out_token_counts(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    static const float numbers[] = {0, 1};
+    int two = 2;
+    const char *x, *axis = ft__out_one(o, 1);
+    x = ft__out_3(o, op, ft__out_name(o, node, "places"), ft__out_x(o, node, 0),
+                  ft__out_whole(o, node->options.token_counts.words),
+                  ft__out_floats(o, ft__out_name(o, node, "off_on"), numbers, &two, 1));
+    if (node->input_count > 1)
+        x = ft__out_2(o, "Mul", ft__out_name(o, node, "real"), x, ft__out_as_number(
+            o, ft__out_real_steps(o, node, 1, ft__out_input(o, node, 0)->shape.size[1])));
+    ft__out_int(o, "keepdims", 0);
+    ft__out_2(o, "ReduceSum", node->name, x, axis);
+    return NULL;
+}
 #endif
 /* =============================================================================================
    [SECTION] formats/onnx_files_writing: ONNX files, written
@@ -49971,7 +49987,8 @@ static const ft__onnx_written ft__onnx_writes[] = {
     {FT__OP_add_positions, "Add", ft__out_add_positions}, {FT__OP_rotary, "", ft__out_rotary},
     {FT__OP_attention, "", ft__out_attention}, {FT__OP_lstm, "LSTM", ft__out_recurrent},
     {FT__OP_gru, "GRU", ft__out_recurrent}, {FT__OP_rnn, "RNN", ft__out_recurrent},
-    {FT__OP_step_pool, "", ft__out_step_pool}};
+    {FT__OP_step_pool, "", ft__out_step_pool},
+    {FT__OP_token_counts, "OneHot", ft__out_token_counts}};
 
 /* The row of an operator; NULL: ONNX files cannot hold it. */
 static const ft__onnx_written *ft__onnx_writer_of(int op)

@@ -93,7 +93,8 @@ static const ft__onnx_written ft__onnx_writes[] = {
     {FT__OP_add_positions, "Add", ft__out_add_positions}, {FT__OP_rotary, "", ft__out_rotary},
     {FT__OP_attention, "", ft__out_attention}, {FT__OP_lstm, "LSTM", ft__out_recurrent},
     {FT__OP_gru, "GRU", ft__out_recurrent}, {FT__OP_rnn, "RNN", ft__out_recurrent},
-    {FT__OP_step_pool, "", ft__out_step_pool}};
+    {FT__OP_step_pool, "", ft__out_step_pool},
+    {FT__OP_token_counts, "OneHot", ft__out_token_counts}};
 
 /* The row of an operator; NULL: ONNX files cannot hold it. */
 static const ft__onnx_written *ft__onnx_writer_of(int op)

@@ -289,4 +289,20 @@ static const char *ft__out_step_pool(ft__onnx_out *o, const ft__node *node, cons
     if (zeros) ft__out_2(o, "Mul", node->name, y, ft__out_has_steps(o, node));
     return NULL;
 }
+/* The sum over the real steps of 1 at the token's place and 0 elsewhere. */
+static const char *ft__out_token_counts(ft__onnx_out *o, const ft__node *node, const char *op)
+{
+    static const float numbers[] = {0, 1};
+    int two = 2;
+    const char *x, *axis = ft__out_one(o, 1);
+    x = ft__out_3(o, op, ft__out_name(o, node, "places"), ft__out_x(o, node, 0),
+                  ft__out_whole(o, node->options.token_counts.words),
+                  ft__out_floats(o, ft__out_name(o, node, "off_on"), numbers, &two, 1));
+    if (node->input_count > 1)
+        x = ft__out_2(o, "Mul", ft__out_name(o, node, "real"), x, ft__out_as_number(
+            o, ft__out_real_steps(o, node, 1, ft__out_input(o, node, 0)->shape.size[1])));
+    ft__out_int(o, "keepdims", 0);
+    ft__out_2(o, "ReduceSum", node->name, x, axis);
+    return NULL;
+}
 #endif
