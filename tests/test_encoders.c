@@ -324,7 +324,7 @@ static void test_dora_dropout(void)
    gradient of A, (s B)' dy drop(x)', is 0 in the columns that were dropped and in no other. */
 static void test_first_dropout(void)
 {
-    enum { IN = 64, OUT = 3, RANK = 2, STEPS = 50 };
+    enum { IN = 64, OUT = 3, RANK = 2, ROUNDS = 50 };
     ft_model *m = ft_create((ft_desc){.threads = 1, .seed = 5});
     ft_node y = ft_linear(m, "fc", add_input(m, "x", FT_F32, IN, 0, 0), OUT, (ft_linear_options){0}), a;
     float in[IN], want[OUT] = {3, -2, 1}, up[OUT][RANK], seen[IN], before[IN] = {0}, gradient[RANK][IN];
@@ -337,7 +337,7 @@ static void test_first_dropout(void)
     for (k = 0; k < IN; ++k) in[k] = 2 + wave(k);
     ft_set(m, ft_find(m, "fc.lora_B.weight"), &up[0][0], OUT * RANK);
     ft_keep(m, ft_find(m, "fc.lora_dropout"));
-    for (step = 0; step < STEPS; ++step) {
+    for (step = 0; step < ROUNDS; ++step) {
         ft_feed(m, ft_find(m, "x"), in, 1);
         ft_feed(m, ft_find(m, "target"), want, 1);
         ft_forward(m, true);
@@ -355,8 +355,8 @@ static void test_first_dropout(void)
         }
         memcpy(before, seen, sizeof before);
     }
-    CHECK(fabs(dropped / (double)(STEPS * IN) - 0.4) < 0.035, "%d of %d dropped", dropped, STEPS * IN); /* 4 sigma */
-    CHECK(fabs(changed / (double)((STEPS - 1) * IN) - 2 * 0.4 * 0.6) < 0.036, "%d of them changed", changed);
+    CHECK(fabs(dropped / (double)(ROUNDS * IN) - 0.4) < 0.035, "%d of %d dropped", dropped, ROUNDS * IN); /* 4 sigma */
+    CHECK(fabs(changed / (double)((ROUNDS - 1) * IN) - 2 * 0.4 * 0.6) < 0.036, "%d of them changed", changed);
     ft_run(m, in, 1, want, OUT);
     ft_get(m, ft_find(m, "fc.lora_dropout"), seen, IN);
     CHECK(!memcmp(seen, in, sizeof in), "active in evaluation");
