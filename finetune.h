@@ -48059,13 +48059,13 @@ typedef struct ft__onnx_out {
 
 static void ft__proto_add_number(ft__text *t, uint64_t number)
 {
-    char byte;
+    char seven;
     for (; number >= 128; number >>= 7) {
-        byte = (char)(unsigned char)(number | 128);
-        ft__text_add_bytes(t, &byte, 1);
+        seven = (char)(unsigned char)(number | 128);
+        ft__text_add_bytes(t, &seven, 1);
     }
-    byte = (char)number;
-    ft__text_add_bytes(t, &byte, 1);
+    seven = (char)number;
+    ft__text_add_bytes(t, &seven, 1);
 }
 
 static void ft__proto_add_whole(ft__text *t, int field, int64_t number)
@@ -48296,7 +48296,7 @@ static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int
     if (count > 32) count = 32;
     for (i = 0; i < count; ++i) {
         if (at < (int)sizeof name)
-            at += snprintf(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
+            at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
         for (k = 0; k < 8; ++k)
             bytes[8 * i + k] = (char)(unsigned char)((uint64_t)numbers[i] >> 8 * k);
     }
@@ -73692,12 +73692,14 @@ static void ft__check_config(ft_model *m, const char *path)
 }
 #endif
 
-ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
+/* What ft_check_save and ft_save refuse alike; `what` names the caller's path. */
+static ft_status ft__check_save(ft_model *m, const char *path, const char *what,
+                                ft_save_options options)
 {
     ft__context *c;
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, path, "ft_check_save: the path")) return c->status;
+    if (!ft__given(c, path, what)) return c->status;
     if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
@@ -73709,10 +73711,15 @@ ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
     return c->status;
 }
 
+ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
+{
+    return ft__check_save(m, path, "ft_check_save: the path", options);
+}
+
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
-    if (ft_check_save(m, path, options) != FT_OK) return ft__status_of(m);
+    if (ft__check_save(m, path, "ft_save: the path", options) != FT_OK) return ft__status_of(m);
     if (options.weights_only) return ft__write_weights(m, path, type);
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);

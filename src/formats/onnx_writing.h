@@ -2,6 +2,7 @@
 #include "interface/requirements.h"
 #include "interface/types.h"
 #include "platform/families.h"
+#include "platform/formatting.h"
 #include "platform/context.h"
 #include "basics/random.h"
 #include "basics/strings.h"
@@ -50,13 +51,13 @@ typedef struct ft__onnx_out {
 
 static void ft__proto_add_number(ft__text *t, uint64_t number)
 {
-    char byte;
+    char seven;
     for (; number >= 128; number >>= 7) {
-        byte = (char)(unsigned char)(number | 128);
-        ft__text_add_bytes(t, &byte, 1);
+        seven = (char)(unsigned char)(number | 128);
+        ft__text_add_bytes(t, &seven, 1);
     }
-    byte = (char)number;
-    ft__text_add_bytes(t, &byte, 1);
+    seven = (char)number;
+    ft__text_add_bytes(t, &seven, 1);
 }
 
 static void ft__proto_add_whole(ft__text *t, int field, int64_t number)
@@ -287,7 +288,7 @@ static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int
     if (count > 32) count = 32;
     for (i = 0; i < count; ++i) {
         if (at < (int)sizeof name)
-            at += snprintf(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
+            at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
         for (k = 0; k < 8; ++k)
             bytes[8 * i + k] = (char)(unsigned char)((uint64_t)numbers[i] >> 8 * k);
     }

@@ -587,12 +587,14 @@ static void ft__check_config(ft_model *m, const char *path)
 }
 #endif
 
-ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
+/* What ft_check_save and ft_save refuse alike; `what` names the caller's path. */
+static ft_status ft__check_save(ft_model *m, const char *path, const char *what,
+                                ft_save_options options)
 {
     ft__context *c;
     if (!ft__usable(m) || !FT__HAS(m, SAVING)) return ft__status_of(m);
     c = &m->context;
-    if (!ft__given(c, path, "ft_check_save: the path")) return c->status;
+    if (!ft__given(c, path, what)) return c->status;
     if (ft__check_written(c, path, &options, true) != FT_OK) return c->status;
     if (m->node_count == 0)
         return ft__fail(c, FT_INVALID, "%s: the model is empty: load or build a network first",
@@ -604,10 +606,15 @@ ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
     return c->status;
 }
 
+ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
+{
+    return ft__check_save(m, path, "ft_check_save: the path", options);
+}
+
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
-    if (ft_check_save(m, path, options) != FT_OK) return ft__status_of(m);
+    if (ft__check_save(m, path, "ft_save: the path", options) != FT_OK) return ft__status_of(m);
     if (options.weights_only) return ft__write_weights(m, path, type);
 #if FT__HAS_ONNX
     if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
