@@ -379,12 +379,21 @@ static bool ft__onnx_fold_split(ft__onnx *x, const ft__onnx_node *n)
     return true;
 }
 
-/* Tile: number i along an axis is number i modulo its size. */
+/* Makes y a constant of this shape, of numbers that are repeated along its axes; `same`: all are
+   one number. */
+static bool ft__onnx_fold_repeats(ft__onnx *x, ft__onnx_value *y, const ft__onnx_value *v,
+                                  const ft__onnx_value *shape, bool same)
+{
+    int64_t i;
+    if (!ft__onnx_fold_to(x, y, shape, v->type, same)) return false;
+    for (i = ft__onnx_held(y) - 1; i >= 0; --i) y->numbers[i] = ft__onnx_across(v, y, i);
+    return true;
+}
+
 static bool ft__onnx_fold_tile(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
     double times[FT__ONNX_RANK];
-    int64_t i, count;
     int d;
     if (!v || !y || !ft__onnx_numbers(x, v)
         || ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
@@ -394,19 +403,7 @@ static bool ft__onnx_fold_tile(ft__onnx *x, const ft__onnx_node *n)
         if (!(times[d] >= 1)) return false;
         shape.size[d].k *= times[d];
     }
-    if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
-    count = v->same ? 1 : ft__onnx_count(y);
-    for (i = 0; i < count; ++i) {
-        int64_t rest = i, at = 0, step = 1;
-        for (d = v->rank - 1; d >= 0; --d) {
-            int64_t size = (int64_t)v->size[d].k, all = (int64_t)y->size[d].k;
-            at += rest % all % size * step;
-            rest /= all;
-            step *= size;
-        }
-        y->numbers[i] = ft__onnx_at(v, at);
-    }
-    return true;
+    return ft__onnx_fold_repeats(x, y, v, &shape, v->same);
 }
 
 /* The axes that a reduction takes away, as bits, and the shape that is left; false: not known. */
@@ -627,8 +624,6 @@ static bool ft__onnx_repeats(const ft__onnx_value *v, const ft__onnx_value *shap
 static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *y = ft__onnx_output(x, n, 0), shape;
-    bool same;
-    int64_t i, count;
     int d, skip;
     double number;
     if (!v || !y || (!v->steps && !ft__onnx_numbers(x, v))
@@ -643,16 +638,11 @@ static bool ft__onnx_fold_expand(ft__onnx *x, const ft__onnx_node *n)
         for (d = 0; steps && d < shape.rank; ++d) steps[d] = ft__onnx_step(v, shape.rank, d);
         return steps != NULL;
     }
-    same = ft__onnx_is_run(x, v, 0, &number);
     if (v->tensor >= 0 && ft__onnx_is_float(v->type) && ft__onnx_repeats(v, &shape)) {
         ft__onnx_fold_view(y, v, &shape);
         return y->repeated = true;
     }
-    if (!ft__onnx_fold_to(x, y, &shape, v->type, same)) return false;
-    count = same ? 1 : ft__onnx_count(y);
-    for (i = 0; i < count; ++i)
-        y->numbers[i] = ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i));
-    return true;
+    return ft__onnx_fold_repeats(x, y, v, &shape, ft__onnx_is_run(x, v, 0, &number));
 }
 
 /* GatherElements of numbers that are all the same. */

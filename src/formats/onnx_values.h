@@ -157,6 +157,12 @@ static ft__onnx_number ft__onnx_at(const ft__onnx_value *v, int64_t i)
     return v->numbers[v->same ? 0 : i];
 }
 
+/* How many numbers of a constant lie in memory: one if all are the same. */
+static int64_t ft__onnx_held(const ft__onnx_value *v)
+{
+    return v->same ? 1 : ft__onnx_count(v);
+}
+
 /* The numbers of a constant, all known and at most `most`; returns how many; -1: it is no such
    constant. */
 static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
@@ -174,7 +180,7 @@ static int ft__onnx_wholes(ft__onnx *x, ft__onnx_value *v, double *to, int most)
 /* Whether all numbers of a constant are the same, or go up by 1; `number`: the first. */
 static bool ft__onnx_is_run(ft__onnx *x, ft__onnx_value *v, double step, double *number)
 {
-    int64_t count = v->same ? 1 : ft__onnx_count(v), i;
+    int64_t count = ft__onnx_held(v), i;
     if (v->kind != FT__ONNX_CONSTANT || count < 1 || !ft__onnx_numbers(x, v)
         || (v->same && step > 0)) return false;
     *number = v->numbers[0].k;
@@ -300,19 +306,18 @@ static bool ft__onnx_broadcast(ft__onnx *x, const ft__onnx_node *n, ft__onnx_val
     return true;
 }
 
-/* Where number i of y is in an input that is broadcast to it. */
-static int64_t ft__onnx_place_in(const ft__onnx_value *v, const ft__onnx_value *y, int64_t i)
+/* Number i of y in an input that is broadcast to it, or tiled. */
+static ft__onnx_number ft__onnx_across(const ft__onnx_value *v, const ft__onnx_value *y, int64_t i)
 {
     int64_t at = 0, step = 1;
     int d;
-    for (d = 1; d <= y->rank; ++d) {
-        int64_t size = (int64_t)y->size[y->rank - d].k, k = i % size;
-        i /= size;
-        if (d > v->rank) continue;
-        if (!ft__onnx_is(v->size[v->rank - d], 1)) at += k * step;
-        step *= (int64_t)v->size[v->rank - d].k;
+    for (d = 1; i > 0 && d <= v->rank; ++d) {
+        int64_t size = (int64_t)v->size[v->rank - d].k, all = (int64_t)y->size[y->rank - d].k;
+        at += i % all % size * step;
+        i /= all;
+        step *= size;
     }
-    return at;
+    return ft__onnx_at(v, at);
 }
 
 /* a op b of numbers, one letter for each operator; NAN: not known. */
@@ -492,14 +497,12 @@ static bool ft__onnx_fold_pair(ft__onnx *x, const ft__onnx_node *n, char op)
     type = compares ? FT__ONNX_BOOL : a->type;
     if (!ft__onnx_fold_inputs(x, n, &same) || !ft__onnx_broadcast(x, n, &shape)
         || !ft__onnx_fold_to(x, y, &shape, type, same)) return false;
-    count = same ? 1 : ft__onnx_count(y);
+    count = ft__onnx_held(y);
     for (i = 0; i < count; ++i) {
-        ft__onnx_number r = ft__onnx_at(a, same ? 0 : ft__onnx_place_in(a, y, i));
-        for (k = 1; k < n->input_count; ++k) {
-            const ft__onnx_value *v = ft__onnx_input(x, n, k);
-            r = ft__onnx_compute(op, r, ft__onnx_at(v, same ? 0 : ft__onnx_place_in(v, y, i)),
+        ft__onnx_number r = ft__onnx_across(a, y, i);
+        for (k = 1; k < n->input_count; ++k)
+            r = ft__onnx_compute(op, r, ft__onnx_across(ft__onnx_input(x, n, k), y, i),
                                  !ft__onnx_is_float(a->type));
-        }
         y->numbers[i] = ft__onnx_of_type(r, type);
     }
     return true;
@@ -516,11 +519,11 @@ static bool ft__onnx_fold_where(ft__onnx *x, const ft__onnx_node *n)
     if (!y || n->input_count != 3 || !ft__onnx_fold_inputs(x, n, &same)
         || !ft__onnx_broadcast(x, n, &shape)
         || !ft__onnx_fold_to(x, y, &shape, v[1]->type, same)) return false;
-    count = same ? 1 : ft__onnx_count(y);
+    count = ft__onnx_held(y);
     for (i = 0; i < count; ++i) {
-        ft__onnx_number c = ft__onnx_at(v[0], same ? 0 : ft__onnx_place_in(v[0], y, i));
+        ft__onnx_number c = ft__onnx_across(v[0], y, i);
         k = ft__onnx_is(c, 0) ? 2 : 1;
-        y->numbers[i] = ft__onnx_at(v[k], same ? 0 : ft__onnx_place_in(v[k], y, i));
+        y->numbers[i] = ft__onnx_across(v[k], y, i);
         if (!ft__onnx_is_known(c)) y->numbers[i].k = (double)NAN;
     }
     return true;
@@ -539,7 +542,7 @@ static bool ft__onnx_fold_single(ft__onnx *x, const ft__onnx_node *n, char op)
                       || (ft__onnx_is_float(type) && ft__onnx_is_float(v->type))))
         return ft__onnx_fold_view(y, v, v);
     if (!ft__onnx_fold_to(x, y, v, type, v->same)) return false;
-    count = v->same ? 1 : ft__onnx_count(y);
+    count = ft__onnx_held(y);
     for (i = 0; i < count; ++i) {
         ft__onnx_number a = v->numbers[i];
         if (op == '-') a.k = -a.k;
