@@ -41966,6 +41966,10 @@ static void ft__onnx_pick(const ft__onnx_value *v, const ft__onnx_value *y, cons
 {
     int64_t step[FT__ONNX_RANK], count = ft__onnx_count(y), i;
     int d;
+    if (y->same) {
+        y->numbers[0] = v->numbers[0];
+        return;
+    }
     for (d = v->rank - 1; d >= 0; --d)
         step[d] = d == v->rank - 1 ? 1 : step[d + 1] * (int64_t)v->size[d + 1].k;
     for (i = 0; i < count; ++i) {
@@ -42026,8 +42030,7 @@ static bool ft__onnx_fold_slice(ft__onnx *x, const ft__onnx_node *n)
         return ft__onnx_fold_view(y, v, v);
     }
     if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
-    if (v->same) y->numbers[0] = v->numbers[0];
-    else ft__onnx_pick(v, y, NULL, &cut);
+    ft__onnx_pick(v, y, NULL, &cut);
     return true;
 }
 
@@ -42065,8 +42068,7 @@ static bool ft__onnx_fold_split(ft__onnx *x, const ft__onnx_node *n)
         shape = *v;
         shape.size[axis] = ft__onnx_known(begin[i + 1] - begin[i]);
         if (!ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
-        if (v->same) y->numbers[0] = v->numbers[0];
-        else ft__onnx_pick(v, y, NULL, &cut);
+        ft__onnx_pick(v, y, NULL, &cut);
     }
     return true;
 }
@@ -42231,8 +42233,7 @@ static bool ft__onnx_fold_transpose(ft__onnx *x, const ft__onnx_node *n)
         return true;
     }
     if (!ft__onnx_numbers(x, v) || !ft__onnx_fold_to(x, y, &shape, v->type, v->same)) return false;
-    if (v->same) y->numbers[0] = v->numbers[0];
-    else ft__onnx_pick(v, y, axes, NULL);
+    ft__onnx_pick(v, y, axes, NULL);
     return true;
 }
 
