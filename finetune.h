@@ -41040,6 +41040,12 @@ static ft__onnx_number ft__onnx_over(ft__onnx_number a, ft__onnx_number b)
     return a.n < 0 || a.l < 0 ? ft__onnx_known((double)NAN) : a;
 }
 
+static void ft__onnx_set_shape(ft__onnx_value *v, const ft__onnx_value *shape)
+{
+    v->rank = shape->rank;
+    memcpy(v->size, shape->size, sizeof v->size);
+}
+
 /* The product of sizes [from, to). */
 static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int to)
 {
@@ -41224,8 +41230,7 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
                                          const ft__onnx_value *shape, int type, bool same)
 {
     int64_t count;
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     count = same ? 1 : ft__onnx_count(y);
     if (count < 0) return NULL;
     x->computed += (uint64_t)count; /* memory follows the bytes that are there */
@@ -41248,6 +41253,14 @@ static ft__onnx_value *ft__onnx_new_constant(ft__onnx *x, const char *name,
     return v && ft__onnx_fold_to(x, v, shape, FT__ONNX_F32, false) ? v : NULL;
 }
 
+/* Makes an output a constant of which only the shape is known. Returns true. */
+static bool ft__onnx_fold_to_shape(ft__onnx_value *y, const ft__onnx_value *shape)
+{
+    ft__onnx_set_shape(y, shape);
+    y->kind = FT__ONNX_CONSTANT;
+    return true;
+}
+
 /* An output that is a view of an input: its numbers, in this shape. */
 static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
                                const ft__onnx_value *shape)
@@ -41256,8 +41269,7 @@ static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
     view.name = y->name;
     view.producer = y->producer;
     view.uses = y->uses;
-    view.rank = shape->rank;
-    memcpy(view.size, shape->size, sizeof view.size);
+    ft__onnx_set_shape(&view, shape);
     *y = view;
     return true;
 }
@@ -41424,12 +41436,7 @@ static bool ft__onnx_fold_counts(ft__onnx *x, const ft__onnx_node *n, char op, f
         y->numbers[0] = ft__onnx_known(known);
         return true;
     }
-    if (strchr("mM", op)) { /* exporters ask for its shape */
-        y->kind = FT__ONNX_CONSTANT;
-        y->rank = shape.rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        return true;
-    }
+    if (strchr("mM", op)) return ft__onnx_fold_to_shape(y, &shape); /* exporters ask for it */
     if (!strchr("+-*", op) || (op == '*' && a->steps && b->steps)) return false;
     first = ft__onnx_compute(op, a->numbers[0], b->numbers[0], true);
     for (d = 0; d < shape.rank; ++d) {
@@ -41573,8 +41580,7 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     t->shard = t->listed = -1;
     y->kind = FT__ONNX_CONSTANT;
     y->type = FT__ONNX_F32;
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     y->tensor = x->tensor_count++;
     y->turned = y->same = false;
     y->numbers = NULL;
@@ -41791,8 +41797,7 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     else if (strcmp(n->op, "Unsqueeze") == 0) known = ft__onnx_unsqueezed(x, n, v, &shape);
     else known = strcmp(n->op, "Flatten") == 0 && ft__onnx_flattened(n, v, &shape);
     if (!known) return false;
-    y->rank = shape.rank;
-    memcpy(y->size, shape.size, sizeof y->size);
+    ft__onnx_set_shape(y, &shape);
     return true;
 }
 
@@ -42245,8 +42250,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     bool counts = false;
     if (axis < 0 || !y) return false;
     memset(&shape, 0, sizeof shape);
-    shape.rank = first->rank;
-    memcpy(shape.size, first->size, sizeof shape.size);
+    ft__onnx_set_shape(&shape, first);
     shape.size[axis] = ft__onnx_known(0);
     for (i = 0; i < n->input_count; ++i) {
         ft__onnx_value *v = ft__onnx_input(x, n, i);
@@ -42257,12 +42261,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
             if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
         shape.size[axis].k += v->size[axis].k;
     }
-    if (counts) { /* indices, whose parts GatherND reads */
-        y->kind = FT__ONNX_CONSTANT;
-        y->rank = shape.rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        return true;
-    }
+    if (counts) return ft__onnx_fold_to_shape(y, &shape); /* indices: GatherND reads their parts */
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
     if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(y, 0, axis);
@@ -42620,8 +42619,7 @@ static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, 
     ft__onnx_value *y = ft__onnx_output(x, n, i);
     if (!y) return NULL;
     if (made < 0) return "cannot be written in our operators";
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     y->batch = shape->batch;
     y->outer = shape->outer;
     y->made = made;

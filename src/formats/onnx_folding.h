@@ -99,8 +99,7 @@ static bool ft__onnx_reshaped(ft__onnx *x, const ft__onnx_node *n, const ft__onn
     else if (strcmp(n->op, "Unsqueeze") == 0) known = ft__onnx_unsqueezed(x, n, v, &shape);
     else known = strcmp(n->op, "Flatten") == 0 && ft__onnx_flattened(n, v, &shape);
     if (!known) return false;
-    y->rank = shape.rank;
-    memcpy(y->size, shape.size, sizeof y->size);
+    ft__onnx_set_shape(y, &shape);
     return true;
 }
 
@@ -553,8 +552,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
     bool counts = false;
     if (axis < 0 || !y) return false;
     memset(&shape, 0, sizeof shape);
-    shape.rank = first->rank;
-    memcpy(shape.size, first->size, sizeof shape.size);
+    ft__onnx_set_shape(&shape, first);
     shape.size[axis] = ft__onnx_known(0);
     for (i = 0; i < n->input_count; ++i) {
         ft__onnx_value *v = ft__onnx_input(x, n, i);
@@ -565,12 +563,7 @@ static bool ft__onnx_fold_concat(ft__onnx *x, const ft__onnx_node *n)
             if (d != axis && !ft__onnx_equal(v->size[d], first->size[d])) return false;
         shape.size[axis].k += v->size[axis].k;
     }
-    if (counts) { /* indices, whose parts GatherND reads */
-        y->kind = FT__ONNX_CONSTANT;
-        y->rank = shape.rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        return true;
-    }
+    if (counts) return ft__onnx_fold_to_shape(y, &shape); /* indices: GatherND reads their parts */
     if (!ft__onnx_fold_to(x, y, &shape, first->type, false)) return false;
     if (ft__onnx_count(y) == 0) return true;
     before = ft__onnx_extent(y, 0, axis);

@@ -179,8 +179,7 @@ static const char *ft__onnx_is_made(ft__onnx *x, const ft__onnx_node *n, int i, 
     ft__onnx_value *y = ft__onnx_output(x, n, i);
     if (!y) return NULL;
     if (made < 0) return "cannot be written in our operators";
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     y->batch = shape->batch;
     y->outer = shape->outer;
     y->made = made;

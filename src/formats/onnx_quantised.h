@@ -40,8 +40,7 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     t->shard = t->listed = -1;
     y->kind = FT__ONNX_CONSTANT;
     y->type = FT__ONNX_F32;
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     y->tensor = x->tensor_count++;
     y->turned = y->same = false;
     y->numbers = NULL;

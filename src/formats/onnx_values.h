@@ -62,6 +62,12 @@ static ft__onnx_number ft__onnx_over(ft__onnx_number a, ft__onnx_number b)
     return a.n < 0 || a.l < 0 ? ft__onnx_known((double)NAN) : a;
 }
 
+static void ft__onnx_set_shape(ft__onnx_value *v, const ft__onnx_value *shape)
+{
+    v->rank = shape->rank;
+    memcpy(v->size, shape->size, sizeof v->size);
+}
+
 /* The product of sizes [from, to). */
 static ft__onnx_number ft__onnx_product(const ft__onnx_value *v, int from, int to)
 {
@@ -246,8 +252,7 @@ static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
                                          const ft__onnx_value *shape, int type, bool same)
 {
     int64_t count;
-    y->rank = shape->rank;
-    memcpy(y->size, shape->size, sizeof y->size);
+    ft__onnx_set_shape(y, shape);
     count = same ? 1 : ft__onnx_count(y);
     if (count < 0) return NULL;
     x->computed += (uint64_t)count; /* memory follows the bytes that are there */
@@ -270,6 +275,14 @@ static ft__onnx_value *ft__onnx_new_constant(ft__onnx *x, const char *name,
     return v && ft__onnx_fold_to(x, v, shape, FT__ONNX_F32, false) ? v : NULL;
 }
 
+/* Makes an output a constant of which only the shape is known. Returns true. */
+static bool ft__onnx_fold_to_shape(ft__onnx_value *y, const ft__onnx_value *shape)
+{
+    ft__onnx_set_shape(y, shape);
+    y->kind = FT__ONNX_CONSTANT;
+    return true;
+}
+
 /* An output that is a view of an input: its numbers, in this shape. */
 static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
                                const ft__onnx_value *shape)
@@ -278,8 +291,7 @@ static bool ft__onnx_fold_view(ft__onnx_value *y, const ft__onnx_value *v,
     view.name = y->name;
     view.producer = y->producer;
     view.uses = y->uses;
-    view.rank = shape->rank;
-    memcpy(view.size, shape->size, sizeof view.size);
+    ft__onnx_set_shape(&view, shape);
     *y = view;
     return true;
 }
@@ -446,12 +458,7 @@ static bool ft__onnx_fold_counts(ft__onnx *x, const ft__onnx_node *n, char op, f
         y->numbers[0] = ft__onnx_known(known);
         return true;
     }
-    if (strchr("mM", op)) { /* exporters ask for its shape */
-        y->kind = FT__ONNX_CONSTANT;
-        y->rank = shape.rank;
-        memcpy(y->size, shape.size, sizeof y->size);
-        return true;
-    }
+    if (strchr("mM", op)) return ft__onnx_fold_to_shape(y, &shape); /* exporters ask for it */
     if (!strchr("+-*", op) || (op == '*' && a->steps && b->steps)) return false;
     first = ft__onnx_compute(op, a->numbers[0], b->numbers[0], true);
     for (d = 0; d < shape.rank; ++d) {
