@@ -41100,13 +41100,23 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     }
 }
 
-/* How many numbers may be computed: more than there are bytes, in all files, are not needed. */
-static uint64_t ft__onnx_room(const ft__onnx *x)
+/* Whether so many more numbers may be computed: memory follows the bytes that are there, in all
+   files. */
+static bool ft__onnx_has_room(ft__onnx *x, int64_t count)
 {
     uint64_t bytes = 0;
     int i;
     for (i = 0; i < x->file->shard_count; ++i) bytes += x->file->shards[i]->size;
-    return (1 << 20) + 4 * bytes;
+    x->computed += (uint64_t)count;
+    return x->computed <= (1 << 20) + 4 * bytes;
+}
+
+/* Memory for so many numbers; NULL: they are too many. */
+static ft__onnx_number *ft__onnx_new_numbers(ft__onnx *x, int64_t count)
+{
+    if (count < 0 || !ft__onnx_has_room(x, count)) return NULL;
+    return (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
+                                                           * sizeof(ft__onnx_number));
 }
 
 /* The numbers of a constant; read from its tensor the first time. NULL: it has none that are known,
@@ -41120,13 +41130,8 @@ static ft__onnx_number *ft__onnx_numbers(ft__onnx *x, ft__onnx_value *v)
     if (v->steps) return NULL; /* as many as there are samples or steps */
     if (v->numbers || v->tensor < 0) return v->numbers;
     t = &x->tensors[v->tensor];
-    if (count < 0 || !t->data) return NULL;
-    x->computed += (uint64_t)count;
-    if (x->computed > ft__onnx_room(x)) return NULL;
+    if (!t->data || !(v->numbers = ft__onnx_new_numbers(x, count))) return NULL;
     bytes = ft__onnx_type_bytes(t->type);
-    v->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
-                                                                 * sizeof *v->numbers);
-    if (!v->numbers) return NULL;
     columns = v->turned ? t->size[1] : 1;
     rows = v->turned ? t->size[0] : count;
     for (i = 0; i < count; ++i) {
@@ -41229,19 +41234,14 @@ static int ft__onnx_axis(double axis, int rank)
 static ft__onnx_number *ft__onnx_fold_to(ft__onnx *x, ft__onnx_value *y,
                                          const ft__onnx_value *shape, int type, bool same)
 {
-    int64_t count;
+    ft__onnx_number *numbers = ft__onnx_new_numbers(x, same ? 1 : ft__onnx_count(shape));
+    if (!numbers) return NULL;
     ft__onnx_set_shape(y, shape);
-    count = same ? 1 : ft__onnx_count(y);
-    if (count < 0) return NULL;
-    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
-    if (x->computed > ft__onnx_room(x)) return NULL;
     y->kind = FT__ONNX_CONSTANT;
     y->type = type;
     y->same = same;
     y->tensor = -1;
-    y->numbers = (ft__onnx_number *)ft__file_memory(x->file, ((size_t)count + 1)
-                                                                 * sizeof *y->numbers);
-    return y->numbers;
+    return y->numbers = numbers;
 }
 
 /* A new constant of floats, with numbers to be set; NULL: it cannot be. */
@@ -41561,9 +41561,7 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     ft__onnx_tensor *t;
     unsigned char *bytes;
     int d;
-    if (count < 1) return NULL;
-    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
-    if (x->computed > ft__onnx_room(x)) return NULL;
+    if (count < 1 || !ft__onnx_has_room(x, count)) return NULL;
     t = (ft__onnx_tensor *)ft__onnx_grown(x, x->tensors, x->tensor_count, &x->tensor_room,
                                           sizeof *t);
     bytes = (unsigned char *)ft__file_memory(x->file, 4 * (size_t)count);

@@ -21,9 +21,7 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     ft__onnx_tensor *t;
     unsigned char *bytes;
     int d;
-    if (count < 1) return NULL;
-    x->computed += (uint64_t)count; /* memory follows the bytes that are there */
-    if (x->computed > ft__onnx_room(x)) return NULL;
+    if (count < 1 || !ft__onnx_has_room(x, count)) return NULL;
     t = (ft__onnx_tensor *)ft__onnx_grown(x, x->tensors, x->tensor_count, &x->tensor_room,
                                           sizeof *t);
     bytes = (unsigned char *)ft__file_memory(x->file, 4 * (size_t)count);
