@@ -41100,6 +41100,14 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     }
 }
 
+/* Number i of a tensor of float32. */
+static void ft__onnx_put(unsigned char *floats, int64_t i, double number)
+{
+    uint32_t bits = ft__to_bits((float)number);
+    int k;
+    for (k = 0; k < 4; ++k) floats[4 * i + k] = (unsigned char)(bits >> 8 * k);
+}
+
 /* Whether so many more numbers may be computed: memory follows the bytes that are there, in all
    files. */
 static bool ft__onnx_has_room(ft__onnx *x, int64_t count)
@@ -41584,13 +41592,6 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     y->numbers = NULL;
     ft__onnx_list_tensor(x, t);
     return ft__ok(x->file->context) ? bytes : NULL;
-}
-
-static void ft__onnx_put(unsigned char *floats, int64_t i, double number)
-{
-    uint32_t bits = ft__to_bits((float)number);
-    int k;
-    for (k = 0; k < 4; ++k) floats[4 * i + k] = (unsigned char)(bits >> 8 * k);
 }
 
 /* Where number i of v is in a scale of its kind: one of all, one for each place along `axis`, or
@@ -42703,10 +42704,8 @@ static bool ft__onnx_list_computed(ft__onnx *x, ft__onnx_value *v, const char *n
     if (count < 1 || !ft__onnx_numbers(x, v)) return false;
     bytes = (unsigned char *)ft__file_memory(file, 4 * (size_t)count);
     for (i = 0; bytes && i < count; ++i) {
-        uint32_t bits = ft__to_bits((float)ft__onnx_at(v, i).k);
-        int k;
         if (!ft__onnx_is_known(ft__onnx_at(v, i))) return false;
-        for (k = 0; k < 4; ++k) bytes[4 * i + k] = (unsigned char)(bits >> 8 * k);
+        ft__onnx_put(bytes, i, ft__onnx_at(v, i).k);
     }
     holder = bytes ? ft__file_add_holder(file, NULL, bytes, 4 * (uint64_t)count) : NULL;
     t = holder ? ft__file_add(file) : NULL;

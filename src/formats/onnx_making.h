@@ -5,7 +5,6 @@
 #include "platform/context.h"
 #include "basics/strings.h"
 #include "basics/json.h"
-#include "kernels/elementary.h"
 #include "formats/readers.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
@@ -265,10 +264,8 @@ static bool ft__onnx_list_computed(ft__onnx *x, ft__onnx_value *v, const char *n
     if (count < 1 || !ft__onnx_numbers(x, v)) return false;
     bytes = (unsigned char *)ft__file_memory(file, 4 * (size_t)count);
     for (i = 0; bytes && i < count; ++i) {
-        uint32_t bits = ft__to_bits((float)ft__onnx_at(v, i).k);
-        int k;
         if (!ft__onnx_is_known(ft__onnx_at(v, i))) return false;
-        for (k = 0; k < 4; ++k) bytes[4 * i + k] = (unsigned char)(bits >> 8 * k);
+        ft__onnx_put(bytes, i, ft__onnx_at(v, i).k);
     }
     holder = bytes ? ft__file_add_holder(file, NULL, bytes, 4 * (uint64_t)count) : NULL;
     t = holder ? ft__file_add(file) : NULL;

@@ -1,7 +1,6 @@
 #pragma once
 #include "platform/families.h"
 #include "platform/context.h"
-#include "kernels/elementary.h"
 #include "formats/readers.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_values.h"
@@ -44,13 +43,6 @@ static unsigned char *ft__onnx_new_floats(ft__onnx *x, int value, const ft__onnx
     y->numbers = NULL;
     ft__onnx_list_tensor(x, t);
     return ft__ok(x->file->context) ? bytes : NULL;
-}
-
-static void ft__onnx_put(unsigned char *floats, int64_t i, double number)
-{
-    uint32_t bits = ft__to_bits((float)number);
-    int k;
-    for (k = 0; k < 4; ++k) floats[4 * i + k] = (unsigned char)(bits >> 8 * k);
 }
 
 /* Where number i of v is in a scale of its kind: one of all, one for each place along `axis`, or

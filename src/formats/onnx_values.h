@@ -122,6 +122,14 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     }
 }
 
+/* Number i of a tensor of float32. */
+static void ft__onnx_put(unsigned char *floats, int64_t i, double number)
+{
+    uint32_t bits = ft__to_bits((float)number);
+    int k;
+    for (k = 0; k < 4; ++k) floats[4 * i + k] = (unsigned char)(bits >> 8 * k);
+}
+
 /* Whether so many more numbers may be computed: memory follows the bytes that are there, in all
    files. */
 static bool ft__onnx_has_room(ft__onnx *x, int64_t count)
