@@ -683,14 +683,25 @@ static const char *ft__onnx_prelu(ft__onnx *x, const ft__onnx_node *n)
                                                        made, NULL), v);
 }
 
+/* A picture taken apart into more axes, which are turned and put together as y. */
+static const char *ft__onnx_move_blocks(ft__onnx *x, const ft__onnx_node *n, ft__onnx_value *apart,
+                                        const int *axes, const ft__onnx_value *y)
+{
+    const ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
+    const char *name = ft__onnx_name_of(x, n);
+    ft__onnx_value turned;
+    int made;
+    apart->made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, apart);
+    made = ft__onnx_make_turn(x, ft__onnx_name(x, name, ".turned"), apart, axes, &turned);
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, y), y);
+}
+
 /* SpaceToDepth: pixels of a block become channels, those of a place in the block together. */
 static const char *ft__onnx_space_to_depth(ft__onnx *x, const ft__onnx_node *n)
 {
     static const int axes[] = {0, 3, 5, 1, 2, 4};
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart, turned;
-    int block = (int)ft__onnx_int(n, "blocksize", 0), made, i;
-    const char *name = ft__onnx_name_of(x, n);
-    ft__text fields = ft__onnx_fields(x);
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart;
+    int block = (int)ft__onnx_int(n, "blocksize", 0);
     if (!v) return ft__onnx_needs_node;
     if (!ft__onnx_is_picture(v) || block < 1 || ft__onnx_size(v->size[2]) % block
         || ft__onnx_size(v->size[3]) % block) return "is supported over [N, C, H, W]";
@@ -699,26 +710,19 @@ static const char *ft__onnx_space_to_depth(ft__onnx *x, const ft__onnx_node *n)
     apart.size[3] = apart.size[5] = ft__onnx_known(block);
     apart.size[2] = ft__onnx_over(v->size[2], apart.size[3]);
     apart.size[4] = ft__onnx_over(v->size[3], apart.size[3]);
-    made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
-    turned = apart;
-    for (i = 0; i < 6; ++i) turned.size[i] = apart.size[axes[i]];
-    ft__json_add_ints(&fields, "axes", axes, 6);
-    made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
     y.size[1].k *= (double)block * block;
     y.size[2] = apart.size[2];
     y.size[3] = apart.size[4];
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, &y), &y);
+    return ft__onnx_move_blocks(x, n, &apart, axes, &y);
 }
 
 /* DepthToSpace: channels become pixels. */
 static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
 {
     static const int crd[] = {0, 1, 4, 2, 5, 3}, dcr[] = {0, 3, 4, 1, 5, 2};
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart, turned;
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y, apart;
     bool by_channel = strcmp(ft__onnx_text(n, "mode", "DCR"), "CRD") == 0;
-    int block = (int)ft__onnx_int(n, "blocksize", 0), made, i;
-    const char *name = ft__onnx_name_of(x, n);
-    ft__text fields = ft__onnx_fields(x);
+    int block = (int)ft__onnx_int(n, "blocksize", 0);
     double channels;
     if (!v) return ft__onnx_needs_node;
     channels = v->size[1].k / ((double)block * block);
@@ -730,14 +734,9 @@ static const char *ft__onnx_depth_to_space(ft__onnx *x, const ft__onnx_node *n)
     apart.size[by_channel ? 2 : 1] = apart.size[by_channel ? 3 : 2] = ft__onnx_known(block);
     apart.size[4] = v->size[2];
     apart.size[5] = v->size[3];
-    made = ft__onnx_make_shape(x, ft__onnx_name(x, name, ".apart"), v->made, v, &apart);
-    turned = apart;
-    for (i = 0; i < 6; ++i) turned.size[i] = apart.size[(by_channel ? crd : dcr)[i]];
-    ft__json_add_ints(&fields, "axes", by_channel ? crd : dcr, 6);
-    made = ft__onnx_make_one(x, "permute", ft__onnx_name(x, name, ".turned"), made, &fields);
     y.size[1] = ft__onnx_known(channels);
     y.size[2].k *= block;
     y.size[3].k *= block;
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make_shape(x, name, made, &turned, &y), &y);
+    return ft__onnx_move_blocks(x, n, &apart, by_channel ? crd : dcr, &y);
 }
 #endif
