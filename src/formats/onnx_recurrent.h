@@ -103,13 +103,8 @@ static const char *ft__onnx_cell_states(ft__onnx *x, const ft__onnx_node *n, int
     int i, given = 0;
     for (i = 5; i < 7; ++i) {
         ft__onnx_value *v = ft__onnx_input(x, n, i), flat;
-        double number = 1;
-        if (!v || (ft__onnx_is_number(x, v, &number) && !(number < 0 || number > 0))) continue;
-        if (v->kind == FT__ONNX_CONSTANT && ft__onnx_numbers(x, v)) {
-            int64_t k, all = v->same ? 1 : ft__onnx_count(v);
-            for (k = 0; k < all && ft__onnx_is(v->numbers[k], 0); ++k) {}
-            if (k == all) continue;
-        }
+        double number;
+        if (!v || (ft__onnx_is_run(x, v, 0, &number) && !(number < 0 || number > 0))) continue;
         if (v->kind != FT__ONNX_NODE || v->rank != 3 || v->batch != 1 || ft__onnx_is_merged(v))
             return "first states are supported if they are zero, or follow from an input";
         flat = *v;
