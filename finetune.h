@@ -42881,31 +42881,45 @@ static int ft__onnx_make_steps(ft__onnx *x, const char *name, bool counts, int r
     return ft__onnx_make_shape(x, name, *made - 1, &flat, &shape);
 }
 
+/* A node whose axes are repeated so often, those of no known size once; v gets its sizes. The node
+   itself if none is repeated. */
+static int ft__onnx_make_tile(ft__onnx *x, const char *name, int made, ft__onnx_value *v,
+                              const int *times)
+{
+    int repeats[FT__ONNX_RANK + 1], d;
+    bool same = true;
+    ft__text fields = ft__onnx_fields(x);
+    for (d = 0; d <= v->rank; ++d) repeats[d] = 1;
+    for (d = 0; d < v->rank; ++d) {
+        repeats[ft__onnx_own_axis(v, d)] = times[d];
+        v->size[d].k *= times[d];
+        same = same && times[d] == 1;
+    }
+    if (same) return made;
+    ft__json_add_ints(&fields, "repeats", repeats, v->rank + ft__onnx_is_merged(v));
+    return ft__onnx_make_one(x, "tile", name, made, &fields);
+}
+
 /* A node whose axes of 1 are repeated where `to`, of as many axes, has more: a number, or L. */
 static int ft__onnx_make_stretched(ft__onnx *x, const char *name, int made, ft__onnx_value *v,
                                    const ft__onnx_value *to)
 {
-    int d, ones;
+    int times[FT__ONNX_RANK], d, ones;
     for (d = 0; d < v->rank && made >= 0; ++d) {
+        times[d] = 1;
         if (d == v->batch || !ft__onnx_is(v->size[d], 1) || ft__onnx_is(to->size[d], 1)) continue;
-        name = ft__onnx_name(x, name, "_");
         if (ft__onnx_size(to->size[d]) > 0) {
-            int repeats[FT__ONNX_RANK + 1], i;
-            ft__text fields = ft__onnx_fields(x);
-            for (i = 0; i <= v->rank; ++i) repeats[i] = 1;
-            repeats[ft__onnx_own_axis(v, d)] = ft__onnx_size(to->size[d]);
-            ft__json_add_ints(&fields, "repeats", repeats, v->rank + ft__onnx_is_merged(v));
-            made = ft__onnx_make_one(x, "tile", name, made, &fields);
-            v->size[d] = to->size[d];
+            times[d] = ft__onnx_size(to->size[d]);
             continue;
         }
+        name = ft__onnx_name(x, name, "_");
         if (!ft__onnx_size_is_length(to->size[d]) || v->batch != 0 || ft__onnx_is_merged(v))
             return -1;
         ones = ft__onnx_make_steps(x, ft__onnx_name(x, name, ".steps"), false, v->rank, d);
         made = ft__onnx_make_two(x, "mul", name, made, ones, NULL);
         v->size[d] = to->size[d];
     }
-    return made;
+    return made < 0 ? made : ft__onnx_make_tile(x, ft__onnx_name(x, name, "_"), made, v, times);
 }
 
 /* A new value, a node of the numbers of a constant that counts, with so many axes, the batch first;
@@ -43967,38 +43981,24 @@ static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
-/* A node whose axes are repeated; the batch and a length are not. */
-static const char *ft__onnx_repeat(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
-                                   const double *times)
-{
-    ft__onnx_value y = *v;
-    ft__onnx_number own[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(v, own), repeats[FT__ONNX_RANK + 1], d;
-    bool same = true;
-    ft__text fields = ft__onnx_fields(x);
-    for (d = 0; d < rank; ++d) repeats[d] = 1;
-    for (d = 0; d < v->rank; ++d) {
-        if (!(times[d] < 1) && !(times[d] > 1)) continue;
-        if (d == v->batch || !(times[d] >= 1 && times[d] <= 1 << 24)
-            || !ft__onnx_is_known(v->size[d])) return "only axes of known size can be repeated";
-        repeats[ft__onnx_own_axis(v, d)] = (int)times[d];
-        y.size[d].k *= times[d];
-        same = false;
-    }
-    if (same) return ft__onnx_is_made(x, n, 0, v->made, v);
-    ft__json_add_ints(&fields, "repeats", repeats, rank);
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "tile", ft__onnx_name_of(x, n), v->made,
-                                                       &fields), &y);
-}
-
+/* The batch and a length are not repeated. */
 static const char *ft__onnx_tile(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
-    double times[FT__ONNX_RANK];
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double numbers[FT__ONNX_RANK];
+    int times[FT__ONNX_RANK], d;
     if (!v) return ft__onnx_needs_node;
-    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
+    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), numbers, FT__ONNX_RANK) != v->rank)
         return "its repeats are not constant";
-    return ft__onnx_repeat(x, n, v, times);
+    for (d = 0; d < v->rank; ++d) {
+        if (!(numbers[d] >= 1 && numbers[d] <= 1 << 24)
+            || (numbers[d] > 1 && (d == v->batch || !ft__onnx_is_known(v->size[d]))))
+            return "only axes of known size can be repeated";
+        times[d] = (int)numbers[d];
+    }
+    y = *v;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_tile(x, ft__onnx_name_of(x, n), v->made, &y,
+                                                        times), &y);
 }
 
 /* Broadcasting to a shape: axes of 1 are repeated. */

@@ -440,38 +440,24 @@ static const char *ft__onnx_concat(ft__onnx *x, const ft__onnx_node *n)
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
-/* A node whose axes are repeated; the batch and a length are not. */
-static const char *ft__onnx_repeat(ft__onnx *x, const ft__onnx_node *n, const ft__onnx_value *v,
-                                   const double *times)
-{
-    ft__onnx_value y = *v;
-    ft__onnx_number own[FT__ONNX_RANK + 1];
-    int rank = ft__onnx_own(v, own), repeats[FT__ONNX_RANK + 1], d;
-    bool same = true;
-    ft__text fields = ft__onnx_fields(x);
-    for (d = 0; d < rank; ++d) repeats[d] = 1;
-    for (d = 0; d < v->rank; ++d) {
-        if (!(times[d] < 1) && !(times[d] > 1)) continue;
-        if (d == v->batch || !(times[d] >= 1 && times[d] <= 1 << 24)
-            || !ft__onnx_is_known(v->size[d])) return "only axes of known size can be repeated";
-        repeats[ft__onnx_own_axis(v, d)] = (int)times[d];
-        y.size[d].k *= times[d];
-        same = false;
-    }
-    if (same) return ft__onnx_is_made(x, n, 0, v->made, v);
-    ft__json_add_ints(&fields, "repeats", repeats, rank);
-    return ft__onnx_is_made(x, n, 0, ft__onnx_make_one(x, "tile", ft__onnx_name_of(x, n), v->made,
-                                                       &fields), &y);
-}
-
+/* The batch and a length are not repeated. */
 static const char *ft__onnx_tile(ft__onnx *x, const ft__onnx_node *n)
 {
-    ft__onnx_value *v = ft__onnx_node_in(x, n, 0);
-    double times[FT__ONNX_RANK];
+    ft__onnx_value *v = ft__onnx_node_in(x, n, 0), y;
+    double numbers[FT__ONNX_RANK];
+    int times[FT__ONNX_RANK], d;
     if (!v) return ft__onnx_needs_node;
-    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), times, FT__ONNX_RANK) != v->rank)
+    if (ft__onnx_wholes(x, ft__onnx_input(x, n, 1), numbers, FT__ONNX_RANK) != v->rank)
         return "its repeats are not constant";
-    return ft__onnx_repeat(x, n, v, times);
+    for (d = 0; d < v->rank; ++d) {
+        if (!(numbers[d] >= 1 && numbers[d] <= 1 << 24)
+            || (numbers[d] > 1 && (d == v->batch || !ft__onnx_is_known(v->size[d]))))
+            return "only axes of known size can be repeated";
+        times[d] = (int)numbers[d];
+    }
+    y = *v;
+    return ft__onnx_is_made(x, n, 0, ft__onnx_make_tile(x, ft__onnx_name_of(x, n), v->made, &y,
+                                                        times), &y);
 }
 
 /* Broadcasting to a shape: axes of 1 are repeated. */
