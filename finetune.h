@@ -40394,6 +40394,7 @@ typedef struct ft__onnx_value {
     int made, batch;        /* node: what computes it, and the axis that is the batch, ... */
     ft__onnx_number outer;  /* ... of outer x N x inner; 0: outer is 1 */
     int producer, uses;     /* the ONNX node that it comes from, -1: none; how often it is read */
+    bool given;             /* an initialiser or input */
 } ft__onnx_value;
 
 typedef struct ft__onnx_attribute {
@@ -40569,6 +40570,15 @@ static int ft__onnx_value_named(ft__onnx *x, const char *name)
     return found >= 0 || !*name ? found : ft__onnx_add_value(x, name);
 }
 
+/* Notes that an initialiser or input has this value, and so no node: that would replace what it, or
+   one before it, is computed from. */
+static void ft__onnx_give(ft__onnx *x, ft__proto *p, int value)
+{
+    if (value < 0) return;
+    x->values[value].given = true;
+    if (x->values[value].producer >= 0) ft__proto_fault(p, "a second value of the same name");
+}
+
 /* ---- Tensors ---- */
 
 /* The file of this name, in the folder of this one or below, opened once. NULL with an error. */
@@ -40663,9 +40673,8 @@ static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft
     if (!t->data && !t->fault) t->fault = "has not as many numbers as its shape";
 }
 
-/* Adds a TensorProto. `value`: the name that it gives a value to, -1: its own. Returns its number;
-   -1 with an error. */
-static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
+/* Adds a TensorProto; `named`: as the value of its name. Returns its number; -1 with an error. */
+static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, bool named)
 {
     ft__proto p = message, raw;
     ft__onnx_place_of place = {NULL, 0, 0};
@@ -40702,7 +40711,8 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, int value)
     }
     if (t->fault) t->rank = 0;
     else ft__onnx_data(x, message, t, &raw, &place);
-    t->value = value >= 0 ? value : ft__onnx_value_named(x, name);
+    t->value = named ? ft__onnx_value_named(x, name) : -1;
+    ft__onnx_give(x, &p, t->value);
     return ft__ok(x->file->context) ? x->tensor_count++ : -1;
 }
 
@@ -40775,7 +40785,7 @@ static void ft__onnx_read_attribute(ft__onnx *x, ft__proto message, ft__onnx_att
             memcpy(&a->number, &bits, sizeof a->number);
         } else if (p.field == 3) a->whole = (int64_t)p.number;
         else if (p.field == 4) a->text = ft__proto_text(&p);
-        else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        else if (p.field == 5) a->tensor = ft__onnx_read_tensor(x, ft__proto_inside(&p), false);
         else if (p.field == 6 && p.wire == 2) {
             a->graph = ft__proto_inside(&p);
             a->has_graph = true;
@@ -40850,6 +40860,8 @@ static void ft__onnx_read_node(ft__onnx *x, ft__proto message, int number)
             node->outputs[node->output_count++] = value;
             if (value >= 0 && x->values[value].producer >= 0)
                 ft__proto_fault(&p, "a second node with the same output");
+            else if (value >= 0 && x->values[value].given)
+                ft__proto_fault(&p, "a second value of the same name");
             else if (value >= 0) x->values[value].producer = number;
         } else if (p.field == 3) node->name = ft__proto_text(&p);
         else if (p.field == 4) node->op = ft__proto_text(&p);
@@ -40927,7 +40939,7 @@ static int *ft__onnx_read_body(ft__onnx *x, ft__proto message, int *output_count
             x->nodes = nodes;
             memset(&nodes[x->node_count], 0, sizeof *nodes);
             ft__onnx_read_node(x, ft__proto_inside(&p), x->node_count++);
-        } else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), -1);
+        } else if (p.field == 5) ft__onnx_read_tensor(x, ft__proto_inside(&p), true);
         else if (p.field == 12) {
             value = ft__onnx_read_info(x, ft__proto_inside(&p));
             if (value >= 0) outputs[(*output_count)++] = value;
@@ -40950,6 +40962,7 @@ static void ft__onnx_read_graph(ft__onnx *x, ft__proto message)
     x->inputs = (int *)ft__file_memory(x->file, (ft__proto_count(p, 11, NULL) + 1) * sizeof(int));
     while (x->inputs && ft__proto_next(&p)) {
         value = p.field == 11 ? ft__onnx_read_info(x, ft__proto_inside(&p)) : -1;
+        ft__onnx_give(x, &p, value);
         if (value >= 0) x->inputs[x->input_count++] = value;
     }
 }

@@ -792,13 +792,15 @@ static void check_onnx_case(ft_file *golden, const char *name)
     unsigned char *file, *texts, *values;
     char *text;
     ft_node node;
+    ft_status expected;
     size_t bytes;
     int k = 0;
     file = golden_bytes(golden, name, "file", -1, &load.weights.bytes);
     texts = golden_bytes(golden, name, "refused", -1, &bytes);
     load.weights.memory = file;
     ft_load(m, "case.onnx", load);
-    CHECK(texts ? ft_error(m) == FT_UNSUPPORTED : ft_error(m) == FT_OK, "%s: %s", name, ft_error_text(m));
+    expected = !texts ? FT_OK : strstr((char *)texts, "damaged") ? FT_FORMAT : FT_UNSUPPORTED;
+    CHECK(ft_error(m) == expected, "%s: %s", name, ft_error_text(m));
     for (text = texts ? strtok((char *)texts, "|") : NULL; text; text = strtok(NULL, "|"))
         CHECK(strstr(ft_error_text(m), text), "%s: not \"%s\" but %s", name, text, ft_error_text(m));
     if (!texts && !ft_error(m)) {

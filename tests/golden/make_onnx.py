@@ -459,6 +459,15 @@ case("argmax_head", [node("Gemm", "x w", "h", transB=1), node("ArgMax", "h", "i"
 for name, pad in (("cut", "NOTSET"), ("cut_same", "SAME_UPPER")):
     case(f"conv_transpose_{name}", node("ConvTranspose", "x w", strides=[2, 2], output_shape=[6, 4], auto_pad=pad),
          {"x": ["N", 4, 3, 3]}, {"w": draw(4, 2, 3, 3)})
+TWICE = "damaged: a second value of the same name"
+case("refused_twice_weight", [node("ReduceSum", "w", "w", keepdims=0), node("Add", "x w")], ROWS, {"w": draw(9, 6)}, opset=13,
+     refused=TWICE)
+case("refused_twice_input", [node("Relu", "x", "x"), node("Neg", "x")], ROWS, refused=TWICE)
+case("refused_twice_later", [node("GatherND", "x i"), helper.make_node("Concat", ["", "c"], ["i"], axis=-1)], STEPS,
+     {"i": np.zeros((2, 5, 2), np.int64), "c": ints(1)}, refused=TWICE)
+case("refused_twice_inside_if", either("c", branch([node("ReduceSum", "w", "w", keepdims=0), node("Add", "x w", "t")], "t"),
+                                       branch([node("Neg", "x", "e")], "e")), ROWS, {"c": np.bool_(True), "w": draw(9, 6)},
+     opset=13, refused=TWICE)
 save_file(tensors, os.path.join(HERE, "onnx_operators.safetensors"))
 for name in ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"):
     with open(os.path.join(corpus, name), "wb") as file:
