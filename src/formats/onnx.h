@@ -358,7 +358,7 @@ static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
 {
     const ft__onnx_folded *fold = *n->domain ? NULL : ft__onnx_fold_of(n->op);
     const ft__onnx_mapped *mapped = ft__onnx_map_of(n);
-    const char *why = NULL;
+    const char *why = NULL, *fault;
     bool refused = false;
     int k, first, last, *outputs;
     for (k = 0; k < n->input_count; ++k)
@@ -379,7 +379,8 @@ static void ft__onnx_map_node(ft__onnx *x, const ft__onnx_node *n)
         else why = "its numbers do not follow from constants and shapes";
         if (!why) return;
         x->mapped_count -= 1;
-        if (ft__onnx_input_fault(x, n)) why = ft__onnx_input_fault(x, n);
+        fault = ft__onnx_input_fault(x, n);
+        if (fault) why = fault;
     }
     for (k = 0; k < n->output_count; ++k)
         if (n->outputs[k] >= 0) x->values[n->outputs[k]].kind = FT__ONNX_REFUSED;
