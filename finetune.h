@@ -45061,12 +45061,18 @@ static void ft__onnx_letters(char *to, const char *from, const char *in, const c
     to[count] = 0;
 }
 
+/* The axis of a letter that the term has. */
+static int ft__onnx_letter_axis(const ft__onnx_term *t, char letter)
+{
+    return (int)(strchr(t->letters, letter) - t->letters);
+}
+
 /* The product of the sizes of these letters. */
 static ft__onnx_number ft__onnx_letter_sizes(const ft__onnx_term *t, const char *letters)
 {
     ft__onnx_number product = ft__onnx_known(1);
     for (; *letters; ++letters)
-        product = ft__onnx_times(product, t->v.size[strchr(t->letters, *letters) - t->letters]);
+        product = ft__onnx_times(product, t->v.size[ft__onnx_letter_axis(t, *letters)]);
     return product;
 }
 
@@ -45102,7 +45108,7 @@ static void ft__onnx_turn_letters(ft__onnx *x, const char *name, ft__onnx_term *
 {
     int axes[FT__ONNX_RANK], d;
     ft__onnx_value from = t->v;
-    for (d = 0; d < from.rank; ++d) axes[d] = (int)(strchr(t->letters, order[d]) - t->letters);
+    for (d = 0; d < from.rank; ++d) axes[d] = ft__onnx_letter_axis(t, order[d]);
     t->v.made = ft__onnx_make_turn(x, name, &from, axes, &t->v);
     memmove(t->letters, order, strlen(order) + 1);
 }
@@ -45123,11 +45129,8 @@ static void ft__onnx_replace_axes(ft__onnx *x, const char *name, ft__onnx_value 
 static int ft__onnx_add_sizes(const ft__onnx_term *t, const char *letters, ft__onnx_number *size,
                               int count)
 {
-    char one[2] = "";
-    for (; *letters && count < FT__ONNX_RANK; ++letters) {
-        one[0] = *letters;
-        size[count++] = ft__onnx_letter_sizes(t, one);
-    }
+    for (; *letters && count < FT__ONNX_RANK; ++letters)
+        size[count++] = t->v.size[ft__onnx_letter_axis(t, *letters)];
     return count;
 }
 
@@ -45155,7 +45158,7 @@ static int ft__onnx_term_matrix(ft__onnx *x, const char *name, ft__onnx_value *f
     as_is = strcmp(t->letters, other) == 0;
     if (!as_is && strcmp(t->letters, order) != 0) {
         for (d = 0; d < shape.rank; ++d) {
-            axes[d] = (int)(strchr(t->letters, order[d]) - t->letters);
+            axes[d] = ft__onnx_letter_axis(t, order[d]);
             shape.size[d] = t->v.size[axes[d]];
         }
         if (!ft__onnx_numbers(x, &matrix)) return -1;
@@ -45268,11 +45271,10 @@ static const char *ft__onnx_einsum_pair(ft__onnx *x, const ft__onnx_node *n, ft_
                                              a->letters);
     if (fault) return fault;
     ft__onnx_letters(shared, a->letters, b->letters, NULL);
-    for (letter = shared; *letter; ++letter) {
-        one[0] = *letter;
-        if (!ft__onnx_equal(ft__onnx_letter_sizes(a, one), ft__onnx_letter_sizes(b, one)))
+    for (letter = shared; *letter; ++letter)
+        if (!ft__onnx_equal(a->v.size[ft__onnx_letter_axis(a, *letter)],
+                            b->v.size[ft__onnx_letter_axis(b, *letter)]))
             return "its sizes do not fit";
-    }
     one[0] = both[0] = a->letters[a->v.batch];
     if (b->letters[b->v.batch] != one[0] || !strchr(output, one[0]))
         return "over the batch is not supported";
