@@ -16,17 +16,10 @@ import keras
 from keras import Input, Model, Sequential, layers as L
 from safetensors.numpy import load_file
 
+from checks import check, finish, skip
 import make_keras
 
 BUILD, TOOL = "build/keras", "build/finetune"
-passed = failed = skipped = 0
-
-
-def check(condition, what):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    if not condition:
-        print("FAILED", what)
 
 
 def run(*words):
@@ -175,13 +168,12 @@ for name in names:
           and paths(f"{BUILD}/own.weights.h5") == paths(f"{BUILD}/{name}.weights.h5"), f"{name}: other datasets than Keras'")
 data = os.environ.get("FINETUNE_DATA", "../shared/data") + "/formats/fer"
 if sys.argv[1:]:
-    skipped += 1
+    skip()
 elif os.path.exists(data + ".keras"):
     for form in ("keras", "h5", "weights.h5"):
         check_converted(f"{data}.{form}", data + ".keras")
 else:
-    skipped += 1
+    skip()
     print("skipped: no FINETUNE_DATA/formats/fer.keras")
 check_training()
-print(f"test_with_keras: {passed} passed, {failed} failed, {skipped} skipped")
-sys.exit(failed > 0)
+finish("test_with_keras")

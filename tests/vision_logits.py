@@ -4,7 +4,6 @@ tests/test_vision.sh; without timm or torchvision their networks are skipped."""
 import json
 import os
 import shutil
-import sys
 
 import numpy as np
 import peft
@@ -12,17 +11,11 @@ import torch
 import transformers as hf
 from safetensors.torch import load_file
 
+from checks import check, finish, skip
+
 BASE = "tests/golden/vision"
-passed = failed = skipped = 0
 expected = load_file(f"{BASE}/expected.safetensors")
 pictures = expected["pictures"]
-
-
-def check(right, text):
-    global passed, failed
-    passed, failed = passed + bool(right), failed + (not right)
-    if not right:
-        print("FAILED", text)
 
 
 def compare(name, model, want, tolerance):
@@ -58,12 +51,12 @@ try:
     FILES["timm_scale"] = lambda: Timm(**SIZES, init_values=0.5)
     FILES["timm_deit"] = lambda: VisionTransformerDistilled(**SIZES)
 except ImportError:
-    skipped += 3
+    skip(3)
 try:
     from torchvision.models.vision_transformer import VisionTransformer
     FILES["torchvision"] = lambda: VisionTransformer(12, 4, 2, 4, 16, 24, num_classes=3)
 except ImportError:
-    skipped += 1
+    skip()
 for name, make in FILES.items():
     model = make()
     model.load_state_dict(load_file(f"build/vision_{name}.safetensors"), strict=True)
@@ -76,5 +69,4 @@ ours = peft.get_peft_model_state_dict(model)
 check(sorted(tensors) == sorted(ours), f"adapter: names {sorted(set(tensors) ^ set(ours))}")
 want = np.fromfile("build/adapter_vit/logits.f32", np.float32).reshape(3, 3)
 compare("adapter", model, torch.from_numpy(want), 1e-4)
-print(f"test_vision: {passed} passed, {failed} failed, {skipped} skipped")
-sys.exit(failed > 0)
+finish("test_vision")
