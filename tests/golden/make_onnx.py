@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+corpus = os.path.join(HERE, "..", "fuzz", "corpus", "onnx")
 N, L = 2, 5
 rng = np.random.RandomState(7)
 tensors = {}
@@ -70,6 +71,16 @@ def case(name, nodes, inputs, weights=None, outputs="y", opset=17, refused=None,
         value = value.astype(np.float32)
         assert np.isfinite(value).all() and np.abs(value).max() > 0.1, (name, value)
         tensors[f"{name}/out{i}"] = value
+
+
+def save(name, seeds):
+    """All cases since the last time: the golden NAME, and files that the fuzzer starts from."""
+    save_file(tensors, os.path.join(HERE, f"{name}.safetensors"))
+    for seed in seeds:
+        with open(os.path.join(corpus, seed), "wb") as file:
+            file.write(tensors[f"{seed}/file"].tobytes())
+    print(len({k.split("/")[0] for k in tensors}), "cases in", name)
+    tensors.clear()
 
 
 ROWS, PICTURE, STEPS = {"x": ["N", 6]}, {"x": ["N", 4, 3, 4]}, {"x": ["N", "L", 6]}
@@ -260,17 +271,10 @@ case("refused_gru", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GRU", "t
      {"w": draw(1, 9, 6), "r": draw(1, 9, 3)}, refused="linear_before_reset 1")
 case("refused_open", node("Relu", "x"), {"x": ["N", 3, "h", "w"]}, refused="--sample")
 
-save_file(tensors, os.path.join(HERE, "onnx.safetensors"))
-corpus = os.path.join(HERE, "..", "fuzz", "corpus", "onnx")  # what the fuzzer starts from
-os.makedirs(corpus, exist_ok=True)
-for name in ("conv_groups_bias_node", "typed_weights", "reshape_length", "heads_by_batch", "LSTM2", "GRU1", "class_token",
-             "constants", "resize_linear", "slice", "refused"):
-    with open(os.path.join(corpus, name), "wb") as file:
-        file.write(tensors[f"{name}/file"].tobytes())
-print(len({k.split("/")[0] for k in tensors}), "cases")
+save("onnx", ("conv_groups_bias_node", "typed_weights", "reshape_length", "heads_by_batch", "LSTM2", "GRU1", "class_token",
+              "constants", "resize_linear", "slice", "refused"))
 
 # onnx_masks.safetensors: attention's masks as torch.onnx writes them, from indices of samples and steps
-tensors.clear()
 SIZES = [node("Shape", "x", "sizes"), node("Gather", "sizes zero", "n"), node("Gather", "sizes one", "l"),
          node("Range", "zero n one", "i"), node("Range", "zero l one", "j"), node("Unsqueeze", "i 123", "sample"),
          node("Unsqueeze", "j 012", "key"), node("Unsqueeze", "j 013", "query")]
@@ -312,7 +316,7 @@ case("distances", SIZES + [node("Sub", "query key", "back"), node("Cast", "back"
      {**NUMBERS, "slope": np.float32(-0.25)})
 # What silero-vad and magika have: a step of an LSTM with its states [2, N, H], a softmax of single operators
 CELL = {"r": draw(1, 12, 3), "w": draw(1, 12, 6), "b": draw(1, 24), "zero": np.int64(0), "one": np.int64(1), "0_": ints(0)}
-for name, given in (("cell", "t w r b"), ("cell_no_bias", 't w r ')):
+for name, given in (("cell", "t w r b"), ("cell_no_bias", "t w r ")):
     inputs = given.split(" ") + ["", "h0", "c0"]
     case(name, [node("Gather", "state zero", "h"), node("Gather", "state one", "c"), node("Unsqueeze", "h 0_", "h0"),
                 node("Unsqueeze", "c 0_", "c0"), node("Unsqueeze", "x 0_", "t"),
@@ -328,13 +332,9 @@ for name, shifted in (("softmax_of_parts", "d"), ("softmax_of_exp", "h")):
                 node("Sub", "h limit", "d"), node("Exp", shifted, "e"), node("ReduceSum", "e last", "s", keepdims=0),
                 node("Unsqueeze", "s last", "u"), node("Expand", "u wide", "all"), node("Div", "e all", "p"),
                 node("Mul", "p k")], ROWS, {"low": np.float32(-np.inf), "last": ints(1), "wide": ints(1, 6), "k": draw(6)})
-save_file(tensors, os.path.join(HERE, "onnx_masks.safetensors"))
-for name in ("mask_flat", "mask_pairs_causal", "distances"):
-    with open(os.path.join(corpus, name), "wb") as file:
-        file.write(tensors[f"{name}/file"].tobytes())
+save("onnx_masks", ("mask_flat", "mask_pairs_causal", "distances"))
 
 # onnx_operators.safetensors: operators that other exporters than torch's write, quantised weights, and branches
-tensors.clear()
 rng.seed(19)
 
 
@@ -468,8 +468,4 @@ case("refused_twice_later", [node("GatherND", "x i"), helper.make_node("Concat",
 case("refused_twice_inside_if", either("c", branch([node("ReduceSum", "w", "w", keepdims=0), node("Add", "x w", "t")], "t"),
                                        branch([node("Neg", "x", "e")], "e")), ROWS, {"c": np.bool_(True), "w": draw(9, 6)},
      opset=13, refused=TWICE)
-save_file(tensors, os.path.join(HERE, "onnx_operators.safetensors"))
-for name in ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"):
-    with open(os.path.join(corpus, name), "wb") as file:
-        file.write(tensors[f"{name}/file"].tobytes())
-print(len({k.split("/")[0] for k in tensors}), "cases of other operators")
+save("onnx_operators", ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"))
