@@ -459,6 +459,12 @@ case("argmax_head", [node("Gemm", "x w", "h", transB=1), node("ArgMax", "h", "i"
 for name, pad in (("cut", "NOTSET"), ("cut_same", "SAME_UPPER")):
     case(f"conv_transpose_{name}", node("ConvTranspose", "x w", strides=[2, 2], output_shape=[6, 4], auto_pad=pad),
          {"x": ["N", 4, 3, 3]}, {"w": draw(4, 2, 3, 3)})
+case("expand_two_axes", [node("Tanh", "x", "h"), node("Expand", "h s", "e"), node("Mul", "e k")], {"x": ["N", 1, 4, 1]},
+     {"s": ints(1, 3, 4, 2), "k": draw(3, 4, 2)})
+case("expand_two_and_steps", [node("Tanh", "x", "h"), node("Unsqueeze", "y_ axes", "u"), node("Shape", "x", "sizes"), node("Gather", "sizes one", "l"),
+                              node("Concat", "1_ three l four", "s", axis=0), node("Expand", "u s", "e"), node("Unsqueeze", "h 1_", "b"),
+                              node("Mul", "e b")], {"x": ["N", "L", 4], "y_": ["N", 1]},
+     {"axes": ints(2, 3), "one": ints(1), "1_": ints(1), "three": ints(3), "four": ints(4)})
 TWICE = "damaged: a second value of the same name"
 case("refused_twice_weight", [node("ReduceSum", "w", "w", keepdims=0), node("Add", "x w")], ROWS, {"w": draw(9, 6)}, opset=13,
      refused=TWICE)
