@@ -15,6 +15,7 @@
 #include <fnmatch.h>
 #include "internals.h"
 #include "check.h"
+#include "goldens.h"
 
 enum { MOST_TENSORS = 16, MOST_TESTS = 4096, MOST_REASONS = 400 };
 enum { FED, SOME_FED, TURNED, COMPUTED, WAYS };
@@ -50,15 +51,7 @@ static ft_model *new_model(void)
 static bytes read_bytes(const char *path)
 {
     bytes all = {NULL, 0};
-    FILE *file = fopen(path, "rb");
-    long size;
-    if (!file) return all;
-    fseek(file, 0, SEEK_END);
-    size = ftell(file);
-    rewind(file);
-    all.at = (unsigned char *)calloc((size_t)size + 1, 1);
-    all.count = fread(all.at, 1, (size_t)size, file);
-    fclose(file);
+    all.at = bytes_of_file(path, &all.count);
     return all;
 }
 
@@ -244,7 +237,7 @@ static void look(node_test *t)
 static void read_test(node_test *t, const char *folder)
 {
     char path[600];
-    bytes none = {NULL, 0}, graph = {NULL, 0};
+    bytes graph = {NULL, 0};
     int i;
     snprintf(path, sizeof path, "%s/%s/model.onnx", folder, t->name);
     t->model = read_bytes(path);
@@ -257,10 +250,9 @@ static void read_test(node_test *t, const char *folder)
         t->tensors[i] = read_bytes(path);
         snprintf(name, sizeof name, "%d", i);
         if (t->tensors[i].at) add_initialiser(&graph, &t->tensors[i], name);
-        else t->tensors[i] = none;
     }
     if (t->claimed) {
-        t->numbers = changed(&(bytes){(unsigned char *)"\x08\x08\x42\x02\x10\x11\x3a\x00", 8}, &none, &graph, NULL, 0);
+        t->numbers = changed(&(bytes){(unsigned char *)"\x08\x08\x42\x02\x10\x11\x3a\x00", 8}, &(bytes){NULL, 0}, &graph, NULL, 0);
         t->host = new_model();
         t->data = open_bytes(t->host, &t->numbers);
         CHECK(t->data, "%s: %s", t->name, ft_error_text(t->host));
