@@ -179,7 +179,7 @@
      [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
      [SECTION] formats/onnx_making: Nodes of our network from an ONNX graph
      [SECTION] formats/onnx_counting: Positions in the network
-     [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
+     [SECTION] formats/onnx_elements: ONNX operators of single numbers
      [SECTION] formats/onnx_shapes: ONNX operators that move numbers
      [SECTION] formats/onnx_layers: ONNX operators with weights, and pooling
      [SECTION] formats/onnx_einsum: Einsum
@@ -41717,8 +41717,7 @@ static const char *ft__onnx_unpack_weight(ft__onnx *x, const ft__onnx_node *n)
 
 /* =============================================================================================
    [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
-   Those that move numbers: of constants, and of the sizes that they are a list of; and the table of
-   all that are computed.
+   Those that move numbers, which are constants or sizes; and the table of all that are computed.
    ============================================================================================= */
 #if FT__HAS_ONNX
 enum { FT__ONNX_PARTS = 64 }; /* outputs of a Split */
@@ -42615,7 +42614,7 @@ static int ft__onnx_size(ft__onnx_number size)
     return ft__onnx_size_is_length(size) ? FT_LENGTH : 0;
 }
 
-/* Whether the node has these known sizes after the batch. */
+/* Whether the node is [N, C, H, W] of known sizes. */
 static bool ft__onnx_is_picture(const ft__onnx_value *v)
 {
     return v->kind == FT__ONNX_NODE && v->rank == 4 && v->batch == 0 && !ft__onnx_is_merged(v)
@@ -43021,7 +43020,7 @@ static int ft__onnx_counted_axis(const ft__onnx_value *v, bool batch)
 #endif
 
 /* =============================================================================================
-   [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
+   [SECTION] formats/onnx_elements: ONNX operators of single numbers
    Each function maps one node whose first input is a node of our network. It returns NULL, or why
    the node cannot be mapped.
    ============================================================================================= */

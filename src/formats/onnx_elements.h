@@ -8,7 +8,7 @@
 #include "formats/onnx_counting.h"
 
 /* =============================================================================================
-   [SECTION] formats/onnx_elements: ONNX operators of single numbers, and those that move numbers
+   [SECTION] formats/onnx_elements: ONNX operators of single numbers
    Each function maps one node whose first input is a node of our network. It returns NULL, or why
    the node cannot be mapped.
    ============================================================================================= */

@@ -7,8 +7,7 @@
 
 /* =============================================================================================
    [SECTION] formats/onnx_folding: ONNX operators that are computed while a file is read
-   Those that move numbers: of constants, and of the sizes that they are a list of; and the table of
-   all that are computed.
+   Those that move numbers, which are constants or sizes; and the table of all that are computed.
    ============================================================================================= */
 #if FT__HAS_ONNX
 enum { FT__ONNX_PARTS = 64 }; /* outputs of a Split */

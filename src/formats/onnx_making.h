@@ -162,7 +162,7 @@ static int ft__onnx_size(ft__onnx_number size)
     return ft__onnx_size_is_length(size) ? FT_LENGTH : 0;
 }
 
-/* Whether the node has these known sizes after the batch. */
+/* Whether the node is [N, C, H, W] of known sizes. */
 static bool ft__onnx_is_picture(const ft__onnx_value *v)
 {
     return v->kind == FT__ONNX_NODE && v->rank == 4 && v->batch == 0 && !ft__onnx_is_merged(v)
