@@ -308,6 +308,7 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
 {
     ft__onnx_value *v = ft__onnx_input(x, n, 0), *index = ft__onnx_input(x, n, 1), y, cut_shape;
     ft__onnx_cut cut;
+    bool pooled;
     double at[256];
     const char *name = ft__onnx_name_of(x, n);
     int axis = v ? ft__onnx_axis((double)ft__onnx_int(n, "axis", 0), v->rank) : -1;
@@ -335,8 +336,9 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     if (v->kind != FT__ONNX_NODE || axis == v->batch || count < 1 || index->rank > 1)
         return "is supported with constant indices, of an axis that is not the batch";
     y = *v;
-    if (index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] <= 0
-        && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v)) {
+    pooled = index->rank == 0 && v->rank == 3 && v->batch == (axis == 0) && axis < 2 && at[0] <= 0
+        && at[0] >= -1 && ft__onnx_size(v->size[axis]) == FT_LENGTH && !ft__onnx_is_merged(v);
+    if (pooled) {
         ft__onnx_add_int(&fields, "kind", at[0] < 0 ? 0 : 4); /* the last step, or the first */
         made = ft__onnx_make_one(x, "step_pool", name, v->made, &fields);
     } else {
@@ -359,8 +361,7 @@ static const char *ft__onnx_gather(ft__onnx *x, const ft__onnx_node *n)
     for (d = axis; d + 1 < v->rank; ++d) y.size[d] = v->size[d + 1];
     y.rank = v->rank - 1;
     y.batch = v->batch - (axis < v->batch);
-    if (!ft__onnx_is_op(x, made, "step_pool") || made == v->made)
-        made = ft__onnx_make_shape(x, name, made, &cut_shape, &y);
+    if (!pooled) made = ft__onnx_make_shape(x, name, made, &cut_shape, &y);
     return ft__onnx_is_made(x, n, 0, made, &y);
 }
 
