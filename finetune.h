@@ -48140,7 +48140,8 @@ static const char *ft__out_unused(ft__onnx_out *o, const char *name)
     return ft__out_keep(o, text);
 }
 
-/* The name of a value between: "<node>/<what>". */
+/* The name of a value between: "<node>/<what>". Nodes may have slashes in their names, so `what`
+   has none: the last slash tells whose value it is. */
 static const char *ft__out_name(ft__onnx_out *o, const ft__node *node, const char *what)
 {
     char text[1024];
@@ -49465,8 +49466,8 @@ static ft__out_heads ft__out_heads_of(const ft__onnx_out *o, const ft__node *nod
    v as [N, some, heads / some or 1, ..]. */
 static const char *ft__out_part(ft__onnx_out *o, const ft__out_heads *t, int which)
 {
-    static const char *const names[3][3] = {{"q/columns", "q/heads", "q"},
-        {"k/columns", "k/heads", "k"}, {"v/columns", "v/heads", "v"}};
+    static const char *const names[3][3] = {{"q_columns", "q_heads", "q"},
+        {"k_columns", "k_heads", "k"}, {"v_columns", "v_heads", "v"}};
     int width = which < 2 ? t->width : t->value_width, heads = which ? t->some : t->heads, last;
     int size[5], axes[5] = {0, 2, 1, 3, 4};
     const char *y = ft__out_x(o, t->node, t->part[which]);
@@ -49708,7 +49709,7 @@ static const char *ft__out_first_states(ft__onnx_out *o, const ft__node *node, i
     size[0] = 0;
     size[1] = a->bidirectional ? 2 : 1;
     size[2] = a->hidden;
-    y = ft__out_2(o, "Reshape", ft__out_name(o, node, cell ? "cell/rows" : "hidden/rows"),
+    y = ft__out_2(o, "Reshape", ft__out_name(o, node, cell ? "cell_rows" : "hidden_rows"),
                   ft__out_x(o, node, i), ft__out_list(o, size, 3));
     return ft__out_permute(o, ft__out_name(o, node, cell ? "cell" : "hidden"), y, 1, 0, 2, -1);
 }
@@ -49793,7 +49794,7 @@ static const char *ft__out_recurrent(ft__onnx_out *o, const ft__node *node, cons
     if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", 1);
     ft__out_node(o, op, x, 7, y, cells ? 3 : a->carry ? 2 : 1);
     if (a->cells)
-        ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells/rows");
+        ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells_rows");
     if (a->carry)
         ft__out_states(o, node, ft__out_name(o, ft__out_input(o, node, at), "next"), y[1],
                        "next_hidden");

@@ -1116,6 +1116,24 @@ static void test_onnx_written(void)
     remove(path);
 }
 
+/* Values between have names of their own, also if one node is called as a part of another. */
+static void test_onnx_names(void)
+{
+    const char *path = "build/names.onnx";
+    ft_model *m = new_model();
+    ft_node x = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, 8}}), turned;
+    unsigned char *bytes;
+    size_t size = 0;
+    turned = ft_rotary(m, "a/q", x, (ft_rotary_options){.heads = 2});
+    ft_set_output(m, ft_attention(m, "a", turned, turned, x, (ft_attention_options){.heads = 2}));
+    CHECK(ft_save(m, path, (ft_save_options){.widen = false}) == FT_OK, "%s", ft_error_text(m));
+    bytes = read_all(path, &size);
+    check_onnx_structure(m, bytes, size, "a/q in a");
+    ft_destroy(m);
+    free(bytes);
+    remove(path);
+}
+
 /* What cannot be written is refused, all of it at once, and no file is left; so is a lack of memory, whenever
    it comes, which leaves the file of before. */
 static void test_onnx_refused(void)
@@ -1344,6 +1362,7 @@ int main(void)
     test_matching();
     test_onnx();
     test_onnx_written();
+    test_onnx_names();
     test_onnx_refused();
     test_onnx_memory();
     test_text_direction();

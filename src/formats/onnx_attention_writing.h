@@ -261,8 +261,8 @@ static ft__out_heads ft__out_heads_of(const ft__onnx_out *o, const ft__node *nod
    v as [N, some, heads / some or 1, ..]. */
 static const char *ft__out_part(ft__onnx_out *o, const ft__out_heads *t, int which)
 {
-    static const char *const names[3][3] = {{"q/columns", "q/heads", "q"},
-        {"k/columns", "k/heads", "k"}, {"v/columns", "v/heads", "v"}};
+    static const char *const names[3][3] = {{"q_columns", "q_heads", "q"},
+        {"k_columns", "k_heads", "k"}, {"v_columns", "v_heads", "v"}};
     int width = which < 2 ? t->width : t->value_width, heads = which ? t->some : t->heads, last;
     int size[5], axes[5] = {0, 2, 1, 3, 4};
     const char *y = ft__out_x(o, t->node, t->part[which]);

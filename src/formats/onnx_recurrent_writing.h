@@ -100,7 +100,7 @@ static const char *ft__out_first_states(ft__onnx_out *o, const ft__node *node, i
     size[0] = 0;
     size[1] = a->bidirectional ? 2 : 1;
     size[2] = a->hidden;
-    y = ft__out_2(o, "Reshape", ft__out_name(o, node, cell ? "cell/rows" : "hidden/rows"),
+    y = ft__out_2(o, "Reshape", ft__out_name(o, node, cell ? "cell_rows" : "hidden_rows"),
                   ft__out_x(o, node, i), ft__out_list(o, size, 3));
     return ft__out_permute(o, ft__out_name(o, node, cell ? "cell" : "hidden"), y, 1, 0, 2, -1);
 }
@@ -185,7 +185,7 @@ static const char *ft__out_recurrent(ft__onnx_out *o, const ft__node *node, cons
     if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", 1);
     ft__out_node(o, op, x, 7, y, cells ? 3 : a->carry ? 2 : 1);
     if (a->cells)
-        ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells/rows");
+        ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells_rows");
     if (a->carry)
         ft__out_states(o, node, ft__out_name(o, ft__out_input(o, node, at), "next"), y[1],
                        "next_hidden");

@@ -133,7 +133,8 @@ static const char *ft__out_unused(ft__onnx_out *o, const char *name)
     return ft__out_keep(o, text);
 }
 
-/* The name of a value between: "<node>/<what>". */
+/* The name of a value between: "<node>/<what>". Nodes may have slashes in their names, so `what`
+   has none: the last slash tells whose value it is. */
 static const char *ft__out_name(ft__onnx_out *o, const ft__node *node, const char *what)
 {
     char text[1024];
