@@ -48696,8 +48696,7 @@ static const char *ft__out_softmax(ft__onnx_out *o, const ft__node *node, const 
 static const char *ft__out_glu(ft__onnx_out *o, const ft__node *node, const char *op)
 {
     const ft_shape *shape = &ft__out_input(o, node, 0)->shape;
-    int axis = node->options.activation.axis ? node->options.activation.axis : shape->rank - 1;
-    int half = shape->size[axis] / 2;
+    int axis = ft__axis_of(node, shape->rank), half = shape->size[axis] / 2;
     const char *x = ft__out_x(o, node, 0), *a, *b;
     (void)op;
     a = ft__out_cut(o, ft__out_name(o, node, "first"), x, axis, 0, half);

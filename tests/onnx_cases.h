@@ -123,7 +123,8 @@ static const onnx_case onnx_cases[] = {
     {"step_pool", "\"kind\":2", "x N,L,4;k N", false}, {"step_pool", "\"kind\":4", "x N,L,4;k N", false},
     {"token_counts", "\"words\":4", "i N,L", true},
     {"token_counts", "\"words\":4", "i N,L;k N", true}, {"topk", "\"count\":2", "x N,6", false},
-    {"topk", "\"axis\":1,\"drop_axis\":true,\"smallest\":true", "x N,6,3", false}};
+    {"topk", "\"axis\":1,\"drop_axis\":true,\"smallest\":true", "x N,6,3", false},
+    {"glu", "\"axis\":-1", "x N,3,8", false}};
 
 enum { ONNX_CASES = sizeof onnx_cases / sizeof *onnx_cases };
 
