@@ -14986,11 +14986,11 @@ static ft__axis ft__layer_norm_rows(const ft__call *call)
 
 /* Without a bias it is rms_norm, whose default is PyTorch's: the float after 1, less 1. */
 static bool ft__is_centred(const ft__call *call) { return call->input_count == 3; }
+static float ft__rms_eps_of(float eps) { return eps > 0 ? eps : FLT_EPSILON; }
 static float ft__row_eps(const ft__call *call)
 {
-    float eps = call->node->options.rms_norm.eps;
-    if (ft__is_centred(call)) return ft__eps_of(call->node->options.layer_norm.eps);
-    return eps > 0 ? eps : FLT_EPSILON;
+    return ft__is_centred(call) ? ft__eps_of(call->node->options.layer_norm.eps)
+        : ft__rms_eps_of(call->node->options.rms_norm.eps);
 }
 
 enum { FT__NORM_ROWS = 32 }; /* rows per task, whose sums for dweight and dbias are one partial */
@@ -48543,12 +48543,15 @@ static const char *ft__out_times_x(ft__onnx_out *o, const ft__node *node, const 
     return NULL;
 }
 
+/* An activation's number: what the operator computes with, also where the option is 0. */
+static float ft__out_option(const ft__node *node)
+{
+    return ft__rows[node->op]->activation->option(&node->options);
+}
+
 static const char *ft__out_with_slope(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    const ft_activation_options *a = &node->options.activation;
-    bool leaky = strcmp(op, "LeakyRelu") == 0;
-    float number = leaky ? a->slope : a->alpha;
-    ft__out_float(o, "alpha", number != 0 ? number : leaky ? 0.01f : 1.0f);
+    ft__out_float(o, "alpha", ft__out_option(node));
     return ft__out_same(o, node, op);
 }
 
@@ -48574,12 +48577,8 @@ static const char *ft__out_clamp(ft__onnx_out *o, const ft__node *node, const ch
         low = node->options.unary.min;
         high = node->options.unary.max;
     } else if (node->op == FT__OP_hardtanh) {
-        low = node->options.activation.min;
-        high = node->options.activation.max;
-        if (!(low < 0 || low > 0) && !(high < 0 || high > 0)) {
-            low = -1;
-            high = 1;
-        }
+        low = ft__hardtanh_low(&node->options);
+        high = ft__hardtanh_high(&node->options);
     }
     ft__out_clip(o, node->name, ft__out_x(o, node, 0), low, high);
     return NULL;
@@ -48643,12 +48642,10 @@ static const char *ft__out_logsigmoid(ft__onnx_out *o, const ft__node *node, con
 /* x less what x is between -lambda and lambda; or less its tanh. */
 static const char *ft__out_shrink(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float lambda = node->options.activation.lambda;
     const char *x = ft__out_x(o, node, 0), *part = ft__out_name(o, node, "part");
     (void)op;
-    if (!(lambda < 0 || lambda > 0)) lambda = 0.5f;
     if (node->op == FT__OP_tanhshrink) ft__out_1(o, "Tanh", part, x);
-    else ft__out_clip(o, part, x, -lambda, lambda);
+    else ft__out_clip(o, part, x, -ft__out_option(node), ft__out_option(node));
     ft__out_2(o, "Sub", node->name, x, part);
     return NULL;
 }
@@ -48677,17 +48674,12 @@ static const char *ft__out_prelu(ft__onnx_out *o, const ft__node *node, const ch
     return NULL;
 }
 
-static int ft__out_softmax_axis(const ft__node *node)
-{
-    return node->options.activation.axis ? node->options.activation.axis : -1;
-}
-
 static const char *ft__out_softmax(ft__onnx_out *o, const ft__node *node, const char *op)
 {
     const char *x = ft__out_x(o, node, 0);
     if (node->op == FT__OP_softmin)
         x = ft__out_1(o, "Neg", ft__out_name(o, node, "minus"), x);
-    ft__out_int(o, "axis", ft__out_softmax_axis(node));
+    ft__out_int(o, "axis", node->options.activation.axis ? node->options.activation.axis : -1);
     ft__out_1(o, op, node->name, x);
     return NULL;
 }
@@ -49096,19 +49088,17 @@ static const char *ft__out_linear(ft__onnx_out *o, const ft__node *node, const c
 static const char *ft__out_batch_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
     const char *x[5];
-    float eps = node->options.batch_norm.eps;
     int i;
     for (i = 0; i < 5; ++i) x[i] = ft__out_x(o, node, i);
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.batch_norm.eps));
     ft__out_node(o, op, x, 5, (const char *const *)&node->name, 1);
     return NULL;
 }
 
 static const char *ft__out_layer_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float eps = node->options.layer_norm.eps;
     ft__out_int(o, "axis", -1);
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.layer_norm.eps));
     return ft__out_same(o, node, op);
 }
 
@@ -49119,7 +49109,6 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
     int row = ft__out_input(o, node, 1)->shape.size[0], last = shape->rank - 1, minus_one = -1;
     int size[FINETUNE_MAX_RANK + 1];
     bool parts = row != shape->size[last];
-    float eps = node->options.rms_norm.eps;
     const char *x = ft__out_x(o, node, 0), *y;
     (void)op;
     memcpy(size, shape->size, sizeof shape->size);
@@ -49131,7 +49120,7 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
     ft__out_ints(o, "axes", &minus_one, 1);
     y = ft__out_1(o, "ReduceMean", ft__out_name(o, node, "mean"), y);
     y = ft__out_2(o, "Add", ft__out_name(o, node, "sum"), y,
-                  ft__out_number(o, eps > 0 ? eps : 1.1920929e-7f));
+                  ft__out_number(o, ft__rms_eps_of(node->options.rms_norm.eps)));
     y = ft__out_1(o, "Sqrt", ft__out_name(o, node, "root"), y);
     y = ft__out_2(o, "Div", ft__out_name(o, node, "scaled"), x, y);
     y = ft__out_2(o, "Mul", parts ? ft__out_name(o, node, "weighted") : node->name, y,
@@ -49143,7 +49132,7 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
 /* Instance norm of [N, groups, the rest], then the weight and bias of the channels. */
 static const char *ft__out_group_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float eps = node->options.group_norm.eps, numbers[2] = {1, 0};
+    static const float numbers[2] = {1, 0};
     int groups = ft__group_count(node), rank = node->shape.rank, to[3], size[4], i, k;
     const char *x[3], *y = ft__out_name(o, node, "groups"), *channels;
     bool affine = node->input_count > 2;
@@ -49161,7 +49150,7 @@ static const char *ft__out_group_norm(ft__onnx_out *o, const ft__node *node, con
     }
     if (!ft__ok(o->c)) return NULL;
     y = ft__out_name(o, node, "normalised");
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.group_norm.eps));
     ft__out_node(o, op, x, 3, &y, 1);
     channels = ft__out_1(o, "Shape", ft__out_name(o, node, "shape"), ft__out_x(o, node, 0));
     y = ft__out_2(o, "Reshape", affine ? ft__out_name(o, node, "channels") : node->name, y,

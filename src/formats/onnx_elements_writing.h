@@ -6,8 +6,10 @@
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/common.h"
+#include "operators/more_activations.h"
 #include "operators/reduce.h"
 #include "operators/topk.h"
+#include "operators/rows.h"
 #include "formats/onnx_file.h"
 #include "formats/onnx_writing.h"
 /* =============================================================================================
@@ -41,12 +43,15 @@ static const char *ft__out_times_x(ft__onnx_out *o, const ft__node *node, const 
     return NULL;
 }
 
+/* An activation's number: what the operator computes with, also where the option is 0. */
+static float ft__out_option(const ft__node *node)
+{
+    return ft__rows[node->op]->activation->option(&node->options);
+}
+
 static const char *ft__out_with_slope(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    const ft_activation_options *a = &node->options.activation;
-    bool leaky = strcmp(op, "LeakyRelu") == 0;
-    float number = leaky ? a->slope : a->alpha;
-    ft__out_float(o, "alpha", number != 0 ? number : leaky ? 0.01f : 1.0f);
+    ft__out_float(o, "alpha", ft__out_option(node));
     return ft__out_same(o, node, op);
 }
 
@@ -72,12 +77,8 @@ static const char *ft__out_clamp(ft__onnx_out *o, const ft__node *node, const ch
         low = node->options.unary.min;
         high = node->options.unary.max;
     } else if (node->op == FT__OP_hardtanh) {
-        low = node->options.activation.min;
-        high = node->options.activation.max;
-        if (!(low < 0 || low > 0) && !(high < 0 || high > 0)) {
-            low = -1;
-            high = 1;
-        }
+        low = ft__hardtanh_low(&node->options);
+        high = ft__hardtanh_high(&node->options);
     }
     ft__out_clip(o, node->name, ft__out_x(o, node, 0), low, high);
     return NULL;
@@ -141,12 +142,10 @@ static const char *ft__out_logsigmoid(ft__onnx_out *o, const ft__node *node, con
 /* x less what x is between -lambda and lambda; or less its tanh. */
 static const char *ft__out_shrink(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float lambda = node->options.activation.lambda;
     const char *x = ft__out_x(o, node, 0), *part = ft__out_name(o, node, "part");
     (void)op;
-    if (!(lambda < 0 || lambda > 0)) lambda = 0.5f;
     if (node->op == FT__OP_tanhshrink) ft__out_1(o, "Tanh", part, x);
-    else ft__out_clip(o, part, x, -lambda, lambda);
+    else ft__out_clip(o, part, x, -ft__out_option(node), ft__out_option(node));
     ft__out_2(o, "Sub", node->name, x, part);
     return NULL;
 }
@@ -175,17 +174,12 @@ static const char *ft__out_prelu(ft__onnx_out *o, const ft__node *node, const ch
     return NULL;
 }
 
-static int ft__out_softmax_axis(const ft__node *node)
-{
-    return node->options.activation.axis ? node->options.activation.axis : -1;
-}
-
 static const char *ft__out_softmax(ft__onnx_out *o, const ft__node *node, const char *op)
 {
     const char *x = ft__out_x(o, node, 0);
     if (node->op == FT__OP_softmin)
         x = ft__out_1(o, "Neg", ft__out_name(o, node, "minus"), x);
-    ft__out_int(o, "axis", ft__out_softmax_axis(node));
+    ft__out_int(o, "axis", node->options.activation.axis ? node->options.activation.axis : -1);
     ft__out_1(o, op, node->name, x);
     return NULL;
 }

@@ -9,6 +9,7 @@
 #include "operators/adding.h"
 #include "operators/common.h"
 #include "operators/convolution.h"
+#include "operators/layer_norm.h"
 #include "operators/group_norm.h"
 #include "operators/pooling.h"
 #include "operators/pad_and_slice.h"
@@ -275,19 +276,17 @@ static const char *ft__out_linear(ft__onnx_out *o, const ft__node *node, const c
 static const char *ft__out_batch_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
     const char *x[5];
-    float eps = node->options.batch_norm.eps;
     int i;
     for (i = 0; i < 5; ++i) x[i] = ft__out_x(o, node, i);
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.batch_norm.eps));
     ft__out_node(o, op, x, 5, (const char *const *)&node->name, 1);
     return NULL;
 }
 
 static const char *ft__out_layer_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float eps = node->options.layer_norm.eps;
     ft__out_int(o, "axis", -1);
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.layer_norm.eps));
     return ft__out_same(o, node, op);
 }
 
@@ -298,7 +297,6 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
     int row = ft__out_input(o, node, 1)->shape.size[0], last = shape->rank - 1, minus_one = -1;
     int size[FINETUNE_MAX_RANK + 1];
     bool parts = row != shape->size[last];
-    float eps = node->options.rms_norm.eps;
     const char *x = ft__out_x(o, node, 0), *y;
     (void)op;
     memcpy(size, shape->size, sizeof shape->size);
@@ -310,7 +308,7 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
     ft__out_ints(o, "axes", &minus_one, 1);
     y = ft__out_1(o, "ReduceMean", ft__out_name(o, node, "mean"), y);
     y = ft__out_2(o, "Add", ft__out_name(o, node, "sum"), y,
-                  ft__out_number(o, eps > 0 ? eps : 1.1920929e-7f));
+                  ft__out_number(o, ft__rms_eps_of(node->options.rms_norm.eps)));
     y = ft__out_1(o, "Sqrt", ft__out_name(o, node, "root"), y);
     y = ft__out_2(o, "Div", ft__out_name(o, node, "scaled"), x, y);
     y = ft__out_2(o, "Mul", parts ? ft__out_name(o, node, "weighted") : node->name, y,
@@ -322,7 +320,7 @@ static const char *ft__out_rms_norm(ft__onnx_out *o, const ft__node *node, const
 /* Instance norm of [N, groups, the rest], then the weight and bias of the channels. */
 static const char *ft__out_group_norm(ft__onnx_out *o, const ft__node *node, const char *op)
 {
-    float eps = node->options.group_norm.eps, numbers[2] = {1, 0};
+    static const float numbers[2] = {1, 0};
     int groups = ft__group_count(node), rank = node->shape.rank, to[3], size[4], i, k;
     const char *x[3], *y = ft__out_name(o, node, "groups"), *channels;
     bool affine = node->input_count > 2;
@@ -340,7 +338,7 @@ static const char *ft__out_group_norm(ft__onnx_out *o, const ft__node *node, con
     }
     if (!ft__ok(o->c)) return NULL;
     y = ft__out_name(o, node, "normalised");
-    ft__out_float(o, "epsilon", eps > 0 ? eps : 1e-5f);
+    ft__out_float(o, "epsilon", ft__eps_of(node->options.group_norm.eps));
     ft__out_node(o, op, x, 3, &y, 1);
     channels = ft__out_1(o, "Shape", ft__out_name(o, node, "shape"), ft__out_x(o, node, 0));
     y = ft__out_2(o, "Reshape", affine ? ft__out_name(o, node, "channels") : node->name, y,

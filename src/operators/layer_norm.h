@@ -76,11 +76,11 @@ static ft__axis ft__layer_norm_rows(const ft__call *call)
 
 /* Without a bias it is rms_norm, whose default is PyTorch's: the float after 1, less 1. */
 static bool ft__is_centred(const ft__call *call) { return call->input_count == 3; }
+static float ft__rms_eps_of(float eps) { return eps > 0 ? eps : FLT_EPSILON; }
 static float ft__row_eps(const ft__call *call)
 {
-    float eps = call->node->options.rms_norm.eps;
-    if (ft__is_centred(call)) return ft__eps_of(call->node->options.layer_norm.eps);
-    return eps > 0 ? eps : FLT_EPSILON;
+    return ft__is_centred(call) ? ft__eps_of(call->node->options.layer_norm.eps)
+        : ft__rms_eps_of(call->node->options.rms_norm.eps);
 }
 
 enum { FT__NORM_ROWS = 32 }; /* rows per task, whose sums for dweight and dbias are one partial */
