@@ -4,6 +4,7 @@
 #ifndef ONNX_CASES_H
 #define ONNX_CASES_H
 
+/* Batch and length are those of golden/make_onnx.py. */
 enum { CASE_BATCH = 2, CASE_STEPS = 5, CASE_NUMBERS = 1 << 20 };
 
 /* A node of one operator, "y". inputs: "x" a float input, "a" one above 0, "i" one of integers from 0 to 2, "k"
@@ -219,6 +220,16 @@ static inline void draw_onnx_weights(ft_model *m)
         if (count) ft_set(m, node, values, count);
         free(values);
     }
+}
+
+/* Builds case number `i`, with weights drawn; returns its name. */
+static inline const char *make_onnx_case(ft_model *m, int i)
+{
+    onnx_random = 7 + (uint64_t)i;
+    if (i < ONNX_CASES) build_onnx_case(m, &onnx_cases[i]);
+    else ft_network(m, onnx_networks[i - ONNX_CASES].name, onnx_networks[i - ONNX_CASES].options);
+    draw_onnx_weights(m);
+    return i < ONNX_CASES ? onnx_cases[i].op : onnx_networks[i - ONNX_CASES].name;
 }
 
 /* Feeds input number `number` of the model's inputs, but labels: [values] of floats or int32_t. Returns its

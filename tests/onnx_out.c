@@ -166,12 +166,7 @@ int main(int count, char **words)
     write_variants(words[1]);
     for (i = 0; i < ONNX_CASES + ONNX_NETWORKS; ++i) {
         ft_model *m = ft_create((ft_desc){0});
-        const char *op = i < ONNX_CASES ? onnx_cases[i].op : onnx_networks[i - ONNX_CASES].name;
-        onnx_random = 7 + (uint64_t)i;
-        if (i < ONNX_CASES) build_onnx_case(m, &onnx_cases[i]);
-        else ft_network(m, op, onnx_networks[i - ONNX_CASES].options);
-        draw_onnx_weights(m);
-        snprintf(name, sizeof name, "%03d_%s", i, op);
+        snprintf(name, sizeof name, "%03d_%s", i, make_onnx_case(m, i));
         write_case(m, words[1], name, save);
     }
     return 0;

@@ -725,7 +725,7 @@ static void test_matching(void)
 
 /* ---- ONNX: small graphs, beside what ONNX Runtime gives of them (golden/make_onnx.py) ---- */
 
-enum { ONNX_BATCH = 2, ONNX_STEPS = 5, MOST_ONNX = 4096 };
+enum { MOST_ONNX = 4096 };
 
 /* A tensor of the golden file as bytes, to be freed; NULL: there is none. */
 static unsigned char *golden_bytes(ft_file *file, const char *name, const char *key, int number, size_t *bytes)
@@ -740,16 +740,6 @@ static unsigned char *golden_bytes(ft_file *file, const char *name, const char *
     content = (unsigned char *)calloc(*bytes + 1, 1);
     ft_file_read(file, index, content, *bytes);
     return content;
-}
-
-static size_t onnx_count(const ft_model *m, ft_node node)
-{
-    ft_shape s = ft_node_shape(m, node);
-    size_t count = 1;
-    int d;
-    for (d = 0; d < s.rank; ++d)
-        count *= (size_t)(s.size[d] == FT_BATCH ? ONNX_BATCH : s.size[d] == FT_LENGTH ? ONNX_STEPS : s.size[d]);
-    return count;
 }
 
 /* The outputs: the model's, and those that have a name. A softmax at the end is left to prediction. */
@@ -767,7 +757,7 @@ static void check_onnx_outputs(ft_model *m, ft_file *golden, const char *name)
         size_t count = bytes / 4, row = softmax || logs ? (size_t)ft_node_shape(m, node).size[
             ft_node_shape(m, node).rank - 1] : 1;
         double largest = 0, worst = 0;
-        bool same = node.id && count <= MOST_ONNX && onnx_count(m, node) == count && ft_get(m, node, got, count) == FT_OK;
+        bool same = node.id && count <= MOST_ONNX && onnx_numbers(m, node) == count && ft_get(m, node, got, count) == FT_OK;
         CHECK(same, "%s: output %d: %s", name, k, ft_error_text(m));
         for (i = 0; same && (softmax || logs) && i < count; i += row) {
             double sum = 0;
@@ -804,14 +794,14 @@ static void check_onnx_case(ft_file *golden, const char *name)
     for (text = texts ? strtok((char *)texts, "|") : NULL; text; text = strtok(NULL, "|"))
         CHECK(strstr(ft_error_text(m), text), "%s: not \"%s\" but %s", name, text, ft_error_text(m));
     if (!texts && !ft_error(m)) {
-        ft_set_length(m, ONNX_STEPS);
+        ft_set_length(m, CASE_STEPS);
         for (node.id = 1; node.id <= ft_node_count(m); ++node.id) {
             bool labels = !strcmp(ft_node_name(m, node), "labels");
             if (ft_find(m, "z").id) ft_keep(m, ft_find(m, "z"));
             if (strcmp(ft_node_operator(m, node), "input") || labels) continue;
             values = golden_bytes(golden, name, "in", k++, &bytes);
-            CHECK(values && bytes == 4 * onnx_count(m, node), "%s: input %d has another size", name, k);
-            if (values) CHECK(ft_feed(m, node, values, ONNX_BATCH) == FT_OK, "%s: %s", name, ft_error_text(m));
+            CHECK(values && bytes == 4 * onnx_numbers(m, node), "%s: input %d has another size", name, k);
+            if (values) CHECK(ft_feed(m, node, values, CASE_BATCH) == FT_OK, "%s: %s", name, ft_error_text(m));
             free(values);
         }
         ft_forward(m, false);
@@ -857,16 +847,6 @@ static unsigned char *find_bytes(unsigned char *bytes, size_t size, const char *
     for (i = 0; bytes && i + length <= size; ++i)
         if (memcmp(bytes + i, text, length) == 0) return bytes + i;
     return NULL;
-}
-
-/* Builds case number `i`, with weights drawn; returns its name. */
-static const char *make_onnx_case(ft_model *m, int i)
-{
-    onnx_random = 7 + (uint64_t)i;
-    if (i < ONNX_CASES) build_onnx_case(m, &onnx_cases[i]);
-    else ft_network(m, onnx_networks[i - ONNX_CASES].name, onnx_networks[i - ONNX_CASES].options);
-    draw_onnx_weights(m);
-    return i < ONNX_CASES ? onnx_cases[i].op : onnx_networks[i - ONNX_CASES].name;
 }
 
 /* The output's numbers; integers become floats, as the places of a TopK that was read. */
