@@ -48073,12 +48073,17 @@ static void ft__proto_add_whole(ft__text *t, int field, int64_t number)
     ft__proto_add_number(t, (uint64_t)number);
 }
 
+/* As many bytes of a number as wanted, the lowest first. */
+static void ft__little_bytes(char *to, uint64_t number, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) to[i] = (char)(unsigned char)(number >> 8 * i);
+}
+
 static void ft__proto_add_float(ft__text *t, int field, float number)
 {
-    uint32_t bits = ft__to_bits(number);
     char bytes[4];
-    int i;
-    for (i = 0; i < 4; ++i) bytes[i] = (char)(unsigned char)(bits >> 8 * i);
+    ft__little_bytes(bytes, ft__to_bits(number), 4);
     ft__proto_add_number(t, (uint64_t)field << 3 | 5);
     ft__text_add_bytes(t, bytes, 4);
 }
@@ -48292,13 +48297,12 @@ static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int
 {
     char name[400], bytes[8 * 32];
     const char *made;
-    int i, k, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
+    int i, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
     if (count > 32) count = 32;
     for (i = 0; i < count; ++i) {
         if (at < (int)sizeof name)
             at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
-        for (k = 0; k < 8; ++k)
-            bytes[8 * i + k] = (char)(unsigned char)((uint64_t)numbers[i] >> 8 * k);
+        ft__little_bytes(bytes + 8 * i, (uint64_t)numbers[i], 8);
     }
     made = at < (int)sizeof name ? ft__out_made(o, name) : NULL;
     if (made) return made;
@@ -48331,14 +48335,13 @@ static const char *ft__out_floats(ft__onnx_out *o, const char *name, const float
 {
     ft__text bytes;
     size_t count = 1, i;
-    int k;
-    for (k = 0; k < rank; ++k) count *= (size_t)size[k];
+    int d;
+    for (d = 0; d < rank; ++d) count *= (size_t)size[d];
     memset(&bytes, 0, sizeof bytes);
     bytes.context = o->c;
     for (i = 0; i < count; ++i) {
-        uint32_t bits = ft__to_bits(numbers[i]);
         char four[4];
-        for (k = 0; k < 4; ++k) four[k] = (char)(unsigned char)(bits >> 8 * k);
+        ft__little_bytes(four, ft__to_bits(numbers[i]), 4);
         ft__text_add_bytes(&bytes, four, 4);
     }
     if (ft__ok(o->c))
@@ -49807,6 +49810,13 @@ static const char *ft__out_has_steps(ft__onnx_out *o, const ft__node *node)
                                                ft__out_whole(o, 0)));
 }
 
+/* How many steps of input 0 are real: input 1, but at most as many as there are. [N, 1]. */
+static const char *ft__out_real_count(ft__onnx_out *o, const ft__node *node)
+{
+    return ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
+                     ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+}
+
 /* x [N, L, C] at the first step, or the last real one. */
 static const char *ft__out_at_step(ft__onnx_out *o, const ft__node *node, const char *y, bool last)
 {
@@ -49820,9 +49830,8 @@ static const char *ft__out_at_step(ft__onnx_out *o, const ft__node *node, const 
     snprintf(name, sizeof name, "%.900s/last/%s", ft__out_input(o, node, 1)->name,
              ft__out_size_text(ft__out_input(o, node, 0)->shape.size[1], number));
     place = ft__out_made(o, name);
-    if (!place) { /* as many steps as there are, at most, less 1, at least 0: [N, 1] */
-        place = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
-                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+    if (!place) { /* less 1, at least 0 */
+        place = ft__out_real_count(o, node);
         place = ft__out_2(o, "Sub", ft__out_name(o, node, "before"), place, ft__out_whole(o, 1));
         place = ft__out_2(o, "Max", ft__out_unused(o, name), place, ft__out_whole(o, 0));
     }
@@ -49835,7 +49844,7 @@ static const char *ft__out_over_steps(ft__onnx_out *o, const ft__node *node, con
                                       bool mean)
 {
     int axis = 1;
-    const char *x = ft__out_x(o, node, 0), *real, *count;
+    const char *x = ft__out_x(o, node, 0), *real, *count, *steps;
     if (node->input_count > 1) {
         real = ft__out_real_steps(o, node, 1, ft__out_input(o, node, 0)->shape.size[1]);
         if (!mean) x = ft__out_3(o, "Where", ft__out_name(o, node, "real"), real, x,
@@ -49844,13 +49853,12 @@ static const char *ft__out_over_steps(ft__onnx_out *o, const ft__node *node, con
                            ft__out_as_number(o, real));
     }
     if (mean && node->input_count > 1) {
-        count = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
-                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+        count = ft__out_real_count(o, node);
         count = ft__out_2(o, "Max", ft__out_name(o, node, "least"), count, ft__out_whole(o, 1));
         count = ft__out_as_number(o, count);
-        real = ft__out_one(o, 1);
+        steps = ft__out_one(o, axis);
         ft__out_int(o, "keepdims", 0);
-        x = ft__out_2(o, "ReduceSum", ft__out_name(o, node, "sum"), x, real);
+        x = ft__out_2(o, "ReduceSum", ft__out_name(o, node, "sum"), x, steps);
         return ft__out_2(o, "Div", y, x, count);
     }
     ft__out_ints(o, "axes", &axis, 1);
@@ -49886,6 +49894,7 @@ static const char *ft__out_step_pool(ft__onnx_out *o, const ft__node *node, cons
     if (zeros) ft__out_2(o, "Mul", node->name, y, ft__out_has_steps(o, node));
     return NULL;
 }
+
 /* The sum over the real steps of 1 at the token's place and 0 elsewhere. */
 static const char *ft__out_token_counts(ft__onnx_out *o, const ft__node *node, const char *op)
 {
@@ -50030,8 +50039,8 @@ static const char *ft__out_picture(ft__onnx_out *o, const ft__node *input)
 }
 
 /* Adds all nodes, or lists those that cannot be written. All weights are written, also those of the
-   loss alone, which the description has. `pictures`: the input that gets pictures
-   as they are; 0: none. */
+   loss alone, which the description has. `pictures`: the input that gets pictures as they are; 0:
+   none. */
 static void ft__out_nodes(ft__onnx_out *o, int pictures)
 {
     int at;

@@ -148,8 +148,8 @@ static const char *ft__out_picture(ft__onnx_out *o, const ft__node *input)
 }
 
 /* Adds all nodes, or lists those that cannot be written. All weights are written, also those of the
-   loss alone, which the description has. `pictures`: the input that gets pictures
-   as they are; 0: none. */
+   loss alone, which the description has. `pictures`: the input that gets pictures as they are; 0:
+   none. */
 static void ft__out_nodes(ft__onnx_out *o, int pictures)
 {
     int at;

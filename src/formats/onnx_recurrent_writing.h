@@ -210,6 +210,13 @@ static const char *ft__out_has_steps(ft__onnx_out *o, const ft__node *node)
                                                ft__out_whole(o, 0)));
 }
 
+/* How many steps of input 0 are real: input 1, but at most as many as there are. [N, 1]. */
+static const char *ft__out_real_count(ft__onnx_out *o, const ft__node *node)
+{
+    return ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
+                     ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+}
+
 /* x [N, L, C] at the first step, or the last real one. */
 static const char *ft__out_at_step(ft__onnx_out *o, const ft__node *node, const char *y, bool last)
 {
@@ -223,9 +230,8 @@ static const char *ft__out_at_step(ft__onnx_out *o, const ft__node *node, const 
     snprintf(name, sizeof name, "%.900s/last/%s", ft__out_input(o, node, 1)->name,
              ft__out_size_text(ft__out_input(o, node, 0)->shape.size[1], number));
     place = ft__out_made(o, name);
-    if (!place) { /* as many steps as there are, at most, less 1, at least 0: [N, 1] */
-        place = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
-                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+    if (!place) { /* less 1, at least 0 */
+        place = ft__out_real_count(o, node);
         place = ft__out_2(o, "Sub", ft__out_name(o, node, "before"), place, ft__out_whole(o, 1));
         place = ft__out_2(o, "Max", ft__out_unused(o, name), place, ft__out_whole(o, 0));
     }
@@ -238,7 +244,7 @@ static const char *ft__out_over_steps(ft__onnx_out *o, const ft__node *node, con
                                       bool mean)
 {
     int axis = 1;
-    const char *x = ft__out_x(o, node, 0), *real, *count;
+    const char *x = ft__out_x(o, node, 0), *real, *count, *steps;
     if (node->input_count > 1) {
         real = ft__out_real_steps(o, node, 1, ft__out_input(o, node, 0)->shape.size[1]);
         if (!mean) x = ft__out_3(o, "Where", ft__out_name(o, node, "real"), real, x,
@@ -247,13 +253,12 @@ static const char *ft__out_over_steps(ft__onnx_out *o, const ft__node *node, con
                            ft__out_as_number(o, real));
     }
     if (mean && node->input_count > 1) {
-        count = ft__out_2(o, "Min", ft__out_name(o, node, "most"), ft__out_lengths(o, node, 1, 2),
-                          ft__out_size(o, ft__out_input(o, node, 0)->shape.size[1]));
+        count = ft__out_real_count(o, node);
         count = ft__out_2(o, "Max", ft__out_name(o, node, "least"), count, ft__out_whole(o, 1));
         count = ft__out_as_number(o, count);
-        real = ft__out_one(o, 1);
+        steps = ft__out_one(o, axis);
         ft__out_int(o, "keepdims", 0);
-        x = ft__out_2(o, "ReduceSum", ft__out_name(o, node, "sum"), x, real);
+        x = ft__out_2(o, "ReduceSum", ft__out_name(o, node, "sum"), x, steps);
         return ft__out_2(o, "Div", y, x, count);
     }
     ft__out_ints(o, "axes", &axis, 1);
@@ -289,6 +294,7 @@ static const char *ft__out_step_pool(ft__onnx_out *o, const ft__node *node, cons
     if (zeros) ft__out_2(o, "Mul", node->name, y, ft__out_has_steps(o, node));
     return NULL;
 }
+
 /* The sum over the real steps of 1 at the token's place and 0 elsewhere. */
 static const char *ft__out_token_counts(ft__onnx_out *o, const ft__node *node, const char *op)
 {

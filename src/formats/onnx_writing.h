@@ -66,12 +66,17 @@ static void ft__proto_add_whole(ft__text *t, int field, int64_t number)
     ft__proto_add_number(t, (uint64_t)number);
 }
 
+/* As many bytes of a number as wanted, the lowest first. */
+static void ft__little_bytes(char *to, uint64_t number, int count)
+{
+    int i;
+    for (i = 0; i < count; ++i) to[i] = (char)(unsigned char)(number >> 8 * i);
+}
+
 static void ft__proto_add_float(ft__text *t, int field, float number)
 {
-    uint32_t bits = ft__to_bits(number);
     char bytes[4];
-    int i;
-    for (i = 0; i < 4; ++i) bytes[i] = (char)(unsigned char)(bits >> 8 * i);
+    ft__little_bytes(bytes, ft__to_bits(number), 4);
     ft__proto_add_number(t, (uint64_t)field << 3 | 5);
     ft__text_add_bytes(t, bytes, 4);
 }
@@ -285,13 +290,12 @@ static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int
 {
     char name[400], bytes[8 * 32];
     const char *made;
-    int i, k, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
+    int i, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
     if (count > 32) count = 32;
     for (i = 0; i < count; ++i) {
         if (at < (int)sizeof name)
             at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
-        for (k = 0; k < 8; ++k)
-            bytes[8 * i + k] = (char)(unsigned char)((uint64_t)numbers[i] >> 8 * k);
+        ft__little_bytes(bytes + 8 * i, (uint64_t)numbers[i], 8);
     }
     made = at < (int)sizeof name ? ft__out_made(o, name) : NULL;
     if (made) return made;
@@ -324,14 +328,13 @@ static const char *ft__out_floats(ft__onnx_out *o, const char *name, const float
 {
     ft__text bytes;
     size_t count = 1, i;
-    int k;
-    for (k = 0; k < rank; ++k) count *= (size_t)size[k];
+    int d;
+    for (d = 0; d < rank; ++d) count *= (size_t)size[d];
     memset(&bytes, 0, sizeof bytes);
     bytes.context = o->c;
     for (i = 0; i < count; ++i) {
-        uint32_t bits = ft__to_bits(numbers[i]);
         char four[4];
-        for (k = 0; k < 4; ++k) four[k] = (char)(unsigned char)(bits >> 8 * k);
+        ft__little_bytes(four, ft__to_bits(numbers[i]), 4);
         ft__text_add_bytes(&bytes, four, 4);
     }
     if (ft__ok(o->c))
