@@ -248,7 +248,17 @@ static void test_many_nodes(void)
           (int)((clock() - start) / CLOCKS_PER_SEC));
 }
 
-/* Whether the line of docs/networks.md for `op`, which names it in its first cell, has `word`. */
+/* The text of a file in docs/, to be read before the next one; "" if it cannot be read. */
+static const char *read_docs(const char *path)
+{
+    static char text[1 << 16];
+    FILE *file = fopen(path, "rb");
+    text[file ? fread(text, 1, sizeof text - 1, file) : 0] = 0;
+    if (file) fclose(file);
+    return text;
+}
+
+/* Whether the line of a table in docs/ for `op`, which names it in its first cell, has `word`. */
 static bool documented(const char *text, const char *op, const char *word)
 {
     char name[80], field[80];
@@ -269,12 +279,9 @@ static bool documented(const char *text, const char *op, const char *word)
 /* Every operator and every field that a description may have is in docs/networks.md. */
 static void test_documented(void)
 {
-    static char text[1 << 16];
-    FILE *file = fopen("docs/networks.md", "rb");
-    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    const char *text = read_docs("docs/networks.md");
     int op;
-    if (file) fclose(file);
-    CHECK(size > 1000 && !documented(text, "conv2d", "axes"), "docs/networks.md cannot be read");
+    CHECK(strlen(text) > 1000 && !documented(text, "conv2d", "axes"), "docs/networks.md cannot be read");
     for (op = FT__OP_none + 1; op < FT__OP_COUNT; ++op) {
         const ft__field *field = ft__rows[op]->fields;
         if (ft__rows[op]->flags & FT__CALLBACKS) continue;
@@ -287,30 +294,31 @@ static void test_documented(void)
     }
 }
 
+/* The name of one of ONNX's operators that are read, without its domain. */
+static const char *mapped_onnx(size_t i)
+{
+    const char *dot = strrchr(ft__onnx_maps[i].op, '.');
+    return dot ? dot + 1 : ft__onnx_maps[i].op;
+}
+
 /* Whether ONNX's operator of this name is read. */
 static bool reads_onnx(const char *name)
 {
     size_t i;
-    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
-        const char *op = strrchr(ft__onnx_maps[i].op, '.'); /* after its domain */
-        if (strcmp(op ? op + 1 : ft__onnx_maps[i].op, name) == 0) return true;
-    }
+    for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i)
+        if (strcmp(mapped_onnx(i), name) == 0) return true;
     return ft__onnx_fold_of(name) != NULL;
 }
 
 /* docs/onnx.md has the ONNX operators that are read, and no others. */
 static void test_documented_onnx(void)
 {
-    static char text[1 << 16];
-    FILE *file = fopen("docs/onnx.md", "rb");
-    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0, i, length;
-    const char *line, *at;
+    const char *text = read_docs("docs/onnx.md"), *line, *at;
+    size_t i, length;
     char name[80];
-    if (file) fclose(file);
-    CHECK(size > 1000 && !documented(text, "Hardmax", "Hardmax"), "docs/onnx.md cannot be read");
+    CHECK(strlen(text) > 1000 && !documented(text, "Hardmax", "Hardmax"), "docs/onnx.md cannot be read");
     for (i = 0; i < sizeof ft__onnx_maps / sizeof *ft__onnx_maps; ++i) {
-        const char *op = strrchr(ft__onnx_maps[i].op, '.');
-        op = op ? op + 1 : ft__onnx_maps[i].op;
+        const char *op = mapped_onnx(i);
         CHECK(documented(text, op, op), "%s is not in docs/onnx.md", op);
     }
     for (i = 0; i < sizeof ft__onnx_folds / sizeof *ft__onnx_folds; ++i)
