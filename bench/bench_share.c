@@ -4,6 +4,7 @@
        make build/bench_share && build/bench_share [NETWORK [SECONDS]]     (default: resnet18 2)
 
    The kinds take turns, in three rounds; the best round is printed, and the bytes of each model. */
+#define _POSIX_C_SOURCE 200809L
 #define FINETUNE_IMPLEMENTATION
 #include "finetune.h"
 #include <pthread.h>

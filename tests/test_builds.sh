@@ -689,5 +689,11 @@ for example in examples/*.c; do
     try "$example" ${CC:-cc} -std=c99 $warnings -DFINETUNE_NO_SIMD -DFINETUNE__IMPLEMENTED -I. -fsyntax-only "$example"
 done
 
+# The benchmarks, which no test runs.
+for bench in bench/*.c; do
+    case $bench in *opencl*) [ -n "$opencl" ] || continue ;; esac
+    try "$bench" ${CC:-cc} -std=c99 $again $opencl -I. -fsyntax-only "$bench"
+done
+
 echo "test_builds: $passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
