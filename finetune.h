@@ -55,6 +55,7 @@
      [SECTION] kernels/depthwise: Depthwise kernels
      [SECTION] kernels/winograd: Winograd's convolution
      [SECTION] kernels/softmax: Softmax of a line
+     [SECTION] kernels/dropout: Dropout of a line
      [SECTION] kernels/attention: Attention: one row of scores
      [SECTION] kernels/row_norm: Normalisation of a row
      [SECTION] kernels/rotary: Angles and rotations
@@ -3336,6 +3337,13 @@ FINETUNE_API ft_status ft_set_packed(ft_model *m, bool packed);
 #define FT__BF16_INSTRUCTION 1
 #endif
 
+/* A small function that is copied into its callers: compilers do not vectorise a loop with a call. */
+#if defined(__GNUC__)
+#define FT__INLINE static inline __attribute__((always_inline))
+#else
+#define FT__INLINE static inline
+#endif
+
 /* clang -m32 by itself computes in the processor's old registers of 80 bits, and does not round to
    float where C says so, which the elementary functions rely on. */
 #if defined(__clang__) && defined(__i386__) && !defined(__SSE2__)
@@ -3888,7 +3896,7 @@ enum { /* what a key is for */
     FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE, FT__USE_SWEEP
 };
 
-static uint64_t ft__mix(uint64_t z)
+FT__INLINE uint64_t ft__mix(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -3904,14 +3912,14 @@ static uint64_t ft__key(uint64_t seed, uint64_t a, uint64_t b, uint64_t use)
     return ft__mix(key ^ (use + 0xAEF17502108EF2D9u));
 }
 
-static uint64_t ft__random(uint64_t key, uint64_t index)
+FT__INLINE uint64_t ft__random(uint64_t key, uint64_t index)
 {
     return ft__mix(key + (index + 1) * 0x9E3779B97F4A7C15u);
 }
 
-static float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
+FT__INLINE float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
 {
-    return (float)(ft__random(key, index) >> 40) * (1.0f / 16777216.0f);
+    return (float)(int32_t)(ft__random(key, index) >> 40) * (1.0f / 16777216.0f);
 }
 
 static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)
@@ -5709,12 +5717,6 @@ static bool ft__is_folder(const ft__context *c, const char *path)
    only selections between two computed results (ft__choose), and are always inlined, so that
    compilers vectorise loops over them. Relative errors stay below 2e-7; NaN gives NaN.
    ============================================================================================= */
-#if defined(__GNUC__)
-#define FT__INLINE static inline __attribute__((always_inline))
-#else
-#define FT__INLINE static inline
-#endif
-
 FT__INLINE float ft__from_bits(uint32_t bits)
 {
     float value;
@@ -8710,6 +8712,39 @@ FT__LEVELS(ft__add_probabilities,
 #endif
 
 /* =============================================================================================
+   [SECTION] kernels/dropout: Dropout of a line
+   ============================================================================================= */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC push_options /* not fused: all levels give the same bits */
+#pragma GCC optimize("O3", "fp-contract=off")
+#endif
+
+/* y = x m, or y += x m: m is 0 where the random number of the place is below p, and elsewhere
+   1 / (1 - p). `first` is the place of the line's first number. One number took 3.0 ns before this
+   loop was vectorised, and 0.7 with AVX-512: 100 of 480 ms of a training step of bert_mini. */
+FT__INLINE void ft__drop_body(const float *x, float *y, size_t count, uint64_t key, size_t first,
+                              float p, bool add)
+{
+    float scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
+    size_t i;
+    if (add) {
+        FT__INDEPENDENT for (i = 0; i < count; ++i)
+            y[i] += x[i] * ft__choose(ft__uniform(key, first + i) < p, 0.0f, scale);
+    } else {
+        FT__INDEPENDENT for (i = 0; i < count; ++i)
+            y[i] = x[i] * ft__choose(ft__uniform(key, first + i) < p, 0.0f, scale);
+    }
+}
+
+FT__LEVELS(ft__drop,
+           (const float *x, float *y, size_t count, uint64_t key, size_t first, float p, bool add),
+           ft__drop_body(x, y, count, key, first, p, add))
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
+#pragma GCC pop_options
+#endif
+
+/* =============================================================================================
    [SECTION] kernels/attention: Attention: one row of scores
    ============================================================================================= */
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
@@ -11547,25 +11582,42 @@ static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const f
 
 /* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
+
+/* Of `count` numbers from place i on, returns how many are drawn in a row; *first: the place of the
+   first one's random number. Locked dropout draws the same for all steps of a sample. */
+static size_t ft__dropout_line(const ft__call *call, size_t i, size_t count, size_t *first)
+{
+    const ft_shape *shape = &call->output.shape;
+    size_t each = shape->rank > 2 ? (size_t)shape->size[2] : 1;
+    size_t sample = shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    *first = i;
+    if (!call->node->options.dropout.locked) return count;
+    *first = i / sample * each + i % each;
+    return ft__min_size(count, each - i % each);
+}
+
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     const ft_dropout_options *o = &call->node->options.dropout;
-    float p = o->probability, scale, factor = 1;
     bool identity = !FT__HAS_TRAINING || !call->training || call->node->frozen;
-    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which, drawn = SIZE_MAX;
-    size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
-    size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
-    size_t whole = end / (size_t)call->output.shape.size[0];
-    if (p == 0) p = 0.5f;
-    scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
-    if (end - i > FT__CHUNK) end = i + FT__CHUNK;
-    for (; i < end; ++i) {
-        which = o->per_sample ? i / whole : o->locked ? i / sample * each + i % each : i;
-        if (!identity && which != drawn)
-            factor = ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
-        drawn = which;
-        if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
-        else call->output.value[i] = call->input[0].value[i] * factor;
+    const float *x = backward ? call->output.gradient : call->input[0].value;
+    float *y = backward ? call->input[0].gradient : call->output.value;
+    float p = o->probability > 0 ? o->probability : 0.5f;
+    size_t i = (size_t)index * FT__CHUNK, all = ft__count(&call->output), first, count, j;
+    size_t end = ft__min_size(i + FT__CHUNK, all), whole = all / (size_t)call->output.shape.size[0];
+    float share = 1, factor;
+    for (; i < end; i += count) {
+        if (!identity && !o->per_sample) {
+            count = ft__dropout_line(call, i, end - i, &first);
+            ft__drop[call->context->simd](x + i, y + i, count, call->random, first, p, backward);
+            continue;
+        }
+        count = ft__min_size(end - i, whole - i % whole);
+        factor = 1;
+        if (!identity)
+            ft__drop[call->context->simd](&share, &factor, 1, call->random, i / whole, p, false);
+        if (backward) for (j = i; j < i + count; ++j) y[j] += x[j] * factor;
+        else for (j = i; j < i + count; ++j) y[j] = x[j] * factor;
     }
 }
 
@@ -19551,10 +19603,10 @@ static void ft__drop_shares(const ft__attending *t, size_t query, size_t from, s
                             float *shares)
 {
     const ft__attention *a = t->a;
-    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from, j;
-    float scale = 1.0f / (1.0f - a->dropout);
-    for (j = 0; a->dropout > 0 && j < count; ++j)
-        shares[j] *= ft__choose(ft__uniform(a->call->random, at + j) < a->dropout, 0.0f, scale);
+    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from;
+    if (a->dropout > 0)
+        ft__drop[a->call->context->simd](shares, shares, count, a->call->random, at, a->dropout,
+                                         false);
 }
 
 /* ---- Forward ---- */

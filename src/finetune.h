@@ -85,6 +85,7 @@ extern "C" {
 #include "kernels/depthwise.h"
 #include "kernels/winograd.h"
 #include "kernels/softmax.h"
+#include "kernels/dropout.h"
 #include "kernels/attention.h"
 #include "kernels/row_norm.h"
 #include "kernels/rotary.h"

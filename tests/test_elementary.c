@@ -194,6 +194,30 @@ static int bits_of(uint64_t x)
     return count;
 }
 
+/* Dropout at every level of instructions: the number of place i is kept where ft__uniform(key, i)
+   is at least p; lines of every length, places beyond 32 bits. */
+static void test_drop(void)
+{
+    enum { MOST = 70 };
+    float x[MOST], y[MOST];
+    int level, count, i, wrong = 0, form;
+    for (i = 0; i < MOST; ++i) x[i] = (float)(i % 7) - 2.5f;
+    for (level = 0; level < FT__SIMD_COUNT; ++level)
+        for (count = 0; ft__simd_available(level) && count < MOST; ++count)
+            for (form = 0; form < 4; ++form) { /* p 0.1 or all; to be added or not */
+                size_t first = ((size_t)1 << 32) - 20;
+                float p = form / 2 ? 1.0f : 0.1f, kept = form / 2 ? 0.0f : 1.0f / (1.0f - 0.1f);
+                for (i = 0; i < MOST; ++i) y[i] = 3;
+                ft__drop[level](x, y, (size_t)count, 99, first, p, form % 2 == 1);
+                for (i = 0; i < MOST; ++i) {
+                    float m = ft__uniform(99, first + (size_t)i) < p ? 0 : kept;
+                    float want = i >= count ? 3 : form % 2 ? 3 + x[i] * m : x[i] * m;
+                    wrong += y[i] != want;
+                }
+            }
+    CHECK(wrong == 0, "%d numbers after dropout are wrong", wrong);
+}
+
 static void test_random(void)
 {
     uint64_t key = ft__key(1, 2, 3, FT__USE_DROPOUT), i;
@@ -455,6 +479,7 @@ int main(void)
     test_guess();
     test_halves();
     test_random();
+    test_drop();
     test_shuffle();
     test_glob();
     test_json();

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/system.h"
 
 /* =============================================================================================
    [SECTION] basics/random: Random numbers
@@ -12,7 +13,7 @@ enum { /* what a key is for */
     FT__USE_CHANGE, FT__USE_MIX, FT__USE_BALANCE, FT__USE_SWEEP
 };
 
-static uint64_t ft__mix(uint64_t z)
+FT__INLINE uint64_t ft__mix(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
     z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
@@ -28,14 +29,14 @@ static uint64_t ft__key(uint64_t seed, uint64_t a, uint64_t b, uint64_t use)
     return ft__mix(key ^ (use + 0xAEF17502108EF2D9u));
 }
 
-static uint64_t ft__random(uint64_t key, uint64_t index)
+FT__INLINE uint64_t ft__random(uint64_t key, uint64_t index)
 {
     return ft__mix(key + (index + 1) * 0x9E3779B97F4A7C15u);
 }
 
-static float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
+FT__INLINE float ft__uniform(uint64_t key, uint64_t index) /* [0, 1), 24 bits */
 {
-    return (float)(ft__random(key, index) >> 40) * (1.0f / 16777216.0f);
+    return (float)(int32_t)(ft__random(key, index) >> 40) * (1.0f / 16777216.0f);
 }
 
 static uint64_t ft__hash_bytes(uint64_t hash, const void *bytes, size_t count)

@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/system.h"
 
 /* =============================================================================================
    [SECTION] kernels/elementary: Elementary functions
@@ -6,12 +7,6 @@
    only selections between two computed results (ft__choose), and are always inlined, so that
    compilers vectorise loops over them. Relative errors stay below 2e-7; NaN gives NaN.
    ============================================================================================= */
-#if defined(__GNUC__)
-#define FT__INLINE static inline __attribute__((always_inline))
-#else
-#define FT__INLINE static inline
-#endif
-
 FT__INLINE float ft__from_bits(uint32_t bits)
 {
     float value;

@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/elementary.h"
+#include "platform/system.h"
 
 /* =============================================================================================
    [SECTION] kernels/lanes: Loops over blocks of a fixed length

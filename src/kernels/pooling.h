@@ -1,6 +1,6 @@
 #pragma once
+#include "platform/system.h"
 #include "platform/context.h"
-#include "kernels/elementary.h"
 #include "kernels/levels.h"
 
 /* =============================================================================================

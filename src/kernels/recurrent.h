@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/system.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
 #include "kernels/levels.h"

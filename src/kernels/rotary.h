@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/elementary.h"
+#include "platform/system.h"
 #include "kernels/levels.h"
 
 /* =============================================================================================

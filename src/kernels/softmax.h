@@ -1,4 +1,5 @@
 #pragma once
+#include "platform/system.h"
 #include "kernels/elementary.h"
 #include "kernels/levels.h"
 #include "kernels/lanes.h"

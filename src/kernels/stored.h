@@ -1,5 +1,6 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "kernels/elementary.h"
 #include "kernels/levels.h"

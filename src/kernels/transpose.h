@@ -1,8 +1,8 @@
 #pragma once
 #include "interface/types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/threads.h"
-#include "kernels/elementary.h"
 #include "kernels/gemm.h"
 
 /* =============================================================================================

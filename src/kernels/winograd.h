@@ -3,7 +3,6 @@
 #include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
-#include "kernels/elementary.h"
 #include "kernels/gemm.h"
 #include "kernels/bf16.h"
 #include "kernels/convolution.h"

@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/operators.h"
 #include "platform/families.h"
+#include "platform/system.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/levels.h"

@@ -4,10 +4,10 @@
 #include "platform/families.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
-#include "basics/random.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"
 #include "kernels/gemm.h"
+#include "kernels/dropout.h"
 #include "kernels/attention.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
@@ -474,10 +474,10 @@ static void ft__drop_shares(const ft__attending *t, size_t query, size_t from, s
                             float *shares)
 {
     const ft__attention *a = t->a;
-    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from, j;
-    float scale = 1.0f / (1.0f - a->dropout);
-    for (j = 0; a->dropout > 0 && j < count; ++j)
-        shares[j] *= ft__choose(ft__uniform(a->call->random, at + j) < a->dropout, 0.0f, scale);
+    size_t at = ((t->sample * a->heads + t->head) * a->queries + query) * a->keys + from;
+    if (a->dropout > 0)
+        ft__drop[a->call->context->simd](shares, shares, count, a->call->random, at, a->dropout,
+                                         false);
 }
 
 /* ---- Forward ---- */

@@ -3,9 +3,9 @@
 #include "interface/operators.h"
 #include "platform/families.h"
 #include "platform/context.h"
-#include "basics/random.h"
+#include "basics/numbers.h"
 #include "basics/threads.h"
-#include "kernels/elementary.h"
+#include "kernels/dropout.h"
 #include "nodes/nodes.h"
 #include "operators/table.h"
 #include "operators/adding.h"
@@ -37,25 +37,42 @@ static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const f
 
 /* ---- Dropout (Srivastava et al. 2014), scaled in training as in PyTorch. The mask is a function
    of the step's key and the position, so backward recomputes it instead of keeping it. ---- */
+
+/* Of `count` numbers from place i on, returns how many are drawn in a row; *first: the place of the
+   first one's random number. Locked dropout draws the same for all steps of a sample. */
+static size_t ft__dropout_line(const ft__call *call, size_t i, size_t count, size_t *first)
+{
+    const ft_shape *shape = &call->output.shape;
+    size_t each = shape->rank > 2 ? (size_t)shape->size[2] : 1;
+    size_t sample = shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    *first = i;
+    if (!call->node->options.dropout.locked) return count;
+    *first = i / sample * each + i % each;
+    return ft__min_size(count, each - i % each);
+}
+
 static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     const ft_dropout_options *o = &call->node->options.dropout;
-    float p = o->probability, scale, factor = 1;
     bool identity = !FT__HAS_TRAINING || !call->training || call->node->frozen;
-    size_t i = (size_t)index * FT__CHUNK, end = ft__count(&call->output), which, drawn = SIZE_MAX;
-    size_t each = call->output.shape.rank > 2 ? (size_t)call->output.shape.size[2] : 1;
-    size_t sample = call->output.shape.rank > 1 ? (size_t)call->output.shape.size[1] * each : 1;
-    size_t whole = end / (size_t)call->output.shape.size[0];
-    if (p == 0) p = 0.5f;
-    scale = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
-    if (end - i > FT__CHUNK) end = i + FT__CHUNK;
-    for (; i < end; ++i) {
-        which = o->per_sample ? i / whole : o->locked ? i / sample * each + i % each : i;
-        if (!identity && which != drawn)
-            factor = ft__choose(ft__uniform(call->random, which) < p, 0.0f, scale);
-        drawn = which;
-        if (backward) call->input[0].gradient[i] += call->output.gradient[i] * factor;
-        else call->output.value[i] = call->input[0].value[i] * factor;
+    const float *x = backward ? call->output.gradient : call->input[0].value;
+    float *y = backward ? call->input[0].gradient : call->output.value;
+    float p = o->probability > 0 ? o->probability : 0.5f;
+    size_t i = (size_t)index * FT__CHUNK, all = ft__count(&call->output), first, count, j;
+    size_t end = ft__min_size(i + FT__CHUNK, all), whole = all / (size_t)call->output.shape.size[0];
+    float share = 1, factor;
+    for (; i < end; i += count) {
+        if (!identity && !o->per_sample) {
+            count = ft__dropout_line(call, i, end - i, &first);
+            ft__drop[call->context->simd](x + i, y + i, count, call->random, first, p, backward);
+            continue;
+        }
+        count = ft__min_size(end - i, whole - i % whole);
+        factor = 1;
+        if (!identity)
+            ft__drop[call->context->simd](&share, &factor, 1, call->random, i / whole, p, false);
+        if (backward) for (j = i; j < i + count; ++j) y[j] += x[j] * factor;
+        else for (j = i; j < i + count; ++j) y[j] = x[j] * factor;
     }
 }
 

@@ -2,6 +2,7 @@
 #include "interface/types.h"
 #include "interface/operators.h"
 #include "platform/families.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"

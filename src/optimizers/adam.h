@@ -2,7 +2,6 @@
 #include "interface/training_types.h"
 #include "platform/system.h"
 #include "platform/context.h"
-#include "kernels/elementary.h"
 #include "kernels/gemm.h"
 #include "kernels/levels.h"
 #include "kernels/convolution.h"

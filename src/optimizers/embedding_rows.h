@@ -1,6 +1,7 @@
 #pragma once
 #include "interface/types.h"
 #include "platform/families.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/threads.h"
 #include "kernels/elementary.h"

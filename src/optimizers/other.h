@@ -1,8 +1,8 @@
 #pragma once
 #include "interface/training_types.h"
+#include "platform/system.h"
 #include "platform/context.h"
 #include "basics/numbers.h"
-#include "kernels/elementary.h"
 #include "kernels/levels.h"
 #include "nodes/nodes.h"
 #include "optimizers/adam.h"

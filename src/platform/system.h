@@ -49,3 +49,10 @@
     && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
 #define FT__BF16_INSTRUCTION 1
 #endif
+
+/* A small function that is copied into its callers: compilers do not vectorise a loop with a call. */
+#if defined(__GNUC__)
+#define FT__INLINE static inline __attribute__((always_inline))
+#else
+#define FT__INLINE static inline
+#endif
