@@ -258,7 +258,8 @@ static bool ft__simd_available(int level)
     if (level == FT__SIMD_SSE2) return __builtin_cpu_supports("sse2") != 0;
     if (level == FT__SIMD_AVX2)
         return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-    if (level == FT__SIMD_AVX512) return __builtin_cpu_supports("avx512f") != 0;
+    if (level == FT__SIMD_AVX512) /* dq has products of 64-bit integers, for random numbers */
+        return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512dq") != 0;
 #endif
     return true;
 }

@@ -12,7 +12,7 @@
 #define FT__LEVELS(name, parameters, body)                                                        \
     static void name##_plain parameters { body; }                                                 \
     __attribute__((target("avx2,fma"))) static void name##_avx2 parameters { body; }              \
-    __attribute__((target("avx512f"))) static void name##_avx512 parameters { body; }             \
+    __attribute__((target("avx512f,avx512dq"))) static void name##_avx512 parameters { body; }    \
     static void (*const name[FT__SIMD_COUNT]) parameters = {                                      \
         name##_plain, name##_plain, name##_avx2, FT__IF_AVX512(name##_avx512), name##_plain};
 #else

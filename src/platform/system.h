@@ -50,7 +50,7 @@
 #define FT__BF16_INSTRUCTION 1
 #endif
 
-/* A small function that is copied into its callers: compilers do not vectorise a loop with a call. */
+/* A small function that is copied into its callers: a loop with a call is not vectorised. */
 #if defined(__GNUC__)
 #define FT__INLINE static inline __attribute__((always_inline))
 #else
