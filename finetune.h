@@ -6407,17 +6407,24 @@ static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float
     }
 }
 
-/* Many rows: the packed block of b stays in the L2 cache, the rows of a tile in the L1 cache. */
+/* Many rows: the packed block of b stays in the L2 cache, the rows of two tiles in the L1 cache. Two
+   are packed at once: where a is transposed, their numbers are in the same cache lines, and
+   1024 x 256 x 4096 took 1.06 times as long with one at a time. */
 static void ft__gemm_many(const ft__product *x, const ft__product_block *s, float *left,
                           float *right)
 {
     const ft__tile_row *tile = &ft__tiles[x->context->simd];
-    size_t high = ft__gemm_rows(x, s->rows), down, at, some;
-    for (down = 0; down < s->rows; down += some) {
-        some = s->rows - down < high ? s->rows - down : high;
-        ft__gemm_pack_left(x, s, down, some, high, left);
-        for (at = 0; at < s->columns; at += ft__panel_width(tile, s->columns, at))
-            ft__gemm_multiply(x, s, down, some, left, high, at, right + at * s->depth, NULL);
+    size_t high = ft__gemm_rows(x, s->rows), pair, down, at;
+    for (pair = 0; pair < s->rows; pair += 2 * high) {
+        size_t end = ft__min_size(pair + 2 * high, s->rows);
+        for (down = pair; down < end; down += high)
+            ft__gemm_pack_left(x, s, down, ft__min_size(high, end - down), high,
+                               left + (down - pair) * s->depth);
+        for (down = pair; down < end; down += high)
+            for (at = 0; at < s->columns; at += ft__panel_width(tile, s->columns, at))
+                ft__gemm_multiply(x, s, down, ft__min_size(high, end - down),
+                                  left + (down - pair) * s->depth, high, at, right + at * s->depth,
+                                  NULL);
     }
 }
 
