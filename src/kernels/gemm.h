@@ -536,8 +536,8 @@ static void ft__gemm_few(const ft__product *x, const ft__product_block *s, float
     }
 }
 
-/* Many rows: the packed block of b stays in the L2 cache, the rows of two tiles in the L1 cache. Two
-   are packed at once: where a is transposed, their numbers are in the same cache lines, and
+/* Many rows: the packed block of b stays in the L2 cache, the rows of two tiles in the L1 cache.
+   Two are packed at once: where a is transposed, their numbers are in the same cache lines, and
    1024 x 256 x 4096 took 1.06 times as long with one at a time. */
 static void ft__gemm_many(const ft__product *x, const ft__product_block *s, float *left,
                           float *right)
