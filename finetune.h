@@ -3659,8 +3659,8 @@ static bool ft__multiply(size_t a, size_t b, size_t *product)
 }
 
 /* Asks Linux for pages of 2 MB inside a large block, where it gives them for the asking: they take
-   fewer places in the table of pages that a core looks up. ResNet-18 on one picture ran 1.10 times as
-   fast, steps of MobileNet and BERT-mini 1.05 times (medians of 25 pairs, 2-core Sapphire Rapids). */
+   fewer places in the table of pages that a core looks up. ResNet-18 on one picture ran 1.10 times
+   as fast, steps of MobileNet and BERT-mini 1.05 times (medians of 25 pairs, AVX-512). */
 static void ft__ask_for_large_pages(unsigned char *block, size_t bytes)
 {
 #if defined(__linux__) && FINETUNE__POSIX
