@@ -286,7 +286,7 @@ static double floor_seconds(const cost *of, int pass, double peak, double bandwi
 }
 
 /* Fills `costs`. Returns the GFLOP of one sample's step. */
-static double find_costs(ft_model *m, bool training, int length, int batch)
+static double find_costs(ft_model *m, bool training, int batch)
 {
     static bool trained[MOST_NODES];
     double sum = 0;
@@ -294,14 +294,12 @@ static double find_costs(ft_model *m, bool training, int length, int batch)
     for (id = 1; id <= ft_node_count(m) && id < MOST_NODES; ++id) {
         ft_node handle = {id};
         const ft__node *node = ft__get_node(m, handle);
-        ft_shape shape = ft_node_shape(m, handle);
-        double each = 2e-9 * (double)ft_node_multiply_adds(m, handle), mb = 0;
+        ft__costs one = ft__costs_of(m, node, ft__extent_of(m, 1), training);
+        double each = 2e-9 * (double)one.multiply_adds, mb = 0;
         double own = 4e-6 * (double)ft__node_count_at(node, ft__extent_of(m, batch));
         cost *of = &costs[id];
         memset(of, 0, sizeof *of);
         trained[id] = training && node->gradient != NULL;
-        for (i = 0; i < shape.rank; ++i)
-            if (shape.size[i] == FT_LENGTH) each *= length;
         for (i = 0; i < node->input_count; ++i) {
             ft_node input = {node->inputs[i]};
             double size = 4e-6 * (double)ft__node_count_at(ft__get_node(m, input),
@@ -556,7 +554,7 @@ int main(int argc, char **argv)
     step(&j);
     first = now(NULL) - begin;
     if (operators) forget_operators(j.m);
-    j.gflop = j.w ? find_costs(j.m, j.w->training, j.w->length, j.w->batch) : 1;
+    j.gflop = j.w ? find_costs(j.m, j.w->training, j.w->batch) : 1;
     if (slices) {
         char line[64];
         while (fgets(line, sizeof line, stdin)) slice(&j, atof(line), first);
