@@ -40470,8 +40470,10 @@ enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22,
        FT__ONNX_DEPTH = 16 }; /* of branches in branches */
 
 /* TensorProto.DataType */
-enum { FT__ONNX_F32 = 1, FT__ONNX_I32 = 6, FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10,
-       FT__ONNX_TYPES = 21 };
+enum { FT__ONNX_F32 = 1, FT__ONNX_U8 = 2, FT__ONNX_I8 = 3, FT__ONNX_I16 = 5, FT__ONNX_I32 = 6,
+       FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10, FT__ONNX_F64 = 11,
+       FT__ONNX_U32 = 12, FT__ONNX_U64 = 13, FT__ONNX_BF16 = 16, FT__ONNX_E4M3 = 17,
+       FT__ONNX_E5M2 = 19, FT__ONNX_TYPES = 21 };
 
 /* A size or a number that follows from sizes: k N^n L^l, with the batch N and the length L. */
 typedef struct ft__onnx_number { double k; int n, l; } ft__onnx_number;
@@ -40764,8 +40766,9 @@ static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft
                           const ft__onnx_place_of *place)
 {
     int bytes = ft__onnx_type_bytes(t->type);
-    int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7 : t->type == 11 ? 10
-        : t->type == 12 || t->type == 13 ? 11 : 5;
+    int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7
+        : t->type == FT__ONNX_F64 ? 10
+        : t->type == FT__ONNX_U32 || t->type == FT__ONNX_U64 ? 11 : 5;
     if (!bytes) t->fault = "has numbers of a type that is not supported";
     else if (t->count > (uint64_t)SIZE_MAX / 16) t->fault = "is too large";
     else if (place->file) {
@@ -40832,8 +40835,9 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, bool named)
 /* The types that weights can have; FT_OTHER: another. */
 static ft_type ft__onnx_type(int type)
 {
-    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : type == 3 ? FT_I8 : FT_OTHER;
+    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16
+        : type == FT__ONNX_BF16 ? FT_BF16 : type == FT__ONNX_F64 ? FT_F64
+        : type == FT__ONNX_I8 ? FT_I8 : FT_OTHER;
 }
 
 /* Lists a tensor if it has a name and can be a weight; others are shapes, indices and
@@ -41193,7 +41197,8 @@ static int64_t ft__onnx_count(const ft__onnx_value *v)
 
 static bool ft__onnx_is_float(int type)
 {
-    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == 11 || type >= 16;
+    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == FT__ONNX_F64
+        || type >= FT__ONNX_BF16;
 }
 
 /* A number as its type holds it. */
@@ -41212,14 +41217,14 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     switch (type) {
     case FT__ONNX_F32: return (double)ft__from_bits((uint32_t)bits);
     case FT__ONNX_F16: return (double)ft__half_to_float((uint32_t)bits);
-    case 16: return (double)ft__from_bits((uint32_t)bits << 16);
-    case 17: return (double)ft__e4m3_to_float((uint32_t)bits);
-    case 19: return (double)ft__half_to_float((uint32_t)bits << 8);
-    case 11:
+    case FT__ONNX_BF16: return (double)ft__from_bits((uint32_t)bits << 16);
+    case FT__ONNX_E4M3: return (double)ft__e4m3_to_float((uint32_t)bits);
+    case FT__ONNX_E5M2: return (double)ft__half_to_float((uint32_t)bits << 8);
+    case FT__ONNX_F64:
         memcpy(&number, &bits, sizeof number);
         return number;
-    case 3: return (double)bits - (bits > 0x7f ? 0x100 : 0);
-    case 5: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
+    case FT__ONNX_I8: return (double)bits - (bits > 0x7f ? 0x100 : 0);
+    case FT__ONNX_I16: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
     case FT__ONNX_I32: return (double)bits - (bits > 0x7fffffff ? 4294967296.0 : 0);
     case FT__ONNX_I64: return (double)(int64_t)bits;
     default: return (double)bits;
@@ -41799,12 +41804,13 @@ static const char *ft__onnx_unpack_weight(ft__onnx *x, const ft__onnx_node *n)
     bytes = block * bits / 8;
     zeros = (blocks * bits + 7) / 8;
     if (!packed || packed->kind != FT__ONNX_CONSTANT || packed->tensor < 0 || packed->turned
-        || packed->type != 2 || !scale || ft__onnx_count(packed) < 0
+        || packed->type != FT__ONNX_U8 || !scale || ft__onnx_count(packed) < 0
         || (double)rows * (double)blocks * (double)bytes > (double)FT__ONNX_MOST
         || ft__onnx_count(packed) != rows * blocks * bytes
         || ft__onnx_count(scale) != rows * blocks || !ft__onnx_numbers(x, scale))
         return "its weights are not as many constants as N, K and block_size say";
-    if (zero && zero->type == 2 && zero->tensor >= 0 && ft__onnx_count(zero) == rows * zeros)
+    if (zero && zero->type == FT__ONNX_U8 && zero->tensor >= 0
+        && ft__onnx_count(zero) == rows * zeros)
         zero_from = x->tensors[zero->tensor].data;
     else if (zero && (ft__onnx_count(zero) != rows * blocks || !ft__onnx_numbers(x, zero)))
         return "its zero points are not as many constants as its blocks";
@@ -50031,8 +50037,6 @@ static const char *ft__out_token_counts(ft__onnx_out *o, const ft__node *node, c
    metadata_props says of it, and the file: the weights go to it from where they are.
    ============================================================================================= */
 #if FT__HAS_ONNX
-enum { FT__ONNX_U8 = 2 };
-
 typedef struct ft__onnx_written {
     int op;
     const char *onnx;       /* ONNX's operator; "": several */
@@ -50313,7 +50317,8 @@ static void ft__out_metadata(ft__onnx_out *o, ft__text *model, const char *graph
 
 static int ft__out_onnx_type(ft_type type)
 {
-    return type == FT_F16 ? FT__ONNX_F16 : type == FT_BF16 ? 16 : type == FT_I8 ? 3 : FT__ONNX_F32;
+    return type == FT_F16 ? FT__ONNX_F16 : type == FT_BF16 ? FT__ONNX_BF16
+        : type == FT_I8 ? FT__ONNX_I8 : FT__ONNX_F32;
 }
 
 /* What stands before a weight's numbers: a field of GraphProto as long as they and this. */

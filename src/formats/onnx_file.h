@@ -19,8 +19,10 @@ enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22,
        FT__ONNX_DEPTH = 16 }; /* of branches in branches */
 
 /* TensorProto.DataType */
-enum { FT__ONNX_F32 = 1, FT__ONNX_I32 = 6, FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10,
-       FT__ONNX_TYPES = 21 };
+enum { FT__ONNX_F32 = 1, FT__ONNX_U8 = 2, FT__ONNX_I8 = 3, FT__ONNX_I16 = 5, FT__ONNX_I32 = 6,
+       FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10, FT__ONNX_F64 = 11,
+       FT__ONNX_U32 = 12, FT__ONNX_U64 = 13, FT__ONNX_BF16 = 16, FT__ONNX_E4M3 = 17,
+       FT__ONNX_E5M2 = 19, FT__ONNX_TYPES = 21 };
 
 /* A size or a number that follows from sizes: k N^n L^l, with the batch N and the length L. */
 typedef struct ft__onnx_number { double k; int n, l; } ft__onnx_number;
@@ -313,8 +315,9 @@ static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft
                           const ft__onnx_place_of *place)
 {
     int bytes = ft__onnx_type_bytes(t->type);
-    int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7 : t->type == 11 ? 10
-        : t->type == 12 || t->type == 13 ? 11 : 5;
+    int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7
+        : t->type == FT__ONNX_F64 ? 10
+        : t->type == FT__ONNX_U32 || t->type == FT__ONNX_U64 ? 11 : 5;
     if (!bytes) t->fault = "has numbers of a type that is not supported";
     else if (t->count > (uint64_t)SIZE_MAX / 16) t->fault = "is too large";
     else if (place->file) {
@@ -381,8 +384,9 @@ static int ft__onnx_read_tensor(ft__onnx *x, ft__proto message, bool named)
 /* The types that weights can have; FT_OTHER: another. */
 static ft_type ft__onnx_type(int type)
 {
-    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16 : type == 16 ? FT_BF16
-        : type == 11 ? FT_F64 : type == 3 ? FT_I8 : FT_OTHER;
+    return type == FT__ONNX_F32 ? FT_F32 : type == FT__ONNX_F16 ? FT_F16
+        : type == FT__ONNX_BF16 ? FT_BF16 : type == FT__ONNX_F64 ? FT_F64
+        : type == FT__ONNX_I8 ? FT_I8 : FT_OTHER;
 }
 
 /* Lists a tensor if it has a name and can be a weight; others are shapes, indices and

@@ -27,8 +27,6 @@
    metadata_props says of it, and the file: the weights go to it from where they are.
    ============================================================================================= */
 #if FT__HAS_ONNX
-enum { FT__ONNX_U8 = 2 };
-
 typedef struct ft__onnx_written {
     int op;
     const char *onnx;       /* ONNX's operator; "": several */
@@ -309,7 +307,8 @@ static void ft__out_metadata(ft__onnx_out *o, ft__text *model, const char *graph
 
 static int ft__out_onnx_type(ft_type type)
 {
-    return type == FT_F16 ? FT__ONNX_F16 : type == FT_BF16 ? 16 : type == FT_I8 ? 3 : FT__ONNX_F32;
+    return type == FT_F16 ? FT__ONNX_F16 : type == FT_BF16 ? FT__ONNX_BF16
+        : type == FT_I8 ? FT__ONNX_I8 : FT__ONNX_F32;
 }
 
 /* What stands before a weight's numbers: a field of GraphProto as long as they and this. */

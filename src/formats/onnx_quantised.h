@@ -124,12 +124,13 @@ static const char *ft__onnx_unpack_weight(ft__onnx *x, const ft__onnx_node *n)
     bytes = block * bits / 8;
     zeros = (blocks * bits + 7) / 8;
     if (!packed || packed->kind != FT__ONNX_CONSTANT || packed->tensor < 0 || packed->turned
-        || packed->type != 2 || !scale || ft__onnx_count(packed) < 0
+        || packed->type != FT__ONNX_U8 || !scale || ft__onnx_count(packed) < 0
         || (double)rows * (double)blocks * (double)bytes > (double)FT__ONNX_MOST
         || ft__onnx_count(packed) != rows * blocks * bytes
         || ft__onnx_count(scale) != rows * blocks || !ft__onnx_numbers(x, scale))
         return "its weights are not as many constants as N, K and block_size say";
-    if (zero && zero->type == 2 && zero->tensor >= 0 && ft__onnx_count(zero) == rows * zeros)
+    if (zero && zero->type == FT__ONNX_U8 && zero->tensor >= 0
+        && ft__onnx_count(zero) == rows * zeros)
         zero_from = x->tensors[zero->tensor].data;
     else if (zero && (ft__onnx_count(zero) != rows * blocks || !ft__onnx_numbers(x, zero)))
         return "its zero points are not as many constants as its blocks";

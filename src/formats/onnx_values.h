@@ -89,7 +89,8 @@ static int64_t ft__onnx_count(const ft__onnx_value *v)
 
 static bool ft__onnx_is_float(int type)
 {
-    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == 11 || type >= 16;
+    return type == FT__ONNX_F32 || type == FT__ONNX_F16 || type == FT__ONNX_F64
+        || type >= FT__ONNX_BF16;
 }
 
 /* A number as its type holds it. */
@@ -108,14 +109,14 @@ static double ft__onnx_decode(const unsigned char *at, int type)
     switch (type) {
     case FT__ONNX_F32: return (double)ft__from_bits((uint32_t)bits);
     case FT__ONNX_F16: return (double)ft__half_to_float((uint32_t)bits);
-    case 16: return (double)ft__from_bits((uint32_t)bits << 16);
-    case 17: return (double)ft__e4m3_to_float((uint32_t)bits);
-    case 19: return (double)ft__half_to_float((uint32_t)bits << 8);
-    case 11:
+    case FT__ONNX_BF16: return (double)ft__from_bits((uint32_t)bits << 16);
+    case FT__ONNX_E4M3: return (double)ft__e4m3_to_float((uint32_t)bits);
+    case FT__ONNX_E5M2: return (double)ft__half_to_float((uint32_t)bits << 8);
+    case FT__ONNX_F64:
         memcpy(&number, &bits, sizeof number);
         return number;
-    case 3: return (double)bits - (bits > 0x7f ? 0x100 : 0);
-    case 5: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
+    case FT__ONNX_I8: return (double)bits - (bits > 0x7f ? 0x100 : 0);
+    case FT__ONNX_I16: return (double)bits - (bits > 0x7fff ? 0x10000 : 0);
     case FT__ONNX_I32: return (double)bits - (bits > 0x7fffffff ? 4294967296.0 : 0);
     case FT__ONNX_I64: return (double)(int64_t)bits;
     default: return (double)bits;
