@@ -285,19 +285,19 @@ static const char *ft__out_constant(ft__onnx_out *o, const char *name, int type,
     return name;
 }
 
-/* int64 numbers, of one dimension, or 0 dimensions: one number. */
+enum { FT__OUT_INTEGERS = 2 * FINETUNE_MAX_RANK }; /* in one list: what Pad adds before and after */
+
+/* int64 numbers, of one dimension, or 0 dimensions: one number. At most FT__OUT_INTEGERS. */
 static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int count, int rank)
 {
-    char name[400], bytes[8 * 32];
+    char name[16 + 21 * FT__OUT_INTEGERS], bytes[8 * FT__OUT_INTEGERS];
     const char *made;
     int i, at = snprintf(name, sizeof name, rank ? "integers" : "integer");
-    if (count > 32) count = 32;
     for (i = 0; i < count; ++i) {
-        if (at < (int)sizeof name)
-            at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
+        at += ft__print(name + at, sizeof name - (size_t)at, "/%lld", (long long)numbers[i]);
         ft__little_bytes(bytes + 8 * i, (uint64_t)numbers[i], 8);
     }
-    made = at < (int)sizeof name ? ft__out_made(o, name) : NULL;
+    made = ft__out_made(o, name);
     if (made) return made;
     return ft__out_constant(o, ft__out_unused(o, name), FT__ONNX_I64, &count, rank, bytes,
                             8 * (size_t)count);
@@ -305,9 +305,14 @@ static const char *ft__out_integers(ft__onnx_out *o, const int64_t *numbers, int
 
 static const char *ft__out_list(ft__onnx_out *o, const int *numbers, int count)
 {
-    int64_t wide[32];
+    int64_t wide[FT__OUT_INTEGERS];
     int i;
-    for (i = 0; i < count && i < 32; ++i) wide[i] = numbers[i];
+    if (count > FT__OUT_INTEGERS) {
+        ft__fail(o->c, FT_UNSUPPORTED, "%s: a list of %d integers, of which a node's have at most"
+                 " %d", o->path, count, FT__OUT_INTEGERS);
+        return "";
+    }
+    for (i = 0; i < count; ++i) wide[i] = numbers[i];
     return ft__out_integers(o, wide, count, 1);
 }
 
