@@ -46271,43 +46271,36 @@ static const ft__reader ft__reader_onnx = {
    To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
    fails and says what the format cannot hold.
    ============================================================================================= */
+typedef enum ft__file_content {
+    FT__HOLDS_TENSOR,       /* one: not for ft_save */
+    FT__HOLDS_TENSORS,      /* any number, with metadata */
+    FT__HOLDS_KERAS,        /* the same, as float32 alone, with constants in the description, and
+                               only with Keras' config: see formats/keras_saving */
+    FT__HOLDS_NODES         /* a network, not tensors alone: see formats/onnx_files_writing */
+} ft__file_content;
+
 typedef struct ft__writer {
     const char *end;        /* of the path */
-    bool models;            /* of any number of tensors, with metadata: ft_save can use it */
-    bool of_keras;          /* weights as float32 alone, constants in the description, and only with
-                               Keras' config: see formats/keras_saving */
+    ft__file_content holds; /* what such a file holds */
     ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
-                       const char *const *pairs, int pair_count);
+                       const char *const *pairs, int pair_count); /* NULL: FT__HOLDS_NODES */
 } ft__writer;
-
-#if FT__HAS_ONNX
-/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
-static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
-                                        const ft__write_tensor *tensors, int count,
-                                        const char *const *pairs, int pair_count)
-{
-    (void)tensors;
-    (void)pairs;
-    (void)pair_count;
-    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
-                    " name it .safetensors", path, count);
-}
-#endif
 
 static const ft__writer ft__writers[] = {
 #if FT__HAS_ONNX
-    {".onnx", true, false, ft__onnx_write_tensors},
+    {".onnx", FT__HOLDS_NODES, NULL},
 #endif
 #if FT__HAS_NUMPY
-    {".npz", true, false, ft__npz_write}, {".npy", false, false, ft__npy_write},
+    {".npz", FT__HOLDS_TENSORS, ft__npz_write}, {".npy", FT__HOLDS_TENSOR, ft__npy_write},
 #endif
 #if FT__HAS_KERAS && FT__HAS_SAVING
-    {".h5", true, true, ft__keras_write}, {".hdf5", true, true, ft__keras_write},
-    {".keras", true, true, ft__keras_write},
+    {".h5", FT__HOLDS_KERAS, ft__keras_write}, {".hdf5", FT__HOLDS_KERAS, ft__keras_write},
+    {".keras", FT__HOLDS_KERAS, ft__keras_write},
 #endif
-    {".safetensors", true, false, ft__safetensors_write}};
+    {".safetensors", FT__HOLDS_TENSORS, ft__safetensors_write}};
 
-enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
+enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0],
+       FT__SAFETENSORS_WRITER = FT__WRITERS - 1 };
 
 /* The row for a path, the last one if there is none. */
 static const ft__writer *ft__writer_of(const char *path)
@@ -46326,8 +46319,8 @@ const char *ft_other_format(const char *path)
         {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
         {".pkl", "Python"}, {".zip", "ZIP"}};
     size_t i;
-    if (path && ft__writer_of(path)->models && ft__ends_with(path, ft__writer_of(path)->end))
-        return NULL;
+    if (path && ft__writer_of(path)->holds != FT__HOLDS_TENSOR
+        && ft__ends_with(path, ft__writer_of(path)->end)) return NULL;
     for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
         if (ft__ends_with(path, formats[i][0])) return formats[i][1];
     return NULL;
@@ -46342,7 +46335,7 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
     if (other)
         return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
                         " written: name it .safetensors", path, ft_other_format(path));
-    if (writer->of_keras && (o->weights_only || o->type != FT_F32))
+    if (writer->holds == FT__HOLDS_KERAS && (o->weights_only || o->type != FT_F32))
         return ft__fail(c, FT_INVALID, "%s: %s has no effect here: files of Keras are written in"
                         " float32, with weights alone if the name ends in .weights.h5", path,
                         o->weights_only ? "weights_only" : "type");
@@ -46353,9 +46346,12 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
     if ((o->with_probabilities || o->with_preprocessing)
-        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
+        && (!models || o->weights_only || writer->holds != FT__HOLDS_NODES))
         return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
                         " effect here: they are for a network in an .onnx file", path);
+    if (writer->holds == FT__HOLDS_NODES && (!models || o->weights_only))
+        return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not tensors alone:"
+                        " name it .safetensors", path);
     return c->status;
 }
 
@@ -47924,12 +47920,12 @@ static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node
         list->tensors[list->count - 1].shape.size[d] = 1;
 }
 
-static ft_status ft__tensor_list_write(ft__context *c, const char *path,
+static ft_status ft__tensor_list_write(ft__context *c, const ft__writer *writer, const char *path,
                                        const ft__tensor_list *list, const char *const *pairs,
                                        int pair_count)
 {
     if (!ft__ok(c)) return c->status;
-    return ft__writer_of(path)->write(c, path, list->tensors, list->count, pairs, pair_count);
+    return writer->write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
@@ -48088,19 +48084,21 @@ static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
     for (at = 0; ft__ok(c) && at < m->node_count; ++at)
         if (ft__is_weight(&m->nodes[m->order[at] - 1]))
             ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], "", type);
-    ft__tensor_list_write(c, path, &list, NULL, 0);
+    ft__tensor_list_write(c, ft__writer_of(path), path, &list, NULL, 0);
     ft__tensor_list_free(c, &list);
     return c->status;
 }
 
 /* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
-   also that text and the state of training. */
+   also that text and the state of training, as safetensors whatever the path's end. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
     ft__tensor_list list = ft__tensor_list_make(c, (2 + FT__STATES) * (size_t)m->node_count + 1);
-    bool of_keras = ft__writer_of(path)->of_keras; /* constants in the description */
+    const ft__writer *writer = checkpoint ? &ft__writers[FT__SAFETENSORS_WRITER]
+        : ft__writer_of(path);
+    bool of_keras = writer->holds == FT__HOLDS_KERAS; /* constants in the description */
     char *graph = ft__graph_text(m, of_keras);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
@@ -48134,7 +48132,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
-    ft__tensor_list_write(c, path, &list, metadata, pairs);
+    ft__tensor_list_write(c, writer, path, &list, metadata, pairs);
     ft__release(c, (void *)(uintptr_t)metadata);
     ft__release(c, graph);
     ft__tensor_list_free(c, &list);
@@ -50371,11 +50369,16 @@ static void ft__out_file(ft__onnx_out *o, ft__text *model)
     ft__release(o->c, head.letters);
 }
 
-/* The node whose value the file's output is: fails if what the options ask for is not there. */
-static ft_node ft__out_checked(ft_model *m, const char *path, const ft_save_options *options)
+/* The node whose value the file's output is; {0}: there is none. */
+static ft_node ft__out_result(const ft_model *m)
 {
-    ft_node output = m->output.id ? m->output : m->text_vector;
-    const ft__node *node = ft__get_node(m, output), *loss = ft__get_node(m, m->loss);
+    return m->output.id ? m->output : m->text_vector;
+}
+
+/* Fails if what the options ask for is not there. */
+static ft_status ft__onnx_check(ft_model *m, const char *path, const ft_save_options *options)
+{
+    const ft__node *node = ft__get_node(m, ft__out_result(m)), *loss = ft__get_node(m, m->loss);
     const ft__node *input = ft__get_node(m, ft__find_node(m, "input"));
     const ft_preprocessing *p = &m->preprocessing;
     ft__context *c = &m->context;
@@ -50392,15 +50395,16 @@ static ft_node ft__out_checked(ft_model *m, const char *path, const ft_save_opti
                  || input->shape.size[2] != p->height || input->shape.size[3] != p->width))
         ft__fail(c, FT_INVALID, "%s: with_preprocessing: the network must have an input \"input\""
                  " [N, C, H, W] of pictures, and a preprocessing of that size", path);
-    return output;
+    return c->status;
 }
 
-/* Writes the network as an ONNX file; its weights in this type, or FT_OTHER: each in its own. */
+/* Writes a network that ft__onnx_check accepts as an ONNX file; its weights in this type, or
+   FT_OTHER: each in its own. */
 static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
                                const ft_save_options *options)
 {
     ft__context *c = &m->context;
-    ft_node output = ft__out_checked(m, path, options);
+    ft_node output = ft__out_result(m);
     int pictures = options->with_preprocessing ? ft__find_node(m, "input").id : 0;
     size_t count = (size_t)m->node_count;
     char *graph = ft__graph_text(m, false);
@@ -57883,7 +57887,8 @@ static void ft__adapter_write(ft__adapter_list *list, const char *folder)
     ft__add_text_pair(pairs, &count, ft__classes_key, classes);
     ft__add_text_pair(pairs, &count, ft__pairs_key, m->pairs ? "1" : NULL);
     ft__add_text_pair(pairs, &count, ft__length_key, m->tokenizer ? length : NULL);
-    if (path) ft__tensor_list_write(c, path, &list->tensors, pairs, count);
+    if (path)
+        ft__tensor_list_write(c, ft__writer_of(path), path, &list->tensors, pairs, count);
     ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;
@@ -73826,7 +73831,10 @@ static ft_status ft__check_save(ft_model *m, const char *path, const char *what,
                         path);
     if (!options.weights_only && ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_KERAS && FT__HAS_SAVING
-    if (ft__writer_of(path)->of_keras) ft__check_config(m, path);
+    if (ft__writer_of(path)->holds == FT__HOLDS_KERAS) ft__check_config(m, path);
+#endif
+#if FT__HAS_ONNX
+    if (ft__writer_of(path)->holds == FT__HOLDS_NODES) ft__onnx_check(m, path, &options);
 #endif
     return c->status;
 }
@@ -73839,10 +73847,13 @@ ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    ft__file_content holds;
     if (ft__check_save(m, path, "ft_save: the path", options) != FT_OK) return ft__status_of(m);
+    holds = ft__writer_of(path)->holds;
+    if (holds == FT__HOLDS_KERAS) type = FT_F32;
     if (options.weights_only) return ft__write_weights(m, path, type);
 #if FT__HAS_ONNX
-    if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
+    if (holds == FT__HOLDS_NODES) return ft__onnx_save(m, path, type, &options);
 #endif
     return ft__write_model(m, path, type, NULL, false);
 }

@@ -1141,7 +1141,11 @@ static void test_onnx_refused(void)
     ft_clear_error(m);
     CHECK(ft_save(m, path, (ft_save_options){.with_preprocessing = true}) == FT_INVALID, "%s", ft_error_text(m));
     ft_clear_error(m);
+    CHECK(ft_check_save(m, path, (ft_save_options){.with_preprocessing = true}) == FT_INVALID, "%s", ft_error_text(m));
+    ft_clear_error(m);
     CHECK(ft_save(m, path, (ft_save_options){.weights_only = true}) == FT_UNSUPPORTED, "%s", ft_error_text(m));
+    ft_clear_error(m);
+    CHECK(ft_check_save(m, path, (ft_save_options){.weights_only = true}) == FT_UNSUPPORTED, "%s", ft_error_text(m));
     ft_destroy(m);
     for (which = 0; strcmp(onnx_networks[which].name, "gru_classifier"); ++which) {}
     for (n = 0; failed; ++n) { /* first without a failure */

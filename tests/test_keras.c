@@ -645,6 +645,29 @@ static void test_not_written(void)
     ft_destroy(m);
 }
 
+/* Weights in another type are written as float32, which is all that Keras' files hold. */
+static void test_stored(void)
+{
+    static const ft_type types[] = {FT_I8, FT_BF16};
+    static float kept[MOST], got[MOST];
+    size_t i;
+    for (i = 0; i < 2; ++i) {
+        ft_model *m = load("tests/golden/keras/steps.keras", NULL), *again;
+        ft_node node = ft_find(m, "conv1d.weight");
+        ft_shape shape = ft_node_shape(m, node);
+        size_t count = (size_t)shape.size[0] * (size_t)shape.size[1] * (size_t)shape.size[2];
+        ft_freeze(m, "*");
+        CHECK(shape.rank == 3 && count <= MOST && ft_set_type(m, "conv1d.*", types[i]) > 0
+              && ft_get(m, node, kept, count) == FT_OK, "%s", ft_error_text(m));
+        CHECK(ft_save(m, written[1], (ft_save_options){0}) == FT_OK, "%s", ft_error_text(m));
+        again = load(written[1], NULL);
+        CHECK(ft_get(again, ft_find(again, "conv1d.weight"), got, count) == FT_OK
+              && !memcmp(got, kept, count * sizeof(float)), "%s: other numbers", ft_error_text(again));
+        ft_destroy(again);
+        ft_destroy(m);
+    }
+}
+
 /* libhdf5, whose writes fail from number `writes_left` on. */
 static int writes_left;
 
@@ -710,6 +733,7 @@ int main(int count, char **word)
         check_inside(1, "layers/functional/layers/sequential/layers/dense/vars/0");
         test_old_attention();
         test_not_written();
+        test_stored();
         test_failing_writes();
     }
     return check_done("test_keras");

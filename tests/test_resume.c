@@ -23,6 +23,7 @@ static bool stop_soon(void *user, const ft_progress *p)
 }
 
 static ft_schedule schedule; /* of the next runs */
+static const char *checkpoint = path;
 
 /* Stops after `steps`, or runs to its end; returns whether it did. */
 static bool fit(ft_model *m, ft_data *data, int steps, float rate)
@@ -33,7 +34,7 @@ static bool fit(ft_model *m, ft_data *data, int steps, float rate)
     o.batch_size = 4;
     o.optimizer.learning_rate = rate;
     o.schedule = schedule;
-    o.checkpoint = path;
+    o.checkpoint = checkpoint;
     o.progress = stop_soon;
     o.progress_user = &steps;
     return ft_fit(m, data, o).epochs == 3;
@@ -101,6 +102,25 @@ static void test_texts(void)
         m = new_model(all[i].seed);
         goes_on(m, text_data(m, &all[i]), all[i].rate, all[i].says);
     }
+}
+
+/* A checkpoint is safetensors, however its name ends. */
+static void test_any_name(void)
+{
+    static const texts run = {A B C D A B C D, 7, 4, 9, 0.01f, NULL};
+    static const char *const names[] = {"build/test_resume.onnx", "build/test_resume.keras", "build/test_resume.npz"};
+    size_t i;
+    for (i = 0; i < sizeof names / sizeof names[0]; ++i) {
+        ft_model *m = new_model(run.seed);
+        checkpoint = names[i];
+        remove(checkpoint);
+        CHECK(!fit(m, text_data(m, &run), 3, run.rate) && !ft_error(m), "%s", ft_error_text(m));
+        ft_destroy(m);
+        m = new_model(run.seed);
+        goes_on(m, text_data(m, &run), run.rate, NULL);
+        remove(checkpoint);
+    }
+    checkpoint = path;
 }
 
 /* ---- Arrays ---- */
@@ -390,6 +410,7 @@ static void test_damaged_plateau(void)
 int main(void)
 {
     test_texts();
+    test_any_name();
     test_arrays();
     test_pictures();
     test_damage();

@@ -93,12 +93,12 @@ static void ft__add_weight(ft__context *c, ft__tensor_list *list, const ft__node
         list->tensors[list->count - 1].shape.size[d] = 1;
 }
 
-static ft_status ft__tensor_list_write(ft__context *c, const char *path,
+static ft_status ft__tensor_list_write(ft__context *c, const ft__writer *writer, const char *path,
                                        const ft__tensor_list *list, const char *const *pairs,
                                        int pair_count)
 {
     if (!ft__ok(c)) return c->status;
-    return ft__writer_of(path)->write(c, path, list->tensors, list->count, pairs, pair_count);
+    return writer->write(c, path, list->tensors, list->count, pairs, pair_count);
 }
 
 static const char *const ft__state_labels[] = {"optimizer.moment1/", "optimizer.moment2/", "kept/",
@@ -257,19 +257,21 @@ static ft_status ft__write_weights(ft_model *m, const char *path, ft_type type)
     for (at = 0; ft__ok(c) && at < m->node_count; ++at)
         if (ft__is_weight(&m->nodes[m->order[at] - 1]))
             ft__add_weight(c, &list, &m->nodes[m->order[at] - 1], "", type);
-    ft__tensor_list_write(c, path, &list, NULL, 0);
+    ft__tensor_list_write(c, ft__writer_of(path), path, &list, NULL, 0);
     ft__tensor_list_free(c, &list);
     return c->status;
 }
 
 /* Writes the model, with its weights in this type, or FT_OTHER: each in its own. With `checkpoint`,
-   also that text and the state of training. */
+   also that text and the state of training, as safetensors whatever the path's end. */
 static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
                                  const char *checkpoint, bool kept)
 {
     ft__context *c = &m->context;
     ft__tensor_list list = ft__tensor_list_make(c, (2 + FT__STATES) * (size_t)m->node_count + 1);
-    bool of_keras = ft__writer_of(path)->of_keras; /* constants in the description */
+    const ft__writer *writer = checkpoint ? &ft__writers[FT__SAFETENSORS_WRITER]
+        : ft__writer_of(path);
+    bool of_keras = writer->holds == FT__HOLDS_KERAS; /* constants in the description */
     char *graph = ft__graph_text(m, of_keras);
     const char **metadata = (const char **)ft__allocate(c, 10 + 2 * (size_t)m->note_count,
                                                         sizeof *metadata);
@@ -303,7 +305,7 @@ static ft_status ft__write_model(ft_model *m, const char *path, ft_type type,
         ft__add_text_pair(metadata, &pairs, ft__checksum_key, checkpoint ? checksum : NULL);
         ft__add_notes(m, metadata, &pairs);
     }
-    ft__tensor_list_write(c, path, &list, metadata, pairs);
+    ft__tensor_list_write(c, writer, path, &list, metadata, pairs);
     ft__release(c, (void *)(uintptr_t)metadata);
     ft__release(c, graph);
     ft__tensor_list_free(c, &list);

@@ -356,11 +356,16 @@ static void ft__out_file(ft__onnx_out *o, ft__text *model)
     ft__release(o->c, head.letters);
 }
 
-/* The node whose value the file's output is: fails if what the options ask for is not there. */
-static ft_node ft__out_checked(ft_model *m, const char *path, const ft_save_options *options)
+/* The node whose value the file's output is; {0}: there is none. */
+static ft_node ft__out_result(const ft_model *m)
 {
-    ft_node output = m->output.id ? m->output : m->text_vector;
-    const ft__node *node = ft__get_node(m, output), *loss = ft__get_node(m, m->loss);
+    return m->output.id ? m->output : m->text_vector;
+}
+
+/* Fails if what the options ask for is not there. */
+static ft_status ft__onnx_check(ft_model *m, const char *path, const ft_save_options *options)
+{
+    const ft__node *node = ft__get_node(m, ft__out_result(m)), *loss = ft__get_node(m, m->loss);
     const ft__node *input = ft__get_node(m, ft__find_node(m, "input"));
     const ft_preprocessing *p = &m->preprocessing;
     ft__context *c = &m->context;
@@ -377,15 +382,16 @@ static ft_node ft__out_checked(ft_model *m, const char *path, const ft_save_opti
                  || input->shape.size[2] != p->height || input->shape.size[3] != p->width))
         ft__fail(c, FT_INVALID, "%s: with_preprocessing: the network must have an input \"input\""
                  " [N, C, H, W] of pictures, and a preprocessing of that size", path);
-    return output;
+    return c->status;
 }
 
-/* Writes the network as an ONNX file; its weights in this type, or FT_OTHER: each in its own. */
+/* Writes a network that ft__onnx_check accepts as an ONNX file; its weights in this type, or
+   FT_OTHER: each in its own. */
 static ft_status ft__onnx_save(ft_model *m, const char *path, ft_type type,
                                const ft_save_options *options)
 {
     ft__context *c = &m->context;
-    ft_node output = ft__out_checked(m, path, options);
+    ft_node output = ft__out_result(m);
     int pictures = options->with_preprocessing ? ft__find_node(m, "input").id : 0;
     size_t count = (size_t)m->node_count;
     char *graph = ft__graph_text(m, false);

@@ -13,43 +13,36 @@
    To add one: a row here, and in an earlier part a function that writes tensors and metadata, or
    fails and says what the format cannot hold.
    ============================================================================================= */
+typedef enum ft__file_content {
+    FT__HOLDS_TENSOR,       /* one: not for ft_save */
+    FT__HOLDS_TENSORS,      /* any number, with metadata */
+    FT__HOLDS_KERAS,        /* the same, as float32 alone, with constants in the description, and
+                               only with Keras' config: see formats/keras_saving */
+    FT__HOLDS_NODES         /* a network, not tensors alone: see formats/onnx_files_writing */
+} ft__file_content;
+
 typedef struct ft__writer {
     const char *end;        /* of the path */
-    bool models;            /* of any number of tensors, with metadata: ft_save can use it */
-    bool of_keras;          /* weights as float32 alone, constants in the description, and only with
-                               Keras' config: see formats/keras_saving */
+    ft__file_content holds; /* what such a file holds */
     ft_status (*write)(ft__context *c, const char *path, const ft__write_tensor *tensors, int count,
-                       const char *const *pairs, int pair_count);
+                       const char *const *pairs, int pair_count); /* NULL: FT__HOLDS_NODES */
 } ft__writer;
-
-#if FT__HAS_ONNX
-/* Whole networks are written by ft__onnx_save, in formats/onnx_files_writing. */
-static ft_status ft__onnx_write_tensors(ft__context *c, const char *path,
-                                        const ft__write_tensor *tensors, int count,
-                                        const char *const *pairs, int pair_count)
-{
-    (void)tensors;
-    (void)pairs;
-    (void)pair_count;
-    return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not %d tensors alone:"
-                    " name it .safetensors", path, count);
-}
-#endif
 
 static const ft__writer ft__writers[] = {
 #if FT__HAS_ONNX
-    {".onnx", true, false, ft__onnx_write_tensors},
+    {".onnx", FT__HOLDS_NODES, NULL},
 #endif
 #if FT__HAS_NUMPY
-    {".npz", true, false, ft__npz_write}, {".npy", false, false, ft__npy_write},
+    {".npz", FT__HOLDS_TENSORS, ft__npz_write}, {".npy", FT__HOLDS_TENSOR, ft__npy_write},
 #endif
 #if FT__HAS_KERAS && FT__HAS_SAVING
-    {".h5", true, true, ft__keras_write}, {".hdf5", true, true, ft__keras_write},
-    {".keras", true, true, ft__keras_write},
+    {".h5", FT__HOLDS_KERAS, ft__keras_write}, {".hdf5", FT__HOLDS_KERAS, ft__keras_write},
+    {".keras", FT__HOLDS_KERAS, ft__keras_write},
 #endif
-    {".safetensors", true, false, ft__safetensors_write}};
+    {".safetensors", FT__HOLDS_TENSORS, ft__safetensors_write}};
 
-enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0] };
+enum { FT__WRITERS = sizeof ft__writers / sizeof ft__writers[0],
+       FT__SAFETENSORS_WRITER = FT__WRITERS - 1 };
 
 /* The row for a path, the last one if there is none. */
 static const ft__writer *ft__writer_of(const char *path)
@@ -68,8 +61,8 @@ const char *ft_other_format(const char *path)
         {".ggml", "llama.cpp"}, {".npz", "NumPy"}, {".npy", "NumPy"}, {".mlmodel", "Core ML"},
         {".pkl", "Python"}, {".zip", "ZIP"}};
     size_t i;
-    if (path && ft__writer_of(path)->models && ft__ends_with(path, ft__writer_of(path)->end))
-        return NULL;
+    if (path && ft__writer_of(path)->holds != FT__HOLDS_TENSOR
+        && ft__ends_with(path, ft__writer_of(path)->end)) return NULL;
     for (i = 0; path && i < sizeof formats / sizeof formats[0]; ++i)
         if (ft__ends_with(path, formats[i][0])) return formats[i][1];
     return NULL;
@@ -84,7 +77,7 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
     if (other)
         return ft__fail(c, FT_UNSUPPORTED, "%s: this is the name of a %s file, which cannot be"
                         " written: name it .safetensors", path, ft_other_format(path));
-    if (writer->of_keras && (o->weights_only || o->type != FT_F32))
+    if (writer->holds == FT__HOLDS_KERAS && (o->weights_only || o->type != FT_F32))
         return ft__fail(c, FT_INVALID, "%s: %s has no effect here: files of Keras are written in"
                         " float32, with weights alone if the name ends in .weights.h5", path,
                         o->weights_only ? "weights_only" : "type");
@@ -95,9 +88,12 @@ static FT__UNUSED ft_status ft__check_written(ft__context *c, const char *path,
         return ft__fail(c, FT_INVALID, "%s: widen has no effect here: it is for the type FT_F32",
                         path);
     if ((o->with_probabilities || o->with_preprocessing)
-        && (!models || o->weights_only || !ft__ends_with(path, ".onnx")))
+        && (!models || o->weights_only || writer->holds != FT__HOLDS_NODES))
         return ft__fail(c, FT_INVALID, "%s: with_probabilities and with_preprocessing have no"
                         " effect here: they are for a network in an .onnx file", path);
+    if (writer->holds == FT__HOLDS_NODES && (!models || o->weights_only))
+        return ft__fail(c, FT_UNSUPPORTED, "%s: an ONNX file holds a network, not tensors alone:"
+                        " name it .safetensors", path);
     return c->status;
 }
 

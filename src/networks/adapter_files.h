@@ -260,7 +260,8 @@ static void ft__adapter_write(ft__adapter_list *list, const char *folder)
     ft__add_text_pair(pairs, &count, ft__classes_key, classes);
     ft__add_text_pair(pairs, &count, ft__pairs_key, m->pairs ? "1" : NULL);
     ft__add_text_pair(pairs, &count, ft__length_key, m->tokenizer ? length : NULL);
-    if (path) ft__tensor_list_write(c, path, &list->tensors, pairs, count);
+    if (path)
+        ft__tensor_list_write(c, ft__writer_of(path), path, &list->tensors, pairs, count);
     ft__release(c, classes);
     ft__release(c, path);
     path = ft__ok(c) ? ft__join_path(c, folder, "adapter_config.json") : NULL;

@@ -601,7 +601,10 @@ static ft_status ft__check_save(ft_model *m, const char *path, const char *what,
                         path);
     if (!options.weights_only && ft__check_describable(m, path) != FT_OK) return c->status;
 #if FT__HAS_KERAS && FT__HAS_SAVING
-    if (ft__writer_of(path)->of_keras) ft__check_config(m, path);
+    if (ft__writer_of(path)->holds == FT__HOLDS_KERAS) ft__check_config(m, path);
+#endif
+#if FT__HAS_ONNX
+    if (ft__writer_of(path)->holds == FT__HOLDS_NODES) ft__onnx_check(m, path, &options);
 #endif
     return c->status;
 }
@@ -614,10 +617,13 @@ ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options)
 ft_status ft_save(ft_model *m, const char *path, ft_save_options options)
 {
     ft_type type = options.type == FT_F32 && !options.widen ? FT_OTHER : options.type;
+    ft__file_content holds;
     if (ft__check_save(m, path, "ft_save: the path", options) != FT_OK) return ft__status_of(m);
+    holds = ft__writer_of(path)->holds;
+    if (holds == FT__HOLDS_KERAS) type = FT_F32;
     if (options.weights_only) return ft__write_weights(m, path, type);
 #if FT__HAS_ONNX
-    if (ft__ends_with(path, ".onnx")) return ft__onnx_save(m, path, type, &options);
+    if (holds == FT__HOLDS_NODES) return ft__onnx_save(m, path, type, &options);
 #endif
     return ft__write_model(m, path, type, NULL, false);
 }
