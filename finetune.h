@@ -398,8 +398,12 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             the same as NumPy's .npz (ft_save, ft_file_save); ONNX of opset 17, without losses,
-             for other runtimes, and read back without a loss (ft_save); adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save);
+             Keras' .keras, .h5 and .weights.h5, of a network that was opened with Keras' config, by
+             ft_desc.hdf5 (ft_save, ft_file_save);
+             ONNX of opset 17 for other runtimes, which compute the output without the loss, and
+             read back whole (ft_save);
+             NumPy's .npy, of one tensor (ft_file_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and
@@ -1986,7 +1990,8 @@ typedef struct ft_fit_options {
     bool augment;           /* train on augmented views (the data says which) */
     size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. The rest
                                is read from ft_desc.cache or, without one, recomputed each epoch */
-    const char *checkpoint; /* a file that a killed run continues from; NULL: none */
+    const char *checkpoint; /* a file that a killed run continues from, safetensors whatever its
+                               name; NULL: none */
     int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
     /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.
@@ -2480,8 +2485,9 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    format has no such type (NumPy: BF16), or if ONNX cannot hold a node: all of them are listed, by
    name and operator.
    Keras' files are of a network that was opened from one with its config, and changed at most in
-   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into
-   the same model. They hold float32, and the metadata as an attribute that Keras passes over.
+   the size of its head, else FT_UNSUPPORTED; Keras loads them, by load_model or, of .weights.h5, by
+   load_weights into the same model. They hold float32, whatever type the weights have in memory,
+   and the metadata as an attribute that Keras passes over.
    An ONNX file (opset 17) is for other runtimes: it computes in evaluation what ft_output is,
    without the loss. Inputs and weights keep their names, as F16, BF16 or I8 they are widened in the
    graph; integers are int64; batch and length are open, "N" and "L". Token ids must not be -1, and
@@ -2491,7 +2497,8 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    as long as no other tool has changed the nodes. At most 2 GiB. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Fails as ft_save would, as far as that is known without writing: a network without a config of
-   Keras cannot be a .keras file. Check it before hours of training. */
+   Keras cannot be a .keras file. Nodes that ONNX cannot hold are found by ft_save alone. Check it
+   before hours of training. */
 FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt), which ft_save
    cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
@@ -2515,10 +2522,10 @@ FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, siz
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 /* Writes all tensors of the file, under their names and with their bits, and its metadata, in the
    format that the end of `path` says: .npz, .npy (of a file of one tensor, whose name and metadata
-   are not kept), Keras' as in ft_save, else safetensors. With options.type FT_F16 or FT_BF16, or
-   .widen, floating-point numbers are converted, integers stay; .weights_only leaves out the
-   metadata. What has no place in the format is FT_UNSUPPORTED, by the tensor's name; what is not
-   kept, the log says. No network is needed. The rest is as in ft_save. */
+   are not kept), Keras' as in ft_save, else safetensors; not ONNX, which holds a network. With
+   options.type FT_F16 or FT_BF16, or .widen, floating-point numbers are converted, integers stay;
+   .weights_only leaves out the metadata. What has no place in the format is FT_UNSUPPORTED, by the
+   tensor's name; what is not kept, the log says. No network is needed, the rest as in ft_save. */
 FINETUNE_API ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options);
 
 /* ---- Building: the functions of interface/operators, then these ---- */

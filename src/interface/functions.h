@@ -126,8 +126,9 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    format has no such type (NumPy: BF16), or if ONNX cannot hold a node: all of them are listed, by
    name and operator.
    Keras' files are of a network that was opened from one with its config, and changed at most in
-   the size of its head; Keras loads them, by load_model or, of .weights.h5, by load_weights into
-   the same model. They hold float32, and the metadata as an attribute that Keras passes over.
+   the size of its head, else FT_UNSUPPORTED; Keras loads them, by load_model or, of .weights.h5, by
+   load_weights into the same model. They hold float32, whatever type the weights have in memory,
+   and the metadata as an attribute that Keras passes over.
    An ONNX file (opset 17) is for other runtimes: it computes in evaluation what ft_output is,
    without the loss. Inputs and weights keep their names, as F16, BF16 or I8 they are widened in the
    graph; integers are int64; batch and length are open, "N" and "L". Token ids must not be -1, and
@@ -137,7 +138,8 @@ FINETUNE_API ft_status ft_load_weights(ft_model *m, const char *path, ft_weights
    as long as no other tool has changed the nodes. At most 2 GiB. */
 FINETUNE_API ft_status ft_save(ft_model *m, const char *path, ft_save_options options);
 /* Fails as ft_save would, as far as that is known without writing: a network without a config of
-   Keras cannot be a .keras file. Check it before hours of training. */
+   Keras cannot be a .keras file. Nodes that ONNX cannot hold are found by ft_save alone. Check it
+   before hours of training. */
 FINETUNE_API ft_status ft_check_save(ft_model *m, const char *path, ft_save_options options);
 /* Returns the format that the end of a path suggests ("PyTorch" for .pt), which ft_save
    cannot write. NULL: ft_save accepts the path; of Keras' files not for every model, which
@@ -161,10 +163,10 @@ FINETUNE_API ft_status ft_file_read_f32(ft_file *file, int index, float *to, siz
 FINETUNE_API ft_status ft_file_read(ft_file *file, int index, void *to, size_t bytes);
 /* Writes all tensors of the file, under their names and with their bits, and its metadata, in the
    format that the end of `path` says: .npz, .npy (of a file of one tensor, whose name and metadata
-   are not kept), Keras' as in ft_save, else safetensors. With options.type FT_F16 or FT_BF16, or
-   .widen, floating-point numbers are converted, integers stay; .weights_only leaves out the
-   metadata. What has no place in the format is FT_UNSUPPORTED, by the tensor's name; what is not
-   kept, the log says. No network is needed. The rest is as in ft_save. */
+   are not kept), Keras' as in ft_save, else safetensors; not ONNX, which holds a network. With
+   options.type FT_F16 or FT_BF16, or .widen, floating-point numbers are converted, integers stay;
+   .weights_only leaves out the metadata. What has no place in the format is FT_UNSUPPORTED, by the
+   tensor's name; what is not kept, the log says. No network is needed, the rest as in ft_save. */
 FINETUNE_API ft_status ft_file_save(ft_file *file, const char *path, ft_save_options options);
 
 /* ---- Building: the functions of interface/operators, then these ---- */

@@ -116,8 +116,12 @@
              networks described in JSON, written by hand or by ft_graph_text (docs/networks.md):
              ft_load_graph, ft_load_options.architecture
      write   safetensors: weights under their own names, the network's description in __metadata__;
-             the same as NumPy's .npz (ft_save, ft_file_save); ONNX of opset 17, without losses,
-             for other runtimes, and read back without a loss (ft_save); adapters as PEFT has them
+             the same as NumPy's .npz (ft_save, ft_file_save);
+             Keras' .keras, .h5 and .weights.h5, of a network that was opened with Keras' config, by
+             ft_desc.hdf5 (ft_save, ft_file_save);
+             ONNX of opset 17 for other runtimes, which compute the output without the loss, and
+             read back whole (ft_save);
+             NumPy's .npy, of one tensor (ft_file_save); adapters as PEFT has them
      images  JPEG, PNG, BMP, GIF (its first frame), and binary PPM and PGM. Samples are those of
              Pillow's convert("RGB"), of JPEG within the rounding of decoders: alpha is dropped,
              CMYK converted, 16 bits cut to 8. EXIF's orientation is applied, as viewers do it and

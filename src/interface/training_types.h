@@ -134,7 +134,8 @@ typedef struct ft_fit_options {
     bool augment;           /* train on augmented views (the data says which) */
     size_t cache_bytes;     /* memory for the outputs of the frozen prefix; default 1 GiB. The rest
                                is read from ft_desc.cache or, without one, recomputed each epoch */
-    const char *checkpoint; /* a file that a killed run continues from; NULL: none */
+    const char *checkpoint; /* a file that a killed run continues from, safetensors whatever its
+                               name; NULL: none */
     int checkpoint_steps;   /* write it also every this many steps; 0: at each epoch only */
     const char *stage;      /* a name for progress and checkpoint */
     /* Called after each step and each epoch, on the thread that called ft_fit; false stops the run.

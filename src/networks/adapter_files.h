@@ -16,6 +16,7 @@
 #include "graph/settings.h"
 #include "graph/adapters.h"
 #include "formats/readers.h"
+#include "formats/writers.h"
 #include "formats/tensor_files.h"
 #include "formats/weights.h"
 #include "formats/graphs.h"
