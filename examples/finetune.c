@@ -109,7 +109,7 @@ static int convert(const options *o)
     save_adapter(m, o);
     ft_save(m, o->out, save);
     if (ft_error(m)) return report(m);
-    if (!o->quiet) say_losses(o);
+    if (!o->quiet) say_losses(m, o);
     if (o->json) {
         printf("{\"out\": ");
         print_json_text(o->out);

@@ -117,6 +117,8 @@ if ls /usr/lib/*/libhdf5_serial.so* >/dev/null 2>&1; then # a file of Keras is o
         "$tool" convert --model kept.safetensors --out alone.weights.h5 --quiet 2>>err.txt &&
         "$tool" convert --model alone.weights.h5 --out copy.keras --quiet 2>>err.txt &&
         "$tool" convert --model copy.keras --out again.h5 --quiet 2>>err.txt && cmp -s whole.h5 again.h5 && ok || bad "Keras' forms: $(cat err.txt)"
+    "$tool" convert --model kept.safetensors --out alone.weights.h5 >out.txt 2>err.txt && ! grep -q "no place" err.txt && ok ||
+        bad "constants of Keras' network are said to be lost: $(cat err.txt)"
 fi
 
 # ---- Networks described in JSON: printed, read beside a file of weights, edited, wrong ----

@@ -107,9 +107,16 @@ static int written_tensor(const ft_file *to, const char *name)
     return found;
 }
 
+/* Whether a name is that of a constant, which Keras' files have in the network's description. */
+static bool is_constant(const ft_model *m, const char *name)
+{
+    ft_node node = ft_find(m, name);
+    return node.id && !strcmp(ft_node_operator(m, node), "constant");
+}
+
 /* After a network was converted: says which tensors of the file that was read it has no place for, and
    which are of another type now, unless that was asked for. */
-static void say_losses(const options *o)
+static void say_losses(const ft_model *network, const options *o)
 {
     enum { NAMED = 4 };
     char names[400] = "";
@@ -128,7 +135,7 @@ static void say_losses(const options *o)
         ft_tensor_info t = ft_file_tensor(from, i), u;
         int found = written_tensor(to, t.name);
         size_t used = strlen(names);
-        if (found < 0 && lost++ < NAMED)
+        if (found < 0 && !is_constant(network, t.name) && lost++ < NAMED)
             snprintf(names + used, sizeof names - used, "%s%.80s", used ? ", " : "", shown(t.name));
         if (found < 0) continue;
         u = ft_file_tensor(to, found);
