@@ -121,7 +121,7 @@ static void say_losses(const ft_model *network, const options *o)
     enum { NAMED = 4 };
     char names[400] = "";
     int lost = 0, changed = 0, i;
-    ft_type from_type = FT_F32, to_type = FT_F32;
+    bool wide = false; /* is any of a type that float32 cannot hold? */
     ft_weights_options how, plain;
     ft_model *m = is_folder(o->model) || o->rename || o->adapter ? NULL : create(o);
     ft_file *from, *to;
@@ -141,14 +141,15 @@ static void say_losses(const ft_model *network, const options *o)
         u = ft_file_tensor(to, found);
         if (u.type == t.type) continue;
         changed += 1;
-        from_type = t.type;
-        to_type = u.type;
+        wide = wide || t.type == FT_F64 || t.type == FT_I32 || t.type == FT_I64 || t.type == FT_U32
+            || t.type == FT_U64;
     }
     if (lost) fprintf(stderr, "%s: %d tensors have no place in the network and are not kept: %s%s\n", o->model, lost,
                       names, lost > NAMED ? ", ..." : "");
-    if (changed && !o->type && from_type != to_type)
-        fprintf(stderr, "%s: %d tensors have another type in %s, float32, which holds the same numbers (--type, or"
-                " --tensors for all as they are)\n", o->model, changed, o->out);
+    if (changed && !o->type)
+        fprintf(stderr, "%s: %d tensors have another type in %s, float32, %s (--type, or --tensors for all as they"
+                " are)\n", o->model, changed, o->out, wide ? "to which their numbers are rounded"
+                                                           : "which holds the same numbers");
     ft_file_close(to);
     ft_file_close(from);
     ft_destroy(m);
