@@ -609,6 +609,33 @@ static void test_old_attention(void)
     ft_destroy(m);
 }
 
+/* A number of a layer that no int holds is that of no layer; not, as the rest of it, of the first. */
+static void test_large_number(void)
+{
+    static const char config[] = "{\"class_name\":\"Functional\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"x\"},\"name\":\"x\","
+        "\"inbound_nodes\":[]},{\"class_name\":\"Dense\",\"config\":{\"name\":\"d\",\"units\":2,\"use_bias\":false},"
+        "\"name\":\"d\",\"inbound_nodes\":[[[\"x\",0,0,{}]]]}],\"input_layers\":[[\"x\",0,0]],\"output_layers\":[[\"d\",0,0]]}}";
+    static const char *const places[] = {"layers/dense/vars/0", "layers/dense_4294967296/vars/0"};
+    static const float kernel[] = {1, 2, 3, 4, 5, 6};
+    ft_hdf5 h = hdf5_of_system();
+    int i;
+    for (i = 0; i < 2; ++i) {
+        ft_hdf5_item texts = {.path = "", .attribute = "model_config", .type = FT_OTHER},
+            numbers = {.path = places[i], .type = FT_F32, .rank = 2, .size = {3, 2}};
+        char bytes[20000];
+        ft_load_options options = {.weights.memory = bytes};
+        ft_model *m = new_model();
+        void *made = h.open(h.user, NULL, 0);
+        h.write(h.user, made, &texts, config);
+        h.write(h.user, made, &numbers, kernel);
+        options.weights.bytes = h.bytes(h.user, made, bytes, sizeof bytes);
+        h.close(h.user, made);
+        CHECK((ft_load(m, "memory.h5", options) == FT_OK) == (i == 0), "%s: %s", places[i], ft_error_text(m));
+        ft_destroy(m);
+    }
+}
+
 /* What cannot be written is refused in one line, before and instead of writing. */
 static void refuses(ft_model *m, const char *path, ft_save_options options, ft_status status, const char *text)
 {
@@ -732,6 +759,7 @@ int main(int count, char **word)
         check_inside(1, "model_weights/outer/d/kernel:0");
         check_inside(1, "layers/functional/layers/sequential/layers/dense/vars/0");
         test_old_attention();
+        test_large_number();
         test_not_written();
         test_stored();
         test_failing_writes();

@@ -400,10 +400,11 @@ static void ft__keras_name_layer(ft__keras_file *k, const ft__json *j, ft__keras
     while (ft__ok(k->names.context) && k->names.letters[at]) {
         const char *group = k->names.letters + at, *name;
         int layers = ft__keras_layers_of(j, config), layer, number = 0;
-        size_t class_length;
+        size_t class_length, digit;
         length = strcspn(group, ".");
         class_length = ft__keras_class_length(group, length);
-        if (class_length < length) number = atoi(group + class_length + 1);
+        for (digit = class_length + 1; digit < length && number < INT_MAX / 10 - 1; ++digit)
+            number = 10 * number + (group[digit] - '0');
         if (layers < 0) return;
         for (layer = layers + 1; layer < j->values[layers].next; layer = j->values[layer].next) {
             const char *class_name = ft__keras_class_of(j, layer);
