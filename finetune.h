@@ -4740,10 +4740,15 @@ static void ft__remove_stale(const ft_files *files, const char *path, const char
 #endif
 }
 
-static const char *const ft__not_opened = FT__HAS_STDIO
-    ? "cannot be opened (not found, no permission, or not a regular file)"
-    : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
-      FT__WITHOUT(STDIO) ")";
+/* Why a file was not opened to read. */
+static const char *ft__not_opened(const ft_files *files, const char *path)
+{
+    if (files->kind && files->kind(files->user, path) == FT_PATH_FOLDER)
+        return "is a folder; a file is expected";
+    return FT__HAS_STDIO ? "cannot be opened (not found, no permission, or not a regular file)"
+        : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
+          FT__WITHOUT(STDIO) ")";
+}
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
@@ -4755,7 +4760,7 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     if (!ft__ok(c)) return NULL;
     file = files->open(files->user, path, false);
     if (!file) {
-        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened);
+        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened(files, path));
         return NULL;
     }
     size = files->size(files->user, file);
@@ -5716,8 +5721,10 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     listing->context = c;
     listing->is_sample = is_sample;
     if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: folder not found (pictures must be in a folder that has one folder"
-                 " per class)", path);
+        ft__fail(c, FT_IO, "%s: %s (pictures must be in a folder that has one folder per class)",
+                 path, files->kind && files->kind(files->user, path) == FT_PATH_FILE
+                 ? "is a file, not a folder of pictures, which this network reads"
+                 : "folder not found");
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);
@@ -58286,7 +58293,8 @@ static bool ft__rows_open(ft__row_file *f)
         f->count = ((uint64_t)size - FT__ROWS_HEADER) / ft__row_bytes(f);
         return true;
     }
-    ft__log(f->context, "%s: does not fit this run, or is damaged: it is computed again", f->path);
+    ft__log(f->context, "%s: is of another network, other data or other settings, or damaged: it is"
+            " computed again", f->path);
     ft__rows_close(f);
     return false;
 }
@@ -58657,6 +58665,7 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
 /* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 {
+    if (p->channels == 0 && p->width == 0 && p->height == 0) return "none is set";
     if (p->channels != 1 && p->channels != 3) return "channels must be 1 or 3";
     if (p->width < 1 || p->height < 1 || p->width > 16384 || p->height > 16384)
         return "width and height must be 1 to 16384";
@@ -60840,7 +60849,7 @@ static const char *ft__picture_info(const ft_files *files, const char *path,
     memset(&from, 0, sizeof from);
     from.files = files;
     from.file = files->open(files->user, path, false);
-    if (!from.file) return ft__not_opened;
+    if (!from.file) return ft__not_opened(files, path);
     size = files->size(files->user, from.file);
     from.count = size < 0 ? 0 : (uint64_t)size;
     if (size < 0) fault = "not a regular file";
@@ -62197,7 +62206,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     void *file = files->open(files->user, sample->path, false);
     const char *fault = NULL;
     int64_t size;
-    if (!file) return ft__not_opened;
+    if (!file) return ft__not_opened(files, sample->path);
     size = files->size(files->user, file);
     if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
         fault = "the file has changed";
@@ -62971,7 +62980,8 @@ static bool ft__folder_check(ft_model *m, const char *path,
     fault = ft__preprocessing_fault(&m->preprocessing);
     if (fault)
         ft__fail(c, FT_INVALID, "%s: the model's preprocessing is not usable: %s; load or build a"
-                 " network first, or call ft_set_preprocessing", path, fault);
+                 " network that has one, add it to the network's JSON, or call"
+                 " ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
     if (options->no_groups && options->group_by_name)
@@ -63058,7 +63068,7 @@ static void ft__pixels_check(ft_model *m, int count, const uint8_t *const *pixel
         ft__fail(c, FT_INVALID, "ft_pixels: channels is %d; it must be 1 to 4 (0: 3)", o->channels);
     if (fault)
         ft__fail(c, FT_INVALID, "ft_pixels: the model's preprocessing is not usable: %s; load or"
-                 " build a network first, or call ft_set_preprocessing", fault);
+                 " build a network that has one, or call ft_set_preprocessing", fault);
     fault = ft__augmentation_fault(&o->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "ft_pixels: augmentation: %s", fault);
     ft__check_uses(c, "ft_pixels", uses, sizeof uses / sizeof uses[0]);
@@ -71888,8 +71898,9 @@ static bool ft__recipe_is_told(const ft_finetune_options *o)
         || o->schedule || o->accumulate > 0 || o->ema > 0 || o->swa || o->find_rate || o->teacher;
 }
 
-/* Are there too few samples for a trial? Then the choice is made without one. A new head is not
-   trained on so few pictures, but set to class means, unless the caller says how to train it: from
+/* Are there too few samples for a trial? Then the choice is made without one: the head alone, and
+   the adapters if there are any, as someone asked for them. A new head is not trained on so few
+   pictures, but set to class means, unless the caller says how to train it: from
    resnet18_imagenet, of 50 pictures of ants_bees/train that were held back, with three draws of 5
    and three of 20 pictures a class, 139 and 143 of 150 were right, and 132 and 137 with a trained
    head, in none of the six draws more (bench/recipes.tsv). */
@@ -71900,11 +71911,13 @@ static bool ft__recipe_untried(ft__recipe *r)
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     if (ft__data_augmentation(r->data) && !r->keeps_head && ft__can_be_means(r->m)
         && r->task == FT_TASK_CLASSIFICATION && !ft__recipe_is_told(&r->o)) r->o.class_means = true;
-    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
-             " back, too few (%d are needed) to check whether training more than %s head helps",
-             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
+    r->deeper = ft__has_adapters(r->m);
+    snprintf(r->result.choice, sizeof r->result.choice, "%s: of %d %s only %d can be held back, too"
+             " few (%d are needed) to check whether training more than %s head helps",
+             r->deeper ? "adapters and head" : "head only", ft_data_count(r->data),
+             ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
              r->keeps_head ? "the" : "a new");
-    ft__recipe_say(r, &head);
+    ft__recipe_say(r, r->deeper ? &r->all : &head);
     ft__log(&r->m->context, "%s", r->result.choice);
     return true;
 }

@@ -497,7 +497,7 @@ static void test_wrong_folders(ft_file *file)
 {
     ft_image_folder_options o = folder_options();
     expect_error(ROOT "/absent", o, FT_IO, "absent", "folder not found");
-    expect_error(ROOT "/good/ants/Z.ppm", o, FT_IO, "Z.ppm", "folder not found");
+    expect_error(ROOT "/good/ants/Z.ppm", o, FT_IO, "Z.ppm", "is a file, not a folder");
     expect_error(ROOT "/good/ants", o, FT_IO, "are in no class folder", "CLASS/Z.ppm");
     expect_error(ROOT, o, FT_IO, ROOT "/good", "are the classes in there");
     make_folder(ROOT "/empty");

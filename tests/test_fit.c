@@ -2166,6 +2166,7 @@ static void test_wrong_arrays(void)
 /* One sample of each class: nothing can be held back, and so nothing is known to be worth more. */
 static void test_too_few_to_hold_back(void)
 {
+    float b[10] = {0};
     ft_array_options three = {.classes = CLASSES};
     ft_desc desc = {.seed = 9};
     ft_model *m = new_model(desc);
@@ -2176,6 +2177,15 @@ static void test_too_few_to_hold_back(void)
           "%s", r.choice);
     CHECK(ft_node_frozen(m, ft_find(m, "conv1.weight")), "the layers below were trained");
     CHECK(r.fit.epochs == 2, "the last stage, the head's, took %d epochs", r.fit.epochs);
+    ft_destroy(m);
+    /* Adapters were asked for, and are trained: B starts at zero. */
+    m = new_model(desc);
+    CHECK(ft_lora(m, "conv1", (ft_lora_options){.rank = 2}) == 1, "%s", ft_error_text(m));
+    r = ft_finetune(m, ft_arrays(m, CLASSES, pictures, labels, three), o);
+    ft_get(m, ft_find(m, "conv1.lora_B.weight"), b, 10);
+    CHECK(ft_error(m) == FT_OK && !strncmp(r.choice, "adapters and head: of 3 samples only 0", 38), "%s; %s",
+          r.choice, ft_error_text(m));
+    CHECK(b[0] != 0 && b[1] != 0, "the adapter was not trained");
     ft_destroy(m);
 }
 

@@ -348,6 +348,8 @@ static void test_language_model(void)
     CHECK(!strcmp(one.text, greedy.text), "top_k 1 is greedy");
     one = generate(m, (ft_generate_options){.top_p = 1e-6f, .length = 40, .prompt = "by the "});
     CHECK(!strcmp(one.text, greedy.text), "a very small top_p is greedy");
+    one = generate(m, (ft_generate_options){.top_p = 1, .temperature = 0.01f, .length = 40, .prompt = "by the "});
+    CHECK(!strcmp(one.text, greedy.text), "top_p 1 leaves all tokens");
     one = generate(m, (ft_generate_options){.temperature = 0.01f, .length = 40, .prompt = "by the "});
     CHECK(!strcmp(one.text, greedy.text), "so is a low temperature");
     a = generate(m, (ft_generate_options){.temperature = 3, .length = 40, .seed = 1});

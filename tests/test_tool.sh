@@ -102,7 +102,7 @@ ${CC:-cc} -std=c99 -DFINETUNE_NO_SIMD -I../.. base.c -o base -lm -pthread && ./b
 # ---- Errors: one line, status 1, nothing written ----
 fails 1 "nowhere" "$tool" train --model base.safetensors --data nowhere --out m.safetensors
 printf 'text\tlabel\nfine\tgood\ndull\tbad\n' >few.tsv
-fails 1 "few.tsv: folder not found (pictures" "$tool" train --model base.safetensors --data few.tsv --out m.safetensors
+fails 1 "few.tsv: is a file, not a folder of pictures, which this network reads (pictures" "$tool" train --model base.safetensors --data few.tsv --out m.safetensors
 fails 1 "missing.safetensors" "$tool" train --model missing.safetensors --data photos --out m.safetensors
 mkdir -p one/class empty/a empty/b none
 cp photos/across/a0.ppm one/class/

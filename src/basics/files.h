@@ -346,10 +346,15 @@ static void ft__remove_stale(const ft_files *files, const char *path, const char
 #endif
 }
 
-static const char *const ft__not_opened = FT__HAS_STDIO
-    ? "cannot be opened (not found, no permission, or not a regular file)"
-    : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
-      FT__WITHOUT(STDIO) ")";
+/* Why a file was not opened to read. */
+static const char *ft__not_opened(const ft_files *files, const char *path)
+{
+    if (files->kind && files->kind(files->user, path) == FT_PATH_FOLDER)
+        return "is a folder; a file is expected";
+    return FT__HAS_STDIO ? "cannot be opened (not found, no permission, or not a regular file)"
+        : "cannot be opened: this build reads files only by ft_desc.files, if that has the file ("
+          FT__WITHOUT(STDIO) ")";
+}
 
 /* A whole file in memory, which the caller releases; NULL with an error. */
 static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *bytes)
@@ -361,7 +366,7 @@ static unsigned char *ft__read_file(ft__context *c, const char *path, size_t *by
     if (!ft__ok(c)) return NULL;
     file = files->open(files->user, path, false);
     if (!file) {
-        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened);
+        ft__fail(c, FT_IO, "%s: %s", path, ft__not_opened(files, path));
         return NULL;
     }
     size = files->size(files->user, file);

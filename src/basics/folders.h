@@ -99,8 +99,10 @@ static bool ft__listing_read(ft__context *c, ft__listing *listing, const char *p
     listing->context = c;
     listing->is_sample = is_sample;
     if (!files->list || !files->list(files->user, path, ft__listing_add, listing))
-        ft__fail(c, FT_IO, "%s: folder not found (pictures must be in a folder that has one folder"
-                 " per class)", path);
+        ft__fail(c, FT_IO, "%s: %s (pictures must be in a folder that has one folder per class)",
+                 path, files->kind && files->kind(files->user, path) == FT_PATH_FILE
+                 ? "is a file, not a folder of pictures, which this network reads"
+                 : "folder not found");
     listing->order = (int *)ft__allocate(c, (size_t)listing->count + 1, sizeof(int));
     if (ft__ok(c))
         ft__sort_order(listing->order, listing->count, ft__entry_less, listing->entries);

@@ -96,7 +96,8 @@ static bool ft__rows_open(ft__row_file *f)
         f->count = ((uint64_t)size - FT__ROWS_HEADER) / ft__row_bytes(f);
         return true;
     }
-    ft__log(f->context, "%s: does not fit this run, or is damaged: it is computed again", f->path);
+    ft__log(f->context, "%s: is of another network, other data or other settings, or damaged: it is"
+            " computed again", f->path);
     ft__rows_close(f);
     return false;
 }

@@ -298,7 +298,7 @@ static const char *ft__picture_info(const ft_files *files, const char *path,
     memset(&from, 0, sizeof from);
     from.files = files;
     from.file = files->open(files->user, path, false);
-    if (!from.file) return ft__not_opened;
+    if (!from.file) return ft__not_opened(files, path);
     size = files->size(files->user, from.file);
     from.count = size < 0 ? 0 : (uint64_t)size;
     if (size < 0) fault = "not a regular file";

@@ -713,7 +713,8 @@ static bool ft__folder_check(ft_model *m, const char *path,
     fault = ft__preprocessing_fault(&m->preprocessing);
     if (fault)
         ft__fail(c, FT_INVALID, "%s: the model's preprocessing is not usable: %s; load or build a"
-                 " network first, or call ft_set_preprocessing", path, fault);
+                 " network that has one, add it to the network's JSON, or call"
+                 " ft_set_preprocessing", path, fault);
     fault = ft__augmentation_fault(&options->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "%s: augmentation: %s", path, fault);
     if (options->no_groups && options->group_by_name)

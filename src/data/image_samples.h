@@ -150,7 +150,7 @@ static const char *ft__sample_bytes(const ft__folder *folder, const ft__sample *
     void *file = files->open(files->user, sample->path, false);
     const char *fault = NULL;
     int64_t size;
-    if (!file) return ft__not_opened;
+    if (!file) return ft__not_opened(files, sample->path);
     size = files->size(files->user, file);
     if (size < 0 || (uint64_t)size != sample->bytes || sample->bytes > folder->file_bytes)
         fault = "the file has changed";

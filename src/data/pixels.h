@@ -33,7 +33,7 @@ static void ft__pixels_check(ft_model *m, int count, const uint8_t *const *pixel
         ft__fail(c, FT_INVALID, "ft_pixels: channels is %d; it must be 1 to 4 (0: 3)", o->channels);
     if (fault)
         ft__fail(c, FT_INVALID, "ft_pixels: the model's preprocessing is not usable: %s; load or"
-                 " build a network first, or call ft_set_preprocessing", fault);
+                 " build a network that has one, or call ft_set_preprocessing", fault);
     fault = ft__augmentation_fault(&o->augmentation);
     if (fault) ft__fail(c, FT_INVALID, "ft_pixels: augmentation: %s", fault);
     ft__check_uses(c, "ft_pixels", uses, sizeof uses / sizeof uses[0]);

@@ -77,6 +77,7 @@ static bool ft__geometry_of(const ft_preprocessing *p, int width, int height, ft
 /* Returns what is wrong with the numbers, or NULL. */
 static const char *ft__preprocessing_fault(const ft_preprocessing *p)
 {
+    if (p->channels == 0 && p->width == 0 && p->height == 0) return "none is set";
     if (p->channels != 1 && p->channels != 3) return "channels must be 1 or 3";
     if (p->width < 1 || p->height < 1 || p->width > 16384 || p->height > 16384)
         return "width and height must be 1 to 16384";

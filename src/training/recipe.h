@@ -581,8 +581,9 @@ static bool ft__recipe_is_told(const ft_finetune_options *o)
         || o->schedule || o->accumulate > 0 || o->ema > 0 || o->swa || o->find_rate || o->teacher;
 }
 
-/* Are there too few samples for a trial? Then the choice is made without one. A new head is not
-   trained on so few pictures, but set to class means, unless the caller says how to train it: from
+/* Are there too few samples for a trial? Then the choice is made without one: the head alone, and
+   the adapters if there are any, as someone asked for them. A new head is not trained on so few
+   pictures, but set to class means, unless the caller says how to train it: from
    resnet18_imagenet, of 50 pictures of ants_bees/train that were held back, with three draws of 5
    and three of 20 pictures a class, 139 and 143 of 150 were right, and 132 and 137 with a trained
    head, in none of the six draws more (bench/recipes.tsv). */
@@ -593,11 +594,13 @@ static bool ft__recipe_untried(ft__recipe *r)
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     if (ft__data_augmentation(r->data) && !r->keeps_head && ft__can_be_means(r->m)
         && r->task == FT_TASK_CLASSIFICATION && !ft__recipe_is_told(&r->o)) r->o.class_means = true;
-    snprintf(r->result.choice, sizeof r->result.choice, "head only: of %d %s only %d can be held"
-             " back, too few (%d are needed) to check whether training more than %s head helps",
-             ft_data_count(r->data), ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
+    r->deeper = ft__has_adapters(r->m);
+    snprintf(r->result.choice, sizeof r->result.choice, "%s: of %d %s only %d can be held back, too"
+             " few (%d are needed) to check whether training more than %s head helps",
+             r->deeper ? "adapters and head" : "head only", ft_data_count(r->data),
+             ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
              r->keeps_head ? "the" : "a new");
-    ft__recipe_say(r, &head);
+    ft__recipe_say(r, r->deeper ? &r->all : &head);
     ft__log(&r->m->context, "%s", r->result.choice);
     return true;
 }
