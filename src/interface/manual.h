@@ -43,7 +43,9 @@
      ft_predict_entities, ft_embed_texts and ft_generate use what was learnt.
      Networks that read text have an I32 input "tokens" [N, FT_LENGTH] and, to classify, "lengths"
      [N]. examples/text_classifier.c and examples/char_rnn.c build both kinds; transformer.c there
-     writes attention out, and lora.c an adapter.
+     writes attention out, and lora.c an adapter. To train adapters (LoRA) of a network that was
+     loaded: ft_texts, ft_lora(m, NULL, (ft_lora_options){.rank = 8}), ft_finetune,
+     ft_save_adapter; any other network has them as well.
 
    OWNERSHIP
      The model owns its nodes, its data sources and its plans; ft_destroy frees them all. A pointer
