@@ -230,9 +230,10 @@ def main():
                          f" {'' if off is None else f'{off:.1e}'} |")
             print(lines[-1], flush=True)
     limits = run([OURS, "machine", "--threads", str(options.threads)])
-    how = (f"The latest lines: `python3 bench/run.py --rounds {options.rounds}"
-           f" --seconds {options.seconds:g} --threads {options.threads}{' ' if options.work else ''}{' '.join(options.work)}`;"
-           f" {versions()}, {platform.system()}, Python {platform.python_version()}.")
+    command = " ".join(["python3 bench/run.py", f"--rounds {options.rounds}", f"--seconds {options.seconds:g}",
+                        f"--threads {options.threads}"] + options.work)
+    how = (f"The latest lines: `{command}`; {versions()}, {platform.system()},"
+           f" Python {platform.python_version()}.")
     path = os.path.join(HERE, "RESULTS.md")
     with open(path) as file:
         text = file.read()

@@ -101,13 +101,15 @@ static size_t ft__node_count_at(const ft__node *node, ft__extent extent)
     return ft__shape_count(&shape);
 }
 
-static bool ft__has_length(const ft__node *node)
+/* Whether a value has this size in some direction: FT_BATCH or FT_LENGTH. */
+static bool ft__has_size(const ft__node *node, int size)
 {
-    int d;
-    for (d = 0; d < node->shape.rank; ++d)
-        if (node->shape.size[d] == FT_LENGTH) return true;
-    return false;
+    int d = 0;
+    while (d < node->shape.rank && node->shape.size[d] != size) ++d;
+    return d < node->shape.rank;
 }
+
+static bool ft__has_length(const ft__node *node) { return ft__has_size(node, FT_LENGTH); }
 
 static ft__extent ft__extent_of(const ft_model *m, int batch)
 {
@@ -653,14 +655,6 @@ static void ft__freeze_first_dropouts(ft_model *m)
     m->version += 1;
 }
 
-static bool ft__has_batch(const ft__node *node)
-{
-    int d;
-    for (d = 0; d < node->shape.rank; ++d)
-        if (node->shape.size[d] == FT_BATCH) return true;
-    return false;
-}
-
 /* Marks the nodes in which weights of samples count: those that make numbers of the loss of values
    of samples, such as the two means whose sum is ft_distillation. Returns false if there are none,
    or if one of them cannot. */
@@ -676,7 +670,7 @@ static bool ft__mark_weighed(const ft_model *m, char *marks)
         bool samples = false;
         if (!*mark) continue;
         for (i = 0; i < node->input_count; ++i)
-            samples = samples || ft__has_batch(&m->nodes[node->inputs[i] - 1]);
+            samples = samples || ft__has_size(&m->nodes[node->inputs[i] - 1], FT_BATCH);
         for (i = 0; i < node->input_count && !samples; ++i) marks[node->inputs[i] - 1] = OF_LOSS;
         *mark = samples ? WEIGHED : 0;
         if (!samples) continue;
