@@ -28242,7 +28242,8 @@ static void ft__release_node(ft__context *c, ft__node *node)
 
 /* ---- Surgery and freezing ---- */
 
-/* Recomputes the shapes after a change, in the order of execution. */
+/* Recomputes the shapes after a change, in the order of execution. The values of the last run are
+   given up: they may have had others. */
 static ft_status ft__infer_all(ft_model *m)
 {
     int at;
@@ -28250,6 +28251,7 @@ static ft_status ft__infer_all(ft_model *m)
         if (ft__is_any(&m->nodes[m->order[at] - 1]))
             ft__infer_shape(m, &m->nodes[m->order[at] - 1],
                             ft__rows[m->nodes[m->order[at] - 1].op]);
+    if (ft__ok(&m->context)) m->last_run = NULL;
     m->version += 1;
     return m->context.status;
 }
@@ -74273,8 +74275,9 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__options o;
     ft__rewiring before;
     ft__swapped *was;
-    int id, count = 0, nodes;
+    int id, count = 0, nodes, classes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
+    classes = ft_class_count(m);
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     memset(&o, 0, sizeof o);
     o.activation = options;
@@ -74288,6 +74291,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                 ft__swap_activation(m, id, row, &o, &was[count++]);
         if (ft__ok(&m->context) && ft__sort_nodes(m)) ft__infer_all(m);
         ft__swap_end(m, was, count, &before, nodes);
+        if (ft__ok(&m->context) && classes != ft_class_count(m)) ft__release_class_names(m);
         m->version += 1;
     }
     ft__rewiring_free(&m->context, &before);

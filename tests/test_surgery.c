@@ -274,6 +274,33 @@ static void test_prelu(void)
     ft_destroy(again);
 }
 
+/* What changes the output's shape gives up the names of the classes, and the values of the last run. */
+static void test_other_classes(void)
+{
+    static const char *const names[] = {"a", "b"};
+    ft_model *m = ft_create((ft_desc){0}), *again = ft_create((ft_desc){0});
+    ft_activation_options none = {0};
+    float got[BATCH * 5];
+    ft_node y;
+    y = ft_activation(m, "glu", "half", linear(m, "fc", ft_input(m, "x", (ft_input_options){.size = {3}}), 4), none);
+    ft_set_output(m, y);
+    ft_set_class_names(m, 2, names);
+    ft_run(m, pictures(), BATCH, got, BATCH * 2);
+    CHECK(ft_swap_activations(m, "half", "relu", none) == 1, "%s", ft_error_text(m));
+    CHECK(ft_class_count(m) == 4 && !ft_class_name(m, 0), "%d classes", ft_class_count(m));
+    ft_get(m, y, got, BATCH * 4);
+    expect(m, FT_INVALID, "after a run");
+    ft_save(m, "build/surgery.safetensors", (ft_save_options){0});
+    ft_load(again, "build/surgery.safetensors", (ft_load_options){0});
+    CHECK(ft_error(m) == FT_OK && ft_error(again) == FT_OK, "%s%s", ft_error_text(m), ft_error_text(again));
+    ft_run(m, pictures(), BATCH, got, BATCH * 4);
+    ft_replace_head(m, 5);
+    ft_get(m, y, got, BATCH * 5);
+    expect(m, FT_INVALID, "after a run");
+    ft_destroy(again);
+    ft_destroy(m);
+}
+
 enum { PLANE = SIZE * SIZE };
 
 /* The unbiased variance, and the mean, of channel k of some pictures of x [BATCH, 4, SIZE, SIZE]. */
@@ -349,6 +376,7 @@ int main(void)
         test_changes(how, true);
     }
     test_prelu();
+    test_other_classes();
     test_recalibrate();
     test_errors();
     test_cut();

@@ -188,7 +188,8 @@ static void ft__release_node(ft__context *c, ft__node *node)
 
 /* ---- Surgery and freezing ---- */
 
-/* Recomputes the shapes after a change, in the order of execution. */
+/* Recomputes the shapes after a change, in the order of execution. The values of the last run are
+   given up: they may have had others. */
 static ft_status ft__infer_all(ft_model *m)
 {
     int at;
@@ -196,6 +197,7 @@ static ft_status ft__infer_all(ft_model *m)
         if (ft__is_any(&m->nodes[m->order[at] - 1]))
             ft__infer_shape(m, &m->nodes[m->order[at] - 1],
                             ft__rows[m->nodes[m->order[at] - 1].op]);
+    if (ft__ok(&m->context)) m->last_run = NULL;
     m->version += 1;
     return m->context.status;
 }

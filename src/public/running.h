@@ -437,8 +437,9 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
     ft__options o;
     ft__rewiring before;
     ft__swapped *was;
-    int id, count = 0, nodes;
+    int id, count = 0, nodes, classes;
     if (!ft__usable(m) || !FT__HAS(m, SURGERY)) return 0;
+    classes = ft_class_count(m);
     ft__say_unmatched(m, "ft_swap_activations", glob, ft__has_activation);
     memset(&o, 0, sizeof o);
     o.activation = options;
@@ -452,6 +453,7 @@ int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                 ft__swap_activation(m, id, row, &o, &was[count++]);
         if (ft__ok(&m->context) && ft__sort_nodes(m)) ft__infer_all(m);
         ft__swap_end(m, was, count, &before, nodes);
+        if (ft__ok(&m->context) && classes != ft_class_count(m)) ft__release_class_names(m);
         m->version += 1;
     }
     ft__rewiring_free(&m->context, &before);
