@@ -70455,8 +70455,8 @@ static ft__bag_learnt ft__bag_learn(ft_data *data, int words, float hold_back, i
     }
     if (bag.texts < least || bag.classes < 2 || words < 1) return learnt;
     if (!ft__bag_is_small(c, &bag, pieces)) {
-        ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
-                " too many", pieces, words, bag.classes);
+        ft__log(c, "no bag of words is fitted: %zu tokens of %d words, in %d classes, are too many",
+                pieces, words, bag.classes);
         return learnt;
     }
     ft__bag_make(data, &bag, hold_back, pieces, longest);
@@ -72237,6 +72237,7 @@ static void ft__recipe_bag_network(ft__recipe *r)
         {"schedule", o->schedule != NULL, false, steps},
         {"balanced", o->balanced || o->balanced_sampling, false, steps},
         {"find_rate", o->find_rate, false, steps}, {"patience", o->patience > 0, false, steps},
+        {"most_steps", o->most_steps > 0, false, steps},
         {"accumulate", o->accumulate > 0, false, steps}, {"swa", o->swa, false, steps},
         {"ema", o->ema > 0, false, steps}, {"metric", o->metric != FT_METRIC_AUTO, false, steps},
         {"frozen_type", o->frozen_type != FT_F32, false, steps}};
@@ -72246,6 +72247,7 @@ static void ft__recipe_bag_network(ft__recipe *r)
     ft__bag_learnt learnt;
     ft__score score;
     memset(&learnt, 0, sizeof learnt);
+    ft__set_frozen(m, "*", false); /* all is fitted */
     ft__recipe_no_steps(r);
     trained = ft__recipe_parts(r, o->hold_back, train, held, &held_count);
     snprintf(r->result.choice, sizeof r->result.choice, "a bag of words: logistic regression on the"

@@ -216,9 +216,17 @@ static void test_bag_network(void)
     CHECK(ft_error(m) == FT_OK && right == 2 && best[0].probability == best[1].probability
           && best[0].probability > 0.5f, "%d, %g and %g: %s", right, (double)best[0].probability,
           (double)best[1].probability, ft_error_text(m));
-    how = (ft_finetune_options){.epochs = 2};
-    ft_finetune(again, data, how);
-    CHECK(ft_error(again) == FT_INVALID && strstr(ft_error_text(again), "epochs has no effect"), "%s", ft_error_text(again));
+    ft_freeze(again, "*"); /* as what was frozen before any choice of ft_finetune, it is trained */
+    r = ft_finetune(again, data, (ft_finetune_options){0});
+    CHECK(ft_error(again) == FT_OK && r.fit.before.tensors == 0 && r.fit.after.tensors == 0, "%d frozen: %s",
+          r.fit.before.tensors, ft_error_text(again));
+    for (i = 0; i < 2; ++i) {
+        how = i ? (ft_finetune_options){.most_steps = 1} : (ft_finetune_options){.epochs = 2};
+        ft_finetune(again, data, how);
+        CHECK(ft_error(again) == FT_INVALID && strstr(ft_error_text(again), i ? "most_steps has no effect"
+              : "epochs has no effect"), "%s", ft_error_text(again));
+        ft_clear_error(again);
+    }
     remove(path);
     ft_destroy(again);
     ft_destroy(m);

@@ -349,8 +349,8 @@ static ft__bag_learnt ft__bag_learn(ft_data *data, int words, float hold_back, i
     }
     if (bag.texts < least || bag.classes < 2 || words < 1) return learnt;
     if (!ft__bag_is_small(c, &bag, pieces)) {
-        ft__log(c, "a bag of words to beat is not tried: %zu tokens of %d words, in %d classes, are"
-                " too many", pieces, words, bag.classes);
+        ft__log(c, "no bag of words is fitted: %zu tokens of %d words, in %d classes, are too many",
+                pieces, words, bag.classes);
         return learnt;
     }
     ft__bag_make(data, &bag, hold_back, pieces, longest);

@@ -311,6 +311,7 @@ static void ft__recipe_bag_network(ft__recipe *r)
         {"schedule", o->schedule != NULL, false, steps},
         {"balanced", o->balanced || o->balanced_sampling, false, steps},
         {"find_rate", o->find_rate, false, steps}, {"patience", o->patience > 0, false, steps},
+        {"most_steps", o->most_steps > 0, false, steps},
         {"accumulate", o->accumulate > 0, false, steps}, {"swa", o->swa, false, steps},
         {"ema", o->ema > 0, false, steps}, {"metric", o->metric != FT_METRIC_AUTO, false, steps},
         {"frozen_type", o->frozen_type != FT_F32, false, steps}};
@@ -320,6 +321,7 @@ static void ft__recipe_bag_network(ft__recipe *r)
     ft__bag_learnt learnt;
     ft__score score;
     memset(&learnt, 0, sizeof learnt);
+    ft__set_frozen(m, "*", false); /* all is fitted */
     ft__recipe_no_steps(r);
     trained = ft__recipe_parts(r, o->hold_back, train, held, &held_count);
     snprintf(r->result.choice, sizeof r->result.choice, "a bag of words: logistic regression on the"
