@@ -2768,17 +2768,21 @@ static void test_dropout(void)
     }
     CHECK(fabs(zeros / (double)N - 0.3) < 0.015, "%d of %d are zero", zeros, N);
     CHECK(differ > N / 4, "another key changes only %d", differ);
-    node.options.dropout.per_sample = true; /* one draw for each row, in every chunk */
     node.frozen = false;
-    input.shape = call.output.shape = shape3(10, N / 100, 10);
-    memset(dx, 0, sizeof dx);
-    ft__dropout_forward(&call);
-    ft__dropout_backward(&call);
-    for (i = 0; i < N; ++i) {
-        float left = ft__uniform(call.random, (uint64_t)(i / (N / 10))) < 0.3f ? 0 : 1 / 0.7f;
-        if (dx[i] != again[i] || !CLOSE(again[i], left, 1e-6)) break;
+    for (form = 0; form < 3; ++form) { /* one draw for each row, for a row's steps, for each row of a matrix */
+        node.options.dropout.per_sample = form == 0;
+        node.options.dropout.locked = form > 0;
+        input.shape = call.output.shape = form < 2 ? shape3(10, N / 100, 10) : shape2(10, N / 10);
+        memset(dx, 0, sizeof dx);
+        ft__dropout_forward(&call);
+        ft__dropout_backward(&call);
+        for (i = 0; i < N; ++i) {
+            int row = i / (N / 10), at = form == 1 ? row * 10 + i % 10 : row;
+            float left = ft__uniform(call.random, (uint64_t)at) < 0.3f ? 0 : 1 / 0.7f;
+            if (dx[i] != again[i] || !CLOSE(again[i], left, 1e-6)) break;
+        }
+        CHECK(i == N, "dropout by rows, form %d: element %d", form, i);
     }
-    CHECK(i == N, "dropout per sample: element %d", i);
 }
 
 int main(int count, char **words)

@@ -42,9 +42,8 @@ static ft_status ft__dropout_shape(ft__context *c, const ft__node *node, const f
    first one's random number. Locked dropout draws the same for all steps of a sample. */
 static size_t ft__dropout_line(const ft__call *call, size_t i, size_t count, size_t *first)
 {
-    const ft_shape *shape = &call->output.shape;
-    size_t each = shape->rank > 2 ? (size_t)shape->size[2] : 1;
-    size_t sample = shape->rank > 1 ? (size_t)shape->size[1] * each : 1;
+    const int *size = call->output.shape.size; /* locked: [N, L, C] */
+    size_t each = (size_t)size[2], sample = (size_t)size[1] * each;
     *first = i;
     if (!call->node->options.dropout.locked) return count;
     *first = i / sample * each + i % each;
@@ -55,6 +54,7 @@ static void ft__dropout_run(const ft__call *call, int index, bool backward)
 {
     const ft_dropout_options *o = &call->node->options.dropout;
     bool identity = !FT__HAS_TRAINING || !call->training || call->node->frozen;
+    bool rows = o->per_sample || (o->locked && call->output.shape.rank == 2); /* each as a whole */
     const float *x = backward ? call->output.gradient : call->input[0].value;
     float *y = backward ? call->input[0].gradient : call->output.value;
     float p = o->probability > 0 ? o->probability : 0.5f;
@@ -62,7 +62,7 @@ static void ft__dropout_run(const ft__call *call, int index, bool backward)
     size_t end = ft__min_size(i + FT__CHUNK, all), whole = all / (size_t)call->output.shape.size[0];
     float share = 1, factor;
     for (; i < end; i += count) {
-        if (!identity && !o->per_sample) {
+        if (!identity && !rows) {
             count = ft__dropout_line(call, i, end - i, &first);
             ft__drop[call->context->simd](x + i, y + i, count, call->random, first, p, backward);
             continue;
