@@ -135,7 +135,7 @@ for name in m.pth m.tflite m.gguf; do
     fails 1 "$name: this is the name of a .* file, which cannot be written: name it .safetensors" "$tool" convert --model base.safetensors --out $name
     [ -e $name ] && bad "$name was written" || ok
 done
-for verb in "train --data photos" convert; do # without Keras' config, or without libhdf5
+for verb in "train --data photos" "sweep --data photos --lr 1e-3,1e-2" convert; do # without Keras' config, or without libhdf5
     fails 1 "m.h5: .*Keras" "$tool" $verb --model base.safetensors --out m.h5
     [ -e m.h5 ] && bad "m.h5 was written" || ok
 done

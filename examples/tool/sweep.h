@@ -216,6 +216,7 @@ static int sweep_and_save(const options *o, sweep_table *table)
         ft_destroy(m);
         return USAGE;
     }
+    if (!can_save(m, o)) return failed(m);
     if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
     if (!o->resume) set_aside(o, state, earlier);
     how = sweep_options(o, &lists, &views, &progress, table);

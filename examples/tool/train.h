@@ -334,21 +334,26 @@ static bool change_network(ft_model *m, const options *o, ft_data *data)
     return true;
 }
 
+/* Checked before hours of work: can the network be saved as --out? Prints why not. */
+static bool can_save(ft_model *m, const options *o)
+{
+    ft_save_options save;
+    memset(&save, 0, sizeof save);
+    if (ft_check_save(m, o->out, save) == FT_OK) return true;
+    complain("%s", ft_error_text(m));
+    return false;
+}
+
 /* With the data open: what may still be wrong, which is printed, and what changes the network before
    it is trained. DONE, or what the tool ends with. */
 static int prepare(ft_model *m, const options *o, ft_data *data, ft_model **teacher, history *log)
 {
-    ft_save_options save;
     if (!keeps_labels(m, o, data) || !has_worst(o, data) || !can_calibrate(m, o, data)) return USAGE;
     if (!reads_text(m, o) && !is_arrays(o->data) && !o->quiet) say_what_is_odd(o, data);
     if (!change_network(m, o, data)) return USAGE;
     if (o->teacher && !(*teacher = open_teacher(o))) return FAILED;
     if (o->lora) ft_lora(m, o->lora_layers, lora_options(o));
-    memset(&save, 0, sizeof save);
-    if (ft_check_save(m, o->out, save) != FT_OK) { /* before hours of work */
-        complain("%s", ft_error_text(m));
-        return FAILED;
-    }
+    if (!can_save(m, o)) return FAILED;
     if (o->pack) ft_set_packed(m, true);
     if (!open_log(log, o)) return FAILED;
     if (o->layer_decay > 0) ft_decay_layers(m, (float)o->layer_decay);
