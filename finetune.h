@@ -2703,7 +2703,8 @@ FINETUNE_API ft_status ft_load_adapter(ft_model *m, const char *folder);
    FT_INVALID without a text vector. */
 FINETUNE_API ft_status ft_pair_loss(ft_model *m, ft_pair_loss_options options);
 /* Changes the activations whose names match to `kind`. Returns how many; with an error, such as a
-   shape that does not fit what reads it, the network is as before. */
+   shape that does not fit what reads it, the network is as before. If the number of classes
+   changes, their names are removed. */
 FINETUNE_API int ft_swap_activations(ft_model *m, const char *glob, const char *kind,
                                      ft_activation_options options);
 /* For the parameters that match: a factor on the learning rate, and a weight decay instead of the
