@@ -1636,6 +1636,9 @@ typedef struct ft_recurrent_options {
                                Order: layer 0 forward, layer 0 reverse, layer 1 ... */
     bool final_states;      /* makes nodes of the last states, in the same order: "<name>.h_n" and,
                                for ft_lstm, "<name>.c_n"; ft_find returns them */
+    bool reset_before;      /* ft_gru: n = tanh(W x + U (r * h) + b), as in Cho et al. 2014, ONNX's
+                               linear_before_reset 0 and Keras' reset_after=False; default:
+                               PyTorch's n = tanh(W x + b_ih + r * (U h + b_hh)) */
 } ft_recurrent_options;
 
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
@@ -1649,7 +1652,8 @@ typedef struct ft_recurrent_options {
    "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
 FINETUNE_API ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden,
                              ft_recurrent_options options);
-/* The same with gates r, z, n (Cho et al. 2014, in PyTorch's form), and without gates: tanh. */
+/* The same with gates r, z, n (Cho et al. 2014, in PyTorch's form unless options.reset_before):
+   h' = (1 - z) * n + z * h; and without gates: tanh. */
 FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,
@@ -9377,7 +9381,8 @@ typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, 
     size_t h;
     float *x, *add;
     const float *bias;      /* [gates, h] */
-    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
+    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate, or, with
+                               the reset gate before the product, that gate times the state */
     const float *before;    /* the previous state: LSTM the cell, GRU and RNN the hidden state */
     float *state, *y;       /* the new hidden state, and its copy in the output */
     const float *dy;        /* backward: the gradient of y */
@@ -9457,6 +9462,57 @@ FT__INLINE void ft__gru_back_body(const ft__cell *s)
     }
 }
 
+/* The GRU as Cho et al. have it, whose new gate is n = tanh(x_n + U (r h)): first r and r h, in
+   `extra`; then, with that product added to x_n, the rest. */
+FT__INLINE void ft__gru_reset_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT extra = s->extra;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT bias = s->bias;
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
+        r[j] = ft__sigmoid(r[j] + bias[j]);
+        extra[j] = r[j] * before[j];
+    }
+}
+
+FT__INLINE void ft__gru_mix_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h, *FT__RESTRICT y = s->y;
+    float *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT bias = s->bias;
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
+        z[j] = ft__sigmoid(z[j] + bias[h + j]);
+        n[j] = ft__tanh(n[j] + bias[2 * h + j]);
+        state[j] = y[j] = (1 - z[j]) * n[j] + z[j] * before[j];
+    }
+}
+
+/* Backward in the opposite order: z and n; then, with the gradient of r h in `add`, r. */
+FT__INLINE void ft__gru_mix_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
+        float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
+        dh[j] = all * z[j];
+        z[j] = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
+        n[j] = dn;
+    }
+}
+
+FT__INLINE void ft__gru_reset_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT add = s->add;
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
+        dh[j] += add[j] * r[j];
+        r[j] = add[j] * before[j] * r[j] * (1 - r[j]);
+    }
+}
+
 /* h' = tanh(x) */
 FT__INLINE void ft__rnn_step_body(const ft__cell *s)
 {
@@ -9526,6 +9582,10 @@ FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
 FT__LEVELS(ft__lstm_back, (const ft__cell *s), ft__lstm_back_body(s))
 FT__LEVELS(ft__gru_step, (const ft__cell *s), ft__gru_step_body(s))
 FT__LEVELS(ft__gru_back, (const ft__cell *s), ft__gru_back_body(s))
+FT__LEVELS(ft__gru_reset, (const ft__cell *s), ft__gru_reset_body(s))
+FT__LEVELS(ft__gru_mix, (const ft__cell *s), ft__gru_mix_body(s))
+FT__LEVELS(ft__gru_mix_back, (const ft__cell *s), ft__gru_mix_back_body(s))
+FT__LEVELS(ft__gru_reset_back, (const ft__cell *s), ft__gru_reset_back_body(s))
 FT__LEVELS(ft__rnn_step, (const ft__cell *s), ft__rnn_step_body(s))
 FT__LEVELS(ft__rnn_back, (const ft__cell *s), ft__rnn_back_body(s))
 FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
@@ -9626,6 +9686,7 @@ typedef struct ft__recurrent_options { /* of one layer */
     bool lengths, initial;  /* whether it has these inputs */
     bool cells;             /* lstm: the output has the cells beside the hidden states */
     bool carry;             /* the model keeps the state: the last one replaces the initial one */
+    bool reset_before;      /* gru: the reset gate before the product, ft_recurrent_options */
 } ft__recurrent_options;
 
 typedef ft_custom_options ft__callbacks; /* in no file */
@@ -19949,7 +20010,8 @@ ft_node ft_attention(ft_model *m, const char *name, ft_node q, ft_node k, ft_nod
    The input's contribution to the gates is one product per block of steps; only the state's
    contribution is computed step by step, with weights packed once. Inside, rows are ordered
    [step][sample], with steps in the order of processing, so that every operand of every product is
-   a plain matrix. Threads split the work by direction and by rows of samples: none waits for
+   a plain matrix. A GRU with `reset_before` has two products in a step: the new gate's needs the
+   reset gate. Threads split the work by direction and by rows of samples: none waits for
    another within a block. Blocks of steps have about FT__BLOCK_K rows: the gradients of the weights
    and of the input are computed from a block's gates while those are in the cache.
    ============================================================================================= */
@@ -19958,7 +20020,7 @@ static const ft__field ft__recurrent_fields[] = {
     FT__BOOL(ft__recurrent_options, no_bias), FT__BOOL(ft__recurrent_options, relu),
     FT__BOOL(ft__recurrent_options, lengths), FT__BOOL(ft__recurrent_options, initial),
     FT__BOOL(ft__recurrent_options, carry), FT__BOOL(ft__recurrent_options, cells),
-    FT__NO_MORE_FIELDS};
+    FT__BOOL(ft__recurrent_options, reset_before), FT__NO_MORE_FIELDS};
 
 static int ft__gate_count(int op)
 {
@@ -19974,6 +20036,8 @@ typedef struct ft__recurrent {
     size_t n, steps, in, h, gates, directions;
     int per_direction, lengths, hidden, cell; /* inputs: per direction, and indices of others */
     size_t width;           /* gates * h */
+    size_t of_state;        /* rows of weight_hh that multiply the state; those after them, of the
+                               new gate if `reset_before`, multiply the reset gate times it */
     size_t stride;          /* from row to row of the gates */
     size_t block;           /* steps per block */
     size_t rows;            /* steps * n */
@@ -20000,6 +20064,7 @@ static ft__recurrent ft__recurrent_of(const ft__call *call)
     if (o->initial) r.hidden = at++;
     if (o->initial && ft__has_cells(call->node->op)) r.cell = at;
     r.width = r.gates * r.h;
+    r.of_state = o->reset_before ? 2 * r.h : r.width;
     r.stride = r.width % 64 ? r.width : r.width + 16; /* else columns share cache sets */
     r.block = r.n < FT__BLOCK_K ? FT__BLOCK_K / r.n : 1;
     if (r.block > r.steps) r.block = r.steps;
@@ -20077,6 +20142,8 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
         return ft__fail(c, FT_INVALID, "%s: carry needs a first state", node->name);
     if (node->options.recurrent.cells && !ft__has_cells(node->op))
         return ft__fail(c, FT_INVALID, "%s: only an LSTM has cells", node->name);
+    if (node->options.recurrent.reset_before && ft__gate_count(node->op) != 3)
+        return ft__fail(c, FT_INVALID, "%s: only a GRU has a reset gate", node->name);
     memset(&call, 0, sizeof call);
     call.node = node;
     call.input = input;
@@ -20087,7 +20154,8 @@ static ft_status ft__recurrent_shape(ft__context *c, const ft__node *node, const
 
 /* ---- Memory. Kept for backward, per direction: gates [steps, n, stride], hidden states
    [steps + 1, n, H], starting with the initial one, and `extra`: the LSTM's cells likewise, or the
-   GRU's hidden part of the new gate, [steps, n, H]. ---- */
+   GRU's hidden part of the new gate, or with `reset_before` the reset gate times the hidden state,
+   [steps, n, H]. ---- */
 
 static float *ft__recurrent_gates(const ft__recurrent *r, size_t direction)
 {
@@ -20106,10 +20174,12 @@ static float *ft__recurrent_extra(const ft__recurrent *r, size_t direction)
     return ft__recurrent_states(r, direction) + (r->rows + r->n) * r->h;
 }
 
-/* Scratch: per direction, the state's contribution in a GRU [n, G H], gradients of state and cell
-   [n, H] each, and a bias; once, a block's inputs in the order of processing [block * n, in], or
+/* Scratch: per direction, the state's contribution in a GRU [n, G H], or with `reset_before` the
+   gradient of the reset gate times the state [n, H]; gradients of state and cell [n, H] each, and a
+   bias; once, a block's inputs in the order of processing [block * n, in], or
    their gradients; the packed weights; workspace for products. The packed weights are weight_ih,
-   then weight_hh of each direction; in backward weight_hh is first. */
+   then weight_hh of each direction, with `reset_before` in two parts; in backward weight_hh is
+   first. */
 typedef struct ft__recurrent_room { size_t add, state, bias, inputs, packed, product; }
     ft__recurrent_room;
 
@@ -20122,7 +20192,15 @@ static size_t ft__recurrent_packed_ih(const ft__recurrent *r)
 
 static size_t ft__recurrent_packed(const ft__recurrent *r)
 {
-    return ft__recurrent_packed_ih(r) + ft__packed_right(r->call->context, r->width, r->h);
+    const ft__context *c = r->call->context;
+    return ft__recurrent_packed_ih(r) + ft__packed_right(c, r->of_state, r->h)
+        + ft__packed_right(c, r->width - r->of_state, r->h);
+}
+
+/* Numbers of ft__cell.add. */
+static size_t ft__recurrent_add_width(const ft__recurrent *r)
+{
+    return r->o->reset_before ? r->h : r->width;
 }
 
 /* Of one direction, for backward. */
@@ -20137,7 +20215,7 @@ static ft__recurrent_room ft__recurrent_room_of(const ft__recurrent *r)
     const ft__context *c = r->call->context;
     ft__recurrent_room room;
     memset(&room, 0, sizeof room);
-    room.add = r->gates == 3 ? r->directions * r->n * r->width : 0;
+    room.add = r->gates == 3 ? r->directions * r->n * ft__recurrent_add_width(r) : 0;
     room.state = r->directions * r->n * r->h;
     room.bias = r->directions * r->width;
     room.packed = r->directions * ft__recurrent_packed(r);
@@ -20168,6 +20246,7 @@ typedef struct ft__recurrent_run {
     ft__recurrent_room room;
     float *add, *dh, *dc, *bias, *inputs, *packed, *product;
     const float *ih, *hh;   /* packed weights of direction 0 */
+    const float *new_hh;    /* the part of weight_hh after `of_state` */
     size_t next;            /* distance between two directions of these */
     size_t from, to;        /* steps of the current block */
     size_t chunk, chunks;   /* rows of samples per thread; number of such chunks */
@@ -20194,15 +20273,17 @@ static ft__recurrent_run ft__recurrent_start(const ft__call *call)
     return run;
 }
 
-/* Packs a weight [rows, columns] as the right matrix of a product with its transpose, or with
-   itself. */
-static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool transposed, float *to)
+/* Packs rows of a weight [.., columns] as the right matrix of a product with their transpose, or
+   with themselves. */
+static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, size_t first, size_t rows,
+                               bool transposed, float *to)
 {
-    size_t rows = (size_t)weight->shape.size[0], columns = (size_t)weight->shape.size[1];
+    size_t columns = (size_t)weight->shape.size[1];
     ft__weight_pack pack;
     memset(&pack, 0, sizeof pack);
-    pack.weight = weight->value;
     pack.stored = ft__stored_weight(weight);
+    pack.first_row = first;
+    if (!pack.stored) pack.weight = weight->value + first * columns;
     pack.n = transposed ? rows : columns;
     pack.k = transposed ? columns : rows;
     pack.n_step = transposed ? columns : 1;
@@ -20210,6 +20291,18 @@ static void ft__recurrent_pack(ft__context *c, const ft__tensor *weight, bool tr
     pack.taps = 1;
     pack.to = to;
     ft__pack_weights(c, &pack);
+}
+
+/* Packs weight_hh of a direction, those rows after `of_state` behind the others. */
+static void ft__recurrent_pack_hh(const ft__recurrent *r, size_t d, bool transposed, float *to)
+{
+    ft__context *c = r->call->context;
+    const ft__tensor *weight = ft__recurrent_weight(r, d, FT__WEIGHT_HH);
+    float *rest = to + (transposed ? ft__packed_right(c, r->of_state, r->h)
+                                   : ft__packed_right(c, r->h, r->of_state));
+    ft__recurrent_pack(c, weight, 0, r->of_state, transposed, to);
+    if (r->o->reset_before)
+        ft__recurrent_pack(c, weight, r->of_state, r->width - r->of_state, transposed, rest);
 }
 
 /* The time of the `s`-th step that this direction processes. */
@@ -20292,7 +20385,8 @@ static ft__cell ft__recurrent_cell(const ft__recurrent_run *run, size_t directio
     cell.h = r->h;
     cell.x = ft__recurrent_gates(r, direction) + row * r->stride;
     cell.bias = run->bias + direction * r->width;
-    if (r->gates == 3) cell.add = run->add + (direction * r->n + sample) * r->width;
+    if (r->gates == 3)
+        cell.add = run->add + (direction * r->n + sample) * ft__recurrent_add_width(r);
     cell.before = states + row * r->h;
     cell.state = states + (row + r->n) * r->h;
     if (r->gates == 3) cell.extra = extra + row * r->h;
@@ -20357,6 +20451,32 @@ static void ft__recurrent_state_product(const ft__recurrent_run *run, size_t dir
                            run->hh + direction * run->next, r->width, to, apart, true);
 }
 
+/* A step of some samples of a GRU with `reset_before`. */
+static void ft__recurrent_reset_step(const ft__recurrent_run *run, size_t direction, size_t s,
+                                     size_t first, size_t count)
+{
+    const ft__recurrent *r = &run->r;
+    const ft__context *c = r->call->context;
+    size_t row = s * r->n + first, next = direction * run->next, i;
+    float *gates = ft__recurrent_gates(r, direction) + row * r->stride;
+    float *extra = ft__recurrent_extra(r, direction) + row * r->h;
+    ft__cell cell;
+    ft__recurrent_multiply(c, ft__recurrent_states(r, direction) + row * r->h, r->h, count, r->h,
+                           run->hh + next, r->of_state, gates, r->stride, true);
+    for (i = 0; i < count; ++i) {
+        cell = ft__recurrent_cell(run, direction, s, first + i);
+        if (ft__recurrent_real(r, direction, s, first + i)) ft__gru_reset[c->simd](&cell);
+        else memset(cell.extra, 0, r->h * sizeof(float));
+    }
+    ft__recurrent_multiply(c, extra, r->h, count, r->h, run->new_hh + next, r->h,
+                           gates + r->of_state, r->stride, true);
+    for (i = 0; i < count; ++i) {
+        cell = ft__recurrent_cell(run, direction, s, first + i);
+        if (ft__recurrent_real(r, direction, s, first + i)) ft__gru_mix[c->simd](&cell);
+        else ft__recurrent_skip(r, &cell);
+    }
+}
+
 /* Some samples of one direction, through a block of steps. */
 static void ft__recurrent_forward_unit(void *context, int index)
 {
@@ -20366,6 +20486,10 @@ static void ft__recurrent_forward_unit(void *context, int index)
     size_t first = (size_t)index % run->chunks * run->chunk;
     size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i;
     for (s = run->from; s < run->to; ++s) {
+        if (r->o->reset_before) {
+            ft__recurrent_reset_step(run, direction, s, first, count);
+            continue;
+        }
         ft__recurrent_state_product(run, direction, s, first, count);
         for (i = 0; i < count; ++i) {
             ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);
@@ -20396,11 +20520,18 @@ static void ft__recurrent_ends(const ft__recurrent_run *run, bool back)
         }
 }
 
-/* bias_ih + bias_hh, without the part that the GRU's reset gate multiplies. */
+/* Numbers of bias_hh that are added to those of bias_ih: all but the part that the GRU's reset gate
+   multiplies after the product. */
+static size_t ft__recurrent_added_bias(const ft__recurrent *r)
+{
+    return r->gates == 3 && !r->o->reset_before ? 2 * r->h : r->width;
+}
+
+/* bias_ih + bias_hh, without the part that is not added. */
 static void ft__recurrent_bias(const ft__recurrent_run *run)
 {
     const ft__recurrent *r = &run->r;
-    size_t d, i, both = r->gates == 3 ? 2 * r->h : r->width;
+    size_t d, i, both = ft__recurrent_added_bias(r);
     for (d = 0; d < r->directions; ++d)
         for (i = 0; i < r->width; ++i) {
             float *to = &run->bias[d * r->width + i];
@@ -20419,12 +20550,13 @@ static void ft__recurrent_forward(const ft__call *call)
     float *packed = call->prepared ? call->prepared : run.packed;
     for (d = 0; d < r->directions && (call->prepare || !call->prepared); ++d) {
         float *to = packed + d * ft__recurrent_packed(r);
-        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_IH), true, to);
-        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_HH), true,
-                           to + ft__recurrent_packed_ih(r));
+        ft__recurrent_pack(call->context, ft__recurrent_weight(r, d, FT__WEIGHT_IH), 0, r->width,
+                           true, to);
+        ft__recurrent_pack_hh(r, d, true, to + ft__recurrent_packed_ih(r));
     }
     run.ih = packed;
     run.hh = packed + ft__recurrent_packed_ih(r);
+    run.new_hh = run.hh + ft__packed_right(call->context, r->of_state, r->h);
     run.next = ft__recurrent_packed(r);
     ft__recurrent_bias(&run);
     ft__recurrent_ends(&run, false);
@@ -20449,6 +20581,31 @@ static void ft__recurrent_back(const ft__recurrent *r, ft__cell *cell)
     else ft__rnn_back[simd](cell);
 }
 
+/* A step of some samples of a GRU with `reset_before`. */
+static void ft__recurrent_reset_back(const ft__recurrent_run *run, size_t direction, size_t s,
+                                     size_t first, size_t count)
+{
+    const ft__recurrent *r = &run->r;
+    const ft__context *c = r->call->context;
+    size_t next = direction * run->next, i;
+    const float *gates = ft__recurrent_gates(r, direction) + (s * r->n + first) * r->stride;
+    ft__cell cell;
+    for (i = 0; i < count; ++i) {
+        cell = ft__recurrent_cell(run, direction, s, first + i);
+        cell.dy = r->call->output.gradient + ft__recurrent_place(r, direction, s, first + i);
+        if (ft__recurrent_real(r, direction, s, first + i)) ft__gru_mix_back[c->simd](&cell);
+        else memset(cell.x, 0, r->width * sizeof(float));
+    }
+    ft__recurrent_multiply(c, gates + r->of_state, r->stride, count, r->h, run->new_hh + next,
+                           r->h, run->add + (direction * r->n + first) * r->h, r->h, false);
+    for (i = 0; i < count; ++i) {
+        cell = ft__recurrent_cell(run, direction, s, first + i);
+        if (ft__recurrent_real(r, direction, s, first + i)) ft__gru_reset_back[c->simd](&cell);
+    }
+    ft__recurrent_multiply(c, gates, r->stride, count, r->of_state, run->hh + next, r->h,
+                           run->dh + (direction * r->n + first) * r->h, r->h, true);
+}
+
 /* From a block's last step to its first: replaces the gates by the gradients of their sums. */
 static void ft__recurrent_backward_unit(void *context, int index)
 {
@@ -20458,6 +20615,9 @@ static void ft__recurrent_backward_unit(void *context, int index)
     size_t first = (size_t)index % run->chunks * run->chunk;
     size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i, j;
     float *dh = run->dh + (direction * r->n + first) * r->h;
+    for (s = run->to; r->o->reset_before && s-- > run->from;)
+        ft__recurrent_reset_back(run, direction, s, first, count);
+    if (r->o->reset_before) return;
     for (s = run->to; s-- > run->from;) {
         const float *side = r->gates == 3 ? run->add + (direction * r->n + first) * r->width
             : ft__recurrent_gates(r, direction) + (s * r->n + first) * r->stride;
@@ -20527,27 +20687,33 @@ static void ft__recurrent_weight_sum(const ft__recurrent_run *run, const float *
 }
 
 /* Adds a block's part to the gradients of weight_hh and of the biases. Both biases have the same
-   gradient, except in the GRU's new gate, where the reset gate multiplies bias_hh. */
+   gradient, except in the GRU's new gate, where the reset gate multiplies bias_hh; there weight_hh
+   multiplies what is in `extra` if `reset_before`. */
 static void ft__recurrent_state_weights(const ft__recurrent_run *run, size_t d)
 {
     const ft__recurrent *r = &run->r;
     ft__context *c = r->call->context;
     size_t first = run->from * r->n, rows = run->to * r->n - first;
-    size_t shared = r->gates == 3 ? 2 * r->h : r->width;
+    size_t shared = ft__recurrent_added_bias(r);
     const float *gates = ft__recurrent_gates(r, d) + first * r->stride;
     const float *states = ft__recurrent_states(r, d) + first * r->h;
     const float *extra = r->gates == 3 ? ft__recurrent_extra(r, d) + first * r->h : NULL;
     float *to = ft__recurrent_weight(r, d, FT__WEIGHT_HH)->gradient, *bias_ih, *bias_hh;
-    if (to) ft__recurrent_weight_sum(run, gates, r->stride, shared, states, r->h, to);
-    if (to && r->gates == 3)
+    if (to)
+        ft__recurrent_weight_sum(run, gates, r->stride, r->gates == 3 ? 2 * r->h : r->width,
+                                 states, r->h, to);
+    if (to && r->o->reset_before)
+        ft__recurrent_weight_sum(run, gates + r->of_state, r->stride, r->h, extra, r->h,
+                                 to + r->of_state * r->h);
+    else if (to && r->gates == 3)
         ft__recurrent_weight_sum(run, extra, r->h, r->h, states, r->h, to + shared * r->h);
     if (r->o->no_bias) return;
     bias_ih = ft__recurrent_weight(r, d, FT__BIAS_IH)->gradient;
     bias_hh = ft__recurrent_weight(r, d, FT__BIAS_HH)->gradient;
     ft__recurrent_add_sums(c, gates, rows, r->stride, shared, bias_ih, bias_hh);
-    if (bias_ih && r->gates == 3)
+    if (bias_ih && shared < r->width)
         ft__recurrent_add_sums(c, gates + shared, rows, r->stride, r->h, bias_ih + shared, NULL);
-    if (bias_hh && r->gates == 3)
+    if (bias_hh && shared < r->width)
         ft__recurrent_add_sums(c, extra, rows, r->h, r->h, bias_hh + shared, NULL);
 }
 
@@ -20619,13 +20785,14 @@ static void ft__recurrent_backward(const ft__call *call)
     ft__context *c = call->context;
     size_t d;
     run.hh = run.packed;
+    run.new_hh = run.hh + ft__packed_right(c, r->h, r->of_state);
     run.ih = run.packed + ft__packed_right(c, r->h, r->width);
     run.next = ft__recurrent_packed_back(r);
     for (d = 0; d < r->directions; ++d) {
         float *to = run.packed + d * run.next;
-        ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_HH), false, to);
+        ft__recurrent_pack_hh(r, d, false, to);
         if (call->input[0].gradient)
-            ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_IH), false,
+            ft__recurrent_pack(c, ft__recurrent_weight(r, d, FT__WEIGHT_IH), 0, r->width, false,
                                to + ft__packed_right(c, r->h, r->width));
     }
     memset(run.dh, 0, run.room.state * sizeof *run.dh);
@@ -20646,7 +20813,8 @@ static void ft__recurrent_backward(const ft__call *call)
    lengths; then the first hidden state and, of an lstm, cell | `hidden` required, `bidirectional`
    false, `no_bias` false: no biases among the inputs, `lengths` false and `initial` false: whether
    lengths and first states are, `relu` false (rnn only), `carry` false: the first states are kept
-   from run to run, `cells` false: the output has the cells beside the hidden states (lstm only) */
+   from run to run, `cells` false: the output has the cells beside the hidden states (lstm only),
+   `reset_before` false: n = tanh(W x + U (r * h) + b), Cho et al.'s (gru only) */
 static const ft__row ft__row_lstm = {
     FT__NAMED(lstm), 3, 12, FT__READS_X | FT__RECURRENT | FT__READS_TYPES,
     ft__recurrent_shape, ft__recurrent_forward, FT__BACKWARD(ft__recurrent_backward),
@@ -20773,6 +20941,7 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
     o.bidirectional = options->bidirectional;
     o.no_bias = options->no_bias;
     o.relu = options->relu && gates == 1;
+    o.reset_before = options->reset_before && gates == 3;
     o.carry = options->carry;
     o.lengths = options->lengths.id != 0;
     o.initial = options->carry || options->hidden.id != 0;
@@ -26917,9 +27086,11 @@ static void ft__cl_recurrent_backward(const ft__call *call)
     }
 }
 
+/* A GRU with `reset_before`, whose step has two products, is left to the processor. */
 static bool ft__recurrent_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
+    if (call->node->options.recurrent.reset_before) return false;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
     if (form == FT__FORM_BLOCK)
         return !d->place.is_processor && call->node->options.recurrent.hidden % 4 == 0;

@@ -60,6 +60,8 @@ static const layer_case cases[] = {
     {"avg_pool", PICTURE, 19, 9, 8, 0, 3, 2, 1, 0, 0}, {"global_avg", PICTURE, 21, 5, 3, 0, 0, 0, 0, 0, 0},
     {"lstm", SEQUENCE, 5, 0, 4, 7, 0, 0, 0, 0, 0}, {"lstm", SEQUENCE, 16, 0, 3, 33, 0, 0, 0, 0, 2},
     {"gru", SEQUENCE, 5, 0, 4, 7, 0, 0, 0, 0, 0}, {"gru", SEQUENCE, 16, 0, 3, 33, 0, 0, 0, 0, 2},
+    {"gru_reset_before", SEQUENCE, 5, 0, 4, 7, 0, 0, 0, 0, 0},
+    {"gru_reset_before", SEQUENCE, 16, 0, 3, 33, 0, 0, 0, 0, 2},
     {"rnn", SEQUENCE, 5, 0, 4, 7, 0, 0, 0, 0, 0}, {"rnn", SEQUENCE, 17, 0, 3, 32, 0, 0, 0, 0, 2},
     {"attention", SEQUENCE, 12, 0, 9, 0, 0, 0, 0, 0, 0},
     {"attention", SEQUENCE, 33, 0, 17, 0, 0, 0, 0, 0, 0},
@@ -95,6 +97,7 @@ static ft_node recurrent(ft_model *m, ft_node x, const layer_case *c)
     memset(&o, 0, sizeof o);
     o.layers = c->groups;
     o.bidirectional = c->groups > 1;
+    o.reset_before = strcmp(c->layer, "gru_reset_before") == 0;
     return c->layer[0] == 'l' ? ft_lstm(m, "layer", x, c->out, o) : c->layer[0] == 'g'
         ? ft_gru(m, "layer", x, c->out, o) : ft_rnn(m, "layer", x, c->out, o);
 }
@@ -289,17 +292,18 @@ static void test_row_blocks(const char *level)
     static const int counts[] = {63, 64, 119, 120, 121, 125, 126, 127, 128, 129};
     static float x[MOST_SAMPLES * IN], alone[MOST_SAMPLES * H], y[MOST_SAMPLES * H];
     static ft_node (*const makers[])(ft_model *, const char *, ft_node, int, ft_recurrent_options) = {
-        ft_lstm, ft_gru, ft_rnn};
+        ft_lstm, ft_gru, ft_rnn, ft_gru};
     size_t k, i;
     for (i = 0; i < MOST_SAMPLES * IN; ++i) x[i] = (float)(i * 31 % 17) / 8 - 1;
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < 4; ++k) {
         ft_desc desc;
         ft_input_options in;
-        ft_recurrent_options none;
+        ft_recurrent_options options;
         ft_model *m;
         memset(&desc, 0, sizeof desc);
         memset(&in, 0, sizeof in);
-        memset(&none, 0, sizeof none);
+        memset(&options, 0, sizeof options);
+        options.reset_before = k == 3;
         desc.simd = level;
         desc.threads = 1;
         desc.allocator.allocate = allocate;
@@ -307,7 +311,7 @@ static void test_row_blocks(const char *level)
         in.size[0] = FT_LENGTH;
         in.size[1] = IN;
         m = ft_create(desc);
-        ft_set_output(m, makers[k](m, "layer", ft_input(m, "input", in), H, none));
+        ft_set_output(m, makers[k](m, "layer", ft_input(m, "input", in), H, options));
         ft_set_length(m, 1);
         for (i = 0; i < MOST_SAMPLES; ++i) ft_run(m, x + i * IN, 1, alone + i * H, H);
         for (i = 0; i < sizeof counts / sizeof counts[0]; ++i) {

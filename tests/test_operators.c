@@ -977,6 +977,21 @@ static double affine(const problem *p, int weight, int bias, int row, const doub
     return sum;
 }
 
+/* The new gate of a GRU whose reset gate multiplies h before the product: number j. */
+static double reset_gate_before(const problem *p, int first, int j, const double *x, const double *h)
+{
+    const ft__recurrent_options *o = &p->options.recurrent;
+    int size = o->hidden, in = p->shape[0].size[2], k;
+    double sum = affine(p, first, o->no_bias ? 0 : first + 2, 2 * size + j, x, in);
+    if (!o->no_bias) sum += p->x[first + 3][2 * size + j];
+    for (k = 0; k < size; ++k) {
+        double r = logistic(affine(p, first, o->no_bias ? 0 : first + 2, k, x, in)
+                            + affine(p, first + 1, o->no_bias ? 0 : first + 3, k, h, size));
+        sum += p->x[first + 1][(2 * size + j) * size + k] * r * h[k];
+    }
+    return tanh(sum);
+}
+
 /* One step of torch.nn.LSTM, GRU or RNN, for one sample: h and c are replaced. */
 static void cell_step(const problem *p, int first, const double *x, double *h, double *c)
 {
@@ -996,6 +1011,7 @@ static void cell_step(const problem *p, int first, const double *x, double *h, d
             fresh[j] = logistic(sum[3]) * tanh(c[j]);
         } else if (gates == 3) {
             double n = tanh(a[2] + logistic(sum[0]) * b[2]), z = logistic(sum[1]);
+            if (o->reset_before) n = reset_gate_before(p, first, j, x, h);
             fresh[j] = (1 - z) * n + z * h[j];
         } else fresh[j] = !o->relu ? tanh(sum[0]) : sum[0] > 0 ? sum[0] : 0;
     }
@@ -2444,7 +2460,7 @@ static void recurrent_case(const char *op, int n, int steps, int in, ft__recurre
 
 static void recurrent_cases(void)
 {
-    static const char *const names[] = {"lstm", "gru", "rnn"};
+    static const char *const names[] = {"lstm", "gru", "rnn", "gru"}; /* the last: reset_before */
     problem p = with(2, shape2(3, 7), shape2(11, 5), shape1(0));
     int i, how;
     p.integer = 1;
@@ -2471,13 +2487,15 @@ static void recurrent_cases(void)
         p.options.step_pool.bidirectional = i == 6 || i == 7;
         add_case(p, "step_pool", oracle_step_pool);
     }
-    for (i = 0; i < 3; ++i) {
+    for (i = 0; i < 4; ++i) {
         ft__recurrent_options rows_apart = {.hidden = i == 2 ? 64 : 16}; /* widths 64, 48, 64 */
         ft__recurrent_options fours = {.hidden = 4, .bidirectional = true, .lengths = true};
+        rows_apart.reset_before = fours.reset_before = i == 3;
         recurrent_case(names[i], 3, 4, 8, fours); /* whole vectors of four */
         recurrent_case(names[i], 2, 3, 3, rows_apart);
         recurrent_case(names[i], 180, 3, 1, (ft__recurrent_options){
-            .hidden = 2, .bidirectional = true, .lengths = true}); /* two blocks of steps */
+            .hidden = 2, .bidirectional = true, .lengths = true, /* two blocks of steps */
+            .reset_before = i == 3});
         for (how = 0; how < 16; ++how) {
             ft__recurrent_options o = {.hidden = how % 3 ? 3 : 17};
             o.bidirectional = how & 1;
@@ -2485,6 +2503,7 @@ static void recurrent_cases(void)
             o.initial = how & 4;
             o.no_bias = how & 8;
             o.relu = i == 2 && how % 2;
+            o.reset_before = i == 3;
             recurrent_case(names[i], how == 5 ? 1 : 3, how == 7 ? 1 : 5, how % 4 + 1, o);
             o.cells = true;
             if (i == 0) recurrent_case(names[i], 3, 5, how % 4 + 1, o);

@@ -227,8 +227,10 @@ static void test_refused(void)
 typedef ft_node (*layer_maker)(ft_model *m, const char *name, ft_node x, int hidden,
                                ft_recurrent_options options);
 
-static const struct { const char *name; layer_maker make; } layers[] = {
-    {"lstm", ft_lstm}, {"gru", ft_gru}, {"rnn", ft_rnn}};
+static const struct { const char *name; layer_maker make; bool reset_before; } layers[] = {
+    {"lstm", ft_lstm, false}, {"gru", ft_gru, false}, {"rnn", ft_rnn, false},
+    {"gru with reset_before", ft_gru, true}};
+enum { LAYERS = sizeof layers / sizeof layers[0] };
 
 /* Padded to one length, each sentence of a batch gives the bits that it gives alone, for every
    kind of layer and pooling, with any number of threads. */
@@ -242,7 +244,7 @@ static void test_padding(void)
         lengths[n] = n % L + 1;
         for (t = 0; t < L; ++t) ids[n * L + t] = t < lengths[n] ? (n * 7 + t * 5) % WORDS : 0;
     }
-    for (k = 0; k < 3; ++k)
+    for (k = 0; k < LAYERS; ++k)
         for (threads = 1; threads <= 5; threads += 2) {
             ft_model *m = ft_create((ft_desc){.threads = threads, .seed = 11});
             ft_node tokens = ft_input(m, "tokens", (ft_input_options){.type = FT_I32,
@@ -250,7 +252,8 @@ static void test_padding(void)
             ft_node real = ft_input(m, "lengths", (ft_input_options){.type = FT_I32}), x, pools[3];
             x = ft_embedding(m, "words", tokens, WORDS, 6, (ft_embedding_options){0});
             x = layers[k].make(m, "rnn", x, 20, (ft_recurrent_options){
-                .layers = 2, .bidirectional = true, .lengths = real, .dropout = 0.5f});
+                .layers = 2, .bidirectional = true, .lengths = real, .dropout = 0.5f,
+                .reset_before = layers[k].reset_before});
             for (n = 0; n < 3; ++n)
                 pools[n] = ft_step_pool(m, NULL, x, real, (ft_step_pool_options){
                     .kind = (ft_step_pooling)n, .bidirectional = true});
@@ -282,11 +285,11 @@ static void test_carried(void)
     float x[N * L * IN], piece[N * L * IN], whole[N * L * H], got[N * L * H], state[N * H];
     int k, i, n;
     for (i = 0; i < N * L * IN; ++i) x[i] = value_at(i);
-    for (k = 0; k < 3; ++k) {
+    for (k = 0; k < LAYERS; ++k) {
         ft_model *m = ft_create((ft_desc){.threads = 2, .seed = 5});
         ft_node in = ft_input(m, "x", (ft_input_options){.size = {FT_LENGTH, IN}});
         ft_set_output(m, layers[k].make(m, "rnn", in, H, (ft_recurrent_options){
-            .layers = 2, .carry = true}));
+            .layers = 2, .carry = true, .reset_before = layers[k].reset_before}));
         ft_set_length(m, L);
         ft_run(m, x, N, whole, N * L * H);
         CHECK(ft_reset_state(m, "*") == (k == 0 ? 4 : 2), "%s: states", layers[k].name);

@@ -251,9 +251,11 @@ static void ft__cl_recurrent_backward(const ft__call *call)
     }
 }
 
+/* A GRU with `reset_before`, whose step has two products, is left to the processor. */
 static bool ft__recurrent_fits(const ft__call *call, int form)
 {
     const ft__device *d = call->context->device;
+    if (call->node->options.recurrent.reset_before) return false;
     if (form == d->usual_form || form == FT__FORM_PLAIN) return true;
     if (form == FT__FORM_BLOCK)
         return !d->place.is_processor && call->node->options.recurrent.hidden % 4 == 0;

@@ -432,6 +432,9 @@ typedef struct ft_recurrent_options {
                                Order: layer 0 forward, layer 0 reverse, layer 1 ... */
     bool final_states;      /* makes nodes of the last states, in the same order: "<name>.h_n" and,
                                for ft_lstm, "<name>.c_n"; ft_find returns them */
+    bool reset_before;      /* ft_gru: n = tanh(W x + U (r * h) + b), as in Cho et al. 2014, ONNX's
+                               linear_before_reset 0 and Keras' reset_after=False; default:
+                               PyTorch's n = tanh(W x + b_ih + r * (U h + b_hh)) */
 } ft_recurrent_options;
 
 /* x [N, L, in] -> [N, L, directions * hidden]: the last layer's output at every step, forward and
@@ -445,7 +448,8 @@ typedef struct ft_recurrent_options {
    "<name>.cell_l0". Hochreiter and Schmidhuber 1997. */
 FINETUNE_API ft_node ft_lstm(ft_model *m, const char *name, ft_node x, int hidden,
                              ft_recurrent_options options);
-/* The same with gates r, z, n (Cho et al. 2014, in PyTorch's form), and without gates: tanh. */
+/* The same with gates r, z, n (Cho et al. 2014, in PyTorch's form unless options.reset_before):
+   h' = (1 - z) * n + z * h; and without gates: tanh. */
 FINETUNE_API ft_node ft_gru(ft_model *m, const char *name, ft_node x, int hidden,
                             ft_recurrent_options options);
 FINETUNE_API ft_node ft_rnn(ft_model *m, const char *name, ft_node x, int hidden,

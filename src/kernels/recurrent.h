@@ -21,7 +21,8 @@ typedef struct ft__cell {   /* pointers to one sequence's rows; h numbers each, 
     size_t h;
     float *x, *add;
     const float *bias;      /* [gates, h] */
-    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate */
+    float *extra;           /* LSTM: the new cell; GRU: the state's part of the new gate, or, with
+                               the reset gate before the product, that gate times the state */
     const float *before;    /* the previous state: LSTM the cell, GRU and RNN the hidden state */
     float *state, *y;       /* the new hidden state, and its copy in the output */
     const float *dy;        /* backward: the gradient of y */
@@ -101,6 +102,57 @@ FT__INLINE void ft__gru_back_body(const ft__cell *s)
     }
 }
 
+/* The GRU as Cho et al. have it, whose new gate is n = tanh(x_n + U (r h)): first r and r h, in
+   `extra`; then, with that product added to x_n, the rest. */
+FT__INLINE void ft__gru_reset_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT extra = s->extra;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT bias = s->bias;
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
+        r[j] = ft__sigmoid(r[j] + bias[j]);
+        extra[j] = r[j] * before[j];
+    }
+}
+
+FT__INLINE void ft__gru_mix_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h, *FT__RESTRICT y = s->y;
+    float *FT__RESTRICT state = s->state;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT bias = s->bias;
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
+        z[j] = ft__sigmoid(z[j] + bias[h + j]);
+        n[j] = ft__tanh(n[j] + bias[2 * h + j]);
+        state[j] = y[j] = (1 - z[j]) * n[j] + z[j] * before[j];
+    }
+}
+
+/* Backward in the opposite order: z and n; then, with the gradient of r h in `add`, r. */
+FT__INLINE void ft__gru_mix_back_body(const ft__cell *s)
+{
+    size_t h = s->h, j;
+    float *FT__RESTRICT z = s->x + h, *FT__RESTRICT n = s->x + 2 * h, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT dy = s->dy;
+    FT__INDEPENDENT for (j = 0; j < h; ++j) {
+        float all = dh[j] + dy[j], dn = all * (1 - z[j]) * (1 - n[j] * n[j]);
+        dh[j] = all * z[j];
+        z[j] = all * (before[j] - n[j]) * z[j] * (1 - z[j]);
+        n[j] = dn;
+    }
+}
+
+FT__INLINE void ft__gru_reset_back_body(const ft__cell *s)
+{
+    size_t j;
+    float *FT__RESTRICT r = s->x, *FT__RESTRICT dh = s->dh;
+    const float *FT__RESTRICT before = s->before, *FT__RESTRICT add = s->add;
+    FT__INDEPENDENT for (j = 0; j < s->h; ++j) {
+        dh[j] += add[j] * r[j];
+        r[j] = add[j] * before[j] * r[j] * (1 - r[j]);
+    }
+}
+
 /* h' = tanh(x) */
 FT__INLINE void ft__rnn_step_body(const ft__cell *s)
 {
@@ -170,6 +222,10 @@ FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
 FT__LEVELS(ft__lstm_back, (const ft__cell *s), ft__lstm_back_body(s))
 FT__LEVELS(ft__gru_step, (const ft__cell *s), ft__gru_step_body(s))
 FT__LEVELS(ft__gru_back, (const ft__cell *s), ft__gru_back_body(s))
+FT__LEVELS(ft__gru_reset, (const ft__cell *s), ft__gru_reset_body(s))
+FT__LEVELS(ft__gru_mix, (const ft__cell *s), ft__gru_mix_body(s))
+FT__LEVELS(ft__gru_mix_back, (const ft__cell *s), ft__gru_mix_back_body(s))
+FT__LEVELS(ft__gru_reset_back, (const ft__cell *s), ft__gru_reset_back_body(s))
 FT__LEVELS(ft__rnn_step, (const ft__cell *s), ft__rnn_step_body(s))
 FT__LEVELS(ft__rnn_back, (const ft__cell *s), ft__rnn_back_body(s))
 FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))

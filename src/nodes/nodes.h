@@ -44,6 +44,7 @@ typedef struct ft__recurrent_options { /* of one layer */
     bool lengths, initial;  /* whether it has these inputs */
     bool cells;             /* lstm: the output has the cells beside the hidden states */
     bool carry;             /* the model keeps the state: the last one replaces the initial one */
+    bool reset_before;      /* gru: the reset gate before the product, ft_recurrent_options */
 } ft__recurrent_options;
 
 typedef ft_custom_options ft__callbacks; /* in no file */

@@ -123,6 +123,7 @@ static ft_node ft__recurrent_layer(ft_model *m, const ft__row *row, const char *
     o.bidirectional = options->bidirectional;
     o.no_bias = options->no_bias;
     o.relu = options->relu && gates == 1;
+    o.reset_before = options->reset_before && gates == 3;
     o.carry = options->carry;
     o.lengths = options->lengths.id != 0;
     o.initial = options->carry || options->hidden.id != 0;
