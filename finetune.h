@@ -45612,8 +45612,9 @@ static const char *ft__onnx_einsum(ft__onnx *x, const ft__onnx_node *n)
 /* =============================================================================================
    [SECTION] formats/onnx_recurrent: LSTM, GRU and RNN of ONNX
    X [T, N, I], or [N, T, I] with layout 1; W [D, G H, I], R [D, G H, H] and B [D, 2 G H], whose
-   gates stand in another order than PyTorch's: iofc instead of ifgo, zrh instead of rzn. Y is
-   [T, D, N, H], the last states Y_h and Y_c are [D, N, H].
+   gates stand in another order than PyTorch's: iofc instead of ifgo, zrh instead of rzn. A GRU is
+   PyTorch's with linear_before_reset 1. Y is [T, D, N, H], the last states Y_h and Y_c are
+   [D, N, H].
    ============================================================================================= */
 #if FT__HAS_ONNX
 
@@ -45773,8 +45774,6 @@ static const char *ft__onnx_cell_fault(ft__onnx *x, const ft__onnx_node *n,
     if (!cell) return "has other activations than PyTorch's";
     if (ft__onnx_attribute_of(n, "clip") || ft__onnx_int(n, "input_forget", 0))
         return "clip and input_forget are not supported";
-    if (strcmp(n->op, "GRU") == 0 && !ft__onnx_int(n, "linear_before_reset", 0))
-        return "is supported with linear_before_reset 1, as PyTorch's";
     if (strcmp(ft__onnx_text(n, "direction", "forward"), "reverse") == 0)
         return "of the reverse direction alone is not supported";
     if (n->input_count > 4 && n->inputs[4] >= 0) return "sequence_lens are not supported";
@@ -45809,6 +45808,8 @@ static const char *ft__onnx_recurrent(ft__onnx *x, const ft__onnx_node *n)
     ft__onnx_add_flag(&fields, "no_bias", before == 1 + 2 * directions);
     ft__onnx_add_flag(&fields, "initial", count > before);
     ft__onnx_add_flag(&fields, "relu", strcmp(cell->activations, "Relu") == 0);
+    ft__onnx_add_flag(&fields, "reset_before", cell->gates == 3
+                                               && !ft__onnx_int(n, "linear_before_reset", 0));
     made = ft__onnx_make(x, cell->op, ft__onnx_name(x, name, ".steps"), inputs, count, &fields);
     flat = *v; /* [T, N, D H] */
     flat.size[2] = ft__onnx_known((double)directions * hidden);
@@ -50089,7 +50090,7 @@ static const char *ft__out_recurrent(ft__onnx_out *o, const ft__node *node, cons
     ft__out_int(o, "hidden_size", a->hidden);
     if (a->bidirectional) ft__out_text(o, "direction", "bidirectional");
     if (a->relu) ft__out_texts(o, "activations", "Relu", directions);
-    if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", 1);
+    if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", !a->reset_before);
     ft__out_node(o, op, x, 7, y, cells ? 3 : a->carry ? 2 : 1);
     if (a->cells)
         ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells_rows");

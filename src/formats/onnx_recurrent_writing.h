@@ -182,7 +182,7 @@ static const char *ft__out_recurrent(ft__onnx_out *o, const ft__node *node, cons
     ft__out_int(o, "hidden_size", a->hidden);
     if (a->bidirectional) ft__out_text(o, "direction", "bidirectional");
     if (a->relu) ft__out_texts(o, "activations", "Relu", directions);
-    if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", 1);
+    if (node->op == FT__OP_gru) ft__out_int(o, "linear_before_reset", !a->reset_before);
     ft__out_node(o, op, x, 7, y, cells ? 3 : a->carry ? 2 : 1);
     if (a->cells)
         ft__out_states(o, node, ft__out_name(o, node, "last_cells"), y[2], "last_cells_rows");

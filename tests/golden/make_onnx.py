@@ -267,8 +267,9 @@ case("refused", [node("Sin", "x", "a"), node("Relu", "a", "b"), node("NonZero", 
                  node("Concat", "b d", axis=1)], ROWS, refused="2 nodes of opset 17|a (Sin)|d (Hardmax)")
 case("refused_opset", node("Relu", "x"), ROWS, opset=6, refused="opset 6; 7 to 22")
 case("refused_batch", node("ReduceMean", "x", axes=[0]), ROWS, refused="(ReduceMean): over the batch")
-case("refused_gru", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GRU", "t w r", hidden_size=3)], STEPS,
-     {"w": draw(1, 9, 6), "r": draw(1, 9, 3)}, refused="linear_before_reset 1")
+case("GRU_reset_before", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("GRU", "t w r", "s", hidden_size=3),
+                          node("Squeeze", "s axis", "q"), node("Transpose", "q", perm=[1, 0, 2])], STEPS,
+     {"w": draw(1, 9, 6), "r": draw(1, 9, 3), "axis": ints(1)})
 case("refused_open", node("Relu", "x"), {"x": ["N", 3, "h", "w"]}, refused="--sample")
 
 save("onnx", ("conv_groups_bias_node", "typed_weights", "reshape_length", "heads_by_batch", "LSTM2", "GRU1", "class_token",
@@ -474,4 +475,13 @@ case("refused_twice_later", [node("GatherND", "x i"), helper.make_node("Concat",
 case("refused_twice_inside_if", either("c", branch([node("ReduceSum", "w", "w", keepdims=0), node("Add", "x w", "t")], "t"),
                                        branch([node("Neg", "x", "e")], "e")), ROWS, {"c": np.bool_(True), "w": draw(9, 6)},
      opset=13, refused=TWICE)
+for d in (1, 2):
+    case(f"GRU{d}_reset_before", [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Reshape", "h split", "o"),
+                                  node("Transpose", "o", "i", perm=[1, 0, 2]),
+                                  helper.make_node("GRU", ["t", "w", "r", "b", "", "i"], ["s", "f"], hidden_size=3,
+                                                   linear_before_reset=0, direction="bidirectional" if d == 2 else "forward"),
+                                  node("Transpose", "s", "u", perm=[2, 0, 1, 3]), node("Reshape", "u all", "y"),
+                                  node("Transpose", "f", "g", perm=[1, 0, 2]), node("Flatten", "g", "z")],
+         {"x": ["N", "L", 6], "h": ["N", 3 * d]},
+         {"w": draw(d, 9, 6), "r": draw(d, 9, 3), "b": draw(d, 18), "all": ints(0, 0, 3 * d), "split": ints(0, d, 3)}, outputs="y z")
 save("onnx_operators", ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"))
