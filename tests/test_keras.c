@@ -741,7 +741,7 @@ static void test_failing_writes(void)
 
 int main(int count, char **word)
 {
-    static const char *const names[] = {"pixels", "words", "steps", "attention", "shapes", "nested", "larger"};
+    static const char *const names[] = {"pixels", "words", "steps", "attention", "shapes", "nested", "larger", "resets"};
     size_t i;
     if (!hdf5_of_system().open) SKIP("no libhdf5");
     else if (count > 1) check_folder(word[1]);

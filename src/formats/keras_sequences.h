@@ -45,6 +45,12 @@ static const ft__keras_cell *ft__keras_cell_of(const char *class_name)
     return NULL;
 }
 
+/* Whether a cell is a GRU whose reset gate is before the product; it has one bias. */
+static bool ft__keras_resets_before(const ft__keras *g, const ft__keras_cell *cell)
+{
+    return cell->gates == 3 && !ft__keras_flag(g, "reset_after", !g->old);
+}
+
 /* What of the config our cells cannot do; true: nothing. */
 static bool ft__keras_cell_fits(ft__keras *g, const ft__keras_cell *cell)
 {
@@ -56,8 +62,6 @@ static bool ft__keras_cell_fits(ft__keras *g, const ft__keras_cell *cell)
         ft__keras_refuse(g, "activation %.60s", activation);
     if (cell->gates > 1 && strcmp(gates, "sigmoid") != 0)
         ft__keras_refuse(g, "recurrent_activation %.60s", gates);
-    if (cell->gates == 3 && !ft__keras_flag(g, "reset_after", !g->old))
-        ft__keras_refuse(g, "reset_after false: a reset gate before the product");
     if (ft__keras_number(g, "recurrent_dropout", 0) != 0)
         ft__keras_refuse(g, "recurrent_dropout");
     if (ft__keras_flag(g, "return_state", false)) ft__keras_refuse(g, "return_state");
@@ -83,8 +87,8 @@ static void ft__keras_cell_weights(ft__keras *g, const ft__keras_cell *cell, int
     snprintf(name, sizeof name, ".bias_ih_l0%s", direction);
     inputs[(*count)++] = ft__keras_weight_of(g, name, 1, &rows, units, rows);
     snprintf(name, sizeof name, ".bias_hh_l0%s", direction);
-    inputs[(*count)++] = cell->gates == 3 ? ft__keras_weight_of(g, name, 1, &rows, units, rows)
-                                          : ft__keras_filled(g, name, rows, 0);
+    inputs[(*count)++] = cell->gates == 3 && !ft__keras_resets_before(g, cell)
+        ? ft__keras_weight_of(g, name, 1, &rows, units, rows) : ft__keras_filled(g, name, rows, 0);
 }
 
 /* One or two directions over x [N, L, in]: the node of all steps. */
@@ -116,6 +120,7 @@ static int ft__keras_recur(ft__keras *g, const ft__keras_cell *cell, int x, bool
                  bias ? "" : ",\"no_bias\":true");
     if (cell->gates == 1 && !strcmp(ft__keras_activation_name(g, "activation"), "relu"))
         ft__text_add(&g->text, ",\"relu\":true");
+    if (ft__keras_resets_before(g, cell)) ft__text_add(&g->text, ",\"reset_before\":true");
     ft__keras_end(g);
     if (y >= 0) ft__keras_at(g, y)->size[2] = units * (both ? 2 : 1);
     return y;
@@ -184,7 +189,7 @@ static int ft__keras_bidirectional(ft__keras *g, const int *inputs, int count)
     const char *mode = ft__keras_word(g, "merge_mode", ""), *class_name, *backward;
     const ft__keras_cell *cell;
     int outer = g->config, inner = ft__keras_inner(g, "layer", &class_name), x, other;
-    bool all, plain = !strcmp(mode, "concat");
+    bool all, plain = !strcmp(mode, "concat"), before;
     (void)count;
     cell = ft__keras_cell_of(class_name);
     if (inner < 0) return -1;
@@ -196,7 +201,12 @@ static int ft__keras_bidirectional(ft__keras *g, const int *inputs, int count)
                            || ft__keras_int(g, "units", 1, 0) < 1))
             return ft__keras_refuse(g, "a backward_layer of another kind");
         x = other < 0 ? 0 : ft__keras_int(g, "units", 1, 0);
+        before = other >= 0 && ft__keras_resets_before(g, cell);
         g->config = inner;
+        if (other >= 0 && before != ft__keras_resets_before(g, cell)) {
+            g->config = outer;
+            return ft__keras_refuse(g, "a backward_layer with another reset_after");
+        }
         if (x != ft__keras_int(g, "units", 1, 0)) {
             g->config = outer;
             return ft__keras_refuse(g, "a backward_layer of another size");

@@ -2,7 +2,7 @@
 python3 tests/golden/make_keras.py: NAME.keras (deflated, a tenth of its size) and NAME.safetensors in tests/golden/keras:
 inputs, outputs and losses before and after the step; inputs and outputs have the channels first, as in finetune.h.
 python3 tests/golden/make_keras.py FOLDER [NAME...]: there, and also NAME.h5, NAME.weights.h5 and NAME.after.weights.h5.
-Made with Keras 3.15.1 on TensorFlow 2.21."""
+Made with Keras 3.15.1 on TensorFlow 2.21; resets on JAX 0.10.2."""
 import json, os, sys, zipfile
 os.environ.setdefault('KERAS_BACKEND', 'tensorflow')  # PyTorch's pads SAME average pooling otherwise
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -100,7 +100,13 @@ def larger():
     return Model(i, L.Dense(3)(L.GlobalAveragePooling1D()(x))), 'mse'
 
 
-MODELS = {f.__name__: f for f in (pixels, words, steps, attention, shapes, nested, larger)}
+def resets():
+    return Sequential([Input((6, 4)), L.Bidirectional(L.GRU(3, reset_after=False, return_sequences=True)),
+                       L.GRU(4, reset_after=False, use_bias=False, return_sequences=True), L.GRU(5, reset_after=False),
+                       L.Dense(2)]), 'mse'
+
+
+MODELS = {f.__name__: f for f in (pixels, words, steps, attention, shapes, nested, larger, resets)}
 
 
 def draw(model, seed):
