@@ -636,6 +636,27 @@ static void test_large_number(void)
     }
 }
 
+/* Two directions, one of them with the reset gate before the product. */
+static void test_two_resets(void)
+{
+    static const char config[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4,3],\"name\":\"x\"}},"
+        "{\"class_name\":\"Bidirectional\",\"config\":{\"name\":\"b\",\"merge_mode\":\"concat\",\"layer\":{"
+        "\"class_name\":\"GRU\",\"config\":{\"name\":\"f\",\"units\":2,\"reset_after\":false}},\"backward_layer\":{"
+        "\"class_name\":\"GRU\",\"config\":{\"name\":\"g\",\"units\":2,\"go_backwards\":true,\"reset_after\":true}}}}]}}";
+    ft_hdf5 h = hdf5_of_system();
+    ft_hdf5_item texts = {.path = "", .attribute = "model_config", .type = FT_OTHER};
+    char bytes[20000];
+    ft_load_options options = {.weights.memory = bytes};
+    ft_model *m = new_model();
+    void *made = h.open(h.user, NULL, 0);
+    h.write(h.user, made, &texts, config);
+    options.weights.bytes = h.bytes(h.user, made, bytes, sizeof bytes);
+    h.close(h.user, made);
+    CHECK(ft_load(m, "memory.h5", options) != FT_OK && strstr(ft_error_text(m), "another reset_after"), "%s", ft_error_text(m));
+    ft_destroy(m);
+}
+
 /* What cannot be written is refused in one line, before and instead of writing. */
 static void refuses(ft_model *m, const char *path, ft_save_options options, ft_status status, const char *text)
 {
@@ -760,6 +781,7 @@ int main(int count, char **word)
         check_inside(1, "layers/functional/layers/sequential/layers/dense/vars/0");
         test_old_attention();
         test_large_number();
+        test_two_resets();
         test_not_written();
         test_stored();
         test_failing_writes();

@@ -2569,6 +2569,11 @@ static void test_errors(void)
     o.conv2d.stride[0] = -1;
     expect_shape_error("conv2d", 2, shape4(2, 3, 5, 5), shape4(4, 3, 3, 3), o, "stride");
     expect_shape_error("linear", 2, shape2(2, 3), shape2(4, 5), none, "weight");
+    o = none;
+    o.recurrent.hidden = 3;
+    o.recurrent.reset_before = true;
+    expect_shape_error("lstm", 3, shape3(2, 4, 3), shape2(12, 3), o, "only a GRU");
+    expect_shape_error("rnn", 3, shape3(2, 4, 3), shape2(3, 3), o, "only a GRU");
     expect_shape_error("batch_norm", 3, shape4(2, 3, 4, 4), shape1(4), none, "3 channels");
     o = none;
     o.pool2d.kernel[0] = 5;
