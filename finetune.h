@@ -40668,7 +40668,7 @@ enum { FT__ONNX_RANK = 8, FT__ONNX_OLDEST = 7, FT__ONNX_NEWEST = 22,
 enum { FT__ONNX_F32 = 1, FT__ONNX_U8 = 2, FT__ONNX_I8 = 3, FT__ONNX_I16 = 5, FT__ONNX_I32 = 6,
        FT__ONNX_I64 = 7, FT__ONNX_BOOL = 9, FT__ONNX_F16 = 10, FT__ONNX_F64 = 11,
        FT__ONNX_U32 = 12, FT__ONNX_U64 = 13, FT__ONNX_BF16 = 16, FT__ONNX_E4M3 = 17,
-       FT__ONNX_E5M2 = 19, FT__ONNX_TYPES = 21 };
+       FT__ONNX_E5M2 = 19, FT__ONNX_U4 = 21, FT__ONNX_I4 = 22, FT__ONNX_TYPES = 23 };
 
 /* A size or a number that follows from sizes: k N^n L^l, with the batch N and the length L. */
 typedef struct ft__onnx_number { double k; int n, l; } ft__onnx_number;
@@ -40914,11 +40914,11 @@ static const ft_file *ft__onnx_beside(ft_file *file, const char *name, int *shar
     return found;
 }
 
-/* Bytes of a number; 0: a type that is not read. */
+/* Bytes of a number; 0: a type that is not read. Of 4 bits: once they are read. */
 static int ft__onnx_type_bytes(int type)
 {
     static const signed char bytes[FT__ONNX_TYPES] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8, 0,
-                                                      0, 2, 1, 0, 1, 0};
+                                                      0, 2, 1, 0, 1, 0, 1, 1};
     return type > 0 && type < FT__ONNX_TYPES ? bytes[type] : 0;
 }
 
@@ -40956,6 +40956,20 @@ static void ft__onnx_external(ft__proto p, ft__onnx_place_of *place)
     if (strcmp(key, "length") == 0) place->bytes = number;
 }
 
+/* Gives each number of 4 bits a byte of its own; of two in a byte the lower half is the first. */
+static void ft__onnx_split_halves(ft__onnx *x, ft__onnx_tensor *t)
+{
+    unsigned char *to = (unsigned char *)ft__file_memory(x->file, (size_t)t->count + 1);
+    uint64_t i;
+    for (i = 0; to && i < t->count; ++i) {
+        int number = t->data[i / 2] >> (i % 2 ? 4 : 0) & 15;
+        to[i] = (unsigned char)(t->type == FT__ONNX_I4 && number > 7 ? number + 240 : number);
+    }
+    t->data = to;
+    t->shard = -1;
+    t->type = t->type == FT__ONNX_I4 ? FT__ONNX_I8 : FT__ONNX_U8;
+}
+
 /* Finds where the numbers of a tensor are; `raw`: the bytes of its raw_data. */
 static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft__proto *raw,
                           const ft__onnx_place_of *place)
@@ -40964,23 +40978,26 @@ static void ft__onnx_data(ft__onnx *x, ft__proto p, ft__onnx_tensor *t, const ft
     int field = t->type == FT__ONNX_F32 ? 4 : t->type == FT__ONNX_I64 ? 7
         : t->type == FT__ONNX_F64 ? 10
         : t->type == FT__ONNX_U32 || t->type == FT__ONNX_U64 ? 11 : 5;
+    bool halves = t->type == FT__ONNX_U4 || t->type == FT__ONNX_I4;
+    uint64_t count = halves ? (t->count + 1) / 2 : t->count, all = count * (uint64_t)bytes;
     if (!bytes) t->fault = "has numbers of a type that is not supported";
     else if (t->count > (uint64_t)SIZE_MAX / 16) t->fault = "is too large";
     else if (place->file) {
         const ft_file *other = ft__onnx_beside(x->file, place->file, &t->shard);
         uint64_t offset = (uint64_t)place->offset;
-        if (other && offset <= other->size && t->count * (uint64_t)bytes <= other->size - offset)
+        if (other && offset <= other->size && all <= other->size - offset)
             t->data = other->bytes + offset;
         else if (other) ft__fail(x->file->context, FT_FORMAT, "%s: the tensor of %llu bytes at"
                                  " offset %llu of %.200s goes past its end", x->file->path,
-                                 (unsigned long long)(t->count * (uint64_t)bytes),
-                                 (unsigned long long)offset, place->file);
-    } else if (raw->field && raw->bytes == t->count * (uint64_t)bytes)
+                                 (unsigned long long)all, (unsigned long long)offset,
+                                 place->file);
+    } else if (raw->field && raw->bytes == all)
         t->data = x->file->bytes + raw->from;
     else if (!raw->field) {
-        t->data = ft__onnx_unpack(p, field, t->count, bytes);
+        t->data = ft__onnx_unpack(p, field, count, bytes);
         t->shard = -1; /* in memory of its own */
     }
+    if (halves && t->data) ft__onnx_split_halves(x, t);
     if (!t->data && !t->fault) t->fault = "has not as many numbers as its shape";
 }
 

@@ -9,6 +9,7 @@ but CASE/refused, texts of the message that are separated by |.
 """
 import os
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -484,4 +485,10 @@ for d in (1, 2):
                                   node("Transpose", "f", "g", perm=[1, 0, 2]), node("Flatten", "g", "z")],
          {"x": ["N", "L", 6], "h": ["N", 3 * d]},
          {"w": draw(d, 9, 6), "r": draw(d, 9, 3), "b": draw(d, 18), "all": ints(0, 0, 3 * d), "split": ints(0, d, 3)}, outputs="y z")
+for raw, axis, block, scales in ((True, 0, 0, (5,)), (False, 1, 0, (7,)), (True, 1, 3, (5, 3))):
+    for kind, low in ((ml_dtypes.int4, -8), (ml_dtypes.uint4, 0)):
+        case(f"dequantised_{kind.__name__}_{axis}_{block}", [node("DequantizeLinear", "w s z", "f", axis=axis, block_size=block),
+                                                             node("Gemm", "x f", transB=1)], {"x": ["N", 7]},
+             {"w": rng.randint(low, low + 16, (5, 7)).astype(kind), "s": np.abs(draw(*scales)),
+              "z": rng.randint(low, low + 16, scales).astype(kind)}, opset=21, raw=raw)
 save("onnx_operators", ("einsum_weight_mixed", "einsum_heads", "matmul_4_bits_zero", "dequantised_blocks", "if_nested", "topk"))
