@@ -216,6 +216,14 @@ static void test_bag_network(void)
     CHECK(ft_error(m) == FT_OK && right == 2 && best[0].probability == best[1].probability
           && best[0].probability > 0.5f, "%d, %g and %g: %s", right, (double)best[0].probability,
           (double)best[1].probability, ft_error_text(m));
+    ft_destroy(m); /* from weights that lie in a mapped file, and must not be written there */
+    m = ft_create((ft_desc){.threads = 1});
+    ft_load(m, path, (ft_load_options){.weights = {.keep_types = true, .map = true}});
+    texts[0] = 0;
+    for (i = 0; i < 40; ++i) /* of the same three classes, so that the head stays */
+        snprintf(texts + strlen(texts), 60, "the boat w%d\t%s\n", i, i % 3 ? i % 2 ? "sea" : "land" : "sky");
+    ft_finetune(m, ft_texts(m, NULL, (ft_text_options){.memory = texts, .bytes = strlen(texts)}), (ft_finetune_options){0});
+    CHECK(ft_error(m) == FT_OK, "%s", ft_error_text(m));
     ft_freeze(again, "*"); /* as what was frozen before any choice of ft_finetune, it is trained */
     r = ft_finetune(again, data, (ft_finetune_options){0});
     CHECK(ft_error(again) == FT_OK && r.fit.before.tensors == 0 && r.fit.after.tensors == 0, "%d frozen: %s",

@@ -6,6 +6,7 @@
 #include "basics/strings.h"
 #include "nodes/nodes.h"
 #include "nodes/names.h"
+#include "nodes/storage.h"
 #include "operators/table.h"
 #include "operators/rows.h"
 #include "devices/device.h"
@@ -269,21 +270,23 @@ static void ft__recipe_bag(const ft__recipe *r)
 /* The weights that a bag of words has learnt become those of the network. */
 static void ft__bag_set(ft_model *m, const ft__bag_learnt *learnt)
 {
-    const ft__node *head = ft__head(m), *idf = ft__get_node(m, ft__find_node(m, "idf"));
-    const ft__node *of_weight, *of_bias;
+    const ft__node *head = ft__head(m);
+    ft_node named = ft__find_node(m, "idf");
+    ft__node *idf = named.id ? &m->nodes[named.id - 1] : NULL, *of_weight, *of_bias;
     size_t words = (size_t)ft__bag_counts(m)->options.token_counts.words, rows, first, i;
     size_t outputs = (size_t)learnt->outputs;
     float *weight, *bias;
     of_weight = head && head->input_count == 3 ? &m->nodes[head->inputs[1] - 1] : NULL;
     of_bias = of_weight ? &m->nodes[head->inputs[2] - 1] : NULL;
-    ft__host_takes_weights(&m->context, true);
-    if (!of_bias || !idf || !idf->value || !of_weight->value || !of_bias->value
-        || ft__node_count_at(idf, ft__one) != words
+    if (!of_bias || !idf || !ft__is_weight(idf) || ft__node_count_at(idf, ft__one) != words
         || (size_t)of_weight->shape.size[1] != words) {
         ft__fail(&m->context, FT_INVALID, "ft_finetune: a bag of words needs idf [words] and a"
                  " linear layer [classes, words] with a bias, as that of ft_network has");
         return;
     }
+    ft__host_takes_weights(&m->context, true);
+    if (ft__own_float32(m, idf, true) != FT_OK || ft__own_float32(m, of_weight, true) != FT_OK
+        || ft__own_float32(m, of_bias, true) != FT_OK) return;
     weight = of_weight->value;
     bias = of_bias->value;
     rows = ft__node_count_at(of_bias, ft__one);
