@@ -26,6 +26,27 @@ static void test_locked_ranks(void)
     }
 }
 
+/* ---- Attention's three inputs are [N, steps, features] each ---- */
+
+static void test_attention_ranks(void)
+{
+    int which, rank;
+    for (which = 0; which < 4; ++which)
+        for (rank = 2; rank <= 4; rank += 2) {
+            ft_model *m = ft_create((ft_desc){.threads = 1});
+            ft_node part[3];
+            int i;
+            for (i = 0; i < 3; ++i) {
+                ft_input_options in = {.size = {FT_LENGTH, 4}}, other = {.size = {4}}, four = {.size = {2, FT_LENGTH, 4}};
+                part[i] = ft_input(m, i == 0 ? "q" : i == 1 ? "k" : "v", i != which ? in : rank == 2 ? other : four);
+            }
+            ft_attention(m, "attention", part[0], part[1], part[2], (ft_attention_options){.heads = 1});
+            CHECK(ft_error(m) == (which == 3 ? FT_OK : FT_SHAPE), "input %d of rank %d: %s", which, rank,
+                  ft_error_text(m));
+            ft_destroy(m);
+        }
+}
+
 /* ---- Batches without samples ---- */
 
 enum { COUNT = 64, SIDE = 4 };
@@ -132,6 +153,7 @@ int main(void)
 {
     test_vocabulary_ids();
     test_locked_ranks();
+    test_attention_ranks();
     test_empty_batches();
     test_no_sizes();
     return check_done("test_edges");

@@ -3,8 +3,8 @@
 # UndefinedBehaviorSanitizer, and runs in several threads under ThreadSanitizer; the other tests run
 # without them, for speed. At -O0, where every access that is written is made and watched: the
 # compiler takes 10 seconds, at -O1 25, and the runs are short. With the kernels for SIMD it takes 45,
-# at -O1 86: they are in the library that tests of public functions link. LONG=1: clang's sanitizers
-# too, which see more, a minute for each reader, and failing devices.
+# at -O1 86: they are in the library that tests of public functions link. LONG=1: all of those tests,
+# clang's sanitizers too, which see more, a minute for each reader, and failing devices.
 passed=0 failed=0 skipped=0
 out=build/sanitizers
 mkdir -p $out
@@ -17,12 +17,16 @@ try() {
 }
 skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
 
+watched="test_fit test_formats test_levels"
+[ -z "$LONG" ] || watched=$(grep -L 'internals.h"\|test_operators.c"\|FINETUNE_IMPLEMENTATION' tests/test_*.c |
+    sed 's/^tests.//; s/\.c$//' | grep -v accuracy)
+
 # tests/fuzz/driver.c looks at what an input reaches; other programs need not.
 printf 'void __sanitizer_cov_trace_pc(void);\nvoid __sanitizer_cov_trace_pc(void) {}\n' >$out/unseen.c
 watch() { # COMPILER FLAGS...: the readers, the kernels and whole runs
     compiler=$1; shift
     try "the library under $compiler's sanitizers builds" $compiler -std=c99 "$@" -fsanitize-coverage=trace-pc -I. -c tests/fuzz/library.c -o $out/library.o
-    for test in test_fit test_formats test_levels; do
+    for test in $watched; do
         try "$test under $compiler's sanitizers builds" $compiler -std=c99 "$@" -I. tests/$test.c $out/library.o $out/unseen.c -o $out/$test -lm -pthread
         try "$test under $compiler's sanitizers" env FINETUNE_QUICK=1 $out/$test
     done
