@@ -546,6 +546,62 @@ static void test_heads(void)
               ft__vit_heads(sizes[i][0]));
 }
 
+/* ---- Readers' questions, each condition of them alone ---- */
+
+/* A table of positions [1, 1 + 2 * 2, 8] fits a node [1, 1 + 3 * 3, 8], and no other. */
+static void test_other_grid(void)
+{
+    static const struct { int rank, has[4], wants_rank, wants[4]; bool fits; } rows[] = {
+        {3, {1, 5, 8}, 3, {1, 10, 8}, true}, {3, {1, 5, 6}, 3, {1, 10, 8}, false},
+        {3, {2, 5, 8}, 3, {1, 10, 8}, false}, {3, {1, 5, 8}, 3, {2, 10, 8}, false},
+        {2, {1, 5}, 3, {1, 10, 8}, false}, {3, {1, 5, 8}, 2, {1, 10}, false},
+        {3, {1, 5, 8}, 3, {1, 12, 8}, false}};
+    char name[] = "vit.embeddings.position_embeddings", other[] = "vit.embeddings.table";
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft_tensor_info t;
+        ft__node node;
+        memset(&t, 0, sizeof t);
+        memset(&node, 0, sizeof node);
+        t.bytes = 160;
+        t.shape.rank = rows[i].rank;
+        node.shape.rank = rows[i].wants_rank;
+        memcpy(t.shape.size, rows[i].has, sizeof rows[i].has);
+        memcpy(node.shape.size, rows[i].wants, sizeof rows[i].wants);
+        node.name = name;
+        CHECK(ft__is_other_grid(&t, &node) == rows[i].fits, "table %d", (int)i);
+        node.name = other;
+        CHECK(!ft__is_other_grid(&t, &node), "table %d under another name", (int)i);
+    }
+}
+
+/* [3, N, 4] reshaped: the batch stays where it can, and [2, 6 N] would mix samples. */
+static void test_onnx_batch_axis(void)
+{
+    static const struct { double first, second; int in_first, in_second; bool found; } rows[] = {
+        {3, 4, 0, 1, true}, {1, 12, 0, 1, true}, {3, 4, 1, 0, true}, {2, 6, 0, 1, false}, {5, 2.4, 0, 1, false}};
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+        ft__onnx x;
+        ft__onnx_value v, y;
+        memset(&x, 0, sizeof x);
+        memset(&v, 0, sizeof v);
+        memset(&y, 0, sizeof y);
+        v.rank = 3;
+        v.batch = 1;
+        v.size[0] = ft__onnx_known(3);
+        v.size[1] = v.size[2] = ft__onnx_known(4);
+        v.size[1].k = 1;
+        v.size[1].n = 1;
+        y.rank = 2;
+        y.size[0] = ft__onnx_known(rows[i].first);
+        y.size[0].n = rows[i].in_first;
+        y.size[1] = ft__onnx_known(rows[i].second);
+        y.size[1].n = rows[i].in_second;
+        CHECK(ft__onnx_find_batch(&x, &v, &y) == rows[i].found, "shape %d: axis %d", (int)i, y.batch);
+    }
+}
+
 int main(void)
 {
     static const ft_optimizer_options optimizers[] = {
@@ -555,6 +611,8 @@ int main(void)
     int threads;
     for (i = 0; i < SAMPLES * 6; ++i) values[i] = (float)(i * 37 % 101) / 50.5f - 1;
     for (i = 0; i < SAMPLES; ++i) labels[i] = (int)i % CLASSES;
+    test_other_grid();
+    test_onnx_batch_axis();
     test_frozen(FT_SGD);
     test_frozen(FT_ADAM);
     test_frozen(FT_ADAMW);
