@@ -65,11 +65,13 @@ $(LINKED): build/%: tests/%.c build/finetune.o
 # Tests of internals include the implementation (tests/internals.h). They are compiled more than run:
 # -O1 and -g1, behind the others' flags, take half of the seconds, and the kernels ask for their own
 # level. Where SIMD is not the point its kernels are left out, and where little is computed -O0 does.
-FOR_TESTS = -O1 -g1
-build/test_tensor: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
+# GCC's -Wmisleading-indentation, which test_builds asks for, takes 7 seconds of a file this long.
+AGAIN = -Wno-misleading-indentation
+FOR_TESTS = $(AGAIN) -O1 -g1
+build/test_tensor: FOR_TESTS = $(AGAIN) -O1 -g1 -DFINETUNE_NO_SIMD
 build/test_completions build/test_data build/test_internals build/test_opencl_failures build/test_text \
     build/test_tokenizers: \
-    FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
+    FOR_TESTS = $(AGAIN) -O0 -g1 -DFINETUNE_NO_SIMD
 
 build/test_layout build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
 	$(CC) $(FLAGS) $(FOR_TESTS) $(OPENCL) $< -o $@ $(LIBS)
