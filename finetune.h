@@ -7164,11 +7164,25 @@ static void ft__transpose(ft__context *c, const ft_shape *shape, int direction, 
 #pragma GCC optimize("O3")
 #endif
 
+enum { FT__COLUMNS = 64, FT__FEW_COLUMNS = 16 };
+
+/* The sums, in float, over rows `stride` apart, of so many columns, at most FT__COLUMNS. */
+FT__INLINE void ft__sum_rows_body(const float *from, size_t rows, size_t stride, size_t columns,
+                                  float to[FT__COLUMNS])
+{
+    float sum[FT__COLUMNS] = {0};
+    size_t row, j;
+    for (row = 0; row < rows; ++row, from += stride)
+        if (columns == FT__COLUMNS) for (j = 0; j < FT__COLUMNS; ++j) sum[j] += from[j];
+        else if (columns == FT__FEW_COLUMNS)
+            for (j = 0; j < FT__FEW_COLUMNS; ++j) sum[j] += from[j];
+        else for (j = 0; j < columns; ++j) sum[j] += from[j];
+    for (j = 0; j < FT__COLUMNS; ++j) to[j] = sum[j];
+}
+
 /* ---- Adds the sums over the rows of [rows, columns] to `to`: 64 rows at a time in float, those
    sums in double. A core takes 64 columns where there are that many for each: with 16, whose lines
    are far apart in memory, [4096, 1024] took 2.6 times as long. ---- */
-enum { FT__COLUMNS_WIDE = 64, FT__COLUMNS_NARROW = 16 };
-
 typedef struct ft__column_job {
     const float *from;
     float *to;
@@ -7179,23 +7193,20 @@ typedef struct ft__column_job {
 FT__INLINE void ft__column_sums_body(const float *from, size_t rows, size_t columns, size_t some,
                                      float *to)
 {
-    double total[FT__COLUMNS_WIDE] = {0};
-    size_t begin, r, l;
+    double total[FT__COLUMNS] = {0};
+    float sum[FT__COLUMNS];
+    size_t begin, i;
     for (begin = 0; begin < rows; begin += 64) {
-        size_t end = rows - begin < 64 ? rows : begin + 64;
-        float sum[FT__COLUMNS_WIDE] = {0};
-        for (r = begin; r < end; ++r) {
-            const float *row = from + r * columns;
-            if (some == FT__COLUMNS_WIDE) for (l = 0; l < FT__COLUMNS_WIDE; ++l) sum[l] += row[l];
-            else if (some == FT__COLUMNS_NARROW)
-                for (l = 0; l < FT__COLUMNS_NARROW; ++l) sum[l] += row[l];
-            else for (l = 0; l < some; ++l) sum[l] += row[l];
-        }
-        for (l = 0; l < some; ++l) total[l] += (double)sum[l];
+        ft__sum_rows_body(from + begin * columns, ft__min_size(64, rows - begin), columns, some,
+                          sum);
+        for (i = 0; i < some; ++i) total[i] += (double)sum[i];
     }
-    for (l = 0; l < some; ++l) to[l] += (float)total[l];
+    for (i = 0; i < some; ++i) to[i] += (float)total[i];
 }
 
+FT__LEVELS(ft__sum_rows,
+           (const float *from, size_t rows, size_t stride, size_t columns, float *to),
+           ft__sum_rows_body(from, rows, stride, columns, to))
 FT__LEVELS(ft__column_sums,
            (const float *from, size_t rows, size_t columns, size_t some, float *to),
            ft__column_sums_body(from, rows, columns, some, to))
@@ -7218,8 +7229,8 @@ static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, 
     job.rows = rows;
     job.columns = columns;
     job.simd = c->simd;
-    job.each = columns >= (size_t)FT__COLUMNS_WIDE * (size_t)c->threads ? FT__COLUMNS_WIDE
-                                                                       : FT__COLUMNS_NARROW;
+    job.each = columns >= (size_t)FT__COLUMNS * (size_t)c->threads ? FT__COLUMNS
+                                                                       : FT__FEW_COLUMNS;
     parts = (int)((columns + job.each - 1) / job.each);
     if (rows * columns > FT__CHUNK) ft__parallel(c, parts, ft__column_sum, &job);
     else for (i = 0; i < parts; ++i) ft__column_sum(&job, i);
@@ -9556,26 +9567,11 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     }
 }
 
-/* Sums over the rows of the first FT__COLUMNS columns, or of all if there are fewer. */
-enum { FT__COLUMNS = 64 };
-typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
-
 /* to[j] += from[j] */
 FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
 {
     size_t j;
     FT__INDEPENDENT for (j = 0; j < count; ++j) to[j] += from[j];
-}
-
-FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)
-{
-    const float *from = s->from;
-    float sum[FT__COLUMNS] = {0};
-    size_t row, j;
-    for (row = 0; row < s->rows; ++row, from += s->stride)
-        if (s->columns >= FT__COLUMNS) for (j = 0; j < FT__COLUMNS; ++j) sum[j] += from[j];
-        else for (j = 0; j < s->columns; ++j) sum[j] += from[j];
-    for (j = 0; j < FT__COLUMNS; ++j) to[j] = sum[j];
 }
 
 FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
@@ -9592,7 +9588,6 @@ FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
 FT__LEVELS(ft__rnn_relu_back, (const ft__cell *s), ft__rnn_relu_back_body(s))
 FT__LEVELS(ft__add_row, (const float *from, size_t count, float *to),
            ft__add_row_body(from, count, to))
-FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_body(s, to))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options
@@ -20641,23 +20636,21 @@ static void ft__recurrent_backward_unit(void *context, int index)
 
 typedef struct ft__recurrent_sum {
     const ft__context *context;
-    ft__columns columns;
+    const float *from;
+    size_t rows, stride, columns;
     float *to[2];           /* either may be NULL */
 } ft__recurrent_sum;
 
 static void ft__recurrent_sum_columns(void *context, int index)
 {
     const ft__recurrent_sum *job = (const ft__recurrent_sum *)context;
-    ft__columns s = job->columns;
     size_t begin = (size_t)index * FT__COLUMNS, j;
+    size_t count = ft__min_size(FT__COLUMNS, job->columns - begin);
     float sum[FT__COLUMNS];
     int which;
-    s.from += begin;
-    s.columns -= begin;
-    ft__sum_columns[job->context->simd](&s, sum);
+    ft__sum_rows[job->context->simd](job->from + begin, job->rows, job->stride, count, sum);
     for (which = 0; which < 2; ++which)
-        for (j = 0; job->to[which] && j < FT__COLUMNS && j < s.columns; ++j)
-            job->to[which][begin + j] += sum[j];
+        for (j = 0; job->to[which] && j < count; ++j) job->to[which][begin + j] += sum[j];
 }
 
 /* to[j] += sum over rows of from[row * stride + j]; the same for `other`. Either may be NULL. */
@@ -20666,10 +20659,10 @@ static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t row
 {
     ft__recurrent_sum job;
     job.context = c;
-    job.columns.from = from;
-    job.columns.rows = rows;
-    job.columns.stride = stride;
-    job.columns.columns = columns;
+    job.from = from;
+    job.rows = rows;
+    job.stride = stride;
+    job.columns = columns;
     job.to[0] = to;
     job.to[1] = other;
     if (to || other)

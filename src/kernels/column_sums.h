@@ -13,11 +13,25 @@
 #pragma GCC optimize("O3")
 #endif
 
+enum { FT__COLUMNS = 64, FT__FEW_COLUMNS = 16 };
+
+/* The sums, in float, over rows `stride` apart, of so many columns, at most FT__COLUMNS. */
+FT__INLINE void ft__sum_rows_body(const float *from, size_t rows, size_t stride, size_t columns,
+                                  float to[FT__COLUMNS])
+{
+    float sum[FT__COLUMNS] = {0};
+    size_t row, j;
+    for (row = 0; row < rows; ++row, from += stride)
+        if (columns == FT__COLUMNS) for (j = 0; j < FT__COLUMNS; ++j) sum[j] += from[j];
+        else if (columns == FT__FEW_COLUMNS)
+            for (j = 0; j < FT__FEW_COLUMNS; ++j) sum[j] += from[j];
+        else for (j = 0; j < columns; ++j) sum[j] += from[j];
+    for (j = 0; j < FT__COLUMNS; ++j) to[j] = sum[j];
+}
+
 /* ---- Adds the sums over the rows of [rows, columns] to `to`: 64 rows at a time in float, those
    sums in double. A core takes 64 columns where there are that many for each: with 16, whose lines
    are far apart in memory, [4096, 1024] took 2.6 times as long. ---- */
-enum { FT__COLUMNS_WIDE = 64, FT__COLUMNS_NARROW = 16 };
-
 typedef struct ft__column_job {
     const float *from;
     float *to;
@@ -28,23 +42,20 @@ typedef struct ft__column_job {
 FT__INLINE void ft__column_sums_body(const float *from, size_t rows, size_t columns, size_t some,
                                      float *to)
 {
-    double total[FT__COLUMNS_WIDE] = {0};
-    size_t begin, r, l;
+    double total[FT__COLUMNS] = {0};
+    float sum[FT__COLUMNS];
+    size_t begin, i;
     for (begin = 0; begin < rows; begin += 64) {
-        size_t end = rows - begin < 64 ? rows : begin + 64;
-        float sum[FT__COLUMNS_WIDE] = {0};
-        for (r = begin; r < end; ++r) {
-            const float *row = from + r * columns;
-            if (some == FT__COLUMNS_WIDE) for (l = 0; l < FT__COLUMNS_WIDE; ++l) sum[l] += row[l];
-            else if (some == FT__COLUMNS_NARROW)
-                for (l = 0; l < FT__COLUMNS_NARROW; ++l) sum[l] += row[l];
-            else for (l = 0; l < some; ++l) sum[l] += row[l];
-        }
-        for (l = 0; l < some; ++l) total[l] += (double)sum[l];
+        ft__sum_rows_body(from + begin * columns, ft__min_size(64, rows - begin), columns, some,
+                          sum);
+        for (i = 0; i < some; ++i) total[i] += (double)sum[i];
     }
-    for (l = 0; l < some; ++l) to[l] += (float)total[l];
+    for (i = 0; i < some; ++i) to[i] += (float)total[i];
 }
 
+FT__LEVELS(ft__sum_rows,
+           (const float *from, size_t rows, size_t stride, size_t columns, float *to),
+           ft__sum_rows_body(from, rows, stride, columns, to))
 FT__LEVELS(ft__column_sums,
            (const float *from, size_t rows, size_t columns, size_t some, float *to),
            ft__column_sums_body(from, rows, columns, some, to))
@@ -67,8 +78,8 @@ static void ft__add_column_sums(ft__context *c, const float *from, size_t rows, 
     job.rows = rows;
     job.columns = columns;
     job.simd = c->simd;
-    job.each = columns >= (size_t)FT__COLUMNS_WIDE * (size_t)c->threads ? FT__COLUMNS_WIDE
-                                                                       : FT__COLUMNS_NARROW;
+    job.each = columns >= (size_t)FT__COLUMNS * (size_t)c->threads ? FT__COLUMNS
+                                                                       : FT__FEW_COLUMNS;
     parts = (int)((columns + job.each - 1) / job.each);
     if (rows * columns > FT__CHUNK) ft__parallel(c, parts, ft__column_sum, &job);
     else for (i = 0; i < parts; ++i) ft__column_sum(&job, i);

@@ -196,26 +196,11 @@ FT__INLINE void ft__rnn_relu_back_body(const ft__cell *s)
     }
 }
 
-/* Sums over the rows of the first FT__COLUMNS columns, or of all if there are fewer. */
-enum { FT__COLUMNS = 64 };
-typedef struct ft__columns { const float *from; size_t rows, stride, columns; } ft__columns;
-
 /* to[j] += from[j] */
 FT__INLINE void ft__add_row_body(const float *from, size_t count, float *to)
 {
     size_t j;
     FT__INDEPENDENT for (j = 0; j < count; ++j) to[j] += from[j];
-}
-
-FT__INLINE void ft__sum_columns_body(const ft__columns *s, float *to)
-{
-    const float *from = s->from;
-    float sum[FT__COLUMNS] = {0};
-    size_t row, j;
-    for (row = 0; row < s->rows; ++row, from += s->stride)
-        if (s->columns >= FT__COLUMNS) for (j = 0; j < FT__COLUMNS; ++j) sum[j] += from[j];
-        else for (j = 0; j < s->columns; ++j) sum[j] += from[j];
-    for (j = 0; j < FT__COLUMNS; ++j) to[j] = sum[j];
 }
 
 FT__LEVELS(ft__lstm_step, (const ft__cell *s), ft__lstm_step_body(s))
@@ -232,7 +217,6 @@ FT__LEVELS(ft__rnn_relu_step, (const ft__cell *s), ft__rnn_relu_step_body(s))
 FT__LEVELS(ft__rnn_relu_back, (const ft__cell *s), ft__rnn_relu_back_body(s))
 FT__LEVELS(ft__add_row, (const float *from, size_t count, float *to),
            ft__add_row_body(from, count, to))
-FT__LEVELS(ft__sum_columns, (const ft__columns *s, float *to), ft__sum_columns_body(s, to))
 
 #if defined(__GNUC__) && !defined(__clang__) && !defined(FINETUNE_NO_SIMD)
 #pragma GCC pop_options

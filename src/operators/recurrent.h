@@ -5,6 +5,7 @@
 #include "basics/numbers.h"
 #include "basics/threads.h"
 #include "kernels/gemm.h"
+#include "kernels/column_sums.h"
 #include "kernels/convolution.h"
 #include "kernels/recurrent.h"
 #include "nodes/nodes.h"
@@ -657,23 +658,21 @@ static void ft__recurrent_backward_unit(void *context, int index)
 
 typedef struct ft__recurrent_sum {
     const ft__context *context;
-    ft__columns columns;
+    const float *from;
+    size_t rows, stride, columns;
     float *to[2];           /* either may be NULL */
 } ft__recurrent_sum;
 
 static void ft__recurrent_sum_columns(void *context, int index)
 {
     const ft__recurrent_sum *job = (const ft__recurrent_sum *)context;
-    ft__columns s = job->columns;
     size_t begin = (size_t)index * FT__COLUMNS, j;
+    size_t count = ft__min_size(FT__COLUMNS, job->columns - begin);
     float sum[FT__COLUMNS];
     int which;
-    s.from += begin;
-    s.columns -= begin;
-    ft__sum_columns[job->context->simd](&s, sum);
+    ft__sum_rows[job->context->simd](job->from + begin, job->rows, job->stride, count, sum);
     for (which = 0; which < 2; ++which)
-        for (j = 0; job->to[which] && j < FT__COLUMNS && j < s.columns; ++j)
-            job->to[which][begin + j] += sum[j];
+        for (j = 0; job->to[which] && j < count; ++j) job->to[which][begin + j] += sum[j];
 }
 
 /* to[j] += sum over rows of from[row * stride + j]; the same for `other`. Either may be NULL. */
@@ -682,10 +681,10 @@ static void ft__recurrent_add_sums(ft__context *c, const float *from, size_t row
 {
     ft__recurrent_sum job;
     job.context = c;
-    job.columns.from = from;
-    job.columns.rows = rows;
-    job.columns.stride = stride;
-    job.columns.columns = columns;
+    job.from = from;
+    job.rows = rows;
+    job.stride = stride;
+    job.columns = columns;
     job.to[0] = to;
     job.to[1] = other;
     if (to || other)
