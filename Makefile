@@ -66,15 +66,15 @@ $(LINKED): build/%: tests/%.c build/finetune.o
 # -O1 and -g1, behind the others' flags, take half of the seconds, and the kernels ask for their own
 # level. Where SIMD is not the point its kernels are left out, and where little is computed -O0 does.
 # GCC's -Wmisleading-indentation, which test_builds asks for, takes 7 seconds of a file this long.
-AGAIN = -Wno-misleading-indentation
-FOR_TESTS = $(AGAIN) -O1 -g1
-build/test_tensor: FOR_TESTS = $(AGAIN) -O1 -g1 -DFINETUNE_NO_SIMD
+TEST_FLAGS = $(FLAGS) -Wno-misleading-indentation $(FOR_TESTS)
+FOR_TESTS = -O1 -g1
+build/test_tensor: FOR_TESTS = -O1 -g1 -DFINETUNE_NO_SIMD
 build/test_completions build/test_data build/test_internals build/test_opencl_failures build/test_text \
     build/test_tokenizers: \
-    FOR_TESTS = $(AGAIN) -O0 -g1 -DFINETUNE_NO_SIMD
+    FOR_TESTS = -O0 -g1 -DFINETUNE_NO_SIMD
 
 build/test_layout build/test_opencl build/test_opencl_failures build/test_tensor: build/%: tests/%.c | build
-	$(CC) $(FLAGS) $(FOR_TESTS) $(OPENCL) $< -o $@ $(LIBS)
+	$(CC) $(TEST_FLAGS) $(OPENCL) $< -o $@ $(LIBS)
 
 # One program by two names.
 build/test_operators: build/test_opencl
@@ -87,7 +87,7 @@ build/fake_opencl.so: tests/fake_opencl.c | build
 build/test_opencl_failures: $(if $(OPENCL),build/fake_opencl.so)
 
 build/test_%: tests/test_%.c | build
-	$(CC) $(FLAGS) $(FOR_TESTS) $< -o $@ $(LIBS)
+	$(CC) $(TEST_FLAGS) $< -o $@ $(LIBS)
 
 build:
 	mkdir -p $@
