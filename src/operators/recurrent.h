@@ -632,11 +632,13 @@ static void ft__recurrent_backward_unit(void *context, int index)
     size_t first = (size_t)index % run->chunks * run->chunk;
     size_t count = r->n - first < run->chunk ? r->n - first : run->chunk, s, i, j;
     float *dh = run->dh + (direction * r->n + first) * r->h;
-    for (s = run->to; r->o->reset_before && s-- > run->from;)
-        ft__recurrent_reset_back(run, direction, s, first, count);
-    if (r->o->reset_before) return;
     for (s = run->to; s-- > run->from;) {
-        const float *side = r->gates == 3 ? run->add + (direction * r->n + first) * r->width
+        const float *side;
+        if (r->o->reset_before) {
+            ft__recurrent_reset_back(run, direction, s, first, count);
+            continue;
+        }
+        side = r->gates == 3 ? run->add + (direction * r->n + first) * r->width
             : ft__recurrent_gates(r, direction) + (s * r->n + first) * r->stride;
         for (i = 0; i < count; ++i) {
             ft__cell cell = ft__recurrent_cell(run, direction, s, first + i);

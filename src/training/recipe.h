@@ -486,6 +486,19 @@ static void ft__recipe_say(ft__recipe *r, const ft_fit_options *o)
              rate);
 }
 
+/* The same of the last stage that was chosen. */
+static void ft__recipe_say_last(ft__recipe *r)
+{
+    ft_fit_options last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
+    ft__recipe_say(r, &last);
+}
+
+/* What a choice begins with: what is trained. */
+static const char *ft__recipe_depth(const ft__recipe *r)
+{
+    return !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers";
+}
+
 /* What a choice ends with if pictures are mirrored, too. */
 static const char ft__mirrored_too[] = ", mirrored too";
 
@@ -523,13 +536,12 @@ static bool ft__recipe_may_mirror(ft__recipe *r)
 
 static void ft__recipe_choose(ft__recipe *r)
 {
-    ft_fit_options last;
     const ft_fit_result *trial = &r->result.fit;
     double right = trial->held_back_accuracy;
     r->deeper = right < r->enough;
     snprintf(r->result.choice, sizeof r->result.choice,
              "%s: %s head on frozen features got %.1f %% of %d held-back %s right%s",
-             !r->deeper ? "head only" : ft__has_adapters(r->m) ? "adapters and head" : "all layers",
+             ft__recipe_depth(r),
              r->keeps_head ? "the model's own" : "a new",
              100 * right, trial->held_back_total, ft__data_samples(r->data),
              !r->deeper ? "" : ft__has_adapters(r->m) ? ", so the adapters are trained too"
@@ -540,8 +552,7 @@ static void ft__recipe_choose(ft__recipe *r)
                  ft__mirrored_too);
         ft__recipe_mirror(r);
     }
-    last = r->deeper ? r->all : ft__recipe_options(r, FT__HEAD);
-    ft__recipe_say(r, &last);
+    ft__recipe_say_last(r);
 }
 
 /* If options.freeze is given, there is nothing to choose. */
@@ -589,7 +600,6 @@ static bool ft__recipe_is_told(const ft_finetune_options *o)
    head, in none of the six draws more (bench/recipes.tsv). */
 static bool ft__recipe_untried(ft__recipe *r)
 {
-    ft_fit_options head = ft__recipe_options(r, FT__HEAD);
     int held = ft_data_held_back(r->data, ft__recipe_options(r, FT__TRIAL).hold_back, NULL, 0);
     if (held >= FT__LEAST_HELD_BACK || !ft__ok(&r->m->context)) return false;
     if (ft__data_augmentation(r->data) && !r->keeps_head && ft__can_be_means(r->m)
@@ -597,10 +607,9 @@ static bool ft__recipe_untried(ft__recipe *r)
     r->deeper = ft__has_adapters(r->m);
     snprintf(r->result.choice, sizeof r->result.choice, "%s: of %d %s only %d can be held back, too"
              " few (%d are needed) to check whether training more than %s head helps",
-             r->deeper ? "adapters and head" : "head only", ft_data_count(r->data),
-             ft__data_samples(r->data), held, (int)FT__LEAST_HELD_BACK,
-             r->keeps_head ? "the" : "a new");
-    ft__recipe_say(r, r->deeper ? &r->all : &head);
+             ft__recipe_depth(r), ft_data_count(r->data), ft__data_samples(r->data), held,
+             (int)FT__LEAST_HELD_BACK, r->keeps_head ? "the" : "a new");
+    ft__recipe_say_last(r);
     ft__log(&r->m->context, "%s", r->result.choice);
     return true;
 }
@@ -608,9 +617,8 @@ static bool ft__recipe_untried(ft__recipe *r)
 /* With options.head_only there is nothing to choose either. */
 static void ft__recipe_head_only(ft__recipe *r)
 {
-    ft_fit_options o = ft__recipe_options(r, FT__HEAD);
     snprintf(r->result.choice, sizeof r->result.choice, "as requested: the head only");
-    ft__recipe_say(r, &o);
+    ft__recipe_say_last(r);
     r->start = FT__HEAD;
     ft__recipe_stage(r, FT__HEAD);
     ft__cache_release(&r->m->context, &r->features.cache);
